@@ -1,0 +1,41 @@
+# Two commands: `make demo` and `make test`. Each first brings .venv up to date (nothing to do when it is current).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo test lint ui clean
+
+help:
+	@echo "make demo   collect, train, score and report on two Atari games (CPU, no account, about ten minutes)"
+	@echo "make test   run the tests"
+	@echo "make lint   ruff, mypy, import contracts"
+	@echo "make ui     open the asset graph in Dagster's UI on 127.0.0.1"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python $$($(PYTHON) -V 2>&1 | cut -d" " -f2) found, 3.11 or newer needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing Worldline into $(VENV) (once; a few minutes) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fast]'
+	@touch $(STAMP)
+
+demo: setup
+	@$(BIN)/worldline demo
+
+test: setup
+	@$(BIN)/python -m pytest
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+ui: setup
+	@$(BIN)/worldline ui
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,56 @@
+"""What all stage configs share: from its fields follow the artefact's config, parents and key."""
+
+from dataclasses import asdict, fields
+from typing import Any, ClassVar
+
+from pipelines.store.ref import Ref
+from pipelines.store.spec import Spec
+
+
+class StageConfig:
+    """Base of the frozen dataclasses in this folder.
+
+    Fields that are a `Ref`, or a tuple of them, are the parents; all others are the config. Raise `CODE` whenever
+    the stage would write other bytes for the same config: old artefacts then stop matching and are made anew.
+    """
+
+    STAGE: ClassVar[str]
+    CODE: ClassVar[str]
+
+    @property
+    def subject(self) -> str:
+        """What the artefact is about: the folder between the stage and the key."""
+        raise TypeError(f"{type(self).__name__} must define subject")
+
+    @property
+    def parents(self) -> tuple[Ref, ...]:
+        """Every artefact this one is made from, in field order."""
+        found: list[Ref] = []
+        for value in self._values().values():
+            found += [value] if isinstance(value, Ref) else [item for item in _items(value) if isinstance(item, Ref)]
+        return tuple(found)
+
+    def spec(self) -> Spec:
+        """The store's view: stage, subject, code version, config without parents, parents."""
+        config = {
+            name: _plain(value)
+            for name, value in self._values().items()
+            if not (isinstance(value, Ref) or any(isinstance(item, Ref) for item in _items(value)))
+        }
+        return Spec(self.STAGE, self.subject, self.CODE, config, self.parents)
+
+    def _values(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+
+
+def _items(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else ()
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses and tuples as JSON knows them."""
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: _plain(item) for name, item in asdict(value).items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value

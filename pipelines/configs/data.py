@@ -1,0 +1,111 @@
+"""Configs of the data stages, in the order of the chain: collect, fetch, downsample, segment."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pipelines.configs.base import StageConfig
+from pipelines.errors import UsageError
+from pipelines.store.ref import Ref
+
+
+@dataclass(frozen=True)
+class CollectConfig(StageConfig):
+    """Play a game and log the replay as Dopamine would: `agents` independent rings, logged whenever one is full.
+
+    `steps` counts agent steps (4 emulator frames) per agent; `capacity` is the ring's size in rows, so a log is
+    written about every `capacity` steps. Exploration falls linearly from `epsilon_start` to `epsilon_end`.
+    """
+
+    STAGE: ClassVar[str] = "collected_replay"
+    CODE: ClassVar[str] = "1"
+
+    game: str
+    agents: int = 2
+    steps: int = 15_000
+    capacity: int = 3_000
+    policy: str = "script"  # "script" falls back to random actions for games without one
+    epsilon_start: float = 1.0
+    epsilon_end: float = 0.05
+    sticky: float = 0.25
+    stack_size: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.policy not in ("script", "random"):
+            raise UsageError(f"Collection policy '{self.policy}' is unknown: choose script or random")
+        if self.capacity <= self.stack_size + 1 or self.steps < 1 or self.agents < 1:
+            raise UsageError(
+                f"Collecting {self.steps} steps by {self.agents} agents into rings of {self.capacity} rows is "
+                f"impossible: steps and agents must be positive, capacity above {self.stack_size + 1}"
+            )
+        if not (0.0 <= self.epsilon_end <= self.epsilon_start <= 1.0 and 0.0 <= self.sticky < 1.0):
+            raise UsageError(
+                f"epsilon {self.epsilon_start} -> {self.epsilon_end} and sticky {self.sticky} must fall within 0 and 1"
+            )
+
+    @property
+    def subject(self) -> str:
+        return self.game
+
+
+@dataclass(frozen=True)
+class FetchConfig(StageConfig):
+    """Read one agent's logs from a bucket: `collected` (our own) or `url` with the digest of its object listing."""
+
+    STAGE: ClassVar[str] = "replay"
+    CODE: ClassVar[str] = "1"
+
+    game: str
+    agent: int
+    collected: Ref | None = None
+    url: str = ""
+    listing: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.collected is None) == (not self.url):
+            raise UsageError(f"Replay of {self.game} needs one source: a collected artefact or a bucket URL, not both")
+
+    @property
+    def subject(self) -> str:
+        return f"{self.game}/{self.agent}"
+
+
+@dataclass(frozen=True)
+class DownsampleConfig(StageConfig):
+    """Draw whole episodes, without replacement, from the replay of all chosen agents until `transitions` are reached."""
+
+    STAGE: ClassVar[str] = "trajectories"
+    CODE: ClassVar[str] = "1"
+
+    game: str
+    replays: tuple[Ref, ...] = ()
+    transitions: int = 10_000_000
+    seed: int = 0
+
+    @property
+    def subject(self) -> str:
+        return self.game
+
+
+@dataclass(frozen=True)
+class SegmentConfig(StageConfig):
+    """Cut episodes into windows of `length` steps every `stride` steps; `padding` names the side that is padded."""
+
+    STAGE: ClassVar[str] = "segments"
+    CODE: ClassVar[str] = "1"
+
+    game: str
+    trajectories: Ref | None = None
+    length: int = 8
+    stride: int = 4
+    padding: str = "right"
+
+    def __post_init__(self) -> None:
+        if self.padding not in ("right", "left"):
+            raise UsageError(f"Segment padding '{self.padding}' is unknown: choose right or left")
+        if self.length < 1 or self.stride < 1:
+            raise UsageError(f"Segments of length {self.length}, stride {self.stride}: both must be at least 1")
+
+    @property
+    def subject(self) -> str:
+        return self.game

@@ -1,0 +1,81 @@
+"""Progress of long work: a bar with rate and remaining time on a terminal, one line every few seconds elsewhere.
+
+Use: `with progress.track("Collect Freeway", total=30_000, unit="frames") as advance: advance(512)`.
+`say` prints a line above any running bar. Set WORLDLINE_QUIET=1 to print neither.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Advance = Callable[..., None]  # advance(amount=1, note="")
+LINE_EVERY_SECONDS = 15.0
+console = Console(stderr=True)
+
+
+def quiet() -> bool:
+    """True when the user asked for silence (WORLDLINE_QUIET=1)."""
+    return os.environ.get("WORLDLINE_QUIET", "") not in ("", "0")
+
+
+def say(text: str) -> None:
+    """One line for the person who waits."""
+    if not quiet():
+        console.print(text, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def track(title: str, total: int, unit: str) -> Iterator[Advance]:
+    """Show how far a stage is. Yields `advance(amount=1, note="")`; `note` replaces the text right of the bar."""
+    if quiet():
+        yield lambda amount=1, note="": None
+    elif console.is_terminal:
+        with _bar(title, total, unit) as advance:
+            yield advance
+    else:
+        yield _lines(title, total, unit)
+
+
+@contextmanager
+def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]} {task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, refresh_per_second=4) as bars:
+        task = bars.add_task(title, total=total, rate="", note="")
+        started = time.monotonic()
+        done = 0
+
+        def advance(amount: int = 1, note: str = "") -> None:
+            nonlocal done
+            done += amount
+            rate = f"{done / max(time.monotonic() - started, 1e-6):,.1f} {unit}/s"
+            bars.update(task, advance=amount, rate=rate, note=note)
+
+        yield advance
+
+
+def _lines(title: str, total: int, unit: str) -> Advance:
+    started = printed = time.monotonic()
+    done = 0
+
+    def advance(amount: int = 1, note: str = "") -> None:
+        nonlocal done, printed
+        done += amount
+        now = time.monotonic()
+        if now - printed >= LINE_EVERY_SECONDS or done >= total > done - amount:
+            printed = now
+            rate = done / max(now - started, 1e-6)
+            left = max(total - done, 0) / max(rate, 1e-6)
+            say(f"{title}: {done:,}/{total:,} {unit}, {rate:,.1f} {unit}/s, {left:.0f} s left {note}".rstrip())
+
+    return advance

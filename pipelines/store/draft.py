@@ -1,0 +1,45 @@
+"""An artefact while it is being made: a private folder plus what will go into its manifest."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines.store.artefact import Artefact
+from pipelines.store.manifest import CheckEntry
+from pipelines.store.ref import Ref
+from pipelines.store.spec import Spec
+
+
+@dataclass
+class Draft:
+    """What a stage's build function fills. Nothing in `folder` exists for anyone else until the store commits it.
+
+    `parents` holds the opened, verified parents by address. `scratch` survives a kill: a long stage keeps its own
+    resumable state there; it is deleted after the commit.
+    """
+
+    spec: Spec
+    folder: Path
+    scratch: Path
+    parents: dict[Ref, Artefact]
+    counts: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    roots: list[dict[str, Any]] = field(default_factory=list)
+    checks: list[CheckEntry] = field(default_factory=list)
+
+    def path(self, name: str) -> Path:
+        """Where to write one output file; its parent folders are made."""
+        path = self.folder / name
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            raise ValueError(f"'{name}' leaves the artefact's folder {self.folder}: use a relative path without '..'")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def check(self, name: str, passed: bool, detail: str, blocking: bool = False) -> None:
+        """Record a check of the output; a failed blocking one makes children refuse the artefact."""
+        self.checks.append(CheckEntry(name, bool(passed), blocking, detail))
+
+    def files(self) -> Iterator[Path]:
+        """Every file written so far, in a fixed order."""
+        return iter(sorted(path for path in self.folder.rglob("*") if path.is_file()))

@@ -1,0 +1,94 @@
+"""The last file written of an artefact, and our truth about it: inputs, outputs, checks, cost, machine."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipelines.errors import WorldlineError
+
+MANIFEST_NAME = "manifest.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One output file: path inside the artefact, size and sha256."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ParentEntry:
+    """One input artefact, pinned by the digest of its manifest."""
+
+    ref: str
+    manifest_sha256: str
+
+
+@dataclass(frozen=True)
+class CheckEntry:
+    """What a stage verified about its own output. A failed blocking check makes every child refuse the artefact."""
+
+    name: str
+    passed: bool
+    blocking: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything an artefact can be traced by. `roots` are what has no parent here: remote objects, or ROM and policy."""
+
+    stage: str
+    subject: str
+    key: str
+    code_version: str
+    config: dict[str, Any]
+    parents: tuple[ParentEntry, ...]
+    files: tuple[FileEntry, ...]
+    roots: tuple[dict[str, Any], ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    checks: tuple[CheckEntry, ...] = ()
+    cost: dict[str, float] = field(default_factory=dict)
+    libraries: dict[str, str] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+    git_commit: str = ""
+    created: str = ""
+    format: int = FORMAT
+
+    def to_bytes(self) -> bytes:
+        """The exact bytes of manifest.json."""
+        return (json.dumps(asdict(self), indent=1, sort_keys=True) + "\n").encode()
+
+    @property
+    def total_bytes(self) -> int:
+        """Size of all output files together."""
+        return sum(entry.bytes for entry in self.files)
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, where: str) -> "Manifest":
+        """Parse manifest.json; raises WorldlineError naming `where` when it is damaged or of another format."""
+        try:
+            data = json.loads(raw)
+            if data["format"] != FORMAT:
+                raise WorldlineError(
+                    f"{where} has manifest format {data['format']}, this version reads {FORMAT}: upgrade Worldline"
+                )
+            data["parents"] = tuple(ParentEntry(**entry) for entry in data["parents"])
+            data["files"] = tuple(FileEntry(**entry) for entry in data["files"])
+            data["checks"] = tuple(CheckEntry(**entry) for entry in data["checks"])
+            data["roots"] = tuple(data["roots"])
+            return cls(**data)
+        except (ValueError, KeyError, TypeError) as error:
+            raise WorldlineError(
+                f"{where} is not a readable manifest ({error}): delete that artefact's folder and make it again"
+            ) from error
+
+
+def digest(raw: bytes) -> str:
+    """sha256 of a manifest's bytes: the data version of the artefact."""
+    return hashlib.sha256(raw).hexdigest()

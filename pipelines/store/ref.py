@@ -1,0 +1,39 @@
+"""The address of an artefact: `stage/subject/key`, for example `trajectories/Freeway/3fa1c2d4e5f60718`."""
+
+import re
+from dataclasses import dataclass
+
+from pipelines.errors import UsageError
+
+_PART = re.compile(r"[A-Za-z0-9_+=-][A-Za-z0-9_.+=-]*")
+
+
+@dataclass(frozen=True, order=True)
+class Ref:
+    """Names one immutable artefact. `subject` may have several parts (`Freeway/1`)."""
+
+    stage: str
+    subject: str
+    key: str
+
+    def __post_init__(self) -> None:
+        for part in (self.stage, *self.subject.split("/"), self.key):
+            check_name(part)
+
+    def __str__(self) -> str:
+        return f"{self.stage}/{self.subject}/{self.key}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Ref":
+        """Read `stage/subject/key` back. Raises UsageError for fewer than three parts."""
+        parts = text.strip("/").split("/")
+        if len(parts) < 3:
+            raise UsageError(f"'{text}' is no artefact address: write stage/subject/key, as 'worldline list' prints it")
+        return cls(parts[0], "/".join(parts[1:-1]), parts[-1])
+
+
+def check_name(part: str) -> str:
+    """Refuse a name that could leave the store's folder or confuse a shell; returns it unchanged."""
+    if not _PART.fullmatch(part):
+        raise UsageError(f"'{part}' cannot name part of an artefact: use letters, digits and _ . + = - only")
+    return part
