@@ -1,0 +1,36 @@
+"""One line of a parity report: our numbers against recorded ones of another implementation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+@dataclass(frozen=True)
+class Check:
+    """Result of comparing one entry of a golden file. `covered` is False for an entry that nothing here reproduces."""
+
+    name: str
+    error: float  # relative; for exact comparisons the share of entries that differ
+    ok: bool
+    covered: bool = True
+
+
+def compare(name: str, ours: ArrayLike, golden: ArrayLike, tol: float = 1e-4) -> Check:
+    """Largest absolute difference over the largest absolute golden value; ok within `tol`. Another shape fails."""
+    ours, golden = np.asarray(ours, np.float64), np.asarray(golden, np.float64)
+    if ours.shape != golden.shape:
+        return Check(name, float("inf"), False)
+    difference = float(np.abs(ours - golden).max(initial=0.0))
+    scale = float(np.abs(golden).max(initial=0.0))
+    error = 0.0 if difference == 0 else difference / scale if scale else float("inf")
+    return Check(name, error, error <= tol)  # a NaN compares as not ok
+
+
+def compare_exact(name: str, ours: ArrayLike, golden: ArrayLike) -> Check:
+    """Every entry must be equal; the error is the share of entries that are not. Another shape fails."""
+    ours, golden = np.asarray(ours), np.asarray(golden)
+    if ours.shape != golden.shape:
+        return Check(name, float("inf"), False)
+    error = float((ours != golden).mean()) if golden.size else 0.0
+    return Check(name, error, error == 0)

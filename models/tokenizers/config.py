@@ -1,0 +1,87 @@
+"""The tokenizer's configuration: sizes of the encoder and decoder and the kind of codebook. Imports no torch."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """Sizes of a VQ-VAE over single grey frames; the defaults are the 4.05 M parameter tokenizer of JOWA (2410.00564).
+
+    `resolution / (patch_stem * product(downsample))` is the side of the token grid: 84 / 14 = 6, so 36 tokens a frame.
+    `patch_stem` folds s x s pixels into channels before the first convolution (and unfolds them after the last), which
+    makes every full-resolution convolution s^2 times cheaper; the original has none (1).
+
+    Raises ValueError where sizes do not fit together.
+    """
+
+    vocab_size: int = 2048
+    embed_dim: int = 512
+    z_channels: int = 512
+    channels: int = 64
+    channel_mult: tuple[int, ...] = ()  # one factor a level; empty: 1 everywhere
+    res_blocks: int = 2  # a level of the encoder; the decoder has one more
+    attention: bool = True  # encoder: every level after the first, and the middle; decoder: the middle
+    norm_groups: int = 2
+    downsample: tuple[int, ...] = (7, 2)
+    patch_stem: int = 1
+    resolution: int = 84  # pixels a side
+    quantizer: Literal["straight_through", "ema"] = "straight_through"
+    cosine: bool = False  # compare directions only: latents and codes are divided by their L2 norm
+    kmeans_start: bool = False  # EMA: place the codes by k-means on the first training batch
+    ema_decay: float = 0.99
+    revive_below: float = 0.0  # EMA: move a code used by fewer latents a batch (running mean) than this; 0 is off
+
+    def __post_init__(self) -> None:
+        sizes = (self.vocab_size, self.embed_dim, self.z_channels, self.channels, self.res_blocks, self.norm_groups)
+        if min(*sizes, self.patch_stem, self.resolution) < 1 or not self.downsample or min(self.downsample) < 1:
+            raise ValueError(f"Every size of a tokenizer must be at least 1, with one downsample or more: {self}")
+        if self.resolution % self.total_stride:
+            raise ValueError(
+                f"Resolution {self.resolution} does not divide by patch_stem {self.patch_stem} times downsample "
+                f"{self.downsample} = {self.total_stride}: choose factors whose product divides it (14 at 84 pixels)"
+            )
+        if self.channel_mult and len(self.channel_mult) != self.levels:
+            raise ValueError(
+                f"channel_mult {self.channel_mult} has {len(self.channel_mult)} factors for {self.levels} levels: "
+                "give one a level (one more than downsample has), or leave it empty"
+            )
+        if any(channels < 1 or channels % self.norm_groups for channels in self.level_channels):
+            raise ValueError(
+                f"Channels {self.level_channels} do not divide into {self.norm_groups} norm groups: "
+                "change channels, channel_mult or norm_groups"
+            )
+        if self.quantizer not in ("straight_through", "ema"):
+            raise ValueError(f"Unknown quantizer '{self.quantizer}': use 'straight_through' or 'ema'")
+        if self.quantizer != "ema" and (self.kmeans_start or self.revive_below):
+            raise ValueError("kmeans_start and revive_below move codes by hand: they need quantizer='ema'")
+        if not 0 <= self.ema_decay < 1 or self.revive_below < 0:
+            raise ValueError(
+                f"ema_decay {self.ema_decay} must lie in [0, 1) and revive_below {self.revive_below} be 0 or more"
+            )
+
+    @property
+    def levels(self) -> int:
+        """Number of resolutions: one more than there are downsamples."""
+        return len(self.downsample) + 1
+
+    @property
+    def level_channels(self) -> tuple[int, ...]:
+        """Channels of each level, finest first."""
+        return tuple(self.channels * factor for factor in self.channel_mult or (1,) * self.levels)
+
+    @property
+    def total_stride(self) -> int:
+        """Pixels a side that one token covers."""
+        return self.patch_stem * math.prod(self.downsample)
+
+    @property
+    def grid(self) -> int:
+        """Tokens a side of the frame."""
+        return self.resolution // self.total_stride
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """Tokens K of one frame (36 for the original)."""
+        return self.grid**2
