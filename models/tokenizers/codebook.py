@@ -164,6 +164,6 @@ def kmeans(latents_NE: Tensor, count: int, rounds: int, generator: torch.Generat
         tokens_N, distances_N = nearest(latents_NE, codes_VE)
         counts_V, sums_VE = cluster_sums(latents_NE, tokens_N, count)
         codes_VE = sums_VE / counts_V.clamp(min=1)[:, None]
-        empty = counts_V == 0
-        codes_VE[empty] = far_latents(latents_NE, distances_N, int(empty.sum()), generator)
+        if (empty := counts_V == 0).any():
+            codes_VE[empty] = far_latents(latents_NE, distances_N, int(empty.sum()), generator)
     return codes_VE

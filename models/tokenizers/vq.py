@@ -63,7 +63,7 @@ class Tokenizer(nn.Module):
         """Tokens (..., K) int64 of uint8 frames (..., H, W) in 0..255. Raises ValueError for another shape or dtype."""
         if frames.dtype != torch.uint8 or frames.ndim < 2:
             raise ValueError(f"encode_tokens takes uint8 frames (..., H, W), not {frames.dtype} {tuple(frames.shape)}")
-        tokens_BK = self.encode(frames.flatten(0, -3).unflatten(0, (-1, 1)).float() / 255).tokens_BK
+        tokens_BK = self.encode(frames.reshape(-1, 1, *frames.shape[-2:]).float() / 255).tokens_BK
         return tokens_BK.reshape(*frames.shape[:-2], -1)
 
     @torch.no_grad()
