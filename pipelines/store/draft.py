@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.store.artefact import Artefact
-from pipelines.store.manifest import CheckEntry
+from pipelines.store.manifest import MANIFEST_NAME, CheckEntry
 from pipelines.store.ref import Ref
 from pipelines.store.spec import Spec
 
@@ -29,10 +29,13 @@ class Draft:
     checks: list[CheckEntry] = field(default_factory=list)
 
     def path(self, name: str) -> Path:
-        """Where to write one output file; its parent folders are made."""
+        """Where to write one output file; its parent folders are made. Raises ValueError for a name outside."""
         path = self.folder / name
-        if not path.resolve().is_relative_to(self.folder.resolve()):
+        inside = path.resolve().is_relative_to(self.folder.resolve()) and path.resolve() != self.folder.resolve()
+        if not inside or ".." in path.parts:
             raise ValueError(f"'{name}' leaves the artefact's folder {self.folder}: use a relative path without '..'")
+        if path == self.folder / MANIFEST_NAME:
+            raise ValueError(f"'{name}' is the store's own file: choose another name")
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -41,5 +44,9 @@ class Draft:
         self.checks.append(CheckEntry(name, bool(passed), blocking, detail))
 
     def files(self) -> Iterator[Path]:
-        """Every file written so far, in a fixed order."""
-        return iter(sorted(path for path in self.folder.rglob("*") if path.is_file()))
+        """Every file written so far, in a fixed order. Raises ValueError for a link."""
+        for path in sorted(self.folder.rglob("*")):
+            if path.is_symlink():
+                raise ValueError(f"{path} is a link: copy the file, an artefact must not depend on what lies elsewhere")
+            if path.is_file():
+                yield path

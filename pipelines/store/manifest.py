@@ -2,10 +2,12 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import PurePosixPath
+from typing import Any, cast, get_origin
 
-from pipelines.errors import WorldlineError
+from pipelines.errors import UsageError, WorldlineError
+from pipelines.store.ref import Ref
 
 MANIFEST_NAME = "manifest.json"
 FORMAT = 1
@@ -40,7 +42,7 @@ class CheckEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything an artefact can be traced by. `roots` are what has no parent here: remote objects, or ROM and policy."""
+    """Everything an artefact can be traced by. `roots` are what has no parent: remote objects, or ROM and policy."""
 
     stage: str
     subject: str
@@ -61,8 +63,8 @@ class Manifest:
     format: int = FORMAT
 
     def to_bytes(self) -> bytes:
-        """The exact bytes of manifest.json."""
-        return (json.dumps(asdict(self), indent=1, sort_keys=True) + "\n").encode()
+        """The exact bytes of manifest.json. NumPy numbers become plain ones: a stage should not fail after its work."""
+        return (json.dumps(asdict(self), indent=1, sort_keys=True, default=_number) + "\n").encode()
 
     @property
     def total_bytes(self) -> int:
@@ -82,11 +84,34 @@ class Manifest:
             data["files"] = tuple(FileEntry(**entry) for entry in data["files"])
             data["checks"] = tuple(CheckEntry(**entry) for entry in data["checks"])
             data["roots"] = tuple(data["roots"])
-            return cls(**data)
-        except (ValueError, KeyError, TypeError) as error:
+            manifest = cls(**data)
+            manifest.check()
+            return manifest
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
             raise WorldlineError(
                 f"{where} is not a readable manifest ({error}): delete that artefact's folder and make it again"
             ) from error
+
+    def check(self) -> None:
+        """Raise ValueError or UsageError unless every field has its type, parents are addresses and no path leaves."""
+        for entry in fields(self):
+            kind = get_origin(entry.type) or entry.type
+            if not isinstance(getattr(self, entry.name), cast(type, kind)):
+                raise ValueError(f"field '{entry.name}' must be {cast(type, kind).__name__}")
+        for parent in self.parents:
+            Ref.parse(parent.ref)
+        for file in self.files:
+            path = PurePosixPath(file.path)
+            if path.is_absolute() or ".." in path.parts or not path.parts:
+                raise ValueError(f"file '{file.path}' leaves the artefact's folder")
+            if type(file.bytes) is not int or not isinstance(file.sha256, str):
+                raise ValueError(f"file '{file.path}' needs a size and a hash")
+
+
+def _number(value: Any) -> Any:
+    if hasattr(value, "item"):  # a NumPy scalar, without importing NumPy
+        return value.item()
+    raise TypeError(f"{type(value).__name__} {value!r} cannot stand in a manifest: use numbers, text, lists and dicts")
 
 
 def digest(raw: bytes) -> str:

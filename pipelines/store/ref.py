@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pipelines.errors import UsageError
 
 _PART = re.compile(r"[A-Za-z0-9_+=-][A-Za-z0-9_.+=-]*")
+LONGEST = 180  # characters: the whole address becomes one file name, with a suffix, and those end at 255
 
 
 @dataclass(frozen=True, order=True)
@@ -19,6 +20,10 @@ class Ref:
     def __post_init__(self) -> None:
         for part in (self.stage, *self.subject.split("/"), self.key):
             check_name(part)
+        if len(str(self)) > LONGEST:
+            raise UsageError(f"'{self}' is {len(str(self))} characters long: an address has at most {LONGEST}")
+        if self.stage == "refs":
+            raise UsageError("'refs' cannot name a stage: the store keeps its pointers there, choose another name")
 
     def __str__(self) -> str:
         return f"{self.stage}/{self.subject}/{self.key}"
@@ -34,6 +39,8 @@ class Ref:
 
 def check_name(part: str) -> str:
     """Refuse a name that could leave the store's folder or confuse a shell; returns it unchanged."""
+    if len(part) > LONGEST:
+        raise UsageError(f"'{part[:40]}...' is {len(part)} characters long: a name has at most {LONGEST}")
     if not _PART.fullmatch(part):
         raise UsageError(f"'{part}' cannot name part of an artefact: use letters, digits and _ . + = - only")
     return part

@@ -6,8 +6,6 @@ renames the folder into place. A process killed at any point leaves a private fo
 lock sweeps away. Hashing costs about 1 s per GB written, and as much again for each parent up to 2 GiB.
 """
 
-import errno
-import fcntl
 import json
 import os
 import shutil
@@ -17,28 +15,33 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipelines.errors import WorldlineError
+from pipelines.errors import UsageError, WorldlineError
 from pipelines.progress import say
 from pipelines.store import machine
 from pipelines.store.artefact import Artefact
 from pipelines.store.cost import CostMeter
 from pipelines.store.draft import Draft
 from pipelines.store.hashing import sha256_of
+from pipelines.store.lock import locked
 from pipelines.store.manifest import MANIFEST_NAME, FileEntry, Manifest, ParentEntry, digest
 from pipelines.store.ref import Ref, check_name
+from pipelines.store.refusal import writable
 from pipelines.store.report import Report
 from pipelines.store.spec import Spec
 
 REHASH_PARENTS_UP_TO = 2 << 30  # bytes; larger parents are checked by size here and by `worldline lineage --verify`
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PRIVATE = (".partial", ".locks", ".scratch", "refs")
 
 
 class Store:
-    """Artefacts under one root folder: `root/<stage>/<subject>/<key>/`."""
+    """Artefacts under one root folder: `root/<stage>/<subject>/<key>/`.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    `scratch` may name a faster disk for the resumable state of long stages (default: a folder of the store).
+    """
+
+    def __init__(self, root: Path, scratch: Path | None = None) -> None:
+        self.root = root.absolute()
+        self.scratch = (scratch or self.root / ".scratch").absolute()
 
     # ---- reading ----
 
@@ -50,6 +53,8 @@ class Store:
             raw = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise WorldlineError(f"{path} cannot be read ({error.strerror}): give yourself the right to") from error
         manifest = Manifest.from_bytes(raw, str(path))
         if (manifest.stage, manifest.subject, manifest.key) != (ref.stage, ref.subject, ref.key):
             raise WorldlineError(
@@ -74,16 +79,18 @@ class Store:
         for check in artefact.manifest.checks:
             if check.blocking and not check.passed:
                 raise WorldlineError(
-                    f"{ref} failed its check '{check.name}' ({check.detail}): nothing may be built on it; "
-                    "mend the source and make it again"
+                    f"{ref} failed its check '{check.name}' ({check.detail}): nothing may be built on it; mend its "
+                    f"source, delete {artefact.folder} and make it again"
                 )
         return artefact
 
     def artefacts(self) -> Iterator[Artefact]:
-        """Every finished artefact, in a fixed order."""
-        for path in sorted(self.root.rglob(MANIFEST_NAME)):
-            parts = path.relative_to(self.root).parts[:-1]
-            if len(parts) >= 3 and parts[0] not in PRIVATE:
+        """Every finished artefact, in a fixed order. Raises WorldlineError at a damaged manifest."""
+        for folder, folders, files in os.walk(self.root):
+            parts = Path(folder).relative_to(self.root).parts
+            folders[:] = sorted(set(folders) - set(PRIVATE)) if not parts else sorted(folders)
+            if MANIFEST_NAME in files and len(parts) >= 3:
+                folders.clear()  # what lies below is the artefact's own, and may be many thousand chunks
                 found = self.find(Ref(parts[0], "/".join(parts[1:-1]), parts[-1]))
                 if found is not None:
                     yield found
@@ -93,17 +100,17 @@ class Store:
     def produce(self, spec: Spec, build: Callable[[Draft], None]) -> Report:
         """Make the artefact of `spec` with `build`, or find it. The stages' one door; see the file's docstring."""
         ref = spec.ref
-        if (found := self.find(ref)) is not None:
+        if (found := self._standing(ref)) is not None:
             return Report(found, skipped=True)
-        with self._writable(), self._lock(ref):
-            if (found := self.find(ref)) is not None:  # another process finished it while this one waited
+        with writable(self.root), self.building(), locked(self.lock_path(ref), on_wait=lambda: _say_waiting(ref)):
+            if (found := self._standing(ref)) is not None:  # another process finished it while this one waited
                 return Report(found, skipped=True)
             meter = CostMeter()
             self._sweep(ref)
             parents = {parent: self.open(parent) for parent in spec.parents}
-            scratch = self.root / ".scratch" / _flat(ref)
+            scratch = self.scratch / flat(ref)
             scratch.mkdir(parents=True, exist_ok=True)
-            folder = self.root / ".partial" / f"{_flat(ref)}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+            folder = self.root / ".partial" / f"{flat(ref)}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
             folder.mkdir(parents=True)
             try:
                 draft = Draft(spec, folder, scratch, parents)
@@ -114,10 +121,17 @@ class Store:
             shutil.rmtree(scratch, ignore_errors=True)
             return Report(artefact, skipped=False)
 
+    def _standing(self, ref: Ref) -> Artefact | None:
+        """What `produce` may skip for: there, and by its file sizes whole."""
+        artefact = self.find(ref)
+        if artefact is not None and (faults := artefact.faults(rehash=False)):
+            raise WorldlineError(f"{ref} is damaged: {faults[0]}; delete {artefact.folder} and run this again")
+        return artefact
+
     def _commit(self, draft: Draft, meter: CostMeter) -> Artefact:
         files = []
         for path in draft.files():
-            _sync(path)
+            sync(path)
             name = path.relative_to(draft.folder).as_posix()
             files.append(FileEntry(name, path.stat().st_size, sha256_of(path)))
         if not files:
@@ -131,7 +145,7 @@ class Store:
             key=draft.spec.key,
             code_version=draft.spec.code_version,
             config=draft.spec.config,
-            parents=tuple(ParentEntry(str(ref), parent.digest) for ref, parent in draft.parents.items()),
+            parents=tuple(ParentEntry(str(ref), draft.parents[ref].digest) for ref in draft.spec.parents),
             files=tuple(files),
             roots=tuple(draft.roots),
             counts=draft.counts,
@@ -144,33 +158,39 @@ class Store:
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
         raw = manifest.to_bytes()
+        for folder in sorted(path for path in draft.folder.rglob("*") if path.is_dir()):
+            sync(folder)
         (draft.folder / MANIFEST_NAME).write_bytes(raw)
-        _sync(draft.folder / MANIFEST_NAME)
-        _sync(draft.folder)
+        sync(draft.folder / MANIFEST_NAME)
+        sync(draft.folder)
         target = self._folder(draft.spec.ref)
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():  # a folder without a manifest: someone deleted it, or copied half of it
             shutil.rmtree(target)
         draft.folder.rename(target)
-        _sync(target.parent)
-        return Artefact(draft.spec.ref, target, manifest, digest(raw))
+        sync(target.parent)
+        return Artefact(draft.spec.ref, target, Manifest.from_bytes(raw, str(target)), digest(raw))
 
     # ---- pointers: the names people use, and the roots that `gc` keeps ----
 
     def point(self, name: str, ref: Ref) -> None:
         """Let `name` (`scores/demo-1a2b3c4d/Freeway`) mean `ref`. Atomic; the only thing here that may change."""
         path = self._pointer(name)
-        with self._writable():
+        with writable(self.root):
             path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_name(f".{path.name}.{os.getpid()}")
-            aside.write_text(json.dumps({"ref": str(ref)}) + "\n")
-            aside.replace(path)
+            aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+            try:
+                aside.write_text(json.dumps({"ref": str(ref)}) + "\n")
+                sync(aside)
+                aside.replace(path)
+            finally:
+                aside.unlink(missing_ok=True)
 
     def resolve(self, name: str) -> Ref:
         """The artefact that a pointer or a full address names. Raises WorldlineError when neither exists."""
         path = self._pointer(name)
         if path.is_file():
-            return Ref.parse(json.loads(path.read_text())["ref"])
+            return _read_pointer(path)
         if name.count("/") >= 2 and (self.root / name / MANIFEST_NAME).is_file():
             return Ref.parse(name)
         raise WorldlineError(f"Nothing in {self.root} is called '{name}': 'worldline list' prints what there is")
@@ -179,10 +199,7 @@ class Store:
         """All pointers by name."""
         base = self.root / "refs"
         paths = sorted(path for path in base.rglob("*.json") if not path.name.startswith("."))
-        return {
-            path.relative_to(base).with_suffix("").as_posix(): Ref.parse(json.loads(path.read_text())["ref"])
-            for path in paths
-        }
+        return {path.relative_to(base).with_suffix("").as_posix(): _read_pointer(path) for path in paths}
 
     # ---- inside ----
 
@@ -193,51 +210,45 @@ class Store:
         parts = [check_name(part) for part in name.strip("/").split("/")]
         return self.root.joinpath("refs", *parts[:-1], parts[-1] + ".json")
 
+    def lock_path(self, ref: Ref) -> Path:
+        """The file that whoever makes `ref` holds locked."""
+        return self.root / ".locks" / f"{flat(ref)}.lock"
+
+    @property
+    def store_lock_path(self) -> Path:
+        """Held shared by everyone who makes something, alone by `gc`."""
+        return self.root / ".locks" / "store"
+
     @contextmanager
-    def _lock(self, ref: Ref) -> Iterator[None]:
-        """One process at a time per key. The kernel lets go when the holder dies, kill -9 included."""
-        path = self.root / ".locks" / f"{_flat(ref)}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say(f"{ref}: another process is making it, waiting ...")
-                fcntl.flock(file, fcntl.LOCK_EX)
+    def building(self) -> Iterator[None]:
+        """Keep `gc` out while something is being made."""
+        with locked(self.store_lock_path, shared=True, on_wait=lambda: say("Waiting for 'worldline gc' to end ...")):
             yield
 
     def _sweep(self, ref: Ref) -> None:
         """Remove what dead writers of this key left; safe because the lock is held."""
-        for left in (self.root / ".partial").glob(f"{_flat(ref)}.*"):
+        for left in (self.root / ".partial").glob(f"{flat(ref)}.*"):
             shutil.rmtree(left, ignore_errors=True)
 
-    @contextmanager
-    def _writable(self) -> Iterator[None]:
-        """Turn the operating system's refusals into one line with the repair."""
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            yield
-        except (PermissionError, NotADirectoryError, FileExistsError) as error:
-            raise WorldlineError(
-                f"The store {self.root} is not writable ({error.strerror}: {error.filename}): set WORLDLINE_HOME, or "
-                "artefact_root in the storage profile, to a folder you own"
-            ) from error
-        except OSError as error:
-            if error.errno == errno.EROFS:
-                raise WorldlineError(f"The store {self.root} is on a read-only disk: set WORLDLINE_HOME") from error
-            if error.errno not in DISK_FULL and f"errno = {errno.ENOSPC}" not in str(error):  # HDF5 hides its errno
-                raise
-            raise WorldlineError(
-                f"No space left in the store {self.root} ({error.strerror}): free some or set WORLDLINE_HOME to a "
-                "larger disk; finished artefacts are untouched, run the same command again"
-            ) from error
+
+def flat(ref: Ref) -> str:
+    """An address as one file name; '@' occurs in no address, so two of them never meet."""
+    return str(ref).replace("/", "@")
 
 
-def _flat(ref: Ref) -> str:
-    return str(ref).replace("/", "--")
+def _say_waiting(ref: Ref) -> None:
+    say(f"{ref}: another process is making it, waiting ...")
 
 
-def _sync(path: Path) -> None:
+def _read_pointer(path: Path) -> Ref:
+    try:
+        return Ref.parse(json.loads(path.read_bytes())["ref"])
+    except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
+        raise WorldlineError(f"{path} is not a readable pointer ({error}): delete it and make it anew") from error
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold what was written to a file or folder."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,0 +1,57 @@
+"""Turns the operating system's refusals into one line with the value, the rule and the repair."""
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipelines.errors import WorldlineError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# HDF5 and safetensors name the errno in the text only; NumPy says how much less than requested was written.
+DISK_FULL_TEXT = re.compile(
+    rf"(errno = |os error |Errno )({'|'.join(map(str, DISK_FULL))})\b|\d requested and \d+ written"
+)
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EROFS)
+
+
+@contextmanager
+def writable(root: Path) -> Iterator[None]:
+    """Make `root` and guard what is written below it. Raises WorldlineError for a full disk or a folder not ours.
+
+    Errors about files elsewhere (a stage that reads a bucket) pass through: they are not the store's to explain.
+    """
+    try:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise _not_writable(root, error) from error
+        yield
+    except WorldlineError:
+        raise
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in DISK_FULL or DISK_FULL_TEXT.search(str(error)):
+            raise WorldlineError(
+                f"No space left in the store {root} ({os.strerror(number or errno.ENOSPC)}): free some or set "
+                "WORLDLINE_HOME to a larger disk; finished artefacts are untouched, run the same command again"
+            ) from error
+        if isinstance(error, OSError) and number in NOT_WRITABLE and _concerns(root, error.filename):
+            raise _not_writable(root, error) from error
+        raise
+
+
+def _not_writable(root: Path, error: OSError) -> WorldlineError:
+    return WorldlineError(
+        f"The store {root} is not writable ({error.strerror}: {error.filename}): set WORLDLINE_HOME, or "
+        "artefact_root in the storage profile, to a folder you own"
+    )
+
+
+def _concerns(root: Path, filename: object) -> bool:
+    if filename is None:
+        return True
+    path = Path(str(filename))
+    return path.is_relative_to(root) or root.is_relative_to(path)
