@@ -1,0 +1,155 @@
+"""Configs of the learning stages: pretrain, tokenize, train, evaluate. Importing this imports no torch."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from models.jowa.config import JowaConfig
+from models.tokenizers.config import TokenizerConfig
+from pipelines.configs.base import StageConfig
+from pipelines.errors import UsageError
+from pipelines.store.ref import Ref
+
+OBJECTIVES = ("tokenizer", "world", "world_action")
+PRECISIONS = ("auto", "float32", "bf16")
+PLANNERS = ("greedy", "beam")
+
+
+@dataclass(frozen=True)
+class PhaseConfig:
+    """A stretch of training with fresh optimisers: what is optimised, for how long, on how much.
+
+    `objectives` names the losses that are stepped together; `frames` is the tokenizer's batch, `segments` the
+    transformer's. Learning rates rise linearly over `warmup` steps and, if `decay`, fall to a tenth by a cosine.
+    """
+
+    name: str
+    objectives: tuple[str, ...]
+    steps: int
+    segments: int = 512
+    frames: int = 2048
+    lr_tokenizer: float = 1e-4
+    lr_model: float = 1e-4
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    warmup: int = 0
+    decay: bool = False
+    target_every: int = 1000
+
+    def __post_init__(self) -> None:
+        wrong = [name for name in self.objectives if name not in OBJECTIVES]
+        if wrong or not self.objectives:
+            raise UsageError(f"Phase '{self.name}' has objectives {self.objectives}: choose from {OBJECTIVES}")
+        if {"world", "world_action"} <= set(self.objectives):
+            raise UsageError(f"Phase '{self.name}': 'world_action' contains 'world', name one of them")
+        if self.steps < 1 or self.segments < 1 or self.frames < 1:
+            raise UsageError(f"Phase '{self.name}' needs at least 1 step, 1 segment and 1 frame a batch")
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """What every training run shares, whatever it optimises."""
+
+    precision: str = "auto"  # bf16 where the processor multiplies it faster than float32
+    log_every: int = 10  # steps between rows of metrics.jsonl
+    save_seconds: float = 60.0  # between resumable states; a kill loses at most this much work
+    preload_bytes: int = 2 << 30  # frames are kept in memory when all games together fit into this
+    holdout_episodes: int = 1  # last episodes of each game, kept from training to measure on
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"Precision '{self.precision}' is unknown: choose from {', '.join(PRECISIONS)}")
+
+
+@dataclass(frozen=True)
+class PretrainConfig(StageConfig):
+    """Stage 1: tokenizer and world model on frames."""
+
+    STAGE: ClassVar[str] = "pretrained"
+    CODE: ClassVar[str] = "1"
+
+    name: str = ""  # the recipe's name, for the folder
+    games: tuple[str, ...] = ()
+    trajectories: tuple[Ref, ...] = ()
+    segments: tuple[Ref, ...] = ()
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: JowaConfig = field(default_factory=JowaConfig)
+    phases: tuple[PhaseConfig, ...] = ()
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    commitment: float = 1.0
+    motion_gain: float = 0.0  # extra weight of pixels off the game's background; 0 is the original's objective
+    random_shift: int = 0  # pixels of augmentation for the tokenizer's frames
+    sight_frames: int = 256  # held-out frame pairs per game on which sight is measured
+    seed: int = 0
+
+    @property
+    def subject(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class TokenizeConfig(StageConfig):
+    """Encode every frame of a game once with the frozen tokenizer."""
+
+    STAGE: ClassVar[str] = "tokens"
+    CODE: ClassVar[str] = "1"
+
+    game: str = ""
+    pretrained: Ref | None = None
+    trajectories: Ref | None = None
+    batch_frames: int = 256
+    precision: str = "auto"
+
+    @property
+    def subject(self) -> str:
+        return self.game
+
+
+@dataclass(frozen=True)
+class TrainConfig(StageConfig):
+    """Stage 2: the world-action model on tokens; frames are not touched again."""
+
+    STAGE: ClassVar[str] = "world_action_model"
+    CODE: ClassVar[str] = "1"
+
+    name: str = ""
+    games: tuple[str, ...] = ()
+    pretrained: Ref | None = None
+    tokens: tuple[Ref, ...] = ()
+    segments: tuple[Ref, ...] = ()
+    trajectories: tuple[Ref, ...] = ()  # only to measure the next-frame error on held-out frames
+    phases: tuple[PhaseConfig, ...] = ()
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    sight_frames: int = 256
+    seed: int = 0
+
+    @property
+    def subject(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(StageConfig):
+    """Play a game with a checkpoint under a named protocol, next to random play under the same one."""
+
+    STAGE: ClassVar[str] = "scores"
+    CODE: ClassVar[str] = "1"
+
+    game: str = ""
+    checkpoint: Ref | None = None  # a world_action_model
+    pretrained: Ref | None = None  # its tokenizer
+    collected: Ref | None = None  # the behaviour's raw returns, where we collected them ourselves
+    protocol: str = "jowa"
+    episodes: int = 16
+    context: int = 4  # newest steps the policy sees, at most 8
+    epsilon: float = 0.001
+    beam_episodes: int = 0
+    beam_width: int = 2
+    beam_horizon: int = 2
+    beam_steps: int = 0  # agent steps at which a beam-search episode is cut; 0 plays to the end
+    random_episodes: int = 8
+    precision: str = "auto"
+    seed: int = 0
+
+    @property
+    def subject(self) -> str:
+        return self.game

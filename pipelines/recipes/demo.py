@@ -1,0 +1,62 @@
+"""The recipe of `make demo`: two games, tiny networks of JOWA's architecture, about ten minutes on two CPU cores."""
+
+from models.jowa.config import JowaConfig
+from models.tokenizers.config import TokenizerConfig
+from pipelines.configs.data import CollectConfig, DownsampleConfig, SegmentConfig
+from pipelines.configs.learn import EvaluateConfig, LoopConfig, PhaseConfig, PretrainConfig, TokenizeConfig, TrainConfig
+from pipelines.recipes.recipe import Recipe
+
+
+def demo() -> Recipe:
+    """Freeway (always up wins) and Boxing (the script must see its opponent), learned from 60,000 frames."""
+    tokenizer = TokenizerConfig(
+        vocab_size=512,
+        embed_dim=64,
+        z_channels=64,
+        channels=16,
+        channel_mult=(1, 4),
+        res_blocks=1,
+        attention=False,
+        downsample=(7,),
+        patch_stem=2,
+        quantizer="ema",
+        kmeans_start=True,
+        revive_below=0.1,
+    )
+    model = JowaConfig(vocab_size=512, layers=3, heads=4, width=128, dropout=0.0, q_hidden=256)
+    return Recipe(
+        name="demo",
+        games=("Boxing", "Freeway"),
+        agents=(1, 2),
+        collect=CollectConfig(game="", agents=2, steps=15_000, capacity=3_500),
+        downsample=DownsampleConfig(game="", transitions=30_000),
+        segment=SegmentConfig(game=""),
+        pretrain=PretrainConfig(
+            tokenizer=tokenizer,
+            model=model,
+            phases=(
+                PhaseConfig(
+                    "tokenizer", ("tokenizer",), steps=400, frames=64, lr_tokenizer=2e-3, warmup=20, decay=True
+                ),
+                PhaseConfig("world", ("world",), steps=300, segments=8, lr_model=1e-3, warmup=20, decay=True),
+            ),
+            motion_gain=20.0,
+        ),
+        tokenize=TokenizeConfig(),
+        train=TrainConfig(
+            phases=(
+                PhaseConfig(
+                    "world_action",
+                    ("world_action",),
+                    steps=600,
+                    segments=16,
+                    lr_model=1e-3,
+                    warmup=20,
+                    decay=True,
+                    target_every=100,
+                ),
+            ),  # fmt: skip
+            loop=LoopConfig(),
+        ),
+        evaluate=EvaluateConfig(protocol="sticky", episodes=8, context=2, beam_episodes=2, beam_steps=200),
+    )

@@ -1,0 +1,99 @@
+"""Frozen dataclasses to JSON and back, by their annotations; and overriding one field by a dotted path.
+
+Only what recipes use is read: dataclasses, tuples, `X | None`, str, int, float, bool. Nothing is evaluated.
+"""
+
+import types
+import typing
+from dataclasses import asdict, fields, is_dataclass, replace
+from typing import Any
+
+from pipelines.errors import UsageError, unknown
+from pipelines.store.ref import Ref
+
+
+def to_plain(value: Any) -> Any:
+    """A frozen config as JSON types."""
+    return asdict(value)
+
+
+def from_plain(kind: Any, data: Any, where: str = "") -> Any:
+    """Rebuild a value of type `kind` from JSON types. Raises UsageError naming the field on any mismatch."""
+    if is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(data, dict):
+            raise UsageError(f"{where or 'The config'} must be a mapping of fields, it is {data!r}")
+        hints = typing.get_type_hints(kind)
+        known = {field.name for field in fields(kind)}
+        for name in data:
+            if name not in known:
+                raise unknown(
+                    "field", f"{where}{name}", [where + item for item in known], "see 'worldline recipe show'"
+                )
+        return kind(**{name: from_plain(hints[name], item, f"{where}{name}.") for name, item in data.items()})
+    return _from_plain_leaf(kind, data, where.rstrip("."))
+
+
+def _from_plain_leaf(kind: Any, data: Any, where: str) -> Any:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        if data is None and type(None) in args:
+            return None
+        return from_plain(next(arg for arg in args if arg is not type(None)), data, where + ".")
+    if origin is tuple:
+        if not isinstance(data, (list, tuple)):
+            raise UsageError(f"{where} must be a list, it is {data!r}")
+        return tuple(from_plain(args[0], item, f"{where}[{index}].") for index, item in enumerate(data))
+    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if kind is not Any and (not isinstance(data, kind) or (kind is int and isinstance(data, bool))):
+        raise UsageError(f"{where} must be {kind.__name__}, it is {data!r}")
+    return data
+
+
+def override(config: Any, assignment: str) -> Any:
+    """`override(recipe, "train.phases.policy.steps=600")`: a copy with one field changed, checked by its type.
+
+    Members of a tuple of dataclasses are named by their `name`; a tuple of plain values is written `a,b,c`.
+    """
+    path, equals, text = assignment.partition("=")
+    if not equals or not path:
+        raise UsageError(f"'{assignment}' is no override: write field.path=value, for example train.seed=1")
+    return _override(config, path.split("."), text, path)
+
+
+def _override(config: Any, path: list[str], text: str, full: str) -> Any:
+    name, rest = path[0], path[1:]
+    where = "'worldline recipe show NAME' prints all fields"
+    if isinstance(config, tuple):
+        names = [getattr(item, "name", str(index)) for index, item in enumerate(config)]
+        if name not in names or not rest:
+            raise unknown("member", f"{full} ({name})", names, where)
+        return tuple(
+            _override(item, rest, text, full) if own == name else item for own, item in zip(names, config, strict=True)
+        )
+    if not is_dataclass(config) or isinstance(config, type):
+        raise UsageError(f"Override '{full}={text}': '{name}' lies below a plain value; {where}")
+    known = [field.name for field in fields(config)]
+    if name not in known:
+        raise unknown("field", full, [full.removesuffix(".".join(path)) + item for item in known], where)
+    if rest:
+        return replace(config, **{name: _override(getattr(config, name), rest, text, full)})
+    return replace(config, **{name: _parse(typing.get_type_hints(type(config))[name], text, full)})
+
+
+def _parse(kind: Any, text: str, full: str) -> Any:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple and not is_dataclass(args[0]):
+        return tuple(_parse(args[0], item, full) for item in text.split(",") if item)
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise UsageError(f"Override '{full}={text}': the field is true or false")
+        return text.lower() == "true"
+    if kind in (int, float, str):
+        try:
+            return kind(text.replace("_", "") if kind is int else text)
+        except ValueError:
+            raise UsageError(f"Override '{full}={text}': the field is a {kind.__name__}") from None
+    if kind is Ref or Ref in args:
+        raise UsageError(f"Override '{full}={text}': parents follow from the plan and cannot be set")
+    raise UsageError(f"Override '{full}={text}': name one of its fields instead, for example {full}.FIELD=...")

@@ -1,0 +1,141 @@
+"""From a recipe to the exact config of every stage: which artefacts it consists of, before any of them exists.
+
+Keys are hashes of configs and parents' keys, so the whole chain is known in advance; `steps` lists it in order.
+"""
+
+from dataclasses import dataclass, replace
+
+from pipelines.atari.games import check_game
+from pipelines.configs.base import StageConfig
+from pipelines.configs.data import CollectConfig, DownsampleConfig, FetchConfig, SegmentConfig
+from pipelines.configs.learn import EvaluateConfig, PretrainConfig, TokenizeConfig, TrainConfig
+from pipelines.errors import UsageError, unknown
+from pipelines.recipes.recipe import Recipe
+from pipelines.replay import listing
+
+PER_GAME = ("collected_replay", "replay", "trajectories", "segments", "tokens", "scores")
+STAGES = ("collected_replay", "replay", "trajectories", "segments", "pretrained", "tokens", "world_action_model",
+          "scores")  # fmt: skip
+DATA_STAGES = STAGES[:4]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One artefact of a plan: a stage with its partition."""
+
+    stage: str
+    game: str | None = None
+    agent: int | None = None
+
+    def __str__(self) -> str:
+        return "/".join(str(part) for part in (self.stage, self.game, self.agent) if part is not None)
+
+
+class Plan:
+    """The chain of one recipe. `bucket` is the replay root URL that recipes with source "bucket" read."""
+
+    def __init__(self, recipe: Recipe, bucket: str | None = None) -> None:
+        if recipe.source == "bucket" and not bucket:
+            raise UsageError(
+                f"Recipe '{recipe.name}' reads a bucket but the storage profile names none: set replay_root in it"
+            )
+        self.recipe = recipe
+        self.bucket = bucket
+
+    def steps(self, until: str = STAGES[-1]) -> list[Step]:
+        """All steps up to and including stage `until`, parents before children."""
+        if until not in STAGES:
+            raise unknown("stage", until, STAGES, "'worldline materialize --help' explains them")
+        found: list[Step] = []
+        for stage in STAGES[: STAGES.index(until) + 1]:
+            if stage == "collected_replay" and self.recipe.source != "collected":
+                continue
+            if stage == "replay":
+                found += [Step(stage, game, agent) for game in self.recipe.games for agent in self.recipe.agents]
+            elif stage in PER_GAME:
+                found += [Step(stage, game) for game in self.recipe.games]
+            else:
+                found.append(Step(stage))
+        return found
+
+    def config(self, step: Step) -> StageConfig:
+        """The resolved config of a step, parents' keys included."""
+        if step.stage not in STAGES:
+            raise unknown("stage", step.stage, STAGES, "'worldline materialize --help' explains them")
+        game = check_game(step.game) if step.game else ""
+        match step.stage:
+            case "collected_replay":
+                return self.collect(game)
+            case "replay":
+                return self.fetch(game, step.agent or 1)
+            case "trajectories":
+                return self.downsample(game)
+            case "segments":
+                return self.segment(game)
+            case "pretrained":
+                return self.pretrain()
+            case "tokens":
+                return self.tokenize(game)
+            case "world_action_model":
+                return self.train()
+            case _:
+                return self.evaluate(game)
+
+    def collect(self, game: str) -> CollectConfig:
+        return replace(self.recipe.collect, game=game)
+
+    def fetch(self, game: str, agent: int) -> FetchConfig:
+        if self.recipe.source == "collected":
+            return FetchConfig(game, agent, collected=self.collect(game).spec().ref)
+        assert self.bucket is not None
+        objects = listing.list_objects(self.bucket, game, agent)
+        return FetchConfig(game, agent, url=self.bucket, listing=listing.digest(objects))
+
+    def downsample(self, game: str) -> DownsampleConfig:
+        replays = tuple(self.fetch(game, agent).spec().ref for agent in self.recipe.agents)
+        return replace(self.recipe.downsample, game=game, replays=replays)
+
+    def segment(self, game: str) -> SegmentConfig:
+        return replace(self.recipe.segment, game=game, trajectories=self.downsample(game).spec().ref)
+
+    def pretrain(self) -> PretrainConfig:
+        games = self.recipe.games
+        return replace(
+            self.recipe.pretrain,
+            name=self.recipe.name,
+            games=games,
+            trajectories=tuple(self.downsample(game).spec().ref for game in games),
+            segments=tuple(self.segment(game).spec().ref for game in games),
+            seed=self.recipe.seed,
+        )
+
+    def tokenize(self, game: str) -> TokenizeConfig:
+        return replace(
+            self.recipe.tokenize,
+            game=game,
+            pretrained=self.pretrain().spec().ref,
+            trajectories=self.downsample(game).spec().ref,
+        )
+
+    def train(self) -> TrainConfig:
+        games = self.recipe.games
+        return replace(
+            self.recipe.train,
+            name=self.recipe.name,
+            games=games,
+            pretrained=self.pretrain().spec().ref,
+            tokens=tuple(self.tokenize(game).spec().ref for game in games),
+            segments=tuple(self.segment(game).spec().ref for game in games),
+            trajectories=tuple(self.downsample(game).spec().ref for game in games),
+            seed=self.recipe.seed,
+        )
+
+    def evaluate(self, game: str) -> EvaluateConfig:
+        return replace(
+            self.recipe.evaluate,
+            game=game,
+            checkpoint=self.train().spec().ref,
+            pretrained=self.pretrain().spec().ref,
+            collected=self.collect(game).spec().ref if self.recipe.source == "collected" else None,
+            seed=self.recipe.seed,
+        )

@@ -1,0 +1,45 @@
+"""A complete run configuration: every stage's config in one frozen value.
+
+The stage configs inside are templates: the plan fills in game, parents and seed. Recipes are functions that derive
+from each other by `dataclasses.replace`; overrides are `field.path=value` (see `overrides.py`).
+"""
+
+from dataclasses import dataclass, field
+
+from pipelines.atari.games import check_game
+from pipelines.configs.data import CollectConfig, DownsampleConfig, SegmentConfig
+from pipelines.configs.learn import EvaluateConfig, PretrainConfig, TokenizeConfig, TrainConfig
+from pipelines.errors import UsageError
+
+SOURCES = ("collected", "bucket")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """`source` says where replay comes from: played here ("collected") or read from the profile's bucket."""
+
+    name: str
+    games: tuple[str, ...]
+    source: str = "collected"
+    agents: tuple[int, ...] = (1, 2)
+    collect: CollectConfig = field(default_factory=lambda: CollectConfig(game=""))
+    downsample: DownsampleConfig = field(default_factory=lambda: DownsampleConfig(game=""))
+    segment: SegmentConfig = field(default_factory=lambda: SegmentConfig(game=""))
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    tokenize: TokenizeConfig = field(default_factory=TokenizeConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for game in self.games:
+            check_game(game)
+        if not self.games or len(set(self.games)) != len(self.games):
+            raise UsageError(f"Recipe '{self.name}' has games {self.games}: name at least one, each once")
+        if self.source not in SOURCES:
+            raise UsageError(f"Replay source '{self.source}' is unknown: choose from {', '.join(SOURCES)}")
+        if self.source == "collected" and max(self.agents) > self.collect.agents:
+            raise UsageError(
+                f"Recipe '{self.name}' reads agent {max(self.agents)} but collects only {self.collect.agents}: "
+                "raise collect.agents or lower agents"
+            )

@@ -1,0 +1,21 @@
+"""All recipes by name. A recipe is a function that returns a complete frozen config."""
+
+from collections.abc import Callable, Iterable
+
+from pipelines.errors import unknown
+from pipelines.recipes.demo import demo
+from pipelines.recipes.freeze import override
+from pipelines.recipes.mini import mini
+from pipelines.recipes.recipe import Recipe
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"demo": demo, "mini": mini}
+
+
+def recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
+    """The named recipe with `field.path=value` overrides. Raises UsageError for an unknown name, field or value."""
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES, "'worldline recipe list' describes them")
+    found = RECIPES[name]()
+    for assignment in overrides:
+        found = override(found, assignment)
+    return found
