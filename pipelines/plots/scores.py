@@ -36,13 +36,13 @@ def draw(table: Sequence[Panel], path: Path) -> None:
     if not table:
         raise ValueError(f"Nothing to draw in {path.name}: no game was scored")
     most = max(len(panel.agents) for panel in table)
-    drawn, axes_list = style.grid(len(table), columns=max(1, min(4, 8 // most)), width=2.4 + 0.9 * most, height=3.2)
+    drawn, axes_list = style.grid(len(table), columns=max(1, min(4, 8 // most)), width=2.6 + 0.9 * most, height=3.2)
     for panel, axes in zip(table, axes_list, strict=True):
         style.quieten(axes, panel.game)
         for place, agent in enumerate(panel.agents):
             _dots(axes, place, agent)
         right = max(len(panel.agents), 1) - 0.5
-        axes.set_xlim(-0.6, right + 0.7)
+        axes.set_xlim(-0.6, right + 1.0)
         _level(axes, panel.random, "random", style.RANDOM, right)
         _level(axes, panel.behaviour, "behaviour", style.BEHAVIOUR, right)
         axes.set_xticks(range(len(panel.agents)), [agent.label for agent in panel.agents], fontsize=8, color=style.INK)
@@ -79,7 +79,7 @@ def _level(axes: Axes, value: float | None, name: str, colour: str, right: float
     axes.axhline(value, color=colour, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
     axes.annotate(
         f"{name} {value:.4g}",
-        (right + 0.68, value),
+        (right + 0.98, value),
         ha="right",
         va="bottom",
         xytext=(0, 2),

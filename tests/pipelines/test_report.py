@@ -1,0 +1,210 @@
+"""The leaderboard page from a hand-made graph in a real store: what it says, and what it survives."""
+
+import csv
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from pipelines import report
+from pipelines.configs.report import ReportConfig
+from pipelines.errors import WorldlineError
+from tests import fakes
+from tests.pipelines.leaderboard import board
+
+NAME = "demo-1a2b3c4d"
+
+
+class Reader(HTMLParser):
+    """Text, image sources with alternative texts, and unbalanced tags of a page."""
+
+    VOID = ("meta", "img", "br")
+
+    def __init__(self, page):
+        super().__init__()
+        self.words, self.images, self.open, self.wrong = [], [], [], []
+        self.feed(page)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "img":
+            self.images.append(dict(attrs))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The two-game board and its report; tests only read them."""
+    graph = board.build(board.Store(tmp_path_factory.mktemp("board") / "store"))
+    config = ReportConfig(scores=tuple(score.ref for score in graph.scores.values()), names=(NAME, NAME))
+    return graph, config, report.run(config, graph.store).artefact
+
+
+def page_of(artefact):
+    return artefact.path("index.html").read_text(encoding="utf-8")
+
+
+def single(store, metrics, files=None, parents=(), name="other", config=None):
+    """The page of one score with the given metrics and little else."""
+    score = board.make(store, "scores", "Pong", parents, files, metrics=metrics, config=config or {"game": "Pong"})
+    return report.run(ReportConfig(scores=(score.ref,), names=(name,)), store).artefact
+
+
+def test_page_is_whole_and_needs_nothing_else(made):
+    page = page_of(made[2])
+    reader = Reader(page)
+    assert reader.open == [] and reader.wrong == []
+    assert "<script" not in page and not re.search(r"""(src|href|url)\s*[=(]\s*["']?(https?:|//|file:)""", page)
+    assert len(reader.images) == 7  # score plot, 2 videos, 2 sheets, curves, quality
+    assert all(image["src"].startswith("data:image/") and len(image["alt"]) > 10 for image in reader.images)
+    assert len(page) < 1_000_000
+
+
+def test_result_with_references_and_limits(made):
+    text = Reader(page_of(made[2])).text
+    assert "20.25 ± 0.661 over 8 episodes" in text
+    assert "102% of the way from random play" in text  # 20.25 / 19.8
+    assert "66% of the way from random play" in text  # (44 - 0.5) / (66 - 0.5)
+    assert "limited: 2 episodes instead of 8; 2 of 2 cut after 500 steps" in text
+    assert "width 2, horizon 3" in text
+    assert "Over several games" in text
+
+
+def test_csv_has_a_row_per_planner_with_full_numbers(made):
+    with made[2].path("leaderboard.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["game"], row["planner"]) for row in rows] == [
+        ("Freeway", "greedy"),
+        ("Freeway", "beam"),
+        ("Boxing", "greedy"),
+        ("Boxing", "beam"),
+    ]
+    first = rows[0]
+    assert first["experiment"] == NAME and first["protocol"] == "jowa" and first["episodes"] == "8"
+    assert float(first["mean"]) == 20.25 and float(first["behaviour_mean"]) == 19.8
+    assert float(first["hns"]) == pytest.approx(20.25 / 29.6)  # Freeway: random 0, human 29.6
+    assert float(first["share"]) == pytest.approx(20.25 / 19.8)
+    assert first["limits"] == "" and first["score"] == str(made[0].scores["Freeway"].ref)
+
+
+def test_sight_losses_data_and_cost(made):
+    graph, _, artefact = made
+    text = Reader(page_of(artefact)).text
+    assert "sees: beats the mean frame and copying the last frame" in text
+    assert "blind: no better than copying the last frame" in text
+    assert "0.012 of 0.048" in text and "38.5" in text and "2.1%" in text
+    assert "reconstruction 0.0123" in text
+    assert "12 episodes, 24,000 frames" in text and "0.6, 4.8, 10.2, 15.9, 19.8" in text
+    assert "8e0ab801b1705a740b476b7f588c6d16" in text
+    assert text.count(str(graph.pretrained.ref)) >= 3  # training, cost, lineage
+    assert "12 artefacts" in text  # 2 collections, 4 replays, 2 trajectories, 2 trainings, 2 scores
+    check = artefact.manifest.checks[0]
+    assert check.name == "agents_see" and not check.passed and not check.blocking and "Freeway" in check.detail
+
+
+def test_plots_are_small(made):
+    for name in ("scores.png", "quality.png"):
+        with Image.open(made[2].path(name)) as image:
+            assert image.format == "PNG"
+        assert made[2].path(name).stat().st_size < 150_000
+
+
+def test_second_run_skips_and_page_is_reproducible(made, tmp_path):
+    graph, config, artefact = made
+    assert report.run(config, graph.store).skipped
+    other = ReportConfig(scores=config.scores, names=(NAME, "renamed"))
+    assert report.run(other, graph.store).artefact.ref != artefact.ref
+
+
+def test_a_bare_score_is_shown_as_not_measured(store):
+    artefact = single(store, {"policy": {"mean": 3.5}})
+    text = Reader(page_of(artefact)).text
+    assert "3.5" in text and "not measured" in text and "not in the store" in text
+    assert "Over several games" not in text
+    assert "quality.png" not in artefact.names()
+    assert [check.passed for check in artefact.manifest.checks] == [True]
+
+
+def test_a_game_without_reference_scores(store):
+    score = board.make(store, "scores", "AirRaid", metrics={"greedy": board.summary([100.0, 200.0])})
+    text = Reader(page_of(report.run(ReportConfig(scores=(score.ref,), names=("a",)), store).artefact)).text
+    assert "no reference" in text and "No behaviour reference" in text
+
+
+def test_hostile_names_are_escaped(store):
+    root = {"game": "<img src=x onerror=alert(1)>", "policy": "<script>alert(1)</script>"}
+    collected = board.make(store, "collected_replay", "Pong", roots=[root])
+    replay = board.make(store, "replay", "Pong/1", (collected.ref,))
+    trajectories = board.make(store, "trajectories", "Pong", (replay.ref,))
+    page = page_of(
+        single(
+            store,
+            {"<b>bold</b>": {"mean": 1.0}},
+            parents=(trajectories.ref,),
+            name="<script>x</script>",
+            config={"protocol": "<i>p</i>"},
+        )
+    )
+    assert "<script" not in page and "<b>" not in page and "<i>p" not in page and "<img src=x" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_two_experiments_stand_side_by_side(store):
+    scores = tuple(
+        board.make(store, "scores", "Pong", metrics={"greedy": board.summary([mean, mean])}, config={"n": mean}).ref
+        for mean in (1.0, 2.0)
+    )
+    artefact = report.run(ReportConfig(scores=scores, names=("first", "second")), store).artefact
+    assert artefact.manifest.counts == {"scores": 2, "games": 1, "experiments": 2}
+    assert artefact.manifest.metrics["mean_return"] == {"first/Pong/greedy": 1.0, "second/Pong/greedy": 2.0}
+
+
+def test_an_ancestor_that_was_deleted_is_named(store):
+    parent = board.make(store, "world_action_model", "demo", metrics={"losses": {"q": 1.0}})
+    score = board.make(store, "scores", "Pong", (parent.ref,), metrics={"greedy": board.summary([1.0])})
+    (parent.folder / "manifest.json").unlink()
+    text = Reader(page_of(report.run(ReportConfig(scores=(score.ref,), names=("a",)), store).artefact)).text
+    assert f"{parent.ref}: missing" in text
+
+
+def test_a_score_that_is_damaged_or_empty_is_refused(store):
+    score = board.make(store, "scores", "Pong", metrics={"greedy": board.summary([1.0])})
+    fakes.flip_byte(score.folder / "note.txt")
+    with pytest.raises(WorldlineError, match="damaged"):
+        report.run(ReportConfig(scores=(score.ref,), names=("a",)), store)
+    with pytest.raises(WorldlineError, match="no planner's result"):
+        single(store, {"random": {"mean": 1.0}})
+    assert not (store.root / "leaderboard").exists()
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda path: path.write_bytes(b"PAR1 no"), "no readable Parquet"),
+        (lambda path: pd.DataFrame({"planner": ["greedy"], "ended": ["limit"]}).to_parquet(path), "column 'return'"),
+    ],
+)
+def test_unreadable_episodes_are_named(store, write, words):
+    with pytest.raises(WorldlineError, match=words):
+        single(store, {"greedy": {"mean": 1.0}}, lambda draft: write(draft.path("episodes.parquet")))
+
+
+def test_the_stage_imports_neither_torch_nor_dagster():
+    program = (
+        "import sys, pipelines.report; print(sorted({'torch', 'dagster', 'matplotlib.pyplot'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=fakes.ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
