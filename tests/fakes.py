@@ -46,7 +46,7 @@ def make(store: Store, stage: str, parents: tuple[Ref, ...] = (), text: str = "p
 
 
 def chain(store: Store) -> dict[str, Artefact]:
-    """Five artefacts: collected_replay -> replay -> trajectories and tokens; scores from both (a shared grandparent)."""
+    """collected_replay -> replay -> trajectories and tokens; scores from both, so that `replay` is reached twice."""
     collected = store.produce(
         spec("collected_replay", seed=0), fill("raw", counts={"frames": 30_000}, roots=[COLLECTION_ROOT])
     ).artefact

@@ -6,7 +6,7 @@ renames the folder into place. A process killed at any point leaves a private fo
 lock sweeps away. Hashing costs about 1 s per GB written, and as much again for each parent up to 2 GiB.
 """
 
-import json
+import hashlib
 import os
 import shutil
 import time
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipelines.errors import UsageError, WorldlineError
+from pipelines.errors import WorldlineError
 from pipelines.progress import say
 from pipelines.store import machine
 from pipelines.store.artefact import Artefact
@@ -24,6 +24,7 @@ from pipelines.store.draft import Draft
 from pipelines.store.hashing import sha256_of
 from pipelines.store.lock import locked
 from pipelines.store.manifest import MANIFEST_NAME, FileEntry, Manifest, ParentEntry, digest
+from pipelines.store.pointer import Pointer
 from pipelines.store.ref import Ref, check_name
 from pipelines.store.refusal import writable
 from pipelines.store.report import Report
@@ -41,7 +42,9 @@ class Store:
 
     def __init__(self, root: Path, scratch: Path | None = None) -> None:
         self.root = root.absolute()
-        self.scratch = (scratch or self.root / ".scratch").absolute()
+        self.scratch = self.root / ".scratch"
+        if scratch is not None:  # stores may share that disk and make equal keys: each gets a folder of its own
+            self.scratch = scratch.absolute() / hashlib.sha256(str(self.root).encode()).hexdigest()[:12]
 
     # ---- reading ----
 
@@ -176,11 +179,13 @@ class Store:
     def point(self, name: str, ref: Ref) -> None:
         """Let `name` (`scores/demo-1a2b3c4d/Freeway`) mean `ref`. Atomic; the only thing here that may change."""
         path = self._pointer(name)
+        artefact = self.find(ref)
+        pointer = Pointer(str(ref), artefact.digest if artefact else "")
         with writable(self.root):
             path.parent.mkdir(parents=True, exist_ok=True)
             aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
             try:
-                aside.write_text(json.dumps({"ref": str(ref)}) + "\n")
+                aside.write_bytes(pointer.to_bytes())
                 sync(aside)
                 aside.replace(path)
             finally:
@@ -190,16 +195,19 @@ class Store:
         """The artefact that a pointer or a full address names. Raises WorldlineError when neither exists."""
         path = self._pointer(name)
         if path.is_file():
-            return _read_pointer(path)
+            return Pointer.read(path).target
         if name.count("/") >= 2 and (self.root / name / MANIFEST_NAME).is_file():
             return Ref.parse(name)
         raise WorldlineError(f"Nothing in {self.root} is called '{name}': 'worldline list' prints what there is")
 
     def pointers(self) -> dict[str, Ref]:
         """All pointers by name."""
-        base = self.root / "refs"
-        paths = sorted(path for path in base.rglob("*.json") if not path.name.startswith("."))
-        return {path.relative_to(base).with_suffix("").as_posix(): _read_pointer(path) for path in paths}
+        return {name: pointer.target for name, pointer in self._pointers().items()}
+
+    def pins(self, ref: Ref) -> dict[str, str]:
+        """By pointer's name, the manifest digest that `ref` had when it was pointed at."""
+        found = self._pointers().items()
+        return {name: each.manifest_sha256 for name, each in found if each.target == ref and each.manifest_sha256}
 
     # ---- inside ----
 
@@ -209,6 +217,11 @@ class Store:
     def _pointer(self, name: str) -> Path:
         parts = [check_name(part) for part in name.strip("/").split("/")]
         return self.root.joinpath("refs", *parts[:-1], parts[-1] + ".json")
+
+    def _pointers(self) -> dict[str, Pointer]:
+        base = self.root / "refs"
+        paths = sorted(path for path in base.rglob("*.json") if not path.name.startswith("."))
+        return {path.relative_to(base).with_suffix("").as_posix(): Pointer.read(path) for path in paths}
 
     def lock_path(self, ref: Ref) -> Path:
         """The file that whoever makes `ref` holds locked."""
@@ -238,13 +251,6 @@ def flat(ref: Ref) -> str:
 
 def _say_waiting(ref: Ref) -> None:
     say(f"{ref}: another process is making it, waiting ...")
-
-
-def _read_pointer(path: Path) -> Ref:
-    try:
-        return Ref.parse(json.loads(path.read_bytes())["ref"])
-    except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
-        raise WorldlineError(f"{path} is not a readable pointer ({error}): delete it and make it anew") from error
 
 
 def sync(path: Path) -> None:

@@ -1,0 +1,31 @@
+"""Where this installation keeps its state, and the store that a storage profile describes."""
+
+import os
+from pathlib import Path
+
+from pipelines.store.profile import Profile, load
+from pipelines.store.store import Store
+
+DEFAULT_HOME = ".worldline"
+DEFAULT_PROFILE = "local"
+
+
+def home() -> Path:
+    """WORLDLINE_HOME, or `.worldline` in the working directory; absolute, not made."""
+    return Path(os.environ.get("WORLDLINE_HOME") or DEFAULT_HOME).expanduser().absolute()
+
+
+def dagster_home() -> Path:
+    """The folder of Dagster's instance: run history and event log."""
+    return home() / "dagster"
+
+
+def current_profile(name: str | None = None) -> Profile:
+    """The profile `name`, else the one WORLDLINE_STORAGE names, else `local`. Raises UsageError as `load` does."""
+    return load(name or os.environ.get("WORLDLINE_STORAGE") or DEFAULT_PROFILE)
+
+
+def open_store(profile: Profile | None = None) -> Store:
+    """The store of `profile` (default: the current one); nothing is made yet. Raises WorldlineError for a URL."""
+    profile = profile or current_profile()
+    return Store(profile.artefact_folder() or home() / "store", profile.scratch_folder())

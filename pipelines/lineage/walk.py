@@ -1,0 +1,87 @@
+"""The tree of everything an artefact was made from, read from the manifests alone.
+
+Each manifest pins its parents by the digest of their manifests; a parent that is missing, damaged or no longer the
+one that was pinned gets a `fault`. Reading costs one small file per artefact, however often it is shared.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipelines.errors import WorldlineError
+from pipelines.store.artefact import Artefact
+from pipelines.store.ref import Ref
+from pipelines.store.store import Store
+
+
+@dataclass(frozen=True)
+class Node:
+    """One appearance of an artefact in the tree, as the child above it sees it.
+
+    `pinned` is the manifest digest the child recorded (empty for the top of the tree), `fault` what is wrong with
+    that edge ("" when nothing is). `artefact` is None, and there are no parents, when its manifest cannot be read.
+    """
+
+    ref: Ref
+    artefact: Artefact | None
+    pinned: str
+    fault: str
+    parents: tuple["Node", ...]
+
+
+def walk(store: Store, ref: Ref) -> Node:
+    """The tree below `ref`. Raises WorldlineError when `ref` itself is not in the store or its manifest is damaged."""
+    if store.find(ref) is None:
+        raise WorldlineError(f"{ref} is not in the store {store.root}: 'worldline list' prints what there is")
+    return _Walker(store).node(ref, pinned="", above=())
+
+
+def edges(top: Node) -> Iterator[Node]:
+    """`top`, then every artefact below it once per child that uses it, level by level."""
+    yield top
+    done: set[Ref] = set()
+    queue = deque([top])
+    while queue:
+        node = queue.popleft()
+        if node.ref not in done:
+            done.add(node.ref)
+            yield from node.parents
+            queue.extend(node.parents)
+
+
+def flat(top: Node) -> list[Node]:
+    """Every artefact of the tree once, `top` first, each by the first way that leads to it."""
+    found: dict[Ref, Node] = {}
+    for node in edges(top):
+        found.setdefault(node.ref, node)
+    return list(found.values())
+
+
+class _Walker:
+    """Reads every manifest once; an edge is a new Node, what hangs below it is shared."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.known: dict[Ref, tuple[Artefact | None, str, tuple[Node, ...]]] = {}
+
+    def node(self, ref: Ref, pinned: str, above: tuple[Ref, ...]) -> Node:
+        if ref in above:
+            raise WorldlineError(
+                f"The lineage of {above[0]} runs in a circle through {ref}: its manifests were altered"
+            )
+        if ref not in self.known:
+            self.known[ref] = self._read(ref, above)
+        artefact, fault, parents = self.known[ref]
+        if artefact is not None and pinned and artefact.digest != pinned:
+            fault = f"its manifest is {artefact.digest[:12]}..., {above[-1]} was made from {pinned[:12]}..."
+        return Node(ref, artefact, pinned, fault, parents)
+
+    def _read(self, ref: Ref, above: tuple[Ref, ...]) -> tuple[Artefact | None, str, tuple[Node, ...]]:
+        try:
+            artefact = self.store.find(ref)
+        except WorldlineError as error:
+            return None, str(error), ()
+        if artefact is None:
+            return None, f"missing from the store {self.store.root}", ()
+        entries = artefact.manifest.parents
+        return artefact, "", tuple(self.node(Ref.parse(e.ref), e.manifest_sha256, (*above, ref)) for e in entries)

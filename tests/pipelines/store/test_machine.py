@@ -1,0 +1,31 @@
+"""What a manifest says of the machine: versions and processor, no names of people or hosts."""
+
+import re
+
+import pytest
+
+from pipelines.store import machine
+
+
+def test_versions_are_those_installed() -> None:
+    versions = machine.library_versions()
+    assert versions["ale-py"].startswith("0.12") and versions["torch"].startswith("2.13")
+
+
+def test_a_library_that_is_not_there_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "LIBRARIES", ("numpy", "no-such-library"))
+    machine.library_versions.cache_clear()
+    assert list(machine.library_versions()) == ["numpy"]
+    machine.library_versions.cache_clear()
+
+
+def test_neither_host_nor_user_is_told() -> None:
+    assert set(machine.describe()) == {"system", "cpus", "python"}
+
+
+def test_the_commit_is_a_hash_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert re.fullmatch(r"([0-9a-f]{40}\+?)?", machine.git_commit())
+    machine.git_commit.cache_clear()
+    monkeypatch.setenv("PATH", "")  # no git at all
+    assert machine.git_commit() == ""
+    machine.git_commit.cache_clear()
