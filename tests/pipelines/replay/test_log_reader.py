@@ -57,7 +57,7 @@ def test_checksum_is_of_the_packed_bytes(tmp_path, inflater) -> None:
     right = crc32c_of(tmp_path / "$store$_observation_ckpt.0.gz")
     assert crc32c_of_url(url) == right
     assert read_array(url, right).shape == FRAMES.shape
-    with pytest.raises(WorldlineError, match="crc32c .* the object list says 00000000"):
+    with pytest.raises(WorldlineError, match=r"crc32c .* the object list says 00000000"):
         list(iter_blocks(url, crc32c="00000000"))
 
 

@@ -1,0 +1,222 @@
+"""Batches of segments, the same for a given (seed, step) whatever ran before: resuming needs no state but the step.
+
+Each game's segments are permuted anew every epoch; which game a sample comes from follows a fixed cycle that keeps the
+games' shares exact. Frames come from the trajectories' HDF5, or from memory when they fit `preload_bytes`.
+
+Shape letters: B batch, T steps of a segment, H and W 84, K tokens per frame, N transitions, S segments, G games.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.atari.actions import to_full
+from pipelines.atari.games import game_id
+from pipelines.replay.trajectories import FRAME, Trajectories
+
+CYCLE = 10_000  # samples after which unequal shares repeat
+
+
+@dataclass(frozen=True)
+class SegmentBatch:
+    """Padding steps are zeros with mask False. Actions are ids of the 18-action vocabulary, games ids of the 60."""
+
+    frames_BTHW: NDArray[np.uint8] | None
+    tokens_BTK: NDArray[np.int64] | None
+    actions_BT: NDArray[np.int64]
+    rewards_BT: NDArray[np.float32]
+    ends_BT: NDArray[np.uint8]  # true game over only, time-outs are 0
+    mask_BT: NDArray[np.bool_]
+    games_B: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SegmentSource:
+    """One game's segments over its trajectories, with its tokens once they exist."""
+
+    trajectories: Trajectories
+    segments: NDArray[np.int64]  # (S, 3): episode, start, end
+    tokens_NK: NDArray[np.uint16] | None = None
+
+    def __post_init__(self) -> None:
+        game, rows = self.trajectories.game, len(self.trajectories)
+        if not len(self.segments):
+            raise ValueError(f"{game} has no segment: cut its trajectories first")
+        if self.tokens_NK is not None and len(self.tokens_NK) != rows:
+            raise ValueError(f"{game} has {len(self.tokens_NK)} token rows for {rows} transitions: encode it again")
+        if self.segments[:, 0].max() >= self.trajectories.num_episodes:
+            raise ValueError(f"{game}'s segments name episodes it does not have: they are of other trajectories")
+
+    @functools.cached_property
+    def actions(self) -> NDArray[np.uint8]:
+        """(N,) in the 18-action vocabulary."""
+        return to_full(self.trajectories.game, self.trajectories.actions)
+
+    @functools.cached_property
+    def game(self) -> int:
+        """Index in the list of 60."""
+        return game_id(self.trajectories.game)
+
+
+class SegmentLoader:
+    """`batch(step)` and `frames_batch(step, n)` over one or more games."""
+
+    def __init__(
+        self,
+        sources: Sequence[SegmentSource],
+        batch_size: int,
+        seed: int,
+        length: int = 8,
+        weights: Sequence[float] | None = None,
+        with_frames: bool = True,
+        preload_bytes: int = 0,
+    ) -> None:
+        """`weights` are the games' shares of the samples (default equal). `preload_bytes`: keep all games' frames in
+        memory when they take no more than this, uncompressed. Raises ValueError for no source or impossible weights.
+        """
+        if not sources or batch_size < 1 or length < 1:
+            raise ValueError(
+                f"{len(sources)} sources, batches of {batch_size}, length {length}: all must be at least 1"
+            )
+        self.sources, self.batch_size, self.seed = list(sources), batch_size, seed
+        self.length, self.with_frames = length, with_frames
+        self._cycle = game_cycle([1.0] * len(sources) if weights is None else weights, len(sources))
+        self._rank = np.zeros(len(self._cycle), np.int64)  # how often this game came up earlier in the cycle
+        for game in range(len(sources)):
+            mine = self._cycle == game
+            self._rank[mine] = np.arange(mine.sum())
+        self._per_cycle = np.bincount(self._cycle, minlength=len(sources))
+        self._memory: list[NDArray[np.uint8]] | None = None
+        if sum(len(source.trajectories) for source in sources) * int(np.prod(FRAME)) <= preload_bytes:
+            self._memory = [source.trajectories.frames(0, len(source.trajectories)) for source in sources]
+        self._permutations: dict[tuple[int, int], NDArray[np.int64]] = {}
+
+    def batch(self, step: int) -> SegmentBatch:
+        """The batch of one step, counted from 0."""
+        slot_B, rank_B = self._samples(step, self.batch_size)
+        shape = (self.batch_size, self.length)
+        frames = np.zeros((*shape, *FRAME), np.uint8) if self.with_frames else None
+        tokens = self._token_space(shape)
+        actions, rewards = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
+        ends, mask = np.zeros(shape, np.uint8), np.zeros(shape, np.bool_)
+        games = np.array([source.game for source in self.sources], np.int64)[slot_B]
+        for slot, source in enumerate(self.sources):
+            into = np.flatnonzero(slot_B == slot)  # (b,) rows of the batch that this game fills
+            if not len(into):
+                continue
+            chosen = source.segments[self._shuffled(slot, rank_B[into])]  # (b, 3)
+            rows, real = flat_rows(chosen, source.trajectories.episode_starts, self.length)  # (b, T)
+            mask[into] = real
+            actions[into] = source.actions[rows] * real
+            rewards[into] = source.trajectories.rewards[rows] * real
+            ends[into] = source.trajectories.terminals[rows] * real
+            if tokens is not None and source.tokens_NK is not None:
+                tokens[into] = source.tokens_NK[rows] * real[:, :, None]
+            if frames is not None:
+                self._gather_frames(slot, rows, real, into, frames)
+        return SegmentBatch(frames, tokens, actions, rewards, ends, mask, games)
+
+    def frames_batch(self, step: int, n: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """n single frames (n,84,84) uint8, drawn uniformly within each game, and their game ids (n,)."""
+        slot_n, _ = self._samples(step, n)
+        draws = np.random.default_rng([self.seed, 1, step]).random(n)
+        frames = np.empty((n, *FRAME), np.uint8)
+        for slot, source in enumerate(self.sources):
+            into = np.flatnonzero(slot_n == slot)
+            rows = (draws[into] * len(source.trajectories)).astype(np.int64)
+            if self._memory is not None:
+                frames[into] = self._memory[slot][rows]
+                continue
+            for place, row in zip(into.tolist(), rows.tolist(), strict=True):
+                frames[place] = source.trajectories.frames(row, row + 1)[0]
+        return frames, np.array([source.game for source in self.sources], np.int64)[slot_n]
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps until every game's segments were seen once, for the game that takes longest."""
+        shares = self._per_cycle / len(self._cycle) * self.batch_size
+        return max(len(source.segments) / share for source, share in zip(self.sources, shares, strict=True))
+
+    def _samples(self, step: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of each sample of a step: its source, and how many samples that source gave before it. Both (count,)."""
+        cycle, place = np.divmod(step * count + np.arange(count), len(self._cycle))
+        slots = self._cycle[place]
+        return slots, cycle * self._per_cycle[slots] + self._rank[place]
+
+    def _shuffled(self, slot: int, ranks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Turn running numbers of samples into segments: permutation `epoch` of the game, entry `place`."""
+        epochs, places = np.divmod(ranks, len(self.sources[slot].segments))
+        found = np.empty(len(ranks), np.int64)
+        for epoch in np.unique(epochs).tolist():
+            found[epochs == epoch] = self._permutation(slot, epoch)[places[epochs == epoch]]
+        return found
+
+    def _permutation(self, slot: int, epoch: int) -> NDArray[np.int64]:
+        """Of the epochs of a game, the newest two are kept: a batch may span both."""
+        kept = self._permutations
+        if (slot, epoch) not in kept:
+            source = self.sources[slot]
+            for old in [key for key in kept if key[0] == slot and abs(key[1] - epoch) > 1]:
+                kept.pop(old, None)
+            rng = np.random.default_rng([self.seed, 0, source.game, epoch])
+            kept[slot, epoch] = rng.permutation(len(source.segments))
+        return kept[slot, epoch]
+
+    def _token_space(self, shape: tuple[int, int]) -> NDArray[np.int64] | None:
+        widths = {None if source.tokens_NK is None else source.tokens_NK.shape[1] for source in self.sources}
+        if len(widths) != 1:
+            raise ValueError(f"The games' token rows have widths {widths}: encode all with one tokenizer")
+        width = widths.pop()
+        return None if width is None else np.zeros((*shape, width), np.int64)
+
+    def _gather_frames(
+        self,
+        slot: int,
+        rows: NDArray[np.int64],
+        real: NDArray[np.bool_],
+        into: NDArray[np.int64],
+        frames: NDArray[np.uint8],
+    ) -> None:
+        if self._memory is not None:
+            found = self._memory[slot][rows]  # (b, T, 84, 84)
+            found[~real] = 0
+            frames[into] = found
+            return
+        trajectories = self.sources[slot].trajectories
+        for place, row, valid in zip(
+            into.tolist(), rows, real, strict=True
+        ):  # one read decodes a segment's chunks once
+            if valid.any():
+                steps = np.flatnonzero(valid)
+                frames[place, steps[0] : steps[-1] + 1] = trajectories.frames(row[steps[0]], row[steps[-1]] + 1)
+
+
+def flat_rows(
+    segments: NDArray[np.int64], episode_starts: NDArray[np.int64], length: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Flat rows (b,T) of segments (b,3), and which of them are real; padding repeats an edge row of the episode."""
+    first, last = episode_starts[segments[:, 0]], episode_starts[segments[:, 0] + 1] - 1
+    wanted = (first + segments[:, 1])[:, None] + np.arange(length)
+    rows = np.clip(wanted, first[:, None], last[:, None])
+    return rows, rows == wanted
+
+
+def game_cycle(weights: Sequence[float], games: int) -> NDArray[np.int64]:
+    """Which source each sample of a cycle comes from, spread as evenly as shares allow (largest debt first)."""
+    shares = np.asarray(weights, np.float64)
+    if len(shares) != games or not np.isfinite(shares).all() or (shares <= 0).any():
+        raise ValueError(f"Weights {list(weights)} for {games} games: one positive number each")
+    if (shares == shares[0]).all():
+        return np.arange(games)
+    shares /= shares.sum()
+    if shares.min() * CYCLE < 1:
+        raise ValueError(f"Weights {list(weights)} give a game less than one sample in {CYCLE:,}: raise the smallest")
+    cycle, debt = np.empty(CYCLE, np.int64), np.zeros(games)
+    for place in range(CYCLE):
+        debt += shares
+        cycle[place] = np.argmax(debt)
+        debt[cycle[place]] -= 1
+    return cycle
