@@ -13,12 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from pipelines.atari.games import rom_path
 from pipelines.errors import WorldlineError
 
-ACTIONS = tuple(
-    """
+_NAMES = """
     NOOP FIRE UP RIGHT LEFT DOWN UPRIGHT UPLEFT DOWNRIGHT DOWNLEFT UPFIRE RIGHTFIRE LEFTFIRE DOWNFIRE UPRIGHTFIRE
     UPLEFTFIRE DOWNRIGHTFIRE DOWNLEFTFIRE
-    """.split()
-)
+"""
+ACTIONS = tuple(_NAMES.split())
 IDS = {name: number for number, name in enumerate(ACTIONS)}
 
 

@@ -10,22 +10,20 @@ from ale_py import roms
 from pipelines.errors import WorldlineError, unknown
 
 # A game's id is its index here: alphabetical, as JOWA numbers its task embeddings (arXiv 2410.00564).
-GAMES = tuple(
-    """
+_ALL = """
     AirRaid Alien Amidar Assault Asterix Asteroids Atlantis BankHeist BattleZone BeamRider Berzerk Bowling Boxing
     Breakout Carnival Centipede ChopperCommand CrazyClimber DemonAttack DoubleDunk ElevatorAction Enduro FishingDerby
     Freeway Frostbite Gopher Gravitar Hero IceHockey Jamesbond JourneyEscape Kangaroo Krull KungFuMaster
     MontezumaRevenge MsPacman NameThisGame Phoenix Pitfall Pong Pooyan PrivateEye Qbert Riverraid RoadRunner Robotank
     Seaquest Skiing Solaris SpaceInvaders StarGunner Tennis TimePilot Tutankham UpNDown Venture VideoPinball
     WizardOfWor YarsRevenge Zaxxon
-    """.split()
-)
-JOWA_TRAINING = tuple(
-    """
+"""
+GAMES = tuple(_ALL.split())
+_TRAINING = """
     Assault Atlantis BeamRider Berzerk Carnival Centipede ChopperCommand DemonAttack NameThisGame Phoenix Seaquest
     SpaceInvaders StarGunner TimePilot Zaxxon
-    """.split()
-)
+"""
+JOWA_TRAINING = tuple(_TRAINING.split())
 JOWA_HELD_OUT = ("Gravitar", "MsPacman", "Pong", "Robotank", "YarsRevenge")
 
 

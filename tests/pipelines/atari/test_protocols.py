@@ -1,0 +1,19 @@
+"""The named rules of play."""
+
+import pytest
+
+from pipelines.atari.protocols import protocol
+from pipelines.errors import UsageError
+
+
+def test_sticky_is_half_an_hour_with_a_quarter_of_repeats() -> None:
+    assert (protocol("sticky").sticky, protocol("sticky").max_steps) == (0.25, 27_000)
+
+
+def test_jowa_has_no_sticky_actions_and_counts_agent_steps() -> None:
+    assert (protocol("jowa").sticky, protocol("jowa").max_steps) == (0.0, 108_000)
+
+
+def test_unknown_protocol() -> None:
+    with pytest.raises(UsageError, match=r"Unknown protocol 'stiky': did you mean 'sticky'\?"):
+        protocol("stiky")
