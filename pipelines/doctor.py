@@ -218,9 +218,9 @@ def storage_profile(name: str | None) -> Finding:
     if profile.replay_root is None:
         return Finding("storage", True, value)
     fsspec = importlib.import_module("fsspec")
-    filesystem, path = fsspec.core.url_to_fs(profile.replay_root, **profile.options)
-    if "file" not in filesystem.protocol:
+    if fsspec.core.split_protocol(profile.replay_root)[0] not in (None, "file", "local"):  # no network, no log-in here
         return Finding("storage", True, f"{value}, replay from {profile.replay_root} (not tried)")
+    filesystem, path = fsspec.core.url_to_fs(profile.replay_root, **profile.options)
     repair = "set replay_root in the profile to a folder that holds GAME/AGENT/replay_logs"
     return _finding("storage", filesystem.exists(path), f"{value}, replay from {profile.replay_root}", repair)
 

@@ -1,0 +1,138 @@
+"""Storage profiles: the shipped ones load, mistakes name value, rule and repair, secrets stay out of files."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.errors import UsageError, WorldlineError
+from pipelines.store.profile import KEYS, Profile, load, names, parse
+
+names_of_variables = st.from_regex(r"[A-Z_][A-Z0-9_]{0,8}", fullmatch=True)
+plain = st.text(st.characters(exclude_characters="$", exclude_categories=["Cs", "Cc"]), max_size=20)
+
+
+def test_the_shipped_profiles_load_and_document_every_key() -> None:
+    assert names() == ["ci", "local"]
+    assert load("local", {}) == Profile("local")
+    assert load("ci", {"CI_CACHE_DIR": "/cache"}).artefact_root == "/cache/store"
+    assert load("ci", {}).artefact_root == ".worldline/store"
+    text = (Path(__file__).parents[3] / "storage_configs" / "local.yaml").read_text()
+    for key in KEYS:
+        assert re.search(rf"\n\n# [^\n]+\n{key}: ", text), f"{key} has no comment of its own"
+
+
+def test_a_file_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "replay_root: gs://atari-replay-datasets/dqn\nartefact_root: file:///data/store\nscratch: ~/fast\n"
+        "cache_bytes: ${CACHE:-1000}\noptions: {token: anon, nested: {list: ['${A}', 1, true]}}\n"
+    )
+    profile = load(str(path), {"A": "x"})
+    assert profile.replay_root == "gs://atari-replay-datasets/dqn"
+    assert profile.artefact_folder() == Path("/data/store")
+    assert profile.scratch_folder() == Path.home() / "fast"
+    assert profile.cache_bytes == 1000
+    assert profile.options == {"token": "anon", "nested": {"list": ["x", 1, True]}}
+    assert load(str(path), {"A": "y", "CACHE": "7"}).cache_bytes == 7
+
+
+def test_an_empty_profile_is_all_defaults_and_relative_folders_become_absolute() -> None:
+    assert parse("", "x", {}) == Profile("x")
+    assert Profile("x").artefact_folder() is None and Profile("x").scratch_folder() is None
+    assert Profile("x", artefact_root="here").artefact_folder() == Path.cwd() / "here"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("locl", r"Unknown storage profile 'locl': did you mean 'local'\?"),
+        ("zzzz", "Unknown storage profile 'zzzz': choose one of ci, local"),
+        ("../local", "Unknown storage profile"),
+        ("nowhere/x.yaml", r"'nowhere/x\.yaml' cannot be read .*: give the path of a file"),
+    ],
+)
+def test_unknown_profiles(name: str, text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        load(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("artifact_root: x", r"'artifact_root': did you mean 'artefact_root'\? .*keys are replay_root"),
+        ("1: x", "Unknown key in storage profile p '1'"),
+        ("name: x", "Unknown key in storage profile p 'name'"),
+        ("cache_bytes: many", "cache_bytes is 'many', it must be a whole number"),
+        ("cache_bytes: -1", "cache_bytes is -1"),
+        ("cache_bytes: true", "cache_bytes is True"),
+        ("cache_bytes: 1.5", r"cache_bytes is 1\.5"),
+        ("scratch: [a]", r"scratch is \['a'\], it must be text"),
+        ("options: 3", "options is 3, it must be a mapping"),
+        ("a: b: c", "is not YAML at line 1"),
+        ("\tx: 1", "is not YAML at line 1"),
+        ("- a", "is a list: write 'key: value' lines"),
+        ("!!python/object/apply:os.system ['true']", "is not YAML"),
+        ("options: &a {again: *a}", "contains itself"),
+        ("scratch: ${HOME", r"scratch has a broken variable: write \$\{NAME\}"),
+        ("scratch: ${1X}", "broken variable"),
+        ("scratch: ${UNSET}/x", r"scratch needs the variable UNSET: export UNSET=\.\.\."),
+    ],
+)
+def test_mistakes_in_a_profile_are_one_line_each(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        parse(text, "p", {})
+    assert "\n" not in str(caught.value) and caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "token: abc",
+        "secret: abc",
+        "PASSWORD: abc",
+        "key: AKIA",
+        "client: {api_key: 5}",
+        "secret: '${S:-abc}'",
+        "secret: 'x${S}'",
+    ],
+)
+def test_secrets_in_files_are_refused_without_being_repeated(line: str) -> None:
+    with pytest.raises(UsageError, match=r"is a secret and must not stand in a file: write \$\{[A-Z_]+\}") as caught:
+        parse(f"options:\n  {line}", "p", {"S": "hush"})
+    assert "abc" not in str(caught.value) and "AKIA" not in str(caught.value)
+
+
+def test_secrets_come_from_the_environment() -> None:
+    profile = parse("options: {secret: '${S}', token: anon, client: {api_key: '${K}'}}", "p", {"S": "hush", "K": "k"})
+    assert profile.options == {"secret": "hush", "token": "anon", "client": {"api_key": "k"}}
+    with pytest.raises(UsageError, match="replay_root holds a password"):
+        parse("replay_root: s3://me:hush@host/bucket", "p", {})
+
+
+@given(names_of_variables, plain, plain, plain)
+def test_variables_are_replaced_once_and_only_they(name: str, value: str, before: str, default: str) -> None:
+    default = default.replace("{", "").replace("}", "")
+    text = "scratch: " + repr_yaml(f"{before}${{{name}:-{default}}}")
+    expected = before + (value or default)
+    assert (parse(text, "p", {name: value}).scratch or "") == expected
+
+
+def repr_yaml(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def test_a_value_that_looks_like_a_variable_is_not_filled_again() -> None:
+    assert parse("scratch: ${A}", "p", {"A": "${B}", "B": "no"}).scratch == "${B}"
+
+
+@pytest.mark.parametrize("key", ["artefact_root", "scratch"])
+def test_artefacts_and_scratch_must_be_local(key: str) -> None:
+    profile = parse(f"{key}: gs://bucket/store", "p", {})
+    ask = profile.artefact_folder if key == "artefact_root" else profile.scratch_folder
+    with pytest.raises(
+        WorldlineError, match=f"{key} 'gs://bucket/store' must be a folder on this machine: give a path"
+    ):
+        ask()

@@ -1,0 +1,45 @@
+"""Where state lives: argument, environment, default, in this order."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import UsageError
+from pipelines.home import current_profile, dagster_home, home, open_store
+from pipelines.store.profile import Profile
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("WORLDLINE_HOME", "WORLDLINE_STORAGE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_home_is_in_the_working_directory_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert home() == tmp_path / ".worldline" and dagster_home() == tmp_path / ".worldline" / "dagster"
+    monkeypatch.setenv("WORLDLINE_HOME", "elsewhere")
+    assert home() == tmp_path / "elsewhere"
+    monkeypatch.setenv("WORLDLINE_HOME", "~/w")
+    assert home() == Path.home() / "w"
+    assert list(tmp_path.iterdir()) == []  # asking makes nothing
+
+
+def test_the_profile_is_the_argument_then_the_environment_then_local(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert current_profile().name == "local"
+    monkeypatch.setenv("WORLDLINE_STORAGE", "ci")
+    assert current_profile().name == "ci" and current_profile("local").name == "local"
+    monkeypatch.setenv("WORLDLINE_STORAGE", "cii")
+    with pytest.raises(UsageError, match="did you mean 'ci'"):
+        current_profile()
+
+
+def test_the_store_follows_the_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert open_store().root == tmp_path / ".worldline" / "store"
+    store = open_store(Profile("x", artefact_root=str(tmp_path / "a"), scratch=str(tmp_path / "s")))
+    assert store.root == tmp_path / "a" and store.scratch.is_relative_to(tmp_path / "s")
+    monkeypatch.setenv("WORLDLINE_STORAGE", "ci")
+    monkeypatch.setenv("CI_CACHE_DIR", str(tmp_path / "cache"))
+    assert open_store().root == tmp_path / "cache" / "store"
