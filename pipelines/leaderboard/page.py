@@ -1,4 +1,4 @@
-"""The page: one HTML file that needs no network, no script and nothing beside it (about 0.2 s, pictures included).
+"""The page: one HTML file that needs no network, no script and nothing beside it (measured: 0.1 s, 0.1 MB for two games).
 
 Every text passes jinja2's autoescape: names and addresses come from manifests that strangers may have written.
 """
@@ -74,7 +74,7 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"num": num, "percent": percent, "whole": whole, "clock": clock}
+    environment.filters |= {"num": num, "percent": percent, "whole": whole, "megabytes": megabytes, "clock": clock}
     return environment.get_template(TEMPLATE).render(page=page)
 
 
@@ -116,6 +116,13 @@ def percent(value: float | None) -> str:
 def whole(value: float | None) -> str:
     """A count with thousands separators."""
     return NOT_MEASURED if value is None else f"{value:,.0f}"
+
+
+def megabytes(value: float | None) -> str:
+    """Megabytes with two decimals; what is there but rounds to nothing is "< 0.01"."""
+    if value is None:
+        return NOT_MEASURED
+    return "< 0.01" if 0 < value < 0.005 else f"{value:,.2f}"
 
 
 def clock(seconds: float | None) -> str:

@@ -56,13 +56,13 @@ def _dots(axes: Axes, place: int, agent: Agent) -> None:
     if not returns.size:
         return
     colour = style.SERIES[place % len(style.SERIES)]
-    spread = (np.arange(returns.size) * 0.618034 % 1.0 - 0.5) * 0.5
+    spread = (np.arange(returns.size) * 0.618034 % 1.0 - 0.5) * 0.44
     axes.scatter(place + spread, returns, s=16, color=colour, alpha=0.55, linewidths=0)
     mean = float(returns.mean())
-    axes.plot([place - 0.34, place + 0.34], [mean, mean], color=colour, linewidth=2.4)
+    axes.plot([place - 0.28, place + 0.28], [mean, mean], color=colour, linewidth=2.4)
     axes.annotate(
         f"{mean:.4g}",
-        (place + 0.34, mean),
+        (place + 0.28, mean),
         ha="left",
         va="center",
         xytext=(4, 0),

@@ -16,7 +16,7 @@ from PIL import Image
 DPI = 120
 INK, QUIET, GRID = "#20262e", "#6b7480", "#e6e9ed"
 SERIES = ("#2b6ca3", "#c4692b", "#4c8a57", "#8a5aa8", "#b04a5a", "#3d8f94", "#917a2c", "#5b6f8f")
-RANDOM, BEHAVIOUR = "#8d95a0", "#4c8a57"
+RANDOM, BEHAVIOUR = "#8d95a0", "#3a424d"  # greys: the colours belong to agents
 COLOURS = 64
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -105,7 +106,7 @@ def test_sight_losses_data_and_cost(made):
     text = Reader(page_of(artefact)).text
     assert "sees: beats the mean frame and copying the last frame" in text
     assert "blind: no better than copying the last frame" in text
-    assert "0.012 of 0.048" in text and "38.5" in text and "2.1%" in text
+    assert "0.012 vs 0.048" in text and "38.5" in text and "2.1%" in text
     assert "reconstruction 0.0123" in text
     assert "12 episodes, 24,000 frames" in text and "0.6, 4.8, 10.2, 15.9, 19.8" in text
     assert "8e0ab801b1705a740b476b7f588c6d16" in text
@@ -122,11 +123,19 @@ def test_plots_are_small(made):
         assert made[2].path(name).stat().st_size < 150_000
 
 
-def test_second_run_skips_and_page_is_reproducible(made, tmp_path):
+def test_second_run_skips_and_another_name_does_not(made):
     graph, config, artefact = made
     assert report.run(config, graph.store).skipped
     other = ReportConfig(scores=config.scores, names=(NAME, "renamed"))
     assert report.run(other, graph.store).artefact.ref != artefact.ref
+
+
+def test_the_same_scores_give_the_same_bytes(made, tmp_path):
+    graph, config, artefact = made
+    copy = board.Store(tmp_path / "copy")
+    shutil.copytree(graph.store.root, copy.root, ignore=shutil.ignore_patterns("leaderboard"))
+    again = report.run(config, copy)
+    assert not again.skipped and again.artefact.manifest.files == artefact.manifest.files
 
 
 def test_a_bare_score_is_shown_as_not_measured(store):

@@ -34,6 +34,11 @@ def test_percent_and_whole():
     assert page.whole(30000) == "30,000" and page.whole(None) == "\N{EN DASH}"
 
 
+def test_megabytes():
+    assert [page.megabytes(value) for value in (0.0, 0.004, 0.005, 1234.567)] == ["0.00", "< 0.01", "0.01", "1,234.57"]
+    assert page.megabytes(None) == "\N{EN DASH}"
+
+
 def test_large_picture_is_named_not_embedded(tmp_path):
     path = tmp_path / "play.gif"
     path.write_bytes(b"GIF89a" + bytes(page.EMBED_UP_TO))
