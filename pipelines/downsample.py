@@ -2,6 +2,7 @@
 
 One pass over each observation file that holds a drawn row, a block of 512 frames at a time; other files are not read.
 A file's checksum and gzip trailer come after its last frame, so nothing is committed before every file has passed.
+Measured: 500 MB inflated per CPU second when every frame is kept (packing them dominates), two logs of 141 MB.
 Run: `worldline downsample Freeway`.
 """
 

@@ -2,6 +2,7 @@
 
 Each game's segments are permuted anew every epoch; which game a sample comes from follows a fixed cycle that keeps the
 games' shares exact. Frames come from the trajectories' HDF5, or from memory when they fit `preload_bytes`.
+Measured per CPU second, segments of 8: 10,000 from HDF5, 55,000 preloaded, 560,000 of tokens alone.
 
 Shape letters: B batch, T steps of a segment, H and W 84, K tokens per frame, N transitions, S segments, G games.
 """

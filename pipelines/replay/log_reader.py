@@ -2,6 +2,7 @@
 
 A flipped bit shows only at the gzip trailer, after nearly all rows were yielded: whoever consumes `iter_blocks` must
 write to a place that is not trusted until the iterator has ended. Every fault is a one-line WorldlineError.
+Measured: 2 to 3 GB of frames per CPU second with isal and its checksum, in blocks of 3.6 MB.
 Inflates with isal where installed (`pip install worldline[fast]`), else with the standard library.
 """
 

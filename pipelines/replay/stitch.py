@@ -8,7 +8,7 @@ continues the previous one exactly. The final log holds `add_count` new rows and
 An episode is complete when its first row is known to be first (it follows blank rows) and its last is a terminal.
 The piece before the first terminal of a stream that starts midway may begin with up to `stack_size` - 1 blank rows,
 which cannot be told from real ones there; it is incomplete and never drawn.
-Cost: about 0.2 s and 30 bytes of memory per row for a million rows, small arrays only, no frame is touched.
+Cost: 0.3 s and 30 MB per million rows (measured on five logs of a million); no frame is touched.
 """
 
 from collections.abc import Sequence
