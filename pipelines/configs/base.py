@@ -12,10 +12,12 @@ class StageConfig:
 
     Fields that are a `Ref`, or a tuple of them, are the parents; all others are the config. Raise `CODE` whenever
     the stage would write other bytes for the same config: old artefacts then stop matching and are made anew.
+    `CHECKS` names every check that the stage records in the manifest.
     """
 
     STAGE: ClassVar[str]
     CODE: ClassVar[str]
+    CHECKS: ClassVar[tuple[str, ...]] = ()
 
     @property
     def subject(self) -> str:

@@ -18,6 +18,7 @@ class CollectConfig(StageConfig):
 
     STAGE: ClassVar[str] = "collected_replay"
     CODE: ClassVar[str] = "1"
+    CHECKS: ClassVar[tuple[str, ...]] = ("whole_episodes",)
 
     game: str
     agents: int = 2
@@ -54,6 +55,15 @@ class FetchConfig(StageConfig):
 
     STAGE: ClassVar[str] = "replay"
     CODE: ClassVar[str] = "1"
+    CHECKS: ClassVar[tuple[str, ...]] = (
+        "rewards_clipped",
+        "actions_minimal",
+        "terminals_binary",
+        "blank_rows",
+        "any_complete_episode",
+        "no_gap",
+        "invalid_range",
+    )
 
     game: str
     agent: int
@@ -76,6 +86,7 @@ class DownsampleConfig(StageConfig):
 
     STAGE: ClassVar[str] = "trajectories"
     CODE: ClassVar[str] = "1"
+    CHECKS: ClassVar[tuple[str, ...]] = ("enough_transitions", "reads_back")
 
     game: str
     replays: tuple[Ref, ...] = ()
@@ -93,6 +104,7 @@ class SegmentConfig(StageConfig):
 
     STAGE: ClassVar[str] = "segments"
     CODE: ClassVar[str] = "1"
+    CHECKS: ClassVar[tuple[str, ...]] = ("terminals_covered",)
 
     game: str
     trajectories: Ref | None = None

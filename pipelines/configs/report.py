@@ -14,6 +14,7 @@ class ReportConfig(StageConfig):
 
     STAGE: ClassVar[str] = "leaderboard"
     CODE: ClassVar[str] = "1"
+    CHECKS: ClassVar[tuple[str, ...]] = ("agents_see",)
 
     scores: tuple[Ref, ...] = ()
     names: tuple[str, ...] = ()
