@@ -1,0 +1,60 @@
+"""Dagster's instance: one persistent home in WORLDLINE_HOME/dagster, set up once before anything opens it.
+
+Several processes that open a fresh SQLite home at the same time break it for good (each runs the migrations), so the
+first one sets it up alone, under a lock, and marks it ready; that takes about a second, later openings nothing.
+"""
+
+import importlib.resources
+import os
+from pathlib import Path
+
+import dagster as dg
+
+from pipelines.home import dagster_home
+from pipelines.store.lock import locked
+from pipelines.store.refusal import writable
+
+CONFIG = "dagster.yaml"
+READY = ".ready"
+
+
+def open_instance() -> dg.DagsterInstance:
+    """The persistent instance, as a context manager. Raises WorldlineError when its folder cannot be written.
+
+    Sets DAGSTER_HOME and DAGSTER_DISABLE_TELEMETRY for this process and its children.
+    """
+    folder = dagster_home()
+    os.environ["DAGSTER_HOME"] = str(folder)
+    os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
+    prepare(folder)
+    return dg.DagsterInstance.get()
+
+
+def prepare(folder: Path) -> None:
+    """Make `folder` a Dagster home, once. A `dagster.yaml` that is there already is the user's, and stays."""
+    if (folder / READY).exists():
+        return
+    with writable(folder), locked(folder / ".lock"):
+        if (folder / READY).exists():
+            return
+        if not (folder / CONFIG).exists():
+            aside = folder / f"{CONFIG}.partial"
+            aside.write_text(template(), encoding="utf-8")
+            aside.replace(folder / CONFIG)
+        _migrate(folder)
+        (folder / READY).touch()
+
+
+def template() -> str:
+    """The `dagster.yaml` that a new home gets."""
+    return importlib.resources.files("storage_configs").joinpath("instance", CONFIG).read_text(encoding="utf-8")
+
+
+def _migrate(folder: Path) -> None:
+    """Have every database of the home made, by asking each a question."""
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        instance.get_runs_count()
+        instance.all_asset_keys()
+        instance.get_dynamic_partitions("experiment")
+        instance.all_instigator_state()
+        instance.event_log_storage.get_pool_limits()

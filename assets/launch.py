@@ -1,0 +1,137 @@
+"""Run the graph without a server: each step of a plan is one Dagster run in this process, seen in the UI afterwards.
+
+python -m assets.launch materialize --experiment demo-1a2b3c4d --until scores
+python -m assets.launch backfill --recipe demo --games Pong,Qbert --until segments
+python -m assets.launch ui --port 3000
+Costs 2 s to start and about 0.2 s per step over the step's own work.
+"""
+
+import argparse
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from assets.instance import open_instance
+from assets.runner import Runner
+from pipelines.configs.report import ReportConfig
+from pipelines.errors import UsageError, WorldlineError, unknown
+from pipelines.recipes.plan import DATA_STAGES, STAGES, Plan, Step
+
+BOARD = ReportConfig.STAGE
+WORKSPACE = Path(__file__).resolve().parents[1] / "workspace.yaml"
+INTERRUPTED = 130  # what shells report for Ctrl-C
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code (0 done, 1 failed, 2 bad usage)."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except WorldlineError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("Interrupted: what is finished stays, the same command goes on from there.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def materialize(options: argparse.Namespace) -> int:
+    """Run an experiment up to a stage; `scores` brings the leaderboard with it."""
+    with open_instance() as instance:
+        runner = Runner.of_experiment(instance, options.experiment)
+        steps = choose(runner.plan, options.until, options.only, _names(options.games))
+        return runner.run(steps)
+
+
+def backfill(options: argparse.Namespace) -> int:
+    """Run the data stages for other games with a recipe's settings."""
+    if options.until not in DATA_STAGES:
+        raise unknown("data stage", options.until, DATA_STAGES, "later stages belong to an experiment")
+    overrides = [*options.set, f"games={options.games}"]
+    with open_instance() as instance:
+        runner = Runner.of_recipe(instance, options.recipe, overrides)
+        return runner.run(runner.plan.steps(options.until))
+
+
+def init(options: argparse.Namespace) -> int:
+    """Set up Dagster's home, once."""
+    with open_instance() as instance:
+        print(f"Dagster's home is ready: {instance.root_directory}")
+    return 0
+
+
+def ui(options: argparse.Namespace) -> int:
+    """Become Dagster's web server and daemon; returns only when that could not be started."""
+    if not WORKSPACE.is_file():
+        raise WorldlineError(f"{WORKSPACE} is missing: install Worldline from a checkout (pip install --editable .)")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that just ended blocks nobody
+        try:
+            probe.bind(("127.0.0.1", options.port))
+        except (OSError, OverflowError) as error:
+            raise UsageError(f"Port {options.port} cannot be used ({error}): choose another with --port") from error
+    with open_instance() as instance:
+        Runner.register_all(instance)
+    print(f"Dagster's UI: http://127.0.0.1:{options.port} (Ctrl-C ends it)", flush=True)
+    command = [sys.executable, "-m", "dagster", "dev", "-w", str(WORKSPACE)]
+    os.execv(sys.executable, [*command, "-h", "127.0.0.1", "-p", str(options.port), "--log-level", "warning"])
+
+
+def choose(plan: Plan, until: str, only: str | None = None, games: Sequence[str] = ()) -> list[Step]:
+    """The steps of `plan` up to stage `until`, of stage `only` and of `games` where given.
+
+    Raises UsageError for an unknown stage, a game that the experiment does not have, and when nothing is left.
+    """
+    known = (*STAGES, BOARD)
+    for stage in (until, only or until):
+        if stage not in known:
+            raise unknown("stage", stage, known, "in the order of the graph")
+    for game in games:
+        if game not in plan.recipe.games:
+            raise unknown("game of this experiment", game, plan.recipe.games, "it was frozen when it was registered")
+    steps = plan.steps(STAGES[-1] if until == BOARD else until)
+    if until in (STAGES[-1], BOARD):
+        steps.append(Step(BOARD))
+    chosen = [
+        step for step in steps if only in (None, step.stage) and (not games or step.game is None or step.game in games)
+    ]
+    if not chosen:
+        raise UsageError(f"No step is left: stage '{only}' does not come before '{until}' in this experiment")
+    return chosen
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m assets.launch", description="Run the asset graph.")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    verb = verbs.add_parser("materialize", help=materialize.__doc__)
+    verb.add_argument("--experiment", required=True, help="its name or key")
+    verb.add_argument("--until", default=STAGES[-1], help="last stage (default: scores, with the leaderboard)")
+    verb.add_argument("--only", help="this stage alone")
+    verb.add_argument("--games", default="", help="only these of the experiment's games: A,B")
+    verb.set_defaults(run=materialize)
+
+    verb = verbs.add_parser("backfill", help=backfill.__doc__)
+    verb.add_argument("--recipe", default="demo", help="whose settings are used (default: demo)")
+    verb.add_argument("--games", required=True, help="which games: A,B")
+    verb.add_argument("--until", default=DATA_STAGES[-1], help="last stage (default: segments)")
+    verb.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the recipe")
+    verb.set_defaults(run=backfill)
+
+    verb = verbs.add_parser("init", help=init.__doc__)
+    verb.set_defaults(run=init)
+
+    verb = verbs.add_parser("ui", help=ui.__doc__)
+    verb.add_argument("--port", type=int, default=3000, help="on 127.0.0.1 (default: 3000)")
+    verb.set_defaults(run=ui)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""Assets of the learning group: the three training stages of an experiment, one at a time in the pool `gpu`."""
+
+import dagster as dg
+
+from assets.checks import specs
+from assets.data import segments, trajectories
+from assets.partitions import EXPERIMENT_GAME, EXPERIMENTS, dimensions
+from assets.resources import House
+from assets.step import experiment_step
+from pipelines.configs.learn import PretrainConfig, TokenizeConfig, TrainConfig
+from pipelines.recipes.plan import Step
+
+GROUP = "learning"
+POOL = "gpu"
+# Between games and experiments Dagster can infer nothing; the manifest pins the exact parents of an experiment.
+ALL_GAMES = dg.AllPartitionMapping()
+
+
+@dg.asset(
+    partitions_def=EXPERIMENTS,
+    group_name=GROUP,
+    deps=[dg.AssetDep(trajectories, partition_mapping=ALL_GAMES), dg.AssetDep(segments, partition_mapping=ALL_GAMES)],
+    kinds={"torch", "safetensors"},
+    pool=POOL,
+    code_version=PretrainConfig.CODE,
+    check_specs=specs(PretrainConfig),
+)
+def pretrained(context: dg.AssetExecutionContext, house: House) -> dg.MaterializeResult:
+    """Stage 1 of an experiment: the tokenizer and the world model, learned from the frames of all its games.
+
+    The check `sees` compares both with what a blind model reaches on the pixels that change.
+    """
+    return experiment_step(house, context.partition_key, Step("pretrained"))
+
+
+@dg.asset(
+    partitions_def=EXPERIMENT_GAME,
+    group_name=GROUP,
+    deps=[pretrained, trajectories],
+    kinds={"torch", "zarr"},
+    pool=POOL,
+    code_version=TokenizeConfig.CODE,
+    check_specs=specs(TokenizeConfig),
+)
+def tokens(context: dg.AssetExecutionContext, house: House) -> dg.MaterializeResult:
+    """Every frame of a game's trajectories as tokens of the experiment's frozen tokenizer."""
+    part = dimensions(context.partition_key)
+    return experiment_step(house, part["experiment"], Step("tokens", part["game"]))
+
+
+@dg.asset(
+    partitions_def=EXPERIMENTS,
+    group_name=GROUP,
+    deps=[
+        pretrained,
+        tokens,
+        dg.AssetDep(segments, partition_mapping=ALL_GAMES),
+        dg.AssetDep(trajectories, partition_mapping=ALL_GAMES),
+    ],
+    kinds={"torch", "safetensors"},
+    pool=POOL,
+    code_version=TrainConfig.CODE,
+    check_specs=specs(TrainConfig),
+)
+def world_action_model(context: dg.AssetExecutionContext, house: House) -> dg.MaterializeResult:
+    """Stage 2 of an experiment: the checkpoint that plays, trained on tokens to predict and to value actions.
+
+    Trajectories are read only to measure the next-frame error on held-out frames.
+    """
+    return experiment_step(house, context.partition_key, Step("world_action_model"))
+
+
+ASSETS = [pretrained, tokens, world_action_model]

@@ -1,0 +1,127 @@
+"""What the UI shows of an artefact: where it is, what it was made from, what it cost, how good it is, with pictures.
+
+Small tables and thumbnails only: the event log keeps every byte of this for ever. Numbers are plain floats, which
+Dagster plots over time.
+"""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from PIL import Image
+
+from pipelines.store.artefact import Artefact
+from pipelines.store.report import Report
+
+FILES_SHOWN = 30  # a token array has thousands of chunks
+PICTURE_BYTES = 40_000
+PICTURES_SHOWN = 6
+COLOURS = 64  # plots and frames of Atari games have few
+SIGHT = (
+    "codes_used",
+    "perplexity",
+    "reconstruction_error",
+    "mean_frame_error",
+    "next_frame_error",
+    "copy_last_error",
+)
+RETURNS = ("mean", "std", "median", "iqm", "clipped_mean", "episodes", "mean_length")
+
+
+def describe(report: Report) -> dict[str, dg.MetadataValue]:
+    """All metadata of one materialisation. `result` is its one line, as the command line prints it."""
+    artefact = report.artefact
+    manifest = artefact.manifest
+    shown: dict[str, Any] = {
+        "result": str(report),
+        "skipped": report.skipped,
+        "address": str(artefact.ref),
+        "key": artefact.ref.key,
+        "path": dg.MetadataValue.path(str(artefact.folder)),
+        "manifest_sha256": artefact.digest,
+        "git_commit": manifest.git_commit or "unknown",
+        "created": manifest.created,
+        "bytes": manifest.total_bytes,
+        "cost": dg.MetadataValue.md(table(("", "seconds and bytes"), [*manifest.cost.items()])),
+        "parents": dg.MetadataValue.md("\n".join(f"- `{parent.ref}`" for parent in manifest.parents) or "none: a root"),
+        "files": dg.MetadataValue.md(_files(artefact)),
+    }
+    shown |= {f"count/{name}": int(value) for name, value in manifest.counts.items()}
+    shown |= {name: value for name, value in flat(manifest.metrics).items() if not name.startswith("sight/")}
+    shown |= _tables(manifest.metrics)
+    shown |= {
+        f"picture/{path.stem}": dg.MetadataValue.md(f"![{path.stem}]({data_uri(path)})")
+        for path in [artefact.path(name) for name in artefact.names() if name.endswith(".png")][:PICTURES_SHOWN]
+    }
+    return {name: dg.MetadataValue.float(v) if isinstance(v, float) else v for name, v in shown.items()}
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; floats with four significant digits, from 10,000 on with separators."""
+    lines = [header, ["---"] * len(header), *[[_cell(value) for value in row] for row in rows]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """The numbers of nested mappings by path: {"greedy": {"mean": 21}} is {"greedy/mean": 21.0}."""
+    found: dict[str, float] = {}
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[prefix + name] = float(value)
+    return found
+
+
+def data_uri(path: Path) -> str:
+    """A picture as a data URI of at most about 40 kB: 64 colours, and smaller until it fits."""
+    with Image.open(path) as opened:
+        picture = opened.convert("RGB")
+    while len(raw := _png(picture)) > PICTURE_BYTES and min(picture.size) > 16:
+        picture = picture.resize((int(picture.width * 0.8), int(picture.height * 0.8)), Image.Resampling.LANCZOS)
+    return f"data:image/png;base64,{base64.b64encode(raw).decode()}"
+
+
+def _png(picture: Image.Image) -> bytes:
+    packed = io.BytesIO()
+    picture.quantize(COLOURS).save(packed, "PNG", optimize=True)
+    return packed.getvalue()
+
+
+def _tables(metrics: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
+    """Sight of the training stages, returns of the scores; nothing where the metrics hold neither."""
+    found = {}
+    if sight := _mappings(metrics.get("sight")):
+        found["sight"] = _grid("game", SIGHT, sight)
+    if returns := {name: row for name, row in _mappings(metrics).items() if "mean" in row}:
+        found["returns"] = _grid("player", RETURNS, returns)
+    return found
+
+
+def _grid(corner: str, columns: Sequence[str], rows: Mapping[str, Mapping[str, Any]]) -> dg.MetadataValue:
+    """Rows of numbers by name; "-" is not measured."""
+    used = [column for column in columns if any(column in row for row in rows.values())]
+    body = [(name, *(row.get(column) for column in used)) for name, row in rows.items()]
+    return dg.MetadataValue.md(table((corner, *(column.replace("_", " ") for column in used)), body))
+
+
+def _mappings(value: Any) -> dict[str, Mapping[str, Any]]:
+    return {name: row for name, row in value.items() if isinstance(row, Mapping)} if isinstance(value, Mapping) else {}
+
+
+def _files(artefact: Artefact) -> str:
+    entries = artefact.manifest.files
+    rows = [(f"`{entry.path}`", entry.bytes, f"`{entry.sha256[:16]}`") for entry in entries[:FILES_SHOWN]]
+    more = f"\n\nand {len(entries) - FILES_SHOWN:,} more" if len(entries) > FILES_SHOWN else ""
+    return table(("file", "bytes", "sha256"), rows) + more
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

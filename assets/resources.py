@@ -1,0 +1,50 @@
+"""The one resource of the graph: this installation's store, experiments and storage profile."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import dagster as dg
+
+from pipelines import home as installation
+from pipelines.recipes.experiment import Experiment, find, registered
+from pipelines.recipes.plan import Plan
+from pipelines.recipes.recipe import Recipe
+from pipelines.recipes.registry import recipe as named_recipe
+from pipelines.store.profile import Profile
+from pipelines.store.store import Store
+
+
+class House(dg.ConfigurableResource):
+    """Empty fields mean WORLDLINE_HOME and WORLDLINE_STORAGE, read when an asset runs and not when this is loaded."""
+
+    home: str = ""
+    storage: str = ""
+
+    def folder(self) -> Path:
+        """The home: store, experiments, Dagster's instance."""
+        return Path(self.home).expanduser().absolute() if self.home else installation.home()
+
+    def profile(self) -> Profile:
+        """Where bytes live. Raises UsageError for an unknown profile."""
+        return installation.current_profile(self.storage or None)
+
+    def store(self) -> Store:
+        """The artefact store. Raises WorldlineError when the profile puts it where no folder can be."""
+        profile = self.profile()
+        return Store(profile.artefact_folder() or self.folder() / "store", profile.scratch_folder())
+
+    def experiments(self) -> list[Experiment]:
+        """All registered experiments, by name."""
+        return registered(self.folder() / "experiments")
+
+    def experiment(self, name_or_key: str) -> Experiment:
+        """A registered experiment. Raises UsageError with the nearest name."""
+        return find(self.folder() / "experiments", name_or_key)
+
+    def recipe(self, name: str, overrides: Sequence[str] = ()) -> Recipe:
+        """A recipe by name, with overrides. Raises UsageError for an unknown name, field or value."""
+        return named_recipe(name, overrides)
+
+    def plan(self, recipe: Recipe) -> Plan:
+        """Every stage's config of a recipe, reading the profile's bucket where the recipe does."""
+        return Plan(recipe, self.profile().replay_root)

@@ -1,0 +1,100 @@
+"""Steps of a plan, one Dagster run each, in this process; stops at the first that fails and says why in one line."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+
+from assets.definitions import ASSETS
+from assets.orphans import close_orphans, marked
+from assets.partitions import EXPERIMENT, partition_of
+from assets.resources import House
+from assets.step import DataConfig
+from pipelines.recipes.plan import DATA_STAGES, Plan, Step
+
+# Dagster's console log repeats what our progress says; failures are printed here, from the run's events.
+SILENT = {"console": {"config": {"log_level": "CRITICAL"}}}
+
+
+@dataclass(frozen=True)
+class Runner:
+    """`data` tells the data assets whose settings to follow; `experiment` is a key, empty where only data is made."""
+
+    instance: dg.DagsterInstance
+    plan: Plan
+    data: DataConfig
+    experiment: str = ""
+
+    @classmethod
+    def of_experiment(cls, instance: dg.DagsterInstance, name_or_key: str) -> "Runner":
+        """Runs a registered experiment, and makes it a partition. Raises UsageError for an unknown one."""
+        house = House()
+        found = house.experiment(name_or_key)
+        instance.add_dynamic_partitions(EXPERIMENT, [found.key])
+        return cls(instance, house.plan(found.recipe), DataConfig(experiment=found.key), found.key)
+
+    @classmethod
+    def of_recipe(cls, instance: dg.DagsterInstance, recipe: str, overrides: Sequence[str]) -> "Runner":
+        """Runs data stages as a recipe asks. Raises UsageError for an unknown recipe, field or value."""
+        house = House()
+        return cls(
+            instance,
+            house.plan(house.recipe(recipe, overrides)),
+            DataConfig(recipe=recipe, overrides=list(overrides)),
+        )
+
+    @staticmethod
+    def register_all(instance: dg.DagsterInstance) -> None:
+        """Make every experiment on disk a partition, and close the runs that dead processes left."""
+        close_orphans(instance)
+        if keys := [experiment.key for experiment in House().experiments()]:
+            instance.add_dynamic_partitions(EXPERIMENT, keys)
+
+    def run(self, steps: Sequence[Step]) -> int:
+        """Run `steps` in order, a printed line each; returns the exit code of the first failure, else 0."""
+        close_orphans(self.instance)
+        made = 0
+        with marked(self.instance) as tags:
+            for number, step in enumerate(steps, 1):
+                place = f"[{number}/{len(steps)}]"
+                result = self._materialize(step, tags)
+                if fault := _fault(result):
+                    print(f"{place} {step} failed: {fault[0]}", file=sys.stderr, flush=True)
+                    return fault[1]
+                metadata = result.asset_materializations_for_node(step.stage)[0].metadata
+                made += not metadata["skipped"].value
+                print(f"{place} {metadata['result'].value}", flush=True)
+        print(f"{made} made, {len(steps) - made} already there." if made else "Everything was already there.")
+        return 0
+
+    def _materialize(self, step: Step, tags: dict[str, str]) -> dg.ExecuteInProcessResult:
+        return dg.materialize(
+            ASSETS,
+            selection=dg.AssetSelection.assets(step.stage),
+            partition_key=partition_of(step, self.experiment),
+            instance=self.instance,
+            run_config=self._config(step),
+            resources={"house": House()},
+            tags=tags,
+            raise_on_error=False,
+        )
+
+    def _config(self, step: Step) -> dict[str, object]:
+        ops = {step.stage: {"config": self.data.model_dump()}} if step.stage in DATA_STAGES else {}
+        return {"ops": ops, "loggers": SILENT}
+
+
+def _fault(result: dg.ExecuteInProcessResult) -> tuple[str, int] | None:
+    """(what is wrong, exit code) of a run, or None: our one line, else a fault of ours with its stack."""
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            if data.user_failure_data is not None:
+                code = data.user_failure_data.metadata["exit_code"].value
+                return str(data.user_failure_data.description), int(str(code))
+            return str(data.error), 1
+    for check in result.get_asset_check_evaluations():
+        if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
+            return f"check '{check.check_name}': {check.description}", 1
+    return None if result.success else ("the run ended without a reason, 'worldline ui' shows its events", 1)

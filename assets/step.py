@@ -1,0 +1,67 @@
+"""One step of a plan as an asset's result: made or found, described, checked, and versioned by its manifest."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from assets.checks import results
+from assets.metadata import describe
+from assets.resources import House
+from pipelines.configs.base import StageConfig
+from pipelines.errors import UsageError, WorldlineError
+from pipelines.recipes.plan import Step
+from pipelines.recipes.recipe import Recipe
+from pipelines.recipes.run import make
+from pipelines.store.report import Report
+
+
+class DataConfig(dg.Config):
+    """Whose settings a data asset follows: a recipe with `field.path=value` overrides, or a frozen experiment's."""
+
+    recipe: str = "demo"
+    overrides: list[str] = []  # noqa: RUF012 -- pydantic copies it
+    experiment: str = ""
+
+    def resolve(self, house: House) -> Recipe:
+        """The recipe that is meant. Raises UsageError for an unknown name, and for overrides of a frozen one."""
+        if not self.experiment:
+            return house.recipe(self.recipe, self.overrides)
+        if self.overrides:
+            raise UsageError(
+                f"Experiment '{self.experiment}' is frozen: name a recipe to use overrides {self.overrides}"
+            )
+        return house.experiment(self.experiment).recipe
+
+
+@contextmanager
+def one_line_failures() -> Iterator[None]:
+    """Our errors say the value, the rule and the repair; Dagster then needs no traceback and no second try."""
+    try:
+        yield
+    except WorldlineError as error:
+        raise dg.Failure(str(error), metadata={"exit_code": error.exit_code}, allow_retries=False) from None
+
+
+def data_step(house: House, config: DataConfig, step: Step) -> dg.MaterializeResult:
+    """Make or find the data of one game; it belongs to no experiment, equal settings share it."""
+    with one_line_failures():
+        plan = house.plan(config.resolve(house))
+        return result(make(plan, step, house.store()), type(plan.config(step)))
+
+
+def experiment_step(house: House, key: str, step: Step) -> dg.MaterializeResult:
+    """Make or find one step of a registered experiment."""
+    with one_line_failures():
+        experiment = house.experiment(key)
+        plan = house.plan(experiment.recipe)
+        return result(make(plan, step, house.store(), experiment), type(plan.config(step)))
+
+
+def result(report: Report, config: type[StageConfig]) -> dg.MaterializeResult:
+    """What Dagster records. The manifest's digest is the data version: equal bytes and history, equal version."""
+    return dg.MaterializeResult(
+        metadata=describe(report),
+        data_version=dg.DataVersion(report.artefact.digest),
+        check_results=results(report.artefact, config),
+    )
