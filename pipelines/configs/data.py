@@ -82,7 +82,7 @@ class FetchConfig(StageConfig):
 
 @dataclass(frozen=True)
 class DownsampleConfig(StageConfig):
-    """Draw whole episodes, without replacement, from the replay of all chosen agents until `transitions` are reached."""
+    """Draw whole episodes, without replacement, from the replay of all chosen agents: up to `transitions` steps."""
 
     STAGE: ClassVar[str] = "trajectories"
     CODE: ClassVar[str] = "1"

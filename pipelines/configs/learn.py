@@ -66,6 +66,7 @@ class PretrainConfig(StageConfig):
 
     STAGE: ClassVar[str] = "pretrained"
     CODE: ClassVar[str] = "1"
+    CHECKS: ClassVar[tuple[str, ...]] = ("sees",)
 
     name: str = ""  # the recipe's name, for the folder
     games: tuple[str, ...] = ()
@@ -110,6 +111,7 @@ class TrainConfig(StageConfig):
 
     STAGE: ClassVar[str] = "world_action_model"
     CODE: ClassVar[str] = "1"
+    CHECKS: ClassVar[tuple[str, ...]] = ("sees",)
 
     name: str = ""
     games: tuple[str, ...] = ()
@@ -133,6 +135,7 @@ class EvaluateConfig(StageConfig):
 
     STAGE: ClassVar[str] = "scores"
     CODE: ClassVar[str] = "1"
+    CHECKS: ClassVar[tuple[str, ...]] = ("beats_random",)
 
     game: str = ""
     checkpoint: Ref | None = None  # a world_action_model
@@ -147,6 +150,7 @@ class EvaluateConfig(StageConfig):
     beam_horizon: int = 2
     beam_steps: int = 0  # agent steps at which a beam-search episode is cut; 0 plays to the end
     random_episodes: int = 8
+    max_steps: int = 0  # agent steps at which every episode is cut; 0 leaves it to the protocol
     precision: str = "auto"
     seed: int = 0
 

@@ -55,7 +55,7 @@ def demo() -> Recipe:
                     decay=True,
                     target_every=100,
                 ),
-            ),  # fmt: skip
+            ),
             loop=LoopConfig(),
         ),
         evaluate=EvaluateConfig(protocol="sticky", episodes=8, context=2, beam_episodes=2, beam_steps=200),

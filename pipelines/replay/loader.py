@@ -36,7 +36,10 @@ class SegmentBatch:
 
 @dataclass(frozen=True)
 class SegmentSource:
-    """One game's segments over its trajectories, with its tokens once they exist."""
+    """One game's segments over its trajectories, with its tokens once they exist.
+
+    Episodes behind the last one that has a segment are never drawn from: training can so be kept from held-out ones.
+    """
 
     trajectories: Trajectories
     segments: NDArray[np.int64]  # (S, 3): episode, start, end
@@ -55,6 +58,11 @@ class SegmentSource:
     def actions(self) -> NDArray[np.uint8]:
         """(N,) in the 18-action vocabulary."""
         return to_full(self.trajectories.game, self.trajectories.actions)
+
+    @functools.cached_property
+    def rows(self) -> int:
+        """Transitions up to the end of the last episode that has a segment."""
+        return int(self.trajectories.episode_starts[int(self.segments[:, 0].max()) + 1])
 
     @functools.cached_property
     def game(self) -> int:
@@ -91,8 +99,8 @@ class SegmentLoader:
             self._rank[mine] = np.arange(mine.sum())
         self._per_cycle = np.bincount(self._cycle, minlength=len(sources))
         self._memory: list[NDArray[np.uint8]] | None = None
-        if sum(len(source.trajectories) for source in sources) * int(np.prod(FRAME)) <= preload_bytes:
-            self._memory = [source.trajectories.frames(0, len(source.trajectories)) for source in sources]
+        if sum(source.rows for source in sources) * int(np.prod(FRAME)) <= preload_bytes:
+            self._memory = [source.trajectories.frames(0, source.rows) for source in sources]
         self._permutations: dict[tuple[int, int], NDArray[np.int64]] = {}
 
     def batch(self, step: int) -> SegmentBatch:
@@ -127,7 +135,7 @@ class SegmentLoader:
         frames = np.empty((n, *FRAME), np.uint8)
         for slot, source in enumerate(self.sources):
             into = np.flatnonzero(slot_n == slot)
-            rows = (draws[into] * len(source.trajectories)).astype(np.int64)
+            rows = (draws[into] * source.rows).astype(np.int64)
             if self._memory is not None:
                 frames[into] = self._memory[slot][rows]
                 continue

@@ -1,0 +1,105 @@
+"""Commands that run the asset graph: each starts `python -m assets.launch`, so that this imports no Dagster."""
+
+import os
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from pipelines import home
+from pipelines.commands.options import (
+    ExperimentName,
+    Overrides,
+    RecipeName,
+    Storage,
+    experiment_folder,
+    profile_and_store,
+)
+from pipelines.errors import UsageError
+from pipelines.progress import say
+from pipelines.recipes import experiment as experiments
+from pipelines.recipes.registry import recipe as named_recipe
+
+PANEL = "The graph"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    for command in (demo, ui, materialize, backfill):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def demo(
+    name: Annotated[str, typer.Option(help="Name of the experiment to register.")] = "demo",
+    recipe: RecipeName = "demo",
+    changes: Overrides = None,
+    storage: Storage = None,
+) -> int:
+    """Collect, train, score and report on two games: everything once, about ten minutes on two cores.
+
+    A second run finds every artefact and says so. Example: worldline demo
+    """
+    from pipelines.summary import summarise
+
+    _, store = profile_and_store(storage)
+    experiment = experiments.register(experiment_folder(), name, named_recipe(recipe, changes or []))
+    say(f"Experiment {experiment.key}, everything under {home.home()}")
+    code = launch("materialize", "--experiment", experiment.key, "--until", "leaderboard", storage=storage)
+    if code == 0:
+        summarise(experiment, store)
+    return code
+
+
+def ui(
+    port: Annotated[int, typer.Option(help="On 127.0.0.1.", min=1, max=65535)] = 3000, storage: Storage = None
+) -> int:
+    """Open the asset graph in Dagster's UI, with everything that was made so far.
+
+    Example: worldline ui --port 3001
+    """
+    return launch("ui", "--port", str(port), storage=storage)
+
+
+def materialize(
+    experiment: ExperimentName = "demo",
+    until: Annotated[str, typer.Option(help="Last stage to make.")] = "leaderboard",
+    only: Annotated[str, typer.Option(help="This stage alone.")] = "",
+    games: Annotated[str, typer.Option(help="Only these of the experiment's games: A,B.")] = "",
+    storage: Storage = None,
+) -> int:
+    """Run an experiment through Dagster up to a stage, skipping what is already there.
+
+    Stages: collected_replay, replay, trajectories, segments, pretrained, tokens, world_action_model, scores,
+    leaderboard. Example: worldline materialize demo --until tokens
+    """
+    arguments = ["materialize", "--experiment", experiment, "--until", until]
+    arguments += ["--only", only] if only else []
+    return launch(*arguments, *(["--games", games] if games else []), storage=storage)
+
+
+def backfill(
+    games: Annotated[str, typer.Option(help="Which games: Pong,Qbert.")],
+    recipe: RecipeName = "demo",
+    until: Annotated[str, typer.Option(help="Last data stage.")] = "segments",
+    changes: Overrides = None,
+    storage: Storage = None,
+) -> int:
+    """Make the data stages for other games, with a recipe's settings.
+
+    Example: worldline backfill --games Pong,Qbert --until trajectories
+    """
+    if not games:
+        raise UsageError("Backfill of no game: name at least one, for example --games Pong ('worldline games')")
+    arguments = ["backfill", "--recipe", recipe, "--games", games, "--until", until]
+    for change in changes or []:
+        arguments += ["--set", change]
+    return launch(*arguments, storage=storage)
+
+
+def launch(*arguments: str, storage: str | None) -> int:
+    """Run `python -m assets.launch` with our home and storage; returns its exit code."""
+    environment = os.environ | {"WORLDLINE_HOME": str(home.home())}
+    if storage:
+        environment["WORLDLINE_STORAGE"] = storage
+    return subprocess.run([sys.executable, "-m", "assets.launch", *arguments], env=environment).returncode

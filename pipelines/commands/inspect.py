@@ -1,0 +1,172 @@
+"""Commands that look: games, artefacts, lineage, set-up, parity; and `gc`, which tidies."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.commands.options import Storage, profile_and_store
+from pipelines.errors import UsageError
+
+PANEL = "Look and tidy"
+out = Console()
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command("list", rich_help_panel=PANEL)(list_artefacts)
+    for command in (games, lineage, doctor, gc, parity):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def games(storage: Storage = None) -> None:
+    """The 60 games of DQN-Replay: actions, script, references, and what exists for each in the store."""
+    from pipelines.atari.actions import minimal_actions
+    from pipelines.atari.games import GAMES
+    from pipelines.atari.scores import reference
+    from pipelines.atari.scripts import SCRIPTS
+
+    _, store = profile_and_store(storage)
+    made: dict[str, set[str]] = {}
+    for name in store.pointers():
+        stage, *parts = name.split("/")
+        for part in parts:
+            made.setdefault(part, set()).add(stage)
+    table = Table("id", "game", "actions", "script", "random", "human", "in the store", box=None, header_style="bold")
+    for number, game in enumerate(GAMES):
+        known = reference(game)
+        table.add_row(
+            str(number),
+            game,
+            str(len(minimal_actions(game))),
+            "yes" if game in SCRIPTS else "",
+            f"{known.random:,.1f}" if known else "",
+            f"{known.human:,.1f}" if known and known.human is not None else "",
+            ", ".join(sorted(made.get(game, ()))),
+        )
+    out.print(table)
+
+
+def list_artefacts(storage: Storage = None) -> None:
+    """Every artefact with its size, and the names that point at it."""
+    _, store = profile_and_store(storage)
+    names: dict[str, list[str]] = {}
+    for name, ref in store.pointers().items():
+        names.setdefault(str(ref), []).append(name)
+    found = False
+    for artefact in store.artefacts():
+        found = True
+        manifest = artefact.manifest
+        print(
+            f"{artefact.ref}  {manifest.total_bytes / 1e6:,.1f} MB  {manifest.created}  "
+            f"{' '.join(names.get(str(artefact.ref), ['(no name)']))}"
+        )
+    if not found:
+        print(f"The store {store.root} is empty: worldline demo")
+
+
+def lineage(
+    ref: Annotated[str, typer.Argument(help="A name (scores/EXPERIMENT/Freeway) or a full address.")],
+    verify: Annotated[bool, typer.Option("--verify", help="Re-hash every file; exit 1 at any mismatch.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write an HTML page here.")] = None,
+    storage: Storage = None,
+) -> int:
+    """What an artefact was made from, down to remote objects or ROMs, policy and seeds.
+
+    Example: worldline lineage scores/demo-1a2b3c4d/Freeway --verify
+    """
+    from pipelines.lineage.render import to_html, to_json, to_tree
+    from pipelines.lineage.verify import verify as find_faults
+    from pipelines.lineage.walk import flat, walk
+
+    _, store = profile_and_store(storage)
+    address = store.resolve(ref)
+    top = walk(store, address)
+    if as_json:
+        print(to_json(top))
+    elif html is not None:
+        _write_page(html, ref, to_html(top))
+    else:
+        out.print(to_tree(top), soft_wrap=True)
+    if not verify:
+        return 0
+    faults = find_faults(store, address)
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    if not faults:
+        print(f"Verified: {len(flat(top))} artefacts, every file as its manifest says.", file=sys.stderr)
+    return 1 if faults else 0
+
+
+def _write_page(path: Path, title: str, tree: str) -> None:
+    try:
+        path.write_text(f"<!doctype html><meta charset=utf-8><title>Lineage of {title}</title>{tree}\n")
+    except OSError as error:
+        raise UsageError(f"The page cannot be written to {path} ({error.strerror}): choose another file") from error
+    print(f"Wrote {path}")
+
+
+def doctor(
+    init: Annotated[bool, typer.Option("--init", help="Set up Dagster's home if that is missing.")] = False,
+    storage: Storage = None,
+) -> int:
+    """What is wrong with this set-up, and how to mend it. Exit 1 when something is.
+
+    Example: worldline doctor --init
+    """
+    from pipelines.commands.graph import launch
+    from pipelines.doctor import all_ok, diagnose
+
+    if init and (code := launch("init", storage=storage)):
+        return code
+    findings = diagnose(storage)
+    for finding in findings:
+        mark = "[green]ok[/green]  " if finding.ok else "[red]FAIL[/red]"
+        out.print(f"{mark} {finding.name}: {finding.value}", highlight=False, soft_wrap=True)
+        if not finding.ok:
+            out.print(f"     mend: {finding.repair}", highlight=False, soft_wrap=True)
+    return 0 if all_ok(findings) else 1
+
+
+def gc(
+    yes: Annotated[bool, typer.Option("--yes", help="Really delete; without it nothing is touched.")] = False,
+    storage: Storage = None,
+) -> None:
+    """Remove artefacts that no name leads to, and what killed processes left.
+
+    Example: worldline gc, then worldline gc --yes
+    """
+    from pipelines.store.gc import collect
+
+    _, store = profile_and_store(storage)
+    garbage = collect(store, dry_run=not yes)
+    for artefact in garbage.artefacts:
+        print(artefact.ref)
+    for path in garbage.leftovers:
+        print(path)
+    done = "removed" if yes else "would be removed (add --yes)"
+    print(
+        f"{len(garbage.artefacts)} artefacts, {len(garbage.leftovers)} leftovers, {garbage.bytes / 1e6:,.1f} MB {done}"
+    )
+
+
+def parity(file: Annotated[Path, typer.Argument(help="A golden file (.npz).")]) -> int:
+    """Check our models against numbers of the original implementation; exit 1 if any differs.
+
+    Example: worldline parity tests/golden/jowa_c51_cql_q1.npz
+    """
+    from pipelines.parity import check_file
+
+    checks = check_file(file)
+    for check in checks:
+        state = "ok" if check.ok else "FAIL" if check.covered else "not covered"
+        error = f"{check.error:.1e}" if check.covered else "-"
+        print(f"{check.name:60} {error:>10}  {state}")
+    failed = sum(check.covered and not check.ok for check in checks)
+    passed = sum(check.ok for check in checks)
+    print(f"{passed} ok, {failed} failed, {len(checks) - passed - failed} not covered")
+    return 1 if failed else 0

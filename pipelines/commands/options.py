@@ -1,0 +1,59 @@
+"""Options that several commands share, and how they turn into a plan."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines import home
+from pipelines.errors import UsageError
+from pipelines.recipes import experiment as experiments
+from pipelines.recipes.experiment import Experiment
+from pipelines.recipes.plan import Plan, Step
+from pipelines.recipes.registry import recipe as named_recipe
+from pipelines.store.profile import Profile
+from pipelines.store.store import Store
+
+Games = Annotated[str, typer.Option("--games", help="Only these games: Pong,Freeway (default: all of the recipe's).")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="Whose settings to follow ('worldline recipe list').")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change one field; may be repeated.")
+]
+Storage = Annotated[
+    str | None, typer.Option("--storage", help="Storage profile: a name or a .yaml file (default: local).")
+]
+ExperimentName = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="Its name or key.")]
+
+
+def profile_and_store(storage: str | None) -> tuple[Profile, Store]:
+    """The storage profile that was asked for, and its store."""
+    profile = home.current_profile(storage)
+    return profile, home.open_store(profile)
+
+
+def plan_of_recipe(name: str, overrides: list[str] | None, games: str, profile: Profile) -> Plan:
+    """The plan of a recipe, for `games` instead of its own where given."""
+    changes = [*(overrides or []), *([f"games={games}"] if games else [])]
+    return Plan(named_recipe(name, changes), profile.replay_root)
+
+
+def plan_of_experiment(name: str, profile: Profile) -> tuple[Experiment, Plan]:
+    """A registered experiment and its plan."""
+    found = experiments.find(experiment_folder(), name)
+    return found, Plan(found.recipe, profile.replay_root)
+
+
+def experiment_folder() -> Path:
+    """Where experiments are frozen."""
+    return home.home() / "experiments"
+
+
+def only_games(steps: list[Step], games: str, plan: Plan) -> list[Step]:
+    """The steps of the named games. Raises UsageError for a game that the plan does not have."""
+    wanted = [game for game in games.split(",") if game]
+    for game in wanted:
+        if game not in plan.recipe.games:
+            raise UsageError(
+                f"Game '{game}' is not in recipe '{plan.recipe.name}': it has {', '.join(plan.recipe.games)}"
+            )
+    return [step for step in steps if not wanted or step.game in wanted]

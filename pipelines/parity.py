@@ -1,0 +1,33 @@
+"""`worldline parity`: our tokenizer and JOWA against a golden file, entry by entry.
+
+A golden file is an .npz with weights, inputs and outputs of the original on tiny models. About 3 s a file.
+"""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from models.jowa import parity as jowa
+from models.parity import Check
+from models.tokenizers import parity as tokenizer
+from pipelines.atari.actions import minimal_actions
+from pipelines.atari.games import game_id
+from pipelines.errors import UsageError
+
+
+def check_file(path: Path) -> list[Check]:
+    """All checks of one file. Raises UsageError when it is not a golden file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise UsageError(
+            f"{path} is no readable .npz file ({error}): give a golden file such as tests/golden/*.npz"
+        ) from None
+    try:
+        return [*tokenizer.check(arrays), *jowa.check(arrays, minimal_actions, game_id)]
+    except (KeyError, ValueError) as error:
+        raise UsageError(
+            f"{path} is no golden file ({error}): it needs weights/tokenizer, weights/jowa, inputs, outputs"
+        ) from None

@@ -1,0 +1,120 @@
+"""Stage `pretrained`: tokenizer and world model, learned from frames (JOWA's stage 1).
+
+Measures sight on held-out play: reconstruction and next-frame error on changing pixels, next to baselines.
+Run: `worldline pretrain EXPERIMENT`.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from models.api import Losses
+from models.jowa.model import Jowa
+from models.jowa.objective import world_loss
+from models.jowa.world import JowaWorld
+from models.losses.vq import commitment, motion_weight, reconstruction_l1
+from models.tokenizers.augment import random_shift
+from models.tokenizers.vq import Tokenizer
+from pipelines.configs.learn import PhaseConfig, PretrainConfig
+from pipelines.plots import curves
+from pipelines.replay.loader import SegmentLoader, SegmentSource
+from pipelines.store.draft import Draft
+from pipelines.store.report import Report
+from pipelines.store.store import Store
+from pipelines.training import checkpoint, metrics
+from pipelines.training.batches import sources, to_torch
+from pipelines.training.device import Device, pick
+from pipelines.training.examine import examine
+from pipelines.training.loop import train
+from pipelines.training.sight import mean_frame
+
+
+def run(config: PretrainConfig, store: Store) -> Report:
+    """Train stage 1 of a recipe, or find its artefact. A killed run resumes from its last saved state."""
+    return store.produce(config.spec(), lambda draft: _build(config, draft))
+
+
+def _build(config: PretrainConfig, draft: Draft) -> None:
+    device = pick(config.loop.precision)
+    torch.manual_seed(config.seed)
+    data = sources(
+        [draft.parents[ref] for ref in config.trajectories],
+        [draft.parents[ref] for ref in config.segments],
+        config.loop.holdout_episodes,
+        [],
+        draft.scratch,
+    )
+    task = Pretraining(config, data, device)
+    train(task, config.phases, config.loop, draft.path("metrics.jsonl"), draft.scratch, "Pretrain")
+    checkpoint.save(draft.path(checkpoint.TOKENIZER), task.tokenizer, config.tokenizer)
+    checkpoint.save(draft.path(checkpoint.MODEL), task.model, config.model)
+    rows = metrics.read(draft.path("metrics.jsonl"))
+    curves.draw(rows, draft.path("curves.png"))
+    draft.counts |= {"steps": sum(phase.steps for phase in config.phases), "games": len(data)}
+    draft.metrics |= {"losses": metrics.final(rows), "device": str(device)}
+    world = JowaWorld(task.model.eval())
+    examine(draft, task.tokenizer.eval(), world, data, config.loop.holdout_episodes, config.sight_frames, device)
+
+
+@dataclass
+class Pretraining:
+    """The task of stage 1 for the training loop."""
+
+    config: PretrainConfig
+    sources: list[SegmentSource]
+    device: Device
+    tokenizer: Tokenizer = field(init=False)
+    model: Jowa = field(init=False)
+    modules: dict[str, nn.Module] = field(init=False)
+
+    def __post_init__(self) -> None:
+        target = torch.device(self.device.name)
+        self.tokenizer = Tokenizer(self.config.tokenizer, seed=self.config.seed).to(target)
+        self.model = Jowa(self.config.model, seed=self.config.seed).to(target)
+        self.modules = {"tokenizer": self.tokenizer, "model": self.model}
+        self._loaders: dict[int, SegmentLoader] = {}
+        self._backgrounds = {
+            source.game: torch.as_tensor(mean_frame(source)).to(target) / 255 for source in self.sources
+        }
+
+    def losses(self, phase: PhaseConfig, step: int) -> dict[str, Losses]:
+        """The tokenizer's loss on single frames, the world model's on segments of the tokens it gives now."""
+        found: dict[str, Losses] = {}
+        if "tokenizer" in phase.objectives:
+            found["tokenizer"] = self._tokenizer_losses(phase, step)
+        if "world" in phase.objectives:
+            batch = to_torch(self._loader(phase.segments).batch(step), self.device)
+            assert batch.frames_uint8_BTHW is not None, "this loader reads frames"
+            with self.device.autocast():
+                tokens = self.tokenizer.encode_tokens(batch.frames_uint8_BTHW)
+                found["world"] = world_loss(self.model, replace(batch, tokens_BTK=tokens))
+        return found
+
+    def after_step(self, phase: PhaseConfig, step: int) -> None:
+        """Nothing follows a step of stage 1: it has no target network."""
+
+    def _tokenizer_losses(self, phase: PhaseConfig, step: int) -> Losses:
+        frames, games = self._loader(phase.segments).frames_batch(step, phase.frames)
+        pixels = torch.as_tensor(frames).to(self.device.name)[:, None]
+        background = torch.stack([self._backgrounds[int(game)] for game in games])[:, None]
+        if self.config.random_shift:
+            generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
+            pixels = random_shift(pixels, self.config.random_shift, generator)
+        x = pixels.float() / 255
+        with self.device.autocast():
+            out = self.tokenizer(x)
+        weight: Tensor | None = None
+        if self.config.motion_gain:
+            weight = motion_weight(x, background, self.config.motion_gain)
+        reconstruction = reconstruction_l1(x, out.frames, weight)
+        committed = commitment(out.encoded.z, out.encoded.z_quantized)
+        total = reconstruction + self.config.commitment * committed
+        return Losses(total, {"reconstruction": reconstruction.detach(), "commitment": committed.detach()})
+
+    def _loader(self, segments: int) -> SegmentLoader:
+        """The loader of the phase's batch size; the one of the phase before is let go with its frames."""
+        if segments not in self._loaders:
+            preload = self.config.loop.preload_bytes
+            self._loaders = {segments: SegmentLoader(self.sources, segments, self.config.seed, preload_bytes=preload)}
+        return self._loaders[segments]

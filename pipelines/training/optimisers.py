@@ -1,0 +1,44 @@
+"""Optimisers of the phases: Adam for the tokenizer, AdamW with two parameter groups for the transformer."""
+
+import math
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from pipelines.configs.learn import PhaseConfig
+
+
+def for_phase(phase: PhaseConfig, modules: dict[str, nn.Module]) -> dict[str, Optimizer]:
+    """Fresh optimisers for the modules that the phase's objectives train (JOWA resets them between stages)."""
+    found: dict[str, Optimizer] = {}
+    if "tokenizer" in phase.objectives:
+        found["tokenizer"] = torch.optim.Adam(modules["tokenizer"].parameters(), lr=phase.lr_tokenizer)
+    if {"world", "world_action"} & set(phase.objectives):
+        found["model"] = torch.optim.AdamW(parameter_groups(modules["model"], phase.weight_decay), lr=phase.lr_model)
+    for optimiser in found.values():
+        for group in optimiser.param_groups:
+            group["peak_lr"] = group["lr"]
+    return found
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """Decay on weights of linear layers and on the Q head; none on biases, norms and embeddings (JOWA, appendix)."""
+    decayed = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)} | {
+        id(parameter) for name, parameter in model.named_parameters() if name.startswith("head_q.")
+    }
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [item for item in trainable if id(item) in decayed], "weight_decay": weight_decay},
+        {"params": [item for item in trainable if id(item) not in decayed], "weight_decay": 0.0},
+    ]
+
+
+def schedule(phase: PhaseConfig, optimisers: dict[str, Optimizer], step: int) -> None:
+    """Set the learning rates for step `step` (0-based) of the phase: linear warm-up, then constant or cosine to 10%."""
+    factor = min(1.0, (step + 1) / phase.warmup) if phase.warmup else 1.0
+    if phase.decay:
+        factor *= 0.1 + 0.45 * (1 + math.cos(math.pi * step / phase.steps))
+    for optimiser in optimisers.values():
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak_lr"] * factor
