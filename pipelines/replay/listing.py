@@ -13,7 +13,7 @@ from typing import Any
 
 import fsspec
 
-from pipelines.errors import WorldlineError
+from pipelines.errors import UsageError, WorldlineError
 from pipelines.replay.layout import ALL_KINDS, LogName, file_name, log_folder, parse_name
 from pipelines.store.spec import canonical_json
 
@@ -44,15 +44,20 @@ class RemoteObject:
 def list_objects(root_url: str, game: str, agent: int) -> list[RemoteObject]:
     """All log files of one agent, by checkpoint and kind.
 
-    Raises WorldlineError when there are none, or when a checkpoint lacks one of the six kinds.
+    Raises UsageError for a URL of no known kind, WorldlineError when there are none or a checkpoint lacks a kind.
     """
     root = root_url.rstrip("/")
     folder = log_folder(game, agent)
-    filesystem, path = fsspec.core.url_to_fs(f"{root}/{folder}")
+    try:
+        filesystem, path = fsspec.core.url_to_fs(f"{root}/{folder}")
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"'{root_url}' is no bucket URL ({error}): write gs://..., s3://... or file:///...") from error
     try:
         entries = filesystem.ls(path, detail=True)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise WorldlineError(f"{root}/{folder} does not exist: check the bucket URL, game and agent") from error
+    except PermissionError as error:
+        raise WorldlineError(f"{root}/{folder} cannot be listed: allow reading that folder") from error
     objects = [_remote(root, folder, entry) for entry in entries if parse_name(_last(entry)) is not None]
     if not objects:
         raise WorldlineError(f"{root}/{folder} holds no replay log: check the bucket URL, game and agent")

@@ -120,6 +120,8 @@ def _opened(url: str) -> Iterator[IO[bytes]]:
             yield raw
     except FileNotFoundError as error:
         raise WorldlineError(f"{url} does not exist: {REPAIR}, or list the bucket again") from error
+    except (PermissionError, IsADirectoryError) as error:
+        raise WorldlineError(f"{url} cannot be read ({error.strerror}): allow reading it, or fetch it again") from error
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import fsspec
 import pytest
 
-from pipelines.errors import WorldlineError
+from pipelines.errors import UsageError, WorldlineError
 from pipelines.replay.layout import ALL_KINDS, file_name, log_folder
 from pipelines.replay.listing import RemoteObject, digest, list_objects
 
@@ -72,6 +72,12 @@ def test_published_checksums_become_hex(monkeypatch) -> None:
     assert found[0].version == "17"
     entries[0]["crc32c"] = "not base64!"
     assert list_objects("gs://b", "Freeway", 1)[0].crc32c is None
+
+
+def test_an_unknown_kind_of_url_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="no bucket URL") as caught:
+        list_objects("gopher://bucket", "Freeway", 1)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_foreign_name_is_no_log() -> None:

@@ -135,6 +135,20 @@ def test_single_frames_are_real_frames_and_repeatable(sources) -> None:
     assert not np.array_equal(frames, loader.frames_batch(6, 12)[0])
 
 
+@pytest.mark.parametrize("preload_bytes", [0, 1 << 30])
+def test_held_out_episodes_are_never_shown(sources, preload_bytes) -> None:
+    whole = sources[0]
+    source = SegmentSource(whole.trajectories, whole.segments[whole.segments[:, 0] < 2], whole.tokens_NK)
+    loader = SegmentLoader([source], batch_size=8, seed=0, preload_bytes=preload_bytes)
+    seen = {frame.tobytes() for frame in whole.trajectories.frames(0, 45)}  # episodes 0 and 1: 5 + 40 steps
+    assert source.rows == 45
+    for step in range(10):
+        batch = loader.batch(step)
+        assert batch.frames_BTHW is not None
+        assert all(frame.tobytes() in seen for frame in batch.frames_BTHW[batch.mask_BT])
+        assert all(frame.tobytes() in seen for frame in loader.frames_batch(step, 20)[0])
+
+
 def test_flat_rows_never_leave_the_episode() -> None:
     starts = np.array([0, 3, 10])
     rows, real = flat_rows(np.array([[0, 0, 3], [1, -2, 3], [1, 4, 7]]), starts, 5)

@@ -78,7 +78,7 @@ def check_exact(found: Stitched, truth: Truth) -> None:
                 assert episode[0] in complete, "a whole episode was not recognised"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     capacity=st.integers(8, 60),
     stack_size=st.integers(1, 5),
