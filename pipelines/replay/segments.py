@@ -8,8 +8,6 @@ begin one step earlier, so that it never shows a terminal step there.
 
 from pathlib import Path
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -54,8 +52,3 @@ def read_table(folder: Path) -> NDArray[np.int64]:
     """The index (S, 3) of a `segments` artefact's folder: episode, start, end."""
     table = pd.read_parquet(folder / FILE_NAME, columns=list(COLUMNS[:3]))
     return table.to_numpy(np.int64)
-
-
-def read_table(folder: Path) -> NDArray[np.int64]:
-    """(S, 3) int64 index that a `segments` artefact holds."""
-    return pd.read_parquet(folder / FILE_NAME, columns=list(COLUMNS[:3])).to_numpy(np.int64)

@@ -137,7 +137,9 @@ def order_rows(logs: Sequence[RingLog], stack_size: int) -> list[Stretch]:
             )
         previous = log
     if not any(len(stretch.rows) for stretch in stretches):
-        raise WorldlineError(f"Log {logs[0].checkpoint} holds no transition (add_count 0): collect more steps")
+        raise WorldlineError(
+            f"Log {logs[0].checkpoint} holds no transition that is new (add_count 0): collect more steps"
+        )
     return stretches
 
 
