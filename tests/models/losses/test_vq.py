@@ -64,4 +64,4 @@ def test_perplexity_refuses_tokens_outside_the_vocabulary(tokens: list[int]) -> 
 def test_motion_weighs_what_differs_from_the_background() -> None:
     background = frames(0.25, 0.25)[0]  # (1, H, W)
     now = torch.cat([frames(0.25, 0.75), frames(0.0, 0.25)])
-    assert motion_weight(now, background, gain=8.0).flatten(1).tolist() == [[1.0, 5.0], [3.0, 1.0]]
+    assert motion_weight(now, background, gain=8.0).flatten(1).tolist() == [[1.0, 17.0], [17.0, 1.0]]
