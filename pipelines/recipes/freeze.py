@@ -43,6 +43,10 @@ def _from_plain_leaf(kind: Any, data: Any, where: str) -> Any:
         if not isinstance(data, (list, tuple)):
             raise UsageError(f"{where} must be a list, it is {data!r}")
         return tuple(from_plain(args[0], item, f"{where}[{index}].") for index, item in enumerate(data))
+    if origin is typing.Literal:
+        if data not in args:
+            raise UsageError(f"{where} must be one of {', '.join(map(str, args))}, it is {data!r}")
+        return data
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
     if kind is not Any and (not isinstance(data, kind) or (kind is int and isinstance(data, bool))):
@@ -89,6 +93,10 @@ def _parse(kind: Any, text: str, full: str) -> Any:
         if text.lower() not in ("true", "false"):
             raise UsageError(f"Override '{full}={text}': the field is true or false")
         return text.lower() == "true"
+    if origin is typing.Literal:
+        if text not in args:
+            raise UsageError(f"Override '{full}={text}': choose from {', '.join(map(str, args))}")
+        return text
     if kind in (int, float, str):
         try:
             return kind(text.replace("_", "") if kind is int else text)

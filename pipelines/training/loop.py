@@ -100,7 +100,7 @@ class _Phase:
     def _step(self, step: int) -> dict[str, Tensor | float]:
         losses = self.task.losses(self.phase, step)
         for objective, loss in losses.items():
-            for name, value in {"total": loss.total, **loss.terms}.items():
+            for name, value in {**loss.terms, "total": loss.total.detach()}.items():
                 if not math.isfinite(float(value)):
                     raise WorldlineError(
                         f"Loss term '{objective}/{name}' became {float(value)} at step {step + 1} of phase "

@@ -23,7 +23,7 @@ from pipelines.training.device import Device
 
 FRAMES_AT_ONCE = 64
 PAIRS_AT_ONCE = 32
-MEAN_FRAME_SAMPLES = 2048
+MEAN_FRAME_SAMPLES = 512
 
 
 @dataclass(frozen=True)
