@@ -28,33 +28,32 @@ SIGHT = (
     "next_frame_error",
     "copy_last_error",
 )
+PLAYERS = ("greedy", "beam", "random", "behaviour")  # as they are listed; manifests sort by name
 RETURNS = ("mean", "std", "median", "iqm", "clipped_mean", "episodes", "mean_length")
 
 
 def describe(report: Report) -> dict[str, dg.MetadataValue]:
     """All metadata of one materialisation. `result` is its one line, as the command line prints it."""
-    artefact = report.artefact
-    manifest = artefact.manifest
-    shown: dict[str, Any] = {
-        "result": str(report),
-        "skipped": report.skipped,
-        "address": str(artefact.ref),
-        "key": artefact.ref.key,
-        "path": dg.MetadataValue.path(str(artefact.folder)),
-        "manifest_sha256": artefact.digest,
-        "git_commit": manifest.git_commit or "unknown",
-        "created": manifest.created,
-        "bytes": manifest.total_bytes,
-        "cost": dg.MetadataValue.md(table(("", "seconds and bytes"), [*manifest.cost.items()])),
-        "parents": dg.MetadataValue.md("\n".join(f"- `{parent.ref}`" for parent in manifest.parents) or "none: a root"),
-        "files": dg.MetadataValue.md(_files(artefact)),
-    }
-    shown |= {f"count/{name}": int(value) for name, value in manifest.counts.items()}
-    shown |= {name: value for name, value in flat(manifest.metrics).items() if not name.startswith("sight/")}
+    artefact, manifest = report.artefact, report.artefact.manifest
+    shown: dict[str, Any] = {"result": str(report), "skipped": report.skipped}
     shown |= _tables(manifest.metrics)
     shown |= {
         f"picture/{path.stem}": dg.MetadataValue.md(f"![{path.stem}]({data_uri(path)})")
         for path in [artefact.path(name) for name in artefact.names() if name.endswith(".png")][:PICTURES_SHOWN]
+    }
+    shown |= {f"count/{name}": int(value) for name, value in manifest.counts.items()}
+    shown |= {name: value for name, value in flat(manifest.metrics).items() if not name.startswith("sight/")}
+    shown |= {
+        "address": str(artefact.ref),
+        "key": artefact.ref.key,
+        "path": dg.MetadataValue.path(str(artefact.folder)),
+        "bytes": manifest.total_bytes,
+        "files": dg.MetadataValue.md(_files(artefact)),
+        "parents": dg.MetadataValue.md("\n".join(f"- `{parent.ref}`" for parent in manifest.parents) or "none: a root"),
+        "cost": dg.MetadataValue.md(table(("", "seconds and bytes"), [*manifest.cost.items()])),
+        "manifest_sha256": artefact.digest,
+        "git_commit": manifest.git_commit or "unknown",
+        "created": manifest.created,
     }
     return {name: dg.MetadataValue.float(v) if isinstance(v, float) else v for name, v in shown.items()}
 
@@ -96,8 +95,10 @@ def _tables(metrics: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
     found = {}
     if sight := _mappings(metrics.get("sight")):
         found["sight"] = _grid("game", SIGHT, sight)
-    if returns := {name: row for name, row in _mappings(metrics).items() if "mean" in row}:
-        found["returns"] = _grid("player", RETURNS, returns)
+    if returns := {name: row for name, row in _mappings(metrics).items() if name in PLAYERS}:
+        found["returns"] = _grid(
+            "player", RETURNS, dict(sorted(returns.items(), key=lambda item: PLAYERS.index(item[0])))
+        )
     return found
 
 

@@ -1,0 +1,77 @@
+"""The graph loads, from any directory, and its names stay: other tools and bookmarks rely on them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+
+from assets.definitions import defs
+from pipelines.recipes.run import MODULES
+from tests.fakes import ROOT
+
+GRAPH = {
+    "collected_replay": ("data", set()),
+    "replay": ("data", {"collected_replay"}),
+    "trajectories": ("data", {"replay"}),
+    "segments": ("data", {"trajectories"}),
+    "pretrained": ("learning", {"trajectories", "segments"}),
+    "tokens": ("learning", {"pretrained", "trajectories"}),
+    "world_action_model": ("learning", {"pretrained", "tokens", "segments", "trajectories"}),
+    "scores": ("evaluation", {"world_action_model", "pretrained", "collected_replay"}),
+    "leaderboard": ("evaluation", {"scores"}),
+}
+JOBS = {"collect", "fetch", "downsample", "pretrain", "tokenize", "train", "evaluate", "board"}
+GPU = {"pretrained", "tokens", "world_action_model"}
+
+
+def test_definitions_are_loadable() -> None:
+    dg.Definitions.validate_loadable(defs)
+
+
+def test_assets_groups_and_edges_are_these() -> None:
+    graph = defs.resolve_asset_graph()
+    found = {
+        key.to_user_string(): (
+            graph.get(key).group_name,
+            {parent.to_user_string() for parent in graph.get(key).parent_keys},
+        )
+        for key in graph.get_all_asset_keys()
+    }
+    assert found == GRAPH
+    assert set(GRAPH) == set(MODULES), "every stage is an asset, every asset a stage"
+
+
+def test_jobs_are_these_and_each_resolves() -> None:
+    names = {job.name for job in defs.jobs or ()}
+    assert names == JOBS
+    selected = [set(defs.resolve_job_def(name).asset_layer.selected_asset_keys) for name in JOBS]
+    assert sorted(key.to_user_string() for keys in selected for key in keys) == sorted(GRAPH)
+
+
+def test_every_asset_is_described_versioned_checked_and_kinded() -> None:
+    graph = defs.resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert len(node.description or "") > 60, key
+        assert node.code_version, key
+        assert node.kinds, key
+        assert node.pools == ({"gpu"} if key.to_user_string() in GPU else set()), key
+        assert "files_match_manifest" in {check.name for check in node.check_keys}, key
+
+
+def test_workspace_file_is_what_the_command_line_loads(tmp_path: Path) -> None:
+    home = tmp_path / "dagster"
+    home.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "dagster", "definitions", "validate", "-w", str(ROOT / "workspace.yaml")],
+        cwd=tmp_path,
+        env={**os.environ, "DAGSTER_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "1"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert "worldline" in said

@@ -1,0 +1,64 @@
+"""A fresh Dagster home survives several processes that open it at the same time."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from assets.instance import READY, open_instance, prepare, template
+from pipelines.errors import WorldlineError
+from pipelines.home import dagster_home
+from tests.fakes import finish, start
+
+OPEN = """
+from assets.instance import open_instance
+with open_instance() as instance:
+    instance.add_dynamic_partitions("experiment", ["demo-1a2b3c4d"])
+    print(instance.get_runs_count(), instance.telemetry_enabled)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DAGSTER_HOME", "set by open_instance")  # so that it is put back afterwards
+    monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "1")
+
+
+def test_three_processes_open_a_fresh_home_at_once() -> None:
+    ends = [finish(process) for process in [start(OPEN) for _ in range(3)]]
+    assert [(code, out.strip()) for code, out, _ in ends] == [(0, "0 False")] * 3, ends
+    with open_instance() as instance:
+        assert list(instance.get_dynamic_partitions("experiment")) == ["demo-1a2b3c4d"]
+        assert Path(instance.root_directory) == dagster_home()
+
+
+def test_the_users_own_dagster_yaml_stays() -> None:
+    folder = dagster_home()
+    folder.mkdir(parents=True)
+    (folder / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    prepare(folder)
+    assert (folder / "dagster.yaml").read_text() == "telemetry: {enabled: false}\n"
+    assert (folder / READY).exists()
+
+
+def test_a_set_up_that_was_interrupted_is_finished() -> None:
+    folder = dagster_home()
+    folder.mkdir(parents=True)
+    (folder / "dagster.yaml.partial").write_text("telem")
+    prepare(folder)
+    assert (folder / "dagster.yaml").read_text() == template()
+
+
+def test_the_template_turns_telemetry_off_and_limits_the_pools() -> None:
+    data = yaml.safe_load(template())
+    assert data["telemetry"] == {"enabled": False}
+    assert data["concurrency"]["pools"] == {"granularity": "run", "default_limit": 1}
+
+
+def test_a_home_below_a_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path / "file"))
+    with pytest.raises(WorldlineError, match="not writable") as caught:
+        open_instance()
+    assert "\n" not in str(caught.value)

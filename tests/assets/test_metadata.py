@@ -1,0 +1,111 @@
+"""What the UI shows of an artefact."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from assets.metadata import FILES_SHOWN, PICTURE_BYTES, data_uri, describe, flat, table
+from pipelines.store.draft import Draft
+from pipelines.store.report import Report
+from pipelines.store.store import Store
+from tests.fakes import fill, make, spec
+
+SIGHT = {"Freeway": {"codes_used": 60, "reconstruction_error": 0.01, "mean_frame_error": 0.5, "copy_last_error": 0.25}}
+
+
+def _noise(path: Path, size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def _trained(store: Store) -> Report:
+    parent = make(store, "trajectories")
+
+    def build(draft: Draft) -> None:
+        fill()(draft)
+        _noise(draft.path("sheet_Freeway.png"), (64, 64))
+        draft.metrics |= {"losses": {"world": 1.5}, "sight": SIGHT, "note": "text is not plotted", "ok": True}
+        draft.counts["steps"] = 4
+
+    return store.produce(spec("pretrained", parents=(parent.ref,)), build)
+
+
+def test_address_parents_files_and_numbers_are_shown(store: Store) -> None:
+    report = _trained(store)
+    shown = describe(report)
+    artefact = report.artefact
+    assert shown["address"] == str(artefact.ref)
+    assert shown["path"].value == str(artefact.folder)
+    assert shown["manifest_sha256"] == artefact.digest
+    assert shown["skipped"] is False
+    assert shown["result"] == str(report)
+    assert shown["count/steps"] == 4
+    assert shown["losses/world"].value == 1.5
+    assert artefact.manifest.parents[0].ref in shown["parents"].value
+    assert artefact.manifest.files[0].sha256[:16] in shown["files"].value
+    assert "| seconds |" in shown["cost"].value
+    assert "note" not in shown
+    assert "ok" not in shown
+
+
+def test_a_root_says_that_it_has_no_parents(store: Store) -> None:
+    made = store.produce(spec("collected_replay"), fill())
+    assert describe(made)["parents"].value == "none: a root"
+
+
+def test_sight_is_a_table_with_a_row_per_game(store: Store) -> None:
+    shown = describe(_trained(store))
+    assert shown["sight"].value.splitlines() == [
+        "| game | codes used | reconstruction error | mean frame error | copy last error |",
+        "| --- | --- | --- | --- | --- |",
+        "| Freeway | 60 | 0.01 | 0.5 | 0.25 |",
+    ]
+    assert not [name for name in shown if name.startswith("sight/")]
+
+
+def test_returns_are_a_table_with_a_row_per_player(store: Store) -> None:
+    metrics = {"greedy": {"mean": 17.25, "episodes": 8}, "random": {"mean": 0.0}, "behaviour": {"mean": None}}
+    shown = describe(store.produce(spec("scores"), fill(metrics=metrics)))
+    assert shown["returns"].value.splitlines()[2:] == [
+        "| greedy | 17.25 | 8 |",
+        "| random | 0 | - |",
+        "| behaviour | - | - |",
+    ]
+    assert shown["greedy/mean"].value == 17.25
+    assert "behaviour/mean" not in shown
+
+
+def test_pictures_are_small_data_uris(store: Store, tmp_path: Path) -> None:
+    shown = describe(_trained(store))["picture/sheet_Freeway"].value
+    assert shown.startswith("![sheet_Freeway](data:image/png;base64,")
+    _noise(tmp_path / "large.png", (900, 700))
+    raw = base64.b64decode(data_uri(tmp_path / "large.png").partition(",")[2])
+    assert len(raw) <= PICTURE_BYTES
+    with Image.open(io.BytesIO(raw)) as picture:
+        assert picture.format == "PNG"
+        assert picture.width / picture.height == pytest.approx(700 / 900, rel=0.1)
+
+
+def test_many_files_are_cut_short(store: Store) -> None:
+    def build(draft: Draft) -> None:
+        for number in range(FILES_SHOWN + 5):
+            draft.path(f"chunk/{number:03}").write_text("x")
+
+    files = describe(store.produce(spec("tokens"), build))["files"].value
+    assert files.endswith("and 5 more")
+    assert files.count("chunk/") == FILES_SHOWN
+
+
+def test_numbers_of_nested_metrics_by_path() -> None:
+    assert flat({"a": {"b": 1, "c": {"d": 2.5}}, "e": None, "f": [1], "g": False}) == {"a/b": 1.0, "a/c/d": 2.5}
+
+
+def test_table_formats_numbers() -> None:
+    assert table(("a", "b"), [(1_234_567, 0.123456), (None, 12_345.6)]).splitlines()[2:] == [
+        "| 1,234,567 | 0.1235 |",
+        "| - | 12,346 |",
+    ]

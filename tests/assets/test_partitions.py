@@ -1,0 +1,48 @@
+"""Every step of a plan has the partition key that its asset understands."""
+
+import dagster as dg
+import pytest
+
+from assets.definitions import defs
+from assets.partitions import AGENTS, EXPERIMENT, GAMES, dimensions, partition_of
+from pipelines.atari.games import GAMES as ALL_GAMES
+from pipelines.recipes.plan import Step
+
+KEY = "demo-1a2b3c4d"
+
+
+def test_games_and_agents_are_those_of_dqn_replay() -> None:
+    assert GAMES.get_partition_keys() == list(ALL_GAMES)
+    assert len(ALL_GAMES) == 60
+    assert AGENTS.get_partition_keys() == ["1", "2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize(
+    ("step", "key"),
+    [
+        (Step("collected_replay", "Pong"), "Pong"),
+        (Step("replay", "Pong", 2), "2|Pong"),
+        (Step("segments", "Pong"), "Pong"),
+        (Step("pretrained"), KEY),
+        (Step("tokens", "Pong"), f"{KEY}|Pong"),
+        (Step("scores", "Pong"), f"{KEY}|Pong"),
+        (Step("leaderboard"), None),
+    ],
+    ids=str,
+)
+def test_partition_of_a_step_is_one_of_its_asset(step: Step, key: str | None) -> None:
+    found = partition_of(step, KEY)
+    assert found == key
+    definition = defs.resolve_asset_graph().get(dg.AssetKey(step.stage)).partitions_def
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions(EXPERIMENT, [KEY])
+        if definition is None:
+            assert found is None
+        else:
+            assert definition.has_partition_key(str(found), dynamic_partitions_store=instance)
+
+
+def test_dimensions_of_a_two_dimensional_key() -> None:
+    assert dimensions(dg.MultiPartitionKey({"game": "Pong", "agent": "2"})) == {"game": "Pong", "agent": "2"}
+    with pytest.raises(TypeError, match="one dimension"):
+        dimensions("Pong")
