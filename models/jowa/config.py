@@ -1,0 +1,61 @@
+"""JOWA's configuration: sizes, heads and loss weights; the defaults are JOWA-40M's. Imports no torch."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class JowaConfig:
+    """Sizes of the transformer and its heads, and what its objective weighs (arXiv 2410.00564, appendix).
+
+    A step is `tokens_per_frame` observation tokens and one action token. Raises ValueError where sizes do not fit.
+    """
+
+    vocab_size: int = 2048
+    tokens_per_frame: int = 36
+    max_steps: int = 8
+    layers: int = 4
+    heads: int = 8
+    width: int = 512
+    dropout: float = 0.1  # embedding, residual and attention
+    num_q: int = 1  # Q heads in the ensemble
+    q_hidden: int = 768
+    q_dropout: float = 0.01
+    q_trains_trunk: bool = True  # whether the Q head's gradient reaches the transformer
+    num_actions: int = 18
+    num_games: int = 60
+    task_embedding: bool = True
+    atoms: int = 51
+    value_min: float = -10.0
+    value_max: float = 30.0
+    gamma: float = 0.99
+    cql_weight: float = 0.1
+    world_weight: float = 0.1  # of the world model's three terms once the Q head is trained with them
+
+    def __post_init__(self) -> None:
+        sizes = (self.vocab_size, self.tokens_per_frame, self.max_steps, self.layers, self.heads, self.width)
+        if min(*sizes, self.num_q, self.q_hidden, self.num_actions, self.num_games) < 1:
+            raise ValueError(f"Every size of a JOWA must be at least 1: {self}")
+        if self.width % self.heads:
+            raise ValueError(f"Width {self.width} does not divide into {self.heads} heads: change width or heads")
+        if self.atoms < 2 or self.value_min >= self.value_max:
+            raise ValueError(
+                f"{self.atoms} atoms on [{self.value_min}, {self.value_max}] are no support: "
+                "it needs 2 atoms or more and value_min below value_max"
+            )
+        if not (0 <= self.dropout < 1 and 0 <= self.q_dropout < 1 and 0 <= self.gamma <= 1):
+            raise ValueError(
+                f"dropout {self.dropout} and q_dropout {self.q_dropout} must lie in [0, 1), "
+                f"gamma {self.gamma} in [0, 1]"
+            )
+        if self.cql_weight < 0 or self.world_weight < 0:
+            raise ValueError(f"cql_weight {self.cql_weight} and world_weight {self.world_weight} must be 0 or more")
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Observation tokens and the action token."""
+        return self.tokens_per_frame + 1
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest sequence that has positions."""
+        return self.max_steps * self.tokens_per_step

@@ -1,0 +1,166 @@
+"""JOWA's network: a causal transformer over frame and action tokens with heads for the world and for Q.
+
+Shapes: B rows, L tokens, D width, T steps, K tokens a frame, Q ensemble members, A actions, Z atoms, V vocabulary.
+A step is K observation tokens, then one action token; sequences begin with an observation. Parameters have the names of
+the released checkpoints (see `names.py`). Source: arXiv 2410.00564, section 3.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.blocks.ensemble import EnsembleMLP
+from models.blocks.transformer import KVCache, Transformer
+from models.jowa.config import JowaConfig
+
+Head = Literal["observations", "rewards", "ends", "q", "q_target"]
+WORLD_HEADS: tuple[Head, ...] = ("observations", "rewards", "ends")
+ALL_HEADS: tuple[Head, ...] = (*WORLD_HEADS, "q", "q_target")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the heads that were asked for say, each only where it has something to say.
+
+    observations (B, L - T, V) at tokens whose next token is an observation's; rewards (B, T, 3) for -1, 0, 1 and
+    ends (B, T, 2) at action tokens; q and q_target (Q, B, T, A, Z) at the last observation token of a step.
+    """
+
+    hidden_BLD: Tensor
+    logits: dict[Head, Tensor]
+
+
+class Tables(nn.Module):
+    """One embedding for action tokens (first) and one for observation tokens (second)."""
+
+    def __init__(self, sizes: tuple[int, int], width: int) -> None:
+        super().__init__()
+        self.embedding_tables = nn.ModuleList(nn.Embedding(size, width) for size in sizes)
+
+
+class HeadModule(nn.Module):
+    """Holds a head under the released checkpoints' name."""
+
+    def __init__(self, head_module: nn.Module) -> None:
+        super().__init__()
+        self.head_module = head_module
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.head_module(hidden)
+
+
+def mlp_head(width: int, outputs: int) -> HeadModule:
+    return HeadModule(nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs)))
+
+
+def q_head(config: JowaConfig) -> HeadModule:
+    sizes = (config.width, config.q_hidden, config.q_hidden, config.num_actions * config.atoms)
+    return HeadModule(EnsembleMLP(config.num_q, sizes, config.q_dropout))
+
+
+class Jowa(nn.Module):
+    """World model and Q-function in one. `seed` fixes the first weights: normal(0, 0.02), biases 0."""
+
+    def __init__(self, config: JowaConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.pos_emb = nn.Embedding(config.max_tokens, config.width)
+        self.embedder = Tables((config.num_actions, config.vocab_size), config.width)
+        self.task_emb = Tables((config.num_games, config.num_games), config.width) if config.task_embedding else None
+        self.transformer = Transformer(config.layers, config.heads, config.width, config.dropout)
+        self.head_observations = mlp_head(config.width, config.vocab_size)
+        self.head_rewards = mlp_head(config.width, 3)
+        self.head_ends = mlp_head(config.width, 2)
+        self.head_q = q_head(config)
+        self.head_q_target = q_head(config).requires_grad_(False).eval()
+        self._initialise(torch.Generator().manual_seed(seed))
+
+    def _initialise(self, generator: torch.Generator) -> None:
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.Embedding)):
+                nn.init.normal_(module.weight, std=0.02, generator=generator)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+            if isinstance(module, EnsembleMLP):
+                for weight in module.weights():
+                    nn.init.normal_(weight, std=0.02, generator=generator)
+        self.update_target()
+
+    def update_target(self) -> None:
+        """Copy the Q head into the target head (the hard update of DQN)."""
+        self.head_q_target.load_state_dict(self.head_q.state_dict())
+
+    def train(self, mode: bool = True) -> "Jowa":
+        """As usual, but the target head always stays in eval mode."""
+        super().train(mode)
+        self.head_q_target.eval()
+        return self
+
+    def empty_cache(self, rows: int) -> KVCache:
+        """A cache for `rows` sequences of the longest length that has positions."""
+        return self.transformer.empty_cache(rows, self.config.max_tokens)
+
+    def forward(
+        self, tokens_BL: Tensor, games_B: Tensor, cache: KVCache | None = None, heads: Collection[Head] = ALL_HEADS
+    ) -> Outputs:
+        """Read tokens (long), after those in `cache` if there is one, and evaluate `heads`.
+
+        Action tokens are ids of the 18-action set at every (K + 1)-th position, all others are codes of the tokenizer.
+        Raises ValueError for another shape or type, or where the sequence has more steps than the model.
+        """
+        start = cache.length if cache is not None else 0
+        self._check(tokens_BL, games_B, start)
+        per_step, length = self.config.tokens_per_step, tokens_BL.shape[1]
+        hidden_BLD = self.transformer(self._embed(tokens_BL, games_B, start), cache)
+        at_action = hidden_BLD[:, (per_step - 1 - start) % per_step :: per_step]  # (B, T, D)
+        at_frame_end = hidden_BLD[:, (per_step - 2 - start) % per_step :: per_step]  # (B, T, D)
+        logits: dict[Head, Tensor] = {}
+        if "observations" in heads:
+            before_observation = [i for i in range(length) if (start + i) % per_step != per_step - 2]
+            index = torch.tensor(before_observation, dtype=torch.long, device=hidden_BLD.device)
+            logits["observations"] = self.head_observations(hidden_BLD.index_select(1, index))
+        if "rewards" in heads:
+            logits["rewards"] = self.head_rewards(at_action)
+        if "ends" in heads:
+            logits["ends"] = self.head_ends(at_action)
+        if "q" in heads:
+            visible = at_frame_end if self.config.q_trains_trunk else at_frame_end.detach()
+            logits["q"] = self._by_action(self.head_q(visible))
+        if "q_target" in heads:
+            with torch.no_grad():
+                logits["q_target"] = self._by_action(self.head_q_target(at_frame_end))
+        return Outputs(hidden_BLD, logits)
+
+    def _by_action(self, logits: Tensor) -> Tensor:  # (Q, B, T, A * Z) -> (Q, B, T, A, Z)
+        return logits.unflatten(-1, (self.config.num_actions, self.config.atoms))
+
+    def _embed(self, tokens_BL: Tensor, games_B: Tensor, start: int) -> Tensor:  # (B, L, D)
+        per_step, length = self.config.tokens_per_step, tokens_BL.shape[1]
+        actions, observations = self.embedder.embedding_tables
+        action_slice = slice((per_step - 1 - start) % per_step, None, per_step)
+        codes_BL = tokens_BL.clone()
+        codes_BL[:, action_slice] = 0  # any valid code: overwritten below
+        x = observations(codes_BL)
+        x_action = actions(tokens_BL[:, action_slice])
+        if self.task_emb is not None:
+            task_action, task_observation = self.task_emb.embedding_tables
+            x = x + task_observation(games_B)[:, None]
+            x_action = x_action + task_action(games_B)[:, None]
+        x = x.slice_scatter(x_action.to(x.dtype), 1, action_slice.start, length, per_step)
+        return x + self.pos_emb.weight[start : start + length]
+
+    def _check(self, tokens_BL: Tensor, games_B: Tensor, start: int) -> None:
+        if tokens_BL.ndim != 2 or tokens_BL.dtype != torch.long or games_B.shape != tokens_BL.shape[:1]:
+            raise ValueError(
+                f"Tokens {tuple(tokens_BL.shape)} of {tokens_BL.dtype} for games {tuple(games_B.shape)}: "
+                "give long tokens (rows, length) and one game a row"
+            )
+        end = start + tokens_BL.shape[1]
+        if end > self.config.max_tokens or end == start:
+            raise ValueError(
+                f"Tokens {start} to {end} do not fit a model of {self.config.max_steps} steps "
+                f"({self.config.max_tokens} tokens): give at least 1 token, or fewer steps"
+            )

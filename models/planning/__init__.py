@@ -1,0 +1,1 @@
+"""Planners over any `models.api.WorldModel`."""

@@ -1,0 +1,32 @@
+import subprocess
+import sys
+
+import pytest
+
+from models.jowa.config import JowaConfig
+
+
+def test_a_step_is_a_frame_and_an_action() -> None:
+    assert JowaConfig().tokens_per_step == 37 and JowaConfig().max_tokens == 296
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"layers": 0}, "at least 1"),
+        ({"width": 65, "heads": 2}, "does not divide into 2 heads"),
+        ({"atoms": 1}, "no support"),
+        ({"value_min": 30.0}, "no support"),
+        ({"dropout": 1.0}, "must lie in"),
+        ({"gamma": 1.5}, "must lie in"),
+        ({"cql_weight": -1.0}, "must be 0 or more"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(fields: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        JowaConfig(**fields)  # type: ignore[arg-type]
+
+
+def test_the_config_imports_no_torch() -> None:
+    code = "import sys, models.jowa.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

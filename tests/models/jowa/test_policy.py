@@ -1,0 +1,98 @@
+import pytest
+import torch
+
+from models.api import Context, Policy
+from models.jowa.model import Jowa
+from models.jowa.policy import JowaPolicy
+from models.jowa.world import JowaWorld, context_values
+from models.planning.beam import Beam, plan
+
+GAMES = torch.tensor([0, 1, 2])
+LEGAL = torch.zeros(3, 18, dtype=torch.bool)
+LEGAL[0, [0, 5]] = LEGAL[1, [2, 3, 4]] = LEGAL[2, :] = True
+
+
+class PixelTokenizer:
+    """Four pixels are the four tokens."""
+
+    def encode_tokens(self, frames: torch.Tensor) -> torch.Tensor:
+        return frames.flatten(1).long()
+
+
+def frames(seed: int) -> torch.Tensor:
+    return torch.randint(20, (3, 2, 2), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def make(model: Jowa, **options: object) -> JowaPolicy:
+    return JowaPolicy(model, PixelTokenizer(), GAMES, LEGAL, **options)  # type: ignore[arg-type]
+
+
+def greedy(model: Jowa, row: int, history: list[torch.Tensor], actions: list[torch.Tensor]) -> int:
+    """The best legal action of one environment alone."""
+    tokens = torch.stack([one[row].flatten().long() for one in history])[None]
+    before = torch.tensor([[int(one[row]) for one in actions]], dtype=torch.long)
+    values = context_values(model, Context(tokens, before, GAMES[row : row + 1]))[0]
+    return int(values.masked_fill(~LEGAL[row], -torch.inf).argmax())
+
+
+def test_many_environments_play_as_each_would_alone_through_resets(model: Jowa) -> None:
+    policy: Policy = make(model, context=3)
+    seen: list[list[torch.Tensor]] = [[], [], []]
+    done: list[list[torch.Tensor]] = [[], [], []]
+    for step in range(7):
+        if step in (2, 5):
+            policy.reset([1])
+            seen[1], done[1] = [], []
+        now = frames(step)
+        actions = policy.act(now)
+        for row in range(3):
+            seen[row] = [*seen[row], now][-3:]
+            taken = done[row][len(done[row]) - len(seen[row]) + 1 :]
+            assert int(actions[row]) == greedy(model, row, seen[row], taken), (step, row)
+            done[row] = [*done[row], actions]
+
+
+def test_legal_actions_only_whatever_the_epsilon(model: Jowa) -> None:
+    policy = make(model, epsilon=0.5, seed=3)
+    for step in range(30):
+        actions = policy.act(frames(step))
+        assert LEGAL[torch.arange(3), actions].all()
+
+
+def test_epsilon_explores_and_a_seed_repeats_it(model: Jowa) -> None:
+    def play(**options: object) -> list[list[int]]:
+        policy = make(model, **options)
+        return [policy.act(frames(step)).tolist() for step in range(12)]
+
+    assert play() == play(seed=9)  # greedy play needs no seed
+    assert play(epsilon=1.0, seed=1) == play(epsilon=1.0, seed=1) != play(epsilon=1.0, seed=2)
+    drawn = {actions[1] for actions in play(epsilon=1.0, seed=1)}
+    assert drawn == {2, 3, 4}
+
+
+def test_a_beam_is_planned_from_a_context_that_leaves_it_room(model: Jowa) -> None:
+    beam = Beam(width=2, horizon=2)
+    policy = make(model, context=5, beam=beam)
+    assert policy.context == 3
+    actions = policy.act(frames(0))
+    context = Context(frames(0).flatten(1)[:, None].long(), torch.zeros(3, 0, dtype=torch.long), GAMES)
+    assert torch.equal(actions, plan(JowaWorld(model), context, LEGAL, beam, model.config.gamma))
+    for step in range(5):
+        assert LEGAL[torch.arange(3), policy.act(frames(step))].all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"context": 0}, {"context": 6}, {"epsilon": 1.5}, {"beam": Beam(1, 5)}],
+    ids=["none", "long", "eps", "deep"],
+)
+def test_numbers_that_do_not_fit_are_refused(model: Jowa, options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"Context of|Epsilon"):
+        make(model, **options)
+
+
+def test_masks_and_tokens_that_do_not_fit_are_refused(model: Jowa) -> None:
+    with pytest.raises(ValueError, match="at least one legal action"):
+        JowaPolicy(model, PixelTokenizer(), GAMES, torch.zeros(3, 18, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"give \(3, 4\)"):
+        make(model).act_on_tokens(torch.zeros(2, 4, dtype=torch.long))
