@@ -1,0 +1,88 @@
+"""Data assets do their real work under Dagster, and fail in one line."""
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from assets.definitions import ASSETS
+from assets.resources import House
+from assets.step import DataConfig
+from pipelines.errors import UsageError
+from pipelines.home import open_store
+
+TINY = {"recipe": "mini", "overrides": ["downsample.transitions=1000"]}
+CHAIN = [
+    ("collected_replay", "Pong"),
+    ("replay", dg.MultiPartitionKey({"game": "Pong", "agent": "1"})),
+    ("trajectories", "Pong"),
+    ("segments", "Pong"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("WORLDLINE_STORAGE", raising=False)
+
+
+def _run(instance: dg.DagsterInstance, stage: str, key: str, config: dict[str, Any]) -> dg.ExecuteInProcessResult:
+    return dg.materialize(
+        ASSETS,
+        selection=dg.AssetSelection.assets(stage),
+        partition_key=key,
+        instance=instance,
+        run_config={"ops": {stage: {"config": config}}, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        resources={"house": House()},
+        raise_on_error=False,
+    )
+
+
+def _failure(result: dg.ExecuteInProcessResult) -> dg.Failure:
+    assert not result.success
+    [event] = [event for event in result.all_events if event.is_step_failure]
+    return event.step_failure_data.user_failure_data
+
+
+def test_data_assets_from_play_to_segments_twice() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        for again in (False, True):
+            for stage, key in CHAIN:
+                result = _run(instance, stage, key, TINY)
+                assert result.success, stage
+                [made] = result.asset_materializations_for_node(stage)
+                artefact = open_store().open(open_store().resolve(f"{stage}/{str(key).replace('1|Pong', 'Pong/1')}"))
+                assert made.metadata["skipped"].value is again
+                assert made.tags is not None
+                assert made.tags["dagster/data_version"] == artefact.digest
+                checks = {each.check_name: each.passed for each in result.get_asset_check_evaluations()}
+                assert checks.pop("files_match_manifest")
+                assert set(checks) == {check.name for check in artefact.manifest.checks}
+
+
+def test_an_unknown_recipe_is_one_line_with_its_exit_code() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        failure = _failure(_run(instance, "segments", "Pong", {"recipe": "dem"}))
+    assert str(failure.description).startswith("Unknown recipe 'dem': did you mean 'demo'?")
+    assert "\n" not in str(failure.description)
+    assert failure.metadata["exit_code"].value == 2
+
+
+def test_a_missing_parent_is_one_line() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        failure = _failure(_run(instance, "segments", "Pong", TINY))
+    assert "is not in the store" in str(failure.description)
+    assert failure.metadata["exit_code"].value == 1
+
+
+def test_a_frozen_experiment_takes_no_overrides() -> None:
+    with pytest.raises(UsageError, match="is frozen"):
+        DataConfig(experiment="demo-1a2b3c4d", overrides=["seed=1"]).resolve(House())
+
+
+def test_the_home_of_the_resource_wins_over_the_environment(tmp_path: Path) -> None:
+    assert House(home=str(tmp_path / "other")).store().root == tmp_path / "other" / "store"
+    assert House().store().root == tmp_path / "home" / "store"
+    with pytest.raises(UsageError, match="Unknown storage profile 'locl'"):
+        House(storage="locl").store()
