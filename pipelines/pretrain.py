@@ -116,5 +116,7 @@ class Pretraining:
         """The loader of the phase's batch size; the one of the phase before is let go with its frames."""
         if segments not in self._loaders:
             preload = self.config.loop.preload_bytes
-            self._loaders = {segments: SegmentLoader(self.sources, segments, self.config.seed, preload_bytes=preload)}
+            steps = self.model.config.max_steps
+            loader = SegmentLoader(self.sources, segments, self.config.seed, steps, preload_bytes=preload)
+            self._loaders = {segments: loader}
         return self._loaders[segments]

@@ -88,5 +88,6 @@ class WorldActionTraining:
 
     def _loader(self, segments: int) -> SegmentLoader:
         if segments not in self._loaders:
-            self._loaders[segments] = SegmentLoader(self.sources, segments, self.config.seed, with_frames=False)
+            steps = self.model.config.max_steps
+            self._loaders[segments] = SegmentLoader(self.sources, segments, self.config.seed, steps, with_frames=False)
         return self._loaders[segments]

@@ -23,7 +23,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def games(storage: Storage = None) -> None:
-    """The 60 games of DQN-Replay: actions, script, references, and what exists for each in the store."""
+    """The 60 games of DQN-Replay: actions, script, references, and what exists for each in the store.
+
+    Example: worldline games
+    """
     from pipelines.atari.actions import minimal_actions
     from pipelines.atari.games import GAMES
     from pipelines.atari.scores import reference
@@ -51,7 +54,7 @@ def games(storage: Storage = None) -> None:
 
 
 def list_artefacts(storage: Storage = None) -> None:
-    """Every artefact with its size, and the names that point at it."""
+    """Every artefact with its size, and the names that point at it. Example: worldline list"""
     _, store = profile_and_store(storage)
     names: dict[str, list[str]] = {}
     for name, ref in store.pointers().items():

@@ -93,6 +93,10 @@ class DownsampleConfig(StageConfig):
     transitions: int = 10_000_000
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.transitions < 1:
+            raise UsageError(f"Drawing {self.transitions} transitions is impossible: it must be at least 1")
+
     @property
     def subject(self) -> str:
         return self.game

@@ -5,13 +5,13 @@ from typing import ClassVar
 
 from models.jowa.config import JowaConfig
 from models.tokenizers.config import TokenizerConfig
+from pipelines.atari.protocols import protocol
 from pipelines.configs.base import StageConfig
 from pipelines.errors import UsageError
 from pipelines.store.ref import Ref
 
 OBJECTIVES = ("tokenizer", "world", "world_action")
 PRECISIONS = ("auto", "float32", "bf16")
-PLANNERS = ("greedy", "beam")
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,16 @@ class PhaseConfig:
             raise UsageError(f"Phase '{self.name}' has objectives {self.objectives}: choose from {OBJECTIVES}")
         if {"world", "world_action"} <= set(self.objectives):
             raise UsageError(f"Phase '{self.name}': 'world_action' contains 'world', name one of them")
-        if self.steps < 1 or self.segments < 1 or self.frames < 1:
-            raise UsageError(f"Phase '{self.name}' needs at least 1 step, 1 segment and 1 frame a batch")
+        if min(self.steps, self.segments, self.frames, self.target_every) < 1:
+            raise UsageError(
+                f"Phase '{self.name}' has {self.steps} steps, {self.segments} segments, {self.frames} frames, "
+                f"target_every {self.target_every}: each must be at least 1"
+            )
+        if min(self.lr_tokenizer, self.lr_model, self.clip) <= 0 or min(self.weight_decay, self.warmup) < 0:
+            raise UsageError(
+                f"Phase '{self.name}' has lr_tokenizer {self.lr_tokenizer}, lr_model {self.lr_model}, clip {self.clip} "
+                f"(each must be above 0), weight_decay {self.weight_decay}, warmup {self.warmup} (at least 0)"
+            )
 
 
 @dataclass(frozen=True)
@@ -56,8 +64,13 @@ class LoopConfig:
     holdout_episodes: int = 1  # last episodes of each game, kept from training to measure on
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise UsageError(f"Precision '{self.precision}' is unknown: choose from {', '.join(PRECISIONS)}")
+        check_precision(self.precision)
+        if self.log_every < 1 or min(self.save_seconds, self.preload_bytes, self.holdout_episodes) < 0:
+            raise UsageError(
+                f"A loop with log_every {self.log_every}, save_seconds {self.save_seconds}, preload_bytes "
+                f"{self.preload_bytes}, holdout_episodes {self.holdout_episodes} is impossible: log_every must be at "
+                "least 1, the others at least 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,11 @@ class TokenizeConfig(StageConfig):
     trajectories: Ref | None = None
     batch_frames: int = 256
     precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_precision(self.precision)
+        if self.batch_frames < 1:
+            raise UsageError(f"Encoding {self.batch_frames} frames at once is impossible: batch_frames is at least 1")
 
     @property
     def subject(self) -> str:
@@ -154,6 +172,27 @@ class EvaluateConfig(StageConfig):
     precision: str = "auto"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        protocol(self.protocol)
+        check_precision(self.precision)
+        counts = {name: getattr(self, name) for name in ("episodes", "random_episodes", "beam_width", "beam_horizon")}
+        for name, value in counts.items():
+            if value < 1:
+                raise UsageError(f"Evaluation with {name} {value} is impossible: it must be at least 1")
+        if not 0.0 <= self.epsilon <= 1.0:
+            raise UsageError(f"Evaluation with epsilon {self.epsilon} is impossible: it must fall within 0 and 1")
+        if self.context < 1 or min(self.beam_episodes, self.beam_steps, self.max_steps) < 0:
+            raise UsageError(
+                f"Evaluation with context {self.context}, beam_episodes {self.beam_episodes}, beam_steps "
+                f"{self.beam_steps}, max_steps {self.max_steps} is impossible: context must be at least 1, the others 0"
+            )
+
     @property
     def subject(self) -> str:
         return self.game
+
+
+def check_precision(name: str) -> None:
+    """Raises UsageError for a precision that is none of PRECISIONS."""
+    if name not in PRECISIONS:
+        raise UsageError(f"Precision '{name}' is unknown: choose from {', '.join(PRECISIONS)}")

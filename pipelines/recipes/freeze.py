@@ -3,6 +3,7 @@
 Only what recipes use is read: dataclasses, tuples, `X | None`, str, int, float, bool. Nothing is evaluated.
 """
 
+import math
 import types
 import typing
 from dataclasses import asdict, fields, is_dataclass, replace
@@ -10,6 +11,8 @@ from typing import Any
 
 from pipelines.errors import UsageError, unknown
 from pipelines.store.ref import Ref
+
+NUMBERS = {int: "a whole number, such as 3000", float: "a number, such as 0.001"}
 
 
 def to_plain(value: Any) -> Any:
@@ -55,23 +58,26 @@ def _from_plain_leaf(kind: Any, data: Any, where: str) -> Any:
 
 
 def override(config: Any, assignment: str) -> Any:
-    """`override(recipe, "train.phases.policy.steps=600")`: a copy with one field changed, checked by its type.
+    """`override(recipe, "train.phases.world_action.steps=600")`: a copy with one field changed, checked by its type.
 
     Members of a tuple of dataclasses are named by their `name`; a tuple of plain values is written `a,b,c`.
     """
     path, equals, text = assignment.partition("=")
     if not equals or not path:
-        raise UsageError(f"'{assignment}' is no override: write field.path=value, for example train.seed=1")
+        raise UsageError(f"'{assignment}' is no override: write field.path=value, for example collect.seed=1")
     return _override(config, path.split("."), text, path)
 
 
 def _override(config: Any, path: list[str], text: str, full: str) -> Any:
     name, rest = path[0], path[1:]
+    prefix = full.removesuffix(".".join(path))
     where = "'worldline recipe show NAME' prints all fields"
     if isinstance(config, tuple):
         names = [getattr(item, "name", str(index)) for index, item in enumerate(config)]
-        if name not in names or not rest:
-            raise unknown("member", f"{full} ({name})", names, where)
+        if name not in names:
+            raise unknown("member", prefix + name, [prefix + item for item in names], where)
+        if not rest:
+            raise UsageError(f"Override '{full}={text}': name one of its fields instead, for example {full}.FIELD=...")
         return tuple(
             _override(item, rest, text, full) if own == name else item for own, item in zip(names, config, strict=True)
         )
@@ -79,10 +85,15 @@ def _override(config: Any, path: list[str], text: str, full: str) -> Any:
         raise UsageError(f"Override '{full}={text}': '{name}' lies below a plain value; {where}")
     known = [field.name for field in fields(config)]
     if name not in known:
-        raise unknown("field", full, [full.removesuffix(".".join(path)) + item for item in known], where)
+        raise unknown("field", prefix + name, [prefix + item for item in known], where)
     if rest:
-        return replace(config, **{name: _override(getattr(config, name), rest, text, full)})
-    return replace(config, **{name: _parse(typing.get_type_hints(type(config))[name], text, full)})
+        value = _override(getattr(config, name), rest, text, full)
+    else:
+        value = _parse(typing.get_type_hints(type(config))[name], text, full)
+    try:
+        return replace(config, **{name: value})
+    except ValueError as error:  # models know no UsageError
+        raise UsageError(f"Override '{full}={text}': {error}") from error
 
 
 def _parse(kind: Any, text: str, full: str) -> Any:
@@ -97,11 +108,16 @@ def _parse(kind: Any, text: str, full: str) -> Any:
         if text not in args:
             raise UsageError(f"Override '{full}={text}': choose from {', '.join(map(str, args))}")
         return text
-    if kind in (int, float, str):
+    if kind is str:
+        return text
+    if kind in NUMBERS:
         try:
-            return kind(text.replace("_", "") if kind is int else text)
+            number = kind(text)
         except ValueError:
-            raise UsageError(f"Override '{full}={text}': the field is a {kind.__name__}") from None
+            number = math.nan
+        if not math.isfinite(number):
+            raise UsageError(f"Override '{full}={text}': the field is {NUMBERS[kind]}")
+        return number
     if kind is Ref or Ref in args:
         raise UsageError(f"Override '{full}={text}': parents follow from the plan and cannot be set")
     raise UsageError(f"Override '{full}={text}': name one of its fields instead, for example {full}.FIELD=...")

@@ -39,6 +39,7 @@ class Plan:
             raise UsageError(
                 f"Recipe '{recipe.name}' reads a bucket but the storage profile names none: set replay_root in it"
             )
+        _require_fitting_sizes(recipe)
         self.recipe = recipe
         self.bucket = bucket
 
@@ -138,4 +139,25 @@ class Plan:
             pretrained=self.pretrain().spec().ref,
             collected=self.collect(game).spec().ref if self.recipe.source == "collected" else None,
             seed=self.recipe.seed,
+        )
+
+
+def _require_fitting_sizes(recipe: Recipe) -> None:
+    """Sizes that two stages must share. Not the recipe's to check: overrides change one of them at a time."""
+    model, tokenizer = recipe.pretrain.model, recipe.pretrain.tokenizer
+    sizes = (
+        ("pretrain.tokenizer.vocab_size", tokenizer.vocab_size, "pretrain.model.vocab_size", model.vocab_size),
+        ("pretrain.tokenizer's frames of tokens", tokenizer.tokens_per_frame,
+         "pretrain.model.tokens_per_frame", model.tokens_per_frame),
+        ("segment.length", recipe.segment.length, "pretrain.model.max_steps", model.max_steps),
+    )  # fmt: skip
+    for ours, value, theirs, other in sizes:
+        if value != other:
+            raise UsageError(
+                f"Recipe '{recipe.name}': {ours} is {value} but {theirs} is {other}: they must be equal, set both"
+            )
+    if recipe.evaluate.context > model.max_steps:
+        raise UsageError(
+            f"Recipe '{recipe.name}': evaluate.context is {recipe.evaluate.context} but the model sees "
+            f"{model.max_steps} steps: lower it or raise pretrain.model.max_steps"
         )

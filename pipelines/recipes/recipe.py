@@ -1,7 +1,7 @@
 """A complete run configuration: every stage's config in one frozen value.
 
 The stage configs inside are templates: the plan fills in game, parents and seed. Recipes are functions that derive
-from each other by `dataclasses.replace`; overrides are `field.path=value` (see `overrides.py`).
+from each other by `dataclasses.replace`; overrides are `field.path=value` (see `freeze.py`).
 """
 
 from dataclasses import dataclass, field
@@ -12,6 +12,9 @@ from pipelines.configs.learn import EvaluateConfig, PretrainConfig, TokenizeConf
 from pipelines.errors import UsageError
 
 SOURCES = ("collected", "bucket")
+# What the plan fills into the stages' configs from the recipe's own field: set in a template it would be ignored.
+FILLED_IN = {"game": "games", "games": "games", "name": "name", "seed": "seed"}
+OWN_SEED = ("collect", "downsample")
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,23 @@ class Recipe:
             raise UsageError(f"Recipe '{self.name}' has games {self.games}: name at least one, each once")
         if self.source not in SOURCES:
             raise UsageError(f"Replay source '{self.source}' is unknown: choose from {', '.join(SOURCES)}")
+        if not self.agents or min(self.agents) < 1 or len(set(self.agents)) != len(self.agents):
+            raise UsageError(f"Recipe '{self.name}' has agents {self.agents}: name at least one from 1 on, each once")
+        self._refuse_filled_in()
         if self.source == "collected" and max(self.agents) > self.collect.agents:
             raise UsageError(
                 f"Recipe '{self.name}' reads agent {max(self.agents)} but collects only {self.collect.agents}: "
                 "raise collect.agents or lower agents"
             )
+
+    def _refuse_filled_in(self) -> None:
+        """Never let a setting that has no effect pass in silence."""
+        for stage in ("collect", "downsample", "segment", "pretrain", "tokenize", "train", "evaluate"):
+            template = getattr(self, stage)
+            for name, own in FILLED_IN.items():
+                value = getattr(template, name, None)
+                if value and not (name == "seed" and stage in OWN_SEED):
+                    raise UsageError(
+                        f"'{stage}.{name}' is {value} and has no effect, the plan fills it in: set the recipe's "
+                        f"'{own}' instead"
+                    )
