@@ -5,6 +5,7 @@ task's; a resumable state takes about 10 ms per million parameters, at most once
 """
 
 import math
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,10 +39,10 @@ class Task(Protocol):
 def train(task: Task, phases: tuple[PhaseConfig, ...], loop: LoopConfig, log: Path, scratch: Path, title: str) -> None:
     """Run all phases, from the saved state if `scratch` holds one; the trained networks are in `task.modules`.
 
-    `log` is where metrics.jsonl goes. Raises WorldlineError on a loss that is not finite.
+    `log` is where metrics.jsonl goes in the end. Raises WorldlineError on a loss that is not finite.
     """
     position, saved = state.load_position(scratch, task.modules)
-    metrics = MetricsLog(log, position.step)
+    metrics = MetricsLog(scratch / log.name, position.step)  # like the state, it survives a kill
     done_before = 0
     for index, phase in enumerate(phases):
         if index >= position.phase:
@@ -50,6 +51,7 @@ def train(task: Task, phases: tuple[PhaseConfig, ...], loop: LoopConfig, log: Pa
             position = run.run(here, position.seconds, saved, f"{title}: {phase.name}")
             saved = {}
         done_before += phase.steps
+    shutil.copyfile(metrics.path, log)
 
 
 class _Phase:
@@ -104,7 +106,7 @@ class _Phase:
                 if not math.isfinite(float(value)):
                     raise WorldlineError(
                         f"Loss term '{objective}/{name}' became {float(value)} at step {step + 1} of phase "
-                        f"'{self.phase.name}': lower the learning rate or the precision (loop.precision=float32); "
+                        f"'{self.phase.name}': lower the learning rate or train in float32 (loop.precision=float32); "
                         f"the last good state is in {self.scratch}"
                     )
         values: dict[str, Tensor | float] = {}

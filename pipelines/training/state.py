@@ -5,9 +5,11 @@ a function of (seed, position) alone, so nothing of the loader needs saving.
 """
 
 import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError  # torch.load's word for a file that holds more than tensors
 
 import torch
 from torch import nn
@@ -51,12 +53,15 @@ def load_position(folder: Path, modules: Mapping[str, nn.Module]) -> tuple[Posit
     if not path.is_file():
         return Position(), {}
     try:
+        with zipfile.ZipFile(path) as archive:  # torch.load does not compare checksums
+            if (damaged := archive.testzip()) is not None:
+                raise ValueError(f"{damaged} is damaged")
         state = torch.load(path, weights_only=True, map_location="cpu")
+        step, phase, seconds = state["position"]
         for name, module in modules.items():
             module.load_state_dict(state["modules"][name])
         torch.set_rng_state(state["rng"])
-        step, phase, seconds = state["position"]
-    except (RuntimeError, KeyError, ValueError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, UnpicklingError, RuntimeError, KeyError, ValueError, EOFError, OSError) as error:
         say(f"The saved training state {path} is unreadable ({type(error).__name__}): starting from the beginning")
         path.unlink()
         return Position(), {}
