@@ -1,0 +1,74 @@
+"""One tiny run of every stage, made once a session through the functions that every command uses; tests only read it.
+
+Cost: about 15 s the first time that a test asks for it.
+"""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipelines.recipes.board import make_board
+from pipelines.recipes.experiment import Experiment, register
+from pipelines.recipes.plan import Plan
+from pipelines.recipes.registry import recipe
+from pipelines.recipes.run import make
+from pipelines.store.artefact import Artefact
+from pipelines.store.store import Store
+
+# Breakout's episodes are short: a few hundred steps hold several, one of them held out.
+TINY = (
+    "games=Breakout",
+    "collect.steps=1100",
+    "collect.capacity=400",
+    "downsample.transitions=600",
+    "pretrain.loop.precision=float32",
+    "tokenize.precision=float32",
+    "train.loop.precision=float32",
+    "evaluate.precision=float32",
+    "evaluate.max_steps=30",
+)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
+
+
+@dataclass(frozen=True)
+class TinyRun:
+    """Home, store, what was asked for, and each stage's artefact."""
+
+    home: Path
+    store: Store
+    experiment: Experiment
+    plan: Plan
+    made: dict[str, Artefact]
+
+    def copy(self, home: Path) -> "TinyRun":
+        """The same in another folder, for tests that change or damage something."""
+        shutil.copytree(self.home, home)
+        store = Store(home / "store")
+        found = {stage: store.open(artefact.ref) for stage, artefact in self.made.items()}
+        return TinyRun(home, store, self.experiment, self.plan, found)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    """The run; do not change anything in it."""
+    import torch
+
+    torch.set_num_threads(1)
+    home = tmp_path_factory.mktemp("tiny") / "home"
+    store = Store(home / "store")
+    experiment = register(home / "experiments", "tiny", recipe("mini", TINY))
+    plan = Plan(experiment.recipe)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORLDLINE_QUIET", "1")
+        made = {step.stage: make(plan, step, store, experiment).artefact for step in plan.steps()}
+        made["leaderboard"] = make_board(store).artefact
+    return TinyRun(home, store, experiment, plan, made)
+
+
+@pytest.fixture
+def tiny_copy(tiny: TinyRun, tmp_path: Path) -> TinyRun:
+    """A copy of the run that a test may change."""
+    return tiny.copy(tmp_path / "home")

@@ -1,0 +1,27 @@
+"""Every recipe can be found by its name, described in a line, and planned to its end."""
+
+import pytest
+
+from pipelines.errors import UsageError
+from pipelines.recipes.plan import STAGES, Plan
+from pipelines.recipes.registry import RECIPES, recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_goes_by_its_own_name_and_has_a_plan(name: str) -> None:
+    found = recipe(name)
+    assert found.name == name
+    assert len((RECIPES[name].__doc__ or "").splitlines()[0]) > 20
+    plan = Plan(found)
+    assert {plan.config(step).STAGE for step in plan.steps()} == set(STAGES)
+
+
+def test_overrides_are_applied_in_order() -> None:
+    assert recipe("mini", ["seed=1", "seed=2"]).seed == 2
+
+
+def test_an_unknown_recipe_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(UsageError, match=r"Unknown recipe 'demmo': did you mean 'demo'\? \('worldline recipe list'"):
+        recipe("demmo")
+    with pytest.raises(UsageError, match="choose one of demo, mini"):
+        recipe("")
