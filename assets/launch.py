@@ -75,7 +75,8 @@ def ui(options: argparse.Namespace) -> int:
     with open_instance() as instance:
         Runner.register_all(instance)
     print(f"Dagster's UI: http://127.0.0.1:{options.port} (Ctrl-C ends it)", flush=True)
-    command = [sys.executable, "-m", "dagster", "dev", "-w", str(WORKSPACE)]
+    # Dagster advertises `dg dev`, which is not installed here.
+    command = [sys.executable, "-W", "ignore:Function `dev_command`", "-m", "dagster", "dev", "-w", str(WORKSPACE)]
     os.execv(sys.executable, [*command, "-h", "127.0.0.1", "-p", str(options.port), "--log-level", "warning"])
 
 
