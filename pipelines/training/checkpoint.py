@@ -18,6 +18,7 @@ from pipelines.errors import WorldlineError
 from pipelines.training.device import Device
 
 Module = TypeVar("Module", bound=nn.Module)
+Config = TypeVar("Config", TokenizerConfig, JowaConfig)
 TOKENIZER, MODEL = "tokenizer.safetensors", "model.safetensors"
 
 
@@ -29,14 +30,12 @@ def save(path: Path, module: nn.Module, config: Any) -> None:
 
 def load_tokenizer(path: Path, device: Device) -> Tokenizer:
     """The frozen tokenizer of a `pretrained` artefact, in eval mode. Raises WorldlineError for a damaged file."""
-    data = _config(path)
-    config = TokenizerConfig(**{name: _tuple(value) for name, value in data.items()})
-    return _load(Tokenizer(config), path, device)
+    return _load(Tokenizer(_config(path, TokenizerConfig)), path, device)
 
 
 def load_model(path: Path, device: Device) -> Jowa:
     """A JOWA in eval mode. Raises WorldlineError for a damaged file."""
-    return _load(Jowa(JowaConfig(**_config(path))), path, device)
+    return _load(Jowa(_config(path, JowaConfig)), path, device)
 
 
 def trainable(model: Jowa) -> None:
@@ -49,19 +48,17 @@ def _load(module: Module, path: Path, device: Device) -> Module:
     try:
         module.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError, OSError) as error:
-        raise WorldlineError(f"{path} does not hold this network ({error}): make its artefact again") from error
+        why = " ".join(str(error).split())[:200]  # torch names every weight, a line each
+        raise WorldlineError(f"{path} does not hold this network ({why}): make its artefact again") from error
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     return module.to(torch.device(device.name)).eval()
 
 
-def _config(path: Path) -> dict[str, Any]:
+def _config(path: Path, kind: type[Config]) -> Config:
     try:
         with safe_open(path, framework="pt") as file:
-            return json.loads(file.metadata()["config"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            data = json.loads(file.metadata()["config"])
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise WorldlineError(f"{path} is no network of Worldline ({error}): make its artefact again") from error
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
