@@ -1,0 +1,108 @@
+"""The training loop: phases in order, resumed bit for bit, stopped by a loss that is no number."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines.configs.learn import LoopConfig
+from pipelines.errors import WorldlineError
+from pipelines.training.loop import train
+from pipelines.training.metrics import read
+from tests.fakes import flip_byte
+from tests.pipelines.training.tiny_task import PHASES, TinyTask
+
+ALWAYS = LoopConfig(save_seconds=0.0, log_every=2)
+NEVER = LoopConfig(save_seconds=1e9, log_every=2)
+STEPS = sum(phase.steps for phase in PHASES)
+
+
+def run(task: TinyTask, folder: Path, loop: LoopConfig = ALWAYS) -> list[dict]:
+    """Train in `folder`; the rows of metrics.jsonl without their times."""
+    folder.mkdir(exist_ok=True)
+    train(task, PHASES, loop, folder / "metrics.jsonl", _scratch(folder), "Test")
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in read(folder / "metrics.jsonl")]
+
+
+def _scratch(folder: Path) -> Path:
+    (folder / "scratch").mkdir(exist_ok=True)
+    return folder / "scratch"
+
+
+def same(left: TinyTask, right: TinyTask) -> bool:
+    theirs = right.weights()
+    return all(torch.equal(value, theirs[name]) for name, value in left.weights().items())
+
+
+def test_every_step_is_made_once_and_logged_as_asked(tmp_path: Path) -> None:
+    task = TinyTask()
+    rows = run(task, tmp_path)
+    assert task.seen == task.after == list(range(STEPS))
+    assert [(row["phase"], row["step"]) for row in rows] == [
+        *(("first", step) for step in (2, 4, 6, 7)),
+        *(("second", step) for step in (9, 11, 13, 15, 16)),
+    ]
+    assert set(rows[0]) == {"phase", "step", "tokenizer_error", "grad_norm_tokenizer"}
+    assert {"world_error", "grad_norm_model"} < set(rows[-1])
+    assert rows[-1]["tokenizer_error"] < rows[0]["tokenizer_error"]
+
+
+def test_only_what_a_phase_optimises_is_in_training_mode(tmp_path: Path) -> None:
+    task = TinyTask()
+    before = {name: value.clone() for name, value in task.weights().items()}
+    train(task, PHASES[:1], ALWAYS, tmp_path / "metrics.jsonl", _scratch(tmp_path), "Test")
+    assert set(task.training) == {(True, False)}
+    moved = {name.partition(".")[0] for name, value in task.weights().items() if not torch.equal(value, before[name])}
+    assert moved == {"tokenizer"}
+
+
+@pytest.mark.parametrize("stop", [1, 5, 7, 8, 15])
+@pytest.mark.parametrize("loop", [ALWAYS, NEVER], ids=["saves-always", "saves-between-phases"])
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, stop: int, loop: LoopConfig) -> None:
+    rows = run(whole := TinyTask(), tmp_path / "whole", loop)
+    with pytest.raises(KeyboardInterrupt):
+        run(TinyTask(stop_at=stop), tmp_path / "cut", loop)
+    assert not (tmp_path / "cut" / "metrics.jsonl").exists()
+    resumed = TinyTask()
+    if (tmp_path / "cut" / "scratch" / "state.pt").exists():
+        torch.manual_seed(99)  # whatever the new process drew before it resumed
+    assert run(resumed, tmp_path / "cut", loop) == rows
+    assert resumed.seen[0] == (stop if loop is ALWAYS else PHASES[0].steps * (stop >= PHASES[0].steps))
+    assert same(whole, resumed)
+
+
+def test_a_finished_run_that_was_not_committed_trains_no_further(tmp_path: Path) -> None:
+    rows = run(first := TinyTask(), tmp_path)
+    assert run(again := TinyTask(), tmp_path) == rows
+    assert again.seen == []
+    assert same(first, again)
+
+
+def test_a_damaged_state_starts_over(tmp_path: Path) -> None:
+    rows = run(whole := TinyTask(), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(TinyTask(stop_at=9), tmp_path / "cut")
+    state = tmp_path / "cut" / "scratch" / "state.pt"
+    flip_byte(state, state.stat().st_size // 2)
+    resumed = TinyTask()
+    assert run(resumed, tmp_path / "cut") == rows
+    assert resumed.seen[0] == 0
+    assert same(whole, resumed)
+
+
+@pytest.mark.parametrize(("at", "phase", "term"), [(3, "first", "tokenizer/"), (10, "second", "world/")])
+def test_a_loss_that_is_no_number_stops_with_step_and_term(tmp_path: Path, at: int, phase: str, term: str) -> None:
+    task = TinyTask(break_at=at)
+    with pytest.raises(WorldlineError, match=rf"Loss term '{term}\w+' became nan at step {at + 1} of phase '{phase}'"):
+        run(task, tmp_path)
+    assert not (tmp_path / "metrics.jsonl").exists()
+    assert task.after == list(range(at))  # no optimiser stepped on it
+    assert all(value.isfinite().all() for value in task.weights().values())
+    rows = [json.loads(line) for line in (tmp_path / "scratch" / "metrics.jsonl").read_text().splitlines()]
+    assert all(row["step"] <= at for row in rows)
+
+
+def test_clipping_bounds_the_step_and_logs_the_norm_before_it(tmp_path: Path) -> None:
+    rows = run(TinyTask(), tmp_path)
+    assert max(row["grad_norm_tokenizer"] for row in rows) > PHASES[0].clip

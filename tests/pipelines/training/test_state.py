@@ -1,0 +1,113 @@
+"""The resumable state: everything that decides the next step, replaced atomically, trusted only when whole."""
+
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pipelines.training import state
+from pipelines.training.state import Position
+from tests.fakes import flip_byte
+
+
+def network(value: float) -> dict[str, nn.Module]:
+    module = nn.Linear(30, 30)
+    nn.init.constant_(module.weight, value)
+    return {"model": module}
+
+
+def save(folder: Path, value: float = 1.0) -> Path:
+    modules = network(value)
+    optimiser = torch.optim.Adam(modules["model"].parameters())
+    modules["model"](torch.ones(30)).sum().backward()
+    optimiser.step()
+    state.save(folder, Position(12, 1, 3.5), modules, {"model": optimiser})
+    return folder / state.NAME
+
+
+def test_what_was_saved_comes_back(tmp_path: Path) -> None:
+    save(tmp_path)
+    state_of_random_numbers = torch.get_rng_state()
+    drawn = torch.rand(3)
+    modules = network(0.0)
+    position, optimisers = state.load_position(tmp_path, modules)
+    assert position == Position(12, 1, 3.5)
+    assert torch.equal(torch.get_rng_state(), state_of_random_numbers)
+    assert torch.equal(torch.rand(3), drawn)
+    assert modules["model"].weight.mean().item() == pytest.approx(0.999)  # 1 minus Adam's first step
+    assert optimisers["model"]["state"][0]["step"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == [state.NAME]
+
+
+def test_without_a_state_everything_begins_at_nought(tmp_path: Path) -> None:
+    modules = network(0.5)
+    assert state.load_position(tmp_path, modules) == (Position(), {})
+    assert modules["model"].weight.mean().item() == 0.5
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _flip_a_weight(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+    flip_byte(path, largest.header_offset + 200)
+
+
+def _another_zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("hello", "world")
+
+
+def _another_content(path: Path) -> None:
+    torch.save({"position": [1, 2]}, path)
+
+
+def _another_network(path: Path) -> None:
+    torch.save({"position": [1, 0, 0.0], "modules": {}, "rng": torch.get_rng_state(), "optimisers": {}}, path)
+
+
+def _a_program(path: Path) -> None:
+    """A pickle that would run code: torch must refuse to build anything but tensors."""
+    buffer = io.BytesIO()
+    torch.save({"position": network(1.0)["model"]}, buffer)
+    path.write_bytes(buffer.getvalue())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [_truncate, _empty, _flip_a_weight, _another_zip, _another_content, _another_network, _a_program],
+)
+def test_a_damaged_state_is_noticed_and_removed(
+    tmp_path: Path, damage: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    path = save(tmp_path)
+    damage(path)
+    monkeypatch.setenv("WORLDLINE_QUIET", "0")
+    modules = network(0.5)
+    assert state.load_position(tmp_path, modules) == (Position(), {})
+    assert modules["model"].weight.mean().item() == 0.5
+    assert not path.exists()
+    assert "is unreadable" in capsys.readouterr().err
+
+
+def test_a_failed_write_leaves_the_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path)
+    before = path.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="No space"):
+        state.save(tmp_path, Position(13, 1, 4.0), network(2.0), {})
+    assert path.read_bytes() == before
