@@ -18,6 +18,7 @@ from pipelines.store.report import Report
 
 FILES_SHOWN = 30  # a token array has thousands of chunks
 PICTURE_BYTES = 40_000
+PICTURE_WIDTH = 840  # the UI's window cuts off what is wider
 PICTURES_SHOWN = 6
 COLOURS = 64  # plots and frames of Atari games have few
 SIGHT = (
@@ -79,6 +80,7 @@ def data_uri(path: Path) -> str:
     """A picture as a data URI of at most about 40 kB: 64 colours, and smaller until it fits."""
     with Image.open(path) as opened:
         picture = opened.convert("RGB")
+    picture.thumbnail((PICTURE_WIDTH, picture.height), Image.Resampling.LANCZOS)
     while len(raw := _png(picture)) > PICTURE_BYTES and min(picture.size) > 16:
         picture = picture.resize((int(picture.width * 0.8), int(picture.height * 0.8)), Image.Resampling.LANCZOS)
     return f"data:image/png;base64,{base64.b64encode(raw).decode()}"

@@ -39,7 +39,7 @@ def test_partition_of_a_step_is_one_of_its_asset(step: Step, key: str | None) ->
         if definition is None:
             assert found is None
         else:
-            assert definition.has_partition_key(str(found), dynamic_partitions_store=instance)
+            assert found in definition.get_partition_keys(dynamic_partitions_store=instance)
 
 
 def test_dimensions_of_a_two_dimensional_key() -> None:
