@@ -95,6 +95,9 @@ class PretrainConfig(StageConfig):
     sight_frames: int = 256  # held-out frame pairs per game on which sight is measured
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        check_sight_frames(self.sight_frames)
+
     @property
     def subject(self) -> str:
         return self.name
@@ -141,6 +144,9 @@ class TrainConfig(StageConfig):
     loop: LoopConfig = field(default_factory=LoopConfig)
     sight_frames: int = 256
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_sight_frames(self.sight_frames)
 
     @property
     def subject(self) -> str:
@@ -196,3 +202,9 @@ def check_precision(name: str) -> None:
     """Raises UsageError for a precision that is none of PRECISIONS."""
     if name not in PRECISIONS:
         raise UsageError(f"Precision '{name}' is unknown: choose from {', '.join(PRECISIONS)}")
+
+
+def check_sight_frames(count: int) -> None:
+    """Raises UsageError when sight would be measured on nothing."""
+    if count < 1:
+        raise UsageError(f"Measuring sight on {count} frames is impossible: sight_frames must be at least 1")

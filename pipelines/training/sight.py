@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from models.api import Context, WorldModel
 from models.losses.vq import code_perplexity
 from models.tokenizers.vq import Tokenizer
+from pipelines.errors import WorldlineError
 from pipelines.replay.loader import SegmentSource
 from pipelines.training.batches import held_out_from
 from pipelines.training.device import Device
@@ -58,12 +59,20 @@ class Pairs:
 
 
 def held_out_pairs(source: SegmentSource, holdout: int, count: int, context: int, seed: int) -> Pairs:
-    """Draw windows whose C + 1 frames lie within one held-out episode, `count` of them or as many as there are."""
+    """Draw windows whose C + 1 frames lie within one held-out episode, `count` of them or as many as there are.
+
+    Raises WorldlineError when the held-out episodes are too short for one.
+    """
     data = source.trajectories
     starts = data.episode_starts[held_out_from(data, holdout) :]
     if len(starts) < 2:  # a single episode in all: measure on it, and the caller's holdout says so
         starts = data.episode_starts[-2:]
     firsts = np.concatenate([np.arange(first, last - context) for first, last in itertools.pairwise(starts)])
+    if not len(firsts):
+        raise WorldlineError(
+            f"The held-out episodes of {data.game} have {np.diff(starts).tolist()} steps, sight is measured on windows "
+            f"of {context + 1}: raise loop.holdout_episodes"
+        )
     chosen = np.sort(np.random.default_rng([seed, source.game]).permutation(firsts)[:count])
     frames = np.stack([data.frames(int(row), int(row) + context + 1) for row in chosen])
     actions = source.actions[chosen[:, None] + np.arange(context)].astype(np.int64)
