@@ -1,0 +1,87 @@
+"""A toy game whose every figure can be computed by hand, with a tokenizer and a world model that err by fixed amounts.
+
+Step t of an episode shows 2t on the left half of the screen and 50 on the right.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.api import Batch, Context, Imagined, Losses
+from models.tokenizers.config import TokenizerConfig
+from pipelines import segment
+from pipelines.atari.actions import ACTIONS, minimal_actions
+from pipelines.configs.data import SegmentConfig
+from pipelines.replay.trajectories import FILE_NAME, TrajectoryWriter
+from pipelines.store.artefact import Artefact
+from pipelines.store.draft import Draft
+from pipelines.store.store import Store
+from tests.fakes import spec
+
+GAME = "Freeway"
+BIAS = 3  # grey levels that the tokenizer draws too bright
+HALF = 42
+
+
+def frame(step: int) -> NDArray[np.uint8]:
+    picture = np.full((84, 84), 50, np.uint8)
+    picture[:, :HALF] = 2 * step
+    return picture
+
+
+def make_game(store: Store, *lengths: int) -> tuple[Artefact, Artefact]:
+    """Trajectories and segments of episodes of these lengths; action of step t is t modulo 3."""
+    steps = np.concatenate([np.arange(length) for length in lengths])
+
+    def build(draft: Draft) -> None:
+        names = [ACTIONS[action] for action in minimal_actions(GAME)]
+        with TrajectoryWriter(draft.path(FILE_NAME), GAME, names, lengths) as writer:
+            writer.write("observations", 0, np.stack([frame(step) for step in steps]))
+            writer.write("actions", 0, (steps % 3).astype(np.uint8))
+
+    data = store.produce(spec("trajectories", GAME, lengths=list(lengths)), build).artefact
+    return data, segment.run(SegmentConfig(game=GAME, trajectories=data.ref), store).artefact
+
+
+class ToyTokenizer:
+    """One token a frame, the brightness of its left half; draws that plus BIAS, and a black right half."""
+
+    config = TokenizerConfig(vocab_size=256)
+
+    def encode_tokens(self, frames: Tensor) -> Tensor:
+        return frames[..., 0, :1].long()
+
+    def decode_tokens(self, tokens: Tensor) -> Tensor:
+        pictures = torch.zeros(*tokens.shape[:-1], 1, 84, 84)
+        pictures[..., :HALF] = ((tokens.float() + BIAS) / 255)[..., None, None]
+        return pictures
+
+
+class ToyWorld:
+    """Predicts that the brightness rises by `rise`, whatever is done; remembers what it was told."""
+
+    def __init__(self, rise: int) -> None:
+        self.rise = rise
+        self.contexts: list[Context] = []
+        self.actions: list[Tensor] = []
+
+    def loss(self, batch: Batch) -> Losses:
+        raise AssertionError("sight trains nothing")
+
+    def reset(self, context: Context) -> Imagined:
+        self.contexts.append(context)
+        self.newest_NK = context.tokens_NCK[:, -1]
+        return self._here()
+
+    def step(self, actions_N: Tensor) -> Imagined:
+        self.actions.append(actions_N)
+        self.newest_NK = self.newest_NK + self.rise
+        return self._here()
+
+    def gather(self, rows_M: Tensor) -> None:
+        self.newest_NK = self.newest_NK[rows_M]
+
+    def _here(self) -> Imagined:
+        rows = len(self.newest_NK)
+        return Imagined(torch.zeros(rows, 18), torch.zeros(rows), torch.zeros(rows, dtype=torch.bool), self.newest_NK)
