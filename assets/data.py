@@ -1,6 +1,7 @@
 """Assets of the data group: from play, or a bucket, to the index of training windows. Partitioned by game.
 
 They belong to no experiment. What is asked of them comes as run config (`DataConfig`): by default the recipe `demo`.
+Times in descriptions: two shared CPU cores.
 """
 
 import dagster as dg
@@ -26,6 +27,7 @@ def collected_replay(context: dg.AssetExecutionContext, config: DataConfig, hous
     """Replay of one game, played here by a script that explores less and less.
 
     It is a local bucket in DQN-Replay's own file layout, so everything downstream reads it as it reads the real one.
+    On the demo: 30,000 frames in about 40 s a game.
     """
     return data_step(house, config, Step("collected_replay", context.partition_key))
 
@@ -42,6 +44,7 @@ def replay(context: dg.AssetExecutionContext, config: DataConfig, house: House) 
     """What one agent's logs hold: files with checksums, actions, rewards and ends, and the table of stitched episodes.
 
     Read from a collected replay or from the bucket of the storage profile; frames stay where they are.
+    On the demo: under a second.
     """
     part = dimensions(context.partition_key)
     return data_step(house, config, Step("replay", part["game"], int(part["agent"])))
@@ -56,7 +59,10 @@ def replay(context: dg.AssetExecutionContext, config: DataConfig, house: House) 
     check_specs=specs(DownsampleConfig),
 )
 def trajectories(context: dg.AssetExecutionContext, config: DataConfig, house: House) -> dg.MaterializeResult:
-    """Whole episodes drawn from all replays of a game, frames included, losslessly packed into one HDF5 file."""
+    """Whole episodes drawn from all replays of a game, frames included, losslessly packed into one HDF5 file.
+
+    On the demo: about 28,000 frames in a second.
+    """
     return data_step(house, config, Step("trajectories", context.partition_key))
 
 
@@ -69,7 +75,10 @@ def trajectories(context: dg.AssetExecutionContext, config: DataConfig, house: H
     check_specs=specs(SegmentConfig),
 )
 def segments(context: dg.AssetExecutionContext, config: DataConfig, house: House) -> dg.MaterializeResult:
-    """The index of a game's training windows over its trajectories: episode, first and last step, padding."""
+    """The index of a game's training windows over its trajectories: episode, first and last step, padding.
+
+    On the demo: about 7,000 windows in under a second.
+    """
     return data_step(house, config, Step("segments", context.partition_key))
 
 
