@@ -13,12 +13,12 @@ def demo() -> Recipe:
         vocab_size=512,
         embed_dim=64,
         z_channels=64,
-        channels=16,
-        channel_mult=(1, 4),
+        channels=32,
+        channel_mult=(1, 2),
         res_blocks=1,
         attention=False,
-        downsample=(7,),
-        patch_stem=2,
+        downsample=(2,),
+        patch_stem=7,
         quantizer="ema",
         kmeans_start=True,
         revive_below=0.1,
@@ -36,11 +36,12 @@ def demo() -> Recipe:
             model=model,
             phases=(
                 PhaseConfig(
-                    "tokenizer", ("tokenizer",), steps=400, frames=64, lr_tokenizer=2e-3, warmup=20, decay=True
+                    "tokenizer", ("tokenizer",), steps=2500, frames=32, lr_tokenizer=5e-3, warmup=20, decay=True
                 ),
-                PhaseConfig("world", ("world",), steps=300, segments=8, lr_model=1e-3, warmup=20, decay=True),
+                PhaseConfig("world", ("world",), steps=250, segments=16, lr_model=1e-3, warmup=20, decay=True),
             ),
-            motion_gain=20.0,
+            commitment=0.25,
+            motion_gain=1.0,
         ),
         tokenize=TokenizeConfig(),
         train=TrainConfig(
@@ -48,7 +49,7 @@ def demo() -> Recipe:
                 PhaseConfig(
                     "world_action",
                     ("world_action",),
-                    steps=600,
+                    steps=500,
                     segments=16,
                     lr_model=1e-3,
                     warmup=20,
