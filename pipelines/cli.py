@@ -7,7 +7,7 @@ import os
 import sys
 
 import typer
-from click.exceptions import Abort, ClickException
+from typer import Abort, TyperException
 
 from pipelines.commands import experiments, graph, inspect, stages
 from pipelines.errors import WorldlineError
@@ -36,17 +36,21 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; a user never sees a traceback unless WORLDLINE_DEBUG is set."""
     try:
-        code = app(arguments, standalone_mode=False)
-        return int(code or 0)
+        code = int(app(arguments, standalone_mode=False, prog_name="worldline") or 0)
+        return _interrupted() if code == INTERRUPTED else code
     except WorldlineError as error:
         return _fail(str(error), error.exit_code)
-    except ClickException as error:
+    except TyperException as error:
         usage = getattr(error, "ctx", None)
         help_line = f" (see '{usage.command_path} --help')" if usage else ""
-        return _fail(f"{error.format_message()}{help_line}", 2)
+        message = error.format_message()  # empty when the help was printed instead
+        return _fail(f"{message}{help_line}" if message else "", 2)
     except (KeyboardInterrupt, Abort):
-        return _fail("Interrupted: what is finished stays, the same command goes on from there.", INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output went away, as in `worldline games | head`
+        return _interrupted()
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        # The reader of our output went away, as in `worldline games | head`; typer and rich leave this way.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
@@ -57,6 +61,10 @@ def run(arguments: list[str]) -> int:
             "the traceback that WORLDLINE_DEBUG=1 shows",
             1,
         )
+
+
+def _interrupted() -> int:
+    return _fail("Interrupted: what is finished stays, the same command goes on from there.", INTERRUPTED)
 
 
 def _fail(line: str, code: int) -> int:

@@ -19,7 +19,10 @@ from pipelines.errors import UsageError
 def check_file(path: Path) -> list[Check]:
     """All checks of one file. Raises UsageError when it is not a golden file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise ValueError("a single array")
+        with loaded as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise UsageError(

@@ -28,13 +28,19 @@ def add_to(app: typer.Typer) -> None:
 
 
 def recipe_list() -> None:
-    """All recipes, a line each. Example: worldline recipe list"""
+    """All recipes, a line each.
+
+    Example: worldline recipe list
+    """
     for name, build in RECIPES.items():
         print(f"{name:12} {(build.__doc__ or '').splitlines()[0]}")
 
 
 def recipe_show(name: str, changes: Overrides = None) -> None:
-    """Print every field of a recipe. Example: worldline recipe show demo --set seed=1"""
+    """Print every field of a recipe.
+
+    Example: worldline recipe show demo --set seed=1
+    """
     print(json.dumps(to_plain(named_recipe(name, changes or [])), indent=1))
 
 
@@ -52,7 +58,10 @@ def experiment_new(
 
 
 def experiment_list() -> None:
-    """All experiments, a line each. Example: worldline experiment list"""
+    """All experiments, a line each.
+
+    Example: worldline experiment list
+    """
     everything = experiments.registered(experiment_folder())
     for found in everything:
         print(f"{found.key:24} recipe {found.recipe.name}, seed {found.recipe.seed}, {', '.join(found.recipe.games)}")
@@ -61,5 +70,8 @@ def experiment_list() -> None:
 
 
 def experiment_show(name: str) -> None:
-    """Print the frozen config of an experiment. Example: worldline experiment show demo"""
+    """Print the frozen config of an experiment.
+
+    Example: worldline experiment show demo
+    """
     print(json.dumps(to_plain(experiments.find(experiment_folder(), name).recipe), indent=1))

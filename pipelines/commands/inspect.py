@@ -54,7 +54,10 @@ def games(storage: Storage = None) -> None:
 
 
 def list_artefacts(storage: Storage = None) -> None:
-    """Every artefact with its size, and the names that point at it. Example: worldline list"""
+    """Every artefact with its size, and the names that point at it.
+
+    Example: worldline list
+    """
     _, store = profile_and_store(storage)
     names: dict[str, list[str]] = {}
     for name, ref in store.pointers().items():
