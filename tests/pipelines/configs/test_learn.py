@@ -1,0 +1,47 @@
+"""Configs of the learning stages refuse, before anything runs, what could only fail or mislead after hours."""
+
+import re
+
+import pytest
+
+from pipelines.configs.learn import EvaluateConfig, LoopConfig, PhaseConfig, PretrainConfig, TokenizeConfig, TrainConfig
+from pipelines.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "words"),
+    [
+        (PhaseConfig, {"objectives": ()}, "Phase 'p' has objectives (): choose from"),
+        (PhaseConfig, {"objectives": ("wrold",)}, "Phase 'p' has objectives ('wrold',): choose from"),
+        (PhaseConfig, {"objectives": ("world", "world_action")}, "'world_action' contains 'world', name one of them"),
+        (PhaseConfig, {"steps": 0}, "has 0 steps"),
+        (PhaseConfig, {"target_every": 0}, "target_every 0: each must be at least 1"),
+        (PhaseConfig, {"lr_model": 0.0}, "lr_model 0.0"),
+        (PhaseConfig, {"clip": -1.0}, "clip -1.0"),
+        (PhaseConfig, {"warmup": -1}, "warmup -1"),
+        (LoopConfig, {"precision": "fp8"}, "Precision 'fp8' is unknown: choose from auto, float32, bf16"),
+        (LoopConfig, {"log_every": 0}, "log_every 0"),
+        (LoopConfig, {"holdout_episodes": -1}, "holdout_episodes -1"),
+        (PretrainConfig, {"sight_frames": 0}, "sight on 0 frames is impossible"),
+        (TrainConfig, {"sight_frames": 0}, "sight on 0 frames is impossible"),
+        (TokenizeConfig, {"precision": "half"}, "Precision 'half' is unknown"),
+        (TokenizeConfig, {"batch_frames": 0}, "batch_frames is at least 1"),
+        (EvaluateConfig, {"precision": "half"}, "Precision 'half' is unknown"),
+        (EvaluateConfig, {"protocol": "stiky"}, "Unknown protocol 'stiky': did you mean 'sticky'?"),
+        (EvaluateConfig, {"episodes": 0}, "episodes 0 is impossible: it must be at least 1"),
+        (EvaluateConfig, {"beam_width": 0}, "beam_width 0 is impossible"),
+        (EvaluateConfig, {"epsilon": 1.5}, "epsilon 1.5 is impossible: it must fall within 0 and 1"),
+        (EvaluateConfig, {"context": 0}, "context 0"),
+        (EvaluateConfig, {"max_steps": -1}, "max_steps -1"),
+    ],
+)
+def test_refused(kind: type, fields: dict, words: str) -> None:
+    given = {"name": "p", "objectives": ("world",), "steps": 1} | fields if kind is PhaseConfig else fields
+    with pytest.raises(UsageError, match=re.escape(words)):
+        kind(**given)
+
+
+def test_what_the_original_uses_is_accepted() -> None:
+    assert PretrainConfig().subject == ""
+    assert EvaluateConfig(game="Pong").spec().config["protocol"] == "jowa"
+    assert PhaseConfig("both", ("tokenizer", "world"), 1).frames == 2048
