@@ -30,7 +30,12 @@ for module in (graph, stages, experiments, inspect):
 
 def main() -> None:
     """Console entry point."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -50,8 +55,7 @@ def run(arguments: list[str]) -> int:
     except SystemExit as error:
         if not isinstance(error.__context__, BrokenPipeError):
             raise
-        # The reader of our output went away, as in `worldline games | head`; typer and rich leave this way.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()  # typer and rich leave this way
         return 0
     except Exception as error:
         if os.environ.get("WORLDLINE_DEBUG"):
@@ -61,6 +65,11 @@ def run(arguments: list[str]) -> int:
             "the traceback that WORLDLINE_DEBUG=1 shows",
             1,
         )
+
+
+def _discard_output() -> None:
+    """For when the reader of our output went away, as in `worldline games | head`: that is no failure."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupted() -> int:

@@ -59,6 +59,9 @@ def _config(path: Path, kind: type[Config]) -> Config:
     try:
         with safe_open(path, framework="pt") as file:
             data = json.loads(file.metadata()["config"])
-        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
+        }
+        return kind(**fields)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise WorldlineError(f"{path} is no network of Worldline ({error}): make its artefact again") from error
