@@ -96,6 +96,16 @@ def test_a_seed_fixes_the_weights_and_biases_start_at_zero(config: JowaConfig) -
     assert not any(parameter.any() for name, parameter in first.named_parameters() if name.endswith(".bias"))
 
 
+def test_factored_positions_start_with_equal_places_in_every_step(config: JowaConfig) -> None:
+    factored = Jowa(replace(config, factored_positions=True, embedding_std=0.5))
+    places_TKD = factored.pos_emb.weight.unflatten(0, (config.max_steps, config.tokens_per_step))
+    from_first_TKD = places_TKD - places_TKD[:, :1]
+    assert torch.allclose(from_first_TKD, from_first_TKD[:1].expand_as(from_first_TKD), atol=1e-6)
+    # A sum of two parts with deviation 0.5 each.
+    assert factored.pos_emb.weight.std().item() == pytest.approx(0.5 * 2**0.5, rel=0.2)
+    assert factored.embedder.embedding_tables[1].weight.std().item() == pytest.approx(0.5, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("layers", "heads", "width", "num_q", "q_hidden", "millions"),
     [(4, 8, 512, 1, 768, 19.11), (6, 12, 768, 1, 1024, 53.35), (12, 12, 768, 3, 1792, 127.78)],
