@@ -14,6 +14,7 @@ class Check:
     error: float  # relative; for exact comparisons the share of entries that differ
     ok: bool
     covered: bool = True
+    note: str = ""  # a condition under which the numbers agree
 
 
 def compare(name: str, ours: ArrayLike, golden: ArrayLike, tol: float = 1e-4) -> Check:

@@ -25,7 +25,9 @@ class JowaConfig:
     num_games: int = 60
     task_embedding: bool = True
     embedding_std: float = 0.02  # of the first token and position embeddings
-    factored_positions: bool = False  # start position (step, place in the step) as the sum of a step's and a place's part
+    factored_positions: bool = (
+        False  # start position (step, place in the step) as the sum of a step's and a place's part
+    )
     atoms: int = 51
     value_min: float = -10.0
     value_max: float = 30.0

@@ -8,6 +8,7 @@ searches, whose many evaluations do depend on it, only for a file that was recor
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ WEIGHTS = "weights/jowa/"
 SECTIONS = ("forward/", "loss/", "plan/", "imagine/")
 TERMS = {"loss_obs": "observations", "loss_rewards": "rewards", "loss_ends": "ends"}
 Q_TERMS = {"info/q_value_of_negative_samples": "q_logsumexp", "info/q_value_of_positive_samples": "q_taken"}
+NOISY = ("forward/logits_q", "loss/stage2/")
+REPLAYED = "with the recording's own dropout in the Q heads (models/jowa/recorded.py)"
 
 
 def config_from_weights(shapes: Mapping[str, tuple[int, ...]]) -> JowaConfig:
@@ -87,6 +90,8 @@ def check(
     checks += _check_stage(model, arrays, "loss/stage1/", None)
     if bool(legal_GA[_tensor(arrays["batch/games"])].any(1).all()):
         checks += _check_stage(model, arrays, "loss/stage2/", legal_GA)
+    if noisy:
+        checks = [replace(one, note=REPLAYED) if one.name.startswith(NOISY) else one for one in checks]
     known = {one.name for one in checks}
     strangers = [name for name in arrays if name.startswith(SECTIONS) and name not in known and not _is_input(name)]
     return checks + [Check(name, float("nan"), ok=False, covered=False) for name in strangers]
