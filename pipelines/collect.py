@@ -13,7 +13,7 @@ from importlib.metadata import version
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.atari.actions import minimal_actions, to_minimal
+from pipelines.atari.actions import IDS, minimal_actions, to_minimal
 from pipelines.atari.environment import Step, VectorGame, make_vector
 from pipelines.atari.games import check_game, game_id, rom_md5
 from pipelines.atari.protocols import protocol
@@ -110,9 +110,10 @@ def _play(
     legal = np.array(minimal_actions(config.game))
     returns = ReturnLog(config.agents)
     frames_NHW = game.reset()
+    last_N = np.full(config.agents, IDS["NOOP"])
     for step in range(config.steps):
         epsilon = _epsilon(config, step)
-        actions_N = _choose(frames_NHW, script, epsilon, legal, rng)
+        actions_N = _choose(frames_NHW, last_N, script, epsilon, legal, rng)
         own_N = to_minimal(config.game, actions_N)
         result = game.step(actions_N)
         clipped_N = np.clip(result.rewards, -1, 1)
@@ -120,6 +121,7 @@ def _play(
             ring.add(frame, action, reward, ended)
         returns.add(result, step * FIFTHS // config.steps)
         frames_NHW = result.frames
+        last_N = np.where(result.ended, IDS["NOOP"], actions_N)
         if (step + 1) % ADVANCE_EVERY == 0 or step + 1 == config.steps:
             advance((step % ADVANCE_EVERY + 1) * config.agents, note=f"epsilon {epsilon:.2f}")
     for ring in rings:
@@ -129,6 +131,7 @@ def _play(
 
 def _choose(
     frames_NHW: NDArray[np.uint8],
+    last_N: NDArray[np.int64],
     script: Script | None,
     epsilon: float,
     legal: NDArray[np.integer],
@@ -137,7 +140,7 @@ def _choose(
     """One of the 18 actions for each frame: with chance epsilon, or without a script, a random legal one."""
     random_N = rng.choice(legal, len(frames_NHW))
     explore_N = rng.random(len(frames_NHW)) < epsilon
-    return random_N if script is None else np.where(explore_N, random_N, script(frames_NHW))
+    return random_N if script is None else np.where(explore_N, random_N, script(frames_NHW, last_N))
 
 
 def _epsilon(config: CollectConfig, step: int) -> float:

@@ -98,7 +98,8 @@ class Jowa(nn.Module):
         on the demo's tokens it reached in 20 s the observation loss that plain positions had after 60 s.
         """
         config = self.config
-        nn.init.normal_(self.embedder.embedding_tables[1].weight, std=config.embedding_std, generator=generator)
+        observations = self.embedder.get_parameter("embedding_tables.1.weight")
+        nn.init.normal_(observations, std=config.embedding_std, generator=generator)
         nn.init.normal_(self.pos_emb.weight, std=config.embedding_std, generator=generator)
         if config.factored_positions:
             steps_TD = torch.randn(config.max_steps, config.width, generator=generator)

@@ -23,7 +23,20 @@ def demo() -> Recipe:
         kmeans_start=True,
         revive_below=0.1,
     )
-    model = JowaConfig(vocab_size=512, layers=3, heads=4, width=128, dropout=0.0, q_hidden=256)
+    model = JowaConfig(
+        vocab_size=512,
+        layers=2,
+        heads=4,
+        width=128,
+        dropout=0.0,
+        q_hidden=256,
+        embedding_std=0.1,
+        factored_positions=True,
+        gamma=0.95,  # rewards a second away matter; a longer horizon is not learned in a thousand steps
+        value_min=-5.0,
+        value_max=10.0,
+        cql_weight=1.0,  # half of the data is random play: stay close to it
+    )
     return Recipe(
         name="demo",
         games=("Boxing", "Freeway"),
@@ -38,7 +51,7 @@ def demo() -> Recipe:
                 PhaseConfig(
                     "tokenizer", ("tokenizer",), steps=2500, frames=32, lr_tokenizer=5e-3, warmup=20, decay=True
                 ),
-                PhaseConfig("world", ("world",), steps=250, segments=16, lr_model=1e-3, warmup=20, decay=True),
+                PhaseConfig("world", ("world",), steps=1200, segments=8, lr_model=5e-3, warmup=20, decay=True),
             ),
             commitment=0.25,
             motion_gain=1.0,
