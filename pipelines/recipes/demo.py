@@ -8,7 +8,7 @@ from pipelines.recipes.recipe import Recipe
 
 
 def demo() -> Recipe:
-    """Freeway (always up wins) and Boxing (the script must see its opponent), learned from 60,000 frames."""
+    """Freeway (always up wins) and Boxing (the script must see its opponent), learned from 100,000 frames."""
     tokenizer = TokenizerConfig(
         vocab_size=512,
         embed_dim=64,
@@ -35,21 +35,21 @@ def demo() -> Recipe:
         gamma=0.95,  # rewards a second away matter; a longer horizon is not learned in a thousand steps
         value_min=-5.0,
         value_max=10.0,
-        cql_weight=1.0,  # half of the data is random play: stay close to it
+        cql_weight=5.0,  # half of the data is random play: stay close to it
     )
     return Recipe(
         name="demo",
         games=("Boxing", "Freeway"),
         agents=(1, 2),
-        collect=CollectConfig(game="", agents=2, steps=15_000, capacity=3_500),
-        downsample=DownsampleConfig(game="", transitions=30_000),
+        collect=CollectConfig(game="", agents=2, steps=25_000, capacity=5_500),
+        downsample=DownsampleConfig(game="", transitions=50_000),
         segment=SegmentConfig(game=""),
         pretrain=PretrainConfig(
             tokenizer=tokenizer,
             model=model,
             phases=(
                 PhaseConfig(
-                    "tokenizer", ("tokenizer",), steps=2500, frames=32, lr_tokenizer=5e-3, warmup=20, decay=True
+                    "tokenizer", ("tokenizer",), steps=3000, frames=32, lr_tokenizer=5e-3, warmup=20, decay=True
                 ),
                 PhaseConfig("world", ("world",), steps=1200, segments=8, lr_model=5e-3, warmup=20, decay=True),
             ),
@@ -62,12 +62,12 @@ def demo() -> Recipe:
                 PhaseConfig(
                     "world_action",
                     ("world_action",),
-                    steps=500,
+                    steps=1200,
                     segments=16,
-                    lr_model=1e-3,
+                    lr_model=3e-3,
                     warmup=20,
                     decay=True,
-                    target_every=100,
+                    target_every=25,
                 ),
             ),
             loop=LoopConfig(),
