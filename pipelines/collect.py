@@ -144,8 +144,8 @@ def _choose(
 
 
 def _epsilon(config: CollectConfig, step: int) -> float:
-    """Falls linearly from the first step to the last."""
-    share = step / max(config.steps - 1, 1)
+    """Falls linearly over the first `epsilon_share` of the steps, then stays."""
+    share = min(step / max(config.steps * config.epsilon_share - 1, 1), 1.0)
     return config.epsilon_start + (config.epsilon_end - config.epsilon_start) * share
 
 

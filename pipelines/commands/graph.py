@@ -102,4 +102,8 @@ def launch(*arguments: str, storage: str | None) -> int:
     environment = os.environ | {"WORLDLINE_HOME": str(home.home())}
     if storage:
         environment["WORLDLINE_STORAGE"] = storage
-    return subprocess.run([sys.executable, "-m", "assets.launch", *arguments], env=environment).returncode
+    with subprocess.Popen([sys.executable, "-m", "assets.launch", *arguments], env=environment) as child:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:  # the terminal told the child too: it ends by itself and says so
+            return child.wait()

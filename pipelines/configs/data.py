@@ -13,7 +13,8 @@ class CollectConfig(StageConfig):
     """Play a game and log the replay as Dopamine would: `agents` independent rings, logged whenever one is full.
 
     `steps` counts agent steps (4 emulator frames) per agent; `capacity` is the ring's size in rows, so a log is
-    written about every `capacity` steps. Exploration falls linearly from `epsilon_start` to `epsilon_end`.
+    written about every `capacity` steps. Exploration falls linearly from `epsilon_start` to `epsilon_end`
+    over the first `epsilon_share` of the run and stays there.
     """
 
     STAGE: ClassVar[str] = "collected_replay"
@@ -27,6 +28,7 @@ class CollectConfig(StageConfig):
     policy: str = "script"  # "script" falls back to random actions for games without one
     epsilon_start: float = 1.0
     epsilon_end: float = 0.05
+    epsilon_share: float = 1.0
     sticky: float = 0.25
     stack_size: int = 4
     seed: int = 0
@@ -39,6 +41,8 @@ class CollectConfig(StageConfig):
                 f"Collecting {self.steps} steps by {self.agents} agents into rings of {self.capacity} rows is "
                 f"impossible: steps and agents must be positive, capacity above {self.stack_size + 1}"
             )
+        if not 0.0 < self.epsilon_share <= 1.0:
+            raise UsageError(f"epsilon_share {self.epsilon_share} is no share of the run: give more than 0, at most 1")
         if not (0.0 <= self.epsilon_end <= self.epsilon_start <= 1.0 and 0.0 <= self.sticky < 1.0):
             raise UsageError(
                 f"epsilon {self.epsilon_start} -> {self.epsilon_end} and sticky {self.sticky} must fall within 0 and 1"

@@ -41,7 +41,7 @@ def demo() -> Recipe:
         name="demo",
         games=("Boxing", "Freeway"),
         agents=(1, 2),
-        collect=CollectConfig(game="", agents=2, steps=25_000, capacity=5_500),
+        collect=CollectConfig(game="", agents=2, steps=25_000, capacity=5_500, epsilon_share=0.5),
         downsample=DownsampleConfig(game="", transitions=50_000),
         segment=SegmentConfig(game=""),
         pretrain=PretrainConfig(
@@ -64,7 +64,7 @@ def demo() -> Recipe:
                     ("world_action",),
                     steps=1200,
                     segments=16,
-                    lr_model=3e-3,
+                    lr_model=2e-3,
                     warmup=20,
                     decay=True,
                     target_every=25,

@@ -101,3 +101,13 @@ def test_an_unknown_game_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"Unknown game 'Brakeout': did you mean 'Breakout'\?"):
         collect.run(CollectConfig("Brakeout"), Store(tmp_path / "store"))
     assert not (tmp_path / "store").exists()
+
+
+def test_exploration_falls_over_its_share_of_the_run_and_stays() -> None:
+    config = CollectConfig("Pong", steps=101, epsilon_share=0.5)
+    assert collect._epsilon(config, 0) == 1.0
+    assert collect._epsilon(config, 25) == pytest.approx(1.0 - 0.95 * 25 / 49.5)
+    assert [collect._epsilon(config, step) for step in (50, 75, 100)] == pytest.approx([0.05] * 3)
+    assert collect._epsilon(CollectConfig("Pong", steps=101), 100) == pytest.approx(0.05)
+    with pytest.raises(UsageError, match=r"epsilon_share 0.0 is no share"):
+        CollectConfig("Pong", epsilon_share=0.0)
