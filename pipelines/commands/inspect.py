@@ -12,6 +12,7 @@ from pipelines.commands.options import Storage, profile_and_store
 from pipelines.errors import UsageError
 
 PANEL = "Look and tidy"
+LINEAGE_WIDTH = 500  # columns
 out = Console()
 
 
@@ -97,7 +98,8 @@ def lineage(
     elif html is not None:
         _write_page(html, ref, to_html(top))
     else:
-        out.print(to_tree(top), soft_wrap=True)
+        # Wide enough for every fact: a terminal wraps long lines itself, a file or a pipe keeps them whole.
+        Console(width=max(out.width, LINEAGE_WIDTH)).print(to_tree(top), soft_wrap=True)
     if not verify:
         return 0
     faults = find_faults(store, address)
