@@ -28,6 +28,7 @@ def scores(context: dg.AssetExecutionContext, house: House) -> dg.MaterializeRes
     """Returns of an experiment's checkpoint on one game, next to random play under the same protocol.
 
     Where the replay was collected here, the returns of the behaviour that made it stand beside them.
+    On the demo: about 30 s a game.
     """
     part = dimensions(context.partition_key)
     return experiment_step(house, part["experiment"], Step("scores", part["game"]))

@@ -32,7 +32,7 @@ def pretrained(context: dg.AssetExecutionContext, house: House) -> dg.Materializ
     """Stage 1 of an experiment: the tokenizer and the world model, learned from the frames of all its games.
 
     The check `sees` compares both with what a blind model reaches on the pixels that change.
-    On the demo: about 3 minutes.
+    On the demo: about 2.5 minutes.
     """
     return experiment_step(house, context.partition_key, Step("pretrained"))
 
@@ -72,7 +72,7 @@ def tokens(context: dg.AssetExecutionContext, house: House) -> dg.MaterializeRes
 def world_action_model(context: dg.AssetExecutionContext, house: House) -> dg.MaterializeResult:
     """Stage 2 of an experiment: the checkpoint that plays, trained on tokens to predict and to value actions.
 
-    Trajectories are read only to measure the next-frame error on held-out frames.
+    Trajectories are read only to measure the next-frame error on held-out frames. On the demo: about 2 minutes.
     """
     return experiment_step(house, context.partition_key, Step("world_action_model"))
 

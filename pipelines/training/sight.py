@@ -2,7 +2,7 @@
 
 A tokenizer may reach a low loss by drawing the background alone; on changing pixels that shows. Baselines: the
 game's mean frame for the reconstruction, a copy of the last frame for the world model's prediction. All errors are
-mean absolute differences on the 0..255 scale. Cost on the demo: about 10 s a game on two cores.
+mean absolute differences on the 0..255 scale. Cost on the demo: about 2 s a game on two cores.
 
 Letters: P frame pairs, C context steps, H and W pixels, K tokens a frame.
 """
