@@ -13,10 +13,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sqlalchemy.exc import OperationalError
+
 from assets.instance import open_instance
 from assets.runner import Runner
 from pipelines.configs.report import ReportConfig
 from pipelines.errors import UsageError, WorldlineError, unknown
+from pipelines.home import dagster_home
 from pipelines.recipes.plan import DATA_STAGES, STAGES, Plan, Step
 
 BOARD = ReportConfig.STAGE
@@ -32,6 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except WorldlineError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except OperationalError as error:  # SQLite's word for a full or broken disk
+        print(
+            f"Dagster's history in {dagster_home()} cannot be used ({error.orig}): free some space or set "
+            "WORLDLINE_HOME to another disk; finished artefacts are untouched, run the same command again",
+            file=sys.stderr,
+        )
+        return WorldlineError.exit_code
     except KeyboardInterrupt:
         print("Interrupted: what is finished stays, the same command goes on from there.", file=sys.stderr)
         return INTERRUPTED

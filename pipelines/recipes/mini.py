@@ -14,7 +14,7 @@ def mini() -> Recipe:
         name="mini",
         games=("Pong",),
         agents=(1,),
-        collect=replace(big.collect, agents=1, steps=3_600, capacity=500),
+        collect=replace(big.collect, agents=1, steps=2_600, capacity=500),
         downsample=replace(big.downsample, transitions=3_000),
         pretrain=replace(
             big.pretrain,

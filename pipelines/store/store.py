@@ -71,13 +71,14 @@ class Store:
         artefact = self.find(ref)
         if artefact is None:
             raise WorldlineError(
-                f"{ref} is not in the store {self.root}: make it first (worldline materialize --until {ref.stage})"
+                f"{ref} is not in the store {self.root}: make it first "
+                f"(worldline materialize EXPERIMENT --until {ref.stage})"
             )
         rehash = artefact.manifest.total_bytes <= REHASH_PARENTS_UP_TO
         if faults := artefact.faults(rehash):
             raise WorldlineError(
                 f"{ref} is damaged: {faults[0]}; delete {artefact.folder} and make it again "
-                f"(worldline materialize --until {ref.stage})"
+                f"(worldline materialize EXPERIMENT --until {ref.stage})"
             )
         for check in artefact.manifest.checks:
             if check.blocking and not check.passed:

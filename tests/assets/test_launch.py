@@ -1,6 +1,10 @@
 """The launcher refuses bad requests in one line, with the exit code that says whose fault it is."""
 
+import resource
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,3 +87,17 @@ def test_a_taken_port_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["ui", "--port", str(taken.getsockname()[1])]) == 2
     assert "cannot be used" in capsys.readouterr().err
     assert main(["ui", "--port", "99999"]) == 2
+
+
+def test_a_full_disk_under_dagsters_history_is_one_line() -> None:
+    def full_disk() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "assets.launch", "init"], preexec_fn=full_disk, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Dagster's history in ")
+    assert done.stderr.count("\n") == 1
+    assert main(["init"]) == 0, "the half-made home must not be in the way"

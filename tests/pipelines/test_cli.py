@@ -203,7 +203,9 @@ def test_an_experiment_name_taken_by_another_config(made: TinyRun, capsys: pytes
     [("fetch", "collected_replay"), ("downsample", "replay"), ("segment", "trajectories")],
 )
 def test_a_data_stage_before_its_parent(house: Path, capsys: pytest.CaptureFixture, command: str, missing: str) -> None:
-    words = rf"{missing}/\S+ is not in the store .*: make it first \(worldline materialize --until {missing}\)"
+    words = (
+        rf"{missing}/\S+ is not in the store .*: make it first \(worldline materialize EXPERIMENT --until {missing}\)"
+    )
     refused(house, capsys, 1, [command, "--recipe", "mini"], words)
 
 

@@ -83,6 +83,8 @@ def test_a_batch_depends_on_seed_and_step_alone(task: WorldActionTraining) -> No
 def test_it_needs_its_parents(tiny: TinyRun, store: Store) -> None:
     with pytest.raises(UsageError, match="starts from a pretrained artefact: name it"):
         train.run(replace(tiny.plan.train(), pretrained=None), tiny.store)
-    with pytest.raises(WorldlineError, match=r"is not in the store .*: make it first \(worldline materialize --until"):
+    with pytest.raises(
+        WorldlineError, match=r"is not in the store .*: make it first \(worldline materialize EXPERIMENT --until"
+    ):
         train.run(tiny.plan.train(), store)
     assert not (store.root / "world_action_model").exists()
