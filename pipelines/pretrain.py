@@ -97,7 +97,6 @@ class Pretraining:
     def _tokenizer_losses(self, phase: PhaseConfig, step: int) -> Losses:
         frames, games = self._loader(phase.segments).frames_batch(step, phase.frames)
         pixels = torch.as_tensor(frames).to(self.device.name)[:, None]
-        background = torch.stack([self._backgrounds[int(game)] for game in games])[:, None]
         if self.config.random_shift:
             generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
             pixels = random_shift(pixels, self.config.random_shift, generator)
@@ -106,6 +105,7 @@ class Pretraining:
             out = self.tokenizer(x)
         weight: Tensor | None = None
         if self.config.motion_gain:
+            background = torch.stack([self._backgrounds[int(game)] for game in games])[:, None]
             weight = motion_weight(x, background, self.config.motion_gain)
         reconstruction = reconstruction_l1(x, out.frames, weight)
         committed = commitment(out.encoded.z, out.encoded.z_quantized)

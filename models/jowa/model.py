@@ -94,8 +94,9 @@ class Jowa(nn.Module):
         """Token and position embeddings, which small models that train briefly start from larger or with structure.
 
         With factored positions the same cell of two frames looks alike from the first step on, so "copy this cell from
-        the last frame" need not be learned for every pair of positions. A remedy of this project, not of the original:
-        on the demo's tokens it reached in 20 s the observation loss that plain positions had after 60 s.
+        the last frame" need not be learned for every pair of positions. A remedy of this project, not of the original.
+        Observation loss on the demo's tokens after 300 steps: plain 2.50 (deviation 0.02) and 2.30 (0.1), factored 2.47
+        and 1.64: it takes both.
         """
         config = self.config
         observations = self.embedder.get_parameter("embedding_tables.1.weight")

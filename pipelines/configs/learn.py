@@ -74,24 +74,15 @@ class LoopConfig:
 
 
 @dataclass(frozen=True)
-class PretrainConfig(StageConfig):
-    """Stage 1: tokenizer and world model on frames."""
+class TrainingConfig(StageConfig):
+    """What both training stages share. `name` is the recipe's, and the artefact's folder."""
 
-    STAGE: ClassVar[str] = "pretrained"
-    CODE: ClassVar[str] = "1"
     CHECKS: ClassVar[tuple[str, ...]] = ("sees",)
 
-    name: str = ""  # the recipe's name, for the folder
+    name: str = ""
     games: tuple[str, ...] = ()
-    trajectories: tuple[Ref, ...] = ()
-    segments: tuple[Ref, ...] = ()
-    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    model: JowaConfig = field(default_factory=JowaConfig)
     phases: tuple[PhaseConfig, ...] = ()
     loop: LoopConfig = field(default_factory=LoopConfig)
-    commitment: float = 1.0
-    motion_gain: float = 0.0  # extra weight of pixels off the game's background; 0 is the original's objective
-    random_shift: int = 0  # pixels of augmentation for the tokenizer's frames
     sight_frames: int = 256  # held-out frame pairs per game on which sight is measured
     seed: int = 0
 
@@ -101,6 +92,22 @@ class PretrainConfig(StageConfig):
     @property
     def subject(self) -> str:
         return self.name
+
+
+@dataclass(frozen=True)
+class PretrainConfig(TrainingConfig):
+    """Stage 1: tokenizer and world model on frames."""
+
+    STAGE: ClassVar[str] = "pretrained"
+    CODE: ClassVar[str] = "1"
+
+    trajectories: tuple[Ref, ...] = ()
+    segments: tuple[Ref, ...] = ()
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: JowaConfig = field(default_factory=JowaConfig)
+    commitment: float = 1.0
+    motion_gain: float = 0.0  # extra weight of pixels off the game's background; 0 is the original's objective
+    random_shift: int = 0  # pixels of augmentation for the tokenizer's frames
 
 
 @dataclass(frozen=True)
@@ -127,30 +134,16 @@ class TokenizeConfig(StageConfig):
 
 
 @dataclass(frozen=True)
-class TrainConfig(StageConfig):
+class TrainConfig(TrainingConfig):
     """Stage 2: the world-action model on tokens; frames are not touched again."""
 
     STAGE: ClassVar[str] = "world_action_model"
     CODE: ClassVar[str] = "1"
-    CHECKS: ClassVar[tuple[str, ...]] = ("sees",)
 
-    name: str = ""
-    games: tuple[str, ...] = ()
     pretrained: Ref | None = None
     tokens: tuple[Ref, ...] = ()
     segments: tuple[Ref, ...] = ()
     trajectories: tuple[Ref, ...] = ()  # only to measure the next-frame error on held-out frames
-    phases: tuple[PhaseConfig, ...] = ()
-    loop: LoopConfig = field(default_factory=LoopConfig)
-    sight_frames: int = 256
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_sight_frames(self.sight_frames)
-
-    @property
-    def subject(self) -> str:
-        return self.name
 
 
 @dataclass(frozen=True)
