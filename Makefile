@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "Python $$($(PYTHON) -V 2>&1 | cut -d" " -f2) found, 3.11 or newer needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing Worldline into $(VENV) (once; a few minutes) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fast]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fast,s3]'
 	@touch $(STAMP)
 
 demo: setup

@@ -28,4 +28,4 @@ def current_profile(name: str | None = None) -> Profile:
 def open_store(profile: Profile | None = None) -> Store:
     """The store of `profile` (default: the current one); nothing is made yet. Raises WorldlineError for a URL."""
     profile = profile or current_profile()
-    return Store(profile.artefact_folder() or home() / "store", profile.scratch_folder())
+    return Store(profile.artefact_folder() or home() / "store", profile.scratch_folder(), profile)

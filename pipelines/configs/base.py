@@ -1,18 +1,31 @@
 """What all stage configs share: from its fields follow the artefact's config, parents and key."""
 
-from dataclasses import asdict, fields
+from dataclasses import Field, field, fields
 from typing import Any, ClassVar
 
 from pipelines.store.ref import Ref
 from pipelines.store.spec import Spec
 
 
+def option(default: Any) -> Any:
+    """A field that came after artefacts existed: at its default it is left out of config and key.
+
+    Artefacts made before the option was there so keep matching. Its default may never change.
+    """
+    return field(default=default, metadata={"elide": True})
+
+
+def manner(default: Any) -> Any:
+    """A field that says how the work is done, not what comes out (workers, mirrors): never in config or key."""
+    return field(default=default, metadata={"manner": True})
+
+
 class StageConfig:
     """Base of the frozen dataclasses in this folder.
 
-    Fields that are a `Ref`, or a tuple of them, are the parents; all others are the config. Raise `CODE` whenever
-    the stage would write other bytes for the same config: old artefacts then stop matching and are made anew.
-    `CHECKS` names every check that the stage records in the manifest.
+    Fields that are a `Ref`, or a tuple of them, are the parents; all others are the config, except as `option` and
+    `manner` say. Raise `CODE` whenever the stage would write other bytes for the same config: old artefacts then
+    stop matching and are made anew. `CHECKS` names every check that the stage records in the manifest.
     """
 
     STAGE: ClassVar[str]
@@ -35,8 +48,8 @@ class StageConfig:
     def spec(self) -> Spec:
         """The store's view: stage, subject, code version, config without parents, parents."""
         config = {
-            name: _plain(value)
-            for name, value in self._values().items()
+            name: value
+            for name, value in plain(self).items()
             if not (isinstance(value, Ref) or any(isinstance(item, Ref) for item in _items(value)))
         }
         return Spec(self.STAGE, self.subject, self.CODE, config, self.parents)
@@ -46,13 +59,21 @@ class StageConfig:
 
 
 def _items(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else ()
+    return value if isinstance(value, (tuple, list)) else ()
 
 
-def _plain(value: Any) -> Any:
-    """Dataclasses and tuples as JSON knows them."""
+def plain(value: Any) -> Any:
+    """Dataclasses and tuples as JSON knows them, without what `option` and `manner` leave out."""
+    if isinstance(value, Ref):
+        return value
     if hasattr(value, "__dataclass_fields__"):
-        return {name: _plain(item) for name, item in asdict(value).items()}
+        kept = [entry for entry in fields(value) if _counts(entry, getattr(value, entry.name))]
+        return {entry.name: plain(getattr(value, entry.name)) for entry in kept}
     if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
+
+
+def _counts(entry: "Field[Any]", value: Any) -> bool:
+    """Whether a field is part of what its artefact is. Models mark theirs with the same metadata."""
+    return not entry.metadata.get("manner") and not (entry.metadata.get("elide") and value == entry.default)

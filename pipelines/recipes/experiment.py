@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.configs.base import plain
 from pipelines.errors import UsageError, WorldlineError, unknown
 from pipelines.recipes.freeze import from_plain, to_plain
 from pipelines.recipes.recipe import Recipe
@@ -26,7 +27,7 @@ class Experiment:
     @property
     def key(self) -> str:
         """`<name>-<8 hex>`; equal for equal names and configs."""
-        frozen = json.loads(json.dumps(to_plain(self.recipe)))
+        frozen = plain(self.recipe)
         return f"{self.name}-{hashlib.sha256(canonical_json(frozen).encode()).hexdigest()[:8]}"
 
 

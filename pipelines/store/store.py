@@ -25,6 +25,7 @@ from pipelines.store.hashing import sha256_of
 from pipelines.store.lock import locked
 from pipelines.store.manifest import MANIFEST_NAME, FileEntry, Manifest, ParentEntry, digest
 from pipelines.store.pointer import Pointer
+from pipelines.store.profile import Profile
 from pipelines.store.ref import Ref, check_name
 from pipelines.store.refusal import writable
 from pipelines.store.report import Report
@@ -38,10 +39,12 @@ class Store:
     """Artefacts under one root folder: `root/<stage>/<subject>/<key>/`.
 
     `scratch` may name a faster disk for the resumable state of long stages (default: a folder of the store).
+    `profile` says how to reach buckets and what may be kept of them; by default nothing special.
     """
 
-    def __init__(self, root: Path, scratch: Path | None = None) -> None:
+    def __init__(self, root: Path, scratch: Path | None = None, profile: Profile | None = None) -> None:
         self.root = root.absolute()
+        self.profile = profile or Profile("none")
         self.scratch = self.root / ".scratch"
         if scratch is not None:  # stores may share that disk and make equal keys: each gets a folder of its own
             self.scratch = scratch.absolute() / hashlib.sha256(str(self.root).encode()).hexdigest()[:12]

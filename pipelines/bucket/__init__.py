@@ -1,0 +1,1 @@
+"""Buckets: any fsspec URL, read with retries, pinned to versions, verified by checksums."""

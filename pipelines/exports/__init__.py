@@ -1,0 +1,1 @@
+"""Artefacts in other people's layouts, each with a reader of ours."""
