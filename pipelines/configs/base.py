@@ -59,7 +59,7 @@ class StageConfig:
 
 
 def _items(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, (tuple, list)) else ()
+    return tuple(value) if isinstance(value, (tuple, list)) else ()
 
 
 def plain(value: Any) -> Any:
