@@ -5,10 +5,17 @@ from collections.abc import Callable, Iterable
 from pipelines.errors import unknown
 from pipelines.recipes.demo import demo
 from pipelines.recipes.freeze import override
+from pipelines.recipes.jowa import jowa_40m, jowa_70m, jowa_150m
 from pipelines.recipes.mini import mini
 from pipelines.recipes.recipe import Recipe
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"demo": demo, "mini": mini}
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "demo": demo,
+    "mini": mini,
+    "jowa_40m": jowa_40m,
+    "jowa_70m": jowa_70m,
+    "jowa_150m": jowa_150m,
+}
 
 
 def recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:

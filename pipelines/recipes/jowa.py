@@ -1,0 +1,49 @@
+"""The paper's recipes: 15 games of DQN-Replay, two training stages, three sizes, each derived from the one before.
+
+Source: JOWA (ICLR 2025, arXiv 2410.00564), its section on training and its appendix of hyper-parameters.
+They read the bucket of the storage profile: `worldline experiment new mine --recipe jowa_150m --storage gcs`.
+"""
+
+from dataclasses import replace
+
+from models.jowa.config import JowaConfig
+from pipelines.configs.data import DownsampleConfig
+from pipelines.configs.learn import EvaluateConfig, LoopConfig, PhaseConfig, PretrainConfig, TrainConfig
+from pipelines.recipes.recipe import Recipe
+
+PRETRAINING_GAMES = (
+    "Assault", "Atlantis", "BeamRider", "Berzerk", "Carnival", "Centipede", "ChopperCommand", "DemonAttack",
+    "NameThisGame", "Phoenix", "Seaquest", "SpaceInvaders", "StarGunner", "TimePilot", "Zaxxon",
+)  # fmt: skip
+HELD_OUT_GAMES = ("Gravitar", "MsPacman", "Pong", "Robotank", "YarsRevenge")  # for fine-tuning
+
+
+def jowa_40m() -> Recipe:
+    """JOWA-40M: 4 layers of width 512; 10 M transitions a game, 1.75 M steps of 512 segments."""
+    stage_1 = PhaseConfig("tokenizer_and_world", ("tokenizer", "world"), steps=250_000)
+    stage_2 = PhaseConfig("world_action", ("world_action",), steps=1_500_000, lr_model=5e-5)
+    return Recipe(
+        name="jowa_40m",
+        games=PRETRAINING_GAMES,
+        source="bucket",
+        agents=(1, 2),
+        downsample=DownsampleConfig(game="", transitions=10_000_000),
+        pretrain=PretrainConfig(model=JowaConfig(), phases=(stage_1,), loop=LoopConfig(save_seconds=600)),
+        train=TrainConfig(phases=(stage_2,), loop=LoopConfig(save_seconds=600)),
+        evaluate=EvaluateConfig(protocol="jowa", episodes=16, beam_episodes=16),
+    )
+
+
+def jowa_70m() -> Recipe:
+    """JOWA-70M: 6 layers of width 768."""
+    return _resized(jowa_40m(), "jowa_70m", layers=6, heads=12, width=768, q_hidden=1024)
+
+
+def jowa_150m() -> Recipe:
+    """JOWA-150M: 12 layers of width 768 and three Q heads."""
+    return _resized(jowa_70m(), "jowa_150m", layers=12, num_q=3, q_hidden=1792)
+
+
+def _resized(base: Recipe, name: str, **sizes: int) -> Recipe:
+    model = replace(base.pretrain.model, **sizes)  # type: ignore[arg-type]  # all of them are whole numbers
+    return replace(base, name=name, pretrain=replace(base.pretrain, model=model))
