@@ -15,7 +15,13 @@ from pipelines.recipes.freeze import from_plain, override, to_plain
 from pipelines.recipes.recipe import Recipe
 from pipelines.recipes.registry import RECIPES, recipe
 
-WHOLE = ("collect.steps", "downsample.seed", "pretrain.phases.world.steps", "evaluate.episodes", "evaluate.beam_steps")
+WHOLE = (
+    "collect.steps",
+    "downsample.seed",
+    "train.phases.world_action.steps",
+    "evaluate.episodes",
+    "evaluate.beam_steps",
+)
 REAL = ("evaluate.epsilon", "pretrain.tokenizer.ema_decay", "train.phases.world_action.weight_decay")
 SWITCHES = ("pretrain.tokenizer.cosine", "pretrain.model.task_embedding", "train.phases.world_action.decay")
 

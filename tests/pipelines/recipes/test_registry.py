@@ -12,8 +12,13 @@ def test_a_recipe_goes_by_its_own_name_and_has_a_plan(name: str) -> None:
     found = recipe(name)
     assert found.name == name
     assert len((RECIPES[name].__doc__ or "").splitlines()[0]) > 20
-    plan = Plan(found)
-    assert {plan.config(step).STAGE for step in plan.steps()} == set(STAGES)
+    if found.source == "bucket":
+        with pytest.raises(UsageError, match="set replay_root"):
+            Plan(found)
+        assert {step.stage for step in Plan(found, "file:///bucket").steps()} == set(STAGES[1:])
+    else:
+        plan = Plan(found)
+        assert {plan.config(step).STAGE for step in plan.steps()} == set(STAGES)
 
 
 def test_overrides_are_applied_in_order() -> None:
@@ -23,5 +28,5 @@ def test_overrides_are_applied_in_order() -> None:
 def test_an_unknown_recipe_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(UsageError, match=r"Unknown recipe 'demmo': did you mean 'demo'\? \('worldline recipe list'"):
         recipe("demmo")
-    with pytest.raises(UsageError, match="choose one of demo, mini"):
+    with pytest.raises(UsageError, match="choose one of demo, mini, jowa_40m"):
         recipe("")
