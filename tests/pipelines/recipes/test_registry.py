@@ -28,5 +28,5 @@ def test_overrides_are_applied_in_order() -> None:
 def test_an_unknown_recipe_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(UsageError, match=r"Unknown recipe 'demmo': did you mean 'demo'\? \('worldline recipe list'"):
         recipe("demmo")
-    with pytest.raises(UsageError, match="choose one of demo, mini, jowa_40m"):
+    with pytest.raises(UsageError, match="choose one of demo, jowa_150m"):
         recipe("")
