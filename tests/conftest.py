@@ -1,4 +1,4 @@
-"""Lets every test say `from tests import fakes`, and gives each its own store and home; nothing is ever printed."""
+"""Lets every test say `from tests import fakes`, and gives each its own store, home and buckets; nothing is printed."""
 
 import sys
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipelines.store.store import Store
+from tests.buckets.fixtures import gcs_bucket, gcs_emulator, s3_bucket, s3_emulator  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
