@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.replay.segments import COLUMNS, real_steps, segment_index, to_table
+from pipelines.replay.segments import COLUMNS, Segmentation, last_episode, real_steps, segment_index, to_table
 
 
 def by_hand(lengths: list[int], length: int, stride: int, padding: str) -> list[tuple[int, int, int]]:
@@ -56,3 +56,35 @@ def test_table_has_the_original_columns() -> None:
 def test_unknown_padding_is_refused() -> None:
     with pytest.raises(ValueError, match="middle"):
         segment_index(starts_of([9]), 8, 4, "middle")
+
+
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=8),
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.sampled_from(["right", "left"]),
+    st.data(),
+)
+def test_any_rows_come_without_the_table(lengths, length, stride, padding, data) -> None:
+    expected = by_hand(lengths, length, stride, padding)
+    segments = Segmentation(starts_of(lengths), length, stride, padding)
+    assert len(segments) == len(expected)
+    for outside in (-1, len(expected)):
+        with pytest.raises(IndexError, match="numbered 0 to"):
+            segments[np.array([outside])]
+    if not expected:
+        return
+    wanted = data.draw(st.lists(st.integers(0, len(expected) - 1), max_size=20))
+    found = segments[np.array(wanted, np.int64)]
+    assert (found.shape, found.dtype) == ((len(wanted), 3), np.int64)
+    assert [tuple(row) for row in found.tolist()] == [expected[index] for index in wanted]
+    assert segments.last_episode == last_episode(segments) == last_episode(segments.table()) == expected[-1][0]
+    kept = data.draw(st.integers(1, len(lengths)))
+    first = segments.first_episodes(kept).table()
+    np.testing.assert_array_equal(first, segments.table()[segments.table()[:, 0] < kept])
+
+
+def test_impossible_windows_are_refused() -> None:
+    for length, stride in ((0, 4), (8, 0), (-1, 1)):
+        with pytest.raises(ValueError, match="at least 1"):
+            Segmentation(starts_of([9]), length, stride, "right")
