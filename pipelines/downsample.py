@@ -160,7 +160,7 @@ def _copy_frames(
     item = record.object("observation", checkpoint)
     wanted = list(zip(pieces["start"], pieces["stop"], pieces["slot"], strict=True))
     row = position = 0
-    for block in iter_blocks(item.url, crc32c=item.crc32c):
+    for block in iter_blocks(item, record.bucket):
         end = row + len(block)
         while position < len(wanted) and wanted[position][0] < end:
             start, stop, slot = wanted[position]

@@ -12,12 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipelines.atari.actions import minimal_actions
+from pipelines.bucket.bucket import Bucket
+from pipelines.bucket.mirror import Mirror
 from pipelines.configs.data import FetchConfig
 from pipelines.errors import WorldlineError
 from pipelines.progress import track
 from pipelines.replay.layout import KINDS
 from pipelines.replay.listing import RemoteObject, digest, list_objects
-from pipelines.replay.log_reader import crc32c_of_url, read_array, read_header
+from pipelines.replay.log_reader import crc32c_of_object, read_array, read_header
 from pipelines.replay.record import group_by_checkpoint, local_url, write_record
 from pipelines.replay.stitch import RingLog, Stitched, stitch
 from pipelines.store.draft import Draft
@@ -41,13 +43,14 @@ def run(config: FetchConfig, store: Store) -> Report:
 
     Raises WorldlineError for a damaged, missing or contradictory file, and for a bucket that changed since its listing.
     """
-    return store.produce(config.spec(), lambda draft: _build(config, draft))
+    return store.produce(config.spec(), lambda draft: _build(config, draft, store))
 
 
-def _build(config: FetchConfig, draft: Draft) -> None:
+def _build(config: FetchConfig, draft: Draft, store: Store) -> None:
     collected = draft.parents[config.collected].folder if config.collected else None
     root = local_url(collected) if collected else config.url
-    objects = list_objects(root, config.game, config.agent)
+    bucket = Bucket.of(root, store.profile, Mirror.of(root, store))
+    objects = list_objects(bucket, config.game, config.agent)
     if collected:
         objects = [replace(item, version=None) for item in objects]  # file times say nothing about the content
     elif (found := digest(objects)) != config.listing:
@@ -60,8 +63,8 @@ def _build(config: FetchConfig, draft: Draft) -> None:
     with track(title, total=len(objects), unit="files") as advance:
         checked: list[RemoteObject] = []
         for checkpoint, kinds in group_by_checkpoint(objects).items():
-            group = {kind: item if item.crc32c else _with_crc32c(item) for kind, item in kinds.items()}
-            logs.append(_read_log(checkpoint, group))
+            group = {k: item if bucket.has_proof(item) else _with_crc32c(item, bucket) for k, item in kinds.items()}
+            logs.append(_read_log(checkpoint, group, bucket))
             checked += group.values()
             advance(len(group))
     stack_size = _stack_size(logs, title)
@@ -74,14 +77,14 @@ def _build(config: FetchConfig, draft: Draft) -> None:
         ]
 
 
-def _with_crc32c(item: RemoteObject) -> RemoteObject:
-    return replace(item, crc32c=crc32c_of_url(item.url))
+def _with_crc32c(item: RemoteObject, bucket: Bucket) -> RemoteObject:
+    return replace(item, crc32c=crc32c_of_object(item, bucket))
 
 
-def _read_log(checkpoint: int, kinds: dict[str, RemoteObject]) -> FetchedLog:
+def _read_log(checkpoint: int, kinds: dict[str, RemoteObject], bucket: Bucket) -> FetchedLog:
     """One checkpoint's small arrays, after its six files were found to agree."""
-    arrays = {kind: read_array(item.url, item.crc32c) for kind, item in kinds.items() if kind != "observation"}
-    header = read_header(kinds["observation"].url)
+    arrays = {kind: read_array(item, bucket) for kind, item in kinds.items() if kind != "observation"}
+    header = read_header(kinds["observation"], bucket)
     if header.dtype != np.uint8 or header.shape[1:] != FRAME:
         raise WorldlineError(
             f"{kinds['observation'].url} holds {header.dtype} of shape {header.shape}, frames are uint8 (N, 84, 84): "

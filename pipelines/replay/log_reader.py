@@ -1,7 +1,8 @@
-"""Reads a gzip'd `.npy` from any fsspec URL, observations in blocks, so that a 7 GB array needs a few MB of memory.
+"""Reads a gzip'd `.npy` from a bucket, observations in blocks, so that a 7 GB array needs a few MB of memory.
 
 A flipped bit shows only at the gzip trailer, after nearly all rows were yielded: whoever consumes `iter_blocks` must
-write to a place that is not trusted until the iterator has ended. Every fault is a one-line WorldlineError.
+write to a place that is not trusted until the iterator has ended, and repeats its pass with `retry.once_more`.
+Local files, copies in a mirror and remote objects are read alike. Every fault is a one-line WorldlineError.
 Measured: 2 to 3 GB of frames per CPU second with isal and its checksum, in blocks of 3.6 MB.
 Inflates with isal where installed (`pip install worldline[fast]`), else with the standard library.
 """
@@ -15,11 +16,13 @@ from dataclasses import dataclass
 from math import prod
 from typing import IO, Any
 
-import fsspec
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.bucket.bucket import Bucket
+from pipelines.bucket.errors import BucketError, DamagedInTransit
+from pipelines.bucket.remote import BucketObject
+from pipelines.bucket.retry import once_more
 from pipelines.errors import WorldlineError
 
 DAMAGE: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error)
@@ -30,8 +33,10 @@ except ImportError:
 else:
     open_gzip = igzip.IGzipFile
     DAMAGE = (*DAMAGE, isal_zlib.error)  # type: ignore[arg-type]  # its stubs call the class an instance
+FAULTS: tuple[type[Exception], ...] = (WorldlineError, *DAMAGE)
 
 BLOCK = 1 << 20  # bytes
+HEAD = 1 << 14  # bytes; holds the header of any array, compressed or not
 SMALL_LIMIT = 1 << 31  # bytes; a log's actions or rewards are 4 MB, so more than this is no small array
 REPAIR = "fetch that file again from its source"
 
@@ -44,56 +49,51 @@ class Header:
     dtype: np.dtype
 
 
-class _Counted(io.RawIOBase):
-    """A raw stream that keeps the crc32c of the bytes read through it."""
-
-    def __init__(self, raw: IO[bytes]) -> None:
-        self.raw = raw
-        self.checksum = google_crc32c.Checksum()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.raw.read(len(buffer))
-        buffer[: len(data)] = data
-        self.checksum.update(data)
-        return len(data)
-
-    def drain(self) -> str:
-        """Read what the inflater left, and return the hex crc32c of the whole file."""
-        while self.read(BLOCK):
-            pass
-        return self.checksum.hexdigest().decode()
+def read_header(item: BucketObject | str, bucket: Bucket | None = None) -> Header:
+    """Shape and dtype of a log file, or of a URL; reads its first bytes only, which no checksum covers."""
+    item, bucket = _located(item, bucket)
+    data = bucket.read_range(item, 0, HEAD)
+    try:
+        return _head(data, item.url)
+    except WorldlineError:
+        if (again := bucket.read_range(item, 0, HEAD)) == data:
+            raise
+        return _head(again, item.url)
 
 
-def read_header(url: str) -> Header:
-    """Shape and dtype of a log file; reads its first bytes only."""
-    with _inflated(url, None) as stream:
-        return _header(stream, url)
+def read_array(item: BucketObject | str, bucket: Bucket | None = None) -> NDArray[Any]:
+    """The whole array of a small kind (action, reward, terminal, side files); `item` may be a URL."""
+    found, home = _located(item, bucket)
+    return once_more(lambda: _read_array(found, home))
 
 
-def read_array(url: str, crc32c: str | None = None) -> NDArray[Any]:
-    """The whole array of a small kind (action, reward, terminal, side files); checked against `crc32c` when given."""
-    with _inflated(url, crc32c) as stream:
-        header = _header(stream, url)
+def _read_array(item: BucketObject, bucket: Bucket) -> NDArray[Any]:
+    with _inflated(item, bucket) as stream:
+        header = _header(stream, item.url)
         size = prod(header.shape) * header.dtype.itemsize
         if size > SMALL_LIMIT:
-            raise WorldlineError(f"{url} claims {size:,} bytes, a small array has at most {SMALL_LIMIT:,}: {REPAIR}")
+            raise WorldlineError(
+                f"{item.url} claims {size:,} bytes, a small array has at most {SMALL_LIMIT:,}: {REPAIR}"
+            )
         parts, left = [], size
         while left and (part := stream.read(min(left, BLOCK))):  # grows with what is there, not with what is claimed
             parts.append(part)
             left -= len(part)
-        _finish(stream, url, left)
-        return np.frombuffer(bytearray().join(parts), header.dtype).reshape(header.shape)
+        _finish(stream, item.url, left)
+    return np.frombuffer(bytearray().join(parts), header.dtype).reshape(header.shape)
 
 
-def iter_blocks(url: str, rows_per_block: int = 512, crc32c: str | None = None) -> Iterator[NDArray[Any]]:
+def iter_blocks(
+    item: BucketObject | str, bucket: Bucket | None = None, rows_per_block: int = 512
+) -> Iterator[NDArray[Any]]:
     """Yield the array as blocks of up to `rows_per_block` rows, in order. A block is valid until the next is asked for.
 
-    Nothing that was yielded may be trusted before the iterator ends without an error.
+    Nothing that was yielded may be trusted before the iterator ends without an error. DamagedInTransit asks for
+    another pass (`retry.once_more`), ObjectReplaced for another listing.
     """
-    with _inflated(url, crc32c) as stream:
+    item, bucket = _located(item, bucket)
+    url = item.url
+    with _inflated(item, bucket) as stream:
         header = _header(stream, url)
         rows, row_bytes = header.shape[0] if header.shape else 0, prod(header.shape[1:]) * header.dtype.itemsize
         if min(rows_per_block, rows) * row_bytes > SMALL_LIMIT:
@@ -107,37 +107,61 @@ def iter_blocks(url: str, rows_per_block: int = 512, crc32c: str | None = None) 
         _finish(stream, url, 0)
 
 
-def crc32c_of_url(url: str) -> str:
-    """Hex crc32c of the object's own (compressed) bytes."""
-    with _opened(url) as raw:
-        return _Counted(raw).drain()
+def crc32c_of_object(item: BucketObject | str, bucket: Bucket | None = None) -> str:
+    """Hex crc32c of the object's own (compressed) bytes, all of which are read."""
+    found, home = _located(item, bucket)
+
+    def read() -> str:
+        with home.open(found) as reader:
+            return reader.verify()
+
+    return once_more(read)
+
+
+def _located(item: BucketObject | str, bucket: Bucket | None) -> tuple[BucketObject, Bucket]:
+    """The object and its bucket; a plain URL is looked up."""
+    if isinstance(item, str):
+        root, _, name = item.rpartition("/")
+        bucket = bucket or Bucket.of(root)
+        return bucket.stat(name), bucket
+    if bucket is None:
+        raise ValueError(f"{item.url} was given without its bucket")
+    return item, bucket
 
 
 @contextmanager
-def _opened(url: str) -> Iterator[IO[bytes]]:
-    try:
-        with fsspec.open(url, "rb") as raw:
-            yield raw
-    except FileNotFoundError as error:
-        raise WorldlineError(f"{url} does not exist: {REPAIR}, or list the bucket again") from error
-    except (PermissionError, IsADirectoryError) as error:
-        raise WorldlineError(f"{url} cannot be read ({error.strerror}): allow reading it, or fetch it again") from error
-
-
-@contextmanager
-def _inflated(url: str, crc32c: str | None) -> Iterator[IO[bytes]]:
-    """The inflated bytes; turns every kind of damage into one line, then compares the compressed bytes' crc32c."""
-    with _opened(url) as raw:
-        counted = _Counted(raw)
+def _inflated(item: BucketObject, bucket: Bucket) -> Iterator[IO[bytes]]:
+    """The inflated bytes. Damage of every kind is one line, and first of all a matter of the compressed bytes."""
+    url = item.url
+    with bucket.open(item) as reader:
+        buffered = io.BufferedReader(reader, BLOCK)  # by name: when it is collected it closes the reader
         try:
-            with open_gzip(fileobj=io.BufferedReader(counted, BLOCK), mode="rb") as stream:
+            with open_gzip(fileobj=buffered, mode="rb") as stream:
                 yield stream
-        except EOFError as error:
-            raise WorldlineError(f"{url} ends before its gzip trailer (truncated): {REPAIR}") from error
-        except DAMAGE as error:
-            raise WorldlineError(f"{url} is damaged gzip ({error}): {REPAIR}") from error
-        if crc32c is not None and (found := counted.drain()) != crc32c:
-            raise WorldlineError(f"{url} has crc32c {found}, the object list says {crc32c}: {REPAIR}")
+        except BucketError:
+            raise
+        except FAULTS as error:
+            reader.verify()  # raises when other bytes came than were listed: then the object is not to blame
+            damage = DamagedInTransit if reader.unproven else WorldlineError
+            raise damage(_damage(url, error)) from error
+        reader.verify()
+
+
+def _damage(url: str, error: Exception) -> str:
+    if isinstance(error, WorldlineError):
+        return str(error)
+    if isinstance(error, EOFError):
+        return f"{url} ends before its gzip trailer (truncated): {REPAIR}"
+    return f"{url} is damaged gzip ({error}): {REPAIR}"
+
+
+def _head(data: bytes, url: str) -> Header:
+    """The header from the first compressed bytes of a file."""
+    inflater = zlib.decompressobj(wbits=31)
+    try:
+        return _header(io.BytesIO(inflater.decompress(data, HEAD)), url)
+    except zlib.error as error:
+        raise WorldlineError(_damage(url, error)) from error
 
 
 def _header(stream: IO[bytes], url: str) -> Header:

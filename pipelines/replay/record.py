@@ -15,9 +15,11 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from pipelines.bucket.bucket import Bucket
+from pipelines.bucket.mirror import Mirror
 from pipelines.errors import WorldlineError
 from pipelines.replay.layout import LogName, file_name, log_folder
-from pipelines.replay.listing import RemoteObject
+from pipelines.replay.listing import RemoteObject, plain
 from pipelines.replay.stitch import RingLog, Stitched
 from pipelines.store.artefact import Artefact
 from pipelines.store.ref import Ref
@@ -28,10 +30,10 @@ OBJECTS, SMALL, EPISODES, PIECES = "objects.json", "small.h5", "episodes.parquet
 
 @dataclass(frozen=True)
 class ReplayRecord:
-    """One agent's replay as read back from its artefact. `root_url` is the bucket that still holds the frames."""
+    """One agent's replay as read back from its artefact. `bucket` is the one that still holds the frames."""
 
     ref: Ref
-    root_url: str
+    bucket: Bucket
     game: str
     agent: int
     objects: tuple[RemoteObject, ...]
@@ -46,7 +48,7 @@ class ReplayRecord:
         rows = json.loads(artefact.path(OBJECTS).read_text())
         return cls(
             ref=artefact.ref,
-            root_url=root,
+            bucket=Bucket.of(root, store.profile, Mirror.of(root, store)),
             game=config["game"],
             agent=config["agent"],
             objects=tuple(RemoteObject(url=f"{root}/{row['name']}", **row) for row in rows),
@@ -75,8 +77,7 @@ def write_record(
     path: Callable[[str], Path], objects: Sequence[RemoteObject], logs: Sequence[RingLog], found: Stitched
 ) -> None:
     """Write the four files to `path(name)`. Same input, same bytes."""
-    rows = [{"name": o.name, "bytes": o.bytes, "crc32c": o.crc32c, "version": o.version} for o in objects]
-    path(OBJECTS).write_text(json.dumps(rows, indent=1) + "\n")
+    path(OBJECTS).write_text(json.dumps([plain(item) for item in objects], indent=1) + "\n")
     with h5py.File(path(SMALL), "w") as file:
         file["checkpoints"] = np.array([log.checkpoint for log in logs], np.int64)
         file["add_counts"] = np.array([log.add_count for log in logs], np.int64)

@@ -56,24 +56,6 @@ def test_no_folder_and_no_logs_are_errors(bucket) -> None:
         list_objects(f"file://{bucket}", "Pong", 1)
 
 
-def test_published_checksums_become_hex(monkeypatch) -> None:
-    entries = [
-        {"name": f"b/{FOLDER}/{file_name(kind, 0)}", "size": 3, "crc32c": "4waSgw==", "generation": "17"}
-        for kind in ALL_KINDS
-    ]
-
-    class Fake:
-        def ls(self, path: str, detail: bool) -> list[dict]:
-            return entries
-
-    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda url: (Fake(), url))
-    found = list_objects("gs://b", "Freeway", 1)
-    assert found[0].crc32c == "e3069283"  # crc32c of "123456789"
-    assert found[0].version == "17"
-    entries[0]["crc32c"] = "not base64!"
-    assert list_objects("gs://b", "Freeway", 1)[0].crc32c is None
-
-
 def test_an_unknown_kind_of_url_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="no bucket URL") as caught:
         list_objects("gopher://bucket", "Freeway", 1)

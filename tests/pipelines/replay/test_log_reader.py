@@ -3,15 +3,18 @@
 import gzip
 import io
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.bucket.bucket import Bucket
+from pipelines.bucket.remote import BucketObject
 from pipelines.errors import WorldlineError
 from pipelines.replay import log_reader
-from pipelines.replay.log_reader import crc32c_of_url, iter_blocks, read_array, read_header
+from pipelines.replay.log_reader import crc32c_of_object, iter_blocks, read_array, read_header
 from pipelines.store.hashing import crc32c_of
 
 
@@ -24,6 +27,13 @@ def packed(array: np.ndarray) -> bytes:
 def saved(folder, content: bytes, name: str = "$store$_observation_ckpt.0.gz") -> str:
     (folder / name).write_bytes(content)
     return f"file://{folder / name}"
+
+
+def listed(url: str, crc32c: str) -> tuple[BucketObject, Bucket]:
+    """The object as a listing with a published checksum would show it."""
+    root, _, name = url.rpartition("/")
+    bucket = Bucket.of(root)
+    return replace(bucket.stat(name), crc32c=crc32c), bucket
 
 
 @pytest.fixture(params=["isal", "standard library"])
@@ -39,7 +49,7 @@ FRAMES = np.random.default_rng(0).integers(0, 255, (700, 6, 5), dtype=np.uint8)
 @pytest.mark.parametrize("rows_per_block", [1, 7, 512, 700, 10_000])
 def test_blocks_are_the_array(tmp_path, inflater, rows_per_block) -> None:
     url = saved(tmp_path, packed(FRAMES))
-    blocks = [block.copy() for block in iter_blocks(url, rows_per_block)]
+    blocks = [block.copy() for block in iter_blocks(url, rows_per_block=rows_per_block)]
     assert all(len(block) == rows_per_block for block in blocks[:-1])
     np.testing.assert_array_equal(np.concatenate(blocks), FRAMES)
     assert read_header(url).shape == (700, 6, 5) and read_header(url).dtype == np.uint8
@@ -56,10 +66,10 @@ def test_small_arrays_come_back(tmp_path, inflater, array) -> None:
 def test_checksum_is_of_the_packed_bytes(tmp_path, inflater) -> None:
     url = saved(tmp_path, packed(FRAMES))
     right = crc32c_of(tmp_path / "$store$_observation_ckpt.0.gz")
-    assert crc32c_of_url(url) == right
-    assert read_array(url, right).shape == FRAMES.shape
+    assert crc32c_of_object(url) == right
+    assert read_array(*listed(url, right)).shape == FRAMES.shape
     with pytest.raises(WorldlineError, match=r"crc32c .* the object list says 00000000"):
-        list(iter_blocks(url, crc32c="00000000"))
+        list(iter_blocks(*listed(url, "00000000")))
 
 
 @settings(max_examples=60, deadline=None)
@@ -74,14 +84,14 @@ def test_any_flipped_bit_or_cut_is_noticed(tmp_path_factory, data, both) -> None
     else:
         del spoiled[place:]
     url = saved(tmp_path_factory.mktemp("flip"), bytes(spoiled))
-    right = crc32c_of_url(saved(tmp_path_factory.mktemp("right"), content))
+    right = crc32c_of_object(saved(tmp_path_factory.mktemp("right"), content))
     with pytest.raises(WorldlineError) as caught:
-        for _ in iter_blocks(url, 16, crc32c=right):
+        for _ in iter_blocks(*listed(url, right), 16):
             pass
     assert url in str(caught.value) and "\n" not in str(caught.value)
     if place >= 10:
         with pytest.raises(WorldlineError):
-            read_array(url) if both else list(iter_blocks(url, 16))
+            read_array(url) if both else list(iter_blocks(url, rows_per_block=16))
 
 
 def npy(header: bytes, payload: bytes = b"", version: bytes = b"\x01\x00") -> bytes:

@@ -1,0 +1,109 @@
+"""Which errors of a network pass by themselves, and how long to wait for that: twice as long each time, with jitter.
+
+Every fsspec client has errors of its own. They are told by the names of their classes, so that no client is imported
+that is not used. The clients' own retries are switched off (clients.py): they multiply, and they say nothing.
+"""
+
+import errno
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from pipelines.bucket.errors import BucketError, DamagedInTransit
+from pipelines.errors import WorldlineError
+from pipelines.progress import say
+
+TRIES = 6
+FIRST_WAIT = 0.5  # seconds
+LONGEST_WAIT = 10.0
+
+GONE = (404, 410, 412, 416)  # what a read that is pinned to a version gets when that version is no more
+_PASSING_NAMES = {
+    "aiohttp.ClientError",
+    "botocore.ConnectionError",
+    "botocore.HTTPClientError",
+    "botocore.IncompleteReadError",
+    "botocore.ResponseParserError",
+    "fsspec.FSTimeoutError",
+    "gcsfs.ChecksumError",
+    "requests.RequestException",
+    "urllib3.HTTPError",
+}
+_PASSING_NUMBERS = (errno.EBUSY, errno.EREMOTEIO, errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT, errno.ENETUNREACH)
+
+T = TypeVar("T")
+
+
+class ShortRead(OSError):  # noqa: N818
+    """A range came with fewer or more bytes than asked for."""
+
+
+def retried(what: str, action: Callable[[], T]) -> T:
+    """`action()`, tried up to TRIES times while its errors are passing ones; each wait is said.
+
+    Raises BucketError when the last try failed; an error that will not pass goes through at once.
+    """
+    for attempt in range(1, TRIES + 1):
+        try:
+            return action()
+        except WorldlineError:
+            raise
+        except Exception as error:
+            if not passes(error):
+                raise
+            if attempt == TRIES:
+                raise BucketError(
+                    f"{what} failed {TRIES} times ({reason(error)}): check the network and run the same command again"
+                ) from error
+            wait = min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_WAIT) * random.uniform(0.5, 1.0)
+            say(f"{what}: {reason(error)}; try {attempt + 1} of {TRIES} in {wait:.1f} s")
+            time.sleep(wait)
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+def once_more(read: Callable[[], T]) -> T:
+    """`read()`, and again from its beginning when its bytes came damaged in transit; once, and said."""
+    try:
+        return read()
+    except DamagedInTransit as error:
+        say(f"Reading it once more: {error}")
+    return read()
+
+
+def passes(error: BaseException) -> bool:
+    """Whether waiting may help: lost connections, time-outs, short reads, 408, 429 and 5xx; never 403 or 404."""
+    status = status_of(error)
+    if status is not None:
+        return status in (408, 429) or status >= 500
+    if isinstance(error, (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError)):
+        return False
+    if isinstance(error, (ConnectionError, TimeoutError, ShortRead)):
+        return True
+    names = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
+    return bool(names & _PASSING_NAMES) or (isinstance(error, OSError) and error.errno in _PASSING_NUMBERS)
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status behind an error of any client, None when it has none."""
+    for cause in _chain(error):
+        response = getattr(cause, "response", None)
+        metadata = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+        for value in (metadata.get("HTTPStatusCode"), getattr(cause, "code", None), getattr(cause, "status", None)):
+            if isinstance(value, (int, str)) and str(value).isdecimal() and 100 <= int(value) < 600:
+                return int(value)
+    return None
+
+
+def reason(error: BaseException) -> str:
+    """An error in a few words."""
+    text = (str(error) or repr(error)).splitlines()[0][:200]
+    return text if isinstance(error, (ShortRead, WorldlineError)) else f"{type(error).__name__}: {text}"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    for _ in range(8):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__
