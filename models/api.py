@@ -26,6 +26,7 @@ class Batch:
     games_B: Tensor  # long
     frames_uint8_BTHW: Tensor | None = None
     tokens_BTK: Tensor | None = None  # long
+    imagined_B: Tensor | None = None  # bool, True where a model dreamt the segment's end; None: all are real
 
     def __post_init__(self) -> None:
         shape = self.actions_BT.shape
@@ -37,8 +38,16 @@ class Batch:
                 raise ValueError(f"{name} has shape {tuple(tensor.shape)}: it must begin with {tuple(shape)}")
         if self.games_B.shape != shape[:1]:
             raise ValueError(f"games_B has shape {tuple(self.games_B.shape)}: it must be ({shape[0]},)")
+        if self.imagined_B is not None and (self.imagined_B.shape != shape[:1] or self.imagined_B.dtype != torch.bool):
+            raise ValueError(
+                f"imagined_B is {self.imagined_B.dtype} of {tuple(self.imagined_B.shape)}: give bool ({shape[0]},)"
+            )
         if self.mask_BT.dtype != torch.bool:
             raise ValueError(f"mask_BT is {self.mask_BT.dtype}: it must be bool, True for a real step")
+
+    def real_mask(self) -> Tensor:
+        """Real steps (B, T) of segments that no model dreamt: what a world model may learn from."""
+        return self.mask_BT if self.imagined_B is None else self.mask_BT & ~self.imagined_B[:, None]
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""

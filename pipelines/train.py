@@ -12,6 +12,7 @@ from models.api import Losses
 from models.jowa.model import Jowa
 from models.jowa.objective import world_action_loss, world_loss
 from models.jowa.world import JowaWorld
+from models.losses.rem import mixture_weights
 from pipelines.configs.learn import PhaseConfig, TrainConfig
 from pipelines.errors import UsageError
 from pipelines.plots import curves
@@ -78,13 +79,21 @@ class WorldActionTraining:
         batch = to_torch(self._loader(phase.segments).batch(step), self.device)
         with self.device.autocast():
             if "world_action" in phase.objectives:
-                return {"world_action": world_action_loss(self.model, batch, self._legal_GA)}
+                weights_Q = (
+                    self._mixture_weights(step).to(self.device.name) if self.model.config.random_mixture else None
+                )
+                return {"world_action": world_action_loss(self.model, batch, self._legal_GA, weights_Q)}
             return {"world": world_loss(self.model, batch)}
 
     def after_step(self, phase: PhaseConfig, step: int) -> None:
         """Copy the Q head into the target head every `target_every` steps."""
         if (step + 1) % phase.target_every == 0:
             self.model.update_target()
+
+    def _mixture_weights(self, step: int) -> torch.Tensor:
+        """This step's random mixture of the Q heads: it depends on the seed and the step alone."""
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
+        return mixture_weights(self.model.config.num_q, generator)
 
     def _loader(self, segments: int) -> SegmentLoader:
         if segments not in self._loaders:

@@ -1,6 +1,12 @@
 """JOWA's configuration: sizes, heads and loss weights; the defaults are JOWA-40M's. Imports no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+def option(default: Any) -> Any:
+    """A field that came after models existed: at its default it is left out of keys. Its default may never change."""
+    return field(default=default, metadata={"elide": True})
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,11 @@ class JowaConfig:
     gamma: float = 0.99
     cql_weight: float = 0.1
     world_weight: float = 0.1  # of the world model's three terms once the Q head is trained with them
+    critic: Literal["c51", "mse"] = option("c51")  # a distribution on atoms, or a scalar with the squared error
+    penalty: Literal["cql", "combo", "none"] = option("cql")  # combo: only real steps count as data, not imagined ones
+    random_mixture: bool = option(False)  # REM: every step trains another random mixture of the Q heads
+    released_mse_penalty: bool = option(False)  # the released code's slip: see critic.Scalar.penalised
+    task_ids: tuple[tuple[int, int], ...] = option(())  # (game, the game whose task embedding it borrows)
 
     def __post_init__(self) -> None:
         sizes = (self.vocab_size, self.tokens_per_frame, self.max_steps, self.layers, self.heads, self.width)
@@ -53,11 +64,30 @@ class JowaConfig:
             )
         if self.cql_weight < 0 or self.world_weight < 0:
             raise ValueError(f"cql_weight {self.cql_weight} and world_weight {self.world_weight} must be 0 or more")
+        if self.critic not in ("c51", "mse") or self.penalty not in ("cql", "combo", "none"):
+            raise ValueError(
+                f"Critic '{self.critic}' with penalty '{self.penalty}': choose critic from c51, mse and "
+                "penalty from cql, combo, none"
+            )
+        if self.released_mse_penalty and (self.critic != "mse" or self.penalty == "none"):
+            raise ValueError("released_mse_penalty repeats a slip of the mse critic's penalty: it needs both")
+        borrowers = [game for game, _ in self.task_ids]
+        if len(set(borrowers)) < len(borrowers) or any(
+            not 0 <= game < self.num_games for pair in self.task_ids for game in pair
+        ):
+            raise ValueError(
+                f"task_ids {self.task_ids} must name pairs of games in 0..{self.num_games - 1}, each borrower once"
+            )
 
     @property
     def tokens_per_step(self) -> int:
         """Observation tokens and the action token."""
         return self.tokens_per_frame + 1
+
+    @property
+    def outputs_per_action(self) -> int:
+        """Outputs Z of a Q head for each action: atoms of a distribution, or one value."""
+        return self.atoms if self.critic == "c51" else 1
 
     @property
     def max_tokens(self) -> int:

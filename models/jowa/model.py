@@ -1,8 +1,8 @@
 """JOWA's network: a causal transformer over frame and action tokens with heads for the world and for Q.
 
-Shapes: B rows, L tokens, D width, T steps, K tokens a frame, Q ensemble members, A actions, Z atoms, V vocabulary.
-A step is K observation tokens, then one action token; sequences begin with an observation. Parameters have the names of
-the released checkpoints (see `names.py`). Source: arXiv 2410.00564, section 3.
+Shapes: B rows, L tokens, D width, T steps, K tokens a frame, Q ensemble members, A actions, Z atoms (1 for a scalar
+critic), V vocabulary, G games. A step is K observation tokens, then one action token; sequences begin with an
+observation. Parameters are named as in the released checkpoints (`names.py`). Source: arXiv 2410.00564, section 3.
 """
 
 from collections.abc import Collection
@@ -57,7 +57,7 @@ def mlp_head(width: int, outputs: int) -> HeadModule:
 
 
 def q_head(config: JowaConfig) -> HeadModule:
-    sizes = (config.width, config.q_hidden, config.q_hidden, config.num_actions * config.atoms)
+    sizes = (config.width, config.q_hidden, config.q_hidden, config.num_actions * config.outputs_per_action)
     return HeadModule(EnsembleMLP(config.num_q, sizes, config.q_dropout))
 
 
@@ -76,6 +76,12 @@ class Jowa(nn.Module):
         self.head_ends = mlp_head(config.width, 2)
         self.head_q = q_head(config)
         self.head_q_target = q_head(config).requires_grad_(False).eval()
+        # A game's row in the task embedding: its own, unless it borrows another's.
+        rows_G = torch.arange(config.num_games)
+        for game, lender in config.task_ids:
+            rows_G[game] = lender
+        self.task_rows_G: Tensor
+        self.register_buffer("task_rows_G", rows_G, persistent=False)
         self._initialise(torch.Generator().manual_seed(seed))
 
     def _initialise(self, generator: torch.Generator) -> None:
@@ -154,7 +160,7 @@ class Jowa(nn.Module):
         return Outputs(hidden_BLD, logits)
 
     def _by_action(self, logits: Tensor) -> Tensor:  # (Q, B, T, A * Z) -> (Q, B, T, A, Z)
-        return logits.unflatten(-1, (self.config.num_actions, self.config.atoms))
+        return logits.unflatten(-1, (self.config.num_actions, self.config.outputs_per_action))
 
     def _embed(self, tokens_BL: Tensor, games_B: Tensor, start: int) -> Tensor:  # (B, L, D)
         per_step, length = self.config.tokens_per_step, tokens_BL.shape[1]
@@ -166,8 +172,9 @@ class Jowa(nn.Module):
         x_action = actions(tokens_BL[:, action_slice])
         if self.task_emb is not None:
             task_action, task_observation = self.task_emb.embedding_tables
-            x = x + task_observation(games_B)[:, None]
-            x_action = x_action + task_action(games_B)[:, None]
+            rows_B = self.task_rows_G[games_B]
+            x = x + task_observation(rows_B)[:, None]
+            x_action = x_action + task_action(rows_B)[:, None]
         x = x.slice_scatter(x_action.to(x.dtype), 1, action_slice.start, length, per_step)
         return x + self.pos_emb.weight[start : start + length]
 

@@ -1,16 +1,15 @@
-"""JOWA's two objectives: the world model alone, and the world model with C51 and CQL on the Q head.
+"""JOWA's two objectives: the world model alone, and the world model with TD learning and a penalty on the Q head.
 
-Shapes: B segments, T steps, K tokens a frame, A actions, Z atoms, G games. Source: arXiv 2410.00564, section 3.2.
-Both run under bfloat16 autocast: every softmax, logarithm and projection is float32.
+Shapes: B segments, T steps, K tokens a frame, A actions, Z atoms, G games, Q members. Source: arXiv 2410.00564,
+section 3.2. Both run under bfloat16 autocast: every softmax, logarithm and projection is float32.
 """
 
 import torch
 from torch import Tensor
 
 from models.api import Batch, Losses
-from models.jowa.config import JowaConfig
+from models.jowa.critic import Critic, critic_of
 from models.jowa.model import ALL_HEADS, WORLD_HEADS, Jowa, Outputs
-from models.losses.c51 import bellman_target, cross_entropy, expectation, mixture, support
 from models.losses.cql import data_value, overestimation
 from models.losses.masked import masked_mean
 from models.losses.world_model import end_loss, observation_loss, reward_loss
@@ -24,17 +23,23 @@ def sequence(batch: Batch) -> Tensor:
 
 
 def world_loss(model: Jowa, batch: Batch) -> Losses:
-    """Stage 1: cross entropies of the next observation tokens, the reward's sign and the end. Terms by those names."""
+    """Stage 1: cross entropies of the next observation tokens, the reward's sign and the end. Terms by those names.
+
+    Imagined segments are left out: a model learns nothing about the world from its own dreams.
+    """
     terms = _world_terms(model(sequence(batch), batch.games_B, heads=WORLD_HEADS), batch)
     return _losses(sum(terms.values(), torch.zeros_like(terms["ends"])), terms)
 
 
-def world_action_loss(model: Jowa, batch: Batch, legal_mask_GA: Tensor) -> Losses:
-    """Stage 2: world_weight * stage 1 + td + cql_weight * cql.
+def world_action_loss(
+    model: Jowa, batch: Batch, legal_mask_GA: Tensor, mixture_weights_Q: Tensor | None = None
+) -> Losses:
+    """Stage 2: world_weight * stage 1 + td + cql_weight * cql, the last unless the penalty is "none".
 
     legal_mask_GA: (num_games, num_actions) bool, the actions that each game has; others are no greedy choice in the
-    Bellman target. Terms: observations, rewards, ends, td, cql, and the penalty's two sides, q_logsumexp and q_taken.
-    Raises ValueError for another shape of the mask.
+    Bellman target. mixture_weights_Q: this step's weights (`models.losses.rem`) where `random_mixture` is on.
+    Terms: observations, rewards, ends, td, and with a penalty cql and its two sides, q_logsumexp and q_taken.
+    Raises ValueError for another shape of the mask, or for weights that the configuration does not ask for.
     """
     config = model.config
     if legal_mask_GA.shape != (config.num_games, config.num_actions) or legal_mask_GA.dtype != torch.bool:
@@ -42,52 +47,58 @@ def world_action_loss(model: Jowa, batch: Batch, legal_mask_GA: Tensor) -> Losse
             f"Legal mask {tuple(legal_mask_GA.shape)} of {legal_mask_GA.dtype}: "
             f"give bool ({config.num_games}, {config.num_actions})"
         )
+    if (mixture_weights_Q is not None) != config.random_mixture:
+        raise ValueError(
+            f"random_mixture is {config.random_mixture}: give a step's mixture weights if, and only if, it is on"
+        )
     outputs = model(sequence(batch), batch.games_B, heads=ALL_HEADS)
     terms = _world_terms(outputs, batch)
-    world = sum(terms.values(), torch.zeros_like(terms["ends"]))
-    atoms_Z = support(config.value_min, config.value_max, config.atoms, batch.actions_BT.device)
-    probs_BTAZ = mixture(outputs.logits["q"])
-    target_BTAZ = mixture(outputs.logits["q_target"])
-    terms["td"] = td_loss(probs_BTAZ, target_BTAZ, batch, legal_mask_GA[batch.games_B], atoms_Z, config)
-    values_BTA = expectation(probs_BTAZ, atoms_Z)
-    terms["q_logsumexp"] = overestimation(values_BTA, batch.mask_BT)
-    terms["q_taken"] = data_value(values_BTA, batch.actions_BT, batch.mask_BT)
-    terms["cql"] = terms["q_logsumexp"] - terms["q_taken"]
-    return _losses(config.world_weight * world + terms["td"] + config.cql_weight * terms["cql"], terms)
+    total = config.world_weight * sum(terms.values(), torch.zeros_like(terms["ends"]))
+    critic = critic_of(config, batch.actions_BT.device)
+    predicted_BTAZ = critic.combine(outputs.logits["q"], mixture_weights_Q)
+    target_BTAZ = critic.combine(outputs.logits["q_target"], mixture_weights_Q)
+    terms["td"] = td_loss(predicted_BTAZ, target_BTAZ, batch, legal_mask_GA[batch.games_B], critic)
+    total = total + terms["td"]
+    if config.penalty != "none":
+        data_BT = batch.real_mask() if config.penalty == "combo" else batch.mask_BT
+        terms["q_logsumexp"] = overestimation(critic.penalised(outputs.logits["q"]), batch.mask_BT)
+        terms["q_taken"] = data_value(critic.values(predicted_BTAZ), batch.actions_BT, data_BT)
+        terms["cql"] = terms["q_logsumexp"] - terms["q_taken"]
+        total = total + config.cql_weight * terms["cql"]
+    return _losses(total, terms)
 
 
-def td_loss(
-    probs_BTAZ: Tensor, target_BTAZ: Tensor, batch: Batch, legal_BA: Tensor, atoms_Z: Tensor, config: JowaConfig
-) -> Tensor:
-    """Cross entropy of the taken action's distribution with its Bellman target, a mean over pairs; a scalar.
+def td_loss(predicted_BTAZ: Tensor, target_BTAZ: Tensor, batch: Batch, legal_BA: Tensor, critic: Critic) -> Tensor:
+    """The critic's error of the taken action's prediction against its Bellman target, a mean over pairs; a scalar.
 
     A pair is a real step with a real successor in the segment, or a real step that ends the game (target r alone).
-    The successor's action is the greedy legal one of the same averaged target distribution.
+    The successor's action is the greedy legal one of the same averaged target prediction.
     """
     ends_BT = batch.ends_BT.bool() & batch.mask_BT
     followed_BT = torch.zeros_like(batch.mask_BT)
     followed_BT[:, :-1] = batch.mask_BT[:, :-1] & batch.mask_BT[:, 1:]
-    predicted_BTZ = _take(probs_BTAZ, batch.actions_BT)
+    taken_BTZ = _take(predicted_BTAZ, batch.actions_BT)
     with torch.no_grad():
-        values_BTA = expectation(target_BTAZ, atoms_Z).masked_fill(~legal_BA[:, None], -torch.inf)
+        values_BTA = critic.values(target_BTAZ).masked_fill(~legal_BA[:, None], -torch.inf)
         greedy_BTZ = _take(target_BTAZ, values_BTA.argmax(-1))
-        # The last step has no successor; where it is a pair it ends the game, and any distribution will do.
+        # The last step has no successor; where it is a pair it ends the game, and any prediction will do.
         next_BTZ = greedy_BTZ.roll(-1, dims=1)
-        bellman_BTZ = bellman_target(batch.rewards_BT, ~ends_BT, next_BTZ, atoms_Z, config.gamma)
-    return masked_mean(cross_entropy(bellman_BTZ, predicted_BTZ), followed_BT | ends_BT)
+        bellman_BTZ = critic.target(batch.rewards_BT, ~ends_BT, next_BTZ)
+    return masked_mean(critic.error(bellman_BTZ, taken_BTZ), followed_BT | ends_BT)
 
 
-def _take(probs_BTAZ: Tensor, actions_BT: Tensor) -> Tensor:  # (B, T, Z)
-    index = actions_BT[..., None, None].expand(-1, -1, 1, probs_BTAZ.shape[-1])
-    return probs_BTAZ.gather(2, index)[:, :, 0]
+def _take(prediction_BTAZ: Tensor, actions_BT: Tensor) -> Tensor:  # (B, T, Z)
+    index = actions_BT[..., None, None].expand(-1, -1, 1, prediction_BTAZ.shape[-1])
+    return prediction_BTAZ.gather(2, index)[:, :, 0]
 
 
 def _world_terms(outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
     assert batch.tokens_BTK is not None, "sequence() has checked it"
+    real_BT = batch.real_mask()
     return {
-        "observations": observation_loss(outputs.logits["observations"], batch.tokens_BTK, batch.mask_BT),
-        "rewards": reward_loss(outputs.logits["rewards"], batch.rewards_BT, batch.mask_BT),
-        "ends": end_loss(outputs.logits["ends"], batch.ends_BT, batch.mask_BT),
+        "observations": observation_loss(outputs.logits["observations"], batch.tokens_BTK, real_BT),
+        "rewards": reward_loss(outputs.logits["rewards"], batch.rewards_BT, real_BT),
+        "ends": end_loss(outputs.logits["ends"], batch.ends_BT, real_BT),
     }
 
 

@@ -9,15 +9,9 @@ from torch import Tensor
 
 from models.api import Batch, Context, Imagined, Losses
 from models.blocks.transformer import KVCache
-from models.jowa.config import JowaConfig
+from models.jowa.critic import expected_values
 from models.jowa.model import Jowa
 from models.jowa.objective import world_loss
-from models.losses.c51 import expectation, mixture, support
-
-
-def expected_values(logits_q: Tensor, config: JowaConfig) -> Tensor:
-    """Expectation of the ensemble's mean distribution: logits (Q, B, T, A, Z) -> (B, T, A) float32."""
-    return expectation(mixture(logits_q), support(config.value_min, config.value_max, config.atoms, logits_q.device))
 
 
 def context_tokens(context: Context, tokens_per_frame: int) -> Tensor:

@@ -6,15 +6,17 @@ Shapes: Z atoms; `...` any leading axes. Everything is computed in float32, what
 import torch
 from torch import Tensor
 
+from models.losses.rem import weighted_mean
+
 
 def support(value_min: float, value_max: float, atoms: int, device: torch.device | None = None) -> Tensor:
     """The atoms z_j: (Z,) float32 from value_min to value_max in equal steps."""
     return torch.linspace(value_min, value_max, atoms, device=device)
 
 
-def mixture(logits_QZ: Tensor) -> Tensor:
-    """Mean over an ensemble's members *as probabilities*: logits (Q, ..., Z) -> (..., Z)."""
-    return logits_QZ.float().softmax(-1).mean(0)
+def mixture(logits_QZ: Tensor, weights_Q: Tensor | None = None) -> Tensor:
+    """Mean over an ensemble's members *as probabilities*: logits (Q, ..., Z) and weights (Q,) -> (..., Z)."""
+    return weighted_mean(logits_QZ.float().softmax(-1), weights_Q)
 
 
 def expectation(probs_Z: Tensor, atoms_Z: Tensor) -> Tensor:

@@ -14,5 +14,8 @@ def overestimation(values_BTA: Tensor, mask_BT: Tensor) -> Tensor:
 
 
 def data_value(values_BTA: Tensor, actions_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """Mean over real steps of Q of the taken action: what the penalty lifts. actions_BT: long."""
+    """Mean over the data's steps of Q of the taken action: what the penalty lifts. actions_BT: long.
+
+    `mask_BT` leaves out padding, and in COMBO (Yu et al. 2021, 2102.08363) what a model imagined.
+    """
     return masked_mean(values_BTA.float().gather(-1, actions_BT[..., None])[..., 0], mask_BT)

@@ -7,6 +7,7 @@ They read the bucket of the storage profile: `worldline experiment new mine --re
 from dataclasses import replace
 
 from models.jowa.config import JowaConfig
+from pipelines.atari.games import game_id
 from pipelines.configs.data import DownsampleConfig
 from pipelines.configs.learn import EvaluateConfig, LoopConfig, PhaseConfig, PretrainConfig, TrainConfig
 from pipelines.recipes.recipe import Recipe
@@ -16,19 +17,29 @@ PRETRAINING_GAMES = (
     "NameThisGame", "Phoenix", "Seaquest", "SpaceInvaders", "StarGunner", "TimePilot", "Zaxxon",
 )  # fmt: skip
 HELD_OUT_GAMES = ("Gravitar", "MsPacman", "Pong", "Robotank", "YarsRevenge")  # for fine-tuning
+# A held-out game whose task embedding was never trained borrows that of a game like it; Pong keeps its own.
+BORROWED_TASKS = {
+    "Gravitar": "TimePilot",
+    "MsPacman": "Berzerk",
+    "Robotank": "Phoenix",
+    "YarsRevenge": "ChopperCommand",
+}
 
 
 def jowa_40m() -> Recipe:
     """JOWA-40M: 4 layers of width 512; 10 M transitions a game, 1.75 M steps of 512 segments."""
     stage_1 = PhaseConfig("tokenizer_and_world", ("tokenizer", "world"), steps=250_000)
     stage_2 = PhaseConfig("world_action", ("world_action",), steps=1_500_000, lr_model=5e-5)
+    task_ids = tuple((game_id(game), game_id(lender)) for game, lender in BORROWED_TASKS.items())
     return Recipe(
         name="jowa_40m",
         games=PRETRAINING_GAMES,
         source="bucket",
         agents=(1, 2),
         downsample=DownsampleConfig(game="", transitions=10_000_000),
-        pretrain=PretrainConfig(model=JowaConfig(), phases=(stage_1,), loop=LoopConfig(save_seconds=600)),
+        pretrain=PretrainConfig(
+            model=JowaConfig(task_ids=task_ids), phases=(stage_1,), loop=LoopConfig(save_seconds=600)
+        ),
         train=TrainConfig(phases=(stage_2,), loop=LoopConfig(save_seconds=600)),
         evaluate=EvaluateConfig(protocol="jowa", episodes=16, beam_episodes=16),
     )

@@ -55,13 +55,16 @@ def _load(module: Module, path: Path, device: Device) -> Module:
     return module.to(torch.device(device.name)).eval()
 
 
+def _tuples(value: Any) -> Any:
+    """Lists of JSON as the tuples that they were."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
 def _config(path: Path, kind: type[Config]) -> Config:
     try:
         with safe_open(path, framework="pt") as file:
             data = json.loads(file.metadata()["config"])
-        fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
-        }
+        fields: dict[str, Any] = {name: _tuples(value) for name, value in data.items()}
         return kind(**fields)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise WorldlineError(f"{path} is no network of Worldline ({error}): make its artefact again") from error

@@ -6,6 +6,7 @@ import torch
 
 from models.api import Batch
 from models.jowa.config import JowaConfig
+from models.jowa.critic import Categorical
 from models.jowa.model import Jowa
 from models.jowa.objective import td_loss, world_action_loss, world_loss
 
@@ -59,8 +60,8 @@ def hand_made(ends: list[int], mask: list[int]) -> Batch:
     )
 
 
-CONFIG = JowaConfig(atoms=3, value_min=-1.0, value_max=1.0, gamma=0.5, num_actions=2)
 ATOMS = torch.tensor([-1.0, 0.0, 1.0])
+CRITIC = Categorical(ATOMS, gamma=0.5)
 PREDICTED = torch.tensor([[[[0.2, 0.3, 0.5], [0.1, 0.1, 0.8]]] * 3]).reshape(1, 3, 2, 3)
 # Action 1 is the better one everywhere; action 0 is certain of -1.
 TARGET = torch.tensor([[[[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]] * 3]).reshape(1, 3, 2, 3)
@@ -68,7 +69,7 @@ BOTH = torch.ones(1, 2, dtype=torch.bool)
 
 
 def td(batch: Batch, legal: torch.Tensor = BOTH) -> float:
-    return td_loss(PREDICTED, TARGET, batch, legal, ATOMS, CONFIG).item()
+    return td_loss(PREDICTED, TARGET, batch, legal, CRITIC).item()
 
 
 def test_pairs_are_real_steps_with_a_successor_and_ends() -> None:

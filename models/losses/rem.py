@@ -1,0 +1,20 @@
+"""Random ensemble mixtures: each step trains another convex combination of members (Agarwal et al. 2020, 1907.04543).
+
+Shapes: Q members; `...` any other axes.
+"""
+
+import torch
+from torch import Tensor
+
+
+def mixture_weights(members: int, generator: torch.Generator) -> Tensor:
+    """Weights (Q,) float32 of one step: uniform draws over their sum (equation 5). `generator` lives on the CPU."""
+    draws_Q = torch.rand(members, generator=generator)
+    return draws_Q / draws_Q.sum()
+
+
+def weighted_mean(values_Q: Tensor, weights_Q: Tensor | None) -> Tensor:
+    """sum_q w_q x_q, or the plain mean without weights: (Q, ...) -> (...)."""
+    if weights_Q is None:
+        return values_Q.mean(0)
+    return torch.tensordot(weights_Q.to(values_Q), values_Q, dims=1)
