@@ -8,22 +8,10 @@ from dataclasses import replace
 
 from models.jowa.config import JowaConfig
 from pipelines.atari.games import game_id
+from pipelines.atari.games import JOWA_TRAINING
 from pipelines.configs.data import DownsampleConfig
 from pipelines.configs.learn import EvaluateConfig, LoopConfig, PhaseConfig, PretrainConfig, TrainConfig
 from pipelines.recipes.recipe import Recipe
-
-PRETRAINING_GAMES = (
-    "Assault", "Atlantis", "BeamRider", "Berzerk", "Carnival", "Centipede", "ChopperCommand", "DemonAttack",
-    "NameThisGame", "Phoenix", "Seaquest", "SpaceInvaders", "StarGunner", "TimePilot", "Zaxxon",
-)  # fmt: skip
-HELD_OUT_GAMES = ("Gravitar", "MsPacman", "Pong", "Robotank", "YarsRevenge")  # for fine-tuning
-# A held-out game whose task embedding was never trained borrows that of a game like it; Pong keeps its own.
-BORROWED_TASKS = {
-    "Gravitar": "TimePilot",
-    "MsPacman": "Berzerk",
-    "Robotank": "Phoenix",
-    "YarsRevenge": "ChopperCommand",
-}
 
 
 def jowa_40m() -> Recipe:
@@ -33,7 +21,7 @@ def jowa_40m() -> Recipe:
     task_ids = tuple((game_id(game), game_id(lender)) for game, lender in BORROWED_TASKS.items())
     return Recipe(
         name="jowa_40m",
-        games=PRETRAINING_GAMES,
+        games=JOWA_TRAINING,
         source="bucket",
         agents=(1, 2),
         downsample=DownsampleConfig(game="", transitions=10_000_000),
