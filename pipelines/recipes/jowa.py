@@ -7,11 +7,18 @@ They read the bucket of the storage profile: `worldline experiment new mine --re
 from dataclasses import replace
 
 from models.jowa.config import JowaConfig
-from pipelines.atari.games import game_id
-from pipelines.atari.games import JOWA_TRAINING
+from pipelines.atari.games import JOWA_TRAINING, game_id
 from pipelines.configs.data import DownsampleConfig
 from pipelines.configs.learn import EvaluateConfig, LoopConfig, PhaseConfig, PretrainConfig, TrainConfig
 from pipelines.recipes.recipe import Recipe
+
+# A game that pre-training never saw borrows the task embedding of one like it; Pong keeps its own.
+BORROWED_TASKS = {
+    "Gravitar": "TimePilot",
+    "MsPacman": "Berzerk",
+    "Robotank": "Phoenix",
+    "YarsRevenge": "ChopperCommand",
+}
 
 
 def jowa_40m() -> Recipe:
