@@ -114,6 +114,6 @@ def require(game: str, md5: str) -> None:
     """Raises WorldlineError when ale-py's ROM is not the one that something else was made with."""
     if (here := rom_md5(game)) != md5:
         raise WorldlineError(
-            f"The ROM of {game} has md5 {here}, not {md5}: the scores would not compare; install the ale-py it was made "
-            "with, or name the ROM with --rom-dir"
+            f"The ROM of {game} has md5 {here}, not {md5}: the scores would not compare; install the ale-py it was "
+            "made with, or name the ROM with --rom-dir"
         )
