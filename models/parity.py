@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+UNKNOWN = "nothing of this name is known here"
+
 
 @dataclass(frozen=True)
 class Check:
@@ -14,7 +16,7 @@ class Check:
     error: float  # relative; for exact comparisons the share of entries that differ
     ok: bool
     covered: bool = True
-    note: str = ""  # a condition under which the numbers agree
+    note: str = ""  # how the numbers were had, or why nothing covers the entry
 
 
 def compare(name: str, ours: ArrayLike, golden: ArrayLike, tol: float = 1e-4) -> Check:
@@ -26,6 +28,14 @@ def compare(name: str, ours: ArrayLike, golden: ArrayLike, tol: float = 1e-4) ->
     scale = float(np.abs(golden).max(initial=0.0))
     error = 0.0 if difference == 0 else difference / scale if scale else float("inf")
     return Check(name, error, error <= tol)  # a NaN compares as not ok
+
+
+def compare_truncated(name: str, ours: ArrayLike, golden: ArrayLike, tol: float = 1e-4) -> Check:
+    """As `compare`, where golden numbers were cut to whole ones: each stands for all of [golden, golden + 1)."""
+    ours, golden = np.asarray(ours, np.float64), np.asarray(golden, np.float64)
+    if ours.shape != golden.shape:
+        return Check(name, float("inf"), False)
+    return compare(name, golden + (ours - np.clip(ours, golden, golden + 1)), golden, tol)
 
 
 def compare_exact(name: str, ours: ArrayLike, golden: ArrayLike) -> Check:

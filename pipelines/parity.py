@@ -12,7 +12,7 @@ from models.jowa import parity as jowa
 from models.parity import Check
 from models.tokenizers import parity as tokenizer
 from pipelines.atari.actions import minimal_actions
-from pipelines.atari.games import game_id
+from pipelines.atari.games import GAMES
 from pipelines.errors import UsageError
 
 
@@ -29,8 +29,9 @@ def check_file(path: Path) -> list[Check]:
             f"{path} is no readable .npz file ({error}): give a golden file such as tests/golden/*.npz"
         ) from None
     try:
-        return [*tokenizer.check(arrays), *jowa.check(arrays, minimal_actions, game_id)]
-    except (KeyError, ValueError) as error:
+        return [*tokenizer.check(arrays), *jowa.check(arrays, GAMES, minimal_actions)]
+    except (KeyError, ValueError, IndexError, RuntimeError) as error:  # torch's for shapes that do not fit
+        why = " ".join(str(error).split())[:200]
         raise UsageError(
-            f"{path} is no golden file ({error}): it needs weights/tokenizer, weights/jowa, inputs, outputs"
+            f"{path} is no golden file ({why}): it needs weights/tokenizer, weights/jowa, inputs, outputs"
         ) from None

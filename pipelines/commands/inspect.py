@@ -171,11 +171,12 @@ def parity(file: Annotated[Path, typer.Argument(help="A golden file (.npz).")]) 
 
     checks = check_file(file)
     for check in checks:
-        state = "ok" if check.ok else "FAIL" if check.covered else "not covered"
+        state = "ok" if check.ok else "FAIL" if check.covered else f"not covered: {check.note}"
         error = f"{check.error:.1e}" if check.covered else "-"
         print(f"{check.name:60} {error:>10}  {state}")
-    for note in sorted({check.note for check in checks if check.note}):
-        print(f"{sum(check.note == note for check in checks)} entries are compared {note}", file=sys.stderr)
+    covered = [check for check in checks if check.covered]
+    for note in sorted({check.note for check in covered if check.note}):
+        print(f"{sum(check.note == note for check in covered)} entries are compared {note}", file=sys.stderr)
     failed = sum(check.covered and not check.ok for check in checks)
     passed = sum(check.ok for check in checks)
     print(f"{passed} ok, {failed} failed, {len(checks) - passed - failed} not covered")
