@@ -1,7 +1,7 @@
 """What every model family speaks: batches in, losses out; world models that imagine; policies that act.
 
 Shapes: B segments, T steps, H x W pixels, K tokens a frame, N environments or imagined rows, C steps of context,
-A actions of the full 18-action set, M gathered rows.
+A actions of the full 18-action set, R nodes of an environment, M = N * R rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -94,7 +94,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Imagined:
-    """Where N imagined rows stand: at a real observation after `reset`, at an imagined one after `step`."""
+    """Where N rows stand: at a real observation after `reset`, at an imagined one after `step`."""
 
     values_NA: Tensor  # float32, expected return of each action here
     rewards_N: Tensor  # float32, of the step that led here, in {-1, 0, 1}; 0 after reset
@@ -103,22 +103,36 @@ class Imagined:
 
 
 class WorldModel(Protocol):
-    """A model of the game that can be trained and played inside; it remembers N rows from `reset` on."""
+    """A model of the game that can be trained and played inside.
+
+    From `reset` on it holds a tree for each of N environments: node 0 is the real present, every step adds nodes. Rows
+    of a step are M = N * R, environment after environment, as many in each.
+    """
 
     def loss(self, batch: Batch) -> Losses:
         """loss(batch) -> Losses"""
         ...
 
     def reset(self, context: Context) -> Imagined:
-        """reset(context of N rows) -> Imagined: forget, read the context, stand at its newest observation"""
+        """reset(context of N environments) -> Imagined: forget, read the context, stand at its newest observation"""
         ...
 
-    def step(self, actions_N: Tensor) -> Imagined:
-        """step(actions (N,) long) -> Imagined: one step further in every row"""
+    def step(self, actions_M: Tensor, parents_M: Tensor | None = None) -> Imagined:
+        """step(actions (M,) long, parents (M,) long) -> Imagined: one step further from each parent.
+
+        Parents are nodes of the row's own environment, numbered in order of creation; where not given, the newest ones.
+        """
         ...
 
-    def gather(self, rows_M: Tensor) -> None:
-        """gather(rows (M,) long) -> None: keep, repeat or reorder rows, so that a search can branch"""
+
+class Planner(Protocol):
+    """Chooses actions by searching inside a world model; `horizon` steps of it must fit behind the context."""
+
+    @property
+    def horizon(self) -> int: ...
+
+    def plan(self, world: WorldModel, context: Context, legal_NA: Tensor, gamma: float) -> Tensor:
+        """plan(world, context, legal actions (N, A) bool, discount) -> actions (N,) long, legal ones only"""
         ...
 
 

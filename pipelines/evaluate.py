@@ -77,7 +77,7 @@ def _play_agent(config: EvaluateConfig, draft: Draft, device: Device, beam: Beam
         torch.as_tensor(np.tile(legal_mask(config.game), (episodes, 1))).to(device.name),
         context=config.context,
         epsilon=config.epsilon,
-        beam=beam,
+        planner=beam,
         seed=config.seed,
     )
 

@@ -12,8 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from models.blocks.cache import KVCache
 from models.blocks.ensemble import EnsembleMLP
-from models.blocks.transformer import KVCache, Transformer
+from models.blocks.transformer import Transformer
 from models.jowa.config import JowaConfig
 
 Head = Literal["observations", "rewards", "ends", "q", "q_target"]
@@ -139,7 +140,7 @@ class Jowa(nn.Module):
         start = cache.length if cache is not None else 0
         self._check(tokens_BL, games_B, start)
         per_step, length = self.config.tokens_per_step, tokens_BL.shape[1]
-        hidden_BLD = self.transformer(self._embed(tokens_BL, games_B, start), cache)
+        hidden_BLD = self.transformer(self.embed(tokens_BL, games_B, start), cache)
         at_action = hidden_BLD[:, (per_step - 1 - start) % per_step :: per_step]  # (B, T, D)
         at_frame_end = hidden_BLD[:, (per_step - 2 - start) % per_step :: per_step]  # (B, T, D)
         logits: dict[Head, Tensor] = {}
@@ -162,7 +163,8 @@ class Jowa(nn.Module):
     def _by_action(self, logits: Tensor) -> Tensor:  # (Q, B, T, A * Z) -> (Q, B, T, A, Z)
         return logits.unflatten(-1, (self.config.num_actions, self.config.outputs_per_action))
 
-    def _embed(self, tokens_BL: Tensor, games_B: Tensor, start: int) -> Tensor:  # (B, L, D)
+    def embed(self, tokens_BL: Tensor, games_B: Tensor, start: int = 0) -> Tensor:
+        """What the transformer reads, (B, L, D), for tokens that follow `start` others."""
         per_step, length = self.config.tokens_per_step, tokens_BL.shape[1]
         actions, observations = self.embedder.embedding_tables
         action_slice = slice((per_step - 1 - start) % per_step, None, per_step)

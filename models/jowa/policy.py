@@ -1,4 +1,4 @@
-"""Acting with JOWA in many environments at once, greedily or by beam search.
+"""Acting with JOWA in many environments at once: greedily, by beam search or by tree search.
 
 Shapes: N environments, C steps of context, K tokens a frame, H x W pixels, A actions.
 """
@@ -9,10 +9,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from models.api import Context
+from models.api import Context, Planner
 from models.jowa.model import Jowa
-from models.jowa.world import JowaWorld, context_values
-from models.planning.beam import Beam, masked_values, plan
+from models.jowa.world import JowaWorld
+from models.planning.greedy import Greedy
+from models.planning.values import masked_values
 
 
 class Encoder(Protocol):
@@ -26,9 +27,10 @@ class Encoder(Protocol):
 class JowaPolicy:
     """Remembers the newest steps of each environment and plays the best legal action.
 
-    games_N: long. legal_NA: bool, each environment's legal actions. context: how many steps to look at, in
-    1..max_steps (all of them if None); with a beam it is shortened to max_steps - horizon. With probability `epsilon`
-    an environment plays a random legal action instead, drawn from `seed`. The model is put in eval mode.
+    games_N: long. legal_NA: bool, each environment's legal actions. planner: Greedy if None, or a Beam or Mcts.
+    context: how many steps to look at, in 1..max_steps (all if None), shortened to max_steps - the planner's horizon.
+    With `sample` what is imagined is drawn instead of the most likely. With probability `epsilon` an environment plays
+    a random legal action instead. Both draw from `seed`. The model is put in eval mode.
     Raises ValueError where a shape or number does not fit.
     """
 
@@ -41,26 +43,28 @@ class JowaPolicy:
         *,
         context: int | None = None,
         epsilon: float = 0.0,
-        beam: Beam | None = None,
+        planner: Planner | None = None,
+        sample: bool = False,
         seed: int = 0,
     ) -> None:
         config, rows = model.config, len(games_N)
-        longest = config.max_steps - (beam.horizon if beam else 0)
+        self.planner = Greedy() if planner is None else planner
+        longest = config.max_steps - self.planner.horizon
         context = config.max_steps if context is None else context
         if not 1 <= context <= config.max_steps or longest < 1:
             raise ValueError(
-                f"Context of {context} steps with {beam or 'no beam'}: it must lie in 1..{config.max_steps}, "
-                f"and a beam's horizon below {config.max_steps}"
+                f"Context of {context} steps with {self.planner}: it must lie in 1..{config.max_steps}, "
+                f"and a planner's horizon below {config.max_steps}"
             )
         if not 0 <= epsilon <= 1:
             raise ValueError(f"Epsilon {epsilon} is no probability: give 0 to 1")
         masked_values(torch.zeros(rows, config.num_actions, device=legal_NA.device), legal_NA)  # checks the mask
-        self.model, self.tokenizer, self.beam, self.epsilon = model.eval(), tokenizer, beam, epsilon
+        self.model, self.tokenizer, self.epsilon = model.eval(), tokenizer, epsilon
         self.games_N, self.legal_NA = games_N, legal_NA
         self.context = min(context, longest)
-        self._world = JowaWorld(model)
-        self._generator = torch.Generator().manual_seed(seed)
         device = games_N.device
+        self._world = JowaWorld(model, torch.Generator(device).manual_seed(seed) if sample else None)
+        self._generator = torch.Generator().manual_seed(seed)
         # Right-aligned: the newest step is last. The newest action is unknown until act() has chosen it.
         shape = (rows, self.context, config.tokens_per_frame)
         self._tokens_NCK = torch.zeros(shape, dtype=torch.long, device=device)
@@ -96,11 +100,8 @@ class JowaPolicy:
             newest = slice(self.context - steps, None)
             actions = self._actions_NC[rows, newest][:, :-1]
             context = Context(self._tokens_NCK[rows, newest], actions, self.games_N[rows])
-            if self.beam is None:
-                values = masked_values(context_values(self.model, context), self.legal_NA[rows])
-                actions_N[rows] = values.argmax(1)
-            else:
-                actions_N[rows] = plan(self._world, context, self.legal_NA[rows], self.beam, self.model.config.gamma)
+            legal_NA, gamma = self.legal_NA[rows], self.model.config.gamma
+            actions_N[rows] = self.planner.plan(self._world, context, legal_NA, gamma)
         return actions_N
 
     def _explore(self, actions_N: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ def mixture(logits_QZ: Tensor, weights_Q: Tensor | None = None) -> Tensor:
 
 def expectation(probs_Z: Tensor, atoms_Z: Tensor) -> Tensor:
     """sum_j p_j z_j: (..., Z) -> (...)."""
-    return probs_Z @ atoms_Z
+    return (probs_Z * atoms_Z).sum(-1)  # no matrix product: autocast would round it to bfloat16
 
 
 def project(target_support_BZ: Tensor, probs_BZ: Tensor, atoms_Z: Tensor) -> Tensor:

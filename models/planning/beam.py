@@ -1,7 +1,8 @@
 """Beam search over imagined steps, for many environments at once (arXiv 2410.00564, section 3.3).
 
-Shapes: N environments, W width, M = N * (nodes of an environment) rows, A actions. One level costs one step of the
-world model for N * W * W rows (N * W on the first).
+One level costs one step of the world model for N * W * W rows (N * W on the first).
+
+Shapes: N environments, W kept nodes of each, R new ones, M = N * R rows, A actions, H horizon, K tokens a frame.
 """
 
 from dataclasses import dataclass
@@ -10,61 +11,78 @@ import torch
 from torch import Tensor
 
 from models.api import Context, WorldModel
+from models.planning.values import Leaf, leaf_values, masked_values
 
 
 @dataclass(frozen=True)
 class Beam:
-    """How wide and how deep to search. Raises ValueError below 1."""
+    """How wide and how deep to search, and what the end of a path is worth. Raises ValueError below 1."""
 
     width: int = 2
     horizon: int = 2
+    leaf: Leaf = "max"
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.horizon < 1:
             raise ValueError(f"Beam of width {self.width} and horizon {self.horizon}: both must be at least 1")
+        if self.leaf not in ("max", "mean"):
+            raise ValueError(f"Beam with leaf value '{self.leaf}': give 'max' or 'mean'")
+
+    def plan(self, world: WorldModel, context: Context, legal_NA: Tensor, gamma: float) -> Tensor:
+        """First action (N,) long of each best path. Raises ValueError as `search`."""
+        return search(world, context, legal_NA, self, gamma).actions_NH[:, 0]
 
 
-def masked_values(values_NA: Tensor, legal_NA: Tensor) -> Tensor:
-    """Values with illegal actions at -inf. Raises ValueError for another shape, or a row without a legal action."""
-    if values_NA.shape != legal_NA.shape or legal_NA.dtype != torch.bool or not bool(legal_NA.any(1).all()):
-        raise ValueError(
-            f"Legal actions {tuple(legal_NA.shape)} of {legal_NA.dtype} for values {tuple(values_NA.shape)}: "
-            "give bool of the same shape with at least one legal action a row"
-        )
-    return values_NA.masked_fill(~legal_NA, -torch.inf)
+@dataclass(frozen=True)
+class Path:
+    """The best path of each environment."""
+
+    actions_NH: Tensor  # long
+    rewards_NH: Tensor  # float32
+    tokens_NHK: Tensor  # long, the observation after each action
 
 
-def plan(world: WorldModel, context: Context, legal_NA: Tensor, beam: Beam, gamma: float) -> Tensor:
-    """First action (N,) long of the best path: sum_i gamma^i r_i + gamma^depth * max legal Q at its end.
+def search(world: WorldModel, context: Context, legal_NA: Tensor, beam: Beam, gamma: float) -> Path:
+    """The path with the greatest sum_i gamma^i r_i + gamma^H * value of its end.
 
     Every kept node expands its W best legal actions, then the W best nodes are kept; predicted ends are not used.
     A node with fewer than W legal actions fills up with paths of value -inf, which are never better than a legal one.
     The context must leave room for the horizon. Raises ValueError where it does not, or for legal actions that do not
     fit the context.
     """
-    rows = context.tokens_NCK.shape[0]
-    here = world.reset(context)
+    rows, device = len(context.games_N), context.games_N.device
+    values_NRA = masked_values(world.reset(context).values_NA, legal_NA)[:, None]
     width = min(beam.width, int(legal_NA.sum(1).max()))
-    values_MA, legal_MA = masked_values(here.values_NA, legal_NA), legal_NA
-    returns_M = values_MA.new_zeros(rows)  # discounted rewards so far
-    first_NM = torch.empty(rows, 0, dtype=torch.long, device=values_MA.device)
-    for depth in range(1, beam.horizon + 1):
-        top_MW = values_MA.topk(width, dim=1)
-        actions_M = top_MW.indices.flatten()
-        parents_M = torch.arange(len(values_MA), device=values_MA.device).repeat_interleave(width)
-        world.gather(parents_M)
-        here = world.step(actions_M)
-        returns_M = returns_M[parents_M] + gamma ** (depth - 1) * here.rewards_N
-        returns_M = returns_M.masked_fill(top_MW.values.flatten().isneginf(), -torch.inf)
-        legal_MA = legal_MA[parents_M]
-        values_MA = masked_values(here.values_NA, legal_MA)
-        first_M = actions_M if depth == 1 else first_NM.flatten()[parents_M]
-        scores_NM = (returns_M + gamma**depth * values_MA.amax(1)).unflatten(0, (rows, -1))
-        kept_NW = scores_NM.topk(min(width, scores_NM.shape[1]), dim=1).indices
-        nodes = scores_NM.shape[1]
-        kept_M = (kept_NW + nodes * torch.arange(rows, device=kept_NW.device)[:, None]).flatten()
-        first_NM = first_M[kept_M].unflatten(0, (rows, -1))
-        if depth < beam.horizon:
-            world.gather(kept_M)
-            values_MA, legal_MA, returns_M = values_MA[kept_M], legal_MA[kept_M], returns_M[kept_M]
-    return first_NM[:, 0]
+    nodes_NR = torch.zeros(rows, 1, dtype=torch.long, device=device)  # where in the world's tree
+    returns_NR = values_NRA.new_zeros(rows, 1)  # discounted rewards so far
+    rewards_NRH = values_NRA.new_zeros(rows, 1, 0)
+    actions_NRH = nodes_NR.new_zeros(rows, 1, 0)
+    tokens_NRHK = nodes_NR.new_zeros(rows, 1, 0, context.tokens_NCK.shape[2])
+    created = 1
+    for depth in range(beam.horizon):
+        top = values_NRA.topk(width, dim=2)
+        actions_NR = top.indices.flatten(1)
+        parents_R = torch.arange(values_NRA.shape[1], device=device).repeat_interleave(width)
+        here = world.step(actions_NR.flatten(), nodes_NR[:, parents_R].flatten())
+        rewards_NR = here.rewards_N.view_as(actions_NR)
+        returns_NR = returns_NR[:, parents_R] + gamma**depth * rewards_NR
+        returns_NR = returns_NR.masked_fill(top.values.flatten(1).isneginf(), -torch.inf)
+        masked_MA = masked_values(here.values_NA, legal_NA.repeat_interleave(len(parents_R), 0))
+        scores_NR = returns_NR + gamma ** (depth + 1) * leaf_values(masked_MA, beam.leaf).view_as(returns_NR)
+        # The newest level's histories, then the best of it.
+        actions_NRH = torch.cat([actions_NRH[:, parents_R], actions_NR[..., None]], dim=2)
+        rewards_NRH = torch.cat([rewards_NRH[:, parents_R], rewards_NR[..., None]], dim=2)
+        imagined_NR1K = here.tokens_NK.view(*actions_NR.shape, 1, -1)
+        tokens_NRHK = torch.cat([tokens_NRHK[:, parents_R], imagined_NR1K], dim=2)
+        kept_NW = scores_NR.sort(dim=1, descending=True, stable=True).indices[:, : beam.width]
+        nodes_NR, created = created + kept_NW, created + len(parents_R)
+        row_N1 = torch.arange(rows, device=device)[:, None]
+        values_NRA = masked_MA.view(*scores_NR.shape, -1)[row_N1, kept_NW]
+        returns_NR, rewards_NRH = returns_NR[row_N1, kept_NW], rewards_NRH[row_N1, kept_NW]
+        actions_NRH, tokens_NRHK = actions_NRH[row_N1, kept_NW], tokens_NRHK[row_N1, kept_NW]
+    return Path(actions_NRH[:, 0], rewards_NRH[:, 0], tokens_NRHK[:, 0])
+
+
+def plan(world: WorldModel, context: Context, legal_NA: Tensor, beam: Beam, gamma: float) -> Tensor:
+    """`Beam.plan` as a function."""
+    return beam.plan(world, context, legal_NA, gamma)

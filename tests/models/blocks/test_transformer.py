@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.blocks.transformer import KVCache, Transformer
+from models.blocks.transformer import Transformer
 
 
 @pytest.fixture
@@ -32,26 +32,18 @@ def test_no_token_sees_the_future(transformer: Transformer) -> None:
     assert not torch.allclose(before[:, 6:], after[:, 6:])
 
 
-def test_gathered_rows_continue_as_if_they_had_been_alone(transformer: Transformer) -> None:
-    x, rows = vectors(3, 8), torch.tensor([2, 0, 2, 2])
-    cache = transformer.empty_cache(3, 8)
-    transformer(x[:, :5], cache)
-    gathered = cache.gather(rows)
-    torch.testing.assert_close(transformer(x[rows, 5:], gathered), transformer(x[rows])[:, 5:], rtol=1e-5, atol=1e-5)
-    assert cache.length == 5 and gathered.length == 8  # the source is as it was
-
-
-def test_a_cache_refuses_other_rows_and_too_many_tokens(transformer: Transformer) -> None:
-    cache = transformer.empty_cache(2, 4)
-    with pytest.raises(ValueError, match="3 rows up to token 1 do not fit a cache of 2 rows"):
-        transformer(vectors(3, 1), cache)
-    with pytest.raises(ValueError, match="do not fit a cache of 2 rows and 4 tokens"):
-        transformer(vectors(2, 5), cache)
+@pytest.mark.parametrize("cached", [False, True])
+def test_the_newest_token_alone_is_the_last_of_all(transformer: Transformer, cached: bool) -> None:
+    y, cache = vectors(2, 8), transformer.empty_cache(2, 8) if cached else None
+    x = y[:, :7]
+    torch.testing.assert_close(transformer(x, cache, newest=True), transformer(x)[:, -1:], rtol=1e-5, atol=1e-5)
+    if cache is not None:  # and nothing is missing from the cache
+        torch.testing.assert_close(transformer(y[:, 7:], cache), transformer(y)[:, 7:], rtol=1e-5, atol=1e-5)
 
 
 def test_cache_takes_the_autocast_type(transformer: Transformer) -> None:
     with torch.autocast("cpu", torch.bfloat16):
-        cache: KVCache = transformer.empty_cache(1, 4)
+        cache = transformer.empty_cache(1, 4)
         transformer(vectors(1, 3), cache)
         y = transformer(vectors(1, 1), cache)
     assert cache.keys.dtype == torch.bfloat16 and torch.isfinite(y).all()

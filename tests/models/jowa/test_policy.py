@@ -72,7 +72,7 @@ def test_epsilon_explores_and_a_seed_repeats_it(model: Jowa) -> None:
 
 def test_a_beam_is_planned_from_a_context_that_leaves_it_room(model: Jowa) -> None:
     beam = Beam(width=2, horizon=2)
-    policy = make(model, context=5, beam=beam)
+    policy = make(model, context=5, planner=beam)
     assert policy.context == 3
     actions = policy.act(frames(0))
     context = Context(frames(0).flatten(1)[:, None].long(), torch.zeros(3, 0, dtype=torch.long), GAMES)
@@ -83,7 +83,7 @@ def test_a_beam_is_planned_from_a_context_that_leaves_it_room(model: Jowa) -> No
 
 @pytest.mark.parametrize(
     "options",
-    [{"context": 0}, {"context": 6}, {"epsilon": 1.5}, {"beam": Beam(1, 5)}],
+    [{"context": 0}, {"context": 6}, {"epsilon": 1.5}, {"planner": Beam(1, 5)}],
     ids=["none", "long", "eps", "deep"],
 )
 def test_numbers_that_do_not_fit_are_refused(model: Jowa, options: dict[str, object]) -> None:

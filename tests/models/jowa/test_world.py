@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from models.api import Batch, Context, WorldModel
+from models.jowa.critic import expected_values
 from models.jowa.model import Jowa
-from models.jowa.world import JowaWorld, context_tokens, expected_values
+from models.jowa.world import JowaWorld, context_tokens, context_values
 
 
 def make_context(model: Jowa, rows: int = 3, steps: int = 2) -> Context:
@@ -28,17 +29,85 @@ def imagine_slowly(model: Jowa, context: Context, row: int, actions: list[int]) 
     return frames, rewards
 
 
-def test_rows_imagine_together_what_each_imagines_alone_without_a_cache(model: Jowa) -> None:
+def test_a_tree_imagines_together_what_each_path_imagines_alone_without_a_cache(model: Jowa) -> None:
+    """Nodes of all depths at once: children of the present, of each other, and siblings of both."""
     context = make_context(model)
     world: WorldModel = JowaWorld(model)
     world.reset(context)
-    first = world.step(torch.tensor([1, 2, 3]))
-    world.gather(torch.tensor([2, 0, 2]))
-    second = world.step(torch.tensor([4, 5, 6]))
-    for row, (source, actions) in enumerate([(2, [3, 4]), (0, [1, 5]), (2, [3, 6])]):
-        frames, rewards = imagine_slowly(model, context, source, actions)
-        assert [first.tokens_NK[source].tolist(), second.tokens_NK[row].tolist()] == frames
-        assert [first.rewards_N[source].item(), second.rewards_N[row].item()] == rewards
+    steps = [  # actions and parents of three environments
+        ([[1, 2], [2, 3], [3, 1]], [[0, 0], [0, 0], [0, 0]]),
+        ([[4, 5], [5, 4], [6, 7]], [[2, 1], [1, 0], [2, 2]]),
+        ([[8], [9], [10]], [[3], [0], [1]]),
+    ]
+    paths = [{0: ([], [], [])} for _ in range(3)]
+    for actions, parents in steps:
+        here = world.step(torch.tensor(actions).flatten(), torch.tensor(parents).flatten())
+        each = len(actions[0])
+        for row in range(3):
+            for place in range(each):
+                taken, frames, rewards = paths[row][parents[row][place]]
+                index = row * each + place
+                paths[row][len(paths[row])] = (
+                    [*taken, actions[row][place]],
+                    [*frames, here.tokens_NK[index].tolist()],
+                    [*rewards, int(here.rewards_N[index])],
+                )
+    for row in range(3):
+        for taken, frames, rewards in list(paths[row].values())[1:]:
+            assert (frames, rewards) == imagine_slowly(model, context, row, taken), taken
+
+
+def test_steps_without_parents_go_on_from_the_newest_nodes(model: Jowa) -> None:
+    context = make_context(model)
+    world = JowaWorld(model)
+    world.reset(context)
+    frames = [world.step(torch.tensor(actions)).tokens_NK for actions in ([1, 2, 3], [4, 5, 6])]
+    for row in range(3):
+        expected, _ = imagine_slowly(model, context, row, [1 + row, 4 + row])
+        assert [frame[row].tolist() for frame in frames] == expected
+
+
+def test_values_of_a_step_are_the_models_at_its_end(model: Jowa) -> None:
+    context = make_context(model)
+    world = JowaWorld(model)
+    world.reset(context)
+    here = world.step(torch.tensor([7, 8, 9]))
+    longer = Context(
+        torch.cat([context.tokens_NCK, here.tokens_NK[:, None]], 1),
+        torch.cat([context.actions_NC, torch.tensor([[7], [8], [9]])], 1),
+        context.games_N,
+    )
+    torch.testing.assert_close(here.values_NA, context_values(model, longer), rtol=1e-4, atol=1e-4)
+
+
+def test_changed_weights_are_seen_at_the_next_reset(model: Jowa) -> None:
+    context, world = make_context(model), JowaWorld(model)
+    before = world.reset(context).values_NA
+    with torch.no_grad():
+        model.transformer.blocks[0].mlp[0].weight.mul_(2)
+    after = world.reset(context).values_NA
+    assert not torch.allclose(before, after)
+    torch.testing.assert_close(after, context_values(model, context), rtol=1e-4, atol=1e-4)
+
+
+def test_a_sampler_draws_what_its_seed_says(model: Jowa) -> None:
+    def imagine(seed: int | None) -> list[list[int]]:
+        world = JowaWorld(model, None if seed is None else torch.Generator().manual_seed(seed))
+        world.reset(make_context(model))
+        return [world.step(torch.tensor([1, 2, 3])).tokens_NK.flatten().tolist() for _ in range(3)]
+
+    assert imagine(1) == imagine(1) != imagine(2)
+    assert imagine(None) == imagine(None) != imagine(1)
+
+
+def test_autocast_imagines_in_its_own_type(model: Jowa) -> None:
+    world = JowaWorld(model)
+    for _ in range(2):
+        world.reset(make_context(model))
+        with torch.autocast("cpu", torch.bfloat16):
+            world.reset(make_context(model))
+            here = world.step(torch.tensor([1, 2, 3]))
+        assert here.values_NA.dtype == torch.float32 and bool(here.values_NA.isfinite().all())
 
 
 def test_reset_stands_at_the_newest_observation(model: Jowa) -> None:
@@ -59,6 +128,13 @@ def test_a_step_before_reset_beyond_the_positions_and_frames_of_another_size_are
     with pytest.raises(ValueError, match="do not fit a model of 5 steps"):
         for _ in range(5):
             world.step(torch.zeros(3, dtype=torch.long))
+    world.reset(make_context(model))
+    with pytest.raises(ValueError, match="do not divide among 3 environments"):
+        world.step(torch.zeros(4, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"give one parent an action, in 0\.\.0"):
+        world.step(torch.zeros(3, dtype=torch.long), torch.tensor([0, 1, 0]))
+    with pytest.raises(ValueError, match="Context of 6 steps"):
+        world.reset(make_context(model, steps=6))
     with pytest.raises(ValueError, match="7 tokens a frame"):
         world.reset(Context(torch.zeros(1, 1, 7).long(), torch.zeros(1, 0).long(), torch.zeros(1).long()))
 

@@ -74,13 +74,11 @@ class ToyWorld:
         self.newest_NK = context.tokens_NCK[:, -1]
         return self._here()
 
-    def step(self, actions_N: Tensor) -> Imagined:
+    def step(self, actions_N: Tensor, parents_M: Tensor | None = None) -> Imagined:
+        assert parents_M is None, "sight looks straight ahead"
         self.actions.append(actions_N)
         self.newest_NK = self.newest_NK + self.rise
         return self._here()
-
-    def gather(self, rows_M: Tensor) -> None:
-        self.newest_NK = self.newest_NK[rows_M]
 
     def _here(self) -> Imagined:
         rows = len(self.newest_NK)
