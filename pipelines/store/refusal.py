@@ -15,19 +15,21 @@ DISK_FULL_TEXT = re.compile(
     rf"(errno = |os error |Errno )({'|'.join(map(str, DISK_FULL))})\b|\d requested and \d+ written"
 )
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EROFS)
+ELSEWHERE = "set WORLDLINE_HOME, or artefact_root in the storage profile, to another disk or a folder you own"
 
 
 @contextmanager
-def writable(root: Path) -> Iterator[None]:
+def writable(root: Path, name: str = "store", repair: str = ELSEWHERE) -> Iterator[None]:
     """Make `root` and guard what is written below it. Raises WorldlineError for a full disk or a folder not ours.
 
     Errors about files elsewhere (a stage that reads a bucket) pass through: they are not the store's to explain.
+    `name` and `repair` go into the text: what `root` is, and how to have it elsewhere.
     """
     try:
         try:
             root.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
-            raise _not_writable(root, error) from error
+            raise _not_writable(root, error, name, repair) from error
         yield
     except WorldlineError:
         raise
@@ -35,19 +37,16 @@ def writable(root: Path) -> Iterator[None]:
         number = error.errno if isinstance(error, OSError) else None
         if number in DISK_FULL or DISK_FULL_TEXT.search(str(error)):
             raise WorldlineError(
-                f"No space left in the store {root} ({os.strerror(number or errno.ENOSPC)}): free some or set "
-                "WORLDLINE_HOME to a larger disk; finished artefacts are untouched, run the same command again"
+                f"No space left in the {name} {root} ({os.strerror(number or errno.ENOSPC)}): free some or {repair}; "
+                "what is finished is untouched, run the same command again"
             ) from error
         if isinstance(error, OSError) and number in NOT_WRITABLE and _concerns(root, error.filename):
-            raise _not_writable(root, error) from error
+            raise _not_writable(root, error, name, repair) from error
         raise
 
 
-def _not_writable(root: Path, error: OSError) -> WorldlineError:
-    return WorldlineError(
-        f"The store {root} is not writable ({error.strerror}: {error.filename}): set WORLDLINE_HOME, or "
-        "artefact_root in the storage profile, to a folder you own"
-    )
+def _not_writable(root: Path, error: OSError, name: str, repair: str) -> WorldlineError:
+    return WorldlineError(f"The {name} {root} is not writable ({error.strerror}: {error.filename}): {repair}")
 
 
 def _concerns(root: Path, filename: object) -> bool:

@@ -62,7 +62,7 @@ def _commands(command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 
 
 COMMANDS = _commands(typer.main.get_command(app))
-GROUPS = ((), ("recipe",), ("experiment",))
+GROUPS = ((), ("recipe",), ("experiment",), ("export",))
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

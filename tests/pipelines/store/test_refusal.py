@@ -21,7 +21,7 @@ from pipelines.store.refusal import writable
     ],
 )
 def test_a_full_disk_is_one_line(tmp_path: Path, error: Exception) -> None:
-    text = r"No space left in the store .* set WORLDLINE_HOME to a larger disk"
+    text = r"No space left in the store .* set WORLDLINE_HOME, or .* to another disk"
     with pytest.raises(WorldlineError, match=text) as caught, writable(tmp_path):
         raise error
     assert caught.value.exit_code == 1 and "\n" not in str(caught.value)
@@ -29,7 +29,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, error: Exception) -> None:
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR])
 def test_a_refusal_below_the_root_is_the_stores(tmp_path: Path, number: int) -> None:
-    with pytest.raises(WorldlineError, match=r"is not writable .* to a folder you own"), writable(tmp_path):
+    with pytest.raises(WorldlineError, match=r"is not writable .* or a folder you own"), writable(tmp_path):
         raise OSError(number, "refused", str(tmp_path / "x"))
 
 

@@ -1,0 +1,134 @@
+"""`worldline export`: artefacts in the layouts that other tools read."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.commands.options import Storage, profile_and_store
+from pipelines.errors import UsageError, unknown
+
+PANEL = "Look and tidy"
+Source = Annotated[str, typer.Argument(metavar="REF", help="A name (trajectories/EXPERIMENT/Pong) or a full address.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands there.")]
+Length = Annotated[int | None, typer.Option(help="Steps of a segment (default 8).")]
+Stride = Annotated[int | None, typer.Option(help="Steps from one segment to the next (default 4).")]
+Padding = Annotated[str | None, typer.Option(help="Side that is padded: right (default) or left.")]
+DEFAULT_CUT: dict[str, Any] = {"length": 8, "stride": 4, "padding": "right"}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    group = typer.Typer(help="Artefacts in the layouts that other tools read.", no_args_is_help=True)
+    group.command()(trajectories)
+    group.command()(segments)
+    app.add_typer(group, name="export", rich_help_panel=PANEL)
+
+
+def trajectories(
+    ref: Source,
+    to: Annotated[str, typer.Option("--to", help="jowa-h5, zarr or webdataset.")],
+    out: Annotated[Path, typer.Option(help="Folder; the game's file or folder is written into it.")],
+    compress: Annotated[
+        bool | None, typer.Option("--compress/--no-compress", help="gzip frames (default: webdataset only).")
+    ] = None,
+    length: Length = None,
+    stride: Stride = None,
+    padding: Padding = None,
+    seed: Annotated[int | None, typer.Option(help="Order of webdataset's segments (default 0).")] = None,
+    per_shard: Annotated[int | None, typer.Option(help="Segments in one tar (default 512).")] = None,
+    overwrite: Overwrite = False,
+    storage: Storage = None,
+) -> None:
+    """Episodes in JOWA's HDF5 layout or as sharded zarr; or their segments, shuffled, as webdataset tars.
+
+    Every export is read back and compared bit for bit before it gets its name; NAME.worldline.json beside it says
+    what it came from. Our readers: JowaTrajectories, ZarrTrajectories, WebdatasetStream in pipelines/replay.
+
+    Example: worldline export trajectories trajectories/demo-1a2b3c4d/Pong --to zarr --out exports
+    """
+    from pipelines.exports.export import Export, export
+    from pipelines.exports.jowa_h5 import JowaH5
+    from pipelines.exports.webdataset import Webdataset
+    from pipelines.exports.zarr_store import ZarrStore
+    from pipelines.replay.trajectories import FILE_NAME, Trajectories
+
+    given = _given(length=length, stride=stride, padding=padding, seed=seed, per_shard=per_shard, compress=compress)
+    known: dict[str, tuple[str, ...]] = {
+        "jowa-h5": ("compress",),
+        "zarr": (),
+        "webdataset": ("length", "stride", "padding", "seed", "per_shard", "compress"),
+    }
+    if to not in known:
+        raise unknown("format", to, known, "formats for trajectories")
+    _refuse_others(given, known[to], to)
+    artefact = _open(ref, "trajectories", storage)
+    source = Trajectories(artefact.path(FILE_NAME))
+    what: Export
+    if to == "jowa-h5":
+        what = JowaH5(source, **given)
+    elif to == "zarr":
+        what = ZarrStore(source)
+    else:
+        cut = {name: given.pop(name) for name in DEFAULT_CUT if name in given}
+        what = Webdataset(source, _segmentation(source, cut), **given)
+    print(export(artefact, what, out, overwrite))
+
+
+def segments(
+    ref: Source,
+    to: Annotated[str, typer.Option("--to", help="csv or parquet.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    length: Length = None,
+    stride: Stride = None,
+    padding: Padding = None,
+    overwrite: Overwrite = False,
+    storage: Storage = None,
+) -> None:
+    """The index of training windows with JOWA's columns: Episode index, Start index, End index, Environment.
+
+    REF is of `segments`, written as it was cut; or of `trajectories`, cut now by --length, --stride and --padding.
+
+    Example: worldline export segments segments/demo-1a2b3c4d/Pong --to csv --out Pong.csv
+    """
+    from pipelines.exports.export import export
+    from pipelines.exports.segment_table import SegmentTable
+    from pipelines.replay.segments import read_table
+    from pipelines.replay.trajectories import FILE_NAME, Trajectories
+
+    given = _given(length=length, stride=stride, padding=padding)
+    artefact = _open(ref, "segments or trajectories", storage)
+    if artefact.ref.stage == "segments":
+        _refuse_others(given, (), f"{artefact.ref}, which is cut already")
+        index, cut = read_table(artefact.folder), {name: artefact.manifest.config[name] for name in DEFAULT_CUT}
+    else:
+        source = Trajectories(artefact.path(FILE_NAME))
+        index, cut = _segmentation(source, given).table(), DEFAULT_CUT | given
+    print(export(artefact, SegmentTable(index, artefact.ref.subject, to, out.name, cut), out.parent, overwrite))
+
+
+def _open(ref: str, stages: str, storage: str | None) -> Any:
+    _, store = profile_and_store(storage)
+    address = store.resolve(ref)
+    if address.stage not in stages.split(" or "):
+        raise UsageError(f"{address} is an artefact of '{address.stage}': name one of {stages}")
+    return store.open(address)
+
+
+def _segmentation(source: Any, cut: dict[str, Any]) -> Any:
+    from pipelines.replay.segments import Segmentation
+
+    try:
+        return Segmentation(source.episode_starts, **(DEFAULT_CUT | cut))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _refuse_others(given: dict[str, Any], known: tuple[str, ...], where: str) -> None:
+    for name in given:
+        if name not in known:
+            raise UsageError(f"--{name.replace('_', '-')} says nothing to {where}: leave it out")

@@ -1,0 +1,111 @@
+"""Reads trajectories in JOWA's own layout: `{Game}.h5` with one group per episode, "0" to "E-1".
+
+Each group holds observations (T,84,84) uint8, actions (T,) minimal ids, rewards (T,), terminals (T,); the game is the
+file's name. There is no flag for time-outs: an episode that no terminal ends counts as truncated. Files of the
+original's scripts read as well as our exports; in theirs a time-out is a terminal, as it is in DQN-Replay.
+Measured: MEASURED_JOWA
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.errors import WorldlineError
+from pipelines.replay.reader import narrowed, require_sound
+from pipelines.replay.trajectories import FLAT, FRAME
+
+KEPT_OPEN = 1024  # episodes; looking a dataset up by name costs as much as reading a segment
+NAMES = ("observations", "actions", "rewards", "terminals")
+BROKEN = (OSError, KeyError, RuntimeError, AttributeError, TypeError)  # what h5py raises at files that lie
+
+
+class JowaTrajectories:
+    """A `TrajectoryReader`; `game` is what the file's name says unless given. Raises WorldlineError for a bad file.
+
+    Opening reads the small arrays of all episodes.
+    """
+
+    def __init__(self, path: Path, game: str | None = None) -> None:
+        self.path, self.game = path, game or path.stem
+        self._file: h5py.File | None = None
+        self._owner = 0
+        self._observations: dict[int, h5py.Dataset] = {}
+        try:
+            with h5py.File(path, "r") as file:
+                named = str(file.attrs.get("game", self.game))
+                parts: dict[str, list[NDArray[Any]]] = {name: [] for name in NAMES[1:]}
+                for episode in range(len(file)):
+                    for name, values in _small(file[str(episode)], f"{path}, episode {episode}").items():
+                        parts[name].append(values)
+        except BROKEN as error:
+            raise WorldlineError(
+                f"{path} is not in JOWA's layout ({error}): groups 0 to E-1, each with {', '.join(NAMES)}"
+            ) from error
+        if named != self.game:
+            raise WorldlineError(f"{path} holds {named}, its name says {self.game}: rename it to {named}.h5")
+        if not parts["actions"]:
+            raise WorldlineError(f"{path} holds no episode: export it again")
+        lengths = [len(values) for values in parts["actions"]]
+        self.episode_starts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        self.actions: NDArray[np.uint8] = np.concatenate(parts["actions"])
+        self.rewards: NDArray[np.float32] = np.concatenate(parts["rewards"])
+        self.terminals: NDArray[np.uint8] = np.concatenate(parts["terminals"])
+        self.truncations: NDArray[np.uint8] = np.zeros_like(self.terminals)
+        last = self.episode_starts[1:] - 1
+        self.truncations[last] = self.terminals[last] == 0
+        require_sound(self, str(path))
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    @property
+    def num_episodes(self) -> int:
+        """E."""
+        return len(self.episode_starts) - 1
+
+    def frames(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Frames start .. stop-1 of all episodes in a row, (stop-start, 84, 84) uint8."""
+        found = np.empty((max(stop - start, 0), *FRAME), np.uint8)
+        while start < stop:
+            episode = int(np.searchsorted(self.episode_starts, start, side="right")) - 1
+            first, until = int(self.episode_starts[episode]), min(stop, int(self.episode_starts[episode + 1]))
+            found[len(found) - (stop - start) :][: until - start] = self._frames_of(episode)[
+                start - first : until - first
+            ]
+            start = until
+        return found
+
+    def close(self) -> None:
+        """Let go of the file; the next read opens it again."""
+        if self._file is not None and self._owner == os.getpid():
+            self._file.close()
+        self._file, self._observations = None, {}
+
+    def _frames_of(self, episode: int) -> h5py.Dataset:
+        if self._file is None or self._owner != os.getpid():  # HDF5 handles do not survive a fork
+            self._file, self._owner = h5py.File(self.path, "r"), os.getpid()
+            self._observations = {}
+        if episode not in self._observations:
+            if len(self._observations) >= KEPT_OPEN:
+                self._observations.clear()
+            self._observations[episode] = self._file[f"{episode}/observations"]
+        return self._observations[episode]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_file": None, "_observations": {}}
+
+
+def _small(group: h5py.Group, where: str) -> dict[str, NDArray[Any]]:
+    """The arrays of one episode but its frames, whose shape alone is looked at."""
+    frames = group["observations"]
+    if frames.shape[1:] != FRAME or frames.dtype != np.uint8:
+        raise WorldlineError(f"{where}: observations are {frames.shape} {frames.dtype}, they must be (T, 84, 84) uint8")
+    found = {name: narrowed(group[name][:], name, FLAT[name], where) for name in NAMES[1:]}
+    for name, values in found.items():
+        if values.shape != frames.shape[:1]:
+            raise WorldlineError(f"{where}: {values.shape} {name} for {len(frames)} observations: export it again")
+    return found
