@@ -4,6 +4,7 @@ Measures sight on held-out play: reconstruction and next-frame error on changing
 Run: `worldline pretrain EXPERIMENT`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -18,14 +19,16 @@ from models.tokenizers.augment import random_shift
 from models.tokenizers.vq import Tokenizer
 from pipelines.configs.learn import PhaseConfig, PretrainConfig
 from pipelines.plots import curves
-from pipelines.replay.loader import SegmentLoader, SegmentSource
+from pipelines.replay.batch import BatchSource
+from pipelines.replay.loader import FrameLoader, SegmentLoader, SegmentSource
 from pipelines.store.draft import Draft
 from pipelines.store.report import Report
 from pipelines.store.store import Store
 from pipelines.training import checkpoint, metrics
-from pipelines.training.batches import sources, to_torch
+from pipelines.training.batches import sources, to_batch
 from pipelines.training.device import Device, pick
 from pipelines.training.examine import examine
+from pipelines.training.feed import Feed
 from pipelines.training.loop import train
 from pipelines.training.sight import mean_frame
 
@@ -74,6 +77,7 @@ class Pretraining:
         self.model = Jowa(self.config.model, seed=self.config.seed).to(target)
         self.modules = {"tokenizer": self.tokenizer, "model": self.model}
         self._loaders: dict[int, SegmentLoader] = {}
+        self._feeds: dict[PhaseConfig, Feed] = {}
         self._backgrounds = {
             source.game: torch.as_tensor(mean_frame(source)).to(target) / 255 for source in self.sources
         }
@@ -81,10 +85,11 @@ class Pretraining:
     def losses(self, phase: PhaseConfig, step: int) -> dict[str, Losses]:
         """The tokenizer's loss on single frames, the world model's on segments of the tokens it gives now."""
         found: dict[str, Losses] = {}
+        fed = self._feed(phase).batch(step)
         if "tokenizer" in phase.objectives:
-            found["tokenizer"] = self._tokenizer_losses(phase, step)
+            found["tokenizer"] = self._tokenizer_losses(fed["frames"], step)
         if "world" in phase.objectives:
-            batch = to_torch(self._loader(phase.segments).batch(step), self.device)
+            batch = to_batch(fed["segments"])
             assert batch.frames_uint8_BTHW is not None, "this loader reads frames"
             with self.device.autocast():
                 tokens = self.tokenizer.encode_tokens(batch.frames_uint8_BTHW)
@@ -94,9 +99,8 @@ class Pretraining:
     def after_step(self, phase: PhaseConfig, step: int) -> None:
         """Nothing follows a step of stage 1: it has no target network."""
 
-    def _tokenizer_losses(self, phase: PhaseConfig, step: int) -> Losses:
-        frames, games = self._loader(phase.segments).frames_batch(step, phase.frames)
-        pixels = torch.as_tensor(frames).to(self.device.name)[:, None]
+    def _tokenizer_losses(self, frames: Mapping[str, Tensor], step: int) -> Losses:
+        pixels = frames["frames_nHW"][:, None]
         if self.config.random_shift:
             generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
             pixels = random_shift(pixels, self.config.random_shift, generator)
@@ -105,12 +109,24 @@ class Pretraining:
             out = self.tokenizer(x)
         weight: Tensor | None = None
         if self.config.motion_gain:
-            background = torch.stack([self._backgrounds[int(game)] for game in games])[:, None]
+            background = torch.stack([self._backgrounds[game] for game in frames["games_n"].tolist()])[:, None]
             weight = motion_weight(x, background, self.config.motion_gain)
         reconstruction = reconstruction_l1(x, out.frames, weight)
         committed = commitment(out.encoded.z, out.encoded.z_quantized)
         total = reconstruction + self.config.commitment * committed
         return Losses(total, {"reconstruction": reconstruction.detach(), "commitment": committed.detach()})
+
+    def _feed(self, phase: PhaseConfig) -> Feed:
+        """The batches that the phase's objectives ask for; the feed of the phase before ends with its workers."""
+        if phase not in self._feeds:
+            loader = self._loader(phase.segments)
+            read: dict[str, BatchSource] = {}
+            if "tokenizer" in phase.objectives:
+                read["frames"] = FrameLoader(loader, phase.frames)
+            if "world" in phase.objectives:
+                read["segments"] = loader
+            self._feeds = {phase: Feed(read, self.device, self.config.loop.workers)}
+        return self._feeds[phase]
 
     def _loader(self, segments: int) -> SegmentLoader:
         """The loader of the phase's batch size; the one of the phase before is let go with its frames."""

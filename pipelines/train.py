@@ -21,9 +21,10 @@ from pipelines.store.draft import Draft
 from pipelines.store.report import Report
 from pipelines.store.store import Store
 from pipelines.training import checkpoint, metrics
-from pipelines.training.batches import legal_actions, sources, to_torch
+from pipelines.training.batches import legal_actions, sources, to_batch
 from pipelines.training.device import Device, pick
 from pipelines.training.examine import examine
+from pipelines.training.feed import Feed
 from pipelines.training.loop import train
 
 
@@ -72,11 +73,11 @@ class WorldActionTraining:
         checkpoint.trainable(self.model)
         self.modules = {"model": self.model}
         self._legal_GA = legal_actions(self.config.games).to(self.device.name)
-        self._loaders: dict[int, SegmentLoader] = {}
+        self._feeds: dict[PhaseConfig, Feed] = {}
 
     def losses(self, phase: PhaseConfig, step: int) -> dict[str, Losses]:
         """World-action loss, or the world model's alone, on one batch of token segments."""
-        batch = to_torch(self._loader(phase.segments).batch(step), self.device)
+        batch = to_batch(self._feed(phase).batch(step)["segments"])
         with self.device.autocast():
             if "world_action" in phase.objectives:
                 weights_Q = (
@@ -95,8 +96,10 @@ class WorldActionTraining:
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
         return mixture_weights(self.model.config.num_q, generator)
 
-    def _loader(self, segments: int) -> SegmentLoader:
-        if segments not in self._loaders:
+    def _feed(self, phase: PhaseConfig) -> Feed:
+        """The batches of the phase; the feed of the phase before is let go with its workers."""
+        if phase not in self._feeds:
             steps = self.model.config.max_steps
-            self._loaders[segments] = SegmentLoader(self.sources, segments, self.config.seed, steps, with_frames=False)
-        return self._loaders[segments]
+            loader = SegmentLoader(self.sources, phase.segments, self.config.seed, steps, with_frames=False)
+            self._feeds = {phase: Feed({"segments": loader}, self.device, self.config.loop.workers)}
+        return self._feeds[phase]

@@ -6,7 +6,7 @@ from typing import ClassVar
 from models.jowa.config import JowaConfig
 from models.tokenizers.config import TokenizerConfig
 from pipelines.atari.protocols import protocol
-from pipelines.configs.base import StageConfig
+from pipelines.configs.base import StageConfig, manner
 from pipelines.errors import UsageError
 from pipelines.store.ref import Ref
 
@@ -62,14 +62,15 @@ class LoopConfig:
     save_seconds: float = 60.0  # between resumable states; a kill loses at most this much work
     preload_bytes: int = 2 << 30  # frames are kept in memory when all games together fit into this
     holdout_episodes: int = 1  # last episodes of each game, kept from training to measure on
+    workers: int = manner(0)  # processes that read ahead; batches are the same for any number
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
-        if self.log_every < 1 or min(self.save_seconds, self.preload_bytes, self.holdout_episodes) < 0:
+        if self.log_every < 1 or min(self.save_seconds, self.preload_bytes, self.holdout_episodes, self.workers) < 0:
             raise UsageError(
                 f"A loop with log_every {self.log_every}, save_seconds {self.save_seconds}, preload_bytes "
-                f"{self.preload_bytes}, holdout_episodes {self.holdout_episodes} is impossible: log_every must be at "
-                "least 1, the others at least 0"
+                f"{self.preload_bytes}, holdout_episodes {self.holdout_episodes}, workers {self.workers} is "
+                "impossible: log_every must be at least 1, the others at least 0"
             )
 
 

@@ -1,10 +1,11 @@
 """Batches of segments, the same for a given (seed, step) whatever ran before: resuming needs no state but the step.
 
 Each game's segments are permuted anew every epoch; which game a sample comes from follows a fixed cycle that keeps the
-games' shares exact. Frames come from the trajectories' HDF5, or from memory when they fit `preload_bytes`.
+games' shares exact. A rank gathers only its own rows of the one global batch. Frames come from the trajectories' file,
+or from memory when they fit `preload_bytes`. `pipelines.training.feed` reads ahead in worker processes.
 Measured per CPU second, segments of 8: 10,000 from HDF5, 55,000 preloaded, 560,000 of tokens alone.
 
-Shape letters: B batch, T steps of a segment, H and W 84, K tokens per frame, N transitions, S segments, G games.
+Shape letters: B batch, b rows of it, T steps of a segment, H and W 84, K tokens per frame, N transitions, S segments.
 """
 
 import functools
@@ -16,22 +17,12 @@ from numpy.typing import NDArray
 
 from pipelines.atari.actions import to_full
 from pipelines.atari.games import game_id
-from pipelines.replay.trajectories import FRAME, Trajectories
-
-CYCLE = 10_000  # samples after which unequal shares repeat
-
-
-@dataclass(frozen=True)
-class SegmentBatch:
-    """Padding steps are zeros with mask False. Actions are ids of the 18-action vocabulary, games ids of the 60."""
-
-    frames_BTHW: NDArray[np.uint8] | None
-    tokens_BTK: NDArray[np.int64] | None
-    actions_BT: NDArray[np.int64]
-    rewards_BT: NDArray[np.float32]
-    ends_BT: NDArray[np.uint8]  # true game over only, time-outs are 0
-    mask_BT: NDArray[np.bool_]
-    games_B: NDArray[np.int64]
+from pipelines.replay.batch import FrameBatch, SegmentBatch, rank_rows
+from pipelines.replay.epochs import Epochs
+from pipelines.replay.mixture import Mixture
+from pipelines.replay.reader import TrajectoryReader
+from pipelines.replay.segments import Segmentation, last_episode
+from pipelines.replay.trajectories import FRAME
 
 
 @dataclass(frozen=True)
@@ -41,8 +32,8 @@ class SegmentSource:
     Episodes behind the last one that has a segment are never drawn from: training can so be kept from held-out ones.
     """
 
-    trajectories: Trajectories
-    segments: NDArray[np.int64]  # (S, 3): episode, start, end
+    trajectories: TrajectoryReader
+    segments: NDArray[np.int64] | Segmentation  # (S, 3): episode, start, end; a table, or computed when asked for
     tokens_NK: NDArray[np.uint16] | None = None
 
     def __post_init__(self) -> None:
@@ -51,7 +42,7 @@ class SegmentSource:
             raise ValueError(f"{game} has no segment: cut its trajectories first")
         if self.tokens_NK is not None and len(self.tokens_NK) != rows:
             raise ValueError(f"{game} has {len(self.tokens_NK)} token rows for {rows} transitions: encode it again")
-        if self.segments[:, 0].max() >= self.trajectories.num_episodes:
+        if last_episode(self.segments) >= self.trajectories.num_episodes:
             raise ValueError(f"{game}'s segments name episodes it does not have: they are of other trajectories")
 
     @functools.cached_property
@@ -62,7 +53,7 @@ class SegmentSource:
     @functools.cached_property
     def rows(self) -> int:
         """Transitions up to the end of the last episode that has a segment."""
-        return int(self.trajectories.episode_starts[int(self.segments[:, 0].max()) + 1])
+        return int(self.trajectories.episode_starts[last_episode(self.segments) + 1])
 
     @functools.cached_property
     def game(self) -> int:
@@ -71,7 +62,7 @@ class SegmentSource:
 
 
 class SegmentLoader:
-    """`batch(step)` and `frames_batch(step, n)` over one or more games."""
+    """`batch(step)` over one or more games: a `BatchSource` of SegmentBatch."""
 
     def __init__(
         self,
@@ -92,32 +83,29 @@ class SegmentLoader:
             )
         self.sources, self.batch_size, self.seed = list(sources), batch_size, seed
         self.length, self.with_frames = length, with_frames
-        self._cycle = game_cycle([1.0] * len(sources) if weights is None else weights, len(sources))
-        self._rank = np.zeros(len(self._cycle), np.int64)  # how often this game came up earlier in the cycle
-        for game in range(len(sources)):
-            mine = self._cycle == game
-            self._rank[mine] = np.arange(mine.sum())
-        self._per_cycle = np.bincount(self._cycle, minlength=len(sources))
+        self._mixture = Mixture(weights, len(sources))
+        self.epochs = Epochs.of([len(source.segments) for source in sources], self._mixture, batch_size)
         self._memory: list[NDArray[np.uint8]] | None = None
         if sum(source.rows for source in sources) * int(np.prod(FRAME)) <= preload_bytes:
             self._memory = [source.trajectories.frames(0, source.rows) for source in sources]
-        self._permutations: dict[tuple[int, int], NDArray[np.int64]] = {}
+        self._permutations: dict[tuple[int, int], NDArray[np.int32]] = {}
 
-    def batch(self, step: int) -> SegmentBatch:
-        """The batch of one step, counted from 0."""
-        slot_B, rank_B = self._samples(step, self.batch_size)
-        shape = (self.batch_size, self.length)
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> SegmentBatch:
+        """The batch of one step, counted from 0, or one rank's rows of it: `rank_rows(batch_size, rank, world)`."""
+        mine = rank_rows(self.batch_size, rank, world)
+        slot_b, nth_b = (column[mine] for column in self._mixture.samples(step, self.batch_size))
+        shape = (len(slot_b), self.length)
         frames = np.zeros((*shape, *FRAME), np.uint8) if self.with_frames else None
         tokens = self._token_space(shape)
         actions, rewards = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
         ends, mask = np.zeros(shape, np.uint8), np.zeros(shape, np.bool_)
-        games = np.array([source.game for source in self.sources], np.int64)[slot_B]
+        games = np.array([source.game for source in self.sources], np.int64)[slot_b]
         for slot, source in enumerate(self.sources):
-            into = np.flatnonzero(slot_B == slot)  # (b,) rows of the batch that this game fills
+            into = np.flatnonzero(slot_b == slot)  # rows of the batch that this game fills
             if not len(into):
                 continue
-            chosen = source.segments[self._shuffled(slot, rank_B[into])]  # (b, 3)
-            rows, real = flat_rows(chosen, source.trajectories.episode_starts, self.length)  # (b, T)
+            chosen = source.segments[self._shuffled(slot, nth_b[into])]  # (rows, 3)
+            rows, real = flat_rows(chosen, source.trajectories.episode_starts, self.length)  # (rows, T)
             mask[into] = real
             actions[into] = source.actions[rows] * real
             rewards[into] = source.trajectories.rewards[rows] * real
@@ -128,11 +116,12 @@ class SegmentLoader:
                 self._gather_frames(slot, rows, real, into, frames)
         return SegmentBatch(frames, tokens, actions, rewards, ends, mask, games)
 
-    def frames_batch(self, step: int, n: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """n single frames (n,84,84) uint8, drawn uniformly within each game, and their game ids (n,)."""
-        slot_n, _ = self._samples(step, n)
-        draws = np.random.default_rng([self.seed, 1, step]).random(n)
-        frames = np.empty((n, *FRAME), np.uint8)
+    def frames_batch(self, step: int, n: int, rank: int = 0, world: int = 1) -> FrameBatch:
+        """Single frames of a step, drawn uniformly within each game: n, or one rank's share of them."""
+        mine = rank_rows(n, rank, world)
+        slot_n = self._mixture.samples(step, n)[0][mine]
+        draws = np.random.default_rng([self.seed, 1, step]).random(n)[mine]
+        frames = np.empty((len(slot_n), *FRAME), np.uint8)
         for slot, source in enumerate(self.sources):
             into = np.flatnonzero(slot_n == slot)
             rows = (draws[into] * source.rows).astype(np.int64)
@@ -141,29 +130,27 @@ class SegmentLoader:
                 continue
             for place, row in zip(into.tolist(), rows.tolist(), strict=True):
                 frames[place] = source.trajectories.frames(row, row + 1)[0]
-        return frames, np.array([source.game for source in self.sources], np.int64)[slot_n]
+        return FrameBatch(frames, np.array([source.game for source in self.sources], np.int64)[slot_n])
 
     @property
     def steps_per_epoch(self) -> float:
         """Steps until every game's segments were seen once, for the game that takes longest."""
-        shares = self._per_cycle / len(self._cycle) * self.batch_size
-        return max(len(source.segments) / share for source, share in zip(self.sources, shares, strict=True))
+        return float(self.epochs.steps)
 
-    def _samples(self, step: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Of each sample of a step: its source, and how many samples that source gave before it. Both (count,)."""
-        cycle, place = np.divmod(step * count + np.arange(count), len(self._cycle))
-        slots = self._cycle[place]
-        return slots, cycle * self._per_cycle[slots] + self._rank[place]
+    def close(self) -> None:
+        """Let go of the trajectories' files; the next batch opens them again."""
+        for source in self.sources:
+            source.trajectories.close()
 
-    def _shuffled(self, slot: int, ranks: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _shuffled(self, slot: int, nths: NDArray[np.int64]) -> NDArray[np.int64]:
         """Turn running numbers of samples into segments: permutation `epoch` of the game, entry `place`."""
-        epochs, places = np.divmod(ranks, len(self.sources[slot].segments))
-        found = np.empty(len(ranks), np.int64)
+        epochs, places = np.divmod(nths, len(self.sources[slot].segments))
+        found = np.empty(len(nths), np.int64)
         for epoch in np.unique(epochs).tolist():
             found[epochs == epoch] = self._permutation(slot, epoch)[places[epochs == epoch]]
         return found
 
-    def _permutation(self, slot: int, epoch: int) -> NDArray[np.int64]:
+    def _permutation(self, slot: int, epoch: int) -> NDArray[np.int32]:
         """Of the epochs of a game, the newest two are kept: a batch may span both."""
         kept = self._permutations
         if (slot, epoch) not in kept:
@@ -171,7 +158,7 @@ class SegmentLoader:
             for old in [key for key in kept if key[0] == slot and abs(key[1] - epoch) > 1]:
                 kept.pop(old, None)
             rng = np.random.default_rng([self.seed, 0, source.game, epoch])
-            kept[slot, epoch] = rng.permutation(len(source.segments))
+            kept[slot, epoch] = rng.permutation(len(source.segments)).astype(np.int32)  # 10 MB for 10 M transitions
         return kept[slot, epoch]
 
     def _token_space(self, shape: tuple[int, int]) -> NDArray[np.int64] | None:
@@ -203,6 +190,22 @@ class SegmentLoader:
                 frames[place, steps[0] : steps[-1] + 1] = trajectories.frames(row[steps[0]], row[steps[-1]] + 1)
 
 
+@dataclass(frozen=True)
+class FrameLoader:
+    """`n` single frames a step of the games of a segment loader: a `BatchSource` of FrameBatch."""
+
+    loader: SegmentLoader
+    n: int
+
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> FrameBatch:
+        """The frames of one step, or one rank's share of them."""
+        return self.loader.frames_batch(step, self.n, rank, world)
+
+    def close(self) -> None:
+        """Let go of the trajectories' files."""
+        self.loader.close()
+
+
 def flat_rows(
     segments: NDArray[np.int64], episode_starts: NDArray[np.int64], length: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -211,21 +214,3 @@ def flat_rows(
     wanted = (first + segments[:, 1])[:, None] + np.arange(length)
     rows = np.clip(wanted, first[:, None], last[:, None])
     return rows, rows == wanted
-
-
-def game_cycle(weights: Sequence[float], games: int) -> NDArray[np.int64]:
-    """Which source each sample of a cycle comes from, spread as evenly as shares allow (largest debt first)."""
-    shares = np.asarray(weights, np.float64)
-    if len(shares) != games or not np.isfinite(shares).all() or (shares <= 0).any():
-        raise ValueError(f"Weights {list(weights)} for {games} games: one positive number each")
-    if (shares == shares[0]).all():
-        return np.arange(games)
-    shares /= shares.sum()
-    if shares.min() * CYCLE < 1:
-        raise ValueError(f"Weights {list(weights)} give a game less than one sample in {CYCLE:,}: raise the smallest")
-    cycle, debt = np.empty(CYCLE, np.int64), np.zeros(games)
-    for place in range(CYCLE):
-        debt += shares
-        cycle[place] = np.argmax(debt)
-        debt[cycle[place]] -= 1
-    return cycle

@@ -1,5 +1,6 @@
-"""From stored data to tensors: open a stage's parents as segment sources, and turn numpy batches into torch ones."""
+"""From stored data to tensors: open a stage's parents as segment sources, and see numpy batches as torch ones."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -7,15 +8,16 @@ import torch
 from models.api import Batch
 from pipelines.atari.actions import ACTIONS, legal_mask
 from pipelines.atari.games import GAMES
-from pipelines.replay.loader import SegmentBatch, SegmentSource
-from pipelines.replay.segments import read_table
+from pipelines.replay.batch import FrameBatch, SegmentBatch
+from pipelines.replay.loader import SegmentSource
+from pipelines.replay.reader import TrajectoryReader
+from pipelines.replay.segments import Segmentation
 from pipelines.replay.tokens import memory_mapped
 from pipelines.replay.trajectories import FILE_NAME, Trajectories
 from pipelines.store.artefact import Artefact
-from pipelines.training.device import Device
 
 
-def held_out_from(trajectories: Trajectories, holdout: int) -> int:
+def held_out_from(trajectories: TrajectoryReader, holdout: int) -> int:
     """First episode that training must not see: the last `holdout` are kept for measuring, but never all of them."""
     return max(trajectories.num_episodes - holdout, 1)
 
@@ -29,25 +31,27 @@ def sources(
         episodes = Trajectories(data.path(FILE_NAME))
         kept = held_out_from(episodes, holdout)
         mapped = memory_mapped(tokens[index], cache) if tokens else None
-        table = read_table(cut.folder)
-        found.append(SegmentSource(episodes, table[table[:, 0] < kept], mapped))
+        rule = cut.manifest.config  # 10 M transitions have 2.5 M segments: computed, not read
+        every = Segmentation(episodes.episode_starts, rule["length"], rule["stride"], rule["padding"])
+        found.append(SegmentSource(episodes, every.first_episodes(kept), mapped))
     return found
 
 
-def to_torch(batch: SegmentBatch, device: Device) -> Batch:
-    """The same batch as tensors on the training device."""
+def tensors(batch: SegmentBatch | FrameBatch) -> dict[str, torch.Tensor]:
+    """The arrays of a batch as tensors over the same memory, by field; fields that are None are left out."""
+    return {name: torch.from_numpy(array) for name, array in vars(batch).items() if array is not None}
 
-    def move(array: object) -> torch.Tensor:
-        return torch.as_tensor(array).to(device.name, non_blocking=True)
 
+def to_batch(fields: Mapping[str, torch.Tensor]) -> Batch:
+    """A SegmentBatch's tensors, on any device, as the models' batch."""
     return Batch(
-        frames_uint8_BTHW=None if batch.frames_BTHW is None else move(batch.frames_BTHW),
-        tokens_BTK=None if batch.tokens_BTK is None else move(batch.tokens_BTK),
-        actions_BT=move(batch.actions_BT),
-        rewards_BT=move(batch.rewards_BT),
-        ends_BT=move(batch.ends_BT).long(),
-        mask_BT=move(batch.mask_BT),
-        games_B=move(batch.games_B),
+        frames_uint8_BTHW=fields.get("frames_BTHW"),
+        tokens_BTK=fields.get("tokens_BTK"),
+        actions_BT=fields["actions_BT"],
+        rewards_BT=fields["rewards_BT"],
+        ends_BT=fields["ends_BT"].long(),
+        mask_BT=fields["mask_BT"],
+        games_B=fields["games_B"],
     )
 
 

@@ -80,6 +80,19 @@ def test_a_batch_depends_on_seed_and_step_alone(task: WorldActionTraining) -> No
     assert task.losses(phase, 4)["world_action"].total.item() != later
 
 
+def test_workers_change_neither_losses_nor_key(task: WorldActionTraining) -> None:
+    (phase,) = task.config.phases
+    config = replace(task.config, loop=replace(task.config.loop, workers=2))
+    assert config.spec() == task.config.spec()
+    other = WorldActionTraining(config, task.sources, task.model, CPU)
+    for step in (0, 1, 2):
+        losses = []
+        for each in (task, other):
+            torch.manual_seed(step)
+            losses.append(each.losses(phase, step)["world_action"].total.item())
+        assert losses[0] == losses[1]
+
+
 def test_it_needs_its_parents(tiny: TinyRun, store: Store) -> None:
     with pytest.raises(UsageError, match="starts from a pretrained artefact: name it"):
         train.run(replace(tiny.plan.train(), pretrained=None), tiny.store)

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from ale_py import Action
+from ale_py import Action, ALEInterface, LoggerMode
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.atari.actions import ACTIONS, IDS, legal_mask, minimal_actions, to_full, to_minimal
+from pipelines.atari.games import GAMES, rom_path
 from pipelines.errors import UsageError, WorldlineError
 
 
@@ -28,6 +29,19 @@ def test_the_vocabulary_is_the_emulators_own() -> None:
 def test_minimal_sets_in_the_games_order(game: str, names: str) -> None:
     assert [ACTIONS[number] for number in minimal_actions(game)] == names.split()
     assert legal_mask(game).sum() == len(names.split())
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_every_game_maps_into_the_vocabulary_by_name(game: str) -> None:
+    number = len(minimal_actions(game))
+    names = [ACTIONS[action] for action in to_full(game, np.arange(number))]
+    ALEInterface.setLoggerMode(LoggerMode.Error)
+    emulator = ALEInterface()
+    emulator.loadROM(str(rom_path(game)))
+    assert names == [action.name for action in emulator.getMinimalActionSet()]
+    legal = {action.name for action in emulator.getLegalActionSet()}
+    assert set(names) <= legal and len(legal) == (9 if game == "Skiing" else 18)
+    assert len(set(names)) == number and names[0] == "NOOP"
 
 
 def test_boxing_uses_all_eighteen() -> None:

@@ -22,6 +22,7 @@ from pipelines.errors import UsageError
         (LoopConfig, {"precision": "fp8"}, "Precision 'fp8' is unknown: choose from auto, float32, bf16"),
         (LoopConfig, {"log_every": 0}, "log_every 0"),
         (LoopConfig, {"holdout_episodes": -1}, "holdout_episodes -1"),
+        (LoopConfig, {"workers": -1}, "workers -1"),
         (PretrainConfig, {"sight_frames": 0}, "sight on 0 frames is impossible"),
         (TrainConfig, {"sight_frames": 0}, "sight on 0 frames is impossible"),
         (TokenizeConfig, {"precision": "half"}, "Precision 'half' is unknown"),

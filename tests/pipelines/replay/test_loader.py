@@ -1,6 +1,8 @@
 """Batches against the transitions they claim to hold, and their order against (seed, step) alone."""
 
 import pickle
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +11,8 @@ from hypothesis import strategies as st
 
 from pipelines.atari.actions import minimal_actions
 from pipelines.atari.games import game_id
-from pipelines.replay.loader import SegmentLoader, SegmentSource, flat_rows, game_cycle
-from pipelines.replay.segments import segment_index
+from pipelines.replay.loader import FrameLoader, SegmentLoader, SegmentSource, flat_rows
+from pipelines.replay.segments import Segmentation, segment_index
 from pipelines.replay.trajectories import Trajectories, TrajectoryWriter
 
 
@@ -114,25 +116,65 @@ def test_shares_of_the_games_are_exact(sources) -> None:
     assert [int((skewed.batch(step).games_B == game_id("Pong")).sum()) for step in range(5)] == [2] * 5
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.floats(0.01, 5.0), min_size=1, max_size=6))
-def test_the_cycle_keeps_shares_within_a_sample_or_so(weights) -> None:
-    cycle = game_cycle(weights, len(weights))
-    shares = np.array(weights) / sum(weights)
-    for part in (cycle[:100], cycle):
-        if len(part) >= len(weights):
-            assert np.abs(np.bincount(part, minlength=len(weights)) - shares * len(part)).max() <= len(weights)
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 40), st.integers(1, 9), st.integers(1, 9), st.sampled_from([None, (3.0, 1.0)]))
+def test_ranks_together_give_the_batch_of_one_process(sources, step, batch_size, world, weights) -> None:
+    if world > batch_size:
+        return
+    loader = SegmentLoader(sources, batch_size, seed=1, weights=weights)
+    for source in (loader, FrameLoader(loader, batch_size)):
+        whole = vars(source.batch(step))
+        parts = [vars(source.batch(step, rank, world)) for rank in range(world)]
+        for name, value in whole.items():
+            np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), value, err_msg=name)
+
+
+def test_a_run_goes_on_from_epoch_and_position(sources) -> None:
+    loader = SegmentLoader(sources, batch_size=5, seed=3)
+    batches = [loader.batch(step) for step in range(12)]
+    assert [loader.epochs.place(step)[0] for step in (3, 11)] == [0, 1]
+    for step in (3, 7, 11):
+        epoch, position = loader.epochs.place(step)
+        resumed = SegmentLoader(sources, batch_size=5, seed=3)
+        assert_same(resumed.batch(resumed.epochs.step(epoch, position)), batches[step])
+
+
+def test_computed_segments_give_the_batches_of_the_table(sources) -> None:
+    computed = [
+        replace(source, segments=Segmentation(source.trajectories.episode_starts, 8, 4, padding))
+        for source, padding in zip(sources, ("right", "left"), strict=True)
+    ]
+    left, right = SegmentLoader(sources, 7, seed=2), SegmentLoader(computed, 7, seed=2)
+    for step in (0, 5, 30):
+        assert_same(left.batch(step), right.batch(step))
+        assert_same(left.frames_batch(step, 6), right.frames_batch(step, 6))
+
+
+def test_no_file_stays_open_after_close(sources) -> None:
+    loader = SegmentLoader(sources, batch_size=4, seed=0)
+    before = loader.batch(0)
+    assert open_files() & {source.trajectories.path for source in sources}
+    loader.close()
+    assert not open_files() & {source.trajectories.path for source in sources}
+    assert_same(loader.batch(0), before)
+    loader.close()
+
+
+def open_files() -> set[Path]:
+    """The files that this process has open."""
+    return {link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
 
 
 def test_single_frames_are_real_frames_and_repeatable(sources) -> None:
     loader = SegmentLoader(sources, batch_size=4, seed=0)
-    frames, games = loader.frames_batch(5, 12)
-    kept, _ = SegmentLoader(sources, batch_size=4, seed=0, preload_bytes=1 << 30).frames_batch(5, 12)
+    drawn = FrameLoader(loader, 12).batch(5)
+    frames, games = drawn.frames_nHW, drawn.games_n
+    kept = SegmentLoader(sources, batch_size=4, seed=0, preload_bytes=1 << 30).frames_batch(5, 12).frames_nHW
     assert frames.shape == (12, 84, 84) and frames.dtype == np.uint8 and set(games) == {s.game for s in sources}
     np.testing.assert_array_equal(frames, kept)
     everything = {s.game: {f.tobytes() for f in s.trajectories.frames(0, len(s.trajectories))} for s in sources}
     assert all(frame.tobytes() in everything[int(game)] for frame, game in zip(frames, games, strict=True))
-    assert not np.array_equal(frames, loader.frames_batch(6, 12)[0])
+    assert not np.array_equal(frames, loader.frames_batch(6, 12).frames_nHW)
 
 
 @pytest.mark.parametrize("preload_bytes", [0, 1 << 30])
@@ -146,7 +188,7 @@ def test_held_out_episodes_are_never_shown(sources, preload_bytes) -> None:
         batch = loader.batch(step)
         assert batch.frames_BTHW is not None
         assert all(frame.tobytes() in seen for frame in batch.frames_BTHW[batch.mask_BT])
-        assert all(frame.tobytes() in seen for frame in loader.frames_batch(step, 20)[0])
+        assert all(frame.tobytes() in seen for frame in loader.frames_batch(step, 20).frames_nHW)
 
 
 def test_flat_rows_never_leave_the_episode() -> None:

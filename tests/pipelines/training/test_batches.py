@@ -11,11 +11,8 @@ from pipelines.atari.games import game_id
 from pipelines.replay.loader import SegmentLoader
 from pipelines.replay.trajectories import FILE_NAME, Trajectories
 from pipelines.store.store import Store
-from pipelines.training.batches import held_out_from, legal_actions, sources, to_torch
-from pipelines.training.device import Device
+from pipelines.training.batches import held_out_from, legal_actions, sources, tensors, to_batch
 from tests.pipelines.training.toy_game import GAME, make_game
-
-CPU = Device("cpu", False)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +35,7 @@ def test_held_out_episodes_are_never_drawn_from(store: Store, tmp_path: Path, pr
     brightest = 0
     for step in range(int(3 * loader.steps_per_epoch) + 1):
         brightest = max(brightest, int(loader.batch(step).frames_BTHW[..., 0, 0].max()))
-        brightest = max(brightest, int(loader.frames_batch(step, 16)[0][:, 0, 0].max()))
+        brightest = max(brightest, int(loader.frames_batch(step, 16).frames_nHW[:, 0, 0].max()))
     assert brightest == 24
 
 
@@ -46,7 +43,7 @@ def test_tensors_hold_what_the_loader_gave(store: Store, tmp_path: Path) -> None
     data, cut = make_game(store, 11, 12)
     (source,) = sources([data], [cut], 1, [], tmp_path)
     ours = SegmentLoader([source], 4, seed=0).batch(0)
-    batch = to_torch(ours, CPU)
+    batch = to_batch(tensors(ours))
     assert batch.tokens_BTK is None
     for name in ("actions_BT", "rewards_BT", "ends_BT", "mask_BT", "games_B"):
         assert np.array_equal(getattr(batch, name).numpy(), getattr(ours, name)), name
