@@ -36,6 +36,15 @@ class Recording:
             replay_dropout(self.model, self.generator)
         self.note = REPLAYED if self.generator is not None else NOT_FOUND
 
+    def state(self) -> torch.Tensor | None:
+        """Where the dropout's draws stand; None without."""
+        return None if self.generator is None else self.generator.get_state()
+
+    def rewind(self, state: torch.Tensor | None) -> None:
+        """Go back to where `state` was taken."""
+        if self.generator is not None and state is not None:
+            self.generator.set_state(state)
+
     def noted(self, checks: Iterable[Check], more: str = "") -> list[Check]:
         """The checks with a note on how their numbers were had."""
         note = "; ".join(filter(None, (self.note, more)))

@@ -20,6 +20,11 @@ def test_a_step_is_a_frame_and_an_action() -> None:
         ({"dropout": 1.0}, "must lie in"),
         ({"gamma": 1.5}, "must lie in"),
         ({"cql_weight": -1.0}, "must be 0 or more"),
+        ({"critic": "dqn"}, "choose critic from c51, mse"),
+        ({"penalty": "sac"}, "penalty from cql, combo, none"),
+        ({"released_mse_penalty": True}, "needs both"),
+        ({"task_ids": ((1, 60),)}, "pairs of games in 0..59"),
+        ({"task_ids": ((1, 2), (1, 3))}, "each borrower once"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(fields: dict[str, float], message: str) -> None:

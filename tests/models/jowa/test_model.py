@@ -61,6 +61,20 @@ def test_the_game_matters_unless_task_embedding_is_off(model: Jowa, config: Jowa
     assert not any(name.startswith("task_emb") for name in blind.state_dict())
 
 
+def test_a_game_may_borrow_anothers_task_embedding(model: Jowa, config: JowaConfig) -> None:
+    tokens = random_tokens(config)
+    borrowing = Jowa(replace(config, task_ids=((2, 0),))).eval()
+    borrowing.load_state_dict(model.state_dict())
+    lent, own = model(tokens, torch.tensor([0, 0, 1])), borrowing(tokens, GAMES)  # games 0, 2, 1
+    assert torch.equal(own.hidden_BLD, lent.hidden_BLD)
+    assert not torch.equal(own.hidden_BLD, model(tokens, GAMES).hidden_BLD)
+
+
+def test_a_scalar_critic_says_one_number_an_action(config: JowaConfig) -> None:
+    model = Jowa(replace(config, critic="mse"))
+    assert model(random_tokens(config), GAMES, heads=("q",)).logits["q"].shape == (2, 3, 5, 18, 1)
+
+
 def test_the_target_head_is_never_trained_and_moves_by_copying_only(model: Jowa, config: JowaConfig) -> None:
     model.train()
     assert not model.head_q_target.training and model.head_q.training

@@ -1,14 +1,17 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from models.jowa.config import JowaConfig
 from models.jowa.golden import WEIGHTS
 from models.jowa.parity import check
 from models.tokenizers.parity import read_tokenizer
 from pipelines.atari.actions import minimal_actions
 from pipelines.atari.games import GAMES
+from tests.models.jowa.recordings import GAME, record
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 FILES = ("jowa_c51_cql_q1.npz", "jowa_c51_cql_q3.npz")
@@ -78,3 +81,30 @@ def test_a_missing_input_is_named() -> None:
     del arrays["batch/actions"]
     with pytest.raises(KeyError, match="batch/actions"):
         check(arrays, GAMES, minimal_actions)
+
+
+SMALL = JowaConfig(vocab_size=40, tokens_per_frame=4, max_steps=6, layers=2, heads=2, width=32, q_hidden=24)
+OTHERS = {
+    "clean": (SMALL, -1),
+    "one head, three members": (replace(SMALL, heads=1, width=24, num_q=3, q_hidden=30), 0),
+    "mse, cql": (replace(SMALL, critic="mse"), 5),
+    "mse, the released slip": (replace(SMALL, critic="mse", num_q=2, released_mse_penalty=True), 6),
+    "mse, no penalty, detached": (replace(SMALL, critic="mse", num_q=2, penalty="none", q_trains_trunk=False), 17),
+    "no penalty": (replace(SMALL, penalty="none"), 3),
+    "no task embedding, more weight": (
+        replace(SMALL, task_embedding=False, heads=4, cql_weight=0.25, world_weight=0.5, atoms=21),
+        4,
+    ),
+    "random mixture": (replace(SMALL, num_q=4, random_mixture=True), 42),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_files_of_other_shapes_and_options_are_followed(name: str) -> None:
+    config, seed = OTHERS[name]
+    arrays = record(config, list(minimal_actions(GAME)), seed, words=50_003)
+    checks = check(arrays, GAMES, minimal_actions)
+    assert [one for one in checks if not one.ok] == []
+    assert len(checks) > 20 and all("dropout" in one.note for one in checks if "logits_q" in one.name) == (seed >= 0)
+    arrays["loss/stage2/grad_norm"] = arrays["loss/stage2/grad_norm"] * np.float32(1.01)
+    assert [one.name for one in check(arrays, GAMES, minimal_actions) if not one.ok] == ["loss/stage2/grad_norm"]
