@@ -27,6 +27,7 @@ _PASSING_NAMES = {
     "botocore.ResponseParserError",
     "fsspec.FSTimeoutError",
     "gcsfs.ChecksumError",
+    "json.JSONDecodeError",  # half a listing
     "requests.RequestException",
     "urllib3.HTTPError",
 }
@@ -87,6 +88,8 @@ def passes(error: BaseException) -> bool:
 def status_of(error: BaseException) -> int | None:
     """The HTTP status behind an error of any client, None when it has none."""
     for cause in _chain(error):
+        if type(cause).__module__ == "aiohttp.http_exceptions":
+            continue  # a connection that broke off; the 400 in it came from no server
         response = getattr(cause, "response", None)
         metadata = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
         for value in (metadata.get("HTTPStatusCode"), getattr(cause, "code", None), getattr(cause, "status", None)):

@@ -1,3 +1,45 @@
-"""Tests here run on both stores."""
+"""Tests here run on both stores, behind a proxy that can misbehave, and wait hundredths of seconds between tries."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from pipelines.bucket import download, reader, retry
+from tests.buckets.faults import FaultProxy
 from tests.buckets.fixtures import bucket  # noqa: F401
+from tests.buckets.servers import EmulatedBucket
+
+CHUNK = 20_000  # bytes a range: small objects then have several
+
+
+@pytest.fixture(scope="session")
+def _proxies() -> Iterator[dict[str, FaultProxy]]:
+    """One for each emulator, so that clients keep their connections from test to test."""
+    with ExitStack() as stack:
+        yield _Started(stack)
+
+
+class _Started(dict[str, FaultProxy]):
+    def __init__(self, stack: ExitStack) -> None:
+        self.stack = stack
+
+    def __missing__(self, upstream: str) -> FaultProxy:
+        self[upstream] = self.stack.enter_context(FaultProxy(upstream))
+        return self[upstream]
+
+
+@pytest.fixture
+def proxy(bucket: EmulatedBucket, _proxies: dict[str, FaultProxy]) -> Iterator[FaultProxy]:  # noqa: F811
+    """In front of `bucket`; does nothing until it is told."""
+    running = _proxies[bucket.server.endpoint]
+    running.clear()
+    yield running
+    running.clear()
+
+
+@pytest.fixture
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(reader, "CHUNK", CHUNK)
+    monkeypatch.setattr(download, "CHUNK", CHUNK)

@@ -98,7 +98,7 @@ class FaultProxy:
         self.upstream = urlsplit(upstream).netloc
         self.weather = weather
         self.log: list[Exchange] = []
-        self.closed = Event()
+        self._calm = Event()  # ends the waits of faults that were struck before it is set
         self._lock = Lock()
         self._rules: list[list] = []  # [fault, matches so far]
         self._attempts: Counter[tuple[str, str]] = Counter()
@@ -112,7 +112,7 @@ class FaultProxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.closed.set()
+        self.clear()
         self._server.shutdown()
         self._server.server_close()
 
@@ -122,9 +122,15 @@ class FaultProxy:
             self._rules += [[fault, 0] for fault in faults]
 
     def clear(self) -> None:
-        """No faults any more, and an empty log."""
+        """No faults any more, delayed answers go on at once, and the log is empty."""
         with self._lock:
+            self._calm.set()
+            self._calm, self._attempts = Event(), Counter()
             self._rules, self.weather, self.log = [], None, []
+
+    def delay(self, seconds: float) -> None:
+        """Wait that long, or until the weather clears."""
+        self._calm.wait(seconds)
 
     def struck(self, kind: str | None = None) -> int:
         """How many answers were hit, by this kind of fault or by any."""
@@ -161,6 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
     """One client connection."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body leave at once: 40 ms saved per answer
     proxy: FaultProxy
 
     def do_GET(self) -> None:
@@ -200,14 +207,14 @@ class _Handler(BaseHTTPRequestHandler):
         if kind in ("cut", "reset", "stall"):
             self._send(exchange, content[:few])
             if kind == "stall" and fault:
-                self.proxy.closed.wait(fault.seconds)
+                self.proxy.delay(fault.seconds)
             if kind != "cut":
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
         elif kind == "slow" and fault:
             step = max(1, -(-len(content) // 8))
             for start in range(0, len(content), step):
-                self.proxy.closed.wait(fault.seconds / 8)
+                self.proxy.delay(fault.seconds / 8)
                 self._send(exchange, content[start : start + step])
         else:
             self._send(exchange, content)

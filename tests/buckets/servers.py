@@ -10,6 +10,7 @@ Cost: the first gs:// bucket of a session takes 0.2 s, the first s3:// one 1.5 s
 
 import itertools
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from pipelines.store.profile import Profile
+
+# Before any test imports gcsfs itself: an emulator has no control plane, and each first request waits a minute for it.
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 KEY, SECRET = "loopback", "loopback-only"  # moto accepts anything; these open nothing
 FOLDER = "dqn"  # the replay lies below it, as in gs://atari-replay-datasets/dqn

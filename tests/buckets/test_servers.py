@@ -11,7 +11,6 @@ import pytest
 from pipelines.store import profile
 from tests.buckets.servers import EmulatedBucket
 
-os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # before gcsfs is imported: 60 s stalls otherwise
 NAME = "Pong/1/replay_logs/$store$_action_ckpt.0.gz"
 
 
