@@ -19,7 +19,6 @@ from models.jowa.names import load_released, released_weights
 from models.parity import compare
 
 WEIGHTS = "weights/jowa/"
-TASKS = "task_emb."
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,7 @@ def read_model(arrays: Mapping[str, np.ndarray]) -> Jowa:
     first: Jowa | None = None
     for config in _candidates(config_from_weights({name: array.shape for name, array in named.items()}), arrays):
         model = Jowa(config).eval()
-        used = {name: weight for name, weight in weights.items() if config.task_embedding or not name.startswith(TASKS)}
-        load_released(model, used)
+        load_released(model, weights)
         first = first or model
         if "forward/hidden" not in arrays or _fits(model, arrays):
             return model
