@@ -19,6 +19,7 @@ from pipelines.replay.reader import narrowed, require_sound
 from pipelines.replay.trajectories import FLAT, FRAME
 
 KEPT_OPEN = 1024  # episodes; looking a dataset up by name costs as much as reading a segment
+LONGEST = 1 << 20  # steps of an episode; Dopamine stops at 27,000
 NAMES = ("observations", "actions", "rewards", "terminals")
 BROKEN = (OSError, KeyError, RuntimeError, AttributeError, TypeError)  # what h5py raises at files that lie
 
@@ -39,7 +40,7 @@ class JowaTrajectories:
                 named = str(file.attrs.get("game", self.game))
                 parts: dict[str, list[NDArray[Any]]] = {name: [] for name in NAMES[1:]}
                 for episode in range(len(file)):
-                    for name, values in _small(file[str(episode)], f"{path}, episode {episode}").items():
+                    for name, values in _small(file, episode, f"{path}, episode {episode}").items():
                         parts[name].append(values)
         except BROKEN as error:
             raise WorldlineError(
@@ -99,13 +100,28 @@ class JowaTrajectories:
         return self.__dict__ | {"_file": None, "_observations": {}}
 
 
-def _small(group: h5py.Group, where: str) -> dict[str, NDArray[Any]]:
-    """The arrays of one episode but its frames, whose shape alone is looked at."""
-    frames = group["observations"]
-    if frames.shape[1:] != FRAME or frames.dtype != np.uint8:
-        raise WorldlineError(f"{where}: observations are {frames.shape} {frames.dtype}, they must be (T, 84, 84) uint8")
-    found = {name: narrowed(group[name][:], name, FLAT[name], where) for name in NAMES[1:]}
-    for name, values in found.items():
-        if values.shape != frames.shape[:1]:
-            raise WorldlineError(f"{where}: {values.shape} {name} for {len(frames)} observations: export it again")
+def _small(file: h5py.File, episode: int, where: str) -> dict[str, NDArray[Any]]:
+    """The arrays of one episode but its frames, of which only the shape is looked at."""
+    group = _own(file, str(episode), where)
+    data = {name: _own(group, name, where) for name in NAMES}
+    steps = data["observations"].shape[:1]
+    if data["observations"].shape[1:] != FRAME or data["observations"].dtype != np.uint8 or steps > (LONGEST,):
+        found = f"{data['observations'].shape} {data['observations'].dtype}"
+        raise WorldlineError(
+            f"{where}: observations are {found}, they must be (T, 84, 84) uint8, T at most {LONGEST:,}"
+        )
+    for name in NAMES[1:]:
+        if data[name].shape != steps:
+            raise WorldlineError(f"{where}: {data[name].shape} {name} for {steps[0]} observations: export it again")
+    return {name: narrowed(data[name][:], name, FLAT[name], where) for name in NAMES[1:]}
+
+
+def _own(group: h5py.Group, name: str, where: str) -> Any:
+    """A member that lies in this very file: HDF5 can also name, or map, parts of any other file."""
+    link = group.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink) and link is not None:
+        raise WorldlineError(f"{where}: {name} points elsewhere, which no export does: export it again")
+    found = group[name]
+    if isinstance(found, h5py.Dataset) and (found.external or found.is_virtual):
+        raise WorldlineError(f"{where}: {name} lies in another file, which no export does: export it again")
     return found

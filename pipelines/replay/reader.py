@@ -66,8 +66,9 @@ def require_sound(reader: TrajectoryReader, where: str) -> None:
 
 def narrowed(values: NDArray[Any], name: str, dtype: Any, where: str) -> NDArray[Any]:
     """`values` as `dtype`, refused when any value would change: 256 must not become action 0."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        found = values.astype(dtype)
-    if values.dtype.kind not in "buif" or not np.array_equal(found, values):
-        raise WorldlineError(f"{where}: {name} ({values.dtype}) do not fit {np.dtype(dtype)}: the file was altered")
-    return found
+    if values.dtype.kind in "buif":
+        with np.errstate(invalid="ignore", over="ignore"):
+            found = values.astype(dtype)
+        if np.array_equal(found, values):
+            return found
+    raise WorldlineError(f"{where}: {name} ({values.dtype}) do not fit {np.dtype(dtype)}: the file was altered")

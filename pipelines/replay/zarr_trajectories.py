@@ -26,6 +26,7 @@ from pipelines.store.profile import Profile
 
 SHARD = 256 * CHUNK  # frames: 29 MB of them before compression
 FLAT_CHUNK = 1 << 16  # rows of a small array
+MOST_ROWS = 1 << 28  # five whole agents have 250 M
 ARRAYS: dict[str, tuple[Any, tuple[int, ...]]] = {  # dtype, shape of a row
     "observations": (np.uint8, FRAME),
     **{name: (dtype, ()) for name, dtype in FLAT.items()},
@@ -84,31 +85,22 @@ class ZarrTrajectories:
             self.game = str(attributes["game"])
             self.action_names = tuple(str(name) for name in attributes["actions"])
             self.lineage = dict(attributes["worldline"])
+            self._require_shapes(group)
             for name, chunks in attributes["chunks"].items():
                 if group[name].nchunks_initialized != chunks:
                     raise WorldlineError(
                         f"{self.url}: {name} has {group[name].nchunks_initialized} chunks of {chunks}: copy it again"
-                    )
-            for name, (dtype, row) in ARRAYS.items():
-                if group[name].dtype != dtype or group[name].shape[1:] != row:
-                    raise WorldlineError(
-                        f"{self.url}: {name} is {group[name].dtype} {group[name].shape}: export it again"
                     )
             self.episode_starts: NDArray[np.int64] = group[STARTS][:].astype(np.int64)
             self.actions: NDArray[np.uint8] = group["actions"][:]
             self.rewards: NDArray[np.float32] = group["rewards"][:]
             self.terminals: NDArray[np.uint8] = group["terminals"][:]
             self.truncations: NDArray[np.uint8] = group["truncations"][:]
-            frames, sources = group["observations"].shape[0], group["source_rows"].shape[0]
         except Exception as error:
             raise self._refusal(error) from error
         require_sound(self, self.url)
         if self.action_names != tuple(ACTIONS[number] for number in minimal_actions(self.game)):
             raise WorldlineError(f"{self.url}: its actions are not those of {self.game}: the attributes were altered")
-        if not frames == sources == len(self):
-            raise WorldlineError(
-                f"{self.url}: {frames} frames, {sources} sources, {len(self)} actions: export it again"
-            )
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -139,6 +131,18 @@ class ZarrTrajectories:
             return np.asarray(self._arrays[name][start:stop])
         except Exception as error:
             raise self._refusal(error) from error
+
+    def _require_shapes(self, group: Any) -> None:
+        """Before anything is counted or read: what the metadata promise would otherwise be allocated."""
+        rows, starts = group["actions"].shape[0], group[STARTS].shape
+        if rows > MOST_ROWS or len(starts) != 1 or starts[0] > rows + 1:
+            raise WorldlineError(f"{self.url}: {rows:,} rows, {starts} episode starts are impossible: export it again")
+        for name, (dtype, row) in ARRAYS.items():
+            if group[name].dtype != dtype or group[name].shape != (rows, *row):
+                raise WorldlineError(
+                    f"{self.url}: {name} is {group[name].dtype} {group[name].shape}, it must be "
+                    f"{np.dtype(dtype)} {(rows, *row)}: export it again"
+                )
 
     def _store(self) -> LocalStore | FsspecStore:
         bucket = Bucket.of(self.url, self._profile)
