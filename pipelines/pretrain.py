@@ -30,6 +30,7 @@ from pipelines.training.device import Device, pick
 from pipelines.training.examine import examine
 from pipelines.training.feed import Feed
 from pipelines.training.loop import train
+from pipelines.training.perceptual import load_lpips
 from pipelines.training.sight import mean_frame
 
 
@@ -76,6 +77,7 @@ class Pretraining:
         self.tokenizer = Tokenizer(self.config.tokenizer, seed=self.config.seed).to(target)
         self.model = Jowa(self.config.model, seed=self.config.seed).to(target)
         self.modules = {"tokenizer": self.tokenizer, "model": self.model}
+        self._lpips = load_lpips(self.config.lpips_file, self.config.lpips_sha256, self.device)
         self._loaders: dict[int, SegmentLoader] = {}
         self._feeds: dict[PhaseConfig, Feed] = {}
         self._backgrounds = {
@@ -114,7 +116,12 @@ class Pretraining:
         reconstruction = reconstruction_l1(x, out.frames, weight)
         committed = commitment(out.encoded.z, out.encoded.z_quantized)
         total = reconstruction + self.config.commitment * committed
-        return Losses(total, {"reconstruction": reconstruction.detach(), "commitment": committed.detach()})
+        terms = {"reconstruction": reconstruction.detach(), "commitment": committed.detach()}
+        if self._lpips is not None:
+            perceptual = self._lpips(x, out.frames)
+            total = total + self.config.lpips_weight * perceptual
+            terms["lpips"] = perceptual.detach()
+        return Losses(total, terms)
 
     def _feed(self, phase: PhaseConfig) -> Feed:
         """The batches that the phase's objectives ask for; the feed of the phase before ends with its workers."""

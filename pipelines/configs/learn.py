@@ -6,7 +6,7 @@ from typing import ClassVar
 from models.jowa.config import JowaConfig
 from models.tokenizers.config import TokenizerConfig
 from pipelines.atari.protocols import protocol
-from pipelines.configs.base import StageConfig, manner
+from pipelines.configs.base import StageConfig, manner, option
 from pipelines.errors import UsageError
 from pipelines.store.ref import Ref
 
@@ -109,6 +109,9 @@ class PretrainConfig(TrainingConfig):
     commitment: float = 1.0
     motion_gain: float = 0.0  # extra weight of pixels off the game's background; 0 is the original's objective
     random_shift: int = 0  # pixels of augmentation for the tokenizer's frames
+    lpips_sha256: str = option("")  # of a file with LPIPS weights; none leaves the perceptual term out
+    lpips_file: str = manner("")  # where that file lies
+    lpips_weight: float = option(1.0)
 
 
 @dataclass(frozen=True)
