@@ -10,10 +10,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 Advance = Callable[..., None]  # advance(amount=1, note="")
 LINE_EVERY_SECONDS = 15.0
+BYTES = "bytes"  # the one unit that is shown as MB (10^6)
 console = Console(stderr=True)
 
 
@@ -45,7 +54,7 @@ def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
-        MofNCompleteColumn(),
+        DownloadColumn() if unit == BYTES else MofNCompleteColumn(),
         TextColumn("{task.fields[rate]} {task.fields[note]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
@@ -58,7 +67,7 @@ def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
         def advance(amount: int = 1, note: str = "") -> None:
             nonlocal done
             done += amount
-            rate = f"{done / max(time.monotonic() - started, 1e-6):,.1f} {unit}/s"
+            rate = f"{_amount(done / max(time.monotonic() - started, 1e-6), unit)}/s"
             bars.update(task, advance=amount, rate=rate, note=note)
 
         yield advance
@@ -76,6 +85,11 @@ def _lines(title: str, total: int, unit: str) -> Advance:
             printed = now
             rate = done / max(now - started, 1e-6)
             left = max(total - done, 0) / max(rate, 1e-6)
-            say(f"{title}: {done:,}/{total:,} {unit}, {rate:,.1f} {unit}/s, {left:.0f} s left {note}".rstrip())
+            of = f"{_amount(done, unit)} of {_amount(total, unit)}" if unit == BYTES else f"{done:,}/{total:,} {unit}"
+            say(f"{title}: {of}, {_amount(rate, unit)}/s, {left:.0f} s left {note}".rstrip())
 
     return advance
+
+
+def _amount(number: float, unit: str) -> str:
+    return f"{number / 1e6:,.1f} MB" if unit == BYTES else f"{number:,.1f} {unit}"

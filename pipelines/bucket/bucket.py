@@ -13,7 +13,7 @@ from pipelines.bucket.clients import LOCAL, Client, connect, protocol
 from pipelines.bucket.errors import BucketError, DamagedInTransit, ObjectReplaced
 from pipelines.bucket.mirror import Mirror
 from pipelines.bucket.rate import meter
-from pipelines.bucket.reader import Reader, file_chunks, range_chunks
+from pipelines.bucket.reader import Chunks, Reader, file_chunks, range_chunks
 from pipelines.bucket.remote import BucketObject, described
 from pipelines.bucket.retry import GONE, ShortRead, reason, retried, status_of
 from pipelines.errors import WorldlineError
@@ -97,7 +97,10 @@ class Bucket:
         else:
             path = copy  # mypy does not see that it stays
             chunks = file_chunks(self._asked(item.url, lambda: path.open("rb")))
-        mirrored = copy is not None and not self.is_local
+        return self.checked(item, chunks, mirrored=copy is not None and not self.is_local)
+
+    def checked(self, item: BucketObject, chunks: Chunks, mirrored: bool = False) -> Reader:
+        """A reader of `chunks`, which are said to be the object's bytes (`mirrored`: those of its copy)."""
         unproven = not (self.is_local or item.crc32c or item.md5)
         return Reader(item, chunks, lambda fault: self._settle(item, fault, mirrored), unproven)
 

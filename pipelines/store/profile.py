@@ -25,13 +25,16 @@ VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^{
 
 @dataclass(frozen=True)
 class Profile:
-    """Roots as fsspec URLs or folders; None leaves the default that `storage_configs/local.yaml` explains."""
+    """Roots as fsspec URLs or folders; None leaves the default that `storage_configs/local.yaml` explains.
+
+    `cache_bytes` bounds the mirrors of remote buckets; None: no bound. `options` are for remote buckets alone.
+    """
 
     name: str
     replay_root: str | None = None
     artefact_root: str | None = None
     scratch: str | None = None
-    cache_bytes: int = 0
+    cache_bytes: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
     def artefact_folder(self) -> Path | None:
