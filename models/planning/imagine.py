@@ -1,8 +1,12 @@
-"""Imagined data: real segments whose ends a beam search imagines, to train Q on (arXiv 2410.00564, section 3.4).
+"""Imagined data: real segments whose ends a beam search imagines, to train Q on (arXiv 2410.00564).
+
+The original keeps the frames of the T - H newest steps but the actions and rewards of one step later, so that each
+stands one step too early, as its recordings show. Here every action stands with the frame in which it was taken.
 
 Shapes: B segments, T steps, H horizon, K tokens a frame, A actions.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -17,9 +21,18 @@ def imaginable(batch: Batch, horizon: int) -> Tensor:
     return batch.mask_BT[:, horizon:].all(1)
 
 
-def imagine(world: WorldModel, batch: Batch, legal_BA: Tensor, beam: Beam, gamma: float) -> Batch:
-    """The T - H newest steps of each segment, then the H observations of the best path from there; tokens only.
+def imagine(
+    world: WorldModel,
+    batch: Batch,
+    legal_BA: Tensor,
+    beam: Beam,
+    gamma: float,
+    decode: Callable[[Tensor], Tensor] | None = None,
+) -> Batch:
+    """The T - H newest steps of each segment, then the H observations of the best path from there.
 
+    With `decode`, a tokenizer's from tokens (..., K) to frames (..., 1, H, W) in [0, 1], and where the batch has
+    frames, the result has them too: the real ones, then the imagined ones as uint8. Without, it has tokens only.
     The newest real step's action and reward become the plan's first ones. The last imagined step has no successor and
     repeats the action and reward before it. No step ends the game, none is padding, all segments count as imagined.
     Raises ValueError for a batch without tokens, segments no longer than the horizon, or one that is not `imaginable`.
@@ -36,10 +49,14 @@ def imagine(world: WorldModel, batch: Batch, legal_BA: Tensor, beam: Beam, gamma
     path = search(world, context, legal_BA, beam, gamma)
     actions_BT = torch.cat([context.actions_NC, path.actions_NH, path.actions_NH[:, -1:]], dim=1)
     rewards = (batch.rewards_BT[:, horizon:-1], path.rewards_NH, path.rewards_NH[:, -1:])
+    frames = None
+    if decode is not None and batch.frames_uint8_BTHW is not None:
+        imagined_BHHW = (decode(path.tokens_NHK).squeeze(2) * 255).round().clamp(0, 255).to(torch.uint8)
+        frames = torch.cat([batch.frames_uint8_BTHW[:, horizon:], imagined_BHHW], dim=1)
     return replace(
         batch,
         tokens_BTK=torch.cat([context.tokens_NCK, path.tokens_NHK], dim=1),
-        frames_uint8_BTHW=None,
+        frames_uint8_BTHW=frames,
         actions_BT=actions_BT,
         rewards_BT=torch.cat([reward.to(batch.rewards_BT.dtype) for reward in rewards], dim=1),
         ends_BT=torch.zeros_like(batch.ends_BT),

@@ -6,6 +6,7 @@ from models.jowa.model import Jowa
 from models.jowa.policy import JowaPolicy
 from models.jowa.world import JowaWorld, context_values
 from models.planning.beam import Beam, plan
+from models.planning.mcts import Mcts
 
 GAMES = torch.tensor([0, 1, 2])
 LEGAL = torch.zeros(3, 18, dtype=torch.bool)
@@ -79,6 +80,18 @@ def test_a_beam_is_planned_from_a_context_that_leaves_it_room(model: Jowa) -> No
     assert torch.equal(actions, plan(JowaWorld(model), context, LEGAL, beam, model.config.gamma))
     for step in range(5):
         assert LEGAL[torch.arange(3), policy.act(frames(step))].all()
+
+
+@pytest.mark.parametrize("planner", [Beam(2, 2), Mcts(simulations=6)], ids=["beam", "mcts"])
+def test_planners_play_legal_actions_and_sampled_dreams_follow_the_seed(model: Jowa, planner: Beam | Mcts) -> None:
+    def play(**options: object) -> list[list[int]]:
+        policy = make(model, planner=planner, **options)
+        actions = [policy.act(frames(step)) for step in range(8)]
+        assert all(LEGAL[torch.arange(3), one].all() for one in actions)
+        return [one.tolist() for one in actions]
+
+    assert play() == play(seed=4)  # the most likely needs no seed
+    assert play(sample=True, seed=1) == play(sample=True, seed=1) != play(sample=True, seed=2)
 
 
 @pytest.mark.parametrize(
