@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import h5py
 import numpy as np
 
 from pipelines.exports.exported import BLOCK, require_same
 from pipelines.exports.target import Origin
 from pipelines.progress import Advance
+from pipelines.replay.hdf5_file import new_file
 from pipelines.replay.jowa_file import JowaTrajectories
 from pipelines.replay.trajectories import CHUNK, FRAME, Trajectories
 
@@ -50,7 +50,7 @@ class JowaH5:
 
     def write(self, path: Path, origin: Origin, advance: Advance) -> None:
         source = self.source
-        with h5py.File(path, "w") as file:
+        with new_file(path) as (file, stop_if_refused):
             file.attrs["game"] = source.game
             file.attrs["worldline"] = json.dumps(origin.record())
             for episode in range(source.num_episodes):
@@ -63,6 +63,7 @@ class JowaH5:
                 for start in range(first, stop, BLOCK):
                     until = min(start + BLOCK, stop)
                     frames[start - first : until - first] = source.frames(start, until)
+                    stop_if_refused()
                     advance(until - start)
                 for name, dtype in DTYPES.items():
                     group[name] = getattr(source, name)[first:stop].astype(dtype)

@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from pipelines.atari.actions import ACTIONS
 from pipelines.atari.games import check_game
 from pipelines.bucket.bucket import Bucket
-from pipelines.bucket.remote import BucketObject
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.replay.trajectories import FRAME
 from pipelines.store.profile import Profile
@@ -121,7 +120,9 @@ class ShardSet:
     def load(self, shard: int) -> list[tuple[bytes, bytes]]:
         """The packed segments of one shard, checked against `shards.json`: frames and steps; see `unpack`."""
         entry = self.shards[shard]
-        item = BucketObject(f"{self.url}/{entry.name}", entry.name, entry.bytes, None, None)
+        item = self._bucket.stat(entry.name)
+        if item.bytes != entry.bytes:
+            raise WorldlineError(f"{item.url} has {item.bytes:,} bytes, {INDEX} says {entry.bytes:,}: copy it again")
         raw = self._bucket.read_range(item, 0, entry.bytes)
         if hashlib.sha256(raw).hexdigest() != entry.sha256:
             raise WorldlineError(f"{item.url} is not the shard that {INDEX} lists: copy or export it again")
@@ -221,9 +222,9 @@ def _column(
     steps: dict[str, Any], name: str, dtype: Any, shape: tuple[int, ...], most: int | None = None
 ) -> NDArray[Any]:
     values = np.array(steps[name])
-    found = values.astype(dtype)
-    if values.shape != shape or values.dtype.kind not in "iuf" or not np.array_equal(values, found):
+    if values.shape != shape or values.dtype.kind not in "iuf" or not np.array_equal(values, values.astype(dtype)):
         raise ValueError(f"{name} are {values.shape} {values.dtype}, not {shape} {np.dtype(dtype)}")
+    found = values.astype(dtype)
     if most is not None and found.max() > most:
         raise ValueError(f"{name} reach {found.max()}, at most {most} is meant")
     return found
