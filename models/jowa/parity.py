@@ -1,7 +1,7 @@
 """Checks JOWA against a golden file of the original: entries `forward/*`, `loss/*`, `plan/*` and `imagine/*`.
 
 Numbers agree to 1e-4 relative, actions exactly, in float32 on the CPU. Run: `worldline parity FILE.npz`; a file takes
-about 3 s. Entries are worked through in the file's order, because a recording with dropout in its Q heads
+about 4 s. Entries are worked through in the file's order, because a recording with dropout in its Q heads
 (`recorded.py`) goes on drawing from one entry to the next.
 """
 

@@ -1,28 +1,31 @@
 """Checks of planning and imagination against a golden file (entries `plan/GAME/STEPS/KIND` and `imagine/*`).
 
 A plan must come out of the original's order of calls (`recorded_plans.py`) as it was recorded, and the planner that
-plays must choose as that order does on the same model without dropout. Recorded tree searches repeat two faults of the
-original, so the second condition is put to beam searches and greedy play alone.
+plays must choose as that order does on the same model without dropout. The original's tree search has faults which the
+recordings show; they are repeated for the first condition and left out for the second.
 """
 
 import re
+from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from models.api import Batch, Context
+from models.jowa import recorded_plans
 from models.jowa.config import JowaConfig
-from models.jowa.recorded_plans import Original, Simulations, beam_search, tree_search
+from models.jowa.recorded_plans import Original, beam_search, tree_search
 from models.jowa.recording import Recording
-from models.jowa.world import JowaWorld, context_values
+from models.jowa.world import JowaWorld
 from models.parity import Check, compare_exact, compare_truncated
-from models.planning.beam import Beam, masked_values, plan
+from models.planning.beam import Beam, Path, search
+from models.planning.greedy import Greedy
+from models.planning.mcts import Mcts
 from models.tokenizers.vq import Tokenizer
 
-TREE = "with the faults of the original's tree search: the root's cache in every node, -inf in means"
+TREE = "with the faults of the original's tree search (models/jowa/recorded_plans.py)"
 ALIGNED = "in the original's arrangement, where actions and rewards stand one step too early against the frames"
-UNLIKE = "the recorded action agrees, but models/planning chooses another one without dropout"
+UNLIKE = "the recording agrees, but without dropout models/planning does not choose as the original's order of calls"
 IMAGINED_WIDTH = 2
 
 
@@ -30,38 +33,51 @@ def check_plan(recording: Recording, entry: str) -> list[Check]:
     """The action of one recorded plan; nothing where its kind or game is unknown."""
     golden, config = recording.golden, recording.clean.config
     _, game, _, kind = entry.split("/")
-    if game not in golden.game_ids:
+    planner = _planner(kind)
+    if planner is None or game not in golden.game_ids:
         return []
-    tokens_NL = golden.tensor(entry.removesuffix(kind) + "context")
+    tokens_NL = _newest(golden.tensor(entry.removesuffix(kind) + "context"), planner.horizon, config)
     games_N = torch.full((len(tokens_NL),), golden.game_ids[game])
     legal_NA = golden.legal_GA[games_N]
     recorded, clean = (Original(model, games_N, legal_NA) for model in (recording.model, recording.clean))
-    if kind == "greedy":
-        ours_N, reference_N = recorded.reset(tokens_NL)[0].argmax(1), clean.reset(tokens_NL)[0].argmax(1)
-        context = _context(tokens_NL, games_N, config)
-        played_N = masked_values(context_values(recording.clean, context), legal_NA).argmax(1)
-    elif match := re.fullmatch(r"beam_w(\d+)_h(\d+)", kind):
-        beam = Beam(int(match[1]), int(match[2]))
-        context_NL = _newest(tokens_NL, beam.horizon, config)
-        ours_N, reference_N = _beam(recorded, context_NL, beam), _beam(clean, context_NL, beam)
-        context = _context(context_NL, games_N, config)
-        played_N = plan(JowaWorld(recording.clean), context, legal_NA, beam, config.gamma)
-    elif match := re.fullmatch(r"mcts_n(\d+)_h(\d+)_mean([01])_count([01])_t(\d+\.?\d*)", kind):
-        search = Simulations(int(match[1]), int(match[2]), match[3] == "1", match[4] == "1", float(match[5]))
-        action = tree_search(recorded, _newest(tokens_NL, search.horizon, config), search, root_cache=True)
-        return recording.noted([compare_exact(entry, np.array([action]), golden.arrays[entry])], TREE)
-    else:
-        return []
+    ours_N = _plan(recorded, tokens_NL, planner, faults=True)
     check = compare_exact(entry, ours_N.numpy(), golden.arrays[entry])
-    if check.ok and not torch.equal(played_N, reference_N):
-        return [Check(entry, float((played_N != reference_N).float().mean()), ok=False, note=UNLIKE)]
-    return recording.noted([check])
+    if check.ok:
+        played_N = planner.plan(
+            JowaWorld(recording.clean), _context(tokens_NL, games_N, config), legal_NA, config.gamma
+        )
+        alike = compare_exact(entry, played_N.numpy(), _plan(clean, tokens_NL, planner, faults=False).numpy())
+        if not alike.ok:
+            return [replace(alike, note=UNLIKE)]
+    return recording.noted([check], TREE if isinstance(planner, Mcts) else "")
 
 
-def _beam(original: Original, context_NL: Tensor, beam: Beam) -> Tensor:
-    """First actions (N,): the original searches no wider than it has legal actions."""
-    expand = min(beam.width, int(original.legal_NA[0].sum()))
-    paths = beam_search(original, context_NL, beam.width, expand, beam.horizon)
+def _planner(kind: str) -> Greedy | Beam | Mcts | None:
+    """The planner that an entry's name describes; None for an unknown one."""
+    if kind == "greedy":
+        return Greedy()
+    if match := re.fullmatch(r"beam_w(\d+)_h(\d+)", kind):
+        return Beam(int(match[1]), int(match[2]))
+    if match := re.fullmatch(r"mcts_n(\d+)_h(\d+)_mean([01])_count([01])_t(\d+\.?\d*)", kind):
+        return Mcts(
+            simulations=int(match[1]),
+            horizon=int(match[2]),
+            leaf="mean" if match[3] == "1" else "max",
+            choice="visits" if match[4] == "1" else "value",
+            temperature=float(match[5]),
+        )
+    return None
+
+
+def _plan(original: Original, tokens_NL: Tensor, planner: Greedy | Beam | Mcts, faults: bool) -> Tensor:
+    """First actions (N,) in the original's order of calls; `faults` are those of its tree search."""
+    if isinstance(planner, Greedy):
+        return original.reset(tokens_NL)[0].argmax(1)
+    if isinstance(planner, Mcts):
+        return torch.tensor([tree_search(original, tokens_NL, planner, faults)])
+    # It searches no wider than it has legal actions.
+    expand = min(planner.width, int(original.legal_NA[0].sum()))
+    paths = beam_search(original, tokens_NL, planner.width, expand, planner.horizon)
     return torch.tensor([path.actions[0] for path in paths])
 
 
@@ -107,7 +123,25 @@ def check_imagined(recording: Recording, tokenizer: Tokenizer) -> list[Check]:
         for name, value in ours.items()
         if f"imagine/{name}" in golden.arrays
     ]
+    clean = Original(recording.clean, games_N, original.legal_NA)
+    reference = beam_search(clean, tokens_NL, IMAGINED_WIDTH, IMAGINED_WIDTH, horizon)
+    beam, context = Beam(IMAGINED_WIDTH, horizon), _context(tokens_NL, games_N, config)
+    imagined = search(JowaWorld(recording.clean), context, original.legal_NA, beam, config.gamma)
+    if not _alike(imagined, reference):
+        return [replace(check, ok=False, note=UNLIKE) for check in checks]
     return recording.noted(checks, ALIGNED)
+
+
+def _alike(imagined: Path, reference: list[recorded_plans.Path]) -> bool:
+    """Whether the planner that plays imagines the same actions, rewards and frames."""
+    return all(
+        ours.tolist() == theirs
+        for ours, theirs in (
+            (imagined.actions_NH, [path.actions for path in reference]),
+            (imagined.rewards_NH, [path.rewards for path in reference]),
+            (imagined.tokens_NHK, [[frame.tolist() for frame in path.frames] for path in reference]),
+        )
+    )
 
 
 def _horizon(frames_BTHW: Tensor, batch: Batch, recorded_NTHW: Tensor) -> int:

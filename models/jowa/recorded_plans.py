@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from models.blocks.transformer import KVCache
+from models.blocks.cache import KVCache
 from models.jowa.critic import expected_values
 from models.jowa.model import Head, Jowa
+from models.planning.mcts import C_BASE, C_INIT, Mcts
 
 Q_HEADS: tuple[Head, ...] = ("q", "q_target")
-C_BASE, C_INIT = 19652, 1.25
 
 
 class Original:
@@ -98,17 +98,6 @@ def beam_search(original: Original, tokens_NL: Tensor, width: int, expand: int, 
     return [beam[0] for beam in beams]
 
 
-@dataclass(frozen=True)
-class Simulations:
-    """How a tree search was run: their number, depth, leaf value, choice of action, and temperature of the priors."""
-
-    count: int
-    horizon: int
-    leaf_mean: bool
-    by_visits: bool
-    temperature: float
-
-
 @dataclass
 class Node:
     """A node of the search tree."""
@@ -162,23 +151,27 @@ class Tree:
             value = node.reward + self.gamma * value
 
 
-def tree_search(original: Original, tokens_1L: Tensor, plan: Simulations, root_cache: bool) -> int:
-    """The action that a tree search chooses, with its leaf values over illegal actions and its choice among all.
+def tree_search(original: Original, tokens_1L: Tensor, search: Mcts, faults: bool) -> int:
+    """The action that a tree search chooses.
 
-    With `root_cache` every node keeps the root's cache instead of its own, which the recordings show: an action two
-    steps from the root is imagined from the root's observation.
+    With `faults` it is the original's: every node keeps the root's cache instead of its own, so that an action two
+    steps from the root is imagined from the root's observation; a mean over actions counts illegal ones, at -inf; and
+    children that were never visited, illegal ones too, may be chosen, their value being 0.
     """
     tree = Tree(original.model.config.gamma)
     values_1A, tree.root.cache = original.reset(tokens_1L)
-    tree.root.expand(values_1A[0], plan.temperature)
-    for _ in range(plan.count):
-        path, action = tree.descend(plan.horizon - 1)
+    tree.root.expand(values_1A[0], search.temperature)
+    for _ in range(search.budget):
+        path, action = tree.descend(search.depth)
         parent, leaf = path[-2], path[-1]
         assert parent.cache is not None and tree.root.cache is not None, "a node that was simulated has a cache"
         cache = parent.cache.gather(torch.tensor([0]))
         values_1A, rewards_1, _ = original.step(torch.tensor([action]), cache)
-        leaf.reward, leaf.cache = float(rewards_1[0]), tree.root.cache if root_cache else cache
-        leaf.expand(values_1A[0], plan.temperature)
-        tree.back_up(path, float(values_1A[0].mean() if plan.leaf_mean else values_1A[0].max()))
-    merit = [child.visits if plan.by_visits else child.value() for child in tree.root.children]
-    return max(range(len(merit)), key=lambda action: (merit[action], -action))
+        leaf.reward, leaf.cache = float(rewards_1[0]), tree.root.cache if faults else cache
+        leaf.expand(values_1A[0], search.temperature)
+        counted_A = values_1A[0] if faults else values_1A[0, original.legal_NA[0]]
+        tree.back_up(path, float(counted_A.mean() if search.leaf == "mean" else counted_A.max()))
+    children = tree.root.children
+    allowed = [action for action, child in enumerate(children) if faults or child.visits]
+    merit = {a: children[a].visits if search.choice == "visits" else children[a].value() for a in allowed}
+    return max(allowed, key=lambda action: (merit[action], -action))

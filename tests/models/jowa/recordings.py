@@ -13,8 +13,9 @@ from models.jowa.config import JowaConfig
 from models.jowa.model import Jowa
 from models.jowa.objective import sequence, world_action_loss, world_loss
 from models.jowa.recorded import replay_dropout
-from models.jowa.recorded_plans import Original, Simulations, beam_search, tree_search
+from models.jowa.recorded_plans import Original, beam_search, tree_search
 from models.losses.rem import mixture_weights
+from models.planning.mcts import Mcts
 
 GAME, GAME_ID = "Pong", 39
 
@@ -102,6 +103,8 @@ def record(config: JowaConfig, legal_A: list[int], seed: int, words: int, segmen
     arrays[prefix + "greedy"] = original.reset(context)[0].argmax(1)
     paths = beam_search(original, context, 3, 3, 2)
     arrays[prefix + "beam_w3_h2"] = torch.tensor([paths[0].actions[0]])
-    searched = tree_search(original, context, Simulations(5, 3, False, True, 0.7), root_cache=True)
+    searched = tree_search(
+        original, context, Mcts(simulations=5, horizon=3, choice="visits", temperature=0.7), faults=True
+    )
     arrays[prefix + "mcts_n5_h3_mean0_count1_t0.7"] = torch.tensor([searched])
     return {name: tensor.detach().numpy() for name, tensor in arrays.items()}
