@@ -55,6 +55,24 @@ class Batch:
         return replace(self, **{name: tensor.to(device) for name, tensor in present.items() if tensor is not None})
 
 
+def mixed(real: Batch, imagined: Batch) -> Batch:
+    """Real segments, then imagined ones, marked so. Frames or tokens must be present in both, or they are left out.
+
+    Raises ValueError where neither is, or where the segments differ in length.
+    """
+    parts = (
+        replace(real, imagined_B=torch.zeros_like(real.games_B, dtype=torch.bool)),
+        replace(imagined, imagined_B=torch.ones_like(imagined.games_B, dtype=torch.bool)),
+    )
+    pairs = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Batch)}
+    if real.actions_BT.shape[1:] != imagined.actions_BT.shape[1:]:
+        raise ValueError(f"Segments of {real.actions_BT.shape[1]} and {imagined.actions_BT.shape[1]} steps do not mix")
+    joined = {name: torch.cat(pair) for name, pair in pairs.items() if all(tensor is not None for tensor in pair)}
+    if not joined.keys() & {"frames_uint8_BTHW", "tokens_BTK"}:
+        raise ValueError("One batch has frames and the other tokens: encode the frames first")
+    return Batch(**joined)
+
+
 @dataclass(frozen=True)
 class Losses:
     """`total` is what to differentiate. `terms` are detached scalars to log, each before its weight in the total."""

@@ -1,22 +1,26 @@
 """Checks of both objectives against a golden file: totals, terms and norms of gradients (entries `loss/STAGE/*`).
 
 Options of stage 2 that a file does not name are tried in turn, likeliest first: whether the Q head trains the trunk,
-random mixtures, and the released code's slip in the scalar critic's penalty.
+random mixtures, COMBO where imagined segments are in the batch, and the released code's slip in the scalar critic's
+penalty.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from models.api import Batch
+from models.api import Batch, mixed
 from models.jowa.config import JowaConfig
+from models.jowa.golden import Golden
 from models.jowa.objective import sequence, world_action_loss, world_loss
 from models.jowa.recording import Recording
 from models.losses.rem import mixture_weights
 from models.parity import Check, compare
+from models.tokenizers.parity import read_tokenizer
 
 TERMS = {"loss_obs": "observations", "loss_rewards": "rewards", "loss_ends": "ends"}
 Q_TERMS = {"info/q_value_of_negative_samples": "q_logsumexp", "info/q_value_of_positive_samples": "q_taken"}
@@ -24,7 +28,7 @@ Q_TERMS = {"info/q_value_of_negative_samples": "q_logsumexp", "info/q_value_of_p
 
 def check_stage(recording: Recording, prefix: str) -> list[Check]:
     """One objective, with the first options under which all its entries agree, else with those that fail fewest."""
-    batch = recording.golden.batch()
+    batch = _batch(recording.golden, prefix)
     if prefix + "loss_td_error" not in recording.golden.arrays:
         return _check(recording, prefix, batch, recording.clean.config, with_critic=False)
     before, tried = recording.state(), []
@@ -43,18 +47,44 @@ def check_stage(recording: Recording, prefix: str) -> list[Check]:
 def _unusual(config: JowaConfig) -> str:
     """Options that the numbers show and that are no default, for the note."""
     found = [name for name in ("random_mixture", "released_mse_penalty") if getattr(config, name)]
+    found += [] if config.penalty != "combo" else ["penalty=combo"]
     found += [] if config.q_trains_trunk else ["q_trains_trunk=False"]
     return f"with {', '.join(found)}, which the numbers show" if found else ""
+
+
+def _with_dreams(golden: Golden, prefix: str) -> bool:
+    return prefix + "info/reward_imagine" in golden.arrays
+
+
+def _batch(golden: Golden, prefix: str) -> Batch:
+    """The recorded batch, followed by the imagined segments where the objective was recorded with them."""
+    if not _with_dreams(golden, prefix):
+        return golden.batch()
+    frames_BTHW = golden.tensor("imagine/observations").squeeze(2)
+    imagined = Batch(
+        tokens_BTK=read_tokenizer(golden.arrays).eval().encode_tokens(frames_BTHW),
+        actions_BT=golden.tensor("imagine/actions"),
+        rewards_BT=golden.tensor("imagine/rewards"),
+        ends_BT=golden.tensor("imagine/ends").to(golden.tensor("batch/ends").dtype),
+        mask_BT=golden.tensor("imagine/mask_padding"),
+        games_B=golden.tensor("imagine/envs"),
+    )
+    return mixed(golden.batch(), imagined)
 
 
 def _options(recording: Recording, prefix: str) -> Iterator[JowaConfig]:
     penalised = prefix + "loss_cql_penalty" in recording.golden.arrays
     # Without imagined segments in the batch COMBO's penalty is CQL's.
-    config = replace(recording.clean.config, penalty="cql" if penalised else "none")
+    penalties: tuple[Literal["cql", "combo", "none"], ...] = (
+        ("cql", "combo") if _with_dreams(recording.golden, prefix) else ("cql",)
+    )
+    config = recording.clean.config
     slips = (False, True) if penalised and config.critic == "mse" else (False,)
     mixtures = (False, True) if config.num_q > 1 and recording.generator is not None else (False,)
-    for mixture, trains, slip in product(mixtures, (True, False), slips):
-        yield replace(config, random_mixture=mixture, q_trains_trunk=trains, released_mse_penalty=slip)
+    for mixture, trains, slip, penalty in product(
+        mixtures, (True, False), slips, penalties if penalised else ("none",)
+    ):
+        yield replace(config, random_mixture=mixture, penalty=penalty, q_trains_trunk=trains, released_mse_penalty=slip)
 
 
 def _check(recording: Recording, prefix: str, batch: Batch, config: JowaConfig, with_critic: bool) -> list[Check]:
@@ -72,8 +102,10 @@ def _check(recording: Recording, prefix: str, batch: Batch, config: JowaConfig, 
     world_weight = config.world_weight if with_critic else 1.0
     ours = {golden: world_weight * losses.terms[term] for golden, term in TERMS.items()}
     ours["total"] = losses.total.detach()
-    ours["info/reward_real"] = batch.rewards_BT.mean()
-    ours["info/done_real"] = batch.ends_BT.float().mean()
+    dreamt_B = torch.zeros_like(batch.games_B, dtype=torch.bool) if batch.imagined_B is None else batch.imagined_B
+    for kind, rows_B in (("real", ~dreamt_B), ("imagine", dreamt_B)):
+        ours[f"info/reward_{kind}"] = batch.rewards_BT[rows_B].mean()
+        ours[f"info/done_{kind}"] = batch.ends_BT[rows_B].float().mean()
     ours["info/alpha"] = torch.tensor(config.cql_weight)
     if with_critic:
         ours["loss_td_error"] = losses.terms["td"]

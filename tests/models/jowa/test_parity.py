@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from models.api import Batch, mixed
 from models.jowa.config import JowaConfig
-from models.jowa.golden import WEIGHTS
+from models.jowa.golden import WEIGHTS, Golden, read_model
+from models.jowa.objective import sequence, world_action_loss
 from models.jowa.parity import check
 from models.tokenizers.parity import read_tokenizer
 from pipelines.atari.actions import minimal_actions
@@ -108,3 +110,33 @@ def test_files_of_other_shapes_and_options_are_followed(name: str) -> None:
     assert len(checks) > 20 and all("dropout" in one.note for one in checks if "logits_q" in one.name) == (seed >= 0)
     arrays["loss/stage2/grad_norm"] = arrays["loss/stage2/grad_norm"] * np.float32(1.01)
     assert [one.name for one in check(arrays, GAMES, minimal_actions) if not one.ok] == ["loss/stage2/grad_norm"]
+
+
+@pytest.mark.parametrize("penalty", ["cql", "combo"])
+def test_an_objective_recorded_with_imagined_segments_mixes_them_in(penalty: str) -> None:
+    arrays = {name: array for name, array in load(FILES[0]).items() if not name.startswith(("plan/", "loss/stage2/"))}
+    golden = Golden(arrays, read_model(arrays), torch.zeros(60, 18, dtype=torch.bool), {})
+    for game in {3, 37, 49}:
+        golden.legal_GA[game, list(minimal_actions(GAMES[game]))] = True
+    model, here = golden.model, golden.batch()
+    model.config = replace(model.config, penalty=penalty)
+    clean = model(sequence(here), here.games_B)
+    for head in ("q", "q_target"):  # a recording without dropout
+        arrays[f"forward/logits_{head}"] = clean.logits[head].flatten(-2).detach().numpy()
+    imagined = Batch(
+        tokens_BTK=read_tokenizer(arrays).eval().encode_tokens(golden.tensor("imagine/observations")[:, :, 0]),
+        actions_BT=golden.tensor("imagine/actions"),
+        rewards_BT=golden.tensor("imagine/rewards"),
+        ends_BT=golden.tensor("imagine/ends").long(),
+        mask_BT=golden.tensor("imagine/mask_padding"),
+        games_B=golden.tensor("imagine/envs"),
+    )
+    losses = world_action_loss(model, mixed(here, imagined), golden.legal_GA)
+    arrays["loss/mixed/total"] = losses.total.detach().numpy()
+    arrays["loss/mixed/loss_td_error"] = losses.terms["td"].numpy()
+    arrays["loss/mixed/loss_cql_penalty"] = (0.1 * losses.terms["cql"]).numpy()
+    arrays["loss/mixed/loss_obs"] = 0.1 * arrays["loss/stage1/loss_obs"]
+    arrays["loss/mixed/info/reward_imagine"] = arrays["imagine/rewards"].mean()
+    checks = [one for one in check(arrays, GAMES, minimal_actions) if one.name.startswith("loss/mixed/")]
+    assert len(checks) == 5 and all(one.ok for one in checks)
+    assert all(("penalty=combo" in one.note) == (penalty == "combo") for one in checks)
