@@ -68,8 +68,13 @@ class Bucket:
             raise BucketError(f"{url} cannot be read (it is a folder): name an object")
         return self._object(name, entry)
 
-    def read_range(self, item: BucketObject, start: int, stop: int) -> bytes:
-        """Bytes start..stop-1 of the object, at most up to its end. Raises ObjectReplaced when it is another by now."""
+    def read_range(
+        self, item: BucketObject, start: int, stop: int, halted: Callable[[], bool] = lambda: False
+    ) -> bytes:
+        """Bytes start..stop-1 of the object, at most up to its end; once `halted` says so it is not tried again.
+
+        Raises ObjectReplaced when it is another object by now.
+        """
         stop = min(stop, item.bytes)
         if start >= stop:
             return b""
@@ -82,7 +87,7 @@ class Bucket:
                 raise ShortRead(f"{len(data):,} bytes came where {stop - start:,} were asked for")
             return data
 
-        return self._asked(item.url, read, item)
+        return self._asked(item.url, read, item, halted)
 
     def open(self, item: BucketObject) -> Reader:
         """A raw stream of the whole object that counts and checksums what passes; its `verify` must be the last word.
@@ -115,10 +120,16 @@ class Bucket:
     def _object(self, name: str, entry: Mapping[str, Any]) -> BucketObject:
         return BucketObject(url=f"{self.root}/{name}", name=name, **described(entry))
 
-    def _asked(self, what: str, action: Callable[[], T], item: BucketObject | None = None) -> T:
+    def _asked(
+        self,
+        what: str,
+        action: Callable[[], T],
+        item: BucketObject | None = None,
+        halted: Callable[[], bool] = lambda: False,
+    ) -> T:
         """`action()` with retries. An error that stays is one line; for a read of `item` it may be ObjectReplaced."""
         try:
-            return retried(what, action)
+            return retried(what, action, halted)
         except WorldlineError as error:
             if item is not None and isinstance(error.__cause__, ShortRead):
                 self._require_same(item)

@@ -129,7 +129,7 @@ class _Work:
         for start in range(held, item.bytes, CHUNK):
             if self.stop.is_set():
                 raise _Stopped
-            data = self.bucket.read_range(item, start, start + CHUNK)
+            data = self.bucket.read_range(item, start, start + CHUNK, self.stop.is_set)
             file.write(data)
             file.flush()
             self._count(len(data))

@@ -40,8 +40,8 @@ class ShortRead(OSError):  # noqa: N818
     """A range came with fewer or more bytes than asked for."""
 
 
-def retried(what: str, action: Callable[[], T]) -> T:
-    """`action()`, tried up to TRIES times while its errors are passing ones; each wait is said.
+def retried(what: str, action: Callable[[], T], halted: Callable[[], bool] = lambda: False) -> T:
+    """`action()`, tried up to TRIES times while its errors are passing ones and nobody has `halted` it; waits are said.
 
     Raises BucketError when the last try failed; an error that will not pass goes through at once.
     """
@@ -53,9 +53,9 @@ def retried(what: str, action: Callable[[], T]) -> T:
         except Exception as error:
             if not passes(error):
                 raise
-            if attempt == TRIES:
+            if attempt == TRIES or halted():
                 raise BucketError(
-                    f"{what} failed {TRIES} times ({reason(error)}): check the network and run the same command again"
+                    f"{what} failed {attempt} times ({reason(error)}): check the network and run the same command again"
                 ) from error
             wait = min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_WAIT) * random.uniform(0.5, 1.0)
             say(f"{what}: {reason(error)}; try {attempt + 1} of {TRIES} in {wait:.1f} s")

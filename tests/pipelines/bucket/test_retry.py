@@ -60,6 +60,12 @@ def test_each_try_is_said_and_the_last_is_one_line(said) -> None:
     assert len(said) == retry.TRIES - 1 and "try 2 of 6" in said[0] and "\n" not in str(caught.value)
 
 
+def test_nothing_is_tried_again_once_halted(said) -> None:
+    with pytest.raises(BucketError, match="failed 1 times"):
+        retried("u", lambda: (_ for _ in ()).throw(TimeoutError()), lambda: True)
+    assert said == []
+
+
 def test_success_ends_the_tries_and_other_errors_go_through(said) -> None:
     answers = iter([TimeoutError(), TimeoutError(), 7])
 
