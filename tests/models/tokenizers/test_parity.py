@@ -2,9 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from models.tokenizers.config import TokenizerConfig
-from models.tokenizers.parity import check, config_from_weights
+from models.tokenizers.parity import WEIGHTS, check, config_from_weights, read_tokenizer
 from models.tokenizers.vq import Tokenizer
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -57,3 +58,16 @@ def test_config_is_read_back_from_weights(config: TokenizerConfig) -> None:
 def test_weights_of_something_else_are_refused() -> None:
     with pytest.raises(ValueError, match=r"missing.*embedding\.weight|embedding\.weight.*missing"):
         config_from_weights({"linear.weight": (2, 2)})
+
+
+@pytest.mark.parametrize(("groups", "resolution"), [(1, 84), (4, 84), (2, 28)])
+def test_what_weights_do_not_tell_is_read_from_the_latents(groups: int, resolution: int) -> None:
+    config = TokenizerConfig(
+        vocab_size=16, embed_dim=8, z_channels=8, channels=8, norm_groups=groups, resolution=resolution
+    )
+    tokenizer = Tokenizer(config, seed=3).eval()
+    frames = torch.rand(2, 1, resolution, resolution, generator=torch.Generator().manual_seed(0))
+    arrays = {WEIGHTS + name: tensor.numpy() for name, tensor in tokenizer.state_dict().items()}
+    arrays |= {WEIGHTS + "lpips.lin0.model.1.weight": np.ones(1), "tokenizer/input": frames.numpy()}
+    arrays["tokenizer/z"] = tokenizer.encode(frames).z.detach().numpy()
+    assert read_tokenizer(arrays).config == config
