@@ -4,7 +4,7 @@ The arrays are those of our HDF5: observations (N,84,84) uint8 in chunks of 16 f
 actions, rewards, terminals, truncations (N,); source_rows (N,3) int32; episode_starts (E+1,) int64.
 Attributes: game, actions (names in the ids' order), worldline (what it was exported from).
 A shard's index stands at its start, because some object stores ignore requests for the last bytes of an object.
-Measured: MEASURED_ZARR
+Measured: 800 us of CPU for a segment of 8 (49 us from our HDF5): this is for bytes that lie far away.
 """
 
 import os
