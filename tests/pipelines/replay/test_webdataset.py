@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,8 @@ from pipelines.replay.shards import ShardSet
 from pipelines.replay.trajectories import FILE_NAME, Trajectories
 from pipelines.replay.webdataset import WebdatasetStream, epoch_order
 from pipelines.store.store import Store
+from pipelines.training.device import Device
+from pipelines.training.feed import Feed
 from tests.pipelines.replay.episodes import put_episodes
 
 
@@ -148,3 +151,15 @@ def test_impossible_requests_are_refused(made) -> None:
     shards[1].length = 9
     with pytest.raises(ValueError, match="all of one length"):
         WebdatasetStream(shards, 4, 0)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # 8 workers on 2 cores
+@pytest.mark.parametrize("workers", [2, 8])
+def test_any_number_of_workers_gives_the_same_batches(made, workers) -> None:
+    folder, _ = made
+    sources = {"stream": WebdatasetStream(exports(folder), batch_size=4, seed=0)}
+    alone, many = Feed(sources, Device("cpu", False)), Feed(sources, Device("cpu", False), workers=workers, stop=12)
+    for step in range(12):
+        ours, theirs = alone.batch(step)["stream"], many.batch(step)["stream"]
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
