@@ -1,19 +1,20 @@
 """Downloads that are cut, killed, stopped, refused by the disk or overtaken by a replacement; and the soak.
 
-Cost of the slow soak (`pytest -m slow tests/buckets`): 2,000 objects, 130 MB, per store.
+The long soak (`pytest -m slow tests/buckets`): 2,000 objects, 130 MB, about 80 s a store on two busy cores.
 """
 
 import json
 import random
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.download import download
-from pipelines.bucket.errors import ObjectReplaced
+from pipelines.bucket.errors import DamagedInTransit, ObjectReplaced
 from pipelines.bucket.mirror import Mirror
 from pipelines.bucket.remote import BucketObject
 from pipelines.errors import WorldlineError
@@ -70,11 +71,16 @@ def parts(folder: Path) -> list[Path]:
     return list((folder / "mirror").rglob(".*.part"))
 
 
-def soak(bucket: EmulatedBucket, proxy: FaultProxy, folder: Path, count: int, size: int) -> None:
+def soak(bucket: EmulatedBucket, proxy: FaultProxy, folder: Path, count: int, size: int, runs: int = 1) -> None:
+    """An object is read once more when bits were flipped; where its second pass is hit too, the command runs again."""
     contents = fill(bucket, count, size)
     reached = client(bucket, proxy, folder)
     items = reached.list(FOLDER)
     proxy.weather = Weather(0.05, seed=7)
+    for _ in range(runs - 1):
+        with suppress(DamagedInTransit):
+            download(reached, items, "Soak")
+        assert copies(folder).items() <= contents.items()
     assert download(reached, items, "Soak") == items
     assert copies(folder) == contents
     assert parts(folder) == []
@@ -92,7 +98,7 @@ def test_soak_of_200_objects_with_5_percent_faults(bucket, proxy, tmp_path) -> N
 
 @pytest.mark.slow
 def test_long_soak(bucket, proxy, tmp_path) -> None:
-    soak(bucket, proxy, tmp_path, count=2_000, size=130_000)
+    soak(bucket, proxy, tmp_path, count=2_000, size=130_000, runs=6)
 
 
 def test_an_object_that_is_replaced_on_the_way_is_restarted_whole(bucket, proxy, tmp_path) -> None:
