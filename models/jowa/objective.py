@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from models.api import Batch, Losses
+from models.jowa.counts import Counts, pair_mask
 from models.jowa.critic import Critic, critic_of
 from models.jowa.model import ALL_HEADS, WORLD_HEADS, Jowa, Outputs
 from models.losses.cql import data_value, overestimation
@@ -22,22 +23,29 @@ def sequence(batch: Batch) -> Tensor:
     return torch.cat([batch.tokens_BTK, batch.actions_BT[..., None]], dim=2).flatten(1)
 
 
-def world_loss(model: Jowa, batch: Batch) -> Losses:
+def world_loss(model: Jowa, batch: Batch, counts: Counts | None = None) -> Losses:
     """Stage 1: cross entropies of the next observation tokens, the reward's sign and the end. Terms by those names.
 
     Imagined segments are left out: a model learns nothing about the world from its own dreams.
+    counts: those of the whole batch where `batch` is a part of one; the parts' losses then add up to its loss.
     """
-    terms = _world_terms(model(sequence(batch), batch.games_B, heads=WORLD_HEADS), batch)
+    counts = counts or Counts.of(batch, model.config.tokens_per_frame)
+    terms = _world_terms(model(sequence(batch), batch.games_B, heads=WORLD_HEADS), batch, counts)
     return _losses(sum(terms.values(), torch.zeros_like(terms["ends"])), terms)
 
 
 def world_action_loss(
-    model: Jowa, batch: Batch, legal_mask_GA: Tensor, mixture_weights_Q: Tensor | None = None
+    model: Jowa,
+    batch: Batch,
+    legal_mask_GA: Tensor,
+    mixture_weights_Q: Tensor | None = None,
+    counts: Counts | None = None,
 ) -> Losses:
     """Stage 2: world_weight * stage 1 + td + cql_weight * cql, the last unless the penalty is "none".
 
     legal_mask_GA: (num_games, num_actions) bool, the actions that each game has; others are no greedy choice in the
     Bellman target. mixture_weights_Q: this step's weights (`models.losses.rem`) where `random_mixture` is on.
+    counts: as in `world_loss`.
     Terms: observations, rewards, ends, td, and with a penalty cql and its two sides, q_logsumexp and q_taken.
     Raises ValueError for another shape of the mask, or for weights that the configuration does not ask for.
     """
@@ -51,32 +59,39 @@ def world_action_loss(
         raise ValueError(
             f"random_mixture is {config.random_mixture}: give a step's mixture weights if, and only if, it is on"
         )
+    counts = counts or Counts.of(batch, config.tokens_per_frame)
     outputs = model(sequence(batch), batch.games_B, heads=ALL_HEADS)
-    terms = _world_terms(outputs, batch)
+    terms = _world_terms(outputs, batch, counts)
     total = config.world_weight * sum(terms.values(), torch.zeros_like(terms["ends"]))
     critic = critic_of(config, batch.actions_BT.device)
     predicted_BTAZ = critic.combine(outputs.logits["q"], mixture_weights_Q)
     target_BTAZ = critic.combine(outputs.logits["q_target"], mixture_weights_Q)
-    terms["td"] = td_loss(predicted_BTAZ, target_BTAZ, batch, legal_mask_GA[batch.games_B], critic)
+    terms["td"] = td_loss(predicted_BTAZ, target_BTAZ, batch, legal_mask_GA[batch.games_B], critic, counts.pairs)
     total = total + terms["td"]
     if config.penalty != "none":
-        data_BT = batch.real_mask() if config.penalty == "combo" else batch.mask_BT
-        terms["q_logsumexp"] = overestimation(critic.penalised(outputs.logits["q"]), batch.mask_BT)
-        terms["q_taken"] = data_value(critic.values(predicted_BTAZ), batch.actions_BT, data_BT)
+        combo = config.penalty == "combo"
+        data_BT, data_count = (batch.real_mask(), counts.real) if combo else (batch.mask_BT, counts.steps)
+        terms["q_logsumexp"] = overestimation(critic.penalised(outputs.logits["q"]), batch.mask_BT, counts.steps)
+        terms["q_taken"] = data_value(critic.values(predicted_BTAZ), batch.actions_BT, data_BT, data_count)
         terms["cql"] = terms["q_logsumexp"] - terms["q_taken"]
         total = total + config.cql_weight * terms["cql"]
     return _losses(total, terms)
 
 
-def td_loss(predicted_BTAZ: Tensor, target_BTAZ: Tensor, batch: Batch, legal_BA: Tensor, critic: Critic) -> Tensor:
+def td_loss(
+    predicted_BTAZ: Tensor,
+    target_BTAZ: Tensor,
+    batch: Batch,
+    legal_BA: Tensor,
+    critic: Critic,
+    count: Tensor | None = None,
+) -> Tensor:
     """The critic's error of the taken action's prediction against its Bellman target, a mean over pairs; a scalar.
 
     A pair is a real step with a real successor in the segment, or a real step that ends the game (target r alone).
     The successor's action is the greedy legal one of the same averaged target prediction.
     """
     ends_BT = batch.ends_BT.bool() & batch.mask_BT
-    followed_BT = torch.zeros_like(batch.mask_BT)
-    followed_BT[:, :-1] = batch.mask_BT[:, :-1] & batch.mask_BT[:, 1:]
     taken_BTZ = _take(predicted_BTAZ, batch.actions_BT)
     with torch.no_grad():
         values_BTA = critic.values(target_BTAZ).masked_fill(~legal_BA[:, None], -torch.inf)
@@ -84,7 +99,7 @@ def td_loss(predicted_BTAZ: Tensor, target_BTAZ: Tensor, batch: Batch, legal_BA:
         # The last step has no successor; where it is a pair it ends the game, and any prediction will do.
         next_BTZ = greedy_BTZ.roll(-1, dims=1)
         bellman_BTZ = critic.target(batch.rewards_BT, ~ends_BT, next_BTZ)
-    return masked_mean(critic.error(bellman_BTZ, taken_BTZ), followed_BT | ends_BT)
+    return masked_mean(critic.error(bellman_BTZ, taken_BTZ), pair_mask(batch), count)
 
 
 def _take(prediction_BTAZ: Tensor, actions_BT: Tensor) -> Tensor:  # (B, T, Z)
@@ -92,13 +107,15 @@ def _take(prediction_BTAZ: Tensor, actions_BT: Tensor) -> Tensor:  # (B, T, Z)
     return prediction_BTAZ.gather(2, index)[:, :, 0]
 
 
-def _world_terms(outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+def _world_terms(outputs: Outputs, batch: Batch, counts: Counts) -> dict[str, Tensor]:
     assert batch.tokens_BTK is not None, "sequence() has checked it"
     real_BT = batch.real_mask()
     return {
-        "observations": observation_loss(outputs.logits["observations"], batch.tokens_BTK, real_BT),
-        "rewards": reward_loss(outputs.logits["rewards"], batch.rewards_BT, real_BT),
-        "ends": end_loss(outputs.logits["ends"], batch.ends_BT, real_BT),
+        "observations": observation_loss(
+            outputs.logits["observations"], batch.tokens_BTK, real_BT, counts.observations
+        ),
+        "rewards": reward_loss(outputs.logits["rewards"], batch.rewards_BT, real_BT, counts.real),
+        "ends": end_loss(outputs.logits["ends"], batch.ends_BT, real_BT, counts.real),
     }
 
 

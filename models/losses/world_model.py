@@ -1,7 +1,7 @@
 """Cross entropies of a token world model as pure functions (Micheli et al. 2023, arXiv 2209.00588, section 2.3).
 
 Shapes: B segments, T steps, K tokens a frame, V vocabulary. Each is a mean over real steps, 0 where there is none,
-in float32.
+in float32; `count` as in `masked_mean`.
 """
 
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor
 from models.losses.masked import masked_mean
 
 
-def observation_loss(logits_BSV: Tensor, tokens_BTK: Tensor, mask_BT: Tensor) -> Tensor:
+def observation_loss(logits_BSV: Tensor, tokens_BTK: Tensor, mask_BT: Tensor, count: Tensor | None = None) -> Tensor:
     """Cross entropy of the next observation token.
 
     logits_BSV: (B, T * K, V); entry s predicts observation token s + 1 of the segment, so its first token has no
@@ -24,19 +24,21 @@ def observation_loss(logits_BSV: Tensor, tokens_BTK: Tensor, mask_BT: Tensor) ->
             f"the first two axes must be ({batch}, {steps * per_frame})"
         )
     mask_BS = mask_BT[..., None].expand_as(tokens_BTK).flatten(1)[:, 1:]
-    return _cross_entropy(logits_BSV[:, :-1], tokens_BTK.flatten(1)[:, 1:], mask_BS)
+    return _cross_entropy(logits_BSV[:, :-1], tokens_BTK.flatten(1)[:, 1:], mask_BS, count)
 
 
-def reward_loss(logits_BT3: Tensor, rewards_BT: Tensor, mask_BT: Tensor) -> Tensor:
+def reward_loss(logits_BT3: Tensor, rewards_BT: Tensor, mask_BT: Tensor, count: Tensor | None = None) -> Tensor:
     """Cross entropy of the reward's sign, classes -1, 0, 1 in that order."""
-    return _cross_entropy(logits_BT3, rewards_BT.sign().long() + 1, mask_BT)
+    return _cross_entropy(logits_BT3, rewards_BT.sign().long() + 1, mask_BT, count)
 
 
-def end_loss(logits_BT2: Tensor, ends_BT: Tensor, mask_BT: Tensor) -> Tensor:
+def end_loss(logits_BT2: Tensor, ends_BT: Tensor, mask_BT: Tensor, count: Tensor | None = None) -> Tensor:
     """Cross entropy of the end flag, classes 0 and 1."""
-    return _cross_entropy(logits_BT2, ends_BT.long(), mask_BT)
+    return _cross_entropy(logits_BT2, ends_BT.long(), mask_BT, count)
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:  # (B, S, V), (B, S), (B, S) -> ()
+def _cross_entropy(
+    logits: Tensor, labels: Tensor, mask: Tensor, count: Tensor | None
+) -> Tensor:  # (B, S, V), (B, S), (B, S) -> ()
     losses = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none")
-    return masked_mean(losses, mask.flatten())
+    return masked_mean(losses, mask.flatten(), count)
