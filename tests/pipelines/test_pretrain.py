@@ -1,14 +1,17 @@
 """Stage 1 on real tiny replay: what it leaves, and that a killed run ends as an uninterrupted one would."""
 
+import hashlib
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from models.losses.lpips import STAGES
 from pipelines import pretrain
 from pipelines.configs.learn import PretrainConfig
 from pipelines.errors import WorldlineError
@@ -105,3 +108,22 @@ def test_a_loss_that_explodes_leaves_no_artefact(tiny_copy: TinyRun) -> None:
         pretrain.run(plan.pretrain(), tiny_copy.store)
     assert tiny_copy.store.find(plan.pretrain().spec().ref) is None
     assert list((tiny_copy.store.root / ".partial").iterdir()) == []
+
+
+def test_the_perceptual_term_is_trained_and_its_weights_are_part_of_the_key(tiny_copy: TinyRun, tmp_path: Path) -> None:
+    path, weights, channels = tmp_path / "vgg.safetensors", {}, 3
+    for stage, numbers in enumerate(STAGES):
+        for n in numbers:
+            weights[f"features.{n}.weight"] = torch.full((2, channels, 3, 3), 0.1)
+            weights[f"features.{n}.bias"] = torch.arange(2.0)
+            channels = 2
+        weights[f"lin{stage}.model.1.weight"] = torch.ones(1, 2, 1, 1)
+    save_file(weights, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    overrides = [*TINY, "pretrain.phases.tokenizer.steps=1", "pretrain.phases.world.steps=1"]
+    plain = Plan(recipe("mini", overrides)).pretrain()
+    config = replace(plain, lpips_sha256=digest, lpips_file=str(path))
+    assert config.spec().ref != plain.spec().ref
+    assert replace(config, lpips_file="elsewhere").spec().ref == config.spec().ref
+    made = pretrain.run(config, tiny_copy.store).artefact
+    assert made.manifest.metrics["losses"]["lpips"] > 0

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipelines.atari.games import JOWA_TRAINING
-from pipelines.recipes.jowa import jowa_40m, jowa_70m, jowa_150m
+from pipelines.atari.games import GAMES, JOWA_HELD_OUT, JOWA_TRAINING
+from pipelines.recipes.jowa import BORROWED_TASKS, jowa_40m, jowa_70m, jowa_150m
 from pipelines.recipes.recipe import Recipe
 
 
@@ -20,6 +20,12 @@ def test_sizes_are_the_papers(recipe: Recipe, layers: int, heads: int, width: in
     assert (model.layers, model.heads, model.width) == (layers, heads, width)
     assert (model.num_q, model.q_hidden) == (q_heads, q_hidden)
     assert recipe.pretrain.tokenizer.tokens_per_frame == model.tokens_per_frame == 36
+
+
+def test_held_out_games_borrow_the_task_embedding_of_a_game_like_them() -> None:
+    borrowed = {GAMES[game]: GAMES[lender] for game, lender in jowa_150m().pretrain.model.task_ids}
+    assert borrowed == BORROWED_TASKS and set(borrowed) == set(JOWA_HELD_OUT) - {"Pong"}
+    assert set(borrowed.values()) <= set(JOWA_TRAINING)
 
 
 def test_the_schedule_is_1_75_million_steps_of_512_segments() -> None:

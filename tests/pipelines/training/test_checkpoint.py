@@ -21,7 +21,7 @@ TOKENIZER = TokenizerConfig(
     vocab_size=16, embed_dim=8, z_channels=8, channels=2, channel_mult=(1, 2), res_blocks=1, attention=False,
     downsample=(7,), patch_stem=2, quantizer="ema",
 )  # fmt: skip
-MODEL = JowaConfig(vocab_size=16, layers=1, heads=2, width=16, q_hidden=8)
+MODEL = JowaConfig(vocab_size=16, layers=1, heads=2, width=16, q_hidden=8, task_ids=((2, 1),))
 
 
 def test_a_tokenizer_comes_back_whole(tmp_path: Path) -> None:
