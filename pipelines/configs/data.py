@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pipelines.configs.base import StageConfig
+from pipelines.configs.base import StageConfig, manner, option
 from pipelines.errors import UsageError
 from pipelines.store.ref import Ref
 
@@ -86,20 +86,47 @@ class FetchConfig(StageConfig):
 
 @dataclass(frozen=True)
 class DownsampleConfig(StageConfig):
-    """Draw whole episodes, without replacement, from the replay of all chosen agents: up to `transitions` steps."""
+    """Draw whole episodes from the replay of all chosen agents, until `transitions` steps are reached.
+
+    `fraction` above 0 takes that share of what passes the filters instead. An episode passes when it ends in the
+    checkpoints `first_checkpoint` to `last_checkpoint` (-1: no limit) and its clipped return lies between the
+    quantiles `min_return` and `max_return` of those: 0.9 to 1 keeps the best tenth, whatever the game's scores.
+    `replacement` draws as JOWA's own script does. `workers` files are read at a time (0: one per core, at most 8).
+    """
 
     STAGE: ClassVar[str] = "trajectories"
-    CODE: ClassVar[str] = "1"
+    CODE: ClassVar[str] = "2"
     CHECKS: ClassVar[tuple[str, ...]] = ("enough_transitions", "reads_back")
 
     game: str
     replays: tuple[Ref, ...] = ()
     transitions: int = 10_000_000
     seed: int = 0
+    fraction: float = option(0.0)
+    replacement: bool = option(False)
+    first_checkpoint: int = option(0)
+    last_checkpoint: int = option(-1)
+    min_return: float = option(0.0)
+    max_return: float = option(1.0)
+    workers: int = manner(0)
 
     def __post_init__(self) -> None:
         if self.transitions < 1:
             raise UsageError(f"Drawing {self.transitions} transitions is impossible: it must be at least 1")
+        if not 0.0 <= self.fraction <= 1.0:
+            raise UsageError(f"Drawing a fraction of {self.fraction} is impossible: give 0 (off) to 1 (all)")
+        if not 0.0 <= self.min_return <= self.max_return <= 1.0:
+            raise UsageError(
+                f"Returns from quantile {self.min_return} to {self.max_return} are no range: both lie between 0 and 1, "
+                "the smaller first (0.9 to 1 keeps the best tenth)"
+            )
+        if self.first_checkpoint < 0 or -1 < self.last_checkpoint < self.first_checkpoint or self.last_checkpoint < -1:
+            raise UsageError(
+                f"Checkpoints {self.first_checkpoint} to {self.last_checkpoint} are no range: give the smaller first, "
+                "and -1 as the last for no limit"
+            )
+        if self.workers < 0:
+            raise UsageError(f"{self.workers} workers cannot read: give 1 or more, or 0 for one per core")
 
     @property
     def subject(self) -> str:

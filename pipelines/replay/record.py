@@ -72,6 +72,16 @@ class ReplayRecord:
             columns = [file[name][:] for name in names]
         return [RingLog(int(n), int(count), *arrays) for n, count, *arrays in zip(*columns, strict=True)]
 
+    def log(self, checkpoint: int) -> RingLog:
+        """The small arrays of one log; 8 MB for a ring of a million rows."""
+        with h5py.File(self.small, "r") as file:
+            found = np.flatnonzero(file["checkpoints"][:] == checkpoint)
+            if len(found) != 1:
+                raise WorldlineError(f"{self.ref} holds no log {checkpoint}: delete that artefact and make it again")
+            row = int(found[0])
+            arrays = [file[name][row] for name in ("actions", "rewards", "terminals")]
+            return RingLog(checkpoint, int(file["add_counts"][row]), *arrays)
+
 
 def write_record(
     path: Callable[[str], Path], objects: Sequence[RemoteObject], logs: Sequence[RingLog], found: Stitched

@@ -17,17 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.errors import WorldlineError
+from pipelines.replay.packing import CHUNK, COMPRESSION, FRAME, put_chunk
 
-try:
-    import hdf5plugin
-except ImportError:
-    COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 4}
-else:
-    COMPRESSION = dict(hdf5plugin.Zstd(clevel=3))
-
-FRAME = (84, 84)
-CHUNK = 16  # frames
-CACHE = 64 << 20  # bytes of chunk cache while writing: a chunk that several pieces share is packed once
+CACHE = 8 << 20  # bytes of chunk cache per array while writing: a chunk that several writes share is packed once
 FILE_NAME = "trajectories.h5"
 FLAT = {"actions": np.uint8, "rewards": np.float32, "terminals": np.uint8, "truncations": np.uint8}
 
@@ -57,6 +49,10 @@ class TrajectoryWriter:
         if start < 0 or start + len(values) > len(data):
             raise ValueError(f"{name} has {len(data)} slots, {start} to {start + len(values)} do not fit")
         data[start : start + len(values)] = values
+
+    def write_chunk(self, chunk: int, packed: bytes) -> None:
+        """Fill one chunk of the observations with what `packing.pack` made of its frames."""
+        put_chunk(self._file["observations"], chunk, packed)
 
     def __enter__(self) -> "TrajectoryWriter":
         return self

@@ -3,7 +3,6 @@
 import shutil
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from pipelines import downsample, fetch
@@ -51,28 +50,6 @@ def test_every_transition_is_the_one_that_was_played(store, tmp_path) -> None:
     assert all(check.passed for check in artefact.manifest.checks if check.name != "enough_transitions")
     metrics = artefact.manifest.metrics
     assert metrics["raw_bytes"] == len(found) * 7056 and metrics["stored_bytes"] > 0
-
-
-def episodes_table() -> pd.DataFrame:
-    rng = np.random.default_rng(1)
-    rows = [(agent, e, int(rng.integers(5, 50)), bool(rng.random() < 0.9)) for agent in (1, 2, 3) for e in range(40)]
-    return pd.DataFrame(rows, columns=["agent", "episode", "length", "complete"])
-
-
-def test_the_draw_is_whole_without_replacement_and_ignores_row_order() -> None:
-    table = episodes_table()
-    drawn = downsample.draw(table, 700, seed=0, game="Freeway")
-    assert drawn["complete"].all() and not drawn.duplicated(["agent", "episode"]).any()
-    assert 700 <= drawn["length"].sum() < 700 + 50
-    shuffled = table.sample(frac=1, random_state=3)
-    pd.testing.assert_frame_equal(drawn, downsample.draw(shuffled, 700, seed=0, game="Freeway"))
-    assert not drawn.equals(downsample.draw(table, 700, seed=1, game="Freeway"))
-    assert not drawn.equals(downsample.draw(table, 700, seed=0, game="Pong"))
-    assert len(downsample.draw(table, 10**9, seed=0, game="Freeway")) == table["complete"].sum()
-    # A larger draw contains the smaller one, so a data ablation adds episodes and swaps none.
-    more = downsample.draw(table, 1400, seed=0, game="Freeway")
-    few, many = (set(zip(table["agent"], table["episode"], strict=True)) for table in (drawn, more))
-    assert few < many
 
 
 def test_the_order_of_agents_does_not_matter_to_the_bytes(tmp_path) -> None:
