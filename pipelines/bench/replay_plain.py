@@ -30,7 +30,7 @@ def select_rows(path: str, pieces: list[list[int]]) -> int:
 def segments(files: dict[str, str], table: str, batch: int, batches: int, length: int = 8) -> int:
     """Random segments out of per-episode groups; the file is opened for each, its terminals are read whole."""
     rows = pd.read_csv(table)
-    order = np.random.default_rng(0).permutation(len(rows))
+    order = np.random.default_rng(0).integers(0, len(rows), batch * batches)
     seen = 0
     for number in range(batches):
         items = [_segment(files, rows, int(i), length) for i in order[number * batch : (number + 1) * batch]]
