@@ -1,8 +1,8 @@
 """JOWA as a `models.api.WorldModel`: a tree of imagined steps for each of N environments at once.
 
 A step costs K + 1 passes of one token for every new node, all in one batch; the observation head is evaluated for the
-newest token, rewards and ends at the action, Q at the last token of a frame. Measured for JOWA-40M on 2 threads in
-float32: see BENCHMARKS.md, planning.
+newest token, rewards and ends at the action, Q at the last token of a frame. JOWA-40M, one thread, float32, CPU time:
+8 steps of context 37 ms, then 97 ms for 2 new nodes and 132 ms for 4; 16 environments 0.65 s, 0.53 s and 0.81 s.
 
 Shapes: N environments, C steps of context, R new nodes of an environment, M = N * R, K tokens a frame, A actions,
 D width, V nodes so far.
@@ -118,14 +118,16 @@ class JowaWorld:
                 self._player, self._packed_at = packed(self.model), versions
         else:
             self._player = self.model
-        fresh = self.model.transformer.cache_type()
-        if (
-            self._cache is None
-            or self._cache.rows != rows
-            or (self._cache.keys.dtype, self._cache.keys.device) != fresh
-        ):
+        if not self._reusable(self._cache, rows):
             self._cache = self.model.empty_cache(rows)
+        assert self._cache is not None
         self._cache.clear()
+
+    def _reusable(self, cache: KVCache | None, rows: int) -> bool:
+        """Whether a cache fits the rows, the type, and the mode: outside inference mode its tensors are frozen."""
+        if cache is None or (cache.keys.is_inference() and not torch.is_inference_mode_enabled()):
+            return False
+        return cache.rows == rows and (cache.keys.dtype, cache.keys.device) == self.model.transformer.cache_type()
 
     def _by_environment(self, actions_M: Tensor, parents_M: Tensor | None) -> tuple[Tensor, Tensor]:
         """Actions and parents (N, R)."""

@@ -1,6 +1,7 @@
 """Beam search over imagined steps, for many environments at once (arXiv 2410.00564, section 3.3).
 
-One level costs one step of the world model for N * W * W rows (N * W on the first).
+One level costs one step of the world model for N * W * W rows (N * W on the first). JOWA-40M, one thread, float32, CPU
+time a decision: 2x2 0.28 s alone and 0.11 s among 16 environments, 4x2 0.41 s alone.
 
 Shapes: N environments, W kept nodes of each, R new ones, M = N * R rows, A actions, H horizon, K tokens a frame.
 """

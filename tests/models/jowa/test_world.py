@@ -100,6 +100,16 @@ def test_a_sampler_draws_what_its_seed_says(model: Jowa) -> None:
     assert imagine(None) == imagine(None) != imagine(1)
 
 
+def test_a_world_goes_in_and_out_of_inference_mode(model: Jowa) -> None:
+    world, context = JowaWorld(model), make_context(model)
+    with torch.inference_mode():
+        world.reset(context)
+        inside = world.step(torch.tensor([1, 2, 3])).tokens_NK.clone()
+    world.reset(context)
+    outside = world.step(torch.tensor([1, 2, 3]))
+    assert torch.equal(inside, outside.tokens_NK) and not outside.tokens_NK.is_inference()
+
+
 def test_autocast_imagines_in_its_own_type(model: Jowa) -> None:
     world = JowaWorld(model)
     for _ in range(2):
