@@ -30,7 +30,8 @@ def check_file(path: Path) -> list[Check]:
         ) from None
     try:
         return [*tokenizer.check(arrays), *jowa.check(arrays, GAMES, minimal_actions)]
-    except (KeyError, ValueError, IndexError, RuntimeError) as error:  # torch's for shapes that do not fit
+    except (KeyError, ValueError, IndexError, RuntimeError, TypeError, ZeroDivisionError) as error:
+        # A stranger's arrays of any type and shape meet torch here, which raises all of these.
         why = " ".join(str(error).split())[:200]
         raise UsageError(
             f"{path} is no golden file ({why}): it needs weights/tokenizer, weights/jowa, inputs, outputs"

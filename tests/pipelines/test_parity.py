@@ -38,6 +38,29 @@ def test_what_is_not_covered_is_named_with_the_reason(
     assert lines[-1].endswith("0 failed, 2 not covered")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch/actions", np.full((4, 8), "up")),
+        ("batch/games", np.full(4, np.nan)),
+        ("batch/rewards", np.zeros((2, 3), np.float32)),
+        ("forward/tokens", np.zeros((4, 100), np.int64)),
+        ("forward/games", np.array([3, 37, 49, 77])),
+        ("loss/stage2/info/alpha", np.zeros(0)),
+        ("weights/tokenizer/encoder.conv_in.weight", np.zeros((0, 1, 3, 3), np.float32)),
+        ("weights/jowa/pos_emb.weight", np.zeros((7, 32), np.float32)),
+    ],
+)
+def test_an_input_of_another_type_or_shape_is_one_line(
+    arrays: dict[str, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture, name: str, value: np.ndarray
+) -> None:
+    path = tmp_path / "changed.npz"
+    np.savez(path, **(arrays | {name: value}))
+    assert run(["parity", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "is no golden file" in error
+
+
 def test_a_game_that_is_none_is_one_line(
     arrays: dict[str, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
