@@ -8,6 +8,7 @@ Cost: 1 MB of chunks and 4 MB of rows in memory; the packed frames on disk, unti
 """
 
 import os
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -59,17 +60,17 @@ class Spool:
         try:
             with np.load(_index(path), allow_pickle=False) as found:
                 return cls(path, found["records"], found["edges"], int(found["inflated"]))
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
     def open(self) -> IO[bytes]:
         """Its packed chunks."""
         return self.path.with_suffix(".chunks").open("rb")
 
-    def read(self, file: IO[bytes], record: np.void) -> bytes:
+    def read(self, file: IO[bytes], offset: int, size: int, crc32c: int) -> bytes:
         """One packed chunk. Raises WorldlineError when it is not what was written."""
-        packed = os.pread(file.fileno(), int(record["bytes"]), int(record["offset"]))
-        if google_crc32c.value(packed) != record["crc32c"]:
+        packed = os.pread(file.fileno(), size, offset)
+        if google_crc32c.value(packed) != crc32c:
             _index(self.path).unlink(missing_ok=True)
             raise WorldlineError(f"{file.name} reads back differently: check the disk and run the same command again")
         return packed
@@ -174,8 +175,8 @@ def merge(spools: Sequence[Spool], total: int) -> Iterator[tuple[int, bytes]]:
         files = [stack.enter_context(found.open()) for found in spools]
         for chunk, first, stop in zip(chunks.tolist(), firsts, np.append(firsts[1:], len(records)), strict=True):
             parts = [
-                (int(records[at]["mask"]), spools[owners[at]].read(files[owners[at]], records[at]))
-                for at in range(first, stop)
+                (mask, spools[owner].read(files[owner], *where))
+                for owner, (_, mask, *where) in zip(owners[first:stop], records[first:stop].tolist(), strict=True)
             ]
             length = min(CHUNK, total - chunk * CHUNK)
             if total >= CHUNK and len(parts) == 1 and parts[0][0] == (1 << length) - 1:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.errors import WorldlineError
-from pipelines.replay.packing import CHUNK, COMPRESSION, FRAME, put_chunk
+from pipelines.replay.packing import CHUNK, COMPRESSION, FRAME
 
 CACHE = 8 << 20  # bytes of chunk cache per array while writing: a chunk that several writes share is packed once
 FILE_NAME = "trajectories.h5"
@@ -36,7 +36,8 @@ class TrajectoryWriter:
         self._file.attrs["game"] = game
         self._file.attrs["actions"] = list(actions)
         chunks = (min(CHUNK, total), *FRAME)
-        self._file.create_dataset("observations", (total, *FRAME), np.uint8, chunks=chunks, **COMPRESSION)
+        frames = self._file.create_dataset("observations", (total, *FRAME), np.uint8, chunks=chunks, **COMPRESSION)
+        self._chunks, self._chunk = frames.id, chunks[0]
         flat = (min(1 << 16, total),)
         for name, dtype in FLAT.items():
             self._file.create_dataset(name, (total,), dtype, chunks=flat, **COMPRESSION)
@@ -52,7 +53,7 @@ class TrajectoryWriter:
 
     def write_chunk(self, chunk: int, packed: bytes) -> None:
         """Fill one chunk of the observations with what `packing.pack` made of its frames."""
-        put_chunk(self._file["observations"], chunk, packed)
+        self._chunks.write_direct_chunk((chunk * self._chunk, 0, 0), packed)
 
     def __enter__(self) -> "TrajectoryWriter":
         return self
