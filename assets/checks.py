@@ -5,8 +5,11 @@ The specs are not marked blocking: Dagster's blocking ends with the run, so the 
 failed a blocking check.
 """
 
+from typing import Any
+
 import dagster as dg
 
+from assets.metadata import picture
 from pipelines.configs.base import StageConfig
 from pipelines.store.artefact import Artefact
 from pipelines.store.manifest import CheckEntry
@@ -28,7 +31,7 @@ def results(artefact: Artefact, config: type[StageConfig]) -> list[dg.AssetCheck
     found = {check.name: check for check in artefact.manifest.checks}
     absent = "the manifest holds no such check"
     own = [found.get(name) or CheckEntry(name, False, False, absent) for name in config.CHECKS]
-    return [_result(check) for check in [*own, files_check(artefact)]]
+    return [_result(check, artefact) for check in [*own, files_check(artefact)]]
 
 
 def files_check(artefact: Artefact) -> CheckEntry:
@@ -40,10 +43,14 @@ def files_check(artefact: Artefact) -> CheckEntry:
     return CheckEntry(FILES, not faults, True, "; ".join(faults[:3]) or sound)
 
 
-def _result(check: CheckEntry) -> dg.AssetCheckResult:
+def _result(check: CheckEntry, artefact: Artefact) -> dg.AssetCheckResult:
+    shown: dict[str, Any] = dict(check.counts)
+    if check.picture in artefact.names():
+        shown["picture"] = picture(artefact.path(check.picture))
     return dg.AssetCheckResult(
         check_name=check.name,
         passed=check.passed,
         severity=dg.AssetCheckSeverity.ERROR if check.blocking else dg.AssetCheckSeverity.WARN,
         description=check.detail,
+        metadata=shown,
     )

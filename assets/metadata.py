@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 from PIL import Image
 
+from pipelines.replay.record import EVIDENCE
 from pipelines.store.artefact import Artefact
 from pipelines.store.report import Report
 
 FILES_SHOWN = 30  # a token array has thousands of chunks
+LOGS_SHOWN = 60
 PICTURE_BYTES = 40_000
 PICTURE_WIDTH = 840  # the UI's window cuts off what is wider
 PICTURES_SHOWN = 6
@@ -38,8 +41,10 @@ def describe(report: Report) -> dict[str, dg.MetadataValue]:
     artefact, manifest = report.artefact, report.artefact.manifest
     shown: dict[str, Any] = {"result": str(report), "skipped": report.skipped}
     shown |= _tables(manifest.metrics)
+    if EVIDENCE in artefact.names():
+        shown["evidence"] = _evidence(artefact.path(EVIDENCE))
     shown |= {
-        f"picture/{path.stem}": dg.MetadataValue.md(f"![{path.stem}]({data_uri(path)})")
+        f"picture/{path.stem}": picture(path)
         for path in [artefact.path(name) for name in artefact.names() if name.endswith(".png")][:PICTURES_SHOWN]
     }
     shown |= {f"count/{name}": int(value) for name, value in manifest.counts.items()}
@@ -76,6 +81,11 @@ def flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return found
 
 
+def picture(path: Path) -> dg.MetadataValue:
+    """A picture inside the text, so that it needs no server."""
+    return dg.MetadataValue.md(f"![{path.stem}]({data_uri(path)})")
+
+
 def data_uri(path: Path) -> str:
     """A picture as a data URI of at most about 40 kB: 64 colours, and smaller until it fits."""
     with Image.open(path) as opened:
@@ -90,6 +100,14 @@ def _png(picture: Image.Image) -> bytes:
     packed = io.BytesIO()
     picture.quantize(COLOURS).save(packed, "PNG", optimize=True)
     return packed.getvalue()
+
+
+def _evidence(path: Path) -> dg.MetadataValue:
+    """What each log of a replay showed, a row per log."""
+    rows = pd.read_parquet(path)
+    more = f"\n\nand {len(rows) - LOGS_SHOWN:,} more" if len(rows) > LOGS_SHOWN else ""
+    header = [name.replace("_", " ") for name in rows.columns]
+    return dg.MetadataValue.md(table(header, rows.head(LOGS_SHOWN).astype(object).to_numpy().tolist()) + more)
 
 
 def _tables(metrics: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:

@@ -5,37 +5,32 @@ Run: `worldline fetch Freeway --agent 1`.
 """
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from pipelines.atari.actions import minimal_actions
 from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.mirror import Mirror
 from pipelines.configs.data import FetchConfig
 from pipelines.errors import WorldlineError
-from pipelines.progress import track
-from pipelines.replay.layout import KINDS
+from pipelines.plots import replay as replay_plot
+from pipelines.progress import say, track
+from pipelines.replay.evidence import Evidence, table
 from pipelines.replay.listing import RemoteObject, digest, list_objects
-from pipelines.replay.log_reader import crc32c_of_object, read_array, read_header
+from pipelines.replay.log_files import REPAIR, read_log
+from pipelines.replay.log_reader import crc32c_of_object
+from pipelines.replay.order import Border
+from pipelines.replay.per_file import read_per_file
 from pipelines.replay.record import group_by_checkpoint, local_url, write_record
-from pipelines.replay.stitch import RingLog, Stitched, stitch
+from pipelines.replay.ring_log import RingLog
+from pipelines.replay.stitch import Stitched, stitch
+from pipelines.replay.verdicts import verdicts
 from pipelines.store.draft import Draft
 from pipelines.store.report import Report
 from pipelines.store.store import Store
 
-FRAME = (84, 84)
-REPAIR = "fetch that checkpoint again from its source, or remove all of its files"
-
-
-@dataclass(frozen=True)
-class FetchedLog:
-    """One checkpoint: its ring and the rows that the writer declared invalid."""
-
-    ring: RingLog
-    invalid_range: NDArray[np.int64]
+PICTURE = "replay.png"
 
 
 def run(config: FetchConfig, store: Store) -> Report:
@@ -58,19 +53,28 @@ def _build(config: FetchConfig, draft: Draft, store: Store) -> None:
             f"{root} lists {config.game}/{config.agent} with digest {found[:16]}, the request says "
             f"'{config.listing[:16]}': the bucket changed or was never listed; list it again and fetch that"
         )
-    logs = []
+    logs: list[RingLog] = []
+    left_out: dict[int, str] = {}
+    checked: list[RemoteObject] = []
     title = f"Read replay {config.game}/{config.agent}"
     with track(title, total=len(objects), unit="files") as advance:
-        checked: list[RemoteObject] = []
         for checkpoint, kinds in group_by_checkpoint(objects).items():
             group = {k: item if bucket.has_proof(item) else _with_crc32c(item, bucket) for k, item in kinds.items()}
-            logs.append(_read_log(checkpoint, group, bucket))
+            log = read_log(checkpoint, group, bucket)
+            if isinstance(log, RingLog):
+                logs.append(log)
+            else:
+                left_out[checkpoint] = log
+                say(f"{title}: left out, as its files disagree in rows: {log}")
             checked += group.values()
             advance(len(group))
-    stack_size = _stack_size(logs, title)
-    found_episodes = stitch([log.ring for log in logs], config.agent, stack_size)
-    write_record(draft.path, checked, [log.ring for log in logs], found_episodes)
-    _record(config, draft, checked, logs, found_episodes)
+    if not logs:
+        raise WorldlineError(f"{title}: no log whose files agree in rows, as {left_out.popitem()[1]}: {REPAIR}")
+    stitched = read_as(config, logs, stack_size(logs, title))
+    stitched = replace(stitched, evidence=_with_left_out(stitched.evidence, left_out))
+    write_record(draft.path, checked, logs, stitched)
+    replay_plot.draw(table(stitched.evidence), stitched.episodes, draft.path(PICTURE))
+    _record(config, draft, checked, stitched, list(left_out.values()))
     if not collected:
         draft.roots += [
             {"url": item.url, "bytes": item.bytes, "crc32c": item.crc32c, "version": item.version} for item in checked
@@ -81,91 +85,47 @@ def _with_crc32c(item: RemoteObject, bucket: Bucket) -> RemoteObject:
     return replace(item, crc32c=crc32c_of_object(item, bucket))
 
 
-def _read_log(checkpoint: int, kinds: dict[str, RemoteObject], bucket: Bucket) -> FetchedLog:
-    """One checkpoint's small arrays, after its six files were found to agree."""
-    arrays = {kind: read_array(item, bucket) for kind, item in kinds.items() if kind != "observation"}
-    header = read_header(kinds["observation"], bucket)
-    if header.dtype != np.uint8 or header.shape[1:] != FRAME:
-        raise WorldlineError(
-            f"{kinds['observation'].url} holds {header.dtype} of shape {header.shape}, frames are uint8 (N, 84, 84): "
-            f"{REPAIR}"
-        )
-    shapes = {"observation": header.shape[:1]} | {kind: arrays[kind].shape for kind in KINDS[1:]}
-    if len(set(shapes.values())) != 1:
-        odd = min(shapes, key=lambda kind: Counter(shapes.values())[shapes[kind]])
-        rows = ", ".join(f"{kind} {shape[0] if len(shape) == 1 else shape}" for kind, shape in shapes.items())
-        raise WorldlineError(
-            f"{kinds[odd].url} disagrees in length with its checkpoint's other files ({rows}): {REPAIR}"
-        )
-    numbers = {"action": "iu", "reward": "f", "terminal": "iub", "add_count": "iu", "invalid_range": "iu"}
-    for kind, allowed in numbers.items():
-        if arrays[kind].dtype.kind not in allowed:
-            raise WorldlineError(f"{kinds[kind].url} holds {arrays[kind].dtype}, not what a {kind} is: {REPAIR}")
-    if arrays["add_count"].size != 1 or arrays["invalid_range"].ndim != 1:
-        raise WorldlineError(f"{kinds['add_count'].url} or its invalid_range has an unexpected shape: {REPAIR}")
-    actions = arrays["action"]
-    if len(actions) and not (actions.min() >= 0 and actions.max() < 256 and np.isfinite(arrays["reward"]).all()):
-        raise WorldlineError(f"{kinds['action'].url} or its rewards hold impossible numbers: {REPAIR}")
-    ring = RingLog(
-        checkpoint,
-        int(arrays["add_count"].reshape(())),
-        actions.astype(np.uint8),
-        arrays["reward"].astype(np.float32),
-        np.where(np.isin(arrays["terminal"], (0, 1)), arrays["terminal"], 2).astype(np.uint8),  # 2 fails its check
-    )
-    return FetchedLog(ring, arrays["invalid_range"].astype(np.int64))
+def read_as(config: FetchConfig, logs: Sequence[RingLog], stack_size: int) -> Stitched:
+    """The episodes of these logs, as the config wants them read."""
+    if config.compat:
+        return read_per_file(logs, config.agent, stack_size)
+    return stitch(logs, config.agent, stack_size, keep_padding=config.keep_padding)
 
 
-def _stack_size(logs: list[FetchedLog], title: str) -> int:
-    """The writer's frame stack: invalid_range always names one row more."""
-    sizes = {len(log.invalid_range) for log in logs}
-    if len(sizes) != 1 or min(sizes) < 2:
-        raise WorldlineError(
-            f"{title}: invalid_range has lengths {sorted(sizes)}, all must be stack size + 1: {REPAIR}"
-        )
-    return sizes.pop() - 1
+def stack_size(logs: Sequence[RingLog], title: str) -> int:
+    """The writer's frame stack: invalid_range names one row more in most logs. One that does not fails its check."""
+    size, _ = Counter(len(log.invalid_range) for log in logs).most_common(1)[0]
+    if size < 2:
+        raise WorldlineError(f"{title}: invalid_range has length {size}, it must be stack size + 1: {REPAIR}")
+    return size - 1
+
+
+def _with_left_out(seen: Sequence[Evidence], left_out: dict[int, str]) -> tuple[Evidence, ...]:
+    absent = [Evidence(checkpoint, Border.LEFT_OUT) for checkpoint in left_out]
+    return tuple(sorted([*seen, *absent], key=lambda each: each.checkpoint))
 
 
 def _record(
-    config: FetchConfig, draft: Draft, objects: list[RemoteObject], logs: list[FetchedLog], found: Stitched
+    config: FetchConfig, draft: Draft, objects: list[RemoteObject], found: Stitched, left_out: Sequence[str]
 ) -> None:
     """Counts, metrics and checks of the manifest."""
-    episodes, rings = found.episodes, [log.ring for log in logs]
+    episodes = found.episodes
     complete = episodes[episodes["complete"]]
     draft.counts |= {
         "files": len(objects),
-        "rows": sum(ring.capacity for ring in rings),
+        "rows": sum(each.rows for each in found.evidence),
         "episodes": len(episodes),
         "complete_episodes": len(complete),
         "transitions": int(episodes["length"].sum()),
     }
     draft.metrics["source_bytes"] = sum(item.bytes for item in objects)
     draft.metrics["mean_clipped_return"] = _means(complete)
-
-    odd_rewards = sum(int((~np.isin(ring.rewards, (-1, 0, 1))).sum()) for ring in rings)
-    draft.check("rewards_clipped", not odd_rewards, f"{odd_rewards} rewards outside -1, 0, 1", blocking=True)
-    size = len(minimal_actions(config.game))
-    odd_actions = sum(int((ring.actions >= size).sum()) for ring in rings)
-    detail = f"{odd_actions} actions outside {config.game}'s {size}"
-    draft.check("actions_minimal", not odd_actions, detail, blocking=True)
-    odd_ends = sum(int((ring.terminals > 1).sum()) for ring in rings)
-    draft.check("terminals_binary", not odd_ends, f"{odd_ends} terminals outside 0, 1", blocking=True)
-    detail = f"{found.unpadded} episodes without their blank rows"
-    draft.check("blank_rows", not found.unpadded, detail, blocking=True)
-    draft.check("any_complete_episode", len(complete) > 0, f"{len(complete)} complete episodes", blocking=True)
-    # The original writer loses a lap now and then, so a gap is a finding; nothing was joined across it.
-    draft.check("no_gap", not found.gaps, f"{found.gaps} laps without a log")
-    odd_ranges = [log.ring.checkpoint for log in logs if not _range_fits(log)]
-    draft.check("invalid_range", not odd_ranges, f"logs whose invalid_range contradicts add_count: {odd_ranges}")
+    for each in verdicts(found, left_out, config.game, lenient=config.keep_padding or bool(config.compat)):
+        picture = PICTURE if each.pictured else ""
+        draft.check(each.name, each.passed, each.detail, each.blocking, each.counts, picture)
 
 
 def _means(complete: pd.DataFrame) -> dict[str, float]:
     """Mean clipped return of the complete episodes that end in each checkpoint."""
     means = complete.groupby("checkpoint")["return"].mean()
     return {str(checkpoint): round(float(value), 4) for checkpoint, value in means.items()}
-
-
-def _range_fits(log: FetchedLog) -> bool:
-    capacity, cursor = log.ring.capacity, log.ring.add_count % log.ring.capacity
-    expected = (cursor - 1 + np.arange(len(log.invalid_range))) % capacity
-    return bool(np.array_equal(log.invalid_range, expected))

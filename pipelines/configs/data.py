@@ -55,18 +55,25 @@ class CollectConfig(StageConfig):
 
 @dataclass(frozen=True)
 class FetchConfig(StageConfig):
-    """Read one agent's logs from a bucket: `collected` (our own) or `url` with the digest of its object listing."""
+    """Read one agent's logs from a bucket: `collected` (our own) or `url` with the digest of its object listing.
+
+    `keep_padding` keeps the blank rows as the head of each episode. `compat="jowa"` reads each file alone, as the
+    original's scripts do, with their duplicates and wrong joins.
+    """
 
     STAGE: ClassVar[str] = "replay"
-    CODE: ClassVar[str] = "1"
+    CODE: ClassVar[str] = "2"
     CHECKS: ClassVar[tuple[str, ...]] = (
+        "lengths_agree",
         "rewards_clipped",
         "actions_minimal",
         "terminals_binary",
+        "add_count",
         "blank_rows",
-        "any_complete_episode",
+        "episode_length",
         "no_gap",
         "invalid_range",
+        "any_complete_episode",
     )
 
     game: str
@@ -74,10 +81,16 @@ class FetchConfig(StageConfig):
     collected: Ref | None = None
     url: str = ""
     listing: str = ""
+    keep_padding: bool = option(False)
+    compat: str = option("")
 
     def __post_init__(self) -> None:
         if (self.collected is None) == (not self.url):
             raise UsageError(f"Replay of {self.game} needs one source: a collected artefact or a bucket URL, not both")
+        if self.compat not in ("", "jowa"):
+            raise UsageError(f"Replay cannot be read as '{self.compat}' does: leave compat empty, or choose jowa")
+        if self.compat and self.keep_padding:
+            raise UsageError(f"compat={self.compat} keeps the padding anyway: leave keep_padding out")
 
     @property
     def subject(self) -> str:

@@ -2,8 +2,9 @@
 
 objects.json     every log file: name relative to the bucket's root, bytes, crc32c (hex), version
 small.h5         F logs of N rows: checkpoints (F,), add_counts (F,), actions (F,N), rewards (F,N), terminals (F,N)
-episodes.parquet one row per episode: stitch.EPISODE_COLUMNS
-pieces.parquet   where each episode's rows lie: stitch.PIECE_COLUMNS
+episodes.parquet one row per episode: stream.EPISODE_COLUMNS
+pieces.parquet   where each episode's rows lie: stream.PIECE_COLUMNS
+evidence.parquet what each log showed about how it was written: evidence.Evidence
 """
 
 import json
@@ -18,14 +19,17 @@ import pandas as pd
 from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.mirror import Mirror
 from pipelines.errors import WorldlineError
+from pipelines.replay.evidence import table
 from pipelines.replay.layout import LogName, file_name, log_folder
 from pipelines.replay.listing import RemoteObject, plain
-from pipelines.replay.stitch import RingLog, Stitched
+from pipelines.replay.ring_log import RingLog
+from pipelines.replay.stitch import Stitched
 from pipelines.store.artefact import Artefact
 from pipelines.store.ref import Ref
 from pipelines.store.store import Store
 
 OBJECTS, SMALL, EPISODES, PIECES = "objects.json", "small.h5", "episodes.parquet", "pieces.parquet"
+EVIDENCE = "evidence.parquet"
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class ReplayRecord:
 def write_record(
     path: Callable[[str], Path], objects: Sequence[RemoteObject], logs: Sequence[RingLog], found: Stitched
 ) -> None:
-    """Write the four files to `path(name)`. Same input, same bytes."""
+    """Write the five files to `path(name)`. Same input, same bytes."""
     path(OBJECTS).write_text(json.dumps([plain(item) for item in objects], indent=1) + "\n")
     with h5py.File(path(SMALL), "w") as file:
         file["checkpoints"] = np.array([log.checkpoint for log in logs], np.int64)
@@ -98,6 +102,7 @@ def write_record(
                 data[row] = getattr(log, name)
     found.episodes.to_parquet(path(EPISODES), index=False)
     found.pieces.to_parquet(path(PIECES), index=False)
+    table(found.evidence).to_parquet(path(EVIDENCE), index=False)
 
 
 def bucket_root(artefact: Artefact, store: Store) -> str:

@@ -58,16 +58,27 @@ class RingBufferLog:
         if frame.shape != self.frame_shape:
             raise ValueError(f"A frame of shape {frame.shape} does not fit a ring of frames {self.frame_shape}")
         if self.add_count == 0 or self._rows["terminal"][self.cursor - 1]:
-            for _ in range(self.stack_size - 1):
-                self._put(0, 0, 0.0, False)
+            self._pad()
         self._put(frame, action, reward, terminal)
         # The original tests once per transition, not per row: blank rows can jump over the moment, and a lap is lost.
-        if self.cursor == self.capacity - 1:
+        if self._due():
             self._log(self.add_count)
 
     def close(self) -> None:
         """Dump the ring a last time. `add_count` is then the cursor, as in the original: how many rows are fresh."""
         self._log(self.cursor)
+
+    @property
+    def invalid_range(self) -> NDArray[np.int64]:
+        """The rows around the cursor that no stack of frames may touch, (stack_size + 1,)."""
+        return (self.cursor - 1 + np.arange(self.stack_size + 1)) % self.capacity
+
+    def _due(self) -> bool:
+        return self.cursor == self.capacity - 1
+
+    def _pad(self) -> None:
+        for _ in range(self.stack_size - 1):
+            self._put(0, 0, 0.0, False)
 
     def _put(self, frame: NDArray[np.uint8] | int, action: int, reward: float, terminal: bool) -> None:
         row = self.cursor
@@ -78,8 +89,7 @@ class RingBufferLog:
         self.add_count += 1
 
     def _log(self, add_count: int) -> None:
-        stale = [(self.cursor - 1 + offset) % self.capacity for offset in range(self.stack_size + 1)]
-        side = {"add_count": np.array(add_count, np.int64), "invalid_range": np.array(stale, np.int64)}
+        side = {"add_count": np.array(add_count, np.int64), "invalid_range": self.invalid_range}
         for kind, array in (self._rows | side).items():
             _save(self.folder / file_name(kind, self.logs), array)
         self.logs += 1

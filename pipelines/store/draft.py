@@ -1,6 +1,6 @@
 """An artefact while it is being made: a private folder plus what will go into its manifest."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,20 @@ class Draft:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def check(self, name: str, passed: bool, detail: str, blocking: bool = False) -> None:
-        """Record a check of the output; a failed blocking one makes children refuse the artefact."""
-        self.checks.append(CheckEntry(name, bool(passed), blocking, detail))
+    def check(
+        self,
+        name: str,
+        passed: bool,
+        detail: str,
+        blocking: bool = False,
+        counts: Mapping[str, int] | None = None,
+        picture: str = "",
+    ) -> None:
+        """Record a check of the output; a failed blocking one makes children refuse the artefact.
+
+        `counts` and `picture`, a file of the artefact, are shown with the verdict.
+        """
+        self.checks.append(CheckEntry(name, bool(passed), blocking, detail, dict(counts or {}), picture))
 
     def files(self) -> Iterator[Path]:
         """Every file written so far, in a fixed order. Raises ValueError for a link."""

@@ -32,12 +32,17 @@ class ParentEntry:
 
 @dataclass(frozen=True)
 class CheckEntry:
-    """What a stage verified about its own output. A failed blocking check makes every child refuse the artefact."""
+    """What a stage verified about its own output. A failed blocking check makes every child refuse the artefact.
+
+    `counts` are the numbers behind the verdict; `picture` is a file of the artefact that shows them, or empty.
+    """
 
     name: str
     passed: bool
     blocking: bool
     detail: str
+    counts: dict[str, int] = field(default_factory=dict)
+    picture: str = ""
 
 
 @dataclass(frozen=True)
