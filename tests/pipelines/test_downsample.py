@@ -11,6 +11,7 @@ from pipelines.errors import UsageError, WorldlineError
 from pipelines.replay.layout import file_name, log_folder
 from pipelines.replay.listing import digest, list_objects
 from pipelines.replay.trajectories import FILE_NAME, Trajectories
+from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 from tests.pipelines.replay.stages import make_replay, make_trajectories, nothing_left, put_collected
 from tests.pipelines.replay.toy import Truth, write_replay
@@ -127,3 +128,63 @@ def test_no_complete_episode_is_refused(store, tmp_path) -> None:
     replay = make_replay(store, put_collected(store, tmp_path / "b"))
     with pytest.raises(WorldlineError, match="any_complete_episode"):
         make_trajectories(store, replay)
+
+
+def of_two_agents(store, root, **options) -> tuple[Artefact, Trajectories]:
+    """Trajectories of two agents' logs, four files each."""
+    if not root.exists():
+        for agent in (1, 2):
+            write_replay(root, [13, 29, 5, 61, 13, 40], capacity=53, agent=agent, seed=agent)
+    collected = put_collected(store, root)
+    replays = tuple(make_replay(store, collected, agent).ref for agent in (1, 2))
+    made = downsample.run(DownsampleConfig("Freeway", replays, **options), store).artefact
+    return made, Trajectories(made.path(FILE_NAME))
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path) -> None:
+    made = [of_two_agents(Store(tmp_path / f"s{n}"), tmp_path / "b", workers=n)[0] for n in (1, 2, 5)]
+    assert len({artefact.manifest.files[0].sha256 for artefact in made}) == 1
+    assert len({artefact.ref for artefact in made}) == 1
+
+
+def test_an_episode_that_is_drawn_twice_is_read_once(store, tmp_path) -> None:
+    made, found = of_two_agents(store, tmp_path / "b", transitions=600, replacement=True)
+    starts = [found.source_rows(start, start + 1)[0].tolist() for start in found.episode_starts[:-1].tolist()]
+    again = [k for k in range(1, len(starts)) if starts[k] == starts[k - 1]]
+    assert again and found.terminals.sum() == found.num_episodes
+    for k in again:
+        (a, b), stop = found.episode_starts[k - 1 : k + 1].tolist(), int(found.episode_starts[k + 1])
+        np.testing.assert_array_equal(found.frames(a, b), found.frames(b, stop))
+    files = {tuple(row) for row in found.source_rows(0, len(found))[:, :2].tolist()}
+    assert made.manifest.metrics["inflated_bytes"] == len(files) * 53 * 7056
+
+
+def test_filters_and_fraction_reach_the_stage(store, tmp_path) -> None:
+    made, found = of_two_agents(store, tmp_path / "b", fraction=1.0, first_checkpoint=1)
+    last = found.episode_starts[1:] - 1
+    assert all(found.source_rows(int(at), int(at) + 1)[0, 1] >= 1 for at in last)
+    assert {check.name: check.passed for check in made.manifest.checks} == dict.fromkeys(DownsampleConfig.CHECKS, True)
+    with pytest.raises(WorldlineError, match="there are checkpoints 0 to"):
+        of_two_agents(store, tmp_path / "b", first_checkpoint=90)
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(store, tmp_path, monkeypatch) -> None:
+    real, read = downsample.spool, []
+
+    def stopping(order, path, advance):
+        if len(read) == 3:
+            raise KeyboardInterrupt
+        read.append(order.item.name)
+        return real(order, path, advance)
+
+    monkeypatch.setattr(downsample, "spool", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        of_two_agents(store, tmp_path / "b", workers=1)
+    assert nothing_left(store, "trajectories")
+    first, after = read.copy(), []
+    monkeypatch.setattr(downsample, "spool", lambda order, *rest: after.append(order.item.name) or real(order, *rest))
+    made, _ = of_two_agents(store, tmp_path / "b", workers=1)
+    assert len(first) == 3 and after and not set(first) & set(after)
+    undisturbed, _ = of_two_agents(Store(tmp_path / "other"), tmp_path / "b")
+    assert made.manifest.files == undisturbed.manifest.files
+    assert not any(store.scratch.iterdir())
