@@ -100,7 +100,7 @@ class PretrainConfig(TrainingConfig):
     """Stage 1: tokenizer and world model on frames."""
 
     STAGE: ClassVar[str] = "pretrained"
-    CODE: ClassVar[str] = "1"
+    CODE: ClassVar[str] = "2"
 
     trajectories: tuple[Ref, ...] = ()
     segments: tuple[Ref, ...] = ()
@@ -142,7 +142,7 @@ class TrainConfig(TrainingConfig):
     """Stage 2: the world-action model on tokens; frames are not touched again."""
 
     STAGE: ClassVar[str] = "world_action_model"
-    CODE: ClassVar[str] = "1"
+    CODE: ClassVar[str] = "2"
 
     pretrained: Ref | None = None
     tokens: tuple[Ref, ...] = ()
@@ -159,8 +159,8 @@ class EvaluateConfig(StageConfig):
     CHECKS: ClassVar[tuple[str, ...]] = ("beats_random",)
 
     game: str = ""
-    checkpoint: Ref | None = None  # a world_action_model
-    pretrained: Ref | None = None  # its tokenizer
+    checkpoint: Ref | None = None  # a world_action_model, or what was imported
+    pretrained: Ref | None = None  # its tokenizer, where the checkpoint does not hold that itself
     collected: Ref | None = None  # the behaviour's raw returns, where we collected them ourselves
     protocol: str = "jowa"
     episodes: int = 16
