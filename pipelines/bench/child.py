@@ -8,13 +8,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import WorldlineError
-from pipelines.store.cost import CostMeter
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "pipelines.bench."
@@ -22,7 +22,7 @@ PACKAGE = "pipelines.bench."
 
 @dataclass(frozen=True)
 class Cost:
-    """What a call took. `peak_bytes` is the resident memory of the whole process at its highest."""
+    """What a call took, all threads together. `peak_bytes`: resident memory of the whole process at its highest."""
 
     seconds: float
     cpu_seconds: float
@@ -60,11 +60,10 @@ def main() -> None:
     function = getattr(importlib.import_module(request["module"]), request["function"])
     for name in request["imports"]:
         importlib.import_module(name)
-    meter = CostMeter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     result = function(**request["arguments"])
-    cost = meter.read()
-    found = {"seconds": cost["seconds"], "cpu_seconds": cost["cpu_seconds"], "peak_bytes": _peak(), "result": result}
-    print(json.dumps(found))
+    cost = Cost(time.perf_counter() - started, time.process_time() - cpu_started, _peak(), result)
+    print(json.dumps(asdict(cost)))
     sys.stdout.flush()
     os._exit(0)  # threads of libraries may take their time
 

@@ -1,7 +1,8 @@
 """The replay half against the plain way, measured side by side: `worldline bench replay [--quick] [--only NAME]`.
 
 Every measurement runs in a process of its own, in turns with the other side's, files hot in the page cache. Ratios are
-of wall time, those in brackets of CPU time. Cost at full size on 2 cores: MEASURED
+of wall time, those in brackets of CPU time. Cost at full size on 2 cores: 2 min, and 2 min more the first time to play
+100,000 frames; 1 GB of disk.
 """
 
 import functools
@@ -9,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from pipelines.bench import emulator, replay_ours, replay_plain
 from pipelines.bench.child import Cost, in_turns, measure
 from pipelines.bench.replay_data import FULL, Data, Sizes
 from pipelines.bench.row import Row
-from pipelines.errors import unknown
+from pipelines.errors import WorldlineError, unknown
 from pipelines.progress import say
 from pipelines.replay.segments import segment_index, to_table
 from pipelines.replay.trajectories import FRAME, Trajectories
@@ -49,13 +51,14 @@ def inflate(data: Data) -> Row:
     path, frames = data.observation_file(), data.sizes.frames
     starts = np.sort(np.random.default_rng(0).choice(frames // PIECE, frames // PIECE // 10, replace=False)) * PIECE
     pieces = [[int(start), int(start) + PIECE] for start in starts]
-    arguments = {"path": str(path), "pieces": pieces}
+    arguments: dict[str, Any] = {"path": str(path), "pieces": pieces}
     ours, theirs = in_turns(
         data.sizes.rounds,
         functools.partial(measure, replay_ours.select_rows, imports=("fsspec",), **arguments),
         functools.partial(measure, replay_plain.select_rows, **arguments),
     )
-    assert ours.result == theirs.result, "both sides saw the same rows"
+    if ours.result != theirs.result:
+        raise WorldlineError("The two sides of 'inflate' read different rows: this is a fault of Worldline, report it")
     return Row(
         "inflate",
         f"inflate {frames:,} frames, select {len(pieces) * PIECE:,}",
@@ -144,14 +147,15 @@ def size(data: Data) -> Row:
 
 
 def require_lossless(data: Data, game: str, source: Trajectories) -> None:
-    """Compare all frames with the logs they came from. Raises AssertionError at the first that differs."""
+    """Compare all frames with the logs they came from. Raises WorldlineError where one differs."""
     logs = [log["observation"] for log in data.fresh(game)]
     for start in range(0, len(source), 4096):
         stop = min(start + 4096, len(source))
         origin = source.source_rows(start, stop)  # agent, log, row
         for agent, frames in enumerate(logs, 1):
             mine = origin[:, 0] == agent
-            assert np.array_equal(source.frames(start, stop)[mine], frames[origin[mine, 2]]), f"{game} changed"
+            if not np.array_equal(source.frames(start, stop)[mine], frames[origin[mine, 2]]):
+                raise WorldlineError(f"Frames {start} to {stop} of {game} changed on their way: report it")
 
 
 def bucket(data: Data) -> Row:

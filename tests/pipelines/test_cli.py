@@ -62,7 +62,7 @@ def _commands(command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 
 
 COMMANDS = _commands(typer.main.get_command(app))
-GROUPS = ((), ("recipe",), ("experiment",), ("export",))
+GROUPS = ((), ("recipe",), ("experiment",), ("export",), ("bench",))
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -91,6 +91,7 @@ def test_every_stage_and_verb_has_its_command() -> None:
     assert {path[0] for path in COMMANDS if path} == {
         "demo", "ui", "materialize", "backfill", "collect", "fetch", "downsample", "segment", "pretrain", "tokenize",
         "train", "evaluate", "report", "recipe", "experiment", "games", "list", "lineage", "doctor", "gc", "parity",
+        "export", "bench",
     }  # fmt: skip
 
 

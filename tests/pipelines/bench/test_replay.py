@@ -10,7 +10,7 @@ import pytest
 from pipelines.bench import replay, replay_ours, replay_plain
 from pipelines.bench.replay_data import Data, Sizes
 from pipelines.cli import run
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, WorldlineError
 from pipelines.replay.trajectories import Trajectories
 
 TINY = Sizes(games=("Breakout",), steps=700, objects=2, rows=400, bucket_game="Breakout", rounds=1)
@@ -53,7 +53,7 @@ def test_trajectories_are_lossless_and_a_changed_frame_is_noticed(data: Data) ->
     changed = source.frames(0, len(source)).copy()
     changed[-1, 40, 40] ^= 1
     source.frames = lambda start, stop: changed[start:stop]  # type: ignore[method-assign]
-    with pytest.raises(AssertionError, match="Breakout changed"):
+    with pytest.raises(WorldlineError, match="of Breakout changed on their way"):
         replay.require_lossless(data, "Breakout", source)
 
 
