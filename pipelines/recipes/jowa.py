@@ -33,9 +33,9 @@ def jowa_40m() -> Recipe:
         agents=(1, 2),
         downsample=DownsampleConfig(game="", transitions=10_000_000),
         pretrain=PretrainConfig(
-            model=JowaConfig(task_ids=task_ids), phases=(stage_1,), loop=LoopConfig(save_seconds=600)
+            model=JowaConfig(task_ids=task_ids), phases=(stage_1,), loop=LoopConfig(save_seconds=600, workers=4)
         ),
-        train=TrainConfig(phases=(stage_2,), loop=LoopConfig(save_seconds=600)),
+        train=TrainConfig(phases=(stage_2,), loop=LoopConfig(save_seconds=600, workers=4)),
         evaluate=EvaluateConfig(protocol="jowa", episodes=16, beam_episodes=16),
     )
 
