@@ -1,16 +1,16 @@
 """Stage `replay`: read one agent's logs from a bucket, check them, and stitch them into an episode table.
 
 Reads everything but the frames, of which only headers are read (and checksums, where the bucket publishes none).
-Run: `worldline fetch Freeway --agent 1`.
+Run: `worldline fetch --games Freeway --agents 1`.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
 
 from pipelines.bucket.bucket import Bucket
+from pipelines.bucket.download import download
 from pipelines.bucket.mirror import Mirror
 from pipelines.configs.data import FetchConfig
 from pipelines.errors import WorldlineError
@@ -21,11 +21,12 @@ from pipelines.replay.listing import RemoteObject, digest, list_objects
 from pipelines.replay.log_files import REPAIR, read_log
 from pipelines.replay.log_reader import crc32c_of_object
 from pipelines.replay.order import Border
-from pipelines.replay.per_file import read_per_file
-from pipelines.replay.record import group_by_checkpoint, local_url, write_record
+from pipelines.replay.readings import read
+from pipelines.replay.record import ReplayRecord, group_by_checkpoint, local_url, write_record
 from pipelines.replay.ring_log import RingLog
-from pipelines.replay.stitch import Stitched, stitch
+from pipelines.replay.stitch import Stitched
 from pipelines.replay.verdicts import verdicts
+from pipelines.store.artefact import Artefact
 from pipelines.store.draft import Draft
 from pipelines.store.report import Report
 from pipelines.store.store import Store
@@ -38,13 +39,27 @@ def run(config: FetchConfig, store: Store) -> Report:
 
     Raises WorldlineError for a damaged, missing or contradictory file, and for a bucket that changed since its listing.
     """
-    return store.produce(config.spec(), lambda draft: _build(config, draft, store))
+    report = store.produce(config.spec(), lambda draft: _build(config, draft, store))
+    if config.mirror == "all":
+        mirror_frames(report.artefact, store)
+    return report
+
+
+def mirror_frames(replay: Artefact, store: Store) -> None:
+    """Copy the observation files of a replay from their bucket into the mirror; nothing to do for a local bucket.
+
+    Resumable. Raises ObjectReplaced when the bucket holds another version than the replay was fetched from.
+    """
+    record = ReplayRecord.open(replay, store)
+    frames = [item for item in record.objects if item.log.kind == "observation"]
+    if record.bucket.mirror is not None:
+        download(record.bucket, frames, f"Mirror frames {record.game}/{record.agent}", pinned=True)
 
 
 def _build(config: FetchConfig, draft: Draft, store: Store) -> None:
     collected = draft.parents[config.collected].folder if config.collected else None
     root = local_url(collected) if collected else config.url
-    bucket = Bucket.of(root, store.profile, Mirror.of(root, store))
+    bucket = Bucket.of(root, store.profile, None if config.mirror == "none" else Mirror.of(root, store))
     objects = list_objects(bucket, config.game, config.agent)
     if collected:
         objects = [replace(item, version=None) for item in objects]  # file times say nothing about the content
@@ -57,6 +72,7 @@ def _build(config: FetchConfig, draft: Draft, store: Store) -> None:
     left_out: dict[int, str] = {}
     checked: list[RemoteObject] = []
     title = f"Read replay {config.game}/{config.agent}"
+    mirror_small(bucket, objects)
     with track(title, total=len(objects), unit="files") as advance:
         for checkpoint, kinds in group_by_checkpoint(objects).items():
             group = {k: item if bucket.has_proof(item) else _with_crc32c(item, bucket) for k, item in kinds.items()}
@@ -70,7 +86,7 @@ def _build(config: FetchConfig, draft: Draft, store: Store) -> None:
             advance(len(group))
     if not logs:
         raise WorldlineError(f"{title}: no log whose files agree in rows, as {left_out.popitem()[1]}: {REPAIR}")
-    stitched = read_as(config, logs, stack_size(logs, title))
+    stitched = read(config, logs)
     stitched = replace(stitched, evidence=_with_left_out(stitched.evidence, left_out))
     write_record(draft.path, checked, logs, stitched)
     replay_plot.draw(table(stitched.evidence), stitched.episodes, draft.path(PICTURE))
@@ -81,23 +97,15 @@ def _build(config: FetchConfig, draft: Draft, store: Store) -> None:
         ]
 
 
+def mirror_small(bucket: Bucket, objects: Sequence[RemoteObject]) -> None:
+    """Copy all but the observation files into the bucket's mirror, if it has one: several at a time, and kept."""
+    small = [item for item in objects if item.log.kind != "observation"]
+    if bucket.mirror is not None and small:
+        download(bucket, small, f"Mirror small arrays {small[0].name.rpartition('/')[0]}", pinned=True)
+
+
 def _with_crc32c(item: RemoteObject, bucket: Bucket) -> RemoteObject:
     return replace(item, crc32c=crc32c_of_object(item, bucket))
-
-
-def read_as(config: FetchConfig, logs: Sequence[RingLog], stack_size: int) -> Stitched:
-    """The episodes of these logs, as the config wants them read."""
-    if config.compat:
-        return read_per_file(logs, config.agent, stack_size)
-    return stitch(logs, config.agent, stack_size, keep_padding=config.keep_padding)
-
-
-def stack_size(logs: Sequence[RingLog], title: str) -> int:
-    """The writer's frame stack: invalid_range names one row more in most logs. One that does not fails its check."""
-    size, _ = Counter(len(log.invalid_range) for log in logs).most_common(1)[0]
-    if size < 2:
-        raise WorldlineError(f"{title}: invalid_range has length {size}, it must be stack size + 1: {REPAIR}")
-    return size - 1
 
 
 def _with_left_out(seen: Sequence[Evidence], left_out: dict[int, str]) -> tuple[Evidence, ...]:

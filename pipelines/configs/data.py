@@ -58,7 +58,8 @@ class FetchConfig(StageConfig):
     """Read one agent's logs from a bucket: `collected` (our own) or `url` with the digest of its object listing.
 
     `keep_padding` keeps the blank rows as the head of each episode. `compat="jowa"` reads each file alone, as the
-    original's scripts do, with their duplicates and wrong joins.
+    original's scripts do, with their duplicates and wrong joins. `mirror` says which objects of a remote bucket are
+    copied to this machine: "small" (all but the frames), "all" or "none". A recipe's template has no game yet.
     """
 
     STAGE: ClassVar[str] = "replay"
@@ -83,14 +84,17 @@ class FetchConfig(StageConfig):
     listing: str = ""
     keep_padding: bool = option(False)
     compat: str = option("")
+    mirror: str = manner("small")
 
     def __post_init__(self) -> None:
-        if (self.collected is None) == (not self.url):
+        if self.game and (self.collected is None) == (not self.url):
             raise UsageError(f"Replay of {self.game} needs one source: a collected artefact or a bucket URL, not both")
         if self.compat not in ("", "jowa"):
             raise UsageError(f"Replay cannot be read as '{self.compat}' does: leave compat empty, or choose jowa")
         if self.compat and self.keep_padding:
             raise UsageError(f"compat={self.compat} keeps the padding anyway: leave keep_padding out")
+        if self.mirror not in ("all", "small", "none"):
+            raise UsageError(f"Mirror '{self.mirror}' is unknown: choose all, small (all but the frames) or none")
 
     @property
     def subject(self) -> str:

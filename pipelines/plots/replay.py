@@ -49,6 +49,7 @@ def _padding(axes: Axes, evidence: pd.DataFrame) -> None:
     axes.bar(
         evidence["checkpoint"], evidence["bare"], bottom=below, color=ODD, label=f"bare: {evidence['bare'].sum():,}"
     )
+    axes.set_ylim(0, 1.35 * max(1, (evidence["padded"] + evidence["bare"]).max()))  # room for the legend
     axes.legend(frameon=False, fontsize=7, labelcolor=style.INK)
 
 

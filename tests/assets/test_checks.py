@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import dagster as dg
+from PIL import Image
 
 from assets.checks import FILES, files_check, results, specs
 from pipelines.configs.base import StageConfig
@@ -59,3 +60,17 @@ def test_one_flipped_byte_fails_the_files_check(store: Store) -> None:
     check = files_check(artefact)
     assert not check.passed
     assert "data.bin: sha256 differs" in check.detail
+
+
+def test_counts_and_the_picture_are_metadata(store: Store) -> None:
+    def build(draft: Draft) -> None:
+        fill()(draft)
+        Image.new("RGB", (40, 20), "red").save(draft.path("odd.png"))
+        draft.check("good", True, "fine", counts={"rows": 7, "odd": 0}, picture="odd.png")
+        draft.check("odd", False, "one odd row", picture="../absent.png")
+
+    found = {each.check_name: each for each in results(store.produce(spec("replay"), build).artefact, Judged)}
+    assert found["good"].metadata["rows"] == dg.MetadataValue.int(7)
+    assert found["good"].metadata["odd"] == dg.MetadataValue.int(0)
+    assert found["good"].metadata["picture"].value.startswith("![odd](data:image/png;base64,")
+    assert not found["odd"].metadata, "a picture that the artefact does not list is not shown"

@@ -9,6 +9,10 @@ import pytest
 from PIL import Image
 
 from assets.metadata import FILES_SHOWN, PICTURE_BYTES, data_uri, describe, flat, table
+from pipelines.replay.evidence import Evidence
+from pipelines.replay.evidence import table as evidence_table
+from pipelines.replay.order import Border
+from pipelines.replay.record import EVIDENCE
 from pipelines.store.draft import Draft
 from pipelines.store.report import Report
 from pipelines.store.store import Store
@@ -115,3 +119,13 @@ def test_table_formats_numbers() -> None:
         "| 1,234,567 | 0.1235 |",
         "| - | 12,346 |",
     ]
+
+
+def test_the_evidence_of_a_replay_is_a_table_with_a_row_per_log(store: Store) -> None:
+    def build(draft: Draft) -> None:
+        logs = [Evidence(0, Border.FIRST, add_count=999), Evidence(1, Border.GAP, add_count=2999, missing=1000)]
+        evidence_table(logs).to_parquet(draft.path(EVIDENCE), index=False)
+
+    shown = describe(store.produce(spec("replay"), build))["evidence"].value.splitlines()
+    assert shown[0].startswith("| checkpoint | border | add count |") and len(shown) == 4
+    assert shown[3].startswith("| 1 | gap | 2,999 |")

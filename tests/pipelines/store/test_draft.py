@@ -42,4 +42,8 @@ def test_files_come_in_order_and_checks_are_kept(draft: Draft) -> None:
         draft.path(name).write_text(name)
     assert [path.relative_to(draft.folder).as_posix() for path in draft.files()] == ["a/c.bin", "a/z.bin", "b.bin"]
     draft.check("rows", False, "0 rows", blocking=True)
-    assert draft.checks == [CheckEntry("rows", False, True, "0 rows")]
+    draft.check("cols", True, "2 columns", counts={"cols": 2}, picture="a.png")
+    assert draft.checks == [
+        CheckEntry("rows", False, True, "0 rows"),
+        CheckEntry("cols", True, False, "2 columns", {"cols": 2}, "a.png"),
+    ]

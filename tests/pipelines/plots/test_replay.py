@@ -1,0 +1,39 @@
+"""The picture of a replay: whole, with gaps, and with nothing complete in it."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipelines.plots import replay
+from pipelines.replay.evidence import table
+from pipelines.replay.stitch import stitch
+from tests.pipelines.replay.toy import Kept, play
+
+
+def drawn(path: Path, lengths: list[int], without: int | None = None) -> bytes:
+    ring = Kept(capacity=48, stack_size=4)
+    play(ring, Path(), lengths, unfinished=3)
+    found = stitch([log for log in ring.taken if log.checkpoint != without], 1, 4)
+    replay.draw(table(found.evidence), found.episodes, path)
+    return path.read_bytes()
+
+
+def test_the_same_replay_gives_the_same_bytes_and_a_gap_shows(tmp_path) -> None:
+    first = drawn(tmp_path / "a.png", [13] * 20)
+    assert first == drawn(tmp_path / "b.png", [13] * 20)
+    assert first != drawn(tmp_path / "c.png", [13] * 20, without=2)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.format == "PNG" and image.width > image.height
+    assert len(first) < 60_000
+
+
+def test_nothing_complete_is_drawn_too(tmp_path) -> None:
+    assert drawn(tmp_path / "a.png", [])
+
+
+def test_no_log_is_nothing_to_draw(tmp_path) -> None:
+    ring = Kept(capacity=48, stack_size=4)
+    play(ring, Path(), [13])
+    with pytest.raises(ValueError, match="no log"):
+        replay.draw(table([]), stitch(ring.taken, 1, 4).episodes, tmp_path / "a.png")
