@@ -8,7 +8,7 @@ import dagster as dg
 
 from assets.data import collected_replay, replay, segments, trajectories
 from assets.evaluation import leaderboard, scores
-from assets.learning import pretrained, tokens, world_action_model
+from assets.learning import imported, pretrained, tokens, world_action_model
 
 _ASSETS = {
     "collect": ([collected_replay], "Play a game and log its replay."),
@@ -17,6 +17,7 @@ _ASSETS = {
     "pretrain": ([pretrained], "Stage 1 of an experiment."),
     "tokenize": ([tokens], "Encode a game with an experiment's tokenizer."),
     "train": ([world_action_model], "Stage 2 of an experiment."),
+    "import_jowa": ([imported], "Bring a released checkpoint into an experiment."),
     "evaluate": ([scores], "Play a game with an experiment's checkpoint."),
     "board": ([leaderboard], "Compare all scores on one page."),
 }

@@ -95,7 +95,7 @@ def choose(plan: Plan, until: str, only: str | None = None, games: Sequence[str]
 
     Raises UsageError for an unknown stage, a game that the experiment does not have, and when nothing is left.
     """
-    known = (*STAGES, BOARD)
+    known = (*plan.stages, BOARD)
     for stage in (until, only or until):
         if stage not in known:
             raise unknown("stage", stage, known, "in the order of the graph")

@@ -11,6 +11,7 @@ from assets.partitions import EXPERIMENT_GAME, EXPERIMENTS, dimensions
 from assets.resources import House
 from assets.step import experiment_step
 from pipelines.configs.learn import PretrainConfig, TokenizeConfig, TrainConfig
+from pipelines.configs.released import ReleasedConfig
 from pipelines.recipes.plan import Step
 
 GROUP = "learning"
@@ -77,4 +78,19 @@ def world_action_model(context: dg.AssetExecutionContext, house: House) -> dg.Ma
     return experiment_step(house, context.partition_key, Step("world_action_model"))
 
 
-ASSETS = [pretrained, tokens, world_action_model]
+@dg.asset(
+    partitions_def=EXPERIMENTS,
+    group_name=GROUP,
+    kinds={"torch", "safetensors"},
+    code_version=ReleasedConfig.CODE,
+    check_specs=specs(ReleasedConfig),
+)
+def imported(context: dg.AssetExecutionContext, house: House) -> dg.MaterializeResult:
+    """A released checkpoint in place of an experiment's training, brought in by `worldline import-jowa`.
+
+    The manifest's roots name the two files by their sha256. Only experiments that import have this.
+    """
+    return experiment_step(house, context.partition_key, Step("imported"))
+
+
+ASSETS = [pretrained, tokens, world_action_model, imported]

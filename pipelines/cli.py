@@ -9,7 +9,7 @@ import sys
 import typer
 from typer import Abort, TyperException
 
-from pipelines.commands import bench, experiments, exports, graph, inspect, stages
+from pipelines.commands import bench, experiments, exports, graph, inspect, learning, stages
 from pipelines.errors import WorldlineError
 
 INTERRUPTED = 130  # what shells report for Ctrl-C
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for module in (graph, stages, experiments, exports, inspect, bench):
+for module in (graph, stages, learning, experiments, exports, inspect, bench):
     module.add_to(app)
 
 

@@ -67,12 +67,15 @@ def _build(config: EvaluateConfig, draft: Draft) -> None:
 
 
 def _play_agent(config: EvaluateConfig, draft: Draft, device: Device, beam: Beam | None) -> Rollout:
-    if config.checkpoint is None or config.pretrained is None:
-        raise UsageError(f"Scores of {config.game} need a checkpoint and its tokenizer: name both artefacts")
+    if config.checkpoint is None:
+        raise UsageError(f"Scores of {config.game} need a checkpoint: name its artefact")
+    holder = draft.parents[config.pretrained or config.checkpoint]
+    if TOKENIZER not in holder.names():
+        raise UsageError(f"Scores of {config.game}: {holder.ref} holds no tokenizer, name the artefact that does")
     episodes = config.beam_episodes if beam else config.episodes
     policy = JowaPolicy(
         load_model(draft.parents[config.checkpoint].path(MODEL), device),
-        load_tokenizer(draft.parents[config.pretrained].path(TOKENIZER), device),
+        load_tokenizer(holder.path(TOKENIZER), device),
         torch.full((episodes,), game_id(config.game), device=device.name),
         torch.as_tensor(np.tile(legal_mask(config.game), (episodes, 1))).to(device.name),
         context=config.context,

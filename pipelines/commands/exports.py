@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.commands.options import Storage, profile_and_store
+from pipelines.commands.options import ExperimentName, Storage, plan_of_experiment, profile_and_store
 from pipelines.errors import UsageError, unknown
 
 PANEL = "Look and tidy"
@@ -22,6 +22,7 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(help="Artefacts in the layouts that other tools read.", no_args_is_help=True)
     group.command()(trajectories)
     group.command()(segments)
+    group.command()(checkpoint)
     app.add_typer(group, name="export", rich_help_panel=PANEL)
 
 
@@ -105,6 +106,32 @@ def segments(
         source = Trajectories(artefact.path(FILE_NAME))
         index, cut = _segmentation(source, given).table(), DEFAULT_CUT | given
     print(export(artefact, SegmentTable(index, artefact.ref.subject, to, out.name, cut), out.parent, overwrite))
+
+
+def checkpoint(
+    experiment: ExperimentName,
+    to: Annotated[str, typer.Option("--to", help="jowa: the original's names, readable by its own code.")],
+    out: Annotated[Path, typer.Option(help="Folder; one named after the experiment is written into it.")],
+    overwrite: Overwrite = False,
+    storage: Storage = None,
+) -> None:
+    """The tokenizer and the model that an experiment plays with, as tokenizer.pt and model.pt.
+
+    'worldline import-jowa' reads them back exactly. Example: worldline export checkpoint demo --to jowa --out exports
+    """
+    from pipelines.exports.export import export
+    from pipelines.exports.jowa_checkpoint import JowaCheckpoint
+    from pipelines.training.checkpoint import MODEL, TOKENIZER, load_model, load_tokenizer
+    from pipelines.training.device import Device
+
+    if to != JowaCheckpoint.form:
+        raise unknown("format", to, (JowaCheckpoint.form,), "format for checkpoints")
+    profile, store = profile_and_store(storage)
+    found, plan = plan_of_experiment(experiment, profile)
+    player, pretrained = plan.player(plan.recipe.games[0])
+    artefact, cpu = store.open(player), Device("cpu", bf16=False)
+    tokenizer = load_tokenizer(store.open(pretrained or player).path(TOKENIZER), cpu)
+    print(export(artefact, JowaCheckpoint(tokenizer, load_model(artefact.path(MODEL), cpu), found.key), out, overwrite))
 
 
 def _open(ref: str, stages: str, storage: str | None) -> Any:

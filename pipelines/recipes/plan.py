@@ -9,14 +9,18 @@ from pipelines.atari.games import check_game
 from pipelines.configs.base import StageConfig
 from pipelines.configs.data import CollectConfig, DownsampleConfig, FetchConfig, SegmentConfig
 from pipelines.configs.learn import EvaluateConfig, PretrainConfig, TokenizeConfig, TrainConfig
+from pipelines.configs.released import ReleasedConfig
 from pipelines.errors import UsageError, unknown
 from pipelines.recipes.recipe import Recipe
 from pipelines.replay import listing
+from pipelines.store.ref import Ref
 
 PER_GAME = ("collected_replay", "replay", "trajectories", "segments", "tokens", "scores")
 STAGES = ("collected_replay", "replay", "trajectories", "segments", "pretrained", "tokens", "world_action_model",
           "scores")  # fmt: skip
 DATA_STAGES = STAGES[:4]
+# With the stage that only some recipes have: a released checkpoint in place of all training.
+ALL_STAGES = (*STAGES[:-1], "imported", "scores")
 
 
 @dataclass(frozen=True)
@@ -35,22 +39,32 @@ class Plan:
     """The chain of one recipe. `bucket` is the replay root URL that recipes with source "bucket" read."""
 
     def __init__(self, recipe: Recipe, bucket: str | None = None) -> None:
-        if recipe.source == "bucket" and not bucket:
+        self.recipe = recipe
+        self.bucket = bucket
+        if recipe.source == "bucket" and not bucket and self.stages[0] in DATA_STAGES:
             raise UsageError(
                 f"Recipe '{recipe.name}' reads a bucket but the storage profile names none: set replay_root in it"
             )
         _require_fitting_sizes(recipe)
-        self.recipe = recipe
-        self.bucket = bucket
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages of this recipe, in order."""
+        released = self.recipe.released is not None
+        left_out = set() if self.recipe.source == "collected" else {"collected_replay"}
+        left_out |= set(STAGES[:-1]) if released else {"imported"}
+        return tuple(stage for stage in ALL_STAGES if stage not in left_out)
 
     def steps(self, until: str = STAGES[-1]) -> list[Step]:
         """All steps up to and including stage `until`, parents before children."""
-        if until not in STAGES:
-            raise unknown("stage", until, STAGES, "'worldline materialize --help' explains them")
+        if until not in ALL_STAGES:
+            raise unknown("stage", until, ALL_STAGES, "'worldline materialize --help' explains them")
+        if until not in self.stages:
+            raise UsageError(
+                f"Stage '{until}' is not in recipe '{self.recipe.name}': it consists of {', '.join(self.stages)}"
+            )
         found: list[Step] = []
-        for stage in STAGES[: STAGES.index(until) + 1]:
-            if stage == "collected_replay" and self.recipe.source != "collected":
-                continue
+        for stage in self.stages[: self.stages.index(until) + 1]:
             if stage == "replay":
                 found += [Step(stage, game, agent) for game in self.recipe.games for agent in self.recipe.agents]
             elif stage in PER_GAME:
@@ -61,8 +75,8 @@ class Plan:
 
     def config(self, step: Step) -> StageConfig:
         """The resolved config of a step, parents' keys included."""
-        if step.stage not in STAGES:
-            raise unknown("stage", step.stage, STAGES, "'worldline materialize --help' explains them")
+        if step.stage not in ALL_STAGES:
+            raise unknown("stage", step.stage, ALL_STAGES, "'worldline materialize --help' explains them")
         game = check_game(step.game) if step.game else ""
         match step.stage:
             case "collected_replay":
@@ -79,6 +93,8 @@ class Plan:
                 return self.tokenize(game)
             case "world_action_model":
                 return self.train()
+            case "imported":
+                return self.imported()
             case _:
                 return self.evaluate(game)
 
@@ -132,14 +148,30 @@ class Plan:
         )
 
     def evaluate(self, game: str) -> EvaluateConfig:
+        checkpoint, pretrained = self.player(game)
         return replace(
             self.recipe.evaluate,
             game=game,
-            checkpoint=self.train().spec().ref,
-            pretrained=self.pretrain().spec().ref,
-            collected=self.collect(game).spec().ref if self.recipe.source == "collected" else None,
+            checkpoint=checkpoint,
+            pretrained=pretrained,
+            collected=self.collect(game).spec().ref if "collected_replay" in self.stages else None,
             seed=self.recipe.seed,
         )
+
+    def imported(self) -> ReleasedConfig:
+        """Raises UsageError for a recipe that trains its own checkpoint."""
+        if self.recipe.released is None:
+            raise UsageError(
+                f"Recipe '{self.recipe.name}' imports no checkpoint: 'worldline import-jowa' makes one that does"
+            )
+        networks = self.recipe.pretrain
+        return replace(self.recipe.released, name=self.recipe.name, tokenizer=networks.tokenizer, model=networks.model)
+
+    def player(self, game: str) -> tuple[Ref, Ref | None]:
+        """The checkpoint that plays `game`, and the artefact of its tokenizer where it does not hold that itself."""
+        if self.recipe.released is not None:
+            return self.imported().spec().ref, None
+        return self.train().spec().ref, self.pretrain().spec().ref
 
 
 def _require_fitting_sizes(recipe: Recipe) -> None:

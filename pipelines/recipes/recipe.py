@@ -7,8 +7,10 @@ from each other by `dataclasses.replace`; overrides are `field.path=value` (see 
 from dataclasses import dataclass, field
 
 from pipelines.atari.games import check_game
+from pipelines.configs.base import option
 from pipelines.configs.data import CollectConfig, DownsampleConfig, SegmentConfig
 from pipelines.configs.learn import EvaluateConfig, PretrainConfig, TokenizeConfig, TrainConfig
+from pipelines.configs.released import ReleasedConfig
 from pipelines.errors import UsageError
 
 SOURCES = ("collected", "bucket")
@@ -19,7 +21,10 @@ OWN_SEED = ("collect", "downsample")
 
 @dataclass(frozen=True)
 class Recipe:
-    """`source` says where replay comes from: played here ("collected") or read from the profile's bucket."""
+    """`source` says where replay comes from: played here ("collected") or read from the profile's bucket.
+
+    With `released`, a checkpoint that was trained elsewhere takes the place of all training.
+    """
 
     name: str
     games: tuple[str, ...]
@@ -33,6 +38,7 @@ class Recipe:
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     seed: int = 0
+    released: ReleasedConfig | None = option(None)
 
     def __post_init__(self) -> None:
         for game in self.games:

@@ -17,6 +17,7 @@ MODULES = {
     "pretrained": "pipelines.pretrain",
     "tokens": "pipelines.tokenize",
     "world_action_model": "pipelines.train",
+    "imported": "pipelines.import_jowa",
     "scores": "pipelines.evaluate",
     "leaderboard": "pipelines.report",
 }

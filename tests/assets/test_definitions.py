@@ -19,10 +19,11 @@ GRAPH = {
     "pretrained": ("learning", {"trajectories", "segments"}),
     "tokens": ("learning", {"pretrained", "trajectories"}),
     "world_action_model": ("learning", {"pretrained", "tokens", "segments", "trajectories"}),
-    "scores": ("evaluation", {"world_action_model", "pretrained", "collected_replay"}),
+    "imported": ("learning", set()),
+    "scores": ("evaluation", {"world_action_model", "pretrained", "imported", "collected_replay"}),
     "leaderboard": ("evaluation", {"scores"}),
 }
-JOBS = {"collect", "fetch", "downsample", "pretrain", "tokenize", "train", "evaluate", "board"}
+JOBS = {"collect", "fetch", "downsample", "pretrain", "tokenize", "train", "import_jowa", "evaluate", "board"}
 GPU = {"pretrained", "tokens", "world_action_model"}
 
 

@@ -75,6 +75,7 @@ def test_without_collected_replay_the_behaviour_is_unknown(tiny_copy: TinyRun) -
 
 def test_a_checkpoint_and_its_tokenizer_must_be_named(tiny_copy: TinyRun) -> None:
     config = tiny_copy.plan.evaluate("Breakout")
-    for missing in ("checkpoint", "pretrained"):
-        with pytest.raises(UsageError, match="Scores of Breakout need a checkpoint and its tokenizer"):
+    lacks = {"checkpoint": "need a checkpoint: name its artefact", "pretrained": "holds no tokenizer, name the"}
+    for missing, words in lacks.items():
+        with pytest.raises(UsageError, match=f"Scores of Breakout.* {words}"):
             evaluate.run(replace(config, **{missing: None}), tiny_copy.store)
