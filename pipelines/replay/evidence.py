@@ -53,7 +53,7 @@ class Evidence:
     refuted: int = 0
 
     @classmethod
-    def of(cls, stretch: Stretch, tests: "Tests", disordered: bool) -> "Evidence":
+    def of(cls, stretch: Stretch, tests: "Endings", disordered: bool) -> "Evidence":
         """What a stretch and the tests of its terminals show."""
         log = stretch.log
         joined = Border.DISORDERED if disordered and stretch.border == Border.JOINED else stretch.border
@@ -76,7 +76,7 @@ class Evidence:
 
 
 @dataclass
-class Tests:
+class Endings:
     """Terminals of one file by what follows them; see Evidence."""
 
     padded: int = 0

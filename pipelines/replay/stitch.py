@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipelines.replay.evidence import Evidence, Padding, Tests, pooled
+from pipelines.replay.evidence import Evidence, Padding, Endings, pooled
 from pipelines.replay.order import Border, Stretch, order
 from pipelines.replay.ring_log import RingLog
 from pipelines.replay.stream import EPISODE_COLUMNS, PIECE_COLUMNS, Part, Stream, parts
@@ -101,9 +101,9 @@ def _streams(stretches: Sequence[Stretch], disordered: bool = False) -> list[Str
 
 def _examine(
     streams: Sequence[Stream], stretches: Sequence[Stretch], blanks: int
-) -> tuple[dict[int, Tests], dict[int, Padding]]:
+) -> tuple[dict[int, Endings], dict[int, Padding]]:
     """What follows each terminal, counted by the terminal's file, and the pattern by which each file is to be read."""
-    tests = {stretch.log.checkpoint: Tests() for stretch in stretches}
+    tests = {stretch.log.checkpoint: Endings() for stretch in stretches}
     seams: list[tuple[NDArray, NDArray]] = []  # files of terminals before a seam, whether blank rows follow
     for stream in streams if blanks else ():
         ends = stream.ends[stream.ends + blanks <= len(stream)]
