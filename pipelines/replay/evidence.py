@@ -53,8 +53,8 @@ class Evidence:
     refuted: int = 0
 
     @classmethod
-    def of(cls, stretch: Stretch, tests: "Endings", disordered: bool) -> "Evidence":
-        """What a stretch and the tests of its terminals show."""
+    def of(cls, stretch: Stretch, endings: "Endings", disordered: bool) -> "Evidence":
+        """What a stretch and its terminals show."""
         log = stretch.log
         joined = Border.DISORDERED if disordered and stretch.border == Border.JOINED else stretch.border
         return cls(
@@ -70,8 +70,8 @@ class Evidence:
             overlap=stretch.overlap,
             differing=stretch.differing,
             missing=stretch.missing,
-            padding=tests.padding,
-            **asdict(tests),
+            padding=endings.padding,
+            **asdict(endings),
         )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipelines.replay.evidence import Evidence, Padding, Endings, pooled
+from pipelines.replay.evidence import Endings, Evidence, Padding, pooled
 from pipelines.replay.order import Border, Stretch, order
 from pipelines.replay.ring_log import RingLog
 from pipelines.replay.stream import EPISODE_COLUMNS, PIECE_COLUMNS, Part, Stream, parts
@@ -63,14 +63,14 @@ def stitch(
     """
     stretches = order(logs, stack_size)
     streams = _streams(stretches)
-    tests, padding = _examine(streams, stretches, stack_size - 1)
-    disordered = any(test.refuted for test in tests.values())
+    endings, padding = _examine(streams, stretches, stack_size - 1)
+    disordered = any(ending.refuted for ending in endings.values())
     if disordered:
         streams = _streams(stretches, disordered)
     reading = _Reading(stack_size - 1, padding, keep_padding, time_limit)
     found = [_episodes(stream, reading) for stream in streams]
     episodes, pieces = assemble([table for table, _ in found], agent)
-    evidence = [Evidence.of(stretch, tests[stretch.log.checkpoint], disordered) for stretch in stretches]
+    evidence = [Evidence.of(stretch, endings[stretch.log.checkpoint], disordered) for stretch in stretches]
     return Stitched(episodes, pieces, tuple(stretches), tuple(evidence), sum(long for _, long in found))
 
 
@@ -103,7 +103,7 @@ def _examine(
     streams: Sequence[Stream], stretches: Sequence[Stretch], blanks: int
 ) -> tuple[dict[int, Endings], dict[int, Padding]]:
     """What follows each terminal, counted by the terminal's file, and the pattern by which each file is to be read."""
-    tests = {stretch.log.checkpoint: Endings() for stretch in stretches}
+    endings = {stretch.log.checkpoint: Endings() for stretch in stretches}
     seams: list[tuple[NDArray, NDArray]] = []  # files of terminals before a seam, whether blank rows follow
     for stream in streams if blanks else ():
         ends = stream.ends[stream.ends + blanks <= len(stream)]
@@ -111,17 +111,17 @@ def _examine(
         padded, crosses = stream.padded(ends, blanks), stream.crosses(ends, blanks)
         for file in np.unique(files).tolist():
             inside = (files == file) & ~crosses
-            tests[file].padded += int((inside & padded).sum())
-            tests[file].bare += int((inside & ~padded).sum())
+            endings[file].padded += int((inside & padded).sum())
+            endings[file].bare += int((inside & ~padded).sum())
         seams.append((files[crosses], padded[crosses]))
-    whole = pooled([test.padding for test in tests.values()])
-    padding = {file: whole if test.padding == Padding.UNTOLD else test.padding for file, test in tests.items()}
+    whole = pooled([ending.padding for ending in endings.values()])
+    padding = {file: whole if ending.padding == Padding.UNTOLD else ending.padding for file, ending in endings.items()}
     for files, padded in seams:
         for file, blank in zip(files.tolist(), padded.tolist(), strict=True):
             if padding[file] == Padding.ALL:  # the other patterns demand nothing of a seam
-                tests[file].confirmed += blank
-                tests[file].refuted += not blank
-    return tests, padding
+                endings[file].confirmed += blank
+                endings[file].refuted += not blank
+    return endings, padding
 
 
 def _episodes(stream: Stream, reading: _Reading) -> tuple[tuple[pd.DataFrame, pd.DataFrame], int]:

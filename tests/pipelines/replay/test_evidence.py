@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.replay.evidence import Evidence, Padding, Endings, pooled, table
+from pipelines.replay.evidence import Endings, Evidence, Padding, pooled, table
 from pipelines.replay.order import Border
 
 
