@@ -47,4 +47,5 @@ class House(dg.ConfigurableResource):
 
     def plan(self, recipe: Recipe) -> Plan:
         """Every stage's config of a recipe, reading the profile's bucket where the recipe does."""
-        return Plan(recipe, self.profile().replay_root)
+        profile = self.profile()
+        return Plan(recipe, profile.replay_root, profile)

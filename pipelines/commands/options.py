@@ -16,6 +16,14 @@ from pipelines.store.store import Store
 
 Games = Annotated[str, typer.Option("--games", help="Only these games: Pong,Freeway (default: all of the recipe's).")]
 RecipeName = Annotated[str, typer.Option("--recipe", help="Whose settings to follow ('worldline recipe list').")]
+DataRecipe = Annotated[
+    str,
+    typer.Option("--recipe", help="Whose settings to follow (default: demo, or jowa_40m with a bucket in --storage)."),
+]
+Agents = Annotated[str, typer.Option("--agents", help="Only these agents: 1,2 (default: the recipe's).")]
+Mirror = Annotated[
+    str, typer.Option("--mirror", help="What to keep on this machine of a remote bucket: all, small or none.")
+]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change one field; may be repeated.")
 ]
@@ -31,16 +39,17 @@ def profile_and_store(storage: str | None) -> tuple[Profile, Store]:
     return profile, home.open_store(profile)
 
 
-def plan_of_recipe(name: str, overrides: list[str] | None, games: str, profile: Profile) -> Plan:
-    """The plan of a recipe, for `games` instead of its own where given."""
-    changes = [*(overrides or []), *([f"games={games}"] if games else [])]
-    return Plan(named_recipe(name, changes), profile.replay_root)
+def plan_of_recipe(name: str, overrides: list[str] | None, games: str, profile: Profile, agents: str = "") -> Plan:
+    """The plan of a recipe, for `games` and `agents` instead of its own where given."""
+    given = {"games": games, "agents": agents}
+    changes = [*(overrides or []), *(f"{field}={value}" for field, value in given.items() if value)]
+    return Plan(named_recipe(name, changes), profile.replay_root, profile)
 
 
 def plan_of_experiment(name: str, profile: Profile) -> tuple[Experiment, Plan]:
     """A registered experiment and its plan."""
     found = experiments.find(experiment_folder(), name)
-    return found, Plan(found.recipe, profile.replay_root)
+    return found, Plan(found.recipe, profile.replay_root, profile)
 
 
 def experiment_folder() -> Path:

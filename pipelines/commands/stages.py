@@ -1,10 +1,16 @@
 """One command per stage. Each runs the same function as the Dagster asset of that stage, without Dagster."""
 
+import json
+from typing import Annotated
+
 import typer
 
 from pipelines.commands.options import (
+    Agents,
+    DataRecipe,
     ExperimentName,
     Games,
+    Mirror,
     Overrides,
     RecipeName,
     Storage,
@@ -13,8 +19,10 @@ from pipelines.commands.options import (
     plan_of_recipe,
     profile_and_store,
 )
+from pipelines.errors import UsageError
 from pipelines.recipes.plan import Step
 from pipelines.recipes.run import make
+from pipelines.store.profile import Profile
 
 PANEL = "Stages, in order"
 
@@ -33,30 +41,105 @@ def collect(games: Games = "", recipe: RecipeName = "demo", changes: Overrides =
     _data("collected_replay", games, recipe, changes, storage)
 
 
-def fetch(games: Games = "", recipe: RecipeName = "demo", changes: Overrides = None, storage: Storage = None) -> None:
+def fetch(
+    games: Games = "",
+    agents: Agents = "",
+    recipe: DataRecipe = "",
+    changes: Overrides = None,
+    storage: Storage = None,
+    mirror: Mirror = "small",
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only print what the recipe's draw would download, and how long it takes.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --plan: print it as JSON.")] = False,
+) -> None:
     """List a bucket's replay logs, mirror the small arrays, stitch the episode table.
 
-    Example: worldline fetch --games Freeway --set agents=1
+    Frames are not read here: 'worldline downsample' streams those that it draws. Each object is pinned to the version
+    that was listed and verified by its checksum; a run that was stopped goes on where it was.
+
+    See first what a draw of 10 million transitions a game would cost:
+
+    worldline fetch --storage gcs --games Pong,Breakout --agents 1,2 --plan
+
+    Then fetch it, and draw another number or other episodes:
+
+    worldline fetch --storage gcs --games Pong,Breakout --agents 1,2
+
+    worldline downsample --storage gcs --games Pong,Breakout --agents 1,2 --set downsample.transitions=1000000
+
+    Keep whole logs on this machine, to draw from them more than once (resumable; all of them, whatever is drawn):
+
+    worldline fetch --storage gcs --games Pong --agents 1 --mirror all
+
+    Read the files as JOWA's scripts do (say the same to downsample):
+
+    worldline fetch --storage gcs --games Pong --set fetch.compat=jowa
+
+    Example: worldline fetch --games Freeway --agents 1
     """
-    _data("replay", games, recipe, changes, storage)
+    if as_json and not plan:
+        raise UsageError("--json prints a plan: add --plan")
+    profile, store = profile_and_store(storage)
+    changes = [*(changes or []), f"fetch.mirror={mirror}"]
+    chain = plan_of_recipe(_recipe(recipe, profile), changes, games, profile, agents)
+    if plan:
+        from pipelines.commands.forecast import lines
+        from pipelines.recipes.prospect import prospect
+
+        found = prospect(chain, store)
+        print(json.dumps(found.to_plain(), indent=1) if as_json else "\n".join(lines(found)))
+        return
+    for step in _of_stage(chain.steps("replay"), "replay"):
+        report = make(chain, step, store)
+        print(report)
+        if mirror == "all" and report.skipped:
+            from pipelines.fetch import mirror_frames
+
+            mirror_frames(report.artefact, store)
 
 
 def downsample(
-    games: Games = "", recipe: RecipeName = "demo", changes: Overrides = None, storage: Storage = None
+    games: Games = "",
+    agents: Agents = "",
+    recipe: DataRecipe = "",
+    changes: Overrides = None,
+    storage: Storage = None,
 ) -> None:
     """Draw whole episodes from the replay into one compressed HDF5 per game.
 
+    Needs what 'worldline fetch' made for the same games and agents. Frames are streamed from the bucket (or its
+    mirror), several files at once, and each file is read once. How to draw is said by --set downsample.FIELD=VALUE:
+
+    transitions (how many), or fraction (a share of what the filters leave: 0.1)
+
+    first_checkpoint, last_checkpoint (the log files in which episodes end)
+
+    min_return, max_return (quantiles of the clipped return: min_return=0.9 keeps the best tenth)
+
+    replacement=true (as JOWA's script draws), seed, workers (files at once; the result does not depend on it)
+
+    The last tenth of an agent's life, one per cent of it:
+
+    worldline downsample --storage gcs --games Pong --set downsample.first_checkpoint=45 --set downsample.fraction=0.01
+
     Example: worldline downsample --games Freeway --set downsample.transitions=10000
     """
-    _data("trajectories", games, recipe, changes, storage)
+    _data("trajectories", games, recipe, changes, storage, agents)
 
 
-def segment(games: Games = "", recipe: RecipeName = "demo", changes: Overrides = None, storage: Storage = None) -> None:
+def segment(
+    games: Games = "",
+    agents: Agents = "",
+    recipe: DataRecipe = "",
+    changes: Overrides = None,
+    storage: Storage = None,
+) -> None:
     """Index the training windows of drawn episodes.
 
     Example: worldline segment --games Freeway --set segment.stride=1
     """
-    _data("segments", games, recipe, changes, storage)
+    _data("segments", games, recipe, changes, storage, agents)
 
 
 def pretrain(experiment: ExperimentName, storage: Storage = None) -> None:
@@ -104,11 +187,18 @@ def report(storage: Storage = None) -> None:
     print(f"Open {made.artefact.path('index.html')}")
 
 
-def _data(stage: str, games: str, recipe: str, changes: list[str] | None, storage: str | None) -> None:
+def _data(
+    stage: str, games: str, recipe: str, changes: list[str] | None, storage: str | None, agents: str = ""
+) -> None:
     profile, store = profile_and_store(storage)
-    plan = plan_of_recipe(recipe, changes, games, profile)
+    plan = plan_of_recipe(_recipe(recipe, profile), changes, games, profile, agents)
     for step in _of_stage(plan.steps(stage), stage):
         print(make(plan, step, store))
+
+
+def _recipe(name: str, profile: Profile) -> str:
+    """Whose settings to follow when nobody said: a profile that names a bucket wants that bucket read."""
+    return name or ("jowa_40m" if profile.replay_root else "demo")
 
 
 def _learning(stage: str, name: str, games: str, storage: str | None) -> None:

@@ -6,6 +6,7 @@ Keys are hashes of configs and parents' keys, so the whole chain is known in adv
 from dataclasses import dataclass, replace
 
 from pipelines.atari.games import check_game
+from pipelines.bucket.bucket import Bucket
 from pipelines.configs.base import StageConfig
 from pipelines.configs.data import CollectConfig, DownsampleConfig, FetchConfig, SegmentConfig
 from pipelines.configs.learn import EvaluateConfig, PretrainConfig, TokenizeConfig, TrainConfig
@@ -13,6 +14,7 @@ from pipelines.configs.released import ReleasedConfig
 from pipelines.errors import UsageError, unknown
 from pipelines.recipes.recipe import Recipe
 from pipelines.replay import listing
+from pipelines.store.profile import Profile
 from pipelines.store.ref import Ref
 
 PER_GAME = ("collected_replay", "replay", "trajectories", "segments", "tokens", "scores")
@@ -36,11 +38,15 @@ class Step:
 
 
 class Plan:
-    """The chain of one recipe. `bucket` is the replay root URL that recipes with source "bucket" read."""
+    """The chain of one recipe. `bucket` is the replay root URL that recipes with source "bucket" read, with the options
+    of `profile`. It is listed once for each game and agent: all configs of one plan agree on what it holds.
+    """
 
-    def __init__(self, recipe: Recipe, bucket: str | None = None) -> None:
+    def __init__(self, recipe: Recipe, bucket: str | None = None, profile: Profile | None = None) -> None:
         self.recipe = recipe
         self.bucket = bucket
+        self.profile = profile
+        self._listed: dict[tuple[str, int], str] = {}
         if recipe.source == "bucket" and not bucket and self.stages[0] in DATA_STAGES:
             raise UsageError(
                 f"Recipe '{recipe.name}' reads a bucket but the storage profile names none: set replay_root in it"
@@ -103,10 +109,17 @@ class Plan:
 
     def fetch(self, game: str, agent: int) -> FetchConfig:
         if self.recipe.source == "collected":
-            return FetchConfig(game, agent, collected=self.collect(game).spec().ref)
+            return replace(self.recipe.fetch, game=game, agent=agent, collected=self.collect(game).spec().ref)
         assert self.bucket is not None
-        objects = listing.list_objects(self.bucket, game, agent)
-        return FetchConfig(game, agent, url=self.bucket, listing=listing.digest(objects))
+        return replace(self.recipe.fetch, game=game, agent=agent, url=self.bucket, listing=self._listing(game, agent))
+
+    def _listing(self, game: str, agent: int) -> str:
+        """Digest of the bucket's listing of one agent."""
+        assert self.bucket is not None
+        if (game, agent) not in self._listed:
+            objects = listing.list_objects(Bucket.of(self.bucket, self.profile), game, agent)
+            self._listed[game, agent] = listing.digest(objects)
+        return self._listed[game, agent]
 
     def downsample(self, game: str) -> DownsampleConfig:
         replays = tuple(self.fetch(game, agent).spec().ref for agent in self.recipe.agents)

@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 
 from pipelines.atari.games import check_game
 from pipelines.configs.base import option
-from pipelines.configs.data import CollectConfig, DownsampleConfig, SegmentConfig
+from pipelines.configs.data import CollectConfig, DownsampleConfig, FetchConfig, SegmentConfig
 from pipelines.configs.learn import EvaluateConfig, PretrainConfig, TokenizeConfig, TrainConfig
 from pipelines.configs.released import ReleasedConfig
 from pipelines.errors import UsageError
 
 SOURCES = ("collected", "bucket")
 # What the plan fills into the stages' configs from the recipe's own field: set in a template it would be ignored.
-FILLED_IN = {"game": "games", "games": "games", "name": "name", "seed": "seed"}
+FILLED_IN = {
+    "game": "games", "games": "games", "name": "name", "seed": "seed", "agent": "agents", "url": "source",
+    "listing": "source",
+}  # fmt: skip
 OWN_SEED = ("collect", "downsample")
 
 
@@ -31,6 +34,7 @@ class Recipe:
     source: str = "collected"
     agents: tuple[int, ...] = (1, 2)
     collect: CollectConfig = field(default_factory=lambda: CollectConfig(game=""))
+    fetch: FetchConfig = option(FetchConfig(game="", agent=0))
     downsample: DownsampleConfig = field(default_factory=lambda: DownsampleConfig(game=""))
     segment: SegmentConfig = field(default_factory=lambda: SegmentConfig(game=""))
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
@@ -58,7 +62,7 @@ class Recipe:
 
     def _refuse_filled_in(self) -> None:
         """Never let a setting that has no effect pass in silence."""
-        for stage in ("collect", "downsample", "segment", "pretrain", "tokenize", "train", "evaluate"):
+        for stage in ("collect", "fetch", "downsample", "segment", "pretrain", "tokenize", "train", "evaluate"):
             template = getattr(self, stage)
             for name, own in FILLED_IN.items():
                 value = getattr(template, name, None)
