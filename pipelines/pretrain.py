@@ -4,18 +4,17 @@ Measures sight on held-out play: reconstruction and next-frame error on changing
 Run: `worldline pretrain EXPERIMENT`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from models.api import Losses
 from models.jowa.model import Jowa
 from models.jowa.objective import world_loss
 from models.jowa.world import JowaWorld
-from models.losses.vq import commitment, motion_weight, reconstruction_l1
-from models.tokenizers.augment import random_shift
+from models.tokenizers.codebook import EMA
 from models.tokenizers.vq import Tokenizer
 from pipelines.configs.learn import PhaseConfig, PretrainConfig
 from pipelines.plots import curves
@@ -26,22 +25,25 @@ from pipelines.store.report import Report
 from pipelines.store.store import Store
 from pipelines.training import checkpoint, metrics
 from pipelines.training.batches import sources, to_batch
-from pipelines.training.device import Device, pick
+from pipelines.training.device import Device, compile_for, pick
 from pipelines.training.examine import examine
-from pipelines.training.feed import Feed
+from pipelines.training.feed import Feed, Parts
+from pipelines.training.joint import produce
+from pipelines.training.keep import Keeper
 from pipelines.training.loop import train
-from pipelines.training.perceptual import load_lpips
-from pipelines.training.sight import mean_frame
+from pipelines.training.ranks import ALONE, Ranks
+from pipelines.training.share import Share
+from pipelines.training.tokenizer_objective import TokenizerObjective
 
 
 def run(config: PretrainConfig, store: Store) -> Report:
-    """Train stage 1 of a recipe, or find its artefact. A killed run resumes from its last saved state."""
-    return store.produce(config.spec(), lambda draft: _build(config, draft))
+    """Train stage 1 of a recipe, or find its artefact; with torchrun on all its ranks. A killed run resumes."""
+    return produce(store, config.spec(), lambda draft, ranks: _build(config, draft, ranks))
 
 
-def _build(config: PretrainConfig, draft: Draft) -> None:
-    device = pick(config.loop.precision)
-    torch.manual_seed(config.seed)
+def _build(config: PretrainConfig, draft: Draft, ranks: Ranks) -> None:
+    device = pick(config.loop.precision, config.loop.device)
+    torch.manual_seed(ranks.seed(config.seed))
     data = sources(
         [draft.parents[ref] for ref in config.trajectories],
         [draft.parents[ref] for ref in config.segments],
@@ -49,10 +51,13 @@ def _build(config: PretrainConfig, draft: Draft) -> None:
         [],
         draft.scratch,
     )
-    task = Pretraining(config, data, device)
-    train(task, config.phases, config.loop, draft.path("metrics.jsonl"), draft.scratch, "Pretrain")
-    checkpoint.save(draft.path(checkpoint.TOKENIZER), task.tokenizer, config.tokenizer)
-    checkpoint.save(draft.path(checkpoint.MODEL), task.model, config.model)
+    task = Pretraining(config, data, device, ranks)
+    compile_for(device, task.model, config.loop.compile)
+    keeper = Keeper(draft.scratch, config.loop, task.save, ranks=ranks)
+    train(task, config.phases, config.loop, draft.path("metrics.jsonl"), draft.scratch, "Pretrain", ranks, keeper)
+    if not ranks.first:
+        return
+    task.save(draft.folder)
     rows = metrics.read(draft.path("metrics.jsonl"))
     curves.draw(rows, draft.path("curves.png"))
     draft.counts |= {"steps": sum(phase.steps for phase in config.phases), "games": len(data)}
@@ -68,6 +73,7 @@ class Pretraining:
     config: PretrainConfig
     sources: list[SegmentSource]
     device: Device
+    ranks: Ranks = ALONE
     tokenizer: Tokenizer = field(init=False)
     model: Jowa = field(init=False)
     modules: dict[str, nn.Module] = field(init=False)
@@ -77,51 +83,44 @@ class Pretraining:
         self.tokenizer = Tokenizer(self.config.tokenizer, seed=self.config.seed).to(target)
         self.model = Jowa(self.config.model, seed=self.config.seed).to(target)
         self.modules = {"tokenizer": self.tokenizer, "model": self.model}
-        self._lpips = load_lpips(self.config.lpips_file, self.config.lpips_sha256, self.device)
+        if isinstance(self.tokenizer.embedding, EMA):
+            self.tokenizer.embedding.gather = self.ranks.gather
+        self._tokenizer_losses = TokenizerObjective(self.config, self.sources, self.device)
         self._loaders: dict[int, SegmentLoader] = {}
         self._feeds: dict[PhaseConfig, Feed] = {}
-        self._backgrounds = {
-            source.game: torch.as_tensor(mean_frame(source)).to(target) / 255 for source in self.sources
-        }
+        self._fed: tuple[int, Parts] = (-1, {})
 
-    def losses(self, phase: PhaseConfig, step: int) -> dict[str, Losses]:
+    def losses(self, phase: PhaseConfig, step: int, part: int = 0) -> dict[str, Losses]:
         """The tokenizer's loss on single frames, the world model's on segments of the tokens it gives now."""
         found: dict[str, Losses] = {}
-        fed = self._feed(phase).batch(step)
+        share = Share(self.ranks, part, phase.accumulate)
+        if part == 0:
+            self._fed = step, self._feed(phase).batch(step)
+        at, fed = self._fed
+        assert at == step, "parts are asked for in order"
         if "tokenizer" in phase.objectives:
-            found["tokenizer"] = self._tokenizer_losses(fed["frames"], step)
+            found["tokenizer"] = self._tokenizer_losses(self.tokenizer, fed["frames"], step, share)
         if "world" in phase.objectives:
-            batch = to_batch(fed["segments"])
+            batch, counts = share.counted(to_batch(fed["segments"]), self.model.config.tokens_per_frame)
             assert batch.frames_uint8_BTHW is not None, "this loader reads frames"
             with self.device.autocast():
                 tokens = self.tokenizer.encode_tokens(batch.frames_uint8_BTHW)
-                found["world"] = world_loss(self.model, replace(batch, tokens_BTK=tokens))
+                found["world"] = world_loss(self.model, replace(batch, tokens_BTK=tokens), counts)
         return found
 
     def after_step(self, phase: PhaseConfig, step: int) -> None:
         """Nothing follows a step of stage 1: it has no target network."""
 
-    def _tokenizer_losses(self, frames: Mapping[str, Tensor], step: int) -> Losses:
-        pixels = frames["frames_nHW"][:, None]
-        if self.config.random_shift:
-            generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
-            pixels = random_shift(pixels, self.config.random_shift, generator)
-        x = pixels.float() / 255
-        with self.device.autocast():
-            out = self.tokenizer(x)
-        weight: Tensor | None = None
-        if self.config.motion_gain:
-            background = torch.stack([self._backgrounds[game] for game in frames["games_n"].tolist()])[:, None]
-            weight = motion_weight(x, background, self.config.motion_gain)
-        reconstruction = reconstruction_l1(x, out.frames, weight)
-        committed = commitment(out.encoded.z, out.encoded.z_quantized)
-        total = reconstruction + self.config.commitment * committed
-        terms = {"reconstruction": reconstruction.detach(), "commitment": committed.detach()}
-        if self._lpips is not None:
-            perceptual = self._lpips(x, out.frames)
-            total = total + self.config.lpips_weight * perceptual
-            terms["lpips"] = perceptual.detach()
-        return Losses(total, terms)
+    def tokens(self, phase: PhaseConfig) -> int:
+        """Those of the tokenizer's frames, and of the transformer's sequences."""
+        sizes = self.model.config
+        frames = phase.frames * sizes.tokens_per_frame if "tokenizer" in phase.objectives else 0
+        return frames + ("world" in phase.objectives) * phase.segments * sizes.max_steps * (sizes.tokens_per_frame + 1)
+
+    def save(self, folder: Path) -> None:
+        """Both networks."""
+        checkpoint.save(folder / checkpoint.TOKENIZER, self.tokenizer, self.config.tokenizer)
+        checkpoint.save(folder / checkpoint.MODEL, self.model, self.config.model)
 
     def _feed(self, phase: PhaseConfig) -> Feed:
         """The batches that the phase's objectives ask for; the feed of the phase before ends with its workers."""
@@ -132,7 +131,9 @@ class Pretraining:
                 read["frames"] = FrameLoader(loader, phase.frames)
             if "world" in phase.objectives:
                 read["segments"] = loader
-            self._feeds = {phase: Feed(read, self.device, self.config.loop.workers)}
+            ranks = self.ranks
+            feed = Feed(read, self.device, self.config.loop.workers, rank=ranks.rank, world=ranks.world)
+            self._feeds = {phase: feed}
         return self._feeds[phase]
 
     def _loader(self, segments: int) -> SegmentLoader:

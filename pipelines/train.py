@@ -4,6 +4,7 @@ Run: `worldline train EXPERIMENT`.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -22,39 +23,53 @@ from pipelines.store.report import Report
 from pipelines.store.store import Store
 from pipelines.training import checkpoint, metrics
 from pipelines.training.batches import legal_actions, sources, to_batch
-from pipelines.training.device import Device, pick
+from pipelines.training.device import Device, compile_for, pick
 from pipelines.training.examine import examine
-from pipelines.training.feed import Feed
+from pipelines.training.feed import Feed, Parts
+from pipelines.training.joint import produce
+from pipelines.training.keep import Keeper
 from pipelines.training.loop import train
+from pipelines.training.play import greedy_returns
+from pipelines.training.ranks import ALONE, Ranks
+from pipelines.training.share import Share
 
 
 def run(config: TrainConfig, store: Store) -> Report:
-    """Train stage 2 of a recipe, or find its artefact. A killed run resumes from its last saved state."""
-    return store.produce(config.spec(), lambda draft: _build(config, draft))
+    """Train stage 2 of a recipe, or find its artefact; with torchrun on all its ranks. A killed run resumes."""
+    return produce(store, config.spec(), lambda draft, ranks: _build(config, draft, ranks))
 
 
-def _build(config: TrainConfig, draft: Draft) -> None:
+def _build(config: TrainConfig, draft: Draft, ranks: Ranks) -> None:
     if config.pretrained is None:
         raise UsageError("The world-action model starts from a pretrained artefact: name it")
-    device = pick(config.loop.precision)
-    torch.manual_seed(config.seed)
+    device = pick(config.loop.precision, config.loop.device)
+    torch.manual_seed(ranks.seed(config.seed))
     pretrained = draft.parents[config.pretrained]
     model = checkpoint.load_model(pretrained.path(checkpoint.MODEL), device)
-    data = sources(
-        [draft.parents[ref] for ref in config.trajectories],
-        [draft.parents[ref] for ref in config.segments],
-        config.loop.holdout_episodes,
-        [draft.parents[ref] for ref in config.tokens],
-        draft.scratch,
-    )
-    task = WorldActionTraining(config, data, model, device)
-    train(task, config.phases, config.loop, draft.path("metrics.jsonl"), draft.scratch, "Train")
-    checkpoint.save(draft.path(checkpoint.MODEL), task.model, task.model.config)
+    tokenizer = checkpoint.load_tokenizer(pretrained.path(checkpoint.TOKENIZER), device)
+    with ranks.first_alone():  # tokens are unpacked once
+        data = sources(
+            [draft.parents[ref] for ref in config.trajectories],
+            [draft.parents[ref] for ref in config.segments],
+            config.loop.holdout_episodes,
+            [draft.parents[ref] for ref in config.tokens],
+            draft.scratch,
+        )
+    task = WorldActionTraining(config, data, model, device, ranks)
+    compile_for(device, task.model, config.loop.compile)
+
+    def plays() -> dict[str, float]:
+        return greedy_returns(model, tokenizer, config.games, config.loop, device, ranks)
+
+    keeper = Keeper(draft.scratch, config.loop, task.save, plays, ranks)
+    train(task, config.phases, config.loop, draft.path("metrics.jsonl"), draft.scratch, "Train", ranks, keeper)
+    if not ranks.first:
+        return
+    task.save(draft.folder)
     rows = metrics.read(draft.path("metrics.jsonl"))
     curves.draw(rows, draft.path("curves.png"))
     draft.counts |= {"steps": sum(phase.steps for phase in config.phases), "games": len(data)}
     draft.metrics |= {"losses": metrics.final(rows), "device": str(device)}
-    tokenizer = checkpoint.load_tokenizer(pretrained.path(checkpoint.TOKENIZER), device)
     world = JowaWorld(task.model.eval())
     examine(draft, tokenizer, world, data, config.loop.holdout_episodes, config.sight_frames, device)
 
@@ -67,6 +82,7 @@ class WorldActionTraining:
     sources: list[SegmentSource]
     model: Jowa
     device: Device
+    ranks: Ranks = ALONE
     modules: dict[str, nn.Module] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -74,22 +90,36 @@ class WorldActionTraining:
         self.modules = {"model": self.model}
         self._legal_GA = legal_actions(self.config.games).to(self.device.name)
         self._feeds: dict[PhaseConfig, Feed] = {}
+        self._fed: tuple[int, Parts] = (-1, {})
 
-    def losses(self, phase: PhaseConfig, step: int) -> dict[str, Losses]:
+    def losses(self, phase: PhaseConfig, step: int, part: int = 0) -> dict[str, Losses]:
         """World-action loss, or the world model's alone, on one batch of token segments."""
-        batch = to_batch(self._feed(phase).batch(step)["segments"])
+        if part == 0:
+            self._fed = step, self._feed(phase).batch(step)
+        at, fed = self._fed
+        assert at == step, "parts are asked for in order"
+        share = Share(self.ranks, part, phase.accumulate)
+        batch, counts = share.counted(to_batch(fed["segments"]), self.model.config.tokens_per_frame)
         with self.device.autocast():
             if "world_action" in phase.objectives:
                 weights_Q = (
                     self._mixture_weights(step).to(self.device.name) if self.model.config.random_mixture else None
                 )
-                return {"world_action": world_action_loss(self.model, batch, self._legal_GA, weights_Q)}
-            return {"world": world_loss(self.model, batch)}
+                return {"world_action": world_action_loss(self.model, batch, self._legal_GA, weights_Q, counts)}
+            return {"world": world_loss(self.model, batch, counts)}
 
     def after_step(self, phase: PhaseConfig, step: int) -> None:
         """Copy the Q head into the target head every `target_every` steps."""
         if (step + 1) % phase.target_every == 0:
             self.model.update_target()
+
+    def tokens(self, phase: PhaseConfig) -> int:
+        """Those of the sequences, actions included."""
+        return phase.segments * self.model.config.max_steps * (self.model.config.tokens_per_frame + 1)
+
+    def save(self, folder: Path) -> None:
+        """The network."""
+        checkpoint.save(folder / checkpoint.MODEL, self.model, self.model.config)
 
     def _mixture_weights(self, step: int) -> torch.Tensor:
         """This step's random mixture of the Q heads: it depends on the seed and the step alone."""
@@ -101,5 +131,13 @@ class WorldActionTraining:
         if phase not in self._feeds:
             steps = self.model.config.max_steps
             loader = SegmentLoader(self.sources, phase.segments, self.config.seed, steps, with_frames=False)
-            self._feeds = {phase: Feed({"segments": loader}, self.device, self.config.loop.workers)}
+            self._feeds = {
+                phase: Feed(
+                    {"segments": loader},
+                    self.device,
+                    self.config.loop.workers,
+                    rank=self.ranks.rank,
+                    world=self.ranks.world,
+                )
+            }
         return self._feeds[phase]

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 
-def reconstruction_l1(x: Tensor, x_hat: Tensor, weight: Tensor | None = None) -> Tensor:
+def reconstruction_l1(x: Tensor, x_hat: Tensor, weight: Tensor | None = None, mean: Tensor | None = None) -> Tensor:
     """mean w |x - x_hat| on the scale [-1, 1]: the reconstruction term of JOWA's tokenizer (2410.00564, appendix).
 
     x, x_hat: (B, 1, H, W) in [0, 1]; their difference is doubled, because the original compares what its networks see,
     2x - 1, and the weight of this term against `commitment` depends on it. weight: importance >= 0 of each pixel,
     broadcast to x's shape and divided by its mean, so that it moves the loss's attention and not its scale.
+    mean: that of the weights of the whole batch, where these frames are a part of one.
     Raises ValueError where the shapes of x and x_hat differ.
     """
     if x.shape != x_hat.shape:
@@ -21,7 +22,7 @@ def reconstruction_l1(x: Tensor, x_hat: Tensor, weight: Tensor | None = None) ->
     if weight is None:
         return error.mean()
     weight = weight.float().expand_as(error)
-    return (weight / weight.mean() * error).mean()
+    return (weight / (weight.mean() if mean is None else mean) * error).mean()
 
 
 def commitment(z: Tensor, z_q: Tensor, beta: float = 1.0) -> Tensor:

@@ -4,6 +4,8 @@ Shapes: B frames, E embed_dim, h x w grid, K = h*w tokens a frame, N = B*K laten
 Distances are always float32: under bfloat16 two near codes tie and the token of a frame would depend on the machine.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -87,9 +89,11 @@ class EMA(Codebook):
     k-means start and revival keep the whole vocabulary in use; both seed codes from latents, drawn with probability
     proportional to their squared distance from the nearest code (k-means++), so that rare patches (a ball, a shot) are
     found among a hundred patches of background. Draws depend on `seed` and the step alone: a resumed run repeats them.
-    Under DistributedDataParallel, which copies rank 0's buffers before each forward, rank 0's latents count.
+    `gather` turns the latents that this process sees into those of all processes, in order: each then moves its codes
+    as one process with the whole batch would.
     """
 
+    gather: Callable[[Tensor], Tensor] = staticmethod(lambda latents_NE: latents_NE)
     step: Tensor
     cluster_size: Tensor
     code_sum: Tensor
@@ -107,11 +111,13 @@ class EMA(Codebook):
     @torch.no_grad()
     def observe(self, latents_NE: Tensor) -> None:
         if self.kmeans_start and self.step == 0:
+            latents_NE = self.gather(latents_NE)
             codes_VE = kmeans(latents_NE, len(self.weight), KMEANS_ROUNDS, self._generator())
             self._place(torch.ones_like(self.cluster_size, dtype=torch.bool), codes_VE, 1.0)
 
     @torch.no_grad()
     def learn(self, latents_NE: Tensor, tokens_N: Tensor) -> None:
+        latents_NE, tokens_N = self.gather(latents_NE), self.gather(tokens_N)
         counts_V, sums_VE = cluster_sums(latents_NE, tokens_N, len(self.weight))
         self.cluster_size.lerp_(counts_V, 1 - self.decay)
         self.code_sum.lerp_(sums_VE, 1 - self.decay)

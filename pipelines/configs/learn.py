@@ -12,6 +12,8 @@ from pipelines.store.ref import Ref
 
 OBJECTIVES = ("tokenizer", "world", "world_action")
 PRECISIONS = ("auto", "float32", "bf16")
+DEVICES = ("auto", "cpu", "cuda")
+COMPILES = ("auto", "on", "off")
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class PhaseConfig:
     """A stretch of training with fresh optimisers: what is optimised, for how long, on how much.
 
     `objectives` names the losses that are stepped together; `frames` is the tokenizer's batch, `segments` the
-    transformer's. Learning rates rise linearly over `warmup` steps and, if `decay`, fall to a tenth by a cosine.
+    transformer's; both are taken in `accumulate` parts, one after the other, where memory is short. Learning rates rise
+    linearly over `warmup` steps and, if `decay`, fall to a tenth by a cosine.
     """
 
     name: str
@@ -34,6 +37,7 @@ class PhaseConfig:
     warmup: int = 0
     decay: bool = False
     target_every: int = 1000
+    accumulate: int = option(1)
 
     def __post_init__(self) -> None:
         wrong = [name for name in self.objectives if name not in OBJECTIVES]
@@ -41,16 +45,26 @@ class PhaseConfig:
             raise UsageError(f"Phase '{self.name}' has objectives {self.objectives}: choose from {OBJECTIVES}")
         if {"world", "world_action"} <= set(self.objectives):
             raise UsageError(f"Phase '{self.name}': 'world_action' contains 'world', name one of them")
-        if min(self.steps, self.segments, self.frames, self.target_every) < 1:
+        if min(self.steps, self.segments, self.frames, self.target_every, self.accumulate) < 1:
             raise UsageError(
                 f"Phase '{self.name}' has {self.steps} steps, {self.segments} segments, {self.frames} frames, "
-                f"target_every {self.target_every}: each must be at least 1"
+                f"target_every {self.target_every}, accumulate {self.accumulate}: each must be at least 1"
+            )
+        if self.accumulate > self.rows:
+            raise UsageError(
+                f"Phase '{self.name}' takes batches of {self.rows} in {self.accumulate} parts: lower its accumulate"
             )
         if min(self.lr_tokenizer, self.lr_model, self.clip) <= 0 or min(self.weight_decay, self.warmup) < 0:
             raise UsageError(
                 f"Phase '{self.name}' has lr_tokenizer {self.lr_tokenizer}, lr_model {self.lr_model}, clip {self.clip} "
                 f"(each must be above 0), weight_decay {self.weight_decay}, warmup {self.warmup} (at least 0)"
             )
+
+    @property
+    def rows(self) -> int:
+        """The smallest batch that it takes: no more ranks and parts can share a step."""
+        sizes = {"tokenizer": self.frames, "world": self.segments, "world_action": self.segments}
+        return min(sizes[name] for name in self.objectives)
 
 
 @dataclass(frozen=True)
@@ -63,14 +77,31 @@ class LoopConfig:
     preload_bytes: int = 2 << 30  # frames are kept in memory when all games together fit into this
     holdout_episodes: int = 1  # last episodes of each game, kept from training to measure on
     workers: int = manner(0)  # processes that read ahead; batches are the same for any number
+    device: str = manner("auto")  # cuda insists on a GPU
+    compile: str = manner("auto")  # torch.compile of the transformer: auto is on where a GPU is
+    shard: bool = manner(False)  # optimisers' states shared out over the ranks, for models that outgrow one GPU
+    checkpoint_every: int = option(0)  # steps between kept checkpoints; 0 keeps none
+    evaluate_every: int = option(0)  # steps between greedy plays of a kept checkpoint; 0 plays none
+    evaluate_episodes: int = option(16)  # of each game, all at once
+    evaluate_steps: int = option(0)  # agent steps at which they are cut; 0 plays to the end
+    keep_last: int = option(5)
+    keep_best: int = option(5)  # by mean return; of those that were played
+    wandb: str = manner("")  # project of Weights & Biases to log to as well
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
-        if self.log_every < 1 or min(self.save_seconds, self.preload_bytes, self.holdout_episodes, self.workers) < 0:
+        for name, value, known in (("device", self.device, DEVICES), ("compile", self.compile, COMPILES)):
+            if value not in known:
+                raise UsageError(f"loop.{name} '{value}' is unknown: choose from {', '.join(known)}")
+        least = dict.fromkeys(("save_seconds", "preload_bytes", "holdout_episodes", "workers"), 0)
+        least |= dict.fromkeys(("checkpoint_every", "evaluate_every", "evaluate_steps", "keep_best"), 0)
+        least |= {"log_every": 1, "evaluate_episodes": 1, "keep_last": 1}
+        wrong = {name: least[name] for name in least if getattr(self, name) < least[name]}
+        if wrong:
             raise UsageError(
-                f"A loop with log_every {self.log_every}, save_seconds {self.save_seconds}, preload_bytes "
-                f"{self.preload_bytes}, holdout_episodes {self.holdout_episodes}, workers {self.workers} is "
-                "impossible: log_every must be at least 1, the others at least 0"
+                "A loop with "
+                + ", ".join(f"{name} {getattr(self, name)} (at least {low})" for name, low in wrong.items())
+                + " is impossible"
             )
 
 
@@ -112,6 +143,15 @@ class PretrainConfig(TrainingConfig):
     lpips_sha256: str = option("")  # of a file with LPIPS weights; none leaves the perceptual term out
     lpips_file: str = manner("")  # where that file lies
     lpips_weight: float = option(1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for phase in self.phases:
+            if phase.accumulate > 1 and "tokenizer" in phase.objectives and self.tokenizer.quantizer == "ema":
+                raise UsageError(
+                    f"Phase '{phase.name}' has accumulate {phase.accumulate}, but an EMA codebook follows whole "
+                    "batches: set it to 1 and take more ranks, or quantizer=straight_through"
+                )
 
 
 @dataclass(frozen=True)

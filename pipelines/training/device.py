@@ -4,6 +4,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
+from torch import nn
+
+from pipelines.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,29 @@ class Device:
         return f"{self.name}, {'bf16' if self.bf16 else 'float32'}"
 
 
-def pick(precision: str) -> Device:
-    """`precision` is auto, float32 or bf16; auto takes bf16 on GPUs and CPUs with instructions for it."""
-    name = "cuda" if torch.cuda.is_available() else "cpu"
+def pick(precision: str, wanted: str = "auto") -> Device:
+    """`precision` is auto, float32 or bf16; auto takes bf16 on GPUs and CPUs with instructions for it.
+
+    `wanted` is auto (a GPU where there is one), cpu or cuda. Raises UsageError when cuda is wanted and there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UsageError("This run asks for a GPU (loop.device=cuda) and PyTorch finds none: set loop.device=auto")
+    name = "cuda" if torch.cuda.is_available() and wanted != "cpu" else "cpu"
     if precision != "auto":
         return Device(name, precision == "bf16")
     if name == "cuda":
         return Device(name, torch.cuda.is_bf16_supported())
     found = torch.cpu.get_capabilities()
     return Device(name, bool(found.get("amx_bf16") or found.get("avx512_bf16")))
+
+
+def compile_for(device: Device, module: nn.Module, wanted: str) -> None:
+    """Have calls of `module` compiled from now on: `wanted` is auto (on a GPU), on or off. Weights keep their names.
+
+    Costs about a minute at the first step. Raises UsageError for on without a GPU.
+    """
+    gpu = device.name.startswith("cuda")
+    if wanted == "on" and not gpu:
+        raise UsageError("loop.compile=on is for GPUs and this run has none: set loop.compile=auto")
+    if gpu and wanted != "off":
+        module.compile()

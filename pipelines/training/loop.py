@@ -1,128 +1,119 @@
-"""The one training loop: phases are data, a task computes losses, everything else happens here.
+"""The one training loop: phases are data, a task computes losses, everything else happens here and in `step.py`.
 
-It resumes bit for bit on CPU, stops on a non-finite loss, clips, schedules, logs and shows progress. The cost is the
-task's; a resumable state takes about 10 ms per million parameters, at most once in `save_seconds`.
+It resumes bit for bit on CPU, stops on a non-finite loss, clips, schedules, logs, keeps checkpoints and shows progress,
+on one rank or many. The cost is the task's; a resumable state takes about 10 ms per million parameters, at most once
+in `save_seconds`.
 """
 
-import math
-import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-import torch
-from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from models.api import Losses
 from pipelines.configs.learn import LoopConfig, PhaseConfig
-from pipelines.errors import WorldlineError
+from pipelines.errors import UsageError
 from pipelines.progress import track
 from pipelines.training import optimisers as optim
 from pipelines.training import state
-from pipelines.training.metrics import MetricsLog
+from pipelines.training.keep import Keeper
+from pipelines.training.metrics import Metrics
+from pipelines.training.ranks import ALONE, Ranks
 from pipelines.training.state import Position
+from pipelines.training.step import Task, Values, update
 
 
-class Task(Protocol):
-    """What is trained: networks by name ("tokenizer", "model") and the losses of one step."""
-
-    modules: dict[str, nn.Module]
-
-    def losses(self, phase: PhaseConfig, step: int) -> dict[str, Losses]:
-        """(phase, step over the whole run) -> losses by objective, on the batch that belongs to `step`."""
-
-    def after_step(self, phase: PhaseConfig, step: int) -> None:
-        """Called after each update: target networks and the like."""
-
-
-def train(task: Task, phases: tuple[PhaseConfig, ...], loop: LoopConfig, log: Path, scratch: Path, title: str) -> None:
+def train(
+    task: Task,
+    phases: tuple[PhaseConfig, ...],
+    loop: LoopConfig,
+    log: Path,
+    scratch: Path,
+    title: str,
+    ranks: Ranks = ALONE,
+    keeper: Keeper | None = None,
+) -> None:
     """Run all phases, from the saved state if `scratch` holds one; the trained networks are in `task.modules`.
 
-    `log` is where metrics.jsonl goes in the end. Raises WorldlineError on a loss that is not finite.
+    `log` is where metrics.jsonl goes in the end, with TensorBoard's events and the kept checkpoints beside it; the
+    first rank alone writes them. Raises WorldlineError on a loss that is not finite.
     """
-    position, saved = state.load_position(scratch, task.modules)
-    metrics = MetricsLog(scratch / log.name, position.step)  # like the state, it survives a kill
-    done_before = 0
-    for index, phase in enumerate(phases):
-        if index >= position.phase:
-            here = max(position.step - done_before, 0)
-            run = _Phase(task, phase, loop, metrics, scratch, index, done_before)
-            position = run.run(here, position.seconds, saved, f"{title}: {phase.name}")
-            saved = {}
-        done_before += phase.steps
-    shutil.copyfile(metrics.path, log)
+    for phase in phases:
+        if ranks.world * phase.accumulate > phase.rows:
+            raise UsageError(
+                f"Phase '{phase.name}' has batches of {phase.rows} for {ranks.world} ranks with {phase.accumulate} "
+                "parts each: take fewer ranks or lower accumulate"
+            )
+    position, saved = state.load_position(scratch, task.modules, ranks)
+    metrics = Metrics.open(scratch / log.name, position.step, loop.wandb) if ranks.first else Metrics()
+    if keeper:
+        keeper.forget_after(position.step)
+    with metrics:
+        done_before = 0
+        for index, phase in enumerate(phases):
+            if index >= position.phase:
+                here = max(position.step - done_before, 0)
+                run = _Phase(task, phase, loop, metrics, keeper, ranks, scratch, index, done_before)
+                position = run.run(here, position.seconds, saved, f"{title}: {phase.name}")
+                saved = {}
+            done_before += phase.steps
+    if ranks.first:
+        metrics.copy_to(log)
+        if keeper:
+            keeper.copy_to(log.parent)
 
 
+@dataclass
 class _Phase:
     """One phase of a run; `offset` is the number of steps before it."""
 
-    def __init__(
-        self,
-        task: Task,
-        phase: PhaseConfig,
-        loop: LoopConfig,
-        metrics: MetricsLog,
-        scratch: Path,
-        index: int,
-        offset: int,
-    ) -> None:
-        self.task, self.phase, self.loop, self.metrics, self.scratch = task, phase, loop, metrics, scratch
-        self.index, self.offset = index, offset
-        self.optimisers = optim.for_phase(phase, task.modules)
+    task: Task
+    phase: PhaseConfig
+    loop: LoopConfig
+    metrics: Metrics
+    keeper: Keeper | None
+    ranks: Ranks
+    scratch: Path
+    index: int
+    offset: int
 
     def run(self, first: int, seconds: float, saved: Mapping[str, dict], title: str) -> Position:
         """Steps `first`.. of the phase; returns the position from which the next phase starts."""
+        optimisers = optim.for_phase(self.phase, self.task.modules, sharded=self.loop.shard and self.ranks.world > 1)
         for name, optimiser_state in saved.items():
-            self.optimisers[name].load_state_dict(optimiser_state)
-        started = last_save = time.monotonic()
+            optimisers[name].load_state_dict(optimiser_state)
         for name, module in self.task.modules.items():
-            module.train(name in self.optimisers)
+            module.train(name in optimisers)
+        started = last_save = time.monotonic()
         with track(title, total=self.phase.steps, unit="steps") as advance:
             if first:
                 advance(first)
-            for step in range(first, self.phase.steps):
-                optim.schedule(self.phase, self.optimisers, step)
-                values = self._step(self.offset + step)
-                spent = seconds + time.monotonic() - started
-                if (step + 1) % self.loop.log_every == 0 or step + 1 == self.phase.steps:
-                    row = {name: round(float(value), 6) for name, value in values.items()}
-                    self.metrics.write(
-                        {"phase": self.phase.name, "step": self.offset + step + 1, "seconds": round(spent, 2), **row}
-                    )
-                advance(1, note=_note(values))
-                if time.monotonic() - last_save > self.loop.save_seconds:
+            for number in range(first, self.phase.steps):
+                step = self.offset + number
+                optim.schedule(self.phase, optimisers, number)
+                values = update(self.task, self.phase, step, optimisers, self.ranks, self.scratch)
+                spent = time.monotonic() - started
+                if (number + 1) % self.loop.log_every == 0 or number + 1 == self.phase.steps:
+                    self._log(step + 1, seconds + spent, values)
+                rate = self.task.tokens(self.phase) * (number + 1 - first) / max(spent, 1e-6)
+                advance(1, note=f"{rate:,.0f} tokens/s {_note(values)}")
+                kept = self.keeper is not None and self.keeper.after(step + 1)
+                if self.ranks.agree(kept or time.monotonic() - last_save > self.loop.save_seconds):
                     last_save = time.monotonic()
-                    here = Position(self.offset + step + 1, self.index, spent)
-                    state.save(self.scratch, here, self.task.modules, self.optimisers)
+                    self._save(Position(step + 1, self.index, seconds + spent), optimisers)
         end = Position(self.offset + self.phase.steps, self.index + 1, seconds + time.monotonic() - started)
-        state.save(self.scratch, end, self.task.modules, {})
+        self._save(end, {})
         return end
 
-    def _step(self, step: int) -> dict[str, Tensor | float]:
-        losses = self.task.losses(self.phase, step)
-        for objective, loss in losses.items():
-            for name, value in {**loss.terms, "total": loss.total.detach()}.items():
-                if not math.isfinite(float(value)):
-                    raise WorldlineError(
-                        f"Loss term '{objective}/{name}' became {float(value)} at step {step + 1} of phase "
-                        f"'{self.phase.name}': lower the learning rate or train in float32 (loop.precision=float32); "
-                        f"the last good state is in {self.scratch}"
-                    )
-        values: dict[str, Tensor | float] = {}
-        for loss in losses.values():
-            values.update(loss.terms)
-        for optimiser in self.optimisers.values():
-            optimiser.zero_grad(set_to_none=True)
-        torch.stack([loss.total for loss in losses.values()]).sum().backward()
-        for name, optimiser in self.optimisers.items():
-            norm = nn.utils.clip_grad_norm_(self.task.modules[name].parameters(), self.phase.clip)
-            values[f"grad_norm_{name}"] = norm.detach()
-            optimiser.step()
-        self.task.after_step(self.phase, step)
-        return values
+    def _log(self, step: int, seconds: float, values: Values) -> None:
+        row = {name: round(value, 6) for name, value in values.items()}
+        self.metrics.write({"phase": self.phase.name, "step": step, "seconds": round(seconds, 2), **row})
+
+    def _save(self, position: Position, optimisers: Mapping[str, Optimizer]) -> None:
+        state.save(self.scratch, position, self.task.modules, optimisers, self.ranks)
 
 
-def _note(values: Mapping[str, Tensor | float]) -> str:
+def _note(values: Values) -> str:
     """The losses beside the progress bar."""
-    return " ".join(f"{name} {float(value):.3g}" for name, value in values.items() if not name.startswith("grad_"))
+    return " ".join(f"{name} {value:.3g}" for name, value in values.items() if not name.startswith("grad_"))

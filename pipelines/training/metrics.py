@@ -1,8 +1,59 @@
-"""metrics.jsonl: one row per logged step, {"phase", "step", "seconds", losses...}; the source of every curve."""
+"""What a run logs: metrics.jsonl always, TensorBoard's events beside it, Weights & Biases where asked for.
+
+metrics.jsonl has one row per logged step, {"phase", "step", "seconds", losses...}; it is the source of every curve.
+A row takes 0.1 ms. Watch a run: `tensorboard --logdir STORE/.scratch`; later the artefact's folder does.
+"""
 
 import json
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from pipelines.training.tensorboard import FOLDER, TensorBoardLog
+from pipelines.training.wandb import WandbLog
+
+
+class Sink(Protocol):
+    """Takes rows."""
+
+    def write(self, row: dict[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """All places that the rows go to; none on ranks that are not the first. Closed on leaving its `with`."""
+
+    sinks: tuple[Sink, ...] = ()
+    path: Path = Path()
+
+    @classmethod
+    def open(cls, path: Path, position: int = 0, project: str = "") -> "Metrics":
+        """Go on at `position` in the files beside `path`. Raises UsageError for a W&B project without W&B."""
+        log = MetricsLog(path, position)
+        sinks: list[Sink] = [log, TensorBoardLog(path.parent / FOLDER, read(path))]
+        if project:
+            sinks.append(WandbLog(project, path.parent))
+        return cls(tuple(sinks), path)
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Add one row everywhere."""
+        for sink in self.sinks:
+            sink.write(row)
+
+    def copy_to(self, path: Path) -> None:
+        """The rows to `path`, TensorBoard's folder beside it."""
+        shutil.copyfile(self.path, path)
+        shutil.copytree(self.path.parent / FOLDER, path.parent / FOLDER, dirs_exist_ok=True)
+
+    def __enter__(self) -> "Metrics":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for sink in self.sinks:
+            sink.close()
 
 
 class MetricsLog:
@@ -17,6 +68,9 @@ class MetricsLog:
         """Add one row; it is on its way to disk when this returns."""
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
+
+    def close(self) -> None:
+        """Every row is written already."""
 
 
 def read(path: Path) -> list[dict[str, Any]]:

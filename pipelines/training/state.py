@@ -1,7 +1,8 @@
 """The resumable state of a training run: networks, optimisers, random numbers, position. Replaced atomically.
 
 It lives in the draft's scratch folder, which survives a kill and goes when the artefact is committed. Data order is
-a function of (seed, position) alone, so nothing of the loader needs saving.
+a function of (seed, position) alone, so nothing of the loader needs saving. The first rank writes it, with every
+rank's random numbers; all read it, so that the scratch folder must be seen by all.
 """
 
 import os
@@ -13,9 +14,12 @@ from pickle import UnpicklingError  # torch.load's word for a file that holds mo
 
 import torch
 from torch import nn
+from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.optim import Optimizer
 
+from pipelines.errors import WorldlineError
 from pipelines.progress import say
+from pipelines.training.ranks import ALONE, Ranks
 
 NAME = "state.pt"
 
@@ -30,14 +34,26 @@ class Position:
 
 
 def save(
-    folder: Path, position: Position, modules: Mapping[str, nn.Module], optimisers: Mapping[str, Optimizer]
+    folder: Path,
+    position: Position,
+    modules: Mapping[str, nn.Module],
+    optimisers: Mapping[str, Optimizer],
+    ranks: Ranks = ALONE,
 ) -> None:
-    """Write everything that decides about the next step, then rename over the last state."""
+    """Write everything that decides about the next step, then rename over the last state. All ranks call it."""
+    rng = {"rng": ranks.gather(torch.get_rng_state()[None])}  # (ranks, bytes)
+    if torch.cuda.is_available():
+        rng["cuda_rng"] = ranks.gather(torch.cuda.get_rng_state()[None])
+    for optimiser in optimisers.values():
+        if isinstance(optimiser, ZeroRedundancyOptimizer):
+            optimiser.consolidate_state_dict()  # the parts of all ranks, whole on the first
+    if not ranks.first:
+        return
     state = {
         "position": [position.step, position.phase, position.seconds],
         "modules": {name: module.state_dict() for name, module in modules.items()},
         "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
-        "rng": torch.get_rng_state(),
+        **rng,
     }
     aside = folder / f".{NAME}.{os.getpid()}"
     with aside.open("wb") as file:
@@ -47,11 +63,24 @@ def save(
     aside.replace(folder / NAME)
 
 
-def load_position(folder: Path, modules: Mapping[str, nn.Module]) -> tuple[Position, dict[str, dict]]:
-    """Restore the networks and random numbers; returns the position and the optimisers' states (of that phase)."""
-    path = folder / NAME
+def load_position(
+    folder: Path, modules: Mapping[str, nn.Module], ranks: Ranks = ALONE
+) -> tuple[Position, dict[str, dict]]:
+    """Restore the networks and random numbers; returns the position and the optimisers' states (of that phase).
+
+    A state of another number of ranks is fine: ranks that it does not know keep the random numbers they have.
+    """
+    found = _load(folder / NAME, modules, ranks) if ranks.first else None
+    if ranks.agree(found is not None) and not ranks.first:
+        found = _load(folder / NAME, modules, ranks)
+        if found is None:
+            raise WorldlineError(f"Rank {ranks.rank} cannot read {folder / NAME}, as the first does: share that folder")
+    return found or (Position(), {})
+
+
+def _load(path: Path, modules: Mapping[str, nn.Module], ranks: Ranks) -> tuple[Position, dict[str, dict]] | None:
     if not path.is_file():
-        return Position(), {}
+        return None
     try:
         with zipfile.ZipFile(path) as archive:  # torch.load does not compare checksums
             if (damaged := archive.testzip()) is not None:
@@ -60,10 +89,15 @@ def load_position(folder: Path, modules: Mapping[str, nn.Module]) -> tuple[Posit
         step, phase, seconds = state["position"]
         for name, module in modules.items():
             module.load_state_dict(state["modules"][name])
-        torch.set_rng_state(state["rng"])
+        rng = state["rng"].view(-1, len(torch.get_rng_state()))
+        if ranks.rank < len(rng):
+            torch.set_rng_state(rng[ranks.rank])
+            if torch.cuda.is_available() and "cuda_rng" in state:
+                torch.cuda.set_rng_state(state["cuda_rng"][ranks.rank])
     except (zipfile.BadZipFile, UnpicklingError, RuntimeError, KeyError, ValueError, EOFError, OSError) as error:
         say(f"The saved training state {path} is unreadable ({type(error).__name__}): starting from the beginning")
-        path.unlink()
-        return Position(), {}
+        if ranks.first:
+            path.unlink(missing_ok=True)
+        return None
     say(f"Resuming after step {step:,} ({path})")
     return Position(step, phase, seconds), state["optimisers"]

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from models.api import Losses
 from pipelines.configs.learn import PhaseConfig
+from pipelines.replay.batch import rank_rows
+from pipelines.training.ranks import ALONE, Ranks
 
 PHASES = (
     PhaseConfig("first", ("tokenizer",), steps=7, lr_tokenizer=0.05, warmup=3),
@@ -17,17 +19,18 @@ PHASES = (
 class TinyTask:
     """Predict the sum of four numbers. `stop_at` raises KeyboardInterrupt there, `break_at` gives a NaN loss."""
 
-    def __init__(self, stop_at: int = -1, break_at: int = -1) -> None:
+    def __init__(self, stop_at: int = -1, break_at: int = -1, ranks: Ranks = ALONE) -> None:
         torch.manual_seed(3)
         self.modules: dict[str, nn.Module] = {
             name: nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1)) for name in ("tokenizer", "model")
         }
+        self.ranks = ranks
         self.stop_at, self.break_at = stop_at, break_at
         self.seen: list[int] = []
         self.after: list[int] = []
         self.training: list[tuple[bool, bool]] = []
 
-    def losses(self, phase: PhaseConfig, step: int) -> dict[str, Losses]:
+    def losses(self, phase: PhaseConfig, step: int, part: int = 0) -> dict[str, Losses]:
         if step == self.stop_at:
             raise KeyboardInterrupt
         self.seen.append(step)
@@ -36,7 +39,9 @@ class TinyTask:
         for objective in phase.objectives:
             module = self.modules["tokenizer" if objective == "tokenizer" else "model"]
             x = torch.randn(16, 4, generator=torch.Generator().manual_seed(step))
-            error: Tensor = (module(x)[:, 0] - x.sum(1)).square().mean()
+            mine = x[rank_rows(16, self.ranks.rank, self.ranks.world)]
+            mine = mine[rank_rows(len(mine), part, phase.accumulate)]
+            error: Tensor = (module(mine)[:, 0] - mine.sum(1)).square().sum() / len(x)
             if step == self.break_at and objective == phase.objectives[-1]:
                 error = error * math.nan
             found[objective] = Losses(error, {f"{objective}_error": error.detach()})
@@ -44,6 +49,9 @@ class TinyTask:
 
     def after_step(self, phase: PhaseConfig, step: int) -> None:
         self.after.append(step)
+
+    def tokens(self, phase: PhaseConfig) -> int:
+        return 16 * 4
 
     def weights(self) -> dict[str, Tensor]:
         return {

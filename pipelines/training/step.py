@@ -1,0 +1,116 @@
+"""One update of the networks: the parts of a batch in turn, summed over ranks, checked, clipped, stepped.
+
+Losses arrive divided by the counts of the whole batch, so that parts and ranks add up to its loss and its gradient.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from models.api import Losses
+from pipelines.configs.learn import PhaseConfig
+from pipelines.errors import WorldlineError
+from pipelines.training.ranks import Ranks
+
+Values = dict[str, float]
+"""what is logged of a step, by name"""
+
+
+class Task(Protocol):
+    """What is trained: networks by name ("tokenizer", "model") and the losses of one step."""
+
+    modules: dict[str, nn.Module]
+
+    def losses(self, phase: PhaseConfig, step: int, part: int) -> dict[str, Losses]:
+        """(phase, step over the whole run, 0 .. phase.accumulate - 1) -> losses by objective.
+
+        Of the batch that belongs to `step`, this rank's share of rows, and of that the part. Their sum over ranks and
+        parts is the whole batch's loss.
+        """
+
+    def after_step(self, phase: PhaseConfig, step: int) -> None:
+        """Called after each update: target networks and the like."""
+
+    def tokens(self, phase: PhaseConfig) -> int:
+        """Tokens that one step of the phase sees, on all ranks."""
+
+
+def update(
+    task: Task, phase: PhaseConfig, step: int, optimisers: Mapping[str, Optimizer], ranks: Ranks, scratch: Path
+) -> Values:
+    """Make one step; returns the terms and the gradients' norms before clipping.
+
+    Raises WorldlineError, on all ranks alike and before any weight moves, for what is not finite; and for memory.
+    """
+    for optimiser in optimisers.values():
+        optimiser.zero_grad(set_to_none=True)
+    with _memory_named(phase, step):
+        found = _backward(task, phase, step)
+        terms, totals = _summed(found, ranks)
+        _check_finite({**terms, **totals}, phase, step, scratch)
+        ranks.sum_gradients(task.modules[name] for name in optimisers)
+        values = {name.partition("/")[2]: value for name, value in terms.items()}
+        for name in optimisers:
+            norm = float(nn.utils.clip_grad_norm_(task.modules[name].parameters(), phase.clip))
+            _check_finite({f"{name}/grad_norm": norm}, phase, step, scratch)
+            values[f"grad_norm_{name}"] = norm
+        for optimiser in optimisers.values():
+            optimiser.step()
+    task.after_step(phase, step)
+    return values
+
+
+def _backward(task: Task, phase: PhaseConfig, step: int) -> dict[str, Tensor]:
+    """Gradients of all parts, left in the parameters; the parts' terms and totals, summed, by objective/name."""
+    found: dict[str, Tensor] = {}
+    for part in range(phase.accumulate):
+        losses = task.losses(phase, step, part)
+        torch.stack([loss.total for loss in losses.values()]).sum().backward()
+        for objective, loss in losses.items():
+            for name, value in {**loss.terms, "total": loss.total.detach()}.items():
+                key = f"{objective}/{name}"
+                found[key] = found[key] + value if key in found else value
+    return found
+
+
+def _summed(found: dict[str, Tensor], ranks: Ranks) -> tuple[Values, Values]:
+    """Terms and totals over all ranks, in one message and one wait for the device."""
+    numbers = ranks.sum_(torch.stack([value.float() for value in found.values()])).tolist()
+    both = dict(zip(found, numbers, strict=True))
+    totals = {name: value for name, value in both.items() if name.endswith("/total")}
+    return {name: value for name, value in both.items() if name not in totals}, totals
+
+
+def _check_finite(values: Values, phase: PhaseConfig, step: int, scratch: Path) -> None:
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise WorldlineError(
+                f"Loss term '{name}' became {value} at step {step + 1} of phase '{phase.name}': lower the learning "
+                f"rate or train in float32 (loop.precision=float32); the last good state is in {scratch}"
+            )
+
+
+@contextmanager
+def _memory_named(phase: PhaseConfig, step: int) -> Iterator[None]:
+    """An allocator's failure as one line that says what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError; the CPU's has no name
+        text = " ".join(str(error).split())
+        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "can't allocate memory" not in text:
+            raise
+        asked = re.search(r"allocate ([\d.]+ \w+)", text)
+        batch = f"{phase.frames} frames" if "tokenizer" in phase.objectives else f"{phase.segments} segments"
+        raise WorldlineError(
+            f"Out of memory at step {step + 1} of phase '{phase.name}'"
+            + (f", which asked for {asked[1]} more" if asked else "")
+            + f": raise its accumulate, now {phase.accumulate} (batches of {batch} in that many parts), take more "
+            "ranks, or lower the batch"
+        ) from error
