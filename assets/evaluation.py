@@ -4,7 +4,7 @@ import dagster as dg
 
 from assets.checks import specs
 from assets.data import collected_replay
-from assets.learning import imported, pretrained, world_action_model
+from assets.learning import finetuned, imported, pretrained, world_action_model
 from assets.partitions import EXPERIMENT_GAME, dimensions
 from assets.resources import House
 from assets.step import experiment_step, one_line_failures, result
@@ -19,7 +19,7 @@ GROUP = "evaluation"
 @dg.asset(
     partitions_def=EXPERIMENT_GAME,
     group_name=GROUP,
-    deps=[world_action_model, pretrained, imported, collected_replay],
+    deps=[world_action_model, pretrained, imported, finetuned, collected_replay],
     kinds={"atari", "torch"},
     code_version=EvaluateConfig.CODE,
     check_specs=specs(EvaluateConfig),

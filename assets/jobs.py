@@ -8,7 +8,7 @@ import dagster as dg
 
 from assets.data import collected_replay, replay, segments, trajectories
 from assets.evaluation import leaderboard, scores
-from assets.learning import imported, pretrained, tokens, world_action_model
+from assets.learning import finetuned, imported, pretrained, tokens, world_action_model
 
 _ASSETS = {
     "collect": ([collected_replay], "Play a game and log its replay."),
@@ -18,6 +18,7 @@ _ASSETS = {
     "tokenize": ([tokens], "Encode a game with an experiment's tokenizer."),
     "train": ([world_action_model], "Stage 2 of an experiment."),
     "import_jowa": ([imported], "Bring a released checkpoint into an experiment."),
+    "finetune": ([finetuned], "Let a checkpoint learn on from one game's best episodes."),
     "evaluate": ([scores], "Play a game with an experiment's checkpoint."),
     "board": ([leaderboard], "Compare all scores on one page."),
 }

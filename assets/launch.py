@@ -100,8 +100,8 @@ def choose(plan: Plan, until: str, only: str | None = None, games: Sequence[str]
         if stage not in known:
             raise unknown("stage", stage, known, "in the order of the graph")
     for game in games:
-        if game not in plan.recipe.games:
-            raise unknown("game of this experiment", game, plan.recipe.games, "it was frozen when it was registered")
+        if game not in plan.every_game:
+            raise unknown("game of this experiment", game, plan.every_game, "it was frozen when it was registered")
     steps = plan.steps(STAGES[-1] if until == BOARD else until)
     if until in (STAGES[-1], BOARD):
         steps.append(Step(BOARD))

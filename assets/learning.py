@@ -10,6 +10,7 @@ from assets.data import segments, trajectories
 from assets.partitions import EXPERIMENT_GAME, EXPERIMENTS, dimensions
 from assets.resources import House
 from assets.step import experiment_step
+from pipelines.configs.finetune import FinetuneConfig
 from pipelines.configs.learn import PretrainConfig, TokenizeConfig, TrainConfig
 from pipelines.configs.released import ReleasedConfig
 from pipelines.recipes.plan import Step
@@ -93,4 +94,22 @@ def imported(context: dg.AssetExecutionContext, house: House) -> dg.MaterializeR
     return experiment_step(house, context.partition_key, Step("imported"))
 
 
-ASSETS = [pretrained, tokens, world_action_model, imported]
+@dg.asset(
+    partitions_def=EXPERIMENT_GAME,
+    group_name=GROUP,
+    deps=[world_action_model, pretrained, imported, trajectories],
+    kinds={"torch", "safetensors"},
+    pool=POOL,
+    code_version=FinetuneConfig.CODE,
+    check_specs=specs(FinetuneConfig),
+)
+def finetuned(context: dg.AssetExecutionContext, house: House) -> dg.MaterializeResult:
+    """An experiment's checkpoint after it learned on from the best few episodes of one game, with its tokenizer.
+
+    Only experiments that `worldline finetune` registered have this, each for its own game.
+    """
+    part = dimensions(context.partition_key)
+    return experiment_step(house, part["experiment"], Step("finetuned", part["game"]))
+
+
+ASSETS = [pretrained, tokens, world_action_model, imported, finetuned]

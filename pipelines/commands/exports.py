@@ -128,7 +128,7 @@ def checkpoint(
         raise unknown("format", to, (JowaCheckpoint.form,), "format for checkpoints")
     profile, store = profile_and_store(storage)
     found, plan = plan_of_experiment(experiment, profile)
-    player, pretrained = plan.player(plan.recipe.games[0])
+    player, pretrained = plan.player(plan.games("scores")[0])
     artefact, cpu = store.open(player), Device("cpu", bf16=False)
     tokenizer = load_tokenizer(store.open(pretrained or player).path(TOKENIZER), cpu)
     print(export(artefact, JowaCheckpoint(tokenizer, load_model(artefact.path(MODEL), cpu), found.key), out, overwrite))

@@ -1,4 +1,4 @@
-"""Checkpoints from elsewhere: what was trained by others becomes an experiment of ours."""
+"""Checkpoints that begin elsewhere: what others trained becomes an experiment, what we trained goes on learning."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.options import Storage, experiment_folder, profile_and_store
+from pipelines.commands.options import ExperimentName, Overrides, Storage, experiment_folder, profile_and_store
 from pipelines.errors import UsageError, unknown
 from pipelines.recipes import experiment as experiments
+from pipelines.recipes.finetuning import finetuned
+from pipelines.recipes.freeze import override
 from pipelines.recipes.plan import Plan, Step
 from pipelines.recipes.registry import RECIPES
 from pipelines.recipes.registry import recipe as named_recipe
@@ -21,6 +23,7 @@ SIZES = {"40m": "jowa_40m", "70m": "jowa_70m", "150m": "jowa_150m"}
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command("import-jowa", rich_help_panel=PANEL)(import_jowa)
+    app.command(rich_help_panel=PANEL)(finetune)
 
 
 def import_jowa(
@@ -53,11 +56,39 @@ def import_jowa(
         raise UsageError(f"{error.filename} cannot be read ({error.strerror}): give a checkpoint's file") from error
     recipe = replace(named_recipe(chosen, [f"games={games}"] if games else []), released=released)
     profile, store = profile_and_store(storage)
-    plan = Plan(recipe, profile.replay_root)
+    plan = Plan(recipe, profile.replay_root, profile)
     run_config(plan.config(Step("imported")), store)  # what cannot be imported is not registered
     experiment = experiments.register(experiment_folder(), name or _plain(model.stem), recipe)
     print(make(plan, Step("imported"), store, experiment))
     print(f"Experiment {experiment.key}: let it play with 'worldline evaluate {experiment.name} --games GAME'")
+
+
+def finetune(
+    experiment: ExperimentName,
+    game: Annotated[str, typer.Option(help="The game to learn on; the experiment need not know it.")],
+    episodes: Annotated[int, typer.Option(help="How many of its best episodes.")] = 4,
+    imagined: Annotated[bool, typer.Option("--imagined", help="Add segments that the model imagines itself.")] = False,
+    name: Annotated[str, typer.Option(help="Of the experiment to make (default: EXPERIMENT-GAME-EPISODES).")] = "",
+    changes: Overrides = None,
+    storage: Storage = None,
+) -> None:
+    """Let an experiment's checkpoint learn on from a few good episodes of one game, as an experiment of its own.
+
+    Its own fields are changed below finetune, such as --set finetune.phases.expert.steps=2000.
+    Example: worldline finetune demo --game Boxing --episodes 4
+    """
+    profile, store = profile_and_store(storage)
+    base = experiments.find(experiment_folder(), experiment)
+    recipe = finetuned(base.recipe, game, episodes, imagined)
+    for change in changes or []:
+        recipe = override(recipe, change)
+    plan = Plan(recipe, profile.replay_root, profile)
+    own = name or "-".join([base.name, game, str(episodes), *(["imagined"] if imagined else [])])
+    found = experiments.register(experiment_folder(), own, recipe)
+    for step in plan.steps("finetuned"):
+        if step.game == game and step.stage in ("collected_replay", "replay", "trajectories", "finetuned"):
+            print(make(plan, step, store, found))
+    print(f"Experiment {found.key}: let it play with 'worldline evaluate {found.name}'")
 
 
 def _plain(stem: str) -> str:

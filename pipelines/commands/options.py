@@ -61,8 +61,8 @@ def only_games(steps: list[Step], games: str, plan: Plan) -> list[Step]:
     """The steps of the named games. Raises UsageError for a game that the plan does not have."""
     wanted = [game for game in games.split(",") if game]
     for game in wanted:
-        if game not in plan.recipe.games:
+        if game not in plan.every_game:
             raise UsageError(
-                f"Game '{game}' is not in recipe '{plan.recipe.name}': it has {', '.join(plan.recipe.games)}"
+                f"Game '{game}' is not in recipe '{plan.recipe.name}': it has {', '.join(plan.every_game)}"
             )
     return [step for step in steps if not wanted or step.game in wanted]

@@ -9,6 +9,7 @@ from pipelines.atari.games import check_game
 from pipelines.bucket.bucket import Bucket
 from pipelines.configs.base import StageConfig
 from pipelines.configs.data import CollectConfig, DownsampleConfig, FetchConfig, SegmentConfig
+from pipelines.configs.finetune import FinetuneConfig
 from pipelines.configs.learn import EvaluateConfig, PretrainConfig, TokenizeConfig, TrainConfig
 from pipelines.configs.released import ReleasedConfig
 from pipelines.errors import UsageError, unknown
@@ -17,12 +18,12 @@ from pipelines.replay import listing
 from pipelines.store.profile import Profile
 from pipelines.store.ref import Ref
 
-PER_GAME = ("collected_replay", "replay", "trajectories", "segments", "tokens", "scores")
+PER_GAME = ("collected_replay", "replay", "trajectories", "segments", "tokens", "finetuned", "scores")
 STAGES = ("collected_replay", "replay", "trajectories", "segments", "pretrained", "tokens", "world_action_model",
           "scores")  # fmt: skip
 DATA_STAGES = STAGES[:4]
-# With the stage that only some recipes have: a released checkpoint in place of all training.
-ALL_STAGES = (*STAGES[:-1], "imported", "scores")
+# With the stages that only some recipes have: a released checkpoint in place of all training, fine-tuning after it.
+ALL_STAGES = (*STAGES[:-1], "imported", "finetuned", "scores")
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,30 @@ class Plan:
     @property
     def stages(self) -> tuple[str, ...]:
         """The stages of this recipe, in order."""
-        released = self.recipe.released is not None
         left_out = set() if self.recipe.source == "collected" else {"collected_replay"}
-        left_out |= set(STAGES[:-1]) if released else {"imported"}
+        if self.recipe.released is None:
+            left_out |= {"imported"}
+        else:
+            left_out |= set(STAGES[len(DATA_STAGES) - 1 : -1] if self.recipe.finetune else STAGES[:-1])
+        if self.recipe.finetune is None:
+            left_out |= {"finetuned"}
         return tuple(stage for stage in ALL_STAGES if stage not in left_out)
+
+    def games(self, stage: str) -> tuple[str, ...]:
+        """The games of a stage: the recipe's; after fine-tuning only the one that it was done on."""
+        games, finetune = self.recipe.games, self.recipe.finetune
+        if finetune is None:
+            return games
+        if stage in ("finetuned", "scores") or (stage in DATA_STAGES and self.recipe.released is not None):
+            return (finetune.game,)
+        if stage in ("collected_replay", "replay", "trajectories"):
+            return tuple(dict.fromkeys((*games, finetune.game)))
+        return games
+
+    @property
+    def every_game(self) -> tuple[str, ...]:
+        """All games that any stage is about."""
+        return tuple(dict.fromkeys(game for stage in self.stages for game in self.games(stage)))
 
     def steps(self, until: str = STAGES[-1]) -> list[Step]:
         """All steps up to and including stage `until`, parents before children."""
@@ -72,9 +93,9 @@ class Plan:
         found: list[Step] = []
         for stage in self.stages[: self.stages.index(until) + 1]:
             if stage == "replay":
-                found += [Step(stage, game, agent) for game in self.recipe.games for agent in self.recipe.agents]
+                found += [Step(stage, game, agent) for game in self.games(stage) for agent in self.recipe.agents]
             elif stage in PER_GAME:
-                found += [Step(stage, game) for game in self.recipe.games]
+                found += [Step(stage, game) for game in self.games(stage)]
             else:
                 found.append(Step(stage))
         return found
@@ -101,6 +122,8 @@ class Plan:
                 return self.train()
             case "imported":
                 return self.imported()
+            case "finetuned":
+                return self.finetuned()
             case _:
                 return self.evaluate(game)
 
@@ -180,8 +203,27 @@ class Plan:
         networks = self.recipe.pretrain
         return replace(self.recipe.released, name=self.recipe.name, tokenizer=networks.tokenizer, model=networks.model)
 
+    def finetuned(self) -> FinetuneConfig:
+        """Raises UsageError for a recipe without fine-tuning."""
+        if self.recipe.finetune is None:
+            raise UsageError(f"Recipe '{self.recipe.name}' fine-tunes nothing: 'worldline finetune' derives one")
+        checkpoint, pretrained = self.trained()
+        return replace(
+            self.recipe.finetune,
+            checkpoint=checkpoint,
+            pretrained=pretrained,
+            trajectories=self.downsample(self.recipe.finetune.game).spec().ref,
+            seed=self.recipe.seed,
+        )
+
     def player(self, game: str) -> tuple[Ref, Ref | None]:
         """The checkpoint that plays `game`, and the artefact of its tokenizer where it does not hold that itself."""
+        if self.recipe.finetune is not None and game == self.recipe.finetune.game:
+            return self.finetuned().spec().ref, None
+        return self.trained()
+
+    def trained(self) -> tuple[Ref, Ref | None]:
+        """The same before any fine-tuning."""
         if self.recipe.released is not None:
             return self.imported().spec().ref, None
         return self.train().spec().ref, self.pretrain().spec().ref
@@ -201,6 +243,14 @@ def _require_fitting_sizes(recipe: Recipe) -> None:
             raise UsageError(
                 f"Recipe '{recipe.name}': {ours} is {value} but {theirs} is {other}: they must be equal, set both"
             )
+    if recipe.finetune is not None and recipe.finetune.imagine is not None:
+        imagined = recipe.finetune.imagine.segments
+        for phase in recipe.finetune.phases:
+            if imagined >= phase.segments:
+                raise UsageError(
+                    f"Recipe '{recipe.name}': phase '{phase.name}' has {phase.segments} segments, {imagined} of them "
+                    "imagined: some must be real, lower finetune.imagine.segments"
+                )
     if recipe.evaluate.context > model.max_steps:
         raise UsageError(
             f"Recipe '{recipe.name}': evaluate.context is {recipe.evaluate.context} but the model sees "

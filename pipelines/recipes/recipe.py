@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pipelines.atari.games import check_game
 from pipelines.configs.base import option
 from pipelines.configs.data import CollectConfig, DownsampleConfig, FetchConfig, SegmentConfig
+from pipelines.configs.finetune import FinetuneConfig
 from pipelines.configs.learn import EvaluateConfig, PretrainConfig, TokenizeConfig, TrainConfig
 from pipelines.configs.released import ReleasedConfig
 from pipelines.errors import UsageError
@@ -26,7 +27,8 @@ OWN_SEED = ("collect", "downsample")
 class Recipe:
     """`source` says where replay comes from: played here ("collected") or read from the profile's bucket.
 
-    With `released`, a checkpoint that was trained elsewhere takes the place of all training.
+    With `released`, a checkpoint that was trained elsewhere takes the place of all training. With `finetune`, what was
+    trained goes on learning on one game, which need not be among `games`, and plays that one.
     """
 
     name: str
@@ -43,9 +45,10 @@ class Recipe:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     seed: int = 0
     released: ReleasedConfig | None = option(None)
+    finetune: FinetuneConfig | None = option(None)
 
     def __post_init__(self) -> None:
-        for game in self.games:
+        for game in (*self.games, *([self.finetune.game] if self.finetune else [])):
             check_game(game)
         if not self.games or len(set(self.games)) != len(self.games):
             raise UsageError(f"Recipe '{self.name}' has games {self.games}: name at least one, each once")

@@ -18,6 +18,7 @@ MODULES = {
     "tokens": "pipelines.tokenize",
     "world_action_model": "pipelines.train",
     "imported": "pipelines.import_jowa",
+    "finetuned": "pipelines.finetune",
     "scores": "pipelines.evaluate",
     "leaderboard": "pipelines.report",
 }

@@ -20,11 +20,14 @@ GRAPH = {
     "tokens": ("learning", {"pretrained", "trajectories"}),
     "world_action_model": ("learning", {"pretrained", "tokens", "segments", "trajectories"}),
     "imported": ("learning", set()),
-    "scores": ("evaluation", {"world_action_model", "pretrained", "imported", "collected_replay"}),
+    "finetuned": ("learning", {"world_action_model", "pretrained", "imported", "trajectories"}),
+    "scores": ("evaluation", {"world_action_model", "pretrained", "imported", "finetuned", "collected_replay"}),
     "leaderboard": ("evaluation", {"scores"}),
 }
-JOBS = {"collect", "fetch", "downsample", "pretrain", "tokenize", "train", "import_jowa", "evaluate", "board"}
-GPU = {"pretrained", "tokens", "world_action_model"}
+JOBS = {
+    "collect", "fetch", "downsample", "pretrain", "tokenize", "train", "import_jowa", "finetune", "evaluate", "board",
+}  # fmt: skip
+GPU = {"pretrained", "tokens", "world_action_model", "finetuned"}
 
 
 def test_definitions_are_loadable() -> None:
