@@ -13,6 +13,7 @@ from models.tokenizers.vq import Tokenizer
 from pipelines.replay.loader import SegmentSource
 from pipelines.training.device import Device
 from pipelines.training.perceptual import load_lpips
+from pipelines.training.share import ALL, Share
 from pipelines.training.sight import mean_frame
 
 
@@ -44,21 +45,26 @@ class TokenizerObjective:
         target = torch.device(device.name)
         self._backgrounds = {source.game: torch.as_tensor(mean_frame(source)).to(target) / 255 for source in sources}
 
-    def __call__(self, tokenizer: Tokenizer, frames: Mapping[str, Tensor], step: int) -> Losses:
-        """The loss on frames_nHW (uint8) of games_n, in one step of the run."""
+    def __call__(self, tokenizer: Tokenizer, frames: Mapping[str, Tensor], step: int, share: Share = ALL) -> Losses:
+        """The loss on frames_nHW (uint8) of games_n, which are this rank's, or its share of the whole batch's loss."""
         settings = self._settings
         pixels = frames["frames_nHW"][:, None]
+        rows = share.part_of(len(pixels))
+        count = share.count(len(pixels), pixels.device)
         if settings.random_shift:
             generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-            pixels = random_shift(pixels, settings.random_shift, generator)
-        x = pixels.float() / 255
+            pixels = random_shift(pixels, settings.random_shift, generator, share.first_of(count), count)
+        x = pixels[rows].float() / 255
         with self._device.autocast():
             out = tokenizer(x)
         weight: Tensor | None = None
+        mean: Tensor | None = None
         if settings.motion_gain:
             background = torch.stack([self._backgrounds[game] for game in frames["games_n"].tolist()])[:, None]
-            weight = motion_weight(x, background, settings.motion_gain)
-        reconstruction = reconstruction_l1(x, out.frames, weight)
+            weight = motion_weight(pixels.float() / 255, background, settings.motion_gain)
+            mean = share.mean(weight, count)
+            weight = weight[rows]
+        reconstruction = reconstruction_l1(x, out.frames, weight, mean)
         committed = commitment(out.encoded.z, out.encoded.z_quantized)
         total = reconstruction + settings.commitment * committed
         terms = {"reconstruction": reconstruction.detach(), "commitment": committed.detach()}
@@ -66,4 +72,5 @@ class TokenizerObjective:
             perceptual = self._lpips(x, out.frames)
             total = total + settings.lpips_weight * perceptual
             terms["lpips"] = perceptual.detach()
-        return Losses(total, terms)
+        part = len(x) / count  # all terms are means over frames of one size
+        return Losses(total * part, {name: term * part for name, term in terms.items()})
