@@ -9,7 +9,7 @@ from pipelines.commands.options import ExperimentName, Storage, plan_of_experime
 from pipelines.errors import UsageError, unknown
 
 PANEL = "Look and tidy"
-Source = Annotated[str, typer.Argument(metavar="REF", help="A name (trajectories/EXPERIMENT/Pong) or a full address.")]
+Source = Annotated[str, typer.Argument(metavar="REF", help="A name (trajectories/Pong) or a full address.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands there.")]
 Length = Annotated[int | None, typer.Option(help="Steps of a segment (default 8).")]
 Stride = Annotated[int | None, typer.Option(help="Steps from one segment to the next (default 4).")]
@@ -46,7 +46,7 @@ def trajectories(
     Every export is read back and compared bit for bit before it gets its name; NAME.worldline.json beside it says
     what it came from. Our readers: JowaTrajectories, ZarrTrajectories, WebdatasetStream in pipelines/replay.
 
-    Example: worldline export trajectories trajectories/demo-1a2b3c4d/Pong --to zarr --out exports
+    Example: worldline export trajectories trajectories/Pong --to zarr --out exports
     """
     from pipelines.exports.export import Export, export
     from pipelines.exports.jowa_h5 import JowaH5
@@ -90,7 +90,7 @@ def segments(
 
     REF is of `segments`, written as it was cut; or of `trajectories`, cut now by --length, --stride and --padding.
 
-    Example: worldline export segments segments/demo-1a2b3c4d/Pong --to csv --out Pong.csv
+    Example: worldline export segments segments/Pong --to csv --out Pong.csv
     """
     from pipelines.exports.export import export
     from pipelines.exports.segment_table import SegmentTable

@@ -3,7 +3,7 @@
 Uncompressed as the original writes it, 7,056 bytes a frame; `compress` packs frames with gzip, which h5py reads
 without a plugin. Measured on 20,008 frames of Seaquest, reading back included: 38,000 frames per CPU second, with gzip
 17,000 at 224 bytes a frame.
-Run: `worldline export trajectories trajectories/EXPERIMENT/Pong --to jowa-h5 --out DIR`.
+Run: `worldline export trajectories trajectories/Pong --to jowa-h5 --out DIR`.
 """
 
 import json

@@ -3,7 +3,7 @@
 From `segments` as its stage cut them, or derived by arithmetic from `trajectories`, right- or left-padded. A
 left-padded start may be negative. Measured, reading back included: 1.5 M segments per CPU second as CSV (23 bytes
 each), 13 M as Parquet (0.6 bytes).
-Run: `worldline export segments segments/EXPERIMENT/Pong --to csv --out Pong.csv`.
+Run: `worldline export segments segments/Pong --to csv --out Pong.csv`.
 """
 
 from dataclasses import dataclass

@@ -43,8 +43,8 @@ class Origin:
 def target(path: Path, origin: Origin, overwrite: bool) -> Iterator[Path]:
     """Yields where to write the file or folder that shall become `path`; it does when the body ends without an error.
 
-    Raises UsageError when something stands there (unless `overwrite`), WorldlineError for a full disk or a folder
-    that is not ours.
+    Raises UsageError when something stands there, unless `overwrite` is set and it is an older export of ours;
+    WorldlineError for a full disk or a folder that is not ours.
     """
     mark = uuid.uuid4().hex[:8]
     aside, old, noted = (path.with_name(f".{path.name}.{mark}.{end}") for end in ("partial", "old", "note"))
@@ -52,6 +52,11 @@ def target(path: Path, origin: Origin, overwrite: bool) -> Iterator[Path]:
     with writable(path.parent, "folder", "choose another --out"):
         if _stands(path) and not overwrite:
             raise UsageError(f"{path} is there and not empty: add --overwrite or choose another --out")
+        if _stands(path) and not beside.is_file():
+            raise UsageError(
+                f"{path} is no export of ours (no {beside.name} beside it) and is not overwritten: move it away or "
+                "choose another --out"
+            )
         try:
             yield aside
             noted.write_text(json.dumps(origin.record(), indent=1, sort_keys=True) + "\n")

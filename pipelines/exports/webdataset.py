@@ -2,7 +2,7 @@
 
 At stride 4 and length 8 every frame is written twice. Frames are gzip'd unless told otherwise.
 Measured on Seaquest: 1,500 segments per CPU second, reading back included; 3.5 kB a segment, 58 kB uncompressed.
-Run: `worldline export trajectories trajectories/EXPERIMENT/Pong --to webdataset --out DIR`.
+Run: `worldline export trajectories trajectories/Pong --to webdataset --out DIR`.
 """
 
 import functools

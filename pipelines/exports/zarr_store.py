@@ -1,7 +1,7 @@
 """Trajectories as a sharded zarr v3 store `{Game}.zarr` for reading over a network (see zarr_trajectories.py).
 
 Measured on 20,008 frames of Seaquest: 23,000 frames per CPU second, reading back included; 131 bytes a frame.
-Run: `worldline export trajectories trajectories/EXPERIMENT/Pong --to zarr --out DIR`.
+Run: `worldline export trajectories trajectories/Pong --to zarr --out DIR`.
 """
 
 from dataclasses import dataclass

@@ -73,15 +73,11 @@ class Store:
         """The artefact at `ref`, verified for use as a parent: present, files whole, no failed blocking check."""
         artefact = self.find(ref)
         if artefact is None:
-            raise WorldlineError(
-                f"{ref} is not in the store {self.root}: make it first "
-                f"(worldline materialize EXPERIMENT --until {ref.stage})"
-            )
+            raise WorldlineError(f"{ref} is not in the store {self.root}: make it first ({_maker(ref.stage)})")
         rehash = artefact.manifest.total_bytes <= REHASH_PARENTS_UP_TO
         if faults := artefact.faults(rehash):
             raise WorldlineError(
-                f"{ref} is damaged: {faults[0]}; delete {artefact.folder} and make it again "
-                f"(worldline materialize EXPERIMENT --until {ref.stage})"
+                f"{ref} is damaged: {faults[0]}; delete {artefact.folder} and make it again ({_maker(ref.stage)})"
             )
         for check in artefact.manifest.checks:
             if check.blocking and not check.passed:
@@ -246,6 +242,14 @@ class Store:
         """Remove what dead writers of this key left; safe because the lock is held."""
         for left in (self.root / ".partial").glob(f"{flat(ref)}.*"):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _maker(stage: str) -> str:
+    """The command that makes artefacts of a stage, for repairs."""
+    verb = {"collected_replay": "collect", "replay": "fetch", "trajectories": "downsample", "segments": "segment"}
+    if stage in verb:
+        return f"worldline {verb[stage]} with the same games, agents and --set"
+    return f"worldline materialize EXPERIMENT --until {stage}"
 
 
 def flat(ref: Ref) -> str:

@@ -204,9 +204,8 @@ def test_an_experiment_name_taken_by_another_config(made: TinyRun, capsys: pytes
     [("fetch", "collected_replay"), ("downsample", "replay"), ("segment", "trajectories")],
 )
 def test_a_data_stage_before_its_parent(house: Path, capsys: pytest.CaptureFixture, command: str, missing: str) -> None:
-    words = (
-        rf"{missing}/\S+ is not in the store .*: make it first \(worldline materialize EXPERIMENT --until {missing}\)"
-    )
+    verb = {"collected_replay": "collect", "replay": "fetch", "trajectories": "downsample"}[missing]
+    words = rf"{missing}/\S+ is not in the store .*: make it first \(worldline {verb} with the same games"
     refused(house, capsys, 1, [command, "--recipe", "mini"], words)
 
 

@@ -77,6 +77,17 @@ def test_what_stands_there_is_replaced_only_when_told(made, form, tmp_path) -> N
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_what_is_no_export_of_ours_is_never_replaced(made, form, tmp_path) -> None:
+    what = layout(made, form)
+    (tmp_path / what.name).mkdir()
+    (tmp_path / what.name / "thesis.tex").write_text("mine")
+    with pytest.raises(UsageError, match=r"is no export of ours \(no \S+ beside it\) and is not overwritten: move it"):
+        export(made, what, tmp_path, overwrite=True)
+    assert (tmp_path / what.name / "thesis.tex").read_text() == "mine"
+    assert not list(tmp_path.glob(f".{what.name}*"))
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_a_full_disk_is_one_line_and_leaves_what_was_there(made, form, tmp_path, monkeypatch) -> None:
     path = export(made, layout(made, form), tmp_path).path
     before = bytes_of(path)

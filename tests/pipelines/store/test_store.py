@@ -108,7 +108,9 @@ def test_scratch_may_lie_elsewhere(tmp_path: Path) -> None:
 
 def test_a_missing_parent_is_refused(store: Store) -> None:
     missing = Ref("replay", "Freeway/1", "0" * 16)
-    with pytest.raises(WorldlineError, match=r"replay/Freeway/1/0{16} is not in the store .* --until replay"):
+    with pytest.raises(
+        WorldlineError, match=r"replay/Freeway/1/0{16} is not in the store .*: make it first \(worldline fetch"
+    ):
         fakes.make(store, "trajectories", (missing,))
 
 
