@@ -164,7 +164,7 @@ def merge(spools: Sequence[Spool], total: int) -> Iterator[tuple[int, bytes]]:
     there, and for a spool that reads back differently.
     """
     records = np.concatenate([found.records for found in spools])
-    owners = np.repeat(np.arange(len(spools)), [len(found.records) for found in spools])
+    owners = np.repeat(np.arange(len(spools), dtype=np.int32), [len(found.records) for found in spools])
     order = np.lexsort((owners, records["chunk"]))
     records, owners = records[order], owners[order]
     chunks, firsts = np.unique(records["chunk"], return_index=True)
