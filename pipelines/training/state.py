@@ -91,9 +91,9 @@ def _load(path: Path, modules: Mapping[str, nn.Module], ranks: Ranks) -> tuple[P
             module.load_state_dict(state["modules"][name])
         rng = state["rng"].view(-1, len(torch.get_rng_state()))
         if ranks.rank < len(rng):
-            torch.set_rng_state(rng[ranks.rank])
+            torch.set_rng_state(rng[ranks.rank].clone())  # it would read a view from the start of its memory
             if torch.cuda.is_available() and "cuda_rng" in state:
-                torch.cuda.set_rng_state(state["cuda_rng"][ranks.rank])
+                torch.cuda.set_rng_state(state["cuda_rng"][ranks.rank].clone())
     except (zipfile.BadZipFile, UnpicklingError, RuntimeError, KeyError, ValueError, EOFError, OSError) as error:
         say(f"The saved training state {path} is unreadable ({type(error).__name__}): starting from the beginning")
         if ranks.first:

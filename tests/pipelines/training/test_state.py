@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from pipelines.training import state
+from pipelines.training.ranks import Ranks
 from pipelines.training.state import Position
 from tests.fakes import flip_byte
 
@@ -41,6 +42,21 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     assert modules["model"].weight.mean().item() == pytest.approx(0.999)  # 1 minus Adam's first step
     assert optimisers["model"]["state"][0]["step"] == 1
     assert [path.name for path in tmp_path.iterdir()] == [state.NAME]
+
+
+def test_each_rank_gets_its_own_random_numbers_and_a_new_rank_keeps_those_it_has(tmp_path: Path) -> None:
+    modules = network(1.0)
+    rows = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        rows.append(torch.get_rng_state())
+    content = {"position": [4, 0, 1.0], "optimisers": {}, "rng": torch.stack(rows)}
+    torch.save({**content, "modules": {"model": modules["model"].state_dict()}}, tmp_path / state.NAME)
+    for rank, seed in ((0, 1), (1, 2), (2, 99)):
+        torch.manual_seed(99)
+        assert state._load(tmp_path / state.NAME, modules, Ranks(rank, 3)) == (Position(4, 0, 1.0), {})
+        drawn = torch.rand(1)
+        assert torch.equal(drawn, torch.rand(1, generator=torch.Generator().manual_seed(seed)))
 
 
 def test_without_a_state_everything_begins_at_nought(tmp_path: Path) -> None:

@@ -1,0 +1,130 @@
+"""A program: both training stages on a toy game, through their real doors, as one process or as torchrun's ranks.
+
+Run: `torchrun --nproc-per-node 2 -m tests.pipelines.training.toy_run FOLDER '{"codebook": "ema"}'`.
+"""
+
+import json
+import math
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from models.api import Losses
+from models.jowa.config import JowaConfig
+from models.tokenizers.config import TokenizerConfig
+from pipelines import pretrain, tokenize, train
+from pipelines.configs.learn import LoopConfig, PhaseConfig, PretrainConfig, TokenizeConfig, TrainConfig
+from pipelines.errors import WorldlineError
+from pipelines.store.artefact import Artefact
+from pipelines.store.store import Store
+from pipelines.training import state
+from pipelines.training.ranks import join
+from tests.pipelines.training.toy_game import GAME, make_game
+
+TOKENIZER = TokenizerConfig(vocab_size=16, embed_dim=8, z_channels=8, channels=4, res_blocks=1, attention=False)
+EMA = replace(TOKENIZER, quantizer="ema", kmeans_start=True, revive_below=0.1)
+MODEL = JowaConfig(vocab_size=16, layers=1, heads=2, width=16, q_hidden=16, dropout=0.0, q_dropout=0.0)
+LOOP = LoopConfig(precision="float32", log_every=1, preload_bytes=1 << 20)
+
+
+def configs(store: Store, options: dict) -> tuple[PretrainConfig, TrainConfig, TokenizeConfig]:
+    """What is trained; `options`: codebook, accumulate, dropout, loop (fields of LoopConfig)."""
+    data, cut = make_game(store, 9, 33, 3, 20, 40, 12)
+    accumulate = options.get("accumulate", 1)
+    sizes = {"segments": 5, "frames": 7, "accumulate": accumulate, "lr_model": 1e-3, "lr_tokenizer": 1e-3}
+    loop = replace(LOOP, **options.get("loop", {}))
+    model = replace(MODEL, dropout=options.get("dropout", 0.0))
+    first = PretrainConfig(
+        name="toy",
+        games=(GAME,),
+        phases=(
+            PhaseConfig("both", ("tokenizer", "world"), steps=8, **sizes),
+            PhaseConfig("world", ("world",), steps=4, **sizes),
+        ),
+        loop=loop,
+        sight_frames=4,
+        trajectories=(data.ref,),
+        segments=(cut.ref,),
+        tokenizer=EMA if options.get("codebook") == "ema" else TOKENIZER,
+        model=model,
+        motion_gain=2.0,
+        random_shift=2,
+    )
+    second = TrainConfig(
+        name="toy",
+        games=(GAME,),
+        phases=(PhaseConfig("q", ("world_action",), steps=12, target_every=5, **sizes),),
+        loop=loop,
+        sight_frames=4,
+        segments=(cut.ref,),
+        trajectories=(data.ref,),
+    )
+    tokens = TokenizeConfig(game=GAME, trajectories=data.ref, precision="float32")
+    return first, second, tokens
+
+
+def run(folder: Path, options: dict) -> dict[str, Artefact]:
+    """Train both stages in a store of `folder`."""
+    store = Store(folder)
+    if join().first:
+        configs(store, options)
+        join().tell("made", "")
+    else:
+        join().hear("made")
+    first, second, tokens = configs(store, options)
+    pretrained = pretrain.run(first, store).artefact
+    if options.get("stage") == "pretrain":
+        return {"pretrained": pretrained}
+    encoded = tokenize.run(replace(tokens, pretrained=pretrained.ref), store).artefact
+    trained = train.run(replace(second, pretrained=pretrained.ref, tokens=(encoded.ref,)), store).artefact
+    return {"pretrained": pretrained, "trained": trained}
+
+
+def _kill_after(step: int, rank: int) -> None:
+    """Kill a rank for good as soon as the state of `step` is on disk."""
+    save = state.save
+
+    def save_and_die(folder: Path, position: state.Position, *rest: object) -> None:
+        save(folder, position, *rest)  # type: ignore[arg-type]
+        if position.step == step and join().rank == rank:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    state.save = save_and_die  # type: ignore[assignment]
+
+
+def _break(rank: int, step: int, how: str) -> None:
+    """Let one rank fail alone in a step: with an error of its own, or by a loss that is no number."""
+    losses = pretrain.Pretraining.losses
+
+    def broken(task: pretrain.Pretraining, phase: PhaseConfig, at: int, part: int = 0) -> dict[str, Losses]:
+        found = losses(task, phase, at, part)
+        if (join().rank, at) == (rank, step):
+            if how == "error":
+                raise WorldlineError("The disk of this rank is gone")
+            found["world"] = replace(found["world"], total=found["world"].total * math.nan)
+        return found
+
+    pretrain.Pretraining.losses = broken  # type: ignore[method-assign]
+
+
+def main() -> None:
+    """Exit code 1 and one line for an error, as on the command line."""
+    torch.set_num_threads(1)
+    options = json.loads(sys.argv[2])
+    if "kill" in options:
+        _kill_after(*options["kill"])
+    if "break" in options:
+        _break(*options["break"])
+    try:
+        run(Path(sys.argv[1]), options)
+    except WorldlineError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
