@@ -32,7 +32,7 @@ LOOP = LoopConfig(precision="float32", log_every=1, preload_bytes=1 << 20)
 
 
 def configs(store: Store, options: dict) -> tuple[PretrainConfig, TrainConfig, TokenizeConfig]:
-    """What is trained; `options`: codebook, accumulate, dropout, loop (fields of LoopConfig)."""
+    """What is trained; `options`: codebook, accumulate, dropout, loop (fields of LoopConfig), stage (that has it)."""
     data, cut = make_game(store, 9, 33, 3, 20, 40, 12)
     accumulate = options.get("accumulate", 1)
     sizes = {"segments": 5, "frames": 7, "accumulate": accumulate, "lr_model": 1e-3, "lr_tokenizer": 1e-3}
@@ -45,7 +45,7 @@ def configs(store: Store, options: dict) -> tuple[PretrainConfig, TrainConfig, T
             PhaseConfig("both", ("tokenizer", "world"), steps=8, **sizes),
             PhaseConfig("world", ("world",), steps=4, **sizes),
         ),
-        loop=loop,
+        loop=loop if options.get("stage") != "train" else LOOP,
         sight_frames=4,
         trajectories=(data.ref,),
         segments=(cut.ref,),
