@@ -38,6 +38,23 @@ class Aggregate:
     games: int
 
 
+@dataclass(frozen=True)
+class Published:
+    """One published row: mean return per game, and every episode's return where the authors released them (else {}).
+
+    `episodes` counts rollouts a game. Nobody recorded which ROMs were played.
+    """
+
+    method: str
+    agent: str
+    planner: str
+    source: str
+    protocol: str
+    episodes: int
+    means: Mapping[str, float]
+    returns: Mapping[str, tuple[float, ...]]
+
+
 @functools.cache
 def _data() -> dict[str, Any]:
     return json.loads(resources.files("pipelines.atari").joinpath("scores.json").read_text())
@@ -58,6 +75,26 @@ def published(method: str) -> dict[str, float]:
     if method not in methods:
         raise unknown("method", method, methods, "pipelines/atari/scores.json lists them")
     return dict(methods[method])
+
+
+def publications() -> list[Published]:
+    """Every published row of scores.json: JOWA in three sizes with and without planning, and its seven baselines."""
+    return [
+        Published(
+            method=name,
+            agent=about["agent"],
+            planner=about["planner"],
+            source=about["source"],
+            protocol=about["protocol"],
+            episodes=about["episodes"],
+            means=published(name),
+            returns={
+                game: tuple(entry["returns"])
+                for game, entry in _data()["jowa_rollouts"].get(about.get("rollouts"), {}).items()
+            },
+        )
+        for name, about in _data()["methods"].items()
+    ]
 
 
 def normalised(game: str, score: float, against: Against = "human") -> float:

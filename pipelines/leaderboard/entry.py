@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pipelines.errors import WorldlineError
@@ -24,6 +25,7 @@ ORDER = (  # the graph's order, in which tables list the stages
     "finetuned",
     "scores",
 )
+TRAINED = ("pretrained", "world_action_model", "finetuned")  # stages that train
 NO_AGENT = ("random", "behaviour")  # entries of a score's metrics that are references, not planners
 EPISODE_COLUMNS = ("planner", "return", "ended")
 
@@ -62,15 +64,39 @@ class Entry:
         """A finite number from the score's metrics, None when it was not measured."""
         return number(self.score.manifest.metrics, *path)
 
+    @property
+    def rom(self) -> dict[str, Any]:
+        """What the score says of the ROM that was played (`rom_md5`, `replays_rom`, ...); empty where it does not."""
+        return next((root for root in self.score.manifest.roots if root.get("rom_md5")), {})
+
+    @property
+    def seeds(self) -> int | None:
+        """How many training runs the score stands on; None where its training is not in the store."""
+        runs = {found.ref for stage in TRAINED for found in self.of(stage)}
+        return 1 if runs else None
+
+    def returns(self, planner: str) -> tuple[float, ...]:
+        """Raw return of every episode the planner played; empty when the score came without them.
+
+        Raises WorldlineError for a return that is no finite number.
+        """
+        table = self.episodes()
+        found = pd.to_numeric(table.loc[table["planner"] == planner, "return"], errors="coerce").to_numpy(float)
+        if not np.isfinite(found).all():
+            raise WorldlineError(f"{self.score.ref}: an episode of {planner} has no finite return; evaluate again")
+        return tuple(found.tolist())
+
     def episodes(self) -> pd.DataFrame:
         """The evaluated episodes; an empty table when the score came without them. Raises WorldlineError if damaged."""
-        if "episodes.parquet" not in self.score.names():
+        name = next((name for name in ("episodes.parquet", "episodes.jsonl") if name in self.score.names()), "")
+        if not name:
             return pd.DataFrame(columns=list(EPISODE_COLUMNS))
-        path = self.score.path("episodes.parquet")
+        path = self.score.path(name)
         try:
-            table = pd.read_parquet(path)
+            table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_json(path, lines=True)
         except (ValueError, OSError) as error:
-            raise WorldlineError(f"{path} is no readable Parquet table ({error}): evaluate again") from error
+            kind = "Parquet table" if path.suffix == ".parquet" else "table of JSON lines"
+            raise WorldlineError(f"{path} is no readable {kind} ({error}): evaluate again") from error
         if absent := [name for name in EPISODE_COLUMNS if name not in table]:
             raise WorldlineError(
                 f"{path} lacks the column '{absent[0]}': it holds {', '.join(map(str, table.columns))}; evaluate again"

@@ -1,68 +1,116 @@
-"""The result: one row per experiment, game and planner, and a summary where there is more than one game.
+"""The result: one row per experiment, game and planner, and one per published result.
 
-Normalised scores are those of pipelines/atari/scores.py (arXiv 2410.00564).
+Normalised scores are those of pipelines/atari/scores.py (arXiv 2410.00564); intervals are those of statistics.py.
+Cost: 1 ms a row.
 """
 
-import csv
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
-from pathlib import Path
-from statistics import median
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from pipelines.atari import scores as atari_scores
+from pipelines.leaderboard.conditions import Conditions
 from pipelines.leaderboard.entry import Entry, number
+from pipelines.leaderboard.statistics import mean_interval, ranks
+
+LEAST_EPISODES = 2  # one episode says nothing about chance
 
 
 @dataclass(frozen=True)
 class Headline:
-    """Returns are raw points per episode; `share`, `hns` and `dns` are fractions (1.0 = 100%); None = not measured.
+    """Returns are raw points per episode; `hns` and `dns` are fractions (1.0 = 100%); None = not measured or not known.
 
+    `low` and `high` bound the mean with 95% (so do those of `hns` and `dns`). `seeds` counts training runs.
+    `replays_rom` says whether the ROM is the one behind DQN-Replay.
     `share` is how far the agent came from random play to the behaviour data: (mean - random) / (behaviour - random).
-    `limits` says where an evaluation is weaker than the protocol asks, in words; empty when it is not.
+    `limits` says where an evaluation is weaker than the protocol asks, `unranked` why the row has no rank; both are
+    words, empty when there is nothing to say. `source` is a score's address or a citation.
     """
 
     experiment: str
     game: str
     planner: str
-    settings: str
-    protocol: str
-    episodes: int
-    mean: float | None
-    std: float | None
-    median: float | None
-    iqm: float | None
-    clipped_mean: float | None
-    mean_length: float | None
-    random_mean: float | None
-    behaviour_mean: float | None
-    share: float | None
-    hns: float | None
-    dns: float | None
-    limits: str
-    score: str
+    kind: Literal["ours", "published"] = "ours"
+    settings: str = ""
+    protocol: str = "not recorded"
+    rom_md5: str = ""
+    replays_rom: bool | None = None
+    seeds: int | None = None
+    episodes: int = 0
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+    std: float | None = None
+    median: float | None = None
+    iqm: float | None = None
+    clipped_mean: float | None = None
+    mean_length: float | None = None
+    random_mean: float | None = None
+    behaviour_mean: float | None = None
+    share: float | None = None
+    hns: float | None = None
+    hns_low: float | None = None
+    hns_high: float | None = None
+    dns: float | None = None
+    dns_low: float | None = None
+    dns_high: float | None = None
+    best_rank: int | None = None
+    worst_rank: int | None = None
+    limits: str = ""
+    unranked: str = ""
+    source: str = ""
+    returns: tuple[float, ...] = ()
 
+    @property
+    def rank(self) -> tuple[int, int] | None:
+        """Best and worst rank; None without one."""
+        return None if self.best_rank is None or self.worst_rank is None else (self.best_rank, self.worst_rank)
 
-@dataclass(frozen=True)
-class Summary:
-    """One experiment and planner over several games; `limited` is True when any of its rows is.
-
-    `median_share` and the normalised scores are None when no game has one; `referenced` counts human scores.
-    """
-
-    experiment: str
-    planner: str
-    games: int
-    median_share: float | None
-    referenced: int
-    median_hns: float | None
-    iqm_hns: float | None
-    above_human: int
-    limited: bool
+    @property
+    def conditions(self) -> Conditions:
+        """What must be equal in two rows that are compared."""
+        return Conditions(self.protocol, self.rom_md5, "" if self.rom_md5 else self.source, self.episodes)
 
 
 def headlines(entries: Sequence[Entry]) -> list[Headline]:
-    """All rows, in the order of the entries, greedy before the planners that search."""
-    return [_headline(entry, planner) for entry in entries for planner in entry.planners]
+    """All rows, in the order of the entries, greedy before the planners that search; not ranked yet."""
+    return [_measured(_headline(entry, planner)) for entry in entries for planner in entry.planners]
+
+
+def published_rows() -> list[Headline]:
+    """A row per published method and game; its interval where the authors released every episode."""
+    return [
+        _measured(
+            Headline(
+                experiment=found.agent,
+                game=game,
+                planner=found.planner,
+                kind="published",
+                protocol=found.protocol,
+                episodes=found.episodes,
+                mean=mean,
+                source=found.source,
+                returns=found.returns.get(game, ()),
+            )
+        )
+        for found in atari_scores.publications()
+        for game, mean in found.means.items()
+    ]
+
+
+def rank(rows: Sequence[Headline]) -> list[Headline]:
+    """The rows with their ranks among those of the same game and conditions; rows that say why not get none."""
+    blocks: dict[tuple[str, Conditions], list[int]] = {}
+    for place, row in enumerate(rows):
+        if not row.unranked:
+            blocks.setdefault((row.game, row.conditions), []).append(place)
+    found = list(rows)
+    for places in blocks.values():
+        if len(places) < 2:  # the first of one is no rank
+            continue
+        for place, (best, worst) in zip(places, ranks([mean_interval(rows[at].returns) for at in places]), strict=True):
+            found[place] = replace(rows[place], best_rank=best, worst_rank=worst)
+    return found
 
 
 def _headline(entry: Entry, planner: str) -> Headline:
@@ -74,6 +122,9 @@ def _headline(entry: Entry, planner: str) -> Headline:
         planner=planner,
         settings=_settings(entry, planner),
         protocol=str(entry.score.manifest.config.get("protocol", "")) or "not recorded",
+        rom_md5=str(entry.rom.get("rom_md5", "")),
+        replays_rom=entry.rom.get("replays_rom"),
+        seeds=entry.seeds,
         episodes=int(entry.number(planner, "episodes") or 0),
         mean=mean,
         std=entry.number(planner, "std"),
@@ -84,16 +135,48 @@ def _headline(entry: Entry, planner: str) -> Headline:
         random_mean=random_mean,
         behaviour_mean=behaviour_mean,
         share=share(mean, random_mean, behaviour_mean),
-        hns=_normalised(entry.game, mean, "human"),
-        dns=_normalised(entry.game, mean, "dqn"),
         limits=_limits(entry, planner),
-        score=str(entry.score.ref),
+        source=str(entry.score.ref),
+        returns=entry.returns(planner),
     )
 
 
+def _measured(row: Headline) -> Headline:
+    """The row with what follows from its mean and its episodes: intervals, normalised scores, why it has no rank."""
+    bounds: list[float | None] = [None, None]
+    if len(row.returns) >= LEAST_EPISODES:
+        interval = mean_interval(row.returns)
+        bounds = [interval.low, interval.high]
+    hns, hns_low, hns_high = (_normalised(row.game, value, "human") for value in (row.mean, *bounds))
+    dns, dns_low, dns_high = (_normalised(row.game, value, "dqn") for value in (row.mean, *bounds))
+    return replace(
+        row,
+        low=bounds[0],
+        high=bounds[1],
+        hns=hns,
+        hns_low=hns_low,
+        hns_high=hns_high,
+        dns=dns,
+        dns_low=dns_low,
+        dns_high=dns_high,
+        unranked=_unranked(row),
+    )
+
+
+def _unranked(row: Headline) -> str:
+    if row.limits:
+        return "limited"
+    if not row.returns:
+        return "mean only, no interval"
+    return "" if len(row.returns) >= LEAST_EPISODES else "one episode, no interval"
+
+
 def _settings(entry: Entry, planner: str) -> str:
-    """The planner's own settings: `beam_width` and `beam_horizon` of the config are "width 2, horizon 3"."""
-    config = entry.score.manifest.config
+    """How the planner chose, as the evaluation resolved it: "context 4, epsilon 0.001, width 2, horizon 3"."""
+    recorded = entry.score.manifest.metrics[planner].get("settings")
+    if isinstance(recorded, Mapping):
+        return ", ".join(f"{name} {value}" for name, value in recorded.items())
+    config = entry.score.manifest.config  # of scores made before settings were recorded
     own = [name for name in ("width", "horizon") if config.get(f"{planner}_{name}") is not None]
     return ", ".join(f"{name} {config[f'{planner}_{name}']}" for name in own)
 
@@ -128,36 +211,3 @@ def _limits(entry: Entry, planner: str) -> str:
     elif steps is not None and mine.empty:
         said.append(f"at most {steps:,.0f} steps an episode")
     return "; ".join(said)
-
-
-def summaries(rows: Sequence[Headline]) -> list[Summary]:
-    """One row per experiment and planner that was scored on more than one game."""
-    groups: dict[tuple[str, str], list[Headline]] = {}
-    for row in rows:
-        groups.setdefault((row.experiment, row.planner), []).append(row)
-    return [_summary(mine) for mine in groups.values() if len({row.game for row in mine}) > 1]
-
-
-def _summary(rows: Sequence[Headline]) -> Summary:
-    shares = [row.share for row in rows if row.share is not None]
-    means = {row.game: row.mean for row in rows if row.mean is not None and row.hns is not None}
-    human = atari_scores.aggregate(means, "human") if means else None
-    return Summary(
-        experiment=rows[0].experiment,
-        planner=rows[0].planner,
-        games=len({row.game for row in rows}),
-        median_share=median(shares) if shares else None,
-        referenced=human.games if human else 0,
-        median_hns=human.median if human else None,
-        iqm_hns=human.iqm if human else None,
-        above_human=human.above if human else 0,
-        limited=any(row.limits for row in rows),
-    )
-
-
-def write_csv(rows: Sequence[Headline], path: Path) -> None:
-    """All rows with full precision; an unmeasured number is an empty cell."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([field.name for field in fields(Headline)])
-        writer.writerows(astuple(row) for row in rows)

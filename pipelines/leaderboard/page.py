@@ -1,9 +1,11 @@
-"""The page: one HTML file that needs no network, no script and nothing beside it; 0.1 s and 0.1 MB for two games.
+"""The page: one HTML file that needs no network and nothing beside it; 0.1 s and 0.3 MB for two games.
 
-Every text passes jinja2's autoescape: names and addresses come from manifests that strangers may have written.
+Every text passes jinja2's autoescape: names and addresses come from manifests that strangers may have written. The
+page's policy lets no script run but its own, which sorts tables, and nothing load from anywhere.
 """
 
 import base64
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +14,19 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipelines.leaderboard.headline import Headline, Summary
+from pipelines.leaderboard import wording
+from pipelines.leaderboard.headline import Headline
+from pipelines.leaderboard.origins import Origin
 from pipelines.leaderboard.sight import Sight
 from pipelines.leaderboard.sources import Cost, Data, Training
+from pipelines.leaderboard.standing import Block
 from pipelines.store.artefact import Artefact
 
 TEMPLATE = "leaderboard.html.j2"
 EMBED_UP_TO = 3 << 20  # bytes; a larger picture is named, not embedded, so that the page stays mailable
-MIME = {".png": "image/png", ".gif": "image/gif"}
-NOT_MEASURED, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+MIME = {".png": "image/png", ".gif": "image/gif", ".webp": "image/webp", ".mp4": "video/mp4"}
+MOST_CARDS = 12
+SCRIPT = "leaderboard.js.j2"
 
 
 @dataclass(frozen=True)
@@ -31,15 +37,22 @@ class Picture:
     alt: str
     caption: str
 
+    @property
+    def moves(self) -> bool:
+        """Whether it is a video and no image."""
+        return self.source.startswith("data:video/")
+
 
 @dataclass(frozen=True)
 class Page:
     """Everything the template shows. `curves` are filed by the training artefact's address; `lineage` holds (score's
-    name, HTML fragment that is escaped already).
+    origin, HTML fragment that is escaped already).
     """
 
     rows: Sequence[Headline]
-    summaries: Sequence[Summary]
+    blocks: Sequence[Block]
+    aggregate_plot: Picture
+    profile_plot: Picture | None
     score_plot: Picture
     videos: Sequence[Picture]
     sights: Sequence[Sight]
@@ -50,7 +63,7 @@ class Page:
     quality_plot: Picture | None
     costs: Sequence[Cost]
     faults: Sequence[str]
-    lineage: Sequence[tuple[str, Markup]]
+    lineage: Sequence[tuple[Origin, Markup]]
     libraries: dict[str, str]
     machine: dict[str, Any]
     commits: Sequence[str]
@@ -58,11 +71,37 @@ class Page:
 
     @property
     def leads(self) -> list[Headline]:
-        """The first row of every score, which gets a card of its own."""
+        """The first row of every score, which gets a card of its own; none where they would fill the page."""
         first: dict[tuple[str, str], Headline] = {}
+        for row in self.ours:
+            first.setdefault((row.experiment, row.source), row)
+        return list(first.values()) if len(first) <= MOST_CARDS else []
+
+    @property
+    def ours(self) -> list[Headline]:
+        """The rows that were measured here."""
+        return [row for row in self.rows if row.kind == "ours"]
+
+    @property
+    def by_game(self) -> list[Headline]:
+        """Our rows, and the published ones of the games that we scored; game by game."""
+        games = dict.fromkeys(row.game for row in self.ours)
+        return [row for game in games for row in self.rows if row.game == game]
+
+    @property
+    def published(self) -> dict[str, dict[str, Headline]]:
+        """Published rows by agent and planner, then by game."""
+        found: dict[str, dict[str, Headline]] = {}
         for row in self.rows:
-            first.setdefault((row.experiment, row.score), row)
-        return list(first.values())
+            if row.kind == "published":
+                name = row.experiment if row.planner == "not stated" else f"{row.experiment}, {row.planner}"
+                found.setdefault(name, {})[row.game] = row
+        return found
+
+    @property
+    def anchors(self) -> dict[str, str]:
+        """Where on the page the lineage of a score stands, by the score's address."""
+        return {origin.score: f"lineage-{place}" for place, (origin, _) in enumerate(self.lineage)}
 
 
 def render(page: Page) -> str:
@@ -74,14 +113,17 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"num": num, "percent": percent, "whole": whole, "megabytes": megabytes, "clock": clock}
-    return environment.get_template(TEMPLATE).render(page=page)
+    shown = ("num", "percent", "whole", "megabytes", "clock", "fixed", "ranking")
+    environment.filters |= {name: getattr(wording, name) for name in shown}
+    script = environment.get_template(SCRIPT).render()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template(TEMPLATE).render(page=page, script=Markup(script), digest=digest)
 
 
-def picture(path: Path, alt: str, caption: str) -> Picture:
-    """An image file as a data URI."""
+def picture(path: Path, alt: str, caption: str, up_to: int = EMBED_UP_TO) -> Picture:
+    """An image or video file as a data URI; of more than `up_to` bytes only its name."""
     raw = path.read_bytes()
-    if len(raw) > EMBED_UP_TO:
+    if len(raw) > up_to:
         return Picture("", alt, f"{caption} (not embedded: {len(raw) / 1e6:.1f} MB, see {path.name} in the artefact)")
     return Picture(f"data:{MIME[path.suffix]};base64,{base64.b64encode(raw).decode()}", alt, caption)
 
@@ -93,44 +135,3 @@ def pictures_of(artefact: Artefact, prefix: str, suffix: str) -> list[tuple[str,
         for name in artefact.names()
         if name.startswith(prefix) and name.endswith(suffix) and len(name) >= len(prefix) + len(suffix)
     ]
-
-
-def num(value: float | None, digits: int = 4) -> str:
-    """A number with `digits` significant digits, never fewer than its integer part; a dash when not measured."""
-    if value is None:
-        return NOT_MEASURED
-    if value != 0 and abs(value) < 10.0**-digits:
-        shown = f"{value:.{digits - 1}e}"
-    elif abs(value) >= 10 ** (digits - 1):
-        shown = f"{value:,.0f}"
-    else:
-        shown = f"{value:.{digits}g}"
-    return shown.replace("-", MINUS)
-
-
-def percent(value: float | None) -> str:
-    """A fraction as whole percent."""
-    return NOT_MEASURED if value is None else f"{100 * value:,.0f}%".replace("-", MINUS)
-
-
-def whole(value: float | None) -> str:
-    """A count with thousands separators."""
-    return NOT_MEASURED if value is None else f"{value:,.0f}"
-
-
-def megabytes(value: float | None) -> str:
-    """Megabytes with two decimals; what is there but rounds to nothing is "< 0.01"."""
-    if value is None:
-        return NOT_MEASURED
-    return "< 0.01" if 0 < value < 0.005 else f"{value:,.2f}"
-
-
-def clock(seconds: float | None) -> str:
-    """Seconds as a person says them."""
-    if seconds is None:
-        return NOT_MEASURED
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

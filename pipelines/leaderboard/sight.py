@@ -9,9 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.leaderboard.entry import Entry, number
-
-STAGES = ("pretrained", "world_action_model", "finetuned")
+from pipelines.leaderboard.entry import TRAINED, Entry, number
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ def sights(entries: Sequence[Entry]) -> list[Sight]:
     for entry in entries:
         measured = [
             (artefact.ref.stage, artefact.manifest.metrics["sight"][entry.game])
-            for stage in STAGES
+            for stage in TRAINED
             for artefact in entry.of(stage)
             if isinstance(artefact.manifest.metrics.get("sight"), Mapping)
             and isinstance(artefact.manifest.metrics["sight"].get(entry.game), Mapping)

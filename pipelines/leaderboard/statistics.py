@@ -88,15 +88,29 @@ def intervals(scores: Scores, resamples: int = RESAMPLES, seed: int = 0) -> dict
     drawn_RG = np.stack(
         [_resample(game, scores[game], resamples, seed).mean(axis=1) for game in _games(scores)], axis=1
     )
-    point_1G = np.array([[np.mean(scores[game]) for game in _games(scores)]])
-    return {
-        name: _interval(float(statistic(point_1G)[0]), statistic(drawn_RG)) for name, statistic in STATISTICS.items()
-    }
+    return {name: _interval(value, STATISTICS[name](drawn_RG)) for name, value in points(scores).items()}
 
 
 def mean_interval(episodes: Sequence[float], resamples: int = RESAMPLES, seed: int = 0) -> Interval:
     """Mean of one game's episodes with its bootstrap interval. Raises ValueError as `intervals`."""
     return intervals({"": episodes}, resamples, seed)["mean"]
+
+
+def ranks(found: Sequence[Interval]) -> list[tuple[int, int]]:
+    """Best and worst rank of each value that the intervals allow, 1 = highest: overlapping ones share their ranks."""
+    return [
+        (
+            1 + sum(other.low > mine.high for other in found),
+            len(found) - sum(other.high < mine.low for other in found),
+        )
+        for mine in found
+    ]
+
+
+def points(scores: Scores) -> dict[str, float]:
+    """Every aggregate of STATISTICS without an interval. Raises ValueError as `intervals`."""
+    point_1G = np.array([[_checked(game, scores[game]).mean() for game in _games(scores)]])
+    return {name: float(statistic(point_1G)[0]) for name, statistic in STATISTICS.items()}
 
 
 def probability_of_improvement(
@@ -126,13 +140,14 @@ def performance_profile(
 ) -> Profile:
     """Share of episodes above each threshold. Raises ValueError as `intervals`."""
     tau_X = np.asarray(thresholds, np.float64)
-    point_GX, drawn_GRX = [], []
-    for game in _games(scores):
+    games = _games(scores)
+    point_X, drawn_RX = np.zeros(len(tau_X)), np.zeros((resamples, len(tau_X)))
+    for game in games:
         above_EX = (_checked(game, scores[game])[:, None] > tau_X).astype(np.float64)
-        point_GX.append(above_EX.mean(axis=0))
-        drawn_GRX.append(_shares(game, len(above_EX), resamples, seed) @ above_EX)
-    low, high = np.quantile(np.mean(drawn_GRX, axis=0), _tails(), axis=0)
-    return Profile(tau_X, np.mean(point_GX, axis=0), low, high)
+        point_X += above_EX.mean(axis=0) / len(games)
+        drawn_RX += _shares(game, len(above_EX), resamples, seed) @ above_EX / len(games)
+    low, high = np.quantile(drawn_RX, _tails(), axis=0)
+    return Profile(tau_X, point_X, low, high)
 
 
 def _games(scores: Scores) -> list[str]:

@@ -15,10 +15,12 @@ from pipelines.plots import style
 
 @dataclass(frozen=True)
 class Agent:
-    """One column of dots: raw returns of finished evaluation episodes."""
+    """One column of dots: raw returns of finished evaluation episodes, and the interval of their mean where known."""
 
     label: str
     returns: tuple[float, ...]
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ def _dots(axes: Axes, place: int, agent: Agent) -> None:
     axes.scatter(place + spread, returns, s=16, color=colour, alpha=0.55, linewidths=0)
     mean = float(returns.mean())
     axes.plot([place - 0.28, place + 0.28], [mean, mean], color=colour, linewidth=2.4)
+    if agent.low is not None and agent.high is not None:
+        axes.fill_between([place - 0.28, place + 0.28], agent.low, agent.high, color=colour, alpha=0.18, linewidth=0)
     axes.annotate(
         f"{mean:.4g}",
         (place + 0.28, mean),

@@ -1,6 +1,8 @@
 """The leaderboard page from a hand-made graph in a real store: what it says, and what it survives."""
 
+import base64
 import csv
+import hashlib
 import re
 import shutil
 import subprocess
@@ -42,7 +44,7 @@ class Reader(HTMLParser):
             self.wrong.append(tag)
 
     def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
+        if self.open and self.open[-1] not in ("style", "script"):
             self.words.append(data)
 
 
@@ -68,26 +70,31 @@ def test_page_is_whole_and_needs_nothing_else(made):
     page = page_of(made[2])
     reader = Reader(page)
     assert reader.open == [] and reader.wrong == []
-    assert "<script" not in page and not re.search(r"""(src|href|url)\s*[=(]\s*["']?(https?:|//|file:)""", page)
-    assert len(reader.images) == 7  # score plot, 2 videos, 2 sheets, curves, quality
+    assert page.count("<script") == 1 and not re.search(r"""(src|href|url)\s*[=(]\s*["']?(https?:|//|file:)""", page)
+    assert len(reader.images) == 9  # aggregates, profiles, score plot, 2 videos, 2 sheets, curves, quality
     assert all(image["src"].startswith("data:image/") and len(image["alt"]) > 10 for image in reader.images)
     assert len(page) < 1_000_000
 
 
 def test_result_with_references_and_limits(made):
     text = Reader(page_of(made[2])).text
-    assert "20.25 ± 0.661 over 8 episodes" in text
+    assert "20.25 95%: 19.88 to 20.75, 8 episodes" in text
     assert "102% of the way from random play" in text  # 20.25 / 19.8
     assert "66% of the way from random play" in text  # (44 - 0.5) / (66 - 0.5)
     assert "limited: 2 episodes instead of 8; 2 of 2 cut after 500 steps" in text
     assert "width 2, horizon 3" in text
-    assert "Over several games" in text
+    assert "Not comparable with the table above: 2 episodes a game against 8." in text
+    assert "not ranked: limited" in text and "not ranked: nothing to compare with" in text
+    assert "other games (15 against 2, none in common)" in text
+    assert "JOWA 150M, beam published 1 to 2 0.847 0.790 to 0.908" in text
+    assert "DQN-Replay's" in text
 
 
 def test_csv_has_a_row_per_planner_with_full_numbers(made):
     with made[2].path("leaderboard.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["game"], row["planner"]) for row in rows] == [
+    assert len(rows) == 4 + 13 * 15 and {row["kind"] for row in rows[4:]} == {"published"}
+    assert [(row["game"], row["planner"]) for row in rows[:4]] == [
         ("Freeway", "greedy"),
         ("Freeway", "beam"),
         ("Boxing", "greedy"),
@@ -98,7 +105,8 @@ def test_csv_has_a_row_per_planner_with_full_numbers(made):
     assert float(first["mean"]) == 20.25 and float(first["behaviour_mean"]) == 19.8
     assert float(first["hns"]) == pytest.approx(20.25 / 29.6)  # Freeway: random 0, human 29.6
     assert float(first["share"]) == pytest.approx(20.25 / 19.8)
-    assert first["limits"] == "" and first["score"] == str(made[0].scores["Freeway"].ref)
+    assert float(first["low"]) < 20.25 < float(first["high"]) and first["seeds"] == "1"
+    assert first["limits"] == "" and first["source"] == str(made[0].scores["Freeway"].ref)
 
 
 def test_sight_losses_data_and_cost(made):
@@ -116,8 +124,39 @@ def test_sight_losses_data_and_cost(made):
     assert check.name == "agents_see" and not check.passed and not check.blocking and "Freeway" in check.detail
 
 
+def test_a_row_leads_to_its_lineage_and_to_what_it_was_made_from(made):
+    page = page_of(made[2])
+    links, places = set(re.findall(r'href="#(lineage-\d)"', page)), set(re.findall(r'id="(lineage-\d)"', page))
+    assert links == places == {"lineage-0", "lineage-1"}
+    with made[2].path("origins.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["score"] for row in rows} == {str(score.ref) for score in made[0].scores.values()}
+    assert {row["rom_md5"] for row in rows} >= set(board.ROMS.values())
+
+
+def test_the_page_s_policy_lets_its_own_script_run_and_nothing_else(made):
+    page = page_of(made[2])
+    script = page.partition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert (
+        f"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+        in page
+    )
+
+
+def test_many_replay_objects_are_listed_beside_the_page(store):
+    roots = [
+        {"url": f"gs://bucket/dqn/Pong/1/{n}.gz", "bytes": n, "crc32c": "AAAAAA==", "version": "1"} for n in range(50)
+    ]
+    replay = board.make(store, "replay", "Pong/1", roots=roots)
+    artefact = single(store, {"greedy": board.summary([1.0])}, parents=(replay.ref,))
+    text = Reader(page_of(artefact)).text
+    assert "The first 40 of 50" in text and "gs://bucket/dqn/Pong/1/39.gz" in text
+    assert artefact.path("origins.csv").read_text().count("gs://") == 50
+
+
 def test_plots_are_small(made):
-    for name in ("scores.png", "quality.png"):
+    for name in ("scores.png", "quality.png", "aggregates.png", "profiles.png"):
         with Image.open(made[2].path(name)) as image:
             assert image.format == "PNG"
         assert made[2].path(name).stat().st_size < 150_000
@@ -142,7 +181,6 @@ def test_a_bare_score_is_shown_as_not_measured(store):
     artefact = single(store, {"policy": {"mean": 3.5}})
     text = Reader(page_of(artefact)).text
     assert "3.5" in text and "not measured" in text and "not in the store" in text
-    assert "Over several games" not in text
     assert "quality.png" not in artefact.names()
     assert [check.passed for check in artefact.manifest.checks] == [True]
 
@@ -167,7 +205,13 @@ def test_hostile_names_are_escaped(store):
             config={"protocol": "<i>p</i>"},
         )
     )
-    assert "<script" not in page and "<b>" not in page and "<i>p" not in page and "<img src=x" not in page
+    assert (
+        page.count("<script") == 1
+        and "<script>alert" not in page
+        and "<b>" not in page
+        and "<i>p" not in page
+        and "<img src=x" not in page
+    )
     assert "&lt;script&gt;alert(1)" in page
 
 
@@ -204,11 +248,26 @@ def test_a_score_that_is_damaged_or_empty_is_refused(store):
     [
         (lambda path: path.write_bytes(b"PAR1 no"), "no readable Parquet"),
         (lambda path: pd.DataFrame({"planner": ["greedy"], "ended": ["limit"]}).to_parquet(path), "column 'return'"),
+        (lambda path: board.episodes("greedy", [float("nan")], "limit").to_parquet(path), "no finite return"),
     ],
 )
 def test_unreadable_episodes_are_named(store, write, words):
     with pytest.raises(WorldlineError, match=words):
         single(store, {"greedy": {"mean": 1.0}}, lambda draft: write(draft.path("episodes.parquet")))
+
+
+def test_episodes_as_lines_of_json(store):
+    def write(draft):
+        board.episodes("greedy", [1.0, 3.0], "terminated").to_json(
+            draft.path("episodes.jsonl"), orient="records", lines=True
+        )
+
+    with single(store, {"greedy": board.summary([1.0, 3.0])}, write).path("leaderboard.csv").open(newline="") as file:
+        first = next(csv.DictReader(file))
+    assert (first["low"], first["high"], first["unranked"]) == ("1.0", "3.0", "")
+    with pytest.raises(WorldlineError, match="no readable table of JSON lines"):
+        torn = {"greedy": {"mean": 1.0}}
+        single(store, torn, lambda draft: draft.path("episodes.jsonl").write_text("{no"), config={"seed": 1})
 
 
 def test_the_stage_imports_neither_torch_nor_dagster():

@@ -26,6 +26,7 @@ SIGHT = {
 }
 FIFTHS = {"Freeway": [0.6, 4.8, 10.2, 15.9, 19.8], "Boxing": [1.5, 12.0, 31.0, 50.5, 66.0]}
 RETURNS = {"Freeway": [20, 21, 21, 19, 20, 21, 20, 20], "Boxing": [31, 44, 52, 28, 60, 47, 39, 51]}
+ROMS = {"Freeway": "8e0ab801b1705a740b476b7f588c6d16", "Boxing": "c3ef50ee0972e8c27bd5ce0ab2cf4ec6"}
 RANDOM = {"Freeway": 0.0, "Boxing": 0.5}
 
 
@@ -154,6 +155,7 @@ def build(store: Store) -> Board:
             (agent.ref,),
             score_files(game),
             config={"game": game, "protocol": "jowa", "episodes": 8, "beam_width": 2, "beam_horizon": 3},
+            roots=[{"game": game, "rom_md5": ROMS[game], "protocol": "jowa", "replays_rom": True}],
             metrics={
                 "greedy": summary(returns),
                 "beam": summary(returns[:2]) | {"max_steps": 500},

@@ -1,31 +1,13 @@
-"""Share of the behaviour's return, and summaries over games."""
+"""Rows: share of the behaviour's return, published rows, and ranks that intervals allow."""
 
 from dataclasses import replace
 
 import pytest
 
-from pipelines.leaderboard.headline import Headline, share, summaries
+from pipelines.leaderboard.headline import Headline, published_rows, rank, share
 
 ROW = Headline(
-    experiment="demo",
-    game="Freeway",
-    planner="greedy",
-    settings="",
-    protocol="jowa",
-    episodes=8,
-    mean=20.0,
-    std=1.0,
-    median=20.0,
-    iqm=20.0,
-    clipped_mean=20.0,
-    mean_length=2048.0,
-    random_mean=0.0,
-    behaviour_mean=20.0,
-    share=1.0,
-    hns=0.5,
-    dns=0.6,
-    limits="",
-    score="scores/Freeway/0",
+    "demo", "Freeway", "greedy", protocol="jowa", rom_md5="8e0a", episodes=4, returns=(20.0, 21.0, 20.0, 21.0)
 )
 
 
@@ -46,29 +28,22 @@ def test_share(mean, random, behaviour, expected):
     assert share(mean, random, behaviour) == (expected if expected is None else pytest.approx(expected))
 
 
-def test_one_game_has_no_summary():
-    assert summaries([ROW, replace(ROW, planner="beam"), ROW]) == []
+def test_published_rows_have_intervals_only_where_episodes_were_released():
+    rows = published_rows()
+    assert len(rows) == 13 * 15 and {row.kind for row in rows} == {"published"}
+    known = [row for row in rows if row.low is not None]
+    assert len(known) == 3 * 15 and all(row.low <= row.mean + 0.05 and row.high >= row.mean - 0.05 for row in known)
+    assert {row.unranked for row in rows if row.low is None} == {"mean only, no interval"}
+    assert all(row.source and row.rom_md5 == "" and row.seeds is None and row.episodes == 16 for row in rows)
+    (assault,) = (row for row in known if (row.game, row.experiment) == ("Assault", "JOWA 150M"))
+    assert assault.hns == pytest.approx((assault.mean - 222.4) / (742.0 - 222.4))
+    assert assault.hns_low < assault.hns < assault.hns_high
 
 
-def test_summary_over_games_counts_only_what_is_known():
-    # human scores: Freeway 29.6 (random 0), Boxing 12.1 (random 0.1); AirRaid has none
-    rows = [
-        replace(ROW, mean=14.8, hns=0.5),
-        replace(ROW, game="Boxing", mean=18.1, share=0.5, hns=1.5),
-        replace(ROW, game="AirRaid", share=None, hns=None),
-    ]
-    (found,) = summaries(rows)
-    assert (found.games, found.referenced, found.above_human) == (3, 2, 1)
-    assert found.median_share == 0.75 and not found.limited
-    assert found.median_hns == pytest.approx(1.0) and found.iqm_hns == pytest.approx(1.0)
-
-
-def test_summary_of_games_without_references():
-    rows = [replace(ROW, game=game, hns=None, dns=None, share=None) for game in ("AirRaid", "Carnival")]
-    (found,) = summaries(rows)
-    assert (found.games, found.referenced, found.median_hns, found.median_share) == (2, 0, None, None)
-
-
-def test_summary_of_limited_rows_says_so():
-    (found,) = summaries([ROW, replace(ROW, game="Boxing", limits="2 of 2 cut after 500 steps")])
-    assert found.limited
+def test_ranks_stand_among_equals_only():
+    better = replace(ROW, experiment="better", returns=(30.0, 31.0, 30.0, 31.0))
+    alike = replace(better, experiment="alike", returns=(30.5, 31.0, 30.0, 31.0))
+    other_rom, other_game = replace(better, rom_md5="c3ef"), replace(better, game="Boxing")
+    unranked = replace(better, returns=(99.0,), unranked="one episode, no interval")
+    found = rank([ROW, better, alike, other_rom, other_game, unranked])
+    assert [row.rank for row in found] == [(3, 3), (1, 2), (1, 2), None, None, None]

@@ -14,7 +14,9 @@ from pipelines.leaderboard.statistics import (
     intervals,
     mean_interval,
     performance_profile,
+    points,
     probability_of_improvement,
+    ranks,
 )
 
 DATA = json.loads(resources.files("pipelines.atari").joinpath("scores.json").read_text())
@@ -76,6 +78,17 @@ def test_probability_of_improvement_by_hand() -> None:
     assert found.value == pytest.approx((0.875 + 0.5) / 2)  # a: three wins and a tie of four; b: a tie
     with pytest.raises(ValueError, match="No game in common"):
         probability_of_improvement({"a": [1.0]}, {"b": [1.0]})
+
+
+def test_ranks_are_as_wide_as_the_overlaps() -> None:
+    found = [Interval(5, 4, 6), Interval(9, 8, 10), Interval(6.5, 6, 7), Interval(1, 0, 2)]
+    assert ranks(found) == [(2, 3), (1, 1), (2, 3), (4, 4)]
+    assert ranks([]) == [] and ranks(found[:1]) == [(1, 1)]
+
+
+def test_points_are_the_middles_of_intervals() -> None:
+    scores = {"a": [0.0, 1.0], "b": [2.0]}
+    assert points(scores) == {name: found.value for name, found in intervals(scores).items()}
 
 
 def test_a_profile_counts_episodes_and_weighs_games_equally() -> None:

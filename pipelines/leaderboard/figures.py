@@ -1,0 +1,156 @@
+"""The pictures of the page: plots made here, and what evaluation and training left in their artefacts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.leaderboard.entry import Entry
+from pipelines.leaderboard.headline import Headline
+from pipelines.leaderboard.page import EMBED_UP_TO, Picture, picture, pictures_of
+from pipelines.leaderboard.sources import Data, Training
+from pipelines.leaderboard.standing import Block, Standing
+from pipelines.leaderboard.statistics import Interval, performance_profile
+from pipelines.plots import aggregates, profiles, quality, scores
+from pipelines.store.draft import Draft
+
+PANELS = {  # title -> (reference, statistic)
+    "IQM HNS": ("human", "iqm"),
+    "Median HNS": ("human", "median"),
+    "Optimality gap": ("human", "optimality_gap"),
+    "IQM DNS": ("dqn", "iqm"),
+}
+THRESHOLDS = 200
+FILM_TYPES = (".mp4", ".webp", ".gif", ".png")
+FILM_BYTES = 24 << 20  # of all films together: a page of 60 games must still open on a phone
+
+
+def aggregate_plot(blocks: Sequence[Block], path: Path) -> Picture:
+    """Aggregates with intervals, agents in the order of the blocks."""
+    lines = [
+        aggregates.Line(
+            f"{standing.label} (limited)" if standing.limited else standing.label,
+            place,
+            standing.kind == "ours",
+            {title: _value(standing, *what) for title, what in PANELS.items() if getattr(standing, what[0])},
+        )
+        for place, block in enumerate(blocks)
+        for standing in block.standings
+    ]
+    aggregates.draw(lines, list(PANELS), path)
+    known = [standing for block in blocks for standing in block.standings if standing.human]
+    alt = "; ".join(f"{standing.label} {standing.human['iqm']:.3f}" for standing in known)
+    caption = (
+        "Aggregates over games with 95% stratified bootstrap intervals; the dashed line is the human (HNS) or DQN "
+        "(DNS). Orange: measured here; blue: published; hollow: only means are known. Rows with a gap between them "
+        "cannot be compared. A lower optimality gap is better."
+    )
+    return picture(path, f"IQM of human-normalised scores. {alt}", caption)
+
+
+def _value(standing: Standing, against: str, statistic: str) -> aggregates.Value:
+    bounds: Interval | None = getattr(standing, f"{against}_intervals").get(statistic)
+    value = getattr(standing, against)[statistic]
+    return aggregates.Value(value, bounds.low, bounds.high) if bounds else aggregates.Value(value)
+
+
+def profile_plot(blocks: Sequence[Block], path: Path) -> Picture | None:
+    """Performance profiles of every agent with intervals and without limits; None where there is no such agent."""
+    panels = []
+    for block in blocks:
+        known = [standing for standing in block.standings if standing.human_intervals and not standing.limited]
+        if not known:
+            continue
+        found = {standing.label: standing.scores("human") for standing in known}
+        top = max(value for games in found.values() for episodes in games.values() for value in episodes)
+        tau_X = np.linspace(0.0, max(1.5, min(top, 8.0)), THRESHOLDS)
+        curves = []
+        for label, games in found.items():
+            profile = performance_profile(games, tau_X.tolist())
+            curves.append(profiles.Curve(label, tau_X, profile.share, profile.low, profile.high))
+        panels.append(profiles.Panel(block.title.partition(", ROM")[0], tuple(curves)))
+    if not panels:
+        return None
+    profiles.draw(panels, path)
+    names = "; ".join(curve.label for panel in panels for curve in panel.curves)
+    return picture(
+        path,
+        f"Performance profiles of {names}",
+        "Performance profiles: the share of episodes above each human-normalised score, games weighing equally, with "
+        "95% bands. A curve that lies above another everywhere belongs to the better agent.",
+    )
+
+
+def score_plot(entries: Sequence[Entry], rows: Sequence[Headline], path: Path) -> Picture:
+    """One panel per game, in the order the games appear; agents of several experiments stand side by side."""
+    panels = []
+    for game in dict.fromkeys(entry.game for entry in entries):
+        mine = [row for row in rows if row.game == game and row.kind == "ours"]
+        agents = tuple(scores.Agent(f"{row.experiment}\n{row.planner}", row.returns, row.low, row.high) for row in mine)
+        panels.append(scores.Panel(game, agents, mine[0].random_mean, mine[0].behaviour_mean))
+    scores.draw(panels, path)
+    alt = "; ".join(
+        f"{row.game}, {row.experiment}, {row.planner}: mean {row.mean:.4g}"
+        for row in rows
+        if row.kind == "ours" and row.mean is not None
+    )
+    caption = "Every evaluated episode as a dot, the mean as a bar with its 95% interval."
+    return picture(path, f"Returns per episode. {alt}", caption)
+
+
+def videos(entries: Sequence[Entry]) -> list[Picture]:
+    """Films and strips of every score, embedded until FILM_BYTES are spent; named after that."""
+    found, left = [], FILM_BYTES
+    for entry in entries:
+        names = [name for name in entry.score.names() if Path(name).suffix in FILM_TYPES]
+        if any(name.endswith(".mp4") for name in names):  # best, median and worst say more than the first seconds
+            names = [name for name in names if name != "play.gif"]
+        for path in map(entry.score.path, names):
+            what = "" if path.stem == "play" else f" ({path.stem.replace('_', ' ')} episode)"
+            text = f"{entry.experiment} plays {entry.game}{what}"
+            made = picture(path, text, text, min(left, EMBED_UP_TO))
+            left -= path.stat().st_size if made.source else 0
+            found.append(made)
+    return found
+
+
+def sheets(trained: Sequence[Training]) -> list[Picture]:
+    """Frames next to what the models make of them."""
+    return [
+        picture(
+            path,
+            f"Frames of {game} next to what the model of stage {training.stage} reconstructs and predicts",
+            f"{game}: {training.address}",
+        )
+        for training in trained
+        for game, path in pictures_of(training.artefact, "sheet_", ".png")
+    ]
+
+
+def curves(trained: Sequence[Training]) -> dict[str, list[Picture]]:
+    """Learning curves by the training artefact's address."""
+    return {
+        training.address: [
+            picture(path, f"Learning curves of {training.stage}: {', '.join(training.losses)}", "Learning curves.")
+            for _, path in pictures_of(training.artefact, "curves", ".png")
+        ]
+        for training in trained
+    }
+
+
+def quality_plot(behind: Sequence[Data], draft: Draft) -> Picture | None:
+    """Raw return by fifth of the collection where it was recorded, else clipped return by checkpoint."""
+    raw = {row.game: row.by_fifth for row in behind if row.by_fifth}
+    clipped = {row.game: row.by_checkpoint for row in behind if row.by_checkpoint}
+    if not raw and not clipped:
+        return None
+    path = draft.path("quality.png")
+    if raw:
+        quality.draw(raw, path)
+        part = "fifth of the collection"
+    else:
+        quality.draw(clipped, path, part="checkpoint", unit="clipped")
+        part = "checkpoint"
+    return picture(
+        path, f"Mean return of the behaviour data by {part}: {', '.join(raw or clipped)}", f"Behaviour data by {part}."
+    )
