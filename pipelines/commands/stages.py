@@ -19,10 +19,11 @@ from pipelines.commands.options import (
     plan_of_recipe,
     profile_and_store,
 )
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, WorldlineError
 from pipelines.recipes.plan import Step
 from pipelines.recipes.run import make
 from pipelines.store.profile import Profile
+from pipelines.store.report import Report
 
 PANEL = "Stages, in order"
 
@@ -90,13 +91,14 @@ def fetch(
         found = prospect(chain, store)
         print(json.dumps(found.to_plain(), indent=1) if as_json else "\n".join(lines(found)))
         return
+    reports = []
     for step in _of_stage(chain.steps("replay"), "replay"):
-        report = make(chain, step, store)
-        print(report)
-        if mirror == "all" and report.skipped:
+        reports.append(_shown(make(chain, step, store)))
+        if mirror == "all" and reports[-1].skipped:
             from pipelines.fetch import mirror_frames
 
-            mirror_frames(report.artefact, store)
+            mirror_frames(reports[-1].artefact, store)
+    _refuse_blocked(reports)
 
 
 def downsample(
@@ -192,8 +194,22 @@ def _data(
 ) -> None:
     profile, store = profile_and_store(storage)
     plan = plan_of_recipe(_recipe(recipe, profile), changes, games, profile, agents)
-    for step in _of_stage(plan.steps(stage), stage):
-        print(make(plan, step, store))
+    _refuse_blocked([_shown(make(plan, step, store)) for step in _of_stage(plan.steps(stage), stage)])
+
+
+def _refuse_blocked(reports: list[Report]) -> None:
+    """A stage whose blocking check failed has an artefact to look at, but the command has not succeeded."""
+    if blocked := [str(report.artefact.ref) for report in reports if report.blocked]:
+        raise WorldlineError(
+            f"Nothing will be made from {', '.join(blocked)}: the checks above say why; fetch other data, or other "
+            "agents or games"
+        )
+
+
+def _shown(report: Report) -> Report:
+    """Print it at once: the next step may take hours."""
+    print(report)
+    return report
 
 
 def _recipe(name: str, profile: Profile) -> str:

@@ -16,6 +16,21 @@ class Report:
         manifest = self.artefact.manifest
         counts = ", ".join(f"{value:,} {name}" for name, value in manifest.counts.items())
         size = f"{manifest.total_bytes / 1e6:,.1f} MB"
+        how = f"made in {manifest.cost['seconds']:.1f} s ({size}; {counts})"
         if self.skipped:
-            return f"{self.artefact.ref}: already there ({size}; {counts}), same config, code version and parents"
-        return f"{self.artefact.ref}: made in {manifest.cost['seconds']:.1f} s ({size}; {counts})"
+            how = f"already there ({size}; {counts}), same config, code version and parents"
+        return "\n".join([f"{self.artefact.ref}: {how}", *self.findings])
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a blocking check failed, so that every child will refuse the artefact."""
+        return any(check.blocking and not check.passed for check in self.artefact.manifest.checks)
+
+    @property
+    def findings(self) -> list[str]:
+        """A line for each check that failed, so that nobody has to look for it in the manifest."""
+        return [
+            f"  check {check.name} failed{', nothing may be made from this' if check.blocking else ''}: {check.detail}"
+            for check in self.artefact.manifest.checks
+            if not check.passed
+        ]

@@ -1,5 +1,6 @@
 """The line that a stage prints."""
 
+from pipelines.store.draft import Draft
 from pipelines.store.store import Store
 from tests import fakes
 
@@ -9,4 +10,20 @@ def test_made_and_skipped_are_told_apart(store: Store) -> None:
     made, again = (store.produce(fakes.spec(), build) for _ in range(2))
     assert str(made).startswith(f"{made.artefact.ref}: made in ")
     assert "12,345 rows" in str(made)
+    assert made.findings == [] and not made.blocked
     assert "already there" in str(again) and "same config, code version and parents" in str(again)
+
+
+def test_failed_checks_are_said_and_a_blocking_one_is_told_apart(store: Store) -> None:
+    def build(draft: Draft) -> None:
+        draft.path("file.txt").write_text("rows")
+        draft.check("fine", True, "all is well")
+        draft.check("no_gap", False, "1 gap")
+        draft.check("rewards", False, "3 odd rewards", blocking=True)
+
+    report = store.produce(fakes.spec(), build)
+    assert report.findings == [
+        "  check no_gap failed: 1 gap",
+        "  check rewards failed, nothing may be made from this: 3 odd rewards",
+    ]
+    assert report.blocked and str(report).endswith("3 odd rewards")
