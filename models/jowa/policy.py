@@ -30,8 +30,9 @@ class JowaPolicy:
     games_N: long. legal_NA: bool, each environment's legal actions. planner: Greedy if None, or a Beam or Mcts.
     context: how many steps to look at, in 1..max_steps (all if None), shortened to max_steps - the planner's horizon.
     With `sample` what is imagined is drawn instead of the most likely. With probability `epsilon` an environment plays
-    a random legal action instead. Both draw from `seed`. The model is put in eval mode.
-    Raises ValueError where a shape or number does not fit.
+    a random legal action instead. Every environment draws from its own stream, so none depends on how many play; for
+    that, sampled plans are made one environment at a time. Streams begin from `seed` and the row, or as `reset` says.
+    The model is put in eval mode. Raises ValueError where a shape or number does not fit.
     """
 
     def __init__(
@@ -63,52 +64,76 @@ class JowaPolicy:
         self.games_N, self.legal_NA = games_N, legal_NA
         self.context = min(context, longest)
         device = games_N.device
-        self._world = JowaWorld(model, torch.Generator(device).manual_seed(seed) if sample else None)
-        self._generator = torch.Generator().manual_seed(seed)
+        self._world, self._sample = JowaWorld(model), sample
+        self._streams_N = [_Streams((seed << 16) + row, device) for row in range(rows)]
         # Right-aligned: the newest step is last. The newest action is unknown until act() has chosen it.
         shape = (rows, self.context, config.tokens_per_frame)
         self._tokens_NCK = torch.zeros(shape, dtype=torch.long, device=device)
         self._actions_NC = torch.zeros(shape[:2], dtype=torch.long, device=device)
         self._seen = [0] * rows
 
-    def reset(self, rows: Sequence[int]) -> None:
-        """These environments begin a new episode: forget what they saw."""
-        for row in rows:
+    def reset(self, rows: Sequence[int], seeds: Sequence[int] | None = None) -> None:
+        """These environments begin a new episode: forget what they saw. Draws begin anew from `seeds` if given."""
+        for place, row in enumerate(rows):
             self._seen[row] = 0
+            if seeds is not None:
+                self._streams_N[row] = _Streams(seeds[place], self.games_N.device)
 
-    def act(self, frames: Tensor) -> Tensor:
-        """Actions (N,) long for the environments' newest frames (N, H, W) uint8."""
-        return self.act_on_tokens(self.tokenizer.encode_tokens(frames))
+    def act(self, frames: Tensor, rows: Sequence[int] | None = None) -> Tensor:
+        """Actions (N,) long for the newest frames (N, H, W) uint8 of the environments `rows` (all if None)."""
+        return self.act_on_tokens(self.tokenizer.encode_tokens(frames), rows)
 
-    def act_on_tokens(self, tokens_NK: Tensor) -> Tensor:
+    def act_on_tokens(self, tokens_NK: Tensor, rows: Sequence[int] | None = None) -> Tensor:
         """Actions (N,) long for the newest frames' tokens (N, K) long. Raises ValueError for another shape."""
-        expected = (self._tokens_NCK.shape[0], self._tokens_NCK.shape[2])
+        rows = range(len(self._seen)) if rows is None else rows
+        expected = (len(rows), self._tokens_NCK.shape[2])
         if tokens_NK.shape != expected:
             raise ValueError(f"Tokens {tuple(tokens_NK.shape)} do not fit this policy: give {expected}")
-        self._tokens_NCK = torch.cat([self._tokens_NCK[:, 1:], tokens_NK[:, None]], dim=1)
-        self._actions_NC = self._actions_NC.roll(-1, dims=1)
-        self._seen = [min(seen + 1, self.context) for seen in self._seen]
-        actions_N = self._explore(self._best_actions())
-        self._actions_NC[:, -1] = actions_N
-        return actions_N
+        rows_N = torch.tensor(rows, device=self.games_N.device)
+        self._tokens_NCK[rows_N] = torch.cat([self._tokens_NCK[rows_N, 1:], tokens_NK[:, None]], dim=1)
+        self._actions_NC[rows_N] = self._actions_NC[rows_N].roll(-1, dims=1)
+        for row in rows:
+            self._seen[row] = min(self._seen[row] + 1, self.context)
+        self._actions_NC[rows_N, -1] = self._explore(rows, self._best_actions(rows))
+        return self._actions_NC[rows_N, -1]
 
-    def _best_actions(self) -> Tensor:
+    def _best_actions(self, rows: Sequence[int]) -> Tensor:
         """Environments of equal context length go through the model together; in steady play that is all of them."""
-        actions_N = torch.empty_like(self.games_N)
-        for steps in sorted(set(self._seen)):
-            rows = torch.tensor([row for row, seen in enumerate(self._seen) if seen == steps], device=actions_N.device)
+        actions_N = torch.empty(len(rows), dtype=torch.long, device=self.games_N.device)
+        for places in self._groups(rows):
+            group = [rows[place] for place in places]
+            steps = self._seen[group[0]]
+            if self._sample:
+                self._world.sampler = self._streams_N[group[0]].dreams
             newest = slice(self.context - steps, None)
-            actions = self._actions_NC[rows, newest][:, :-1]
-            context = Context(self._tokens_NCK[rows, newest], actions, self.games_N[rows])
-            legal_NA, gamma = self.legal_NA[rows], self.model.config.gamma
-            actions_N[rows] = self.planner.plan(self._world, context, legal_NA, gamma)
+            actions = self._actions_NC[group, newest][:, :-1]
+            context = Context(self._tokens_NCK[group, newest], actions, self.games_N[group])
+            actions_N[places] = self.planner.plan(self._world, context, self.legal_NA[group], self.model.config.gamma)
         return actions_N
 
-    def _explore(self, actions_N: Tensor) -> Tensor:
+    def _groups(self, rows: Sequence[int]) -> list[list[int]]:
+        """Places in `rows` that are planned together."""
+        if self._sample:
+            return [[place] for place in range(len(rows))]
+        lengths = sorted({self._seen[row] for row in rows})
+        return [[place for place, row in enumerate(rows) if self._seen[row] == steps] for steps in lengths]
+
+    def _explore(self, rows: Sequence[int], actions_N: Tensor) -> Tensor:
         if self.epsilon == 0:
             return actions_N
-        # Both draws are made for every environment on the CPU, so that a seed means the same play everywhere.
-        chance_N = torch.rand(len(actions_N), generator=self._generator)
-        random_N = torch.multinomial(self.legal_NA.float().cpu(), 1, generator=self._generator)[:, 0]
-        explored_N = torch.where(chance_N < self.epsilon, random_N, actions_N.cpu())
-        return explored_N.to(actions_N.device)
+        explored = actions_N.tolist()
+        for place, row in enumerate(rows):
+            # Both draws are always made, and on the CPU, so that a seed means the same play everywhere.
+            chance, choice = torch.rand(2, generator=self._streams_N[row].actions).tolist()
+            if chance < self.epsilon:
+                legal = self.legal_NA[row].nonzero()[:, 0].tolist()
+                explored[place] = legal[min(int(choice * len(legal)), len(legal) - 1)]
+        return actions_N.new_tensor(explored)
+
+
+class _Streams:
+    """What one environment draws from: its random actions, and what it imagines."""
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.actions = torch.Generator().manual_seed(seed)
+        self.dreams = torch.Generator(device).manual_seed(seed)

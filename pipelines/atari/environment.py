@@ -4,15 +4,16 @@ Its 84x84 frames equal Dopamine's preprocessing bit for bit. Cost: about 1,000 t
 Letters: N environments, H and W pixels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from ale_py import ALEInterface, LoggerMode
-from ale_py.vector_env import AtariVectorEnv
+from ale_py import ALEInterface, ALEVectorInterface, LoggerMode
 from numpy.typing import NDArray
 
 from pipelines.atari.actions import ACTIONS, IDS
-from pipelines.atari.games import ale_name
+from pipelines.atari.games import rom_path
 from pipelines.atari.protocols import Protocol
 
 FRAME_SIDE = 84
@@ -34,37 +35,54 @@ class Step:
 
 
 class VectorGame:
-    """`num_envs` environments of one game. `seeds` are the emulators' own seeds, one per environment."""
+    """One environment of `game` for each of `seeds`, the emulators' own; `rom` is its file (default: ale-py's)."""
 
-    def __init__(self, game: str, num_envs: int, protocol: Protocol, seed: int, threads: int) -> None:
+    def __init__(
+        self, game: str, seeds: Sequence[int], protocol: Protocol, threads: int = 2, rom: Path | None = None
+    ) -> None:
         ALEInterface.setLoggerMode(LoggerMode.Error)
         self.game = game
         self.protocol = protocol
-        self.seeds = tuple(int(word) >> 1 for word in np.random.SeedSequence(seed).generate_state(num_envs))
-        # SAME_STEP: a reset costs no step, so every step is a real transition and the logs need no masking.
-        self._env = AtariVectorEnv(
-            ale_name(game),
-            num_envs,
+        self.seeds = tuple(seeds)
+        # The interface below ale-py's AtariVectorEnv, which takes no file but its own.
+        # SameStep: a reset costs no step, so every step is a real transition and the logs need no masking.
+        self._ale = ALEVectorInterface(
+            rom_path=rom or rom_path(game),
+            num_envs=len(self.seeds),
             num_threads=threads,
-            max_num_frames_per_episode=protocol.max_frames,
+            max_episode_steps=protocol.max_frames,
             repeat_action_probability=protocol.sticky,
             full_action_space=protocol.full_action_space,
             autoreset_mode="SameStep",
             img_height=FRAME_SIDE,
             img_width=FRAME_SIDE,
             stack_num=1,
-            frameskip=protocol.frame_skip,
+            frame_skip=protocol.frame_skip,
             noop_max=protocol.noop_max,
             reward_clipping=False,
             use_fire_reset=False,
+            grayscale=True,
+            maxpool=True,
+            episodic_life=False,
+            life_loss_info=False,
+            batch_size=0,  # every step waits for all
+            thread_affinity_offset=-1,  # threads run on any core
         )
+        self._strength = np.ones(len(self.seeds), np.float32)  # of paddles, whose actions are discrete here
         self._index = np.full(len(ACTIONS), -1, np.int64)  # the 18 actions -> this environment's own numbers
-        for number, action in enumerate(self._env.ale.get_action_set()):
+        for number, action in enumerate(self._ale.get_action_set()):
             self._index[IDS[action.name]] = number
 
     def reset(self) -> NDArray[np.uint8]:
         """First frames (N, 84, 84) of fresh episodes; seeds every environment anew, so a reset repeats the run."""
-        frames, _ = self._env.reset(seed=np.array(self.seeds))
+        return self.restart(range(len(self.seeds)), self.seeds)
+
+    def restart(self, rows: Sequence[int], seeds: Sequence[int]) -> NDArray[np.uint8]:
+        """Begin a fresh episode of its own seed in each of `rows`; frames (N, 84, 84), the other rows' unchanged.
+
+        What follows is what a new environment of that seed would play.
+        """
+        frames, _ = self._ale.reset(np.asarray(rows, np.int64), np.asarray(seeds, np.int64))
         return frames[:, 0].copy()
 
     def step(self, actions_N: NDArray[np.integer]) -> Step:
@@ -73,8 +91,14 @@ class VectorGame:
         if (own < 0).any():
             bad = ACTIONS[int(np.asarray(actions_N)[own < 0][0])]
             raise ValueError(f"{bad} is no action of {self.game}: mask with actions.legal_mask before choosing")
-        frames, rewards, terminated, truncated, _ = self._env.step(own)
+        self._ale.send(own, self._strength)
+        frames, rewards, terminated, truncated, _ = self._ale.recv()
         return Step(frames[:, 0].copy(), rewards.astype(np.float32), terminated, truncated & ~terminated)
+
+
+def emulator_seeds(seed: int, count: int) -> tuple[int, ...]:
+    """`count` seeds of emulators; more of them begin with the same ones."""
+    return tuple(int(word) >> 1 for word in np.random.SeedSequence(seed).generate_state(count))
 
 
 def make_vector(game: str, num_envs: int, protocol: Protocol, seed: int, threads: int = 2) -> VectorGame:
@@ -84,4 +108,4 @@ def make_vector(game: str, num_envs: int, protocol: Protocol, seed: int, threads
     """
     if num_envs < 1:
         raise ValueError(f"{num_envs} environments of {game} were asked for: at least 1 is needed")
-    return VectorGame(game, num_envs, protocol, seed, threads)
+    return VectorGame(game, emulator_seeds(seed, num_envs), protocol, threads)

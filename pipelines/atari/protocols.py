@@ -31,11 +31,19 @@ PROTOCOLS = {
     "sticky": Protocol("sticky", sticky=0.25),
     # JOWA's evaluation (arXiv 2410.00564): no sticky actions, at most 108,000 agent steps.
     "jowa": Protocol("jowa", sticky=0.0, max_frames=432_000),
+    # Atari 100k (arXiv 1903.00374) as its papers evaluate: no sticky actions, up to 29 no-ops to start with.
+    "atari100k": Protocol("atari100k", sticky=0.0, noop_max=30),
 }
+ALIASES = {"machado": "sticky"}
+
+
+def canonical(name: str) -> str:
+    """The one name of a set of rules that has several, so that equal rules make equal keys; others are unchanged."""
+    return ALIASES.get(name, name)
 
 
 def protocol(name: str) -> Protocol:
-    """The rules of that name; raises UsageError for an unknown one."""
-    if name not in PROTOCOLS:
-        raise unknown("protocol", name, PROTOCOLS, "pipelines/atari/protocols.py defines them")
-    return PROTOCOLS[name]
+    """The rules of that name or alias; raises UsageError for an unknown one."""
+    if canonical(name) not in PROTOCOLS:
+        raise unknown("protocol", name, (*PROTOCOLS, *ALIASES), "pipelines/atari/protocols.py defines them")
+    return PROTOCOLS[canonical(name)]

@@ -7,8 +7,11 @@ No ROM is shipped: `--rom-dir` names a folder of yours.
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pipelines.atari.games import GAMES, ale_name, check_game, rom_md5, rom_path
 from pipelines.errors import UsageError, WorldlineError
@@ -108,6 +111,18 @@ def find(game: str, folder: Path) -> Rom:
             "leave --rom-dir away to play ale-py's"
         )
     return Rom(game, found[wanted], wanted, "yours")
+
+
+@contextmanager
+def playable(rom: Rom) -> Iterator[Path]:
+    """A file that emulators know the game of: yours, under ale-py's name for the time of playing."""
+    if rom.origin == "shipped":
+        yield rom.path
+        return
+    with TemporaryDirectory(prefix="worldline-rom-") as folder:
+        path = Path(folder) / f"{ale_name(rom.game)}.bin"
+        path.write_bytes(rom.path.read_bytes())
+        yield path
 
 
 def require(game: str, md5: str) -> None:

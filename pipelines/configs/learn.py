@@ -5,9 +5,10 @@ from typing import ClassVar
 
 from models.jowa.config import JowaConfig
 from models.tokenizers.config import TokenizerConfig
-from pipelines.atari.protocols import protocol
+from pipelines.atari.protocols import canonical, protocol
 from pipelines.configs.base import StageConfig, manner, option
-from pipelines.errors import UsageError
+from pipelines.configs.search import PLANNERS, SearchConfig, tuned
+from pipelines.errors import UsageError, unknown
 from pipelines.store.ref import Ref
 
 OBJECTIVES = ("tokenizer", "world", "world_action")
@@ -192,10 +193,15 @@ class TrainConfig(TrainingConfig):
 
 @dataclass(frozen=True)
 class EvaluateConfig(StageConfig):
-    """Play a game with a checkpoint under a named protocol, next to random play under the same one."""
+    """Play a game with a checkpoint under a named protocol, next to random play under the same one.
+
+    `planner` plays `episodes`. Beside it, a beam search may play `beam_episodes` of its own, shorter ones if need be.
+    `beam_width` and `beam_horizon` are those of any search. `settings` names a set of tuned numbers, which then stand
+    for `context`, `beam_width` and `beam_horizon` in the games that it knows.
+    """
 
     STAGE: ClassVar[str] = "scores"
-    CODE: ClassVar[str] = "1"
+    CODE: ClassVar[str] = "2"
     CHECKS: ClassVar[tuple[str, ...]] = ("beats_random",)
 
     game: str = ""
@@ -214,20 +220,37 @@ class EvaluateConfig(StageConfig):
     max_steps: int = 0  # agent steps at which every episode is cut; 0 leaves it to the protocol
     precision: str = "auto"
     seed: int = 0
+    planner: str = option("greedy")
+    search: SearchConfig = option(SearchConfig())
+    settings: str = option("")
+    rom_md5: str = option("")  # of a ROM of yours; none plays ale-py's
+    rom_dir: str = manner("")  # the folder that holds it
+    envs: int = manner(0)  # episodes that are played at once; 0: all. Each has its own seeds, so it changes none
 
     def __post_init__(self) -> None:
         protocol(self.protocol)
+        object.__setattr__(self, "protocol", canonical(self.protocol))
         check_precision(self.precision)
+        if self.planner not in PLANNERS:
+            raise unknown("planner", self.planner, PLANNERS, "'worldline evaluate --help' explains them")
+        if self.settings:
+            tuned(self.settings, self.game)
+        if self.planner == "beam" and self.beam_episodes:
+            raise UsageError(
+                f"Evaluation with planner beam and beam_episodes {self.beam_episodes} plays beam search twice: set "
+                "beam_episodes to 0"
+            )
         counts = {name: getattr(self, name) for name in ("episodes", "random_episodes", "beam_width", "beam_horizon")}
         for name, value in counts.items():
             if value < 1:
                 raise UsageError(f"Evaluation with {name} {value} is impossible: it must be at least 1")
         if not 0.0 <= self.epsilon <= 1.0:
             raise UsageError(f"Evaluation with epsilon {self.epsilon} is impossible: it must fall within 0 and 1")
-        if self.context < 1 or min(self.beam_episodes, self.beam_steps, self.max_steps) < 0:
+        if self.context < 1 or min(self.beam_episodes, self.beam_steps, self.max_steps, self.envs) < 0:
             raise UsageError(
                 f"Evaluation with context {self.context}, beam_episodes {self.beam_episodes}, beam_steps "
-                f"{self.beam_steps}, max_steps {self.max_steps} is impossible: context must be at least 1, the others 0"
+                f"{self.beam_steps}, max_steps {self.max_steps}, envs {self.envs} is impossible: context must be at "
+                "least 1, the others 0"
             )
 
     @property

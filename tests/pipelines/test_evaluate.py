@@ -1,7 +1,10 @@
 """Scores: the same seed gives the same, every planner has its rows, and limits are said."""
 
+import hashlib
+import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,9 +12,12 @@ import pytest
 from PIL import Image
 
 from pipelines import evaluate
+from pipelines.atari import roms
 from pipelines.configs.learn import EvaluateConfig
-from pipelines.errors import UsageError
+from pipelines.configs.search import SearchConfig
+from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.artefact import Artefact
+from tests import fakes
 from tests.pipelines.conftest import TinyRun
 
 
@@ -21,7 +27,8 @@ def table(scores: Artefact) -> pd.DataFrame:
 
 def test_every_planner_has_its_rows(tiny: TinyRun) -> None:
     scores = tiny.made["scores"]
-    assert set(scores.names()) == {"episodes.parquet", "play.gif"}
+    films = {"play.gif", "best.mp4", "worst.mp4"}  # of two episodes, none lies between
+    assert set(scores.names()) == {"episodes.parquet", "episodes.jsonl", "actions.npz"} | films
     rows = table(scores)
     assert rows.groupby("planner").size().to_dict() == {"beam": 1, "greedy": 2, "random": 2}
     assert (rows[rows.planner == "beam"].length <= 3).all()
@@ -40,6 +47,12 @@ def test_the_manifest_says_under_which_rules_and_next_to_whom(tiny: TinyRun) -> 
     manifest = tiny.made["scores"].manifest
     (root,) = manifest.roots
     assert (root["game"], root["protocol"], root["sticky"], len(root["rom_md5"])) == ("Breakout", "sticky", 0.25, 32)
+    assert (root["rom"], root["replays_rom"], root["noop_max"], root["max_steps"]) == ("shipped", True, 0, 27_000)
+    assert root["emulator"].startswith("ale-py 0.")
+    assert manifest.metrics["greedy"]["settings"] == {"context": 2, "epsilon": 0.001}
+    assert manifest.metrics["beam"]["settings"] == {
+        "context": 2, "epsilon": 0.001, "width": 2, "horizon": 2, "leaf": "max", "sample": False,
+    }  # fmt: skip
     collected = tiny.made["collected_replay"].manifest.metrics
     assert manifest.metrics["behaviour"]["overall_mean"] == collected["mean_return"]
     (check,) = manifest.checks
@@ -73,9 +86,128 @@ def test_without_collected_replay_the_behaviour_is_unknown(tiny_copy: TinyRun) -
     assert metrics["behaviour"] == {"mean": None, "overall_mean": None}
 
 
-def test_a_checkpoint_and_its_tokenizer_must_be_named(tiny_copy: TinyRun) -> None:
-    config = tiny_copy.plan.evaluate("Breakout")
-    lacks = {"checkpoint": "need a checkpoint: name its artefact", "pretrained": "holds no tokenizer, name the"}
-    for missing, words in lacks.items():
-        with pytest.raises(UsageError, match=f"Scores of Breakout.* {words}"):
-            evaluate.run(replace(config, **{missing: None}), tiny_copy.store)
+def changed(tiny_copy: TinyRun, **changes: object) -> EvaluateConfig:
+    """The tiny evaluation with nothing beside its planner."""
+    return replace(tiny_copy.plan.evaluate("Breakout"), beam_episodes=0, random_episodes=1, **changes)
+
+
+def lines(scores: Artefact) -> list[dict]:
+    return [json.loads(line) for line in scores.path("episodes.jsonl").read_text().splitlines()]
+
+
+def test_every_episode_has_its_line_and_plays_again_from_its_actions(tiny: TinyRun) -> None:
+    scores = tiny.made["scores"]
+    rows = {(row["planner"], row["episode"]): row for row in lines(scores)}
+    wanted = {(row.planner, row.episode): row for row in table(scores).itertuples()}
+    assert rows.keys() == wanted.keys()
+    for place, row in rows.items():
+        assert (row["length"], row["seed"]) == (wanted[place].length, wanted[place].seed)
+        assert row["protocol"] == "sticky" and row["emulator"] and row["rom_md5"]
+    assert rows["beam", 0]["settings"] == scores.manifest.metrics["beam"]["settings"]
+    assert rows["random", 0]["settings"] == {}
+    with np.load(scores.path("actions.npz")) as actions:
+        assert {name: len(actions[name]) for name in actions} == {
+            f"{p}-{n}": row["length"] for (p, n), row in rows.items()
+        }
+
+
+@pytest.mark.parametrize(
+    ("planner", "search"),
+    [("mcts", SearchConfig(simulations=3)), ("beam", SearchConfig(leaf="mean", sample=True))],
+    ids=["mcts", "sampled beam"],
+)
+def test_how_many_play_at_once_changes_nothing(tiny_copy: TinyRun, planner: str, search: SearchConfig) -> None:
+    config = changed(tiny_copy, planner=planner, search=search, episodes=3, max_steps=4, epsilon=0.5, seed=5)
+    one = evaluate.run(replace(config, envs=1), tiny_copy.store).artefact
+    before, actions = table(one), np.load(one.path("actions.npz"))
+    shutil.rmtree(one.folder)
+    two = evaluate.run(replace(config, envs=2), tiny_copy.store).artefact
+    assert two.ref == one.ref and table(two).equals(before)
+    again = np.load(two.path("actions.npz"))
+    assert all((again[name] == actions[name]).all() for name in actions.files)
+    assert two.manifest.metrics[planner]["settings"]["leaf"] == search.leaf
+    assert two.manifest.checks[0].detail.startswith(planner)
+
+
+KILLED = """
+import os, signal, sys
+from dataclasses import replace
+from pathlib import Path
+from pipelines import evaluate
+from pipelines.evaluation.log import EpisodeLog
+from pipelines.recipes.experiment import find
+from pipelines.recipes.plan import Plan
+from pipelines.store.store import Store
+
+home, kept, how = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+add = EpisodeLog.add
+
+def add_and_die(log, *rest):
+    global kept
+    add(log, *rest)
+    kept -= 1
+    if not kept:
+        os.kill(os.getpid(), getattr(signal, how))
+
+EpisodeLog.add = add_and_die
+plan = Plan(find(home / "experiments", "tiny").recipe)
+evaluate.run(replace(plan.evaluate("Breakout"), seed=7, episodes=4, max_steps=8, envs=1), Store(home / "store"))
+"""
+
+
+@pytest.mark.parametrize(("how", "code"), [("SIGKILL", -9), ("SIGINT", -2)])
+def test_a_killed_evaluation_goes_on_with_what_is_missing(
+    tiny_copy: TinyRun, monkeypatch: pytest.MonkeyPatch, how: str, code: int
+) -> None:
+    config = replace(tiny_copy.plan.evaluate("Breakout"), seed=7, episodes=4, max_steps=8)
+    whole = evaluate.run(config, tiny_copy.store).artefact
+    wanted = table(whole)
+    shutil.rmtree(whole.folder)
+    monkeypatch.setenv("WORLDLINE_QUIET", "0")
+    found, _, err = fakes.finish(fakes.start(KILLED, tiny_copy.home, 3, how), timeout=100)
+    assert found == code, err
+    if how == "SIGINT":
+        assert "Interrupted: 3 finished episodes of Breakout are kept" in err
+    (log,) = (tiny_copy.store.root / ".scratch").rglob("episodes.jsonl")
+    kept = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(row["planner"], row["episode"]) for row in kept] == [("greedy", 0), ("greedy", 1), ("greedy", 2)]
+    with log.open("a") as file:
+        file.write('{"planner": "greedy", "epis')  # what a kill in the middle of a line leaves
+    played: list[tuple[str, list[int]]] = []
+    real = evaluate.play
+    monkeypatch.setattr(
+        evaluate, "play", lambda *rest, **named: (played.append((named["title"], list(rest[3]))), real(*rest, **named))
+    )
+    again = evaluate.run(config, tiny_copy.store).artefact
+    assert played[0] == ("Play Breakout, greedy", [3])
+    assert table(again).equals(wanted)
+    assert len(lines(again)) == len(wanted)
+
+
+def test_what_cannot_be_played_is_refused_in_a_line(tiny_copy: TinyRun, tmp_path: Path) -> None:
+    def refused(words: str, **changes: object) -> None:
+        with pytest.raises(WorldlineError, match=words) as error:
+            evaluate.run(changed(tiny_copy, **changes), tiny_copy.store)
+        assert "\n" not in str(error.value)
+
+    refused("Scores of Breakout need a checkpoint: name its artefact", checkpoint=None)
+    refused("world_action_model/.* holds no tokenizer, without which Breakout cannot be seen", pretrained=None)
+    refused("context of 7 steps and a beam horizon of 2 is more than the 8 steps", planner="beam", context=7)
+    refused("context of 9 steps is more than the 8 steps", context=9)
+    refused(r"The ROM of Breakout has md5 .*, not 0{32}.*name the ROM with --rom-dir", rom_md5="0" * 32)
+    refused(f"ROM folder {tmp_path} has no Breakout of md5", rom_dir=str(tmp_path))
+
+
+def test_a_rom_that_is_not_ale_pys_must_be_named_by_its_md5(
+    tiny_copy: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No legacy ROM may lie here: ale-py's own, twice in a row as cartridges of twice the size hold it, stands for one.
+    other = roms.shipped("Breakout").path.read_bytes() * 2
+    (tmp_path / "mine.bin").write_bytes(other)
+    md5 = hashlib.md5(other).hexdigest()
+    monkeypatch.setitem(roms._REPLAY_MD5, "Breakout", md5)
+    with pytest.raises(UsageError, match=f"set evaluate.rom_md5={md5} too"):
+        evaluate.run(changed(tiny_copy, rom_dir=str(tmp_path)), tiny_copy.store)
+    config = changed(tiny_copy, rom_dir=str(tmp_path), rom_md5=md5)
+    (root,) = evaluate.run(config, tiny_copy.store).artefact.manifest.roots
+    assert (root["rom_md5"], root["rom"], root["replays_rom"]) == (md5, "yours", True)

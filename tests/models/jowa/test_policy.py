@@ -82,6 +82,30 @@ def test_a_beam_is_planned_from_a_context_that_leaves_it_room(model: Jowa) -> No
         assert LEGAL[torch.arange(3), policy.act(frames(step))].all()
 
 
+@pytest.mark.parametrize("options", [{}, {"planner": Beam(2, 2), "sample": True}], ids=["greedy", "sampled"])
+def test_an_environment_plays_as_it_would_alone(model: Jowa, options: dict[str, object]) -> None:
+    """Rows that stop being asked change nothing for the others, nor does a row that begins anew from its seed."""
+
+    def play(asked: list[list[int]], restart: int = -1) -> dict[int, list[int]]:
+        policy = make(model, context=3, epsilon=0.5, **options)
+        policy.reset([0, 1, 2], [7, 8, 9])
+        found: dict[int, list[int]] = {0: [], 1: [], 2: []}
+        for step, rows in enumerate(asked):
+            if step == restart:
+                policy.reset([2], [9])
+                found[2] = []
+            actions = policy.act(frames(step)[rows], rows)
+            for row, action in zip(rows, actions.tolist(), strict=True):
+                found[row].append(action)
+        return found
+
+    every = play([[0, 1, 2]] * 8)
+    assert play([[1]] * 8)[1] == every[1]
+    assert play([[2, 0]] * 3 + [[0]] * 5)[0] == every[0]
+    assert play([[1, 2]] * 8, restart=0)[2] == every[2]
+    assert play([[2]] * 8)[2] != play([[1]] * 8)[1]
+
+
 @pytest.mark.parametrize("planner", [Beam(2, 2), Mcts(simulations=6)], ids=["beam", "mcts"])
 def test_planners_play_legal_actions_and_sampled_dreams_follow_the_seed(model: Jowa, planner: Beam | Mcts) -> None:
     def play(**options: object) -> list[list[int]]:

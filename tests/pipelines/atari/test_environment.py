@@ -8,8 +8,8 @@ import pytest
 from ale_py import Action, ALEInterface
 
 from pipelines.atari.actions import IDS, minimal_actions
-from pipelines.atari.environment import Step, make_vector
-from pipelines.atari.games import rom_path
+from pipelines.atari.environment import Step, VectorGame, emulator_seeds, make_vector
+from pipelines.atari.games import GAMES, rom_path
 from pipelines.atari.protocols import protocol
 from pipelines.errors import UsageError
 
@@ -34,26 +34,62 @@ def test_environments_have_their_own_seeds() -> None:
     assert (vector.reset() == vector.reset()).all()
 
 
-def test_frames_and_rewards_equal_a_hand_written_loop() -> None:
-    vector = make_vector("SpaceInvaders", 1, protocol("sticky"), 3, 1)
+def same_as_by_hand(game: str, rules: str, steps: int) -> None:
+    """Dopamine's preprocessing, written out, next to the vector environment."""
+    vector = make_vector(game, 1, protocol(rules), 3, 1)
     emulator = ALEInterface()
     emulator.setInt("random_seed", vector.seeds[0])
-    emulator.setFloat("repeat_action_probability", 0.25)
-    emulator.loadROM(str(rom_path("SpaceInvaders")))
-    frame = vector.reset()
+    emulator.setFloat("repeat_action_probability", protocol(rules).sticky)
+    emulator.loadROM(str(rom_path(game)))
+    vector.reset()
     rng = np.random.default_rng(1)
-    for _ in range(60):
-        action = rng.choice(minimal_actions("SpaceInvaders"), 1)
+    for number in range(steps):
+        action = rng.choice(minimal_actions(game), 1)
         step = vector.step(action)
         points = 0
         screens = []
         for _ in range(4):
             points += emulator.act(Action(int(action[0])))
             screens.append(emulator.getScreenGrayscale())
+        if emulator.game_over():
+            assert step.terminated[0], (game, number)
+            return
         wanted = cv2.resize(np.maximum(screens[2], screens[3]), (84, 84), interpolation=cv2.INTER_AREA)
-        assert (step.frames[0] == wanted).all()
-        assert step.rewards[0] == points
-    assert (step.frames != frame).any()
+        assert (step.frames[0] == wanted).all(), (game, number)
+        assert step.rewards[0] == points, (game, number)
+
+
+@pytest.mark.parametrize("game", ["SpaceInvaders", "Pong", "Carnival", "AirRaid", "Skiing"])
+def test_frames_and_rewards_equal_a_hand_written_loop(game: str) -> None:
+    same_as_by_hand(game, "machado", steps=60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rules", ["machado", "jowa"])
+@pytest.mark.parametrize("game", GAMES)
+def test_all_60_games_equal_a_hand_written_loop(game: str, rules: str) -> None:
+    same_as_by_hand(game, rules, steps=400)
+
+
+@pytest.mark.parametrize("rules", ["machado", "atari100k"])
+def test_a_restarted_row_plays_as_a_new_environment_of_that_seed(rules: str) -> None:
+    vector = make_vector("Breakout", 3, protocol(rules), 0, 2)
+    vector.reset()
+    for action in (1, 3, 4, 3):
+        before = vector.step(np.full(3, action)).frames
+    frames = vector.restart([1], [99])
+    assert (frames[[0, 2]] == before[[0, 2]]).all()
+    alone = VectorGame("Breakout", [99], protocol(rules), threads=1)
+    assert (alone.reset()[0] == frames[1]).all()
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        actions = rng.choice(minimal_actions("Breakout"), 3)
+        theirs, ours = vector.step(actions), alone.step(actions[1:2])
+        assert (theirs.frames[1] == ours.frames[0]).all() and theirs.rewards[1] == ours.rewards[0]
+
+
+def test_more_seeds_begin_with_the_same_ones() -> None:
+    assert emulator_seeds(5, 9)[:4] == emulator_seeds(5, 4) != emulator_seeds(6, 4)
 
 
 def test_the_limit_truncates_and_the_next_episodes_first_frame_follows() -> None:

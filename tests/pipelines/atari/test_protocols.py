@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.atari.protocols import protocol
+from pipelines.atari.protocols import canonical, protocol
 from pipelines.errors import UsageError
 
 
@@ -12,6 +12,17 @@ def test_sticky_is_half_an_hour_with_a_quarter_of_repeats() -> None:
 
 def test_jowa_has_no_sticky_actions_and_counts_agent_steps() -> None:
     assert (protocol("jowa").sticky, protocol("jowa").max_steps) == (0.0, 108_000)
+
+
+def test_machado_is_another_name_of_sticky() -> None:
+    assert protocol("machado") is protocol("sticky")
+    assert canonical("machado") == canonical("sticky") == "sticky"
+    assert canonical("jowa") == "jowa"
+
+
+def test_atari100k_starts_with_no_ops_and_repeats_none() -> None:
+    rules = protocol("atari100k")
+    assert (rules.sticky, rules.noop_max, rules.max_steps) == (0.0, 30, 27_000)
 
 
 def test_unknown_protocol() -> None:

@@ -34,12 +34,24 @@ from pipelines.errors import UsageError
         (EvaluateConfig, {"epsilon": 1.5}, "epsilon 1.5 is impossible: it must fall within 0 and 1"),
         (EvaluateConfig, {"context": 0}, "context 0"),
         (EvaluateConfig, {"max_steps": -1}, "max_steps -1"),
+        (EvaluateConfig, {"envs": -1}, "envs -1"),
+        (EvaluateConfig, {"planner": "beem"}, "Unknown planner 'beem': did you mean 'beam'?"),
+        (EvaluateConfig, {"planner": "beam", "beam_episodes": 2}, "plays beam search twice: set beam_episodes to 0"),
+        (EvaluateConfig, {"settings": "jowa_15m"}, "Unknown set of settings 'jowa_15m': did you mean 'jowa_150m'?"),
     ],
 )
 def test_refused(kind: type, fields: dict, words: str) -> None:
     given = {"name": "p", "objectives": ("world",), "steps": 1} | fields if kind is PhaseConfig else fields
     with pytest.raises(UsageError, match=re.escape(words)):
         kind(**given)
+
+
+def test_names_of_the_same_rules_make_the_same_key_and_manners_none() -> None:
+    sticky = EvaluateConfig(game="Pong", protocol="sticky")
+    assert EvaluateConfig(game="Pong", protocol="machado").spec() == sticky.spec()
+    assert EvaluateConfig(game="Pong", protocol="sticky", envs=3, rom_dir="roms").spec() == sticky.spec()
+    assert EvaluateConfig(game="Pong", protocol="sticky", rom_md5="0" * 32).spec().key != sticky.spec().key
+    assert not {"planner", "search", "settings", "rom_md5"} & set(sticky.spec().config)
 
 
 def test_what_the_original_uses_is_accepted() -> None:

@@ -1,0 +1,1 @@
+"""What an evaluation consists of: who plays, the log of finished episodes, and films of some."""

@@ -1,0 +1,59 @@
+"""Films of episodes, made by playing them again: no frame is kept while an agent plays.
+
+mp4 with VP9, the one codec for browsers that opencv's wheels can write; animated WebP where they cannot.
+Cost: about 1.5 ms a step.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipelines.atari.environment import FRAME_SIDE
+from pipelines.atari.rollout import Episode
+
+STEPS_PER_SECOND = 15  # of the game at its own speed
+SCALE = 4
+LONGEST = 9_000  # agent steps: ten minutes
+CODEC = "vp09"
+
+
+def chosen(episodes: Sequence[Episode]) -> dict[str, Episode]:
+    """The best, the worst and the median episode by return; of few episodes, each only once, under the first name."""
+    ranked = sorted(episodes, key=lambda episode: (episode.score, episode.episode))
+    names = {"best": ranked[-1], "worst": ranked[0], "median": ranked[(len(ranked) - 1) // 2]}
+    found: dict[str, Episode] = {}
+    for name, episode in names.items():
+        if episode not in found.values():
+            found[name] = episode
+    return found
+
+
+def write(frames_HW: Iterable[NDArray[np.uint8]], path: Path) -> Path:
+    """Write a film next to `path`, whose ending it gets: .mp4, or .webp without an encoder. Frames are (84, 84) uint8.
+
+    It shows the first `LONGEST` steps.
+    """
+    side, target = FRAME_SIDE * SCALE, path.with_suffix(".mp4")
+    writer = cv2.VideoWriter(str(target), cv2.VideoWriter.fourcc(*CODEC), STEPS_PER_SECOND, (side, side))
+    if not writer.isOpened():
+        target.unlink(missing_ok=True)
+        return write_animation(islice(frames_HW, LONGEST), path.with_suffix(".webp"), STEPS_PER_SECOND, SCALE)
+    for number, frame in enumerate(frames_HW):
+        if number < LONGEST:  # the rest is played too: at its end the return is compared
+            large = cv2.resize(frame, (side, side), interpolation=cv2.INTER_NEAREST)
+            writer.write(cv2.cvtColor(large, cv2.COLOR_GRAY2BGR))
+    writer.release()
+    return target
+
+
+def write_animation(frames_HW: Iterator[NDArray[np.uint8]], path: Path, rate: float, scale: int) -> Path:
+    """Write an endless GIF or WebP of `rate` frames a second."""
+    side = FRAME_SIDE * scale
+    pictures = [Image.fromarray(frame).resize((side, side), Image.Resampling.NEAREST) for frame in frames_HW]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=int(1000 / rate), loop=0, optimize=True)
+    return path

@@ -1,0 +1,67 @@
+"""Players: a checkpoint, and chance. Both draw from each episode's own seed, whoever else plays."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.jowa.model import Jowa
+from models.jowa.policy import Encoder, JowaPolicy
+from pipelines.atari.actions import legal_mask
+from pipelines.atari.games import game_id
+from pipelines.evaluation.entrant import Entrant
+
+
+class AgentPlayer:
+    """A checkpoint with a planner, in up to `rows` environments of one game; those that play are planned together.
+
+    It runs on the model's device, inside the context that `autocast` opens. The model is put in eval mode.
+    """
+
+    def __init__(
+        self,
+        entrant: Entrant,
+        game: str,
+        model: Jowa,
+        tokenizer: Encoder,
+        rows: int,
+        autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self._device, self._autocast = next(model.parameters()).device, autocast
+        self._policy = JowaPolicy(
+            model,
+            tokenizer,
+            torch.full((rows,), game_id(game), device=self._device),
+            torch.as_tensor(np.tile(legal_mask(game), (rows, 1))).to(self._device),
+            context=entrant.context,
+            epsilon=entrant.epsilon,
+            planner=entrant.build(),
+            sample=entrant.search.sample,
+        )
+
+    def begin(self, row: int, seed: int) -> None:
+        """See `rollout.Player`."""
+        self._policy.reset([row], [seed])
+
+    def act(self, frames: NDArray[np.uint8], rows: Sequence[int]) -> NDArray[np.integer]:
+        """See `rollout.Player`."""
+        with torch.inference_mode(), self._autocast():
+            return self._policy.act(torch.as_tensor(frames).to(self._device), rows).cpu().numpy()
+
+
+class RandomPlayer:
+    """Any legal action of the game, each as likely."""
+
+    def __init__(self, game: str) -> None:
+        self._legal, self._game = np.flatnonzero(legal_mask(game)), game_id(game)
+        self._draws: dict[int, np.random.Generator] = {}
+
+    def begin(self, row: int, seed: int) -> None:
+        """See `rollout.Player`."""
+        self._draws[row] = np.random.default_rng([seed, self._game])
+
+    def act(self, frames: NDArray[np.uint8], rows: Sequence[int]) -> NDArray[np.integer]:
+        """See `rollout.Player`."""
+        return np.array([self._draws[row].choice(self._legal) for row in rows])

@@ -1,0 +1,34 @@
+"""The tuned numbers, and settings that cannot be."""
+
+import re
+
+import pytest
+
+from pipelines.atari.games import JOWA_TRAINING
+from pipelines.configs.search import SETTINGS, SearchConfig, Tuned, tuned
+from pipelines.errors import UsageError
+
+
+def test_every_training_game_has_numbers_for_every_size() -> None:
+    for settings in SETTINGS:
+        found = [tuned(settings, game) for game in JOWA_TRAINING]
+        assert all(numbers and 1 <= numbers.context <= 6 and 2 <= numbers.width <= 4 for numbers in found)
+
+
+def test_numbers_of_a_game_by_size() -> None:
+    assert [tuned(settings, "Seaquest") for settings in SETTINGS] == [Tuned(2, 4), Tuned(6, 4), Tuned(6, 4)]
+    assert tuned("jowa_150m", "Pong") is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"leaf": "min"}, "Unknown leaf value 'min'"),
+        ({"choice": "visit"}, "Unknown choice 'visit': did you mean 'visits'?"),
+        ({"simulations": -1}, "simulations -1"),
+        ({"temperature": 0.0}, "temperature 0.0"),
+    ],
+)
+def test_refused(fields: dict, words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        SearchConfig(**fields)

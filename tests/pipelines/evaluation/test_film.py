@@ -1,0 +1,60 @@
+"""Films: which episodes, and that a reader sees the frames that were played."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.atari.rollout import Episode
+from pipelines.evaluation import film
+
+
+def episodes(*returns: float) -> list[Episode]:
+    return [Episode(number, number, score, 0.0, 1, "terminated") for number, score in enumerate(returns)]
+
+
+def test_best_worst_and_median_each_once() -> None:
+    found = film.chosen(episodes(3.0, -1.0, 9.0, 4.0, 5.0))
+    assert {name: episode.score for name, episode in found.items()} == {"best": 9.0, "worst": -1.0, "median": 4.0}
+    assert list(film.chosen(episodes(1.0, 2.0))) == ["best", "worst"]
+    assert list(film.chosen(episodes(1.0))) == ["best"]
+    assert len(film.chosen(episodes(2.0, 2.0, 2.0))) == 3
+
+
+def frames(count: int) -> list[np.ndarray]:
+    """A bright square that wanders to the right."""
+    found = np.zeros((count, 84, 84), np.uint8)
+    for step in range(count):
+        found[step, 30:50, step : step + 20] = 200
+    return list(found)
+
+
+def test_a_film_shows_what_was_played(tmp_path: Path) -> None:
+    path = film.write(frames(40), tmp_path / "best.mp4")
+    assert path == tmp_path / "best.mp4"
+    reader = cv2.VideoCapture(str(path))
+    assert reader.get(cv2.CAP_PROP_FPS) == film.STEPS_PER_SECOND
+    for wanted in frames(40):
+        good, seen = reader.read()
+        assert good and seen.shape == (336, 336, 3)
+        small = cv2.resize(seen[..., 0], (84, 84), interpolation=cv2.INTER_AREA)
+        assert np.abs(small.astype(int) - wanted).mean() < 6
+    assert not reader.read()[0]
+
+
+def test_a_long_film_is_cut_but_played_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(film, "LONGEST", 10)
+    seen: list[int] = []
+    path = film.write((seen.append(step) or frame for step, frame in enumerate(frames(30))), tmp_path / "best.mp4")
+    assert len(seen) == 30
+    assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) == 10
+
+
+def test_without_an_encoder_the_film_is_an_animation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(film, "CODEC", "avc1")  # which opencv's wheels can read, but not write
+    path = film.write(iter(frames(12)), tmp_path / "best.mp4")
+    assert [each.name for each in tmp_path.iterdir()] == ["best.webp"] == [path.name]
+    with Image.open(path) as animation:
+        assert (animation.size, animation.n_frames) == ((336, 336), 12)

@@ -1,0 +1,51 @@
+"""The log: what was added is found, what a kill tore off or other circumstances made is not."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.atari.rollout import Episode
+from pipelines.evaluation.log import EpisodeLog
+
+UNDER = {"protocol": "jowa", "emulator": "ale-py 1"}
+FIRST, SECOND = Episode(0, 7, 2.5, 1.0, 3, "terminated", b"\1\2\3"), Episode(4, 9, -1.0, -1.0, 2, "limit", b"\0\5")
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> EpisodeLog:
+    return EpisodeLog(tmp_path, UNDER)
+
+
+def test_what_was_added_is_found_by_its_planner(log: EpisodeLog) -> None:
+    assert log.found("beam") == {}
+    log.add("beam", {"width": 2}, FIRST)
+    log.add("greedy", {}, SECOND)
+    assert log.found("beam") == {0: FIRST}
+    assert log.found("greedy") == {4: SECOND}
+    assert '"settings": {"width": 2}' in log.path.read_text()
+
+
+def test_other_circumstances_do_not_count(log: EpisodeLog) -> None:
+    log.add("beam", {}, FIRST)
+    assert EpisodeLog(log.folder, UNDER | {"emulator": "ale-py 2"}).found("beam") == {}
+
+
+def test_an_episode_without_its_actions_does_not_count(log: EpisodeLog) -> None:
+    log.add("beam", {}, FIRST)
+    log.actions_path("beam", 0).write_bytes(b"\1\2")
+    assert log.found("beam") == {}
+
+
+@given(cut=st.integers(0, 400))
+def test_wherever_a_line_was_torn_the_log_goes_on(cut: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    log = EpisodeLog(tmp_path_factory.mktemp("log"), UNDER)
+    log.add("beam", {}, FIRST)
+    log.add("beam", {}, SECOND)
+    raw = log.path.read_bytes()
+    log.path.write_bytes(raw[:cut])
+    whole = raw[:cut].count(b"\n")
+    assert list(log.found("beam").values()) == [FIRST, SECOND][:whole]
+    log.add("beam", {}, SECOND)
+    assert log.found("beam")[4] == SECOND
