@@ -22,7 +22,7 @@ from pipelines.store.draft import Draft
 from pipelines.store.report import Report
 from pipelines.store.store import Store
 from pipelines.training import checkpoint, metrics
-from pipelines.training.batches import legal_actions, sources, to_batch
+from pipelines.training.batches import check_tokens, legal_actions, sources, to_batch
 from pipelines.training.device import Device, compile_for, pick
 from pipelines.training.examine import examine
 from pipelines.training.feed import Feed, Parts
@@ -45,6 +45,7 @@ def _build(config: TrainConfig, draft: Draft, ranks: Ranks) -> None:
     device = pick(config.loop.precision, config.loop.device)
     torch.manual_seed(ranks.seed(config.seed))
     pretrained = draft.parents[config.pretrained]
+    check_tokens([draft.parents[ref] for ref in config.tokens], pretrained)
     model = checkpoint.load_model(pretrained.path(checkpoint.MODEL), device)
     tokenizer = checkpoint.load_tokenizer(pretrained.path(checkpoint.TOKENIZER), device)
     with ranks.first_alone():  # tokens are unpacked once

@@ -8,6 +8,7 @@ import torch
 from models.api import Batch
 from pipelines.atari.actions import ACTIONS, legal_mask
 from pipelines.atari.games import GAMES
+from pipelines.errors import UsageError, WorldlineError
 from pipelines.replay.batch import FrameBatch, SegmentBatch
 from pipelines.replay.loader import SegmentSource
 from pipelines.replay.reader import TrajectoryReader
@@ -25,7 +26,13 @@ def held_out_from(trajectories: TrajectoryReader, holdout: int) -> int:
 def sources(
     trajectories: list[Artefact], segments: list[Artefact], holdout: int, tokens: list[Artefact], cache: Path
 ) -> list[SegmentSource]:
-    """One source a game, without the held-out episodes; with memory-mapped tokens where `tokens` is not empty."""
+    """One source a game, without the held-out episodes; with memory-mapped tokens where `tokens` is not empty.
+
+    Raises UsageError for games without segments or tokens, WorldlineError for a game that has no segment to learn from.
+    """
+    for kind, artefacts in (("segments", segments), ("tokens", tokens)):
+        if artefacts or kind == "segments":
+            _check_games(kind, trajectories, artefacts)
     found = []
     for index, (data, cut) in enumerate(zip(trajectories, segments, strict=True)):
         episodes = Trajectories(data.path(FILE_NAME))
@@ -33,8 +40,34 @@ def sources(
         mapped = memory_mapped(tokens[index], cache) if tokens else None
         rule = cut.manifest.config  # 10 M transitions have 2.5 M segments: computed, not read
         every = Segmentation(episodes.episode_starts, rule["length"], rule["stride"], rule["padding"])
-        found.append(SegmentSource(episodes, every.first_episodes(kept), mapped))
+        kept_segments = every.first_episodes(kept)
+        if not len(kept_segments):
+            raise WorldlineError(
+                f"{episodes.game} has no segment to learn from in the {kept} episodes that are not held out: take more "
+                "transitions, or lower loop.holdout_episodes"
+            )
+        found.append(SegmentSource(episodes, kept_segments, mapped))
     return found
+
+
+def check_tokens(tokens: list[Artefact], pretrained: Artefact) -> None:
+    """Raises UsageError for tokens that another tokenizer gave: their codes mean something else."""
+    for artefact in tokens:
+        made_by = [entry.ref for entry in artefact.manifest.parents if entry.ref.startswith(f"{pretrained.ref.stage}/")]
+        if made_by != [str(pretrained.ref)]:
+            raise UsageError(
+                f"{artefact.ref} was made by the tokenizer of {', '.join(made_by) or 'nobody'}, training starts from "
+                f"{pretrained.ref}: tokenize {artefact.ref.subject} with that one"
+            )
+
+
+def _check_games(kind: str, trajectories: list[Artefact], others: list[Artefact]) -> None:
+    games, have = ([artefact.ref.subject for artefact in each] for each in (trajectories, others))
+    if games != have:
+        raise UsageError(
+            f"Games {', '.join(games)} are to be learned from, and there are {kind} of {', '.join(have) or 'none'}: "
+            f"name the {kind} of each game, in that order"
+        )
 
 
 def tensors(batch: SegmentBatch | FrameBatch) -> dict[str, torch.Tensor]:

@@ -45,6 +45,7 @@ def test_what_is_left_is_complete(tiny: TinyRun) -> None:
         "metrics.jsonl",
         "model.safetensors",
         "sheet_Breakout.png",
+        "tensorboard/events.out.tfevents.0.worldline",
         "tokenizer.safetensors",
     }
     assert made.manifest.counts == {"steps": 8, "games": 1}

@@ -32,7 +32,13 @@ def task(tiny: TinyRun, tmp_path: Path) -> WorldActionTraining:
 
 def test_what_is_left_is_complete(tiny: TinyRun) -> None:
     made = tiny.made["world_action_model"]
-    assert set(made.names()) == {"curves.png", "metrics.jsonl", "model.safetensors", "sheet_Breakout.png"}
+    assert set(made.names()) == {
+        "curves.png",
+        "metrics.jsonl",
+        "model.safetensors",
+        "sheet_Breakout.png",
+        "tensorboard/events.out.tfevents.0.worldline",
+    }
     assert [check.name for check in made.manifest.checks] == list(TrainConfig.CHECKS)
     assert {"td", "cql", "observations", "rewards", "ends"} <= set(made.manifest.metrics["losses"])
     assert [row["step"] for row in read(made.path("metrics.jsonl"))] == [4]

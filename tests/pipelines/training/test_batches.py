@@ -8,10 +8,12 @@ import torch
 
 from pipelines.atari.actions import ACTIONS, IDS
 from pipelines.atari.games import game_id
+from pipelines.errors import UsageError, WorldlineError
 from pipelines.replay.loader import SegmentLoader
 from pipelines.replay.trajectories import FILE_NAME, Trajectories
 from pipelines.store.store import Store
-from pipelines.training.batches import held_out_from, legal_actions, sources, tensors, to_batch
+from pipelines.training.batches import check_tokens, held_out_from, legal_actions, sources, tensors, to_batch
+from tests import fakes
 from tests.pipelines.training.toy_game import GAME, make_game
 
 
@@ -55,8 +57,26 @@ def test_tensors_hold_what_the_loader_gave(store: Store, tmp_path: Path) -> None
 
 def test_games_and_their_segments_must_come_in_pairs(store: Store, tmp_path: Path) -> None:
     data, _ = make_game(store, 11, 12)
-    with pytest.raises(ValueError, match="zip"):
+    line = "Games Freeway are to be learned from, and there are segments of none: name the segments of each game"
+    with pytest.raises(UsageError, match=line):
         sources([data], [], 1, [], tmp_path)
+
+
+def test_a_game_without_a_segment_is_one_line(store: Store, tmp_path: Path) -> None:
+    data, cut = make_game(store, 0, 9)
+    line = "Freeway has no segment to learn from in the 1 episodes that are not held out"
+    with pytest.raises(WorldlineError, match=line):
+        sources([data], [cut], 1, [], tmp_path)
+
+
+def test_tokens_of_another_tokenizer_are_refused(store: Store) -> None:
+    first, second = (fakes.make(store, "pretrained", text=text, seed=text) for text in "ab")
+    tokens = fakes.make(store, "tokens", (first.ref,))
+    check_tokens([tokens], first)
+    with pytest.raises(
+        UsageError, match=r"tokens/Freeway/\w+ was made by the tokenizer of pretrained/.*tokenize Freeway"
+    ):
+        check_tokens([tokens], second)
 
 
 def test_legal_actions_of_games_in_training_and_all_of_the_others() -> None:
