@@ -30,8 +30,7 @@ class House(dg.ConfigurableResource):
 
     def store(self) -> Store:
         """The artefact store. Raises WorldlineError when the profile puts it where no folder can be."""
-        profile = self.profile()
-        return Store(profile.artefact_folder() or self.folder() / "store", profile.scratch_folder())
+        return installation.open_store(self.profile(), self.folder())
 
     def experiments(self) -> list[Experiment]:
         """All registered experiments, by name."""

@@ -25,7 +25,10 @@ def current_profile(name: str | None = None) -> Profile:
     return load(name or os.environ.get("WORLDLINE_STORAGE") or DEFAULT_PROFILE)
 
 
-def open_store(profile: Profile | None = None) -> Store:
-    """The store of `profile` (default: the current one); nothing is made yet. Raises WorldlineError for a URL."""
+def open_store(profile: Profile | None = None, folder: Path | None = None) -> Store:
+    """The store of `profile` (default: the current one) in the home `folder` (default: ours); nothing is made yet.
+
+    Raises WorldlineError for an artefact root that is a URL.
+    """
     profile = profile or current_profile()
-    return Store(profile.artefact_folder() or home() / "store", profile.scratch_folder(), profile)
+    return Store(profile.artefact_folder() or (folder or home()) / "store", profile.scratch_folder(), profile)

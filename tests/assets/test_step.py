@@ -11,6 +11,8 @@ from assets.resources import House
 from assets.step import DataConfig
 from pipelines.errors import UsageError
 from pipelines.home import open_store
+from tests.buckets.servers import EmulatedBucket
+from tests.pipelines.replay.toy import write_replay
 
 TINY = {"recipe": "mini", "overrides": ["downsample.transitions=1000"]}
 CHAIN = [
@@ -61,6 +63,28 @@ def test_data_assets_from_play_to_segments_twice() -> None:
                 assert set(checks) == {check.name for check in artefact.manifest.checks}
 
 
+def test_data_assets_reach_a_bucket_as_the_profile_says(
+    gcs_bucket: EmulatedBucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its options and its mirror too; the checks of a replay show counts, and pictures where there is one."""
+    write_replay(tmp_path / "toy", [13, 29, 5, 61, 13, 40], 53, game="Pong", actions=6)
+    gcs_bucket.put_folder(tmp_path / "toy")
+    gcs_bucket.write_profile(tmp_path / "emulated.yaml")
+    monkeypatch.setenv("WORLDLINE_STORAGE", str(tmp_path / "emulated.yaml"))
+    asked = {"recipe": "mini", "overrides": ["source=bucket", "agents=1", "downsample.transitions=60"]}
+    with dg.DagsterInstance.ephemeral() as instance:
+        for stage, key in CHAIN[1:]:
+            result = _run(instance, stage, key, asked)
+            assert result.success, stage
+            if stage == "replay":
+                checks = {each.check_name: each for each in result.get_asset_check_evaluations()}
+    assert all(each.passed for each in checks.values())
+    assert checks["no_gap"].metadata["joined"].value == 3
+    pictured = {name for name, each in checks.items() if "picture" in each.metadata}
+    assert pictured == {"add_count", "blank_rows", "episode_length"}
+    assert list((tmp_path / "home" / "mirror").rglob("*action_ckpt*.gz"))
+
+
 def test_an_unknown_recipe_is_one_line_with_its_exit_code() -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         failure = _failure(_run(instance, "segments", "Pong", {"recipe": "dem"}))
@@ -84,5 +108,6 @@ def test_a_frozen_experiment_takes_no_overrides() -> None:
 def test_the_home_of_the_resource_wins_over_the_environment(tmp_path: Path) -> None:
     assert House(home=str(tmp_path / "other")).store().root == tmp_path / "other" / "store"
     assert House().store().root == tmp_path / "home" / "store"
+    assert House(storage="gcs").store().profile.name == "gcs"
     with pytest.raises(UsageError, match="Unknown storage profile 'locl'"):
         House(storage="locl").store()
