@@ -2,8 +2,8 @@
 
 A batch is shared by rows and gradients are *summed*, because every rank divides its losses by the counts of the whole
 batch: any number of ranks makes the step that one process makes. Gradients go in one message a network after the
-backward pass: one copy of them in memory more, and on a GPU time that is not hidden behind the pass.
-Measured with gloo, 2 ranks of 1 thread: see `sum_gradients`.
+backward pass: one copy of them in memory more, and time that is not hidden behind the pass. Measured with gloo, 2 ranks
+on two busy cores: 0.35 s for 40 M parameters, 0.3 ms for a word.
 
 Run: `torchrun --nproc-per-node 2 -m pipelines.cli train EXPERIMENT`.
 """

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from pipelines.training.device import Device, pick
+from pipelines.errors import UsageError
+from pipelines.training.device import Device, compile_for, pick
 
 
 @pytest.fixture
@@ -36,3 +37,17 @@ def test_networks_run_in_it_and_weights_do_not_change(bf16: bool, dtype: torch.d
     with Device("cpu", bf16).autocast():
         assert layer(torch.ones(2, 4)).dtype == dtype
     assert layer.weight.dtype == torch.float32
+
+
+def test_a_gpu_that_is_not_there_is_one_line(cpu: None) -> None:
+    with pytest.raises(UsageError, match=r"asks for a GPU \(loop.device=cuda\) and PyTorch finds none"):
+        pick("auto", "cuda")
+
+
+def test_compiling_is_for_gpus() -> None:
+    module = torch.nn.Linear(2, 2)
+    compile_for(Device("cpu", False), module, "auto")
+    compile_for(Device("cpu", False), module, "off")
+    assert module._compiled_call_impl is None
+    with pytest.raises(UsageError, match="loop.compile=on is for GPUs and this run has none"):
+        compile_for(Device("cpu", False), module, "on")
