@@ -49,5 +49,5 @@ def test_compiling_is_for_gpus() -> None:
     compile_for(Device("cpu", False), module, "auto")
     compile_for(Device("cpu", False), module, "off")
     assert module._compiled_call_impl is None
-    with pytest.raises(UsageError, match="loop.compile=on is for GPUs and this run has none"):
+    with pytest.raises(UsageError, match=r"loop\.compile=on is for GPUs and this run has none"):
         compile_for(Device("cpu", False), module, "on")
