@@ -22,7 +22,7 @@ from rich.progress import (
 
 Advance = Callable[..., None]  # advance(amount=1, note="")
 LINE_EVERY_SECONDS = 15.0
-BYTES = "bytes"  # the one unit that is shown as MB (10^6)
+BYTES = "bytes"  # the one unit that is shown as kB, MB or GB
 console = Console(stderr=True)
 
 
@@ -91,5 +91,12 @@ def _lines(title: str, total: int, unit: str) -> Advance:
     return advance
 
 
+def size(count: float) -> str:
+    """So many bytes as a person reads them, in powers of ten: 4.2 kB, 14.8 MB, 7.06 GB."""
+    if count >= 1e9:
+        return f"{count / 1e9:,.2f} GB"
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
+
+
 def _amount(number: float, unit: str) -> str:
-    return f"{number / 1e6:,.1f} MB" if unit == BYTES else f"{number:,.1f} {unit}"
+    return size(number) if unit == BYTES else f"{number:,.1f} {unit}"

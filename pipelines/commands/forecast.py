@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from pipelines.progress import size
 from pipelines.recipes.prospect import Prospect, Share
 
 COLUMNS = ("game", "agent", "objects", "size", "here", "episodes", "transitions", "time")
@@ -14,9 +15,9 @@ def lines(found: Prospect) -> list[str]:
     widths = [max(len(row[column]) for row in table) for column in range(len(COLUMNS))]
     text = ["  ".join(_fill(row, widths)).rstrip() for row in table]
     source = (
-        f"Times at {found.rate / 1e6:.1f} MB/s, as the small arrays came: many small reads, so frames may come faster."
+        f"Times at {size(found.rate)}/s, as the small arrays came: many small reads, so frames may come faster."
         if found.rate
-        else "No times: nothing was read from a network (a local bucket, or small arrays that were here already)."
+        else "No times: nothing is to be downloaded (a local bucket, or its mirror holds all that is drawn)."
     )
     return [*text, source, "Nothing was committed and no byte of a frame was read. 'here' is in the mirror already."]
 
@@ -32,16 +33,12 @@ def _cells(found: Prospect, shares: Sequence[Share]) -> tuple[str, ...]:
     drawn, whole = sum(share.transitions for share in shares), sum(share.of_transitions for share in shares)
     return (
         f"{sum(share.objects for share in shares):,}",
-        _size(sum(share.bytes for share in shares)),
-        _size(sum(share.mirrored for share in shares)),
+        size(sum(share.bytes for share in shares)),
+        size(sum(share.mirrored for share in shares)),
         f"{sum(share.episodes for share in shares):,}",
         f"{drawn:,} of {whole:,}",
         _duration(found.seconds(shares)),
     )
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:,.2f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
 
 
 def _duration(seconds: float | None) -> str:

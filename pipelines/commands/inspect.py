@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pipelines.commands.options import Storage, profile_and_store
 from pipelines.errors import UsageError
+from pipelines.progress import size
 
 PANEL = "Look and tidy"
 LINEAGE_WIDTH = 500  # columns
@@ -68,7 +69,7 @@ def list_artefacts(storage: Storage = None) -> None:
         found = True
         manifest = artefact.manifest
         print(
-            f"{artefact.ref}  {manifest.total_bytes / 1e6:,.1f} MB  {manifest.created}  "
+            f"{artefact.ref}  {size(manifest.total_bytes)}  {manifest.created}  "
             f"{' '.join(names.get(str(artefact.ref), ['(no name)']))}"
         )
     if not found:
@@ -157,9 +158,7 @@ def gc(
     for path in garbage.leftovers:
         print(path)
     done = "removed" if yes else "would be removed (add --yes)"
-    print(
-        f"{len(garbage.artefacts)} artefacts, {len(garbage.leftovers)} leftovers, {garbage.bytes / 1e6:,.1f} MB {done}"
-    )
+    print(f"{len(garbage.artefacts)} artefacts, {len(garbage.leftovers)} leftovers, {size(garbage.bytes)} {done}")
 
 
 def parity(file: Annotated[Path, typer.Argument(help="A golden file (.npz).")]) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.errors import WorldlineError
-from pipelines.progress import Advance
+from pipelines.progress import Advance, size
 from pipelines.replay.reader import TrajectoryReader
 
 BLOCK = 4096  # frames: 29 MB of them
@@ -22,10 +22,10 @@ class Exported:
 
     def __str__(self) -> str:
         files = [file for file in self.path.rglob("*") if file.is_file()] if self.path.is_dir() else [self.path]
-        size = sum(file.stat().st_size for file in files)
+        room = sum(file.stat().st_size for file in files)
         counts = ", ".join(f"{count:,} {name}" for name, count in self.counts.items())
         many = "1 file" if len(files) == 1 else f"{len(files):,} files"
-        return f"{self.source} -> {self.path}: {counts}, {size / 1e6:,.1f} MB in {many}, read back"
+        return f"{self.source} -> {self.path}: {counts}, {size(room)} in {many}, read back"
 
 
 def require_same(source: TrajectoryReader, copy: TrajectoryReader, arrays: tuple[str, ...], advance: Advance) -> None:

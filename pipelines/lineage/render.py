@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from pipelines.lineage.walk import Node, flat
+from pipelines.progress import size
 from pipelines.store.manifest import Manifest
 from pipelines.store.ref import Ref
 
@@ -22,7 +23,7 @@ MOST_ROOTS = 6
 def facts(manifest: Manifest) -> str:
     """Counts, size and time of one artefact in a line: `30,000 frames, 1.2 MB, 61.0 s`."""
     parts = [f"{value:,} {name}" for name, value in manifest.counts.items()]
-    parts.append(f"{manifest.total_bytes / 1e6:,.1f} MB")
+    parts.append(size(manifest.total_bytes))
     if "seconds" in manifest.cost:
         parts.append(f"{manifest.cost['seconds']:,.1f} s")
     return ", ".join(parts)

@@ -42,14 +42,15 @@ class Share:
 
 @dataclass(frozen=True)
 class Prospect:
-    """All shares, and the bytes per second that the small reads came with (None: nothing was read from a network)."""
+    """All shares, and the bytes per second that the small reads came with (None: nothing is to be downloaded)."""
 
     shares: tuple[Share, ...]
     rate: float | None
 
     def seconds(self, shares: Sequence[Share]) -> float | None:
-        """How long these would take at that rate; None when it is not known."""
-        return sum(share.bytes - share.mirrored for share in shares) / self.rate if self.rate else None
+        """How long the rest of these would take at that rate; None when it is not known."""
+        missing = sum(share.bytes - share.mirrored for share in shares)
+        return 0.0 if not missing else missing / self.rate if self.rate else None
 
     def to_plain(self) -> dict[str, Any]:
         """For JSON: every share, the sums, rate in bytes per second and seconds."""
@@ -73,15 +74,24 @@ class _Replay:
 def prospect(plan: Plan, store: Store) -> Prospect:
     """Foresee `downsample` for every game of the plan. Raises WorldlineError as `fetch` and `downsample` would."""
     shares: list[Share] = []
-    rate: float | None = None
+    replays: list[_Replay] = []
     for game in plan.recipe.games:
         config = replace(plan.recipe.downsample, game=game)
         replays = [_replay(plan, game, agent, store) for agent in plan.recipe.agents]
-        rate = replays[-1].bucket.rate()
         candidates = pool(pd.concat([each.episodes for each in replays], ignore_index=True), config)
         drawn = draw(candidates, config)
         shares += [_share(game, each, drawn[drawn["agent"] == each.agent]) for each in replays]
-    return Prospect(tuple(shares), rate)
+    missing = any(share.mirrored < share.bytes for share in shares)
+    return Prospect(tuple(shares), _rate(replays[-1]) if missing else None)
+
+
+def _rate(replay: _Replay) -> float | None:
+    """How fast the bucket gave the small arrays; when they were here already, the largest is read from it once more."""
+    if replay.bucket.rate() is None and not replay.bucket.is_local:
+        small = [item for item in replay.objects if item.log.kind != "observation"]
+        probe = max(small, key=lambda item: item.bytes)
+        replay.bucket.read_range(probe, 0, probe.bytes)
+    return replay.bucket.rate()
 
 
 def _share(game: str, replay: _Replay, drawn: pd.DataFrame) -> Share:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pipelines.progress import size
 from pipelines.store.artefact import Artefact
 
 
@@ -15,10 +16,10 @@ class Report:
     def __str__(self) -> str:
         manifest = self.artefact.manifest
         counts = ", ".join(f"{value:,} {name}" for name, value in manifest.counts.items())
-        size = f"{manifest.total_bytes / 1e6:,.1f} MB"
-        how = f"made in {manifest.cost['seconds']:.1f} s ({size}; {counts})"
+        room = size(manifest.total_bytes)
+        how = f"made in {manifest.cost['seconds']:.1f} s ({room}; {counts})"
         if self.skipped:
-            how = f"already there ({size}; {counts}), same config, code version and parents"
+            how = f"already there ({room}; {counts}), same config, code version and parents"
         return "\n".join([f"{self.artefact.ref}: {how}", *self.findings])
 
     @property

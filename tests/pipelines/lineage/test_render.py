@@ -22,7 +22,7 @@ def printed(top: Node) -> str:
 def test_the_terminal_tree_reaches_rom_policy_seeds_and_emulator(store: Store) -> None:
     made = fakes.chain(store)
     text = printed(walk(store, made["scores"].ref))
-    assert text.splitlines()[0].startswith(f"{made['scores'].ref}  3 rows, 0.0 MB, ")
+    assert text.splitlines()[0].startswith(f"{made['scores'].ref}  3 rows, 0.0 kB, ")
     for fact in (
         "rom_md5 8e0ab801b1705a740b476b7f588c6d16",
         "policy script",

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipelines.bucket import rate
 from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.mirror import Mirror
 from pipelines.cli import run
@@ -76,6 +77,16 @@ def test_it_foresees_what_downsample_reads_and_reads_no_frame(gcs, tmp_path: Pat
     assert again.shares == found.shares and not asked
 
 
+def test_the_rate_is_measured_where_the_small_arrays_are_here_already(gcs, tmp_path, asked, monkeypatch) -> None:
+    store, plan = Store(tmp_path / "store", profile=gcs.profile()), plan_of(gcs)
+    first = prospect(plan, store)
+    asked.clear()
+    monkeypatch.setattr(rate, "_METERS", {})  # as in the next process
+    again = prospect(plan, store)
+    assert again.shares == first.shares and again.rate and again.seconds(again.shares)
+    assert len(asked) == 1 and not frames_of(asked)
+
+
 def test_a_mirror_of_all_leaves_nothing_to_download(gcs, tmp_path: Path, asked: list[str]) -> None:
     store, plan = Store(tmp_path / "store", profile=gcs.profile()), plan_of(gcs, "fetch.mirror=all")
     for agent in (1, 2):
@@ -109,6 +120,7 @@ def test_sums_and_times() -> None:
     }  # fmt: skip
     assert [row["seconds"] for row in plain["shares"]] == [5.0, 5.0]
     assert Prospect(shares, None).to_plain()["total"]["seconds"] is None
+    assert Prospect((Share("Pong", 1, 2, 30, 30, 4, 50, 60),), None).to_plain()["total"]["seconds"] == 0
 
 
 def test_the_command_plans_fetches_and_mirrors(gcs, tmp_path: Path, monkeypatch, capsys, asked: list[str]) -> None:
@@ -120,7 +132,7 @@ def test_the_command_plans_fetches_and_mirrors(gcs, tmp_path: Path, monkeypatch,
     assert run(["fetch", *which, "--plan"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["game", "agent", "objects", "size", "here", "episodes", "transitions", "time"]
-    assert [line.split()[0] for line in lines[1:4]] == ["Pong", "Pong", "total"] and "MB/s" in lines[4]
+    assert [line.split()[0] for line in lines[1:4]] == ["Pong", "Pong", "total"] and "B/s" in lines[4]
     assert run(["fetch", *which, "--plan", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["shares"]
     assert [(row["game"], row["agent"]) for row in rows] == [("Pong", 1), ("Pong", 2)]
