@@ -40,7 +40,7 @@ def _build(config: ReportConfig, store: Store, draft: Draft) -> None:
     compared = blocks(rows)
     behind = roots.origins(entries)
     tables.write_csv(rows, draft.path("leaderboard.csv"))
-    tables.write_json(rows, compared, draft.path("leaderboard.json"))
+    tables.write_json(rows, compared, behind, draft.path("leaderboard.json"))
     tables.write_markdown(rows, compared, draft.path("leaderboard.md"))
     roots.write_csv(behind, draft.path("origins.csv"))
     page = _page(entries, rows, compared, seen, behind, draft)

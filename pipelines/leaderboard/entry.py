@@ -80,12 +80,13 @@ class Entry:
 
         Raises WorldlineError for a return that is no finite number.
         """
-        table = self.episodes()
+        table = self.episodes
         found = pd.to_numeric(table.loc[table["planner"] == planner, "return"], errors="coerce").to_numpy(float)
         if not np.isfinite(found).all():
             raise WorldlineError(f"{self.score.ref}: an episode of {planner} has no finite return; evaluate again")
         return tuple(found.tolist())
 
+    @cached_property
     def episodes(self) -> pd.DataFrame:
         """The evaluated episodes; an empty table when the score came without them. Raises WorldlineError if damaged."""
         name = next((name for name in ("episodes.parquet", "episodes.jsonl") if name in self.score.names()), "")

@@ -201,7 +201,7 @@ def _limits(entry: Entry, planner: str) -> str:
     count, full = entry.number(planner, "episodes"), entry.number("greedy", "episodes")
     if count is not None and full is not None and count < full:
         said.append(f"{count:.0f} episodes instead of {full:.0f}")
-    table = entry.episodes()
+    table = entry.episodes
     mine = table[table["planner"] == planner]
     cut = int((mine["ended"] == "limit").sum())
     steps = number(entry.score.manifest.metrics, planner, "max_steps")

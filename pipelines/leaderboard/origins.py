@@ -1,6 +1,7 @@
 """What every score comes from in the end: the exact replay objects of a bucket, or the ROMs that were played."""
 
 import csv
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,11 @@ class Origin:
     experiment: str
     score: str
     roots: tuple[tuple[str, dict[str, Any]], ...]
+
+    @property
+    def artefacts(self) -> list[str]:
+        """The artefacts that name a root, in the graph's order: the lines of origins.csv that are about this score."""
+        return list(dict.fromkeys(artefact for artefact, _ in self.roots))
 
     @property
     def objects(self) -> list[dict[str, Any]]:
@@ -42,11 +48,13 @@ def origins(entries: Sequence[Entry]) -> list[Origin]:
 
 
 def write_csv(found: Sequence[Origin], path: Path) -> None:
-    """A line for every score and root; columns are all names that any root has."""
-    names = sorted({name for origin in found for _, root in origin.roots for name in root})
+    """A line for every root of every artefact, however many scores share it; columns are all names any root has."""
+    lines = {
+        (artefact, json.dumps(root, sort_keys=True, default=str)): root for o in found for artefact, root in o.roots
+    }
+    names = sorted({name for root in lines.values() for name in root})
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["experiment", "score", "artefact", *names])
-        for origin in found:
-            for artefact, root in origin.roots:
-                writer.writerow([origin.experiment, origin.score, artefact, *(root.get(name, "") for name in names)])
+        writer.writerow(["artefact", *names])
+        for (artefact, _), root in lines.items():
+            writer.writerow([artefact, *(root.get(name, "") for name in names)])

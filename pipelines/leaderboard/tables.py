@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.leaderboard.headline import Headline
+from pipelines.leaderboard.origins import Origin
 from pipelines.leaderboard.standing import Block, Standing
 from pipelines.leaderboard.statistics import Interval
 from pipelines.leaderboard.wording import fixed, num, ranged, ranking
@@ -28,11 +29,14 @@ def write_csv(rows: Sequence[Headline], path: Path) -> None:
         writer.writerows([getattr(row, name) for name in COLUMNS] for row in rows)
 
 
-def write_json(rows: Sequence[Headline], blocks: Sequence[Block], path: Path) -> None:
-    """Everything, every episode's return included: {"rows": [...], "blocks": [...]}; null = not measured."""
+def write_json(rows: Sequence[Headline], blocks: Sequence[Block], origins: Sequence[Origin], path: Path) -> None:
+    """Everything, every episode's return included: {"rows": [...], "blocks": [...], "origins": {score: artefacts of
+    origins.csv}}; null = not measured.
+    """
     content = {
         "rows": [asdict(row) for row in rows],
         "blocks": [_block(block) for block in blocks],
+        "origins": {origin.score: origin.artefacts for origin in origins},
     }
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 

@@ -3,6 +3,7 @@
 import base64
 import csv
 import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -130,7 +131,9 @@ def test_a_row_leads_to_its_lineage_and_to_what_it_was_made_from(made):
     assert links == places == {"lineage-0", "lineage-1"}
     with made[2].path("origins.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {row["score"] for row in rows} == {str(score.ref) for score in made[0].scores.values()}
+    behind = json.loads(made[2].path("leaderboard.json").read_text())["origins"]
+    assert set(behind) == {str(score.ref) for score in made[0].scores.values()}
+    assert {row["artefact"] for row in rows} == {artefact for artefacts in behind.values() for artefact in artefacts}
     assert {row["rom_md5"] for row in rows} >= set(board.ROMS.values())
 
 

@@ -16,7 +16,7 @@ def test_every_object_and_rom_behind_a_score(store, tmp_path):
     score = board.make(store, "scores", "Pong", (replay.ref,), metrics=metrics, roots=[rom])
     (found,) = origins(gather([("demo", score)], store))
     assert [item["url"][-4:] for item in found.objects] == ["a.gz", "b.gz"] and found.roms == [("Pong", "60e0")]
-    write_csv([found], tmp_path / "o.csv")
+    write_csv([found, found], tmp_path / "o.csv")
     with (tmp_path / "o.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["artefact"] for row in rows] == [str(replay.ref)] * 2 + [str(score.ref)]

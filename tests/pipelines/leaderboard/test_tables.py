@@ -6,6 +6,7 @@ import json
 import pytest
 
 from pipelines.leaderboard.headline import Headline, published_rows
+from pipelines.leaderboard.origins import Origin
 from pipelines.leaderboard.standing import blocks
 from pipelines.leaderboard.tables import AGENT_HEAD, COLUMNS, GAME_HEAD, write_csv, write_json, write_markdown
 
@@ -24,9 +25,12 @@ def test_csv_keeps_all_digits_and_leaves_unknown_cells_empty(tmp_path):
 
 
 def test_json_holds_every_episode_and_every_interval(tmp_path):
-    write_json(ROWS, blocks(ROWS), tmp_path / "a.json")
+    write_json(
+        ROWS, blocks(ROWS), [Origin("a", "scores/Freeway/0", (("replay/Freeway/1/0", {}),))], tmp_path / "a.json"
+    )
     content = json.loads((tmp_path / "a.json").read_text())
     assert content["rows"][0]["returns"] == [20.0, 21.0]
+    assert content["origins"] == {"scores/Freeway/0": ["replay/Freeway/1/0"]}
     published = content["blocks"][1]
     assert "other games" in published["not_comparable_with_the_one_above"] and len(published["improvements"]) == 2
     first, fourth = published["standings"][0], published["standings"][3]
