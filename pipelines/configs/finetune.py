@@ -66,6 +66,11 @@ class FinetuneConfig(StageConfig):
                 f"Fine-tuning on {self.episodes} episodes with stride {self.stride} and world_weight "
                 f"{self.world_weight} is impossible: episodes and stride must be at least 1, world_weight 0"
             )
+        if self.loop.checkpoint_every or self.loop.evaluate_every or any(phase.accumulate > 1 for phase in self.phases):
+            raise UsageError(
+                "Fine-tuning takes whole batches and keeps no checkpoint on its way: leave accumulate, "
+                "loop.checkpoint_every and loop.evaluate_every out"
+            )
 
     @property
     def subject(self) -> str:
