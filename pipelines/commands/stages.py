@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.commands.evaluating import evaluate
 from pipelines.commands.options import (
     Agents,
     DataRecipe,
@@ -166,14 +167,6 @@ def train(experiment: ExperimentName, storage: Storage = None) -> None:
     Example: worldline train demo
     """
     _learning("world_action_model", experiment, "", storage)
-
-
-def evaluate(experiment: ExperimentName, games: Games = "", storage: Storage = None) -> None:
-    """Let the checkpoint play, next to random play under the same protocol.
-
-    Example: worldline evaluate demo --games Freeway
-    """
-    _learning("scores", experiment, games, storage)
 
 
 def report(storage: Storage = None) -> None:

@@ -1,13 +1,13 @@
 """Configs of the learning stages: pretrain, tokenize, train, evaluate. Importing this imports no torch."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
 from models.jowa.config import JowaConfig
 from models.tokenizers.config import TokenizerConfig
 from pipelines.atari.protocols import canonical, protocol
 from pipelines.configs.base import StageConfig, manner, option
-from pipelines.configs.search import PLANNERS, SearchConfig, tuned
+from pipelines.configs.search import PLANNERS, TUNED_FIELDS, SearchConfig, tuned
 from pipelines.errors import UsageError, unknown
 from pipelines.store.ref import Ref
 
@@ -196,8 +196,8 @@ class EvaluateConfig(StageConfig):
     """Play a game with a checkpoint under a named protocol, next to random play under the same one.
 
     `planner` plays `episodes`. Beside it, a beam search may play `beam_episodes` of its own, shorter ones if need be.
-    `beam_width` and `beam_horizon` are those of any search. `settings` names a set of tuned numbers, which then stand
-    for `context`, `beam_width` and `beam_horizon` in the games that it knows.
+    `beam_width` and `beam_horizon` are those of any search. `settings` names a set of tuned numbers in place
+    of `context`, `beam_width` and `beam_horizon`; their defaults stand in games that it does not know.
     """
 
     STAGE: ClassVar[str] = "scores"
@@ -234,7 +234,7 @@ class EvaluateConfig(StageConfig):
         if self.planner not in PLANNERS:
             raise unknown("planner", self.planner, PLANNERS, "'worldline evaluate --help' explains them")
         if self.settings:
-            tuned(self.settings, self.game)
+            self._refuse_own_numbers()
         if self.planner == "beam" and self.beam_episodes:
             raise UsageError(
                 f"Evaluation with planner beam and beam_episodes {self.beam_episodes} plays beam search twice: set "
@@ -256,6 +256,17 @@ class EvaluateConfig(StageConfig):
     @property
     def subject(self) -> str:
         return self.game
+
+    def _refuse_own_numbers(self) -> None:
+        """Never let a setting that has no effect pass in silence."""
+        tuned(self.settings, self.game)
+        defaults = {entry.name: entry.default for entry in fields(self) if entry.name in TUNED_FIELDS}
+        for name, default in defaults.items():
+            if (value := getattr(self, name)) != default:
+                raise UsageError(
+                    f"Evaluation with settings {self.settings} and {name} {value}: the set brings its own; leave "
+                    f"{name} at {default}, or settings empty (evaluate.settings=)"
+                )
 
 
 def check_precision(name: str) -> None:

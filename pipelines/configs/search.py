@@ -60,6 +60,7 @@ _TUNED = {  # game: contexts of the three sizes, then the width they share
     "Zaxxon": (2, 6, 2, 4),
 }
 TUNED_HORIZON = 2
+TUNED_FIELDS = ("context", "beam_width", "beam_horizon")  # of EvaluateConfig, which a set stands for
 
 
 def tuned(settings: str, game: str) -> Tuned | None:

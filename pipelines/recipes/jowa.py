@@ -36,7 +36,7 @@ def jowa_40m() -> Recipe:
             model=JowaConfig(task_ids=task_ids), phases=(stage_1,), loop=LoopConfig(save_seconds=600, workers=4)
         ),
         train=TrainConfig(phases=(stage_2,), loop=LoopConfig(save_seconds=600, workers=4)),
-        evaluate=EvaluateConfig(protocol="jowa", episodes=16, beam_episodes=16),
+        evaluate=EvaluateConfig(protocol="jowa", episodes=16, beam_episodes=16, settings="jowa_40m"),
     )
 
 
@@ -52,4 +52,5 @@ def jowa_150m() -> Recipe:
 
 def _resized(base: Recipe, name: str, **sizes: int) -> Recipe:
     model = replace(base.pretrain.model, **sizes)  # type: ignore[arg-type]  # all of them are whole numbers
-    return replace(base, name=name, pretrain=replace(base.pretrain, model=model))
+    evaluate = replace(base.evaluate, settings=name)
+    return replace(base, name=name, pretrain=replace(base.pretrain, model=model), evaluate=evaluate)

@@ -47,6 +47,7 @@ from pipelines.errors import UsageError
         (EvaluateConfig, {"planner": "beem"}, "Unknown planner 'beem': did you mean 'beam'?"),
         (EvaluateConfig, {"planner": "beam", "beam_episodes": 2}, "plays beam search twice: set beam_episodes to 0"),
         (EvaluateConfig, {"settings": "jowa_15m"}, "Unknown set of settings 'jowa_15m': did you mean 'jowa_150m'?"),
+        (EvaluateConfig, {"settings": "jowa_40m", "context": 3}, "settings jowa_40m and context 3: the set brings its"),
     ],
 )
 def test_refused(kind: type, fields: dict, words: str) -> None:

@@ -1,0 +1,95 @@
+"""`worldline evaluate`: an experiment's checkpoint plays its games, as the recipe says or under rules of one's own."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.atari import roms
+from pipelines.atari.games import rom_md5
+from pipelines.commands.options import (
+    ExperimentName,
+    Overrides,
+    Storage,
+    only_games,
+    plan_of_experiment,
+    profile_and_store,
+)
+from pipelines.configs.learn import EvaluateConfig
+from pipelines.configs.search import TUNED_FIELDS
+from pipelines.errors import UsageError
+from pipelines.recipes.freeze import override
+from pipelines.recipes.plan import Plan, Step
+from pipelines.recipes.run import pointer, run_config
+
+
+def evaluate(
+    experiment: ExperimentName,
+    games: Annotated[str, typer.Option(help="Only these games: Pong,Freeway, or all of the recipe's.")] = "all",
+    protocol: Annotated[str, typer.Option(help="Rules of play: jowa, machado (also: sticky) or atari100k.")] = "",
+    planner: Annotated[str, typer.Option(help="Who plays: greedy, beam or mcts, and nobody beside it.")] = "",
+    episodes: Annotated[int | None, typer.Option(help="Episodes of each game.")] = None,
+    envs: Annotated[int, typer.Option(help="Episodes played at once, 0: all. Changes no score.")] = 0,
+    settings: Annotated[
+        str, typer.Option(help="Context and width tuned for each game: jowa_40m, jowa_70m or jowa_150m.")
+    ] = "",
+    seed: Annotated[int | None, typer.Option(help="Of the emulators and all draws (default: the recipe's).")] = None,
+    rom_dir: Annotated[
+        Path | None, typer.Option(help="Folder with your ROMs of DQN-Replay's time; they are known by their md5.")
+    ] = None,
+    changes: Overrides = None,
+    storage: Storage = None,
+) -> None:
+    """Let the checkpoint play, next to random play under the same protocol.
+
+    Finished episodes are kept when this is stopped or killed; the same command plays what is missing. Several games
+    share one process. Scores under other settings than the experiment's own stand beside those, under a longer name.
+    --set takes the fields of the recipe's evaluate: context, epsilon, beam_width, beam_horizon, max_steps,
+    random_episodes, search.leaf, search.simulations, search.temperature, search.choice, search.sample.
+
+    Example: worldline evaluate demo --games all --protocol jowa --planner beam --episodes 16 --set evaluate.context=3
+    """
+    profile, store = profile_and_store(storage)
+    found, plan = plan_of_experiment(experiment, profile)
+    given = {"protocol": protocol, "planner": planner, "settings": settings, "episodes": episodes}
+    assignments = ["evaluate.beam_episodes=0"] if planner else []
+    if settings:  # a set stands for these, so the recipe's own give way
+        assignments += [f"evaluate.{name}={getattr(EvaluateConfig, name)}" for name in TUNED_FIELDS]
+    assignments += [f"evaluate.{name}={value}" for name, value in given.items() if value not in ("", None)]
+    changed = plan.recipe
+    for assignment in (*assignments, *_of_evaluate(changes)):
+        changed = override(changed, assignment)
+    other = Plan(changed, plan.bucket, profile)
+    steps = [step for step in other.steps() if step.stage == "scores"]
+    for step in only_games(steps, "" if games == "all" else games, other):
+        config = _config(other, step, seed, rom_dir, envs)
+        report = run_config(config, store)
+        name = pointer(step, found)
+        if config.spec() != plan.config(step).spec():
+            name += f"/{config.planner}-{config.spec().key[:8]}"
+        store.point(name, report.artefact.ref)
+        print(report)
+
+
+def _of_evaluate(changes: list[str] | None) -> list[str]:
+    for change in changes or []:
+        if not change.startswith("evaluate."):
+            raise UsageError(
+                f"'{change}' would change more than how the checkpoint plays: set evaluate.FIELD here, or make another "
+                "experiment"
+            )
+    return changes or []
+
+
+def _config(plan: Plan, step: Step, seed: int | None, rom_dir: Path | None, envs: int) -> EvaluateConfig:
+    """A step's config with what the recipe does not say. Raises UsageError for a ROM that the folder lacks."""
+    config = plan.config(step)
+    assert isinstance(config, EvaluateConfig)
+    config = replace(config, envs=envs, seed=config.seed if seed is None else seed)
+    if rom_dir is None:
+        return config
+    rom = roms.find(config.game, rom_dir)
+    # Where ale-py ships the same bytes the scores are the same ones, and so is their key.
+    md5 = "" if rom.md5 == rom_md5(config.game) else rom.md5
+    return replace(config, rom_dir=str(rom_dir), rom_md5=md5)
