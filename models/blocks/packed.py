@@ -42,6 +42,6 @@ def packed(module: M) -> M:
     twin = copy.deepcopy(module, shared)
     for parent in list(twin.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear:
+            if isinstance(child, nn.Linear):
                 setattr(parent, name, PackedLinear(child))
     return twin

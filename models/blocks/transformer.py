@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks.cache import KVCache
+from models.blocks.dropout import causal_attention
+from models.blocks.linear import Linear
 
 
 class CausalAttention(nn.Module):
@@ -17,10 +19,10 @@ class CausalAttention(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.key = nn.Linear(width, width)
-        self.query = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
-        self.proj = nn.Linear(width, width)
+        self.key = Linear(width, width)
+        self.query = Linear(width, width)
+        self.value = Linear(width, width)
+        self.proj = Linear(width, width)
 
     def forward(self, x: Tensor, layer: int, cache: KVCache | None, newest: bool) -> Tensor:
         """(B, L, D) -> (B, L, D), or (B, 1, D) for the newest token alone."""
@@ -36,14 +38,10 @@ class CausalAttention(nn.Module):
         causal = new > 1 and mask is None
         if causal and seen > new:
             mask = torch.ones(new, seen, dtype=torch.bool, device=x.device).tril(seen - new)
-        y = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=mask,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=causal and seen == new,
-        )
+        if causal and seen == new:
+            y = causal_attention(query, key, value, self.dropout if self.training else 0.0)
+        else:
+            y = F.scaled_dot_product_attention(query, key, value, mask, self.dropout if self.training else 0.0)
         return self.proj(y.transpose(1, 2).flatten(2))
 
 
@@ -55,7 +53,7 @@ class Block(nn.Module):
         self.ln1 = nn.LayerNorm(width)
         self.ln2 = nn.LayerNorm(width)
         self.attn = CausalAttention(width, heads, dropout)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(Linear(width, 4 * width), nn.GELU(), Linear(4 * width, width))
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, layer: int, cache: KVCache | None, newest: bool) -> Tensor:

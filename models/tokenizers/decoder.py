@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks.convolution import Level, Middle, Upsample, group_norm
+from models.blocks.convolution import Level, Middle, Upsample, fastest_layout, group_norm
 from models.tokenizers.config import TokenizerConfig
 
 
@@ -30,7 +30,7 @@ class Decoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[0], config.patch_stem**2, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:  # (B, z_channels, h, w) -> (B, 1, H, W), about [-1, 1]
-        x = self.mid(self.conv_in(z))
+        x = self.mid(fastest_layout(self.conv_in(z)))
         for level in reversed(self.up):
             x = level(x)
         return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(x))), self.patch_stem)

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks.convolution import Downsample, Level, Middle, group_norm
+from models.blocks.convolution import Downsample, Level, Middle, fastest_layout, group_norm
 from models.tokenizers.config import TokenizerConfig
 
 
@@ -27,7 +27,7 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], config.z_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 1, H, W) in [-1, 1] -> (B, z_channels, h, w)
-        x = self.conv_in(F.pixel_unshuffle(x, self.patch_stem))
+        x = fastest_layout(self.conv_in(F.pixel_unshuffle(x, self.patch_stem)))
         for level in self.down:
             x = level(x)
         return self.conv_out(F.silu(self.norm_out(self.mid(x))))
