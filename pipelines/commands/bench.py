@@ -40,3 +40,25 @@ def replay(
             print("Quick sizes, far below those that the aims are meant for: read no figure out of this.\n")
         print(table(rows))
     return 0 if quick or all(row.reached for row in rows) else 1
+
+
+@bench.command()
+def train(
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes: whether it works, not how fast.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Training on 2 CPU threads: a step of stage 2, and encoding. Exit 1 when a full-size aim is missed.
+
+    Example: worldline bench train
+    """
+    from pipelines.bench.row import table
+    from pipelines.bench.train import FULL, QUICK, run
+
+    rows = run(QUICK if quick else FULL)
+    if as_json:
+        print(json.dumps([row.plain() for row in rows], indent=1))
+    else:
+        if quick:
+            print("Quick sizes, far below those that the aims are meant for: read no figure out of this.\n")
+        print(table(rows))
+    return 0 if quick or all(row.reached for row in rows) else 1

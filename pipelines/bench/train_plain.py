@@ -1,0 +1,61 @@
+"""The other side of the training benchmark: JOWA's network in the plainest way that works.
+
+Attention is written out, with its mask and probabilities as whole matrices, its projections apart; every linear layer
+is PyTorch's own; a batch of frames is encoded in one piece. Weights, objective and optimiser are those of our side.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from models.blocks.linear import Linear
+from models.blocks.transformer import CausalAttention
+from models.jowa.model import Jowa
+from models.tokenizers.vq import Tokenizer
+
+
+class PlainAttention(nn.Module):
+    """Softmax of q k^T / sqrt(E) under a mask, dropped out, times v."""
+
+    def __init__(self, width: int, heads: int, dropout: float, tokens: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.key, self.query, self.value, self.proj = (nn.Linear(width, width) for _ in range(4))
+        self.drop = nn.Dropout(dropout)
+        self.mask: Tensor
+        self.register_buffer("mask", torch.ones(tokens, tokens).tril(), persistent=False)
+
+    def forward(self, x: Tensor, layer: int, cache: None, newest: bool) -> Tensor:  # (B, L, D) -> (B, L, D)
+        batch, length, width = x.shape
+        shape = (batch, length, self.heads, width // self.heads)
+        query = self.query(x).view(shape).transpose(1, 2)
+        key = self.key(x).view(shape).transpose(1, 2)
+        value = self.value(x).view(shape).transpose(1, 2)
+        scores = (query @ key.transpose(2, 3)) / math.sqrt(shape[3])
+        scores = scores.masked_fill(self.mask[:length, :length] == 0, float("-inf"))
+        attended = self.drop(scores.softmax(-1)) @ value
+        return self.proj(attended.transpose(1, 2).reshape(batch, length, width))
+
+
+def plain(model: Jowa) -> Jowa:
+    """The plain twin of a model, with the same weights in tensors of its own."""
+    twin = Jowa(model.config)
+    for parent in list(twin.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, CausalAttention):
+                width = child.proj.in_features
+                replacement: nn.Module = PlainAttention(width, child.heads, child.dropout, model.config.max_tokens)
+            elif isinstance(child, Linear):
+                replacement = nn.Linear(child.in_features, child.out_features)
+            else:
+                continue
+            setattr(parent, name, replacement)
+    twin.load_state_dict(model.state_dict())
+    return twin
+
+
+@torch.no_grad()
+def encode(tokenizer: Tokenizer, frames_BHW: Tensor) -> Tensor:
+    """Tokens (B, K) of uint8 frames, all at once."""
+    return tokenizer.encode(frames_BHW[:, None].float() / 255).tokens_BK
