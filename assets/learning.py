@@ -8,6 +8,7 @@ import dagster as dg
 from assets.checks import specs
 from assets.data import segments, trajectories
 from assets.partitions import EXPERIMENT_GAME, EXPERIMENTS, dimensions
+from assets.pipes import training_step
 from assets.resources import House
 from assets.step import experiment_step
 from pipelines.configs.finetune import FinetuneConfig
@@ -36,7 +37,7 @@ def pretrained(context: dg.AssetExecutionContext, house: House) -> dg.Materializ
     The check `sees` compares both with what a blind model reaches on the pixels that change.
     On the demo: about 2.5 minutes.
     """
-    return experiment_step(house, context.partition_key, Step("pretrained"))
+    return training_step(context, house, context.partition_key, Step("pretrained"))
 
 
 @dg.asset(
@@ -76,7 +77,7 @@ def world_action_model(context: dg.AssetExecutionContext, house: House) -> dg.Ma
 
     Trajectories are read only to measure the next-frame error on held-out frames. On the demo: about 2 minutes.
     """
-    return experiment_step(house, context.partition_key, Step("world_action_model"))
+    return training_step(context, house, context.partition_key, Step("world_action_model"))
 
 
 @dg.asset(
@@ -109,7 +110,7 @@ def finetuned(context: dg.AssetExecutionContext, house: House) -> dg.Materialize
     Only experiments that `worldline finetune` registered have this, each for its own game.
     """
     part = dimensions(context.partition_key)
-    return experiment_step(house, part["experiment"], Step("finetuned", part["game"]))
+    return training_step(context, house, part["experiment"], Step("finetuned", part["game"]))
 
 
 ASSETS = [pretrained, tokens, world_action_model, imported, finetuned]

@@ -80,3 +80,7 @@ def _fail(line: str, code: int) -> int:
     if line:
         print(line, file=sys.stderr)
     return code
+
+
+if __name__ == "__main__":  # torchrun -m pipelines.cli ...
+    main()

@@ -35,6 +35,8 @@ from pipelines.training.dreaming import Dreaming
 from pipelines.training.examine import examine
 from pipelines.training.feed import Feed
 from pipelines.training.loop import train
+from pipelines.training.ranks import join
+from pipelines.training.share import rows_of
 from pipelines.training.tokenizer_objective import TokenizerObjective
 
 
@@ -46,7 +48,9 @@ def run(config: FinetuneConfig, store: Store) -> Report:
 def _build(config: FinetuneConfig, draft: Draft) -> None:
     if config.checkpoint is None or config.trajectories is None:
         raise UsageError(f"Fine-tuning on {config.game} needs a checkpoint and trajectories: name both artefacts")
-    device = pick(config.loop.precision)
+    if join().world > 1:
+        raise UsageError("Fine-tuning takes small batches and one rank: leave out --ranks and torchrun")
+    device = pick(config.loop.precision, config.loop.device)
     torch.manual_seed(config.seed)
     start = draft.parents[config.checkpoint]
     holder = draft.parents[config.pretrained or config.checkpoint]
@@ -157,10 +161,10 @@ class Finetuning:
             return real
         keep = len(real.games_B) - imagine.segments
         if (step - imagine.after) % imagine.every == 0:
-            self._dreaming.dream(_rows(real, slice(keep, None)))
+            self._dreaming.dream(rows_of(real, slice(keep, None)))
         if not len(self._dreaming):  # no segment could be continued yet
             return real
-        return mixed(_rows(real, slice(keep)), self._dreaming.sample(imagine.segments))
+        return mixed(rows_of(real, slice(keep)), self._dreaming.sample(imagine.segments))
 
     def _mixture_weights(self, step: int) -> Tensor:
         """This step's random mixture of the Q heads: it depends on the seed and the step alone."""
@@ -179,8 +183,3 @@ class Finetuning:
             )
             self._feeds = {phase: Feed({"segments": loader}, self.device, self.config.loop.workers)}
         return self._feeds[phase]
-
-
-def _rows(batch: Batch, rows: slice) -> Batch:
-    """Some segments of a batch."""
-    return Batch(**{name: tensor[rows] for name, tensor in vars(batch).items() if tensor is not None})

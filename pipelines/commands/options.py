@@ -30,6 +30,7 @@ Overrides = Annotated[
 Storage = Annotated[
     str | None, typer.Option("--storage", help="Storage profile: a name or a .yaml file (default: local).")
 ]
+RankCount = Annotated[int, typer.Option("--ranks", help="Processes that train together, one a GPU where there are.")]
 ExperimentName = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="Its name or key.")]
 
 

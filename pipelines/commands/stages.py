@@ -1,6 +1,7 @@
 """One command per stage. Each runs the same function as the Dagster asset of that stage, without Dagster."""
 
 import json
+import os
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from pipelines.commands.options import (
     Games,
     Mirror,
     Overrides,
+    RankCount,
     RecipeName,
     Storage,
     only_games,
@@ -21,6 +23,7 @@ from pipelines.commands.options import (
     profile_and_store,
 )
 from pipelines.errors import UsageError, WorldlineError
+from pipelines.launch import Job, launch
 from pipelines.recipes.plan import Step
 from pipelines.recipes.run import make
 from pipelines.store.profile import Profile
@@ -145,12 +148,12 @@ def segment(
     _data("segments", games, recipe, changes, storage, agents)
 
 
-def pretrain(experiment: ExperimentName, storage: Storage = None) -> None:
+def pretrain(experiment: ExperimentName, ranks: RankCount = 1, storage: Storage = None) -> None:
     """Stage 1: learn the tokenizer and the world model from frames.
 
     Example: worldline pretrain demo
     """
-    _learning("pretrained", experiment, "", storage)
+    _training("pretrained", experiment, ranks, storage)
 
 
 def tokenize(experiment: ExperimentName, games: Games = "", storage: Storage = None) -> None:
@@ -161,12 +164,12 @@ def tokenize(experiment: ExperimentName, games: Games = "", storage: Storage = N
     _learning("tokens", experiment, games, storage)
 
 
-def train(experiment: ExperimentName, storage: Storage = None) -> None:
+def train(experiment: ExperimentName, ranks: RankCount = 1, storage: Storage = None) -> None:
     """Stage 2: learn the world-action model from tokens. A killed run goes on where it was.
 
-    Example: worldline train demo
+    Example: worldline train demo --ranks 2
     """
-    _learning("world_action_model", experiment, "", storage)
+    _training("world_action_model", experiment, ranks, storage)
 
 
 def report(storage: Storage = None) -> None:
@@ -215,6 +218,15 @@ def _learning(stage: str, name: str, games: str, storage: str | None) -> None:
     experiment, plan = plan_of_experiment(name, profile)
     for step in only_games(_of_stage(plan.steps(stage), stage), games, plan):
         print(make(plan, step, store, experiment))
+
+
+def _training(stage: str, name: str, ranks: int, storage: str | None) -> None:
+    profile, _ = profile_and_store(storage)
+    experiment, plan = plan_of_experiment(name, profile)
+    plan.steps(stage)  # refuses a stage that the recipe does not have
+    report = launch(Job(stage, experiment.key, storage=storage or ""), ranks)
+    if os.environ.get("RANK", "0") == "0":  # started by torchrun by hand, one rank speaks for all
+        print(report)
 
 
 def _of_stage(steps: list[Step], stage: str) -> list[Step]:

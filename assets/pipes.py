@@ -1,0 +1,100 @@
+"""Training stages in a process of their own, through Dagster Pipes: what the asset asks for, what it hears back.
+
+The child's output is the run's log. While it trains, its newest losses arrive as observations of the asset, at most one
+in `OBSERVE_SECONDS`. Terminating the run interrupts the child; when this process dies, the child goes by itself.
+Costs about 4 s over training in this process; an artefact that stands already starts no child.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import dagster as dg
+
+from assets.resources import House
+from assets.step import experiment_step, one_line_failures, result
+from pipelines.errors import UsageError, WorldlineError
+from pipelines.recipes.plan import Step
+from pipelines.recipes.run import make
+from pipelines.store.store import flat
+
+OBSERVE_SECONDS = 10.0
+RANKS = "WORLDLINE_RANKS"
+
+
+def training_step(context: dg.AssetExecutionContext, house: House, key: str, step: Step) -> dg.MaterializeResult:
+    """Make one training step of an experiment in a child process, on as many ranks as WORLDLINE_RANKS says."""
+    with one_line_failures():
+        experiment, store = house.experiment(key), house.store()
+        plan = house.plan(experiment.recipe)
+        config = plan.config(step)
+        ref = config.spec().ref
+        if store.find(ref) is not None:
+            return experiment_step(house, key, step)
+        heard = Heard(context)
+        environment = {"WORLDLINE_HOME": str(house.folder())}
+        if house.storage:
+            environment["WORLDLINE_STORAGE"] = house.storage
+        client = dg.PipesSubprocessClient(message_reader=heard, env=environment)
+        job = {"stage": step.stage, "experiment": experiment.key, "game": step.game or "", "ranks": _ranks()}
+        extras = {"job": job, "metrics": str(store.scratch / flat(ref) / "metrics.jsonl")}
+        try:
+            client.run(context=context, command=[sys.executable, "-m", "assets.pipes_child"], extras=extras)
+        except dg.DagsterExecutionInterruptedError:
+            raise
+        except Exception as error:  # Dagster's own word for a child that failed is not public
+            line, code = heard.failure or (f"{step}: {error} and told no reason, the run's log may show one", 1)
+            raise (UsageError if code == UsageError.exit_code else WorldlineError)(line) from error
+        return result(replace(make(plan, step, store, experiment), skipped=False), type(config))
+
+
+class Heard(dg.PipesMessageReader):
+    """Reads the child's messages; its metrics become observations at once, its failure is kept."""
+
+    expected_writer_count = 1  # Dagster warns where it has to ask its own
+
+    def __init__(self, context: dg.AssetExecutionContext) -> None:
+        self._context, self._file = context, dg.PipesTempFileMessageReader()
+        self.failure: tuple[str, int] | None = None
+
+    @contextmanager
+    def read_messages(self, handler: Any) -> Iterator[Any]:
+        """As Dagster's own reader of a temporary file, past us."""
+        self._handler = handler
+        with self._file.read_messages(self) as params:  # type: ignore[arg-type]  # it calls no more than we have
+            yield params
+
+    def handle_message(self, message: Any) -> None:
+        """One message, in the reader's thread."""
+        payload = message["params"].get("payload") if message["method"] == "report_custom_message" else None
+        if isinstance(payload, dict) and "failure" in payload:
+            self.failure = (str(payload["failure"]), int(payload["exit_code"]))
+        elif isinstance(payload, dict) and "metrics" in payload:
+            metrics = {name: float(value) for name, value in payload["metrics"].items()}
+            self._context.log_event(
+                dg.AssetObservation(
+                    asset_key=self._context.asset_key,
+                    partition=self._context.partition_key,
+                    metadata={name: dg.MetadataValue.float(value) for name, value in metrics.items()},
+                )
+            )
+        else:
+            self._handler.handle_message(message)
+
+    def report_pipes_framework_exception(self, origin: str, exc_info: Any) -> None:
+        """Passed on."""
+        self._handler.report_pipes_framework_exception(origin, exc_info)
+
+    def no_messages_debug_text(self) -> str:
+        """What Dagster says where the child never spoke."""
+        return self._file.no_messages_debug_text()
+
+
+def _ranks() -> int:
+    text = os.environ.get(RANKS) or "1"
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"{RANKS} is '{text}': set it to the number of ranks that train together, such as 2")
+    return int(text)

@@ -1,0 +1,110 @@
+"""Training through Dagster Pipes in real processes: observed as it runs, one line when it fails, gone when killed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+
+from assets.instance import open_instance
+from assets.pipes_child import newest
+from pipelines.home import open_store
+from pipelines.recipes.experiment import register
+from pipelines.recipes.freeze import override
+from tests.fakes import ROOT, finish, wait_for
+from tests.pipelines.conftest import TinyRun, tiny, tiny_copy  # noqa: F401 -- fixtures
+
+STAGE = "world_action_model"
+
+
+@pytest.fixture
+def ours(tiny_copy: TinyRun, monkeypatch: pytest.MonkeyPatch) -> TinyRun:  # noqa: F811
+    monkeypatch.setenv("WORLDLINE_HOME", str(tiny_copy.home))
+    monkeypatch.delenv("WORLDLINE_STORAGE", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return tiny_copy
+
+
+def start(experiment: str, ranks: int = 1) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "assets.launch", "materialize", "--experiment", experiment, "--until", STAGE]
+    return subprocess.Popen(
+        [*command, "--only", STAGE],
+        cwd=ROOT,
+        env=os.environ | {"WORLDLINE_RANKS": str(ranks), "WORLDLINE_QUIET": "1", "OMP_NUM_THREADS": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def longer(ours: TinyRun, steps: int) -> str:
+    recipe = ours.experiment.recipe
+    for change in (f"phases.world_action.steps={steps}", "loop.save_seconds=0", "loop.log_every=1"):
+        recipe = override(recipe, f"train.{change}")
+    return register(ours.home / "experiments", "long", recipe).key
+
+
+def test_a_run_is_observed_and_its_materialisation_is_complete(ours: TinyRun) -> None:
+    key = longer(ours, 60)
+    code, out, err = finish(start(key), 120)
+    assert code == 0, err
+    assert out.endswith("1 made, 0 already there.\n")
+    made = open_store().open(open_store().resolve(f"{STAGE}/{key}"))
+    with open_instance() as instance:
+        asset = dg.AssetKey(STAGE)
+        [event] = instance.fetch_materializations(asset, limit=5).records
+        observed = instance.fetch_observations(asset, limit=50).records
+        checks = instance.event_log_storage.get_asset_check_execution_history(dg.AssetCheckKey(asset, "sees"), 5)
+    assert event.asset_materialization is not None
+    assert event.asset_materialization.metadata["address"].value == str(made.ref)
+    assert event.asset_materialization.metadata["skipped"].value is False
+    assert event.asset_materialization.tags is not None
+    assert event.asset_materialization.tags["dagster/data_version"] == made.digest
+    assert len(checks) == 1
+    assert observed, "the first row is told at once"
+    seen = observed[-1].asset_observation
+    assert seen is not None and seen.partition == key
+    assert {"step", "td", "cql", "observations"} <= set(seen.metadata)
+    assert 0 < float(str(seen.metadata["step"].value)) <= 60
+    code, out, _ = finish(start(key), 60)
+    assert code == 0 and out.endswith("Everything was already there.\n")
+
+
+def test_a_failure_is_one_line(ours: TinyRun) -> None:
+    shutil.rmtree(ours.made[STAGE].folder)
+    shutil.rmtree(ours.made["tokens"].folder)
+    code, out, err = finish(start("tiny"), 120)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"[1/1] {STAGE} failed: tokens/Breakout/") and "make it first" in err and err.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_leaves_nothing_behind_and_resumes(ours: TinyRun, number: signal.Signals, ranks: int) -> None:
+    key = longer(ours, 150)
+    process = start(key, ranks)
+    wait_for(lambda: bool(list(ours.home.rglob(".scratch/*/state.pt"))), 120)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) >= (1 if ranks == 1 else 3)
+    os.kill(process.pid, number)
+    finish(process, 60)
+    wait_for(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family), 30)
+    assert list(ours.home.rglob(".scratch/*/state.pt"))
+    code, out, err = finish(start(key, ranks), 120)
+    assert code == 0 and "1 made" in out, err
+    rows = (open_store().open(open_store().resolve(f"{STAGE}/{key}")).path("metrics.jsonl")).read_text().splitlines()
+    assert len(rows) == 150
+
+
+def test_the_newest_row_is_the_last_whole_one(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    assert newest(path) == ""
+    for text, line in (("", ""), ('{"a": 1', ""), ("one\n", "one"), ("one\ntwo\nthr", "two")):
+        path.write_text(text)
+        assert newest(path) == line

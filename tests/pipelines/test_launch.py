@@ -1,0 +1,91 @@
+"""Real ranks, started by the command line: same artefact, one error line, and none is left when the agent goes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipelines.cli import run
+from pipelines.errors import UsageError
+from pipelines.launch import Job, launch
+from pipelines.recipes.experiment import Experiment, register
+from pipelines.recipes.freeze import override
+from tests.fakes import ROOT, finish, wait_for
+from tests.pipelines.conftest import TinyRun
+
+
+def start(home: Path, *arguments: str, quiet: bool = True) -> subprocess.Popen[str]:
+    environment = os.environ | {"WORLDLINE_HOME": str(home), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment |= {"WORLDLINE_QUIET": "1" if quiet else ""}
+    environment.pop("WORLDLINE_STORAGE", None)
+    command = [sys.executable, "-m", "pipelines.cli", *arguments]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def long_experiment(ours: TinyRun) -> Experiment:
+    """Some seconds of training after the tiny run's own pretraining."""
+    recipe = ours.experiment.recipe
+    for change in ("phases.world_action.steps=150", "loop.save_seconds=0", "loop.log_every=1"):
+        recipe = override(recipe, f"train.{change}")
+    return register(ours.home / "experiments", "long", recipe)
+
+
+def states(home: Path) -> list[Path]:
+    return list(home.rglob(".scratch/*/state.pt"))
+
+
+def test_two_ranks_make_what_one_makes(tiny_copy: TinyRun) -> None:
+    alone = tiny_copy.made["world_action_model"]
+    shutil.rmtree(alone.folder)
+    code, out, err = finish(start(tiny_copy.home, "train", "tiny", "--ranks", "2"), 120)
+    assert code == 0, err
+    assert out.startswith(str(alone.ref)) and out.count("\n") == 1
+    made = tiny_copy.store.open(alone.ref)
+    before, after = alone.manifest.metrics["losses"], made.manifest.metrics["losses"]
+    assert before.keys() == after.keys()
+    # Dropout draws other numbers on each rank; without it they agree to 1e-5 (tests of training).
+    assert after == {name: pytest.approx(value, rel=2e-2, abs=1e-3) for name, value in before.items()}
+    again = finish(start(tiny_copy.home, "train", "tiny", "--ranks", "2"), 60)
+    assert again[0] == 0 and str(alone.ref) in again[1]
+
+
+def test_the_first_error_is_shown_once(tiny_copy: TinyRun) -> None:
+    shutil.rmtree(tiny_copy.made["world_action_model"].folder)
+    shutil.rmtree(tiny_copy.made["tokens"].folder)
+    code, out, err = finish(start(tiny_copy.home, "train", "tiny", "--ranks", "2"), 120)
+    assert (code, out) == (1, "")
+    assert err.startswith("tokens/Breakout/") and "is not in the store" in err and err.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_no_rank_outlives_the_command_and_the_next_one_resumes(tiny_copy: TinyRun, number: signal.Signals) -> None:
+    experiment = long_experiment(tiny_copy)
+    process = start(tiny_copy.home, "train", experiment.key, "--ranks", "2")
+    wait_for(lambda: bool(states(tiny_copy.home)), 120)
+    ranks = psutil.Process(process.pid).children(recursive=True)
+    assert len([rank for rank in ranks if "pipelines.launch" in " ".join(rank.cmdline())]) == 2
+    os.kill(process.pid, number)
+    finish(process, 60)
+    wait_for(lambda: not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks), 30)
+    assert states(tiny_copy.home)
+    code, out, err = finish(start(tiny_copy.home, "train", experiment.key, "--ranks", "2", quiet=False), 120)
+    assert code == 0 and "world_action_model/" in out, err
+    assert "Resuming after step" in err
+
+
+def test_bad_requests_are_one_line(
+    tiny_copy: TinyRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLDLINE_HOME", str(tiny_copy.home))
+    assert run(["train", "tiny", "--ranks", "0"]) == 2
+    assert "Training on 0 ranks is impossible" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="Unknown experiment 'tiney'"):
+        launch(Job("pretrained", "tiney"), 2)
