@@ -67,7 +67,7 @@ def _agents(made: dict[str, list[Artefact]]) -> Table:
     for artefact in made.get("scores", []):
         metrics = artefact.manifest.metrics
         behaviour = metrics["behaviour"]["mean"]
-        for planner in ("greedy", "beam"):
+        for planner in ("greedy", "beam", "mcts"):
             if planner in metrics:
                 ours = metrics[planner]
                 cut = f", cut at {ours['max_steps']} steps" if "max_steps" in ours else ""

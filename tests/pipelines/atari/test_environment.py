@@ -41,6 +41,7 @@ def same_as_by_hand(game: str, rules: str, steps: int) -> None:
     emulator.setInt("random_seed", vector.seeds[0])
     emulator.setFloat("repeat_action_probability", protocol(rules).sticky)
     emulator.loadROM(str(rom_path(game)))
+    emulator.reset_game()  # as every reset does; without it four games differ after some seconds
     vector.reset()
     rng = np.random.default_rng(1)
     for number in range(steps):
