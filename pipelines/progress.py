@@ -20,7 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-Advance = Callable[..., None]  # advance(amount=1, note="")
+Advance = Callable[..., None]  # advance(amount=1, note="", held=False)
 LINE_EVERY_SECONDS = 15.0
 BYTES = "bytes"  # the one unit that is shown as kB, MB or GB
 console = Console(stderr=True)
@@ -39,9 +39,12 @@ def say(text: str) -> None:
 
 @contextmanager
 def track(title: str, total: int, unit: str) -> Iterator[Advance]:
-    """Show how far a stage is. Yields `advance(amount=1, note="")`; `note` replaces the text right of the bar."""
+    """Show how far a stage is. Yields `advance(amount=1, note="", held=False)`.
+
+    `note` replaces the text right of the bar. What was `held` from an earlier run is done, but no rate.
+    """
     if quiet():
-        yield lambda amount=1, note="": None
+        yield lambda amount=1, note="", held=False: None
     elif console.is_terminal:
         with _bar(title, total, unit) as advance:
             yield advance
@@ -62,12 +65,12 @@ def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
     with Progress(*columns, console=console, refresh_per_second=4) as bars:
         task = bars.add_task(title, total=total, rate="", note="")
         started = time.monotonic()
-        done = 0
+        fresh = 0
 
-        def advance(amount: int = 1, note: str = "") -> None:
-            nonlocal done
-            done += amount
-            rate = f"{_amount(done / max(time.monotonic() - started, 1e-6), unit)}/s"
+        def advance(amount: int = 1, note: str = "", held: bool = False) -> None:
+            nonlocal fresh
+            fresh += 0 if held else max(amount, 0)
+            rate = f"{_amount(fresh / max(time.monotonic() - started, 1e-6), unit)}/s"
             bars.update(task, advance=amount, rate=rate, note=note)
 
         yield advance
@@ -75,18 +78,19 @@ def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
 
 def _lines(title: str, total: int, unit: str) -> Advance:
     started = printed = time.monotonic()
-    done = 0
+    done = fresh = 0
 
-    def advance(amount: int = 1, note: str = "") -> None:
-        nonlocal done, printed
+    def advance(amount: int = 1, note: str = "", held: bool = False) -> None:
+        nonlocal done, fresh, printed
         done += amount
+        fresh += 0 if held else max(amount, 0)
         now = time.monotonic()
         if now - printed >= LINE_EVERY_SECONDS or done >= total > done - amount:
             printed = now
-            rate = done / max(now - started, 1e-6)
-            left = max(total - done, 0) / max(rate, 1e-6)
+            rate = fresh / max(now - started, 1e-6)
+            left = f"{max(total - done, 0) / rate:.0f} s left" if rate else "0 s left" if done >= total else "stalled"
             of = f"{_amount(done, unit)} of {_amount(total, unit)}" if unit == BYTES else f"{done:,}/{total:,} {unit}"
-            say(f"{title}: {of}, {_amount(rate, unit)}/s, {left:.0f} s left {note}".rstrip())
+            say(f"{title}: {of}, {_amount(rate, unit)}/s, {left} {note}".rstrip())
 
     return advance
 

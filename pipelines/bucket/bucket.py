@@ -171,7 +171,8 @@ def _refusal(url: str, error: Exception) -> BucketError:
     status = status_of(error)
     if isinstance(error, (FileNotFoundError, NotADirectoryError)) or status == 404:
         return BucketError(f"{url} does not exist: check the bucket URL, game and agent, or list the bucket again")
-    if isinstance(error, PermissionError) or status in (401, 403) or "Forbidden" in str(error):
+    denied = "Forbidden" in str(error) or "Credentials" in type(error).__name__  # the latter: none were found
+    if isinstance(error, PermissionError) or status in (401, 403) or denied:
         return BucketError(f"{url} cannot be read ({reason(error)}): allow reading it, or log in as the profile says")
     return BucketError(f"{url} cannot be read ({reason(error)}): check the storage profile and its options")
 

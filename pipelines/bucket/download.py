@@ -92,12 +92,12 @@ class _Work:
         part = path.with_name(f".{path.name}.{version}.part")
         try:
             if self.mirror.find(item) is not None:
-                self._count(item.bytes)
+                self._count(item.bytes, held=True)
                 return
             with locked(part):  # makes it; another process may be at the same object
                 if self.mirror.find(item) is not None:
                     part.unlink(missing_ok=True)
-                    self._count(item.bytes)
+                    self._count(item.bytes, held=True)
                     return
                 self._fill(item, part)
                 for old in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
@@ -122,7 +122,7 @@ class _Work:
         held = 0
         while held < item.bytes and (data := file.read(min(FILE_CHUNK, item.bytes - held))):
             held += len(data)
-            self._count(len(data))
+            self._count(len(data), held=True)
             yield data
         file.seek(held)
         file.truncate()
@@ -135,9 +135,9 @@ class _Work:
             self._count(len(data))
             yield data
 
-    def _count(self, amount: int) -> None:
+    def _count(self, amount: int, held: bool = False) -> None:
         with self._counting:
-            self.advance(amount)
+            self.advance(amount, held=held)
 
     def _refusal(self, error: OSError) -> WorldlineError:
         folder = self.mirror.folder
