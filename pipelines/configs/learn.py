@@ -160,7 +160,7 @@ class TokenizeConfig(StageConfig):
     """Encode every frame of a game once with the frozen tokenizer."""
 
     STAGE: ClassVar[str] = "tokens"
-    CODE: ClassVar[str] = "1"
+    CODE: ClassVar[str] = "2"
 
     game: str = ""
     pretrained: Ref | None = None
