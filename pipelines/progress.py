@@ -41,7 +41,7 @@ def say(text: str) -> None:
 def track(title: str, total: int, unit: str) -> Iterator[Advance]:
     """Show how far a stage is. Yields `advance(amount=1, note="", held=False)`.
 
-    `note` replaces the text right of the bar. What was `held` from an earlier run is done, but no rate.
+    `note` replaces the text right of the bar. What was `held` from an earlier run is done and makes no rate.
     """
     if quiet():
         yield lambda amount=1, note="", held=False: None
@@ -85,10 +85,11 @@ def _lines(title: str, total: int, unit: str) -> Advance:
         done += amount
         fresh += 0 if held else max(amount, 0)
         now = time.monotonic()
-        if now - printed >= LINE_EVERY_SECONDS or done >= total > done - amount:
+        ended = fresh and done >= total > done - amount  # when all was there already, there is nothing to say
+        if now - printed >= LINE_EVERY_SECONDS or ended:
             printed = now
             rate = fresh / max(now - started, 1e-6)
-            left = f"{max(total - done, 0) / rate:.0f} s left" if rate else "0 s left" if done >= total else "stalled"
+            left = f"{max(total - done, 0) / rate:.0f} s left" if rate else "nothing came yet"
             of = f"{_amount(done, unit)} of {_amount(total, unit)}" if unit == BYTES else f"{done:,}/{total:,} {unit}"
             say(f"{title}: {of}, {_amount(rate, unit)}/s, {left} {note}".rstrip())
 
