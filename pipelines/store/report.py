@@ -31,7 +31,7 @@ class Report:
     def findings(self) -> list[str]:
         """A line for each check that failed, so that nobody has to look for it in the manifest."""
         return [
-            f"  check {check.name} failed{', nothing may be made from this' if check.blocking else ''}: {check.detail}"
+            f"  {'failed, nothing may be made from this' if check.blocking else 'note'}: {check.name}, {check.detail}"
             for check in self.artefact.manifest.checks
             if not check.passed
         ]

@@ -117,7 +117,7 @@ def test_stages_find_what_stands(made: TinyRun, capsys: pytest.CaptureFixture) -
     for stage in ("pretrain", "tokenize", "train", "evaluate"):
         assert run([stage, "tiny"]) == 0
     assert run(["report"]) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("  check ")]
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("  note: ")]
     assert len(lines) == 10
     assert all("already" in line or line.startswith("Open ") for line in lines), lines
     assert artefacts(made.home) == before
@@ -300,7 +300,7 @@ def test_rows_that_disagree(tmp_path: Path, house: Path, bucket: list[str], caps
     shutil.copy(other, log(tmp_path, "reward"))
     assert run(["fetch", *bucket]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"check lengths_agree failed: left out, as files disagree in rows: .*", out)
+    assert re.search(r"note: lengths_agree, left out, as files disagree in rows: .*", out)
 
 
 def test_a_bucket_without_the_game(tmp_path: Path, house: Path, bucket: list[str], capsys) -> None:

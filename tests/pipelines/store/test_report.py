@@ -23,7 +23,7 @@ def test_failed_checks_are_said_and_a_blocking_one_is_told_apart(store: Store) -
 
     report = store.produce(fakes.spec(), build)
     assert report.findings == [
-        "  check no_gap failed: 1 gap",
-        "  check rewards failed, nothing may be made from this: 3 odd rewards",
+        "  note: no_gap, 1 gap",
+        "  failed, nothing may be made from this: rewards, 3 odd rewards",
     ]
     assert report.blocked and str(report).endswith("3 odd rewards")
