@@ -2,7 +2,7 @@
 
 The child's output is the run's log. While it trains, its newest losses arrive as observations of the asset, at most one
 in `OBSERVE_SECONDS`. Terminating the run interrupts the child; when this process dies, the child goes by itself.
-Costs about 4 s over training in this process; an artefact that stands already starts no child.
+An artefact that stands already starts no child.
 """
 
 import os

@@ -1,7 +1,6 @@
 """Stage `imported`: a released JOWA checkpoint as safetensors under our config, ready to be evaluated and fine-tuned.
 
-Run: `worldline import-jowa --tokenizer tokenizer.pt --model JOWA_150M.pt --size 150m`. About 10 s and 2 GB of memory
-for the 150M.
+Run: `worldline import-jowa --tokenizer tokenizer.pt --model JOWA_150M.pt --size 150m`.
 """
 
 from pathlib import Path

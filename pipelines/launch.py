@@ -1,7 +1,7 @@
 """One training stage on one rank or many: started here, watched, and gone when whoever started it is gone.
 
 With one rank the stage runs in this process. With more, this process is torchrun's agent: it starts the ranks, ends
-them all when one fails, is told to stop or dies, and gives back the first error. Starting costs 3 s a rank on one core.
+them all when one fails, is told to stop or dies, and gives back the first error.
 By hand: `torchrun --nproc-per-node 2 -m pipelines.cli train EXPERIMENT`, or `worldline train EXPERIMENT --ranks 2`.
 """
 

@@ -23,9 +23,9 @@ def initialise_orthogonal(module: nn.Module, generator: torch.Generator) -> None
 
 
 def fastest_layout(x: Tensor) -> Tensor:
-    """The same (B, C, H, W), channels last where bfloat16 autocast is on and the device is a CPU: half the time there.
+    """The same (B, C, H, W), channels last where bfloat16 autocast is on and the device is a CPU.
 
-    Not in float32: PyTorch's channels-last GroupNorm sums squares plainly, which moves the released tokenizer's latents
+    Not in float32: PyTorch's channels-last GroupNorm sums squares plainly, which moved a recorded tokenizer's latents
     by 1.2e-4 of the largest. That drowns in bfloat16's rounding, but float32 is there to be exact.
     """
     on = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")

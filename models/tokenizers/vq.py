@@ -16,7 +16,7 @@ from models.tokenizers.decoder import Decoder
 from models.tokenizers.encoded import Encoded
 from models.tokenizers.encoder import Encoder
 
-IN_CACHE = 8 << 20  # bytes of the widest layer: a CPU encodes twice as fast in pieces that stay in its cache
+IN_CACHE = 8 << 20  # bytes of the widest layer: a CPU encodes in pieces that stay in its cache
 
 
 @dataclass(frozen=True)

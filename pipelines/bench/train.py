@@ -2,7 +2,7 @@
 
 The settings are those in which JOWA's authors' code was measured: 2 threads, JOWA-40M, stage 2 on 8 segments of random
 tokens (2,368 of them), and its tokenizer on 64 frames. Plain and ours take steps in turns in one process; the figures
-are medians. Cost: about 2 minutes.
+are medians.
 """
 
 import copy

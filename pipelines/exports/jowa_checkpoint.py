@@ -2,7 +2,7 @@
 
 The original's index buffers are written again. Read back, every tensor equals the one written, bit for bit; imported
 again (`worldline import-jowa`), the networks have the very weights that were exported.
-Run: `worldline export checkpoint EXPERIMENT --to jowa --out DIR`. About 1 s per GB.
+Run: `worldline export checkpoint EXPERIMENT --to jowa --out DIR`.
 """
 
 from dataclasses import dataclass

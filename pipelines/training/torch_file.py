@@ -1,6 +1,6 @@
 """A checkpoint that someone else saved with torch, read as data: tensors by name, and nothing in it is run.
 
-Cost: 0.6 s for the 0.5 GB of a JOWA-150M from a warm disk, and that much memory.
+Cost: as much memory as the file is large.
 """
 
 import re
