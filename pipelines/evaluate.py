@@ -1,8 +1,8 @@
 """Stage `scores`: a checkpoint plays a game under a named protocol, next to random play under the same one.
 
 All episodes of a planner are planned in one batch. Beam search takes longer a decision than greedy play (7 times for
-2 x 2 on JOWA-40M, BENCHMARKS.md), so recipes may give it fewer or shorter episodes; the artefact says which. Every finished episode is kept at
-once: a run that was killed or interrupted goes on with those that are missing.
+2 x 2 on JOWA-40M, BENCHMARKS.md), so recipes may give it fewer or shorter episodes; the artefact says which. Every
+finished episode is kept at once: a run that was killed or interrupted goes on with those that are missing.
 Run: `worldline evaluate EXPERIMENT --games Freeway --protocol jowa --planner beam --episodes 16`.
 """
 
