@@ -16,7 +16,7 @@ from pipelines.atari.environment import FRAME_SIDE
 from pipelines.atari.rollout import Episode
 
 STEPS_PER_SECOND = 15  # of the game at its own speed
-SCALE = 4
+SCALE = 2  # encoding costs four times as much at 4, and pages can enlarge
 LONGEST = 9_000  # agent steps: ten minutes
 CODEC = "vp09"
 

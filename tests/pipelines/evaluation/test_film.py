@@ -38,7 +38,7 @@ def test_a_film_shows_what_was_played(tmp_path: Path) -> None:
     assert reader.get(cv2.CAP_PROP_FPS) == film.STEPS_PER_SECOND
     for wanted in frames(40):
         good, seen = reader.read()
-        assert good and seen.shape == (336, 336, 3)
+        assert good and seen.shape == (168, 168, 3)
         small = cv2.resize(seen[..., 0], (84, 84), interpolation=cv2.INTER_AREA)
         assert np.abs(small.astype(int) - wanted).mean() < 6
     assert not reader.read()[0]
@@ -57,4 +57,4 @@ def test_without_an_encoder_the_film_is_an_animation(tmp_path: Path, monkeypatch
     path = film.write(iter(frames(12)), tmp_path / "best.mp4")
     assert [each.name for each in tmp_path.iterdir()] == ["best.webp"] == [path.name]
     with Image.open(path) as animation:
-        assert (animation.size, animation.n_frames) == ((336, 336), 12)
+        assert (animation.size, animation.n_frames) == ((168, 168), 12)
