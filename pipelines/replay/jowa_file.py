@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.errors import WorldlineError
+from pipelines.replay.flat import FlatEpisodes
 from pipelines.replay.reader import narrowed, require_sound
 from pipelines.replay.trajectories import FLAT, FRAME
 
@@ -24,7 +25,7 @@ NAMES = ("observations", "actions", "rewards", "terminals")
 BROKEN = (OSError, KeyError, RuntimeError, AttributeError, TypeError)  # what h5py raises at files that lie
 
 
-class JowaTrajectories:
+class JowaTrajectories(FlatEpisodes):
     """A `TrajectoryReader`; `game` is what the file's name says unless given. Raises WorldlineError for a bad file.
 
     Opening reads the small arrays of all episodes.
@@ -59,14 +60,6 @@ class JowaTrajectories:
         last = self.episode_starts[1:] - 1
         self.truncations[last] = self.terminals[last] == 0
         require_sound(self, str(path))
-
-    def __len__(self) -> int:
-        return len(self.actions)
-
-    @property
-    def num_episodes(self) -> int:
-        """E."""
-        return len(self.episode_starts) - 1
 
     def frames(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Frames start .. stop-1 of all episodes in a row, (stop-start, 84, 84) uint8."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.errors import WorldlineError
+from pipelines.replay.flat import FlatEpisodes
 from pipelines.replay.packing import CHUNK, COMPRESSION, FRAME
 
 CACHE = 8 << 20  # bytes of chunk cache per array while writing: a chunk that several writes share is packed once
@@ -64,7 +65,7 @@ class TrajectoryWriter:
         self._file.close()
 
 
-class Trajectories:
+class Trajectories(FlatEpisodes):
     """Reads such a file. The small arrays are read once; the frames' handle opens late, again in each process."""
 
     def __init__(self, path: Path) -> None:
@@ -88,14 +89,6 @@ class Trajectories:
             ) from error
         if observations != (len(self), *FRAME) or self.episode_starts[-1] != len(self):
             raise WorldlineError(f"{path} holds arrays of different lengths: delete and make it again")
-
-    def __len__(self) -> int:
-        return len(self.actions)
-
-    @property
-    def num_episodes(self) -> int:
-        """E."""
-        return len(self.episode_starts) - 1
 
     def frames(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Frames start .. stop-1 of the flat array, (stop-start, 84, 84) uint8."""

@@ -20,6 +20,7 @@ from zarr.storage import FsspecStore, LocalStore
 from pipelines.atari.actions import ACTIONS, minimal_actions
 from pipelines.bucket.bucket import Bucket
 from pipelines.errors import WorldlineError
+from pipelines.replay.flat import FlatEpisodes
 from pipelines.replay.reader import require_sound
 from pipelines.replay.trajectories import CHUNK, FLAT, FRAME
 from pipelines.store.profile import Profile
@@ -72,7 +73,7 @@ class ZarrWriter:
         self._group.attrs.update(self._attributes | {"chunks": chunks})
 
 
-class ZarrTrajectories:
+class ZarrTrajectories(FlatEpisodes):
     """A `TrajectoryReader` of a folder or URL, reached as `profile` says. Raises WorldlineError for a bad store."""
 
     def __init__(self, url: str | Path, profile: Profile | None = None) -> None:
@@ -101,14 +102,6 @@ class ZarrTrajectories:
         require_sound(self, self.url)
         if self.action_names != tuple(ACTIONS[number] for number in minimal_actions(self.game)):
             raise WorldlineError(f"{self.url}: its actions are not those of {self.game}: the attributes were altered")
-
-    def __len__(self) -> int:
-        return len(self.actions)
-
-    @property
-    def num_episodes(self) -> int:
-        """E."""
-        return len(self.episode_starts) - 1
 
     def frames(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Frames start .. stop-1, (stop-start, 84, 84) uint8. Raises WorldlineError for a damaged chunk."""
