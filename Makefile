@@ -26,7 +26,7 @@ demo: setup
 	@$(BIN)/worldline demo
 
 test: setup
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: setup
 	@$(BIN)/ruff check .

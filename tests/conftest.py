@@ -1,11 +1,13 @@
 """Lets every test say `from tests import fakes`, and gives each its own store, home and buckets; nothing is printed."""
 
+import os
 import signal
 import sys
 from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: each core runs tests of its own
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipelines.store.store import Store
