@@ -1,4 +1,4 @@
-"""Frozen dataclasses to JSON and back, by their annotations; and overriding one field by a dotted path.
+"""Frozen dataclasses to JSON and back, by their annotations; and overriding fields by dotted paths.
 
 Only what recipes use is read: dataclasses, tuples, `X | None`, str, int, float, bool. Nothing is evaluated.
 """
@@ -6,8 +6,9 @@ Only what recipes use is read: dataclasses, tuples, `X | None`, str, int, float,
 import math
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipelines.errors import UsageError, unknown
 from pipelines.store.ref import Ref
@@ -57,43 +58,72 @@ def _from_plain_leaf(kind: Any, data: Any, where: str) -> Any:
     return data
 
 
-def override(config: Any, assignment: str) -> Any:
-    """`override(recipe, "train.phases.world_action.steps=600")`: a copy with one field changed, checked by its type.
+def override(config: Any, *assignments: str) -> Any:
+    """`override(recipe, "seed=1", "train.phases.world_action.steps=600")`: a copy with these fields changed.
 
-    Members of a tuple of dataclasses are named by their `name`; a tuple of plain values is written `a,b,c`.
+    Values are read by the type of their field. Members of a tuple of dataclasses are named by their `name`; a tuple of
+    plain values is written `a,b,c`. Rules that tie two fields see both changes at once, in whatever order they are
+    given; of two values for one field the later counts.
     """
-    path, equals, text = assignment.partition("=")
-    if not equals or not path:
-        raise UsageError(f"'{assignment}' is no override: write field.path=value, for example collect.seed=1")
-    return _override(config, path.split("."), text, path)
+    leaves = []
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not path:
+            raise UsageError(f"'{assignment}' is no override: write field.path=value, for example collect.seed=1")
+        leaves.append(_Leaf(tuple(path.split(".")), text, path))
+    return _override(config, leaves) if leaves else config
 
 
-def _override(config: Any, path: list[str], text: str, full: str) -> Any:
-    name, rest = path[0], path[1:]
-    prefix = full.removesuffix(".".join(path))
+class _Leaf(NamedTuple):
+    """One assignment: what is left of its path at this depth, its value, and the path as it was given."""
+
+    path: tuple[str, ...]
+    text: str
+    full: str
+
+    def __str__(self) -> str:
+        return f"Override '{self.full}={self.text}'"
+
+    @property
+    def name(self) -> str:
+        return self.path[0]
+
+    @property
+    def prefix(self) -> str:
+        return self.full.removesuffix(".".join(self.path))
+
+
+def _override(config: Any, leaves: Sequence[_Leaf]) -> Any:
     where = "'worldline recipe show NAME' prints all fields"
     if isinstance(config, tuple):
-        names = [getattr(item, "name", str(index)) for index, item in enumerate(config)]
-        if name not in names:
-            raise unknown("member", prefix + name, [prefix + item for item in names], where)
-        if not rest:
-            raise UsageError(f"Override '{full}={text}': name one of its fields instead, for example {full}.FIELD=...")
-        return tuple(
-            _override(item, rest, text, full) if own == name else item for own, item in zip(names, config, strict=True)
-        )
+        members = {getattr(item, "name", str(index)): item for index, item in enumerate(config)}
+        return tuple((members | _values(members, None, "member", leaves, where)).values())
     if not is_dataclass(config) or isinstance(config, type):
-        raise UsageError(f"Override '{full}={text}': '{name}' lies below a plain value; {where}")
-    known = [field.name for field in fields(config)]
-    if name not in known:
-        raise unknown("field", prefix + name, [prefix + item for item in known], where)
-    if rest:
-        value = _override(getattr(config, name), rest, text, full)
-    else:
-        value = _parse(typing.get_type_hints(type(config))[name], text, full)
+        raise UsageError(f"{leaves[0]}: '{leaves[0].name}' lies below a plain value; {where}")
+    now = {field.name: getattr(config, field.name) for field in fields(config)}
+    changes = _values(now, typing.get_type_hints(type(config)), "field", leaves, where)
     try:
-        return replace(config, **{name: value})
+        return replace(config, **changes)
     except ValueError as error:  # models know no UsageError
-        raise UsageError(f"Override '{full}={text}': {error}") from error
+        raise UsageError(f"{', '.join(map(str, leaves))}: {error}") from error
+
+
+def _values(
+    now: dict[str, Any], kinds: dict[str, Any] | None, noun: str, leaves: Sequence[_Leaf], where: str
+) -> dict[str, Any]:
+    """New values by name: whole ones read by their kind, then what lies below them changed in turn."""
+    below: dict[str, list[_Leaf]] = {}
+    found = {}
+    for leaf in leaves:
+        if leaf.name not in now:
+            raise unknown(noun, leaf.prefix + leaf.name, [leaf.prefix + item for item in now], where)
+        if leaf.path[1:]:
+            below.setdefault(leaf.name, []).append(leaf._replace(path=leaf.path[1:]))
+        elif kinds is None:
+            raise UsageError(f"{leaf}: name one of its fields instead, for example {leaf.full}.FIELD=...")
+        else:
+            found[leaf.name] = _parse(kinds[leaf.name], leaf.text, leaf.full)
+    return found | {name: _override(now[name], inner) for name, inner in below.items()}
 
 
 def _parse(kind: Any, text: str, full: str) -> Any:

@@ -22,7 +22,4 @@ def recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
     """The named recipe with `field.path=value` overrides. Raises UsageError for an unknown name, field or value."""
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES, "'worldline recipe list' describes them")
-    found = RECIPES[name]()
-    for assignment in overrides:
-        found = override(found, assignment)
-    return found
+    return override(RECIPES[name](), *overrides)

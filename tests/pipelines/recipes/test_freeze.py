@@ -93,6 +93,23 @@ def test_a_whole_number_in_json_may_stand_for_a_real_one() -> None:
     assert (found, type(found)) == (0.0, float)
 
 
+def test_overrides_are_applied_at_once_in_any_order() -> None:
+    pair = ("collect.agents=1", "agents=1")
+    found = override(recipe("demo"), *pair)
+    assert found.agents == (1,) and found.collect.agents == 1
+    assert found == override(recipe("demo"), *reversed(pair))
+    with pytest.raises(UsageError, match="reads agent 2 but collects only 1"):
+        override(recipe("demo"), pair[0])
+
+
+def test_of_two_values_the_later_counts_and_siblings_stay() -> None:
+    phase = "pretrain.phases.world"
+    found = override(recipe("mini"), f"{phase}.steps=7", "seed=3", f"{phase}.segments=5", f"{phase}.steps=9")
+    world = next(one for one in found.pretrain.phases if one.name == "world")
+    assert (world.steps, world.segments, found.seed) == (9, 5, 3)
+    assert override(recipe("mini")) == recipe("mini")
+
+
 REFUSED = {
     "seed": "'seed' is no override: write field.path=value",
     "=1": "'=1' is no override: write field.path=value",
