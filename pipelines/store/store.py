@@ -87,9 +87,12 @@ class Store:
                 )
         return artefact
 
-    def artefacts(self) -> Iterator[Artefact]:
-        """Every finished artefact, in a fixed order. Raises WorldlineError at a damaged manifest."""
-        for folder, folders, files in os.walk(self.root):
+    def artefacts(self, below: str = "") -> Iterator[Artefact]:
+        """Every finished artefact, or those below `stage/subject`, in a fixed order.
+
+        Raises WorldlineError at a damaged manifest.
+        """
+        for folder, folders, files in os.walk(self.root / below):
             parts = Path(folder).relative_to(self.root).parts
             folders[:] = sorted(set(folders) - set(PRIVATE)) if not parts else sorted(folders)
             if MANIFEST_NAME in files and len(parts) >= 3:

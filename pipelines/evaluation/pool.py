@@ -1,0 +1,175 @@
+"""Evaluations of one checkpoint on one game whose episodes count together.
+
+A re-evaluation asks the same question with fresh seeds and makes an artefact of its own; nothing is ever appended to a
+file. Which artefacts make a pool is read from their manifests: the question must be equal (game, rules and settings,
+the checkpoint's address), and so must be the circumstances (emulator, ROM, code, the checkpoint's bytes).
+Cost: 5 ms a member, to read its table of episodes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipelines.errors import WorldlineError
+from pipelines.store.artefact import Artefact
+from pipelines.store.spec import Spec, canonical_json
+
+STAGE = "scores"
+FREE = ("seed", "episodes", "random_episodes", "beam_episodes")  # of a config: which episodes and how many, not how
+EPISODE_COLUMNS = ("planner", "return", "ended")
+NO_PLANNER = ("random", "behaviour")  # entries of a score's metrics that are references
+UNKNOWN = "not recorded"
+
+
+@dataclass(frozen=True)
+class Apart:
+    """An evaluation that asks the same question and yet cannot be pooled: `why`, a difference each."""
+
+    artefact: Artefact
+    why: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Oldest first, at least one of them. `apart` were made in other circumstances than the newest."""
+
+    members: tuple[Artefact, ...]
+    apart: tuple[Apart, ...] = ()
+
+    @property
+    def newest(self) -> Artefact:
+        """The evaluation whose circumstances decide who is a member."""
+        return self.members[-1]
+
+    @property
+    def game(self) -> str:
+        """What was played."""
+        return self.newest.manifest.subject
+
+    @property
+    def planners(self) -> list[str]:
+        """Everyone who played except random play, greedy first."""
+        names = {name for member in self.members for name in planners_of(member)}
+        return sorted(names, key=lambda name: (name != "greedy", name))
+
+    @cached_property
+    def episodes(self) -> pd.DataFrame:
+        """All members' episodes with their `evaluation` (address). An emulator's seed that several played counts once.
+
+        Raises WorldlineError for a damaged table.
+        """
+        tables = [episodes_of(member).assign(evaluation=str(member.ref)) for member in self.members]
+        found = pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
+        if "seed" not in found:
+            return found
+        again = found.duplicated(["planner", "seed"]) & found["seed"].notna()
+        return found[~again].reset_index(drop=True)
+
+    def returns(self, planner: str) -> tuple[float, ...]:
+        """Raw returns of all its episodes. Raises WorldlineError for one that is no finite number."""
+        table = self.episodes
+        found = pd.to_numeric(table.loc[table["planner"] == planner, "return"], errors="coerce").to_numpy(float)
+        if not np.isfinite(found).all():
+            raise WorldlineError(
+                f"{', '.join(str(member.ref) for member in self.members)}: an episode of {planner} has no finite "
+                "return; delete that evaluation's folder and evaluate again"
+            )
+        return tuple(found.tolist())
+
+
+def pools(artefacts: Iterable[Artefact]) -> list[Pool]:
+    """A pool for every question that these scores ask, in the order in which they first come."""
+    asked: dict[str, dict[str, Artefact]] = {}
+    for artefact in artefacts:
+        if artefact.ref.stage == STAGE:
+            asked.setdefault(question(artefact), {})[str(artefact.ref)] = artefact
+    return [_pool(by_age(found.values())) for found in asked.values()]
+
+
+def pool_of(artefact: Artefact, artefacts: Iterable[Artefact]) -> Pool:
+    """The pool around `artefact`: itself, and those of `artefacts` that it can be pooled with."""
+    same = [other for other in artefacts if other.ref != artefact.ref and question(other) == question(artefact)]
+    return _pool([*by_age(same), artefact])
+
+
+def by_age(artefacts: Iterable[Artefact]) -> list[Artefact]:
+    """Oldest first; of one second, by address."""
+    return sorted(artefacts, key=lambda found: (found.manifest.created, found.ref))
+
+
+def question(asked: Artefact | Spec) -> str:
+    """What an evaluation asks, as text: equal for evaluations that differ in seeds and numbers of episodes alone."""
+    if isinstance(asked, Artefact):
+        manifest = asked.manifest
+        subject, config, parents = manifest.subject, manifest.config, [parent.ref for parent in manifest.parents]
+    else:
+        subject, config, parents = asked.subject, asked.config, [str(parent) for parent in asked.parents]
+    how = {name: value for name, value in config.items() if name not in FREE}
+    return canonical_json([subject, how, parents])
+
+
+def circumstances(artefact: Artefact) -> dict[str, str]:
+    """What else decides about the episodes, by name; none of it is chosen by who asks."""
+    manifest = artefact.manifest
+    played = next((root for root in manifest.roots if root.get("rom_md5")), {})
+    rules = [f"{name} {played[name]}" for name in ("sticky", "noop_max", "max_steps") if name in played]
+    found = {
+        "emulator": str(played.get("emulator", UNKNOWN)),
+        "ROM": str(played.get("rom_md5", UNKNOWN)),
+        "rules": ", ".join(rules) or UNKNOWN,
+        "code version": manifest.code_version,
+    }
+    found |= {f"manifest of {parent.ref}": parent.manifest_sha256[:16] for parent in manifest.parents}
+    for planner in planners_of(artefact):
+        settings = manifest.metrics[planner].get("settings")
+        if isinstance(settings, Mapping):
+            found[f"settings of {planner}"] = ", ".join(f"{name} {value}" for name, value in sorted(settings.items()))
+    return found
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where two mappings disagree, theirs first, in words; what only one of them names is no disagreement."""
+    return tuple(
+        f"{name} was {theirs[name]}, is {ours[name]}" for name in ours if name in theirs and ours[name] != theirs[name]
+    )
+
+
+def planners_of(artefact: Artefact) -> list[str]:
+    """Who played in one evaluation, without random play."""
+    metrics = artefact.manifest.metrics
+    return [name for name, value in metrics.items() if isinstance(value, Mapping) and name not in NO_PLANNER]
+
+
+def episodes_of(artefact: Artefact) -> pd.DataFrame:
+    """The evaluated episodes; an empty table when the score came without them. Raises WorldlineError if damaged."""
+    name = next((name for name in ("episodes.parquet", "episodes.jsonl") if name in artefact.names()), "")
+    if not name:
+        return pd.DataFrame(columns=list(EPISODE_COLUMNS))
+    path = artefact.path(name)
+    try:
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_json(path, lines=True)
+    except (ValueError, OSError) as error:
+        kind = "Parquet table" if path.suffix == ".parquet" else "table of JSON lines"
+        raise WorldlineError(f"{path} is no readable {kind} ({error}): evaluate again") from error
+    if absent := [name for name in EPISODE_COLUMNS if name not in table]:
+        raise WorldlineError(
+            f"{path} lacks the column '{absent[0]}': it holds {', '.join(map(str, table.columns))}; evaluate again"
+        )
+    return table
+
+
+def _pool(aged: Sequence[Artefact]) -> Pool:
+    """The last decides."""
+    ours = circumstances(aged[-1])
+    members, apart = [], []
+    for each in aged:
+        why = differences(ours, circumstances(each))
+        if why:
+            apart.append(Apart(each, why))
+        else:
+            members.append(each)
+    return Pool(tuple(members), tuple(apart))

@@ -1,0 +1,130 @@
+"""Whether an evaluation still says what the earlier ones of the same checkpoint said, and what was different about it.
+
+Means are compared by their 95% bootstrap intervals (statistics.py). Random play is compared too: it knows no
+checkpoint, so where it moves, the emulator or the rules did. Two intervals seldom miss each other by chance: of equal
+agents 2% are flagged where both sides have 16 episodes, 2 to 8% with 8 (simulated: normal, lognormal, one in three),
+a third with 2; below LEAST episodes there are numbers and no verdict.
+Cost: 20 ms, and 5 ms for each earlier evaluation.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from pipelines.evaluation.pool import (
+    Pool,
+    by_age,
+    circumstances,
+    differences,
+    episodes_of,
+    pool_of,
+    question,
+)
+from pipelines.leaderboard.statistics import Interval, mean_interval
+from pipelines.store.artefact import Artefact
+
+LEAST = 8
+TOLD = ("torch", "numpy", "ale-py", "worldline")  # libraries whose versions may move a score
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One player's mean return now and in the pooled past, and how many episodes each mean is of."""
+
+    planner: str
+    ours: Interval
+    theirs: Interval
+    episodes: int
+    past_episodes: int
+
+    @property
+    def verdict(self) -> str:
+        """`overlap`, `APART`, or that there are too few episodes to say."""
+        if min(self.episodes, self.past_episodes) < LEAST:
+            return f"no verdict below {LEAST} episodes"
+        return "overlap" if self.ours.overlaps(self.theirs) else "APART"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.planner} {_told(self.ours)} over {self.episodes}, "
+            f"before {_told(self.theirs)} over {self.past_episodes}: {self.verdict}"
+        )
+
+
+@dataclass(frozen=True)
+class Drift:
+    """`past` is the pool that ended with the evaluation before this one; None for the first of its question.
+
+    `changes` are circumstances that keep the two from being pooled, `remarks` are told and decide nothing.
+    """
+
+    evaluation: Artefact
+    past: Pool | None = None
+    compared: tuple[Compared, ...] = ()
+    changes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def found(self) -> bool:
+        """Whether anyone should look: a mean moved beyond its interval, or the circumstances changed."""
+        return bool(self.changes) or any(each.verdict == "APART" for each in self.compared)
+
+    def __str__(self) -> str:
+        if self.past is None:
+            return "the first evaluation of its kind: there is nothing to compare it with"
+        parts = [str(each) for each in self.compared] or ["no episode that the past had not played already"]
+        parts += [f"CHANGED: {each}" for each in self.changes]
+        parts += [f"also {each}" for each in self.remarks]
+        return "; ".join(parts)
+
+
+def drift(evaluation: Artefact, others: Iterable[Artefact]) -> Drift:
+    """Compare an evaluation with the earlier ones among `others`. Raises WorldlineError for a damaged table."""
+    asked, made = question(evaluation), evaluation.manifest.created
+    earlier = [
+        other
+        for other in others
+        if other.ref != evaluation.ref and other.manifest.created <= made and question(other) == asked
+    ]
+    if not earlier:
+        return Drift(evaluation)
+    last = by_age(earlier)[-1]
+    past = pool_of(last, earlier)
+    return Drift(
+        evaluation,
+        past,
+        _compared(evaluation, past),
+        differences(circumstances(evaluation), circumstances(last)),
+        differences(_surroundings(evaluation), _surroundings(last)),
+    )
+
+
+def _compared(evaluation: Artefact, past: Pool) -> tuple[Compared, ...]:
+    """Everyone who played on both sides, on episodes that only one side played."""
+    both = Pool((*past.members, evaluation)).episodes  # a seed that the past has played stays the past's
+    new = both["evaluation"] == str(evaluation.ref)
+    found = []
+    for planner in dict.fromkeys(episodes_of(evaluation)["planner"]):
+        ours, theirs = (_returns(both[side & (both["planner"] == planner)]) for side in (new, ~new))
+        if ours and theirs:
+            found.append(Compared(planner, mean_interval(ours), mean_interval(theirs), len(ours), len(theirs)))
+    return tuple(found)
+
+
+def _returns(table: pd.DataFrame) -> list[float]:
+    return [float(value) for value in table["return"] if pd.notna(value)]
+
+
+def _surroundings(artefact: Artefact) -> dict[str, str]:
+    """What should not move a score, and is worth knowing where one moved."""
+    manifest = artefact.manifest
+    found = {name: manifest.libraries[name] for name in TOLD if name in manifest.libraries}
+    found |= {name: str(manifest.machine[name]) for name in ("python", "system") if name in manifest.machine}
+    found["device"] = str(manifest.metrics.get("device", "not recorded"))
+    found["commit"] = manifest.git_commit[:10] + "+" * manifest.git_commit.endswith("+") or "unknown"
+    return found
+
+
+def _told(interval: Interval) -> str:
+    return f"{interval.value:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
