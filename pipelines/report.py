@@ -1,7 +1,8 @@
 """Stage `leaderboard`: scores and all that stands behind them, as one page, as tables and as plots.
 
-Writes index.html (self-contained), leaderboard.csv, .json and .md, origins.csv (every replay object or ROM behind every
-score), aggregates.png, profiles.png, scores.png and, where the collection was recorded, quality.png.
+Writes index.html (self-contained), leaderboard.csv (a row an agent and game), aggregates.csv (a row an agent),
+improvements.csv, profiles.csv, leaderboard.json and .md (all of them), origins.csv (every replay object or ROM behind
+every score), aggregates.png, profiles.png, scores.png and, where the collection was recorded, quality.png.
 Cost: 1.4 CPU seconds for two games, most of it the plots; 0.2 MB and the films. Run: `worldline report`.
 """
 
@@ -13,8 +14,10 @@ from pipelines.configs.report import ReportConfig
 from pipelines.leaderboard import figures, tables
 from pipelines.leaderboard import origins as roots
 from pipelines.leaderboard.entry import TRAINED, Entry, gather
+from pipelines.leaderboard.films import films
 from pipelines.leaderboard.headline import Headline, headlines, published_rows, rank
-from pipelines.leaderboard.page import Page, render
+from pipelines.leaderboard.page import Page, Trail, render
+from pipelines.leaderboard.sample import Run, Sample, samples
 from pipelines.leaderboard.sight import Sight, sights
 from pipelines.leaderboard.sources import costs, data, trainings
 from pipelines.leaderboard.standing import Block, blocks
@@ -35,15 +38,19 @@ def run(config: ReportConfig, store: Store) -> Report:
 def _build(config: ReportConfig, store: Store, draft: Draft) -> None:
     named = [(name, draft.parents[ref]) for name, ref in zip(config.names, config.scores, strict=True)]
     entries = gather(named, store)
+    pooled = samples(entries)
     seen = sights(entries)
-    rows = rank([*headlines(entries), *published_rows()])
+    rows = rank([*headlines(pooled), *published_rows()])
     compared = blocks(rows)
     behind = roots.origins(entries)
     tables.write_csv(rows, draft.path("leaderboard.csv"))
+    tables.write_aggregates(compared, draft.path("aggregates.csv"))
+    tables.write_improvements(compared, draft.path("improvements.csv"))
+    tables.write_profiles(compared, draft.path("profiles.csv"))
     tables.write_json(rows, compared, behind, draft.path("leaderboard.json"))
     tables.write_markdown(rows, compared, draft.path("leaderboard.md"))
     roots.write_csv(behind, draft.path("origins.csv"))
-    page = _page(entries, rows, compared, seen, behind, draft)
+    page = _page(entries, pooled, rows, compared, seen, draft)
     draft.path("index.html").write_text(render(page), encoding="utf-8")
     draft.counts |= {
         "scores": len(entries),
@@ -51,7 +58,7 @@ def _build(config: ReportConfig, store: Store, draft: Draft) -> None:
         "experiments": len(set(config.names)),
     }
     draft.metrics["mean_return"] = {
-        f"{row.experiment}/{row.game}/{row.planner}": row.mean for row in page.ours if row.mean is not None
+        f"{row.agent}/{row.game}/{row.planner}": row.mean for row in page.ours if row.mean is not None
     }
     blind = [f"{row.experiment} on {row.game} ({row.stage}): {row.verdict}" for row in seen if row.good is False]
     draft.check(
@@ -61,10 +68,10 @@ def _build(config: ReportConfig, store: Store, draft: Draft) -> None:
 
 def _page(
     entries: Sequence[Entry],
+    pooled: Sequence[Sample],
     rows: Sequence[Headline],
     compared: Sequence[Block],
     seen: Sequence[Sight],
-    behind: Sequence[roots.Origin],
     draft: Draft,
 ) -> Page:
     trained = trainings(entries, TRAINED)
@@ -75,8 +82,8 @@ def _page(
         blocks=compared,
         aggregate_plot=figures.aggregate_plot(compared, draft.path("aggregates.png")),
         profile_plot=figures.profile_plot(compared, draft.path("profiles.png")),
-        score_plot=figures.score_plot(entries, rows, draft.path("scores.png")),
-        videos=figures.videos(entries),
+        score_plot=figures.score_plot(rows, draft.path("scores.png")),
+        films=films(pooled),
         sights=seen,
         sheets=figures.sheets(trained),
         trainings=trained,
@@ -85,10 +92,15 @@ def _page(
         quality_plot=figures.quality_plot(replays, draft),
         costs=costs(entries),
         faults=sorted({fault for entry in entries for fault in entry.faults}),
-        # `to_html` escapes what it prints.
-        lineage=[(origin, Markup(to_html(entry.tree))) for origin, entry in zip(behind, entries, strict=True)],
+        trails=[_trail(run) for sample in pooled for run in sample.runs],
         libraries=newest.libraries,
         machine=newest.machine,
         commits=sorted({entry.score.manifest.git_commit for entry in entries} - {""}),
         newest=newest.created,
     )
+
+
+def _trail(run: Run) -> Trail:
+    (origin,) = roots.origins([run.entry])
+    others = tuple(str(member.ref) for member in run.pool.members[:-1])
+    return Trail(origin, Markup(to_html(run.entry.tree)), others)  # `to_html` escapes what it prints

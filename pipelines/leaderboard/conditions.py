@@ -7,13 +7,18 @@ from dataclasses import dataclass
 class Conditions:
     """`rom` is the ROM's md5; where nobody recorded it, `rom` is empty and `source` says whose ROM it was.
 
-    `episodes` were played of each game.
+    `episodes` were played of each game by every training run: one number, or the fewest and the most.
     """
 
     protocol: str
     rom: str
     source: str
-    episodes: int
+    episodes: tuple[int, ...]
+
+    @property
+    def count(self) -> str:
+        """The episodes in words: "16", or "8 to 16"."""
+        return " to ".join(map(str, self.episodes))
 
     def differences(self, other: "Conditions") -> list[str]:
         """Why the two cannot be compared, in words; empty where they can."""
@@ -25,5 +30,5 @@ class Conditions:
         elif not self.rom and self.source != other.source:
             said.append("neither ROM is recorded")
         if self.episodes != other.episodes:
-            said.append(f"{self.episodes} episodes a game against {other.episodes}")
+            said.append(f"{self.count} episodes a game against {other.count}")
         return said

@@ -3,14 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from pipelines.leaderboard.entry import Entry
 from pipelines.leaderboard.headline import Headline
-from pipelines.leaderboard.page import EMBED_UP_TO, Picture, picture, pictures_of
+from pipelines.leaderboard.page import Picture, picture, pictures_of
 from pipelines.leaderboard.sources import Data, Training
 from pipelines.leaderboard.standing import Block, Standing
-from pipelines.leaderboard.statistics import Interval, performance_profile
+from pipelines.leaderboard.statistics import Interval
 from pipelines.plots import aggregates, profiles, quality, scores
 from pipelines.store.draft import Draft
 
@@ -20,9 +17,6 @@ PANELS = {  # title -> (reference, statistic)
     "Optimality gap": ("human", "optimality_gap"),
     "IQM DNS": ("dqn", "iqm"),
 }
-THRESHOLDS = 200
-FILM_TYPES = (".mp4", ".webp", ".gif", ".png")
-FILM_BYTES = 24 << 20  # of all films together: a page of 60 games must still open on a phone
 
 
 def aggregate_plot(blocks: Sequence[Block], path: Path) -> Picture:
@@ -56,19 +50,17 @@ def _value(standing: Standing, against: str, statistic: str) -> aggregates.Value
 
 def profile_plot(blocks: Sequence[Block], path: Path) -> Picture | None:
     """Performance profiles of every agent with intervals and without limits; None where there is no such agent."""
-    panels = []
-    for block in blocks:
-        known = [standing for standing in block.standings if standing.human_intervals and not standing.limited]
-        if not known:
-            continue
-        found = {standing.label: standing.scores("human") for standing in known}
-        top = max(value for games in found.values() for episodes in games.values() for value in episodes)
-        tau_X = np.linspace(0.0, max(1.5, min(top, 8.0)), THRESHOLDS)
-        curves = []
-        for label, games in found.items():
-            profile = performance_profile(games, tau_X.tolist())
-            curves.append(profiles.Curve(label, tau_X, profile.share, profile.low, profile.high))
-        panels.append(profiles.Panel(block.title.partition(", ROM")[0], tuple(curves)))
+    panels = [
+        profiles.Panel(
+            block.title.partition(", ROM")[0],
+            tuple(
+                profiles.Curve(label, found.thresholds, found.share, found.low, found.high)
+                for label, found in block.profiles.items()
+            ),
+        )
+        for block in blocks
+        if block.profiles
+    ]
     if not panels:
         return None
     profiles.draw(panels, path)
@@ -76,42 +68,28 @@ def profile_plot(blocks: Sequence[Block], path: Path) -> Picture | None:
     return picture(
         path,
         f"Performance profiles of {names}",
-        "Performance profiles: the share of episodes above each human-normalised score, games weighing equally, with "
-        "95% bands. A curve that lies above another everywhere belongs to the better agent.",
+        "Performance profiles: the share of episodes above each human-normalised score, games and training runs "
+        "weighing equally, with 95% bands. A curve that lies above another everywhere belongs to the better agent.",
     )
 
 
-def score_plot(entries: Sequence[Entry], rows: Sequence[Headline], path: Path) -> Picture:
+def score_plot(rows: Sequence[Headline], path: Path) -> Picture:
     """One panel per game, in the order the games appear; agents of several experiments stand side by side."""
     panels = []
-    for game in dict.fromkeys(entry.game for entry in entries):
+    for game in dict.fromkeys(row.game for row in rows if row.kind == "ours"):
         mine = [row for row in rows if row.game == game and row.kind == "ours"]
-        agents = tuple(scores.Agent(f"{row.experiment}\n{row.planner}", row.returns, row.low, row.high) for row in mine)
+        agents = tuple(
+            scores.Agent(f"{row.agent}\n{row.planner}", row.returns, row.low, row.high, row.mean) for row in mine
+        )
         panels.append(scores.Panel(game, agents, mine[0].random_mean, mine[0].behaviour_mean))
     scores.draw(panels, path)
     alt = "; ".join(
-        f"{row.game}, {row.experiment}, {row.planner}: mean {row.mean:.4g}"
+        f"{row.game}, {row.agent}, {row.planner}: mean {row.mean:.4g}"
         for row in rows
         if row.kind == "ours" and row.mean is not None
     )
     caption = "Every evaluated episode as a dot, the mean as a bar with its 95% interval."
     return picture(path, f"Returns per episode. {alt}", caption)
-
-
-def videos(entries: Sequence[Entry]) -> list[Picture]:
-    """Films and strips of every score, embedded until FILM_BYTES are spent; named after that."""
-    found, left = [], FILM_BYTES
-    for entry in entries:
-        names = [name for name in entry.score.names() if Path(name).suffix in FILM_TYPES]
-        if any(name.endswith(".mp4") for name in names):  # best, median and worst say more than the first seconds
-            names = [name for name in names if name != "play.gif"]
-        for path in map(entry.score.path, names):
-            what = "" if path.stem == "play" else f" ({path.stem.replace('_', ' ')} episode)"
-            text = f"{entry.experiment} plays {entry.game}{what}"
-            made = picture(path, text, text, min(left, EMBED_UP_TO))
-            left -= path.stat().st_size if made.source else 0
-            found.append(made)
-    return found
 
 
 def sheets(trained: Sequence[Training]) -> list[Picture]:

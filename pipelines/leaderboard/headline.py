@@ -1,41 +1,51 @@
-"""The result: one row per experiment, game and planner, and one per published result.
+"""The result: one row per agent, game and planner, and one per published result.
 
 Normalised scores are those of pipelines/atari/scores.py (arXiv 2410.00564); intervals are those of statistics.py.
 Cost: 1 ms a row.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
+
+import numpy as np
+import pandas as pd
 
 from pipelines.atari import scores as atari_scores
 from pipelines.leaderboard.conditions import Conditions
-from pipelines.leaderboard.entry import Entry, number
-from pipelines.leaderboard.statistics import mean_interval, ranks
+from pipelines.leaderboard.sample import Sample
+from pipelines.leaderboard.statistics import ranks, run_interval
 
 LEAST_EPISODES = 2  # one episode says nothing about chance
+LEAST_RANKED = 8  # a bootstrap of fewer is far too sure of itself: of 2 episodes it covers the mean half the time
 
 
 @dataclass(frozen=True)
 class Headline:
     """Returns are raw points per episode; `hns` and `dns` are fractions (1.0 = 100%); None = not measured or not known.
 
-    `low` and `high` bound the mean with 95% (so do those of `hns` and `dns`). `seeds` counts training runs.
-    `replays_rom` says whether the ROM is the one behind DQN-Replay.
-    `share` is how far the agent came from random play to the behaviour data: (mean - random) / (behaviour - random).
-    `limits` says where an evaluation is weaker than the protocol asks, `unranked` why the row has no rank; both are
-    words, empty when there is nothing to say. `source` is a score's address or a citation.
+    `agent` is the name of its experiments; `runs` holds the returns of every episode by training run, of which `seeds`
+    counts those whose training is known. `evaluations` were pooled. `mean` is the mean over runs of their means; `low`
+    and `high` bound it with 95% (so do those of `hns` and `dns`). `replays_rom` says whether the ROM is the one behind
+    DQN-Replay. `share` is how far the agent came from random play to the behaviour data: (mean - random) / (behaviour -
+    random). `limits` says where an evaluation is weaker than the protocol asks, `apart` what could not be pooled,
+    `unranked` why the row has no rank; all are words, empty when there is nothing to say. `sources` are the addresses
+    of its scores, or a citation.
     """
 
-    experiment: str
+    agent: str
     game: str
     planner: str
     kind: Literal["ours", "published"] = "ours"
+    experiments: tuple[str, ...] = ()
     settings: str = ""
     protocol: str = "not recorded"
+    emulator: str = ""
     rom_md5: str = ""
     replays_rom: bool | None = None
     seeds: int | None = None
+    evaluations: int = 1
     episodes: int = 0
     mean: float | None = None
     low: float | None = None
@@ -57,9 +67,15 @@ class Headline:
     best_rank: int | None = None
     worst_rank: int | None = None
     limits: str = ""
+    apart: str = ""
     unranked: str = ""
-    source: str = ""
-    returns: tuple[float, ...] = ()
+    sources: tuple[str, ...] = ()
+    runs: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def returns(self) -> tuple[float, ...]:
+        """Every episode's return, run by run."""
+        return tuple(value for run in self.runs.values() for value in run)
 
     @property
     def rank(self) -> tuple[int, int] | None:
@@ -69,12 +85,14 @@ class Headline:
     @property
     def conditions(self) -> Conditions:
         """What must be equal in two rows that are compared."""
-        return Conditions(self.protocol, self.rom_md5, "" if self.rom_md5 else self.source, self.episodes)
+        counts = sorted({len(run) for run in self.runs.values()} or {self.episodes})
+        fewest_and_most = tuple(dict.fromkeys((counts[0], counts[-1])))
+        return Conditions(self.protocol, self.rom_md5, "" if self.rom_md5 else "; ".join(self.sources), fewest_and_most)
 
 
-def headlines(entries: Sequence[Entry]) -> list[Headline]:
-    """All rows, in the order of the entries, greedy before the planners that search; not ranked yet."""
-    return [_measured(_headline(entry, planner)) for entry in entries for planner in entry.planners]
+def headlines(samples: Sequence[Sample]) -> list[Headline]:
+    """All rows, in the order of the samples, greedy before the planners that search; not ranked yet."""
+    return [_measured(_headline(sample, planner)) for sample in samples for planner in sample.planners]
 
 
 def published_rows() -> list[Headline]:
@@ -82,15 +100,15 @@ def published_rows() -> list[Headline]:
     return [
         _measured(
             Headline(
-                experiment=found.agent,
+                agent=found.agent,
                 game=game,
                 planner=found.planner,
                 kind="published",
                 protocol=found.protocol,
                 episodes=found.episodes,
                 mean=mean,
-                source=found.source,
-                returns=found.returns.get(game, ()),
+                sources=(found.source,),
+                runs={found.method: found.returns[game]} if game in found.returns else {},
             )
         )
         for found in atari_scores.publications()
@@ -108,44 +126,82 @@ def rank(rows: Sequence[Headline]) -> list[Headline]:
     for places in blocks.values():
         if len(places) < 2:  # the first of one is no rank
             continue
-        for place, (best, worst) in zip(places, ranks([mean_interval(rows[at].returns) for at in places]), strict=True):
+        for place, (best, worst) in zip(places, ranks([run_interval(rows[at].runs) for at in places]), strict=True):
             found[place] = replace(rows[place], best_rank=best, worst_rank=worst)
     return found
 
 
-def _headline(entry: Entry, planner: str) -> Headline:
-    mean = entry.number(planner, "mean")
-    random_mean, behaviour_mean = entry.number("random", "mean"), entry.number("behaviour", "mean")
-    return Headline(
-        experiment=entry.experiment,
-        game=entry.game,
-        planner=planner,
-        settings=_settings(entry, planner),
-        protocol=str(entry.score.manifest.config.get("protocol", "")) or "not recorded",
-        rom_md5=str(entry.rom.get("rom_md5", "")),
-        replays_rom=entry.rom.get("replays_rom"),
-        seeds=entry.seeds,
-        episodes=int(entry.number(planner, "episodes") or 0),
-        mean=mean,
-        std=entry.number(planner, "std"),
-        median=entry.number(planner, "median"),
-        iqm=entry.number(planner, "iqm"),
-        clipped_mean=entry.number(planner, "clipped_mean"),
-        mean_length=entry.number(planner, "mean_length"),
-        random_mean=random_mean,
-        behaviour_mean=behaviour_mean,
-        share=share(mean, random_mean, behaviour_mean),
-        limits=_limits(entry, planner),
-        source=str(entry.score.ref),
-        returns=entry.returns(planner),
+def _headline(sample: Sample, planner: str) -> Headline:
+    newest = sample.newest
+    mine = sample.episodes[sample.episodes["planner"] == planner]
+    row = _with_statistics(
+        Headline(
+            agent=sample.agent,
+            game=sample.game,
+            planner=planner,
+            experiments=sample.experiments,
+            settings=_settings(sample, planner),
+            protocol=str(newest.score.manifest.config.get("protocol", "")) or "not recorded",
+            emulator=str(newest.rom.get("emulator", "")),
+            rom_md5=str(newest.rom.get("rom_md5", "")),
+            replays_rom=newest.rom.get("replays_rom"),
+            seeds=sample.seeds,
+            random_mean=_random(sample),
+            behaviour_mean=newest.number("behaviour", "mean"),
+            limits=_limits(sample, planner, mine),
+            apart="; ".join(sample.apart),
+            sources=sample.sources,
+            runs=sample.returns(planner),
+        ),
+        sample,
+        mine,
     )
+    return replace(row, share=share(row.mean, row.random_mean, row.behaviour_mean))
+
+
+def _with_statistics(row: Headline, sample: Sample, mine: pd.DataFrame) -> Headline:
+    """Of all episodes, runs weighing equally in the mean; what the newest score says where none came with any."""
+    if not row.runs:
+        known = partial(sample.newest.number, row.planner)
+        return replace(
+            row,
+            episodes=int(known("episodes") or 0),
+            mean=known("mean"),
+            std=known("std"),
+            median=known("median"),
+            iqm=known("iqm"),
+            clipped_mean=known("clipped_mean"),
+            mean_length=known("mean_length"),
+        )
+
+    def mean_of(column: str) -> float | None:
+        return float(mine[column].astype(float).mean()) if column in mine and mine[column].notna().all() else None
+
+    return replace(
+        row,
+        evaluations=int(mine["evaluation"].nunique()),
+        episodes=len(mine),
+        mean=float(np.mean([np.mean(run) for run in row.runs.values()])),
+        std=float(np.std(row.returns, ddof=1)) if len(mine) > 1 else 0.0,
+        median=float(np.median(row.returns)),
+        iqm=atari_scores.iqm(row.returns),
+        clipped_mean=mean_of("clipped_return"),
+        mean_length=mean_of("length"),
+    )
+
+
+def _random(sample: Sample) -> float | None:
+    """Mean return of random play, next to all runs."""
+    table = sample.episodes
+    found = table.loc[table["planner"] == "random", "return"]
+    return float(found.mean()) if len(found) else sample.newest.number("random", "mean")
 
 
 def _measured(row: Headline) -> Headline:
     """The row with what follows from its mean and its episodes: intervals, normalised scores, why it has no rank."""
     bounds: list[float | None] = [None, None]
-    if len(row.returns) >= LEAST_EPISODES:
-        interval = mean_interval(row.returns)
+    if _enough(row):
+        interval = run_interval(row.runs)
         bounds = [interval.low, interval.high]
     hns, hns_low, hns_high = (_normalised(row.game, value, "human") for value in (row.mean, *bounds))
     dns, dns_low, dns_high = (_normalised(row.game, value, "dqn") for value in (row.mean, *bounds))
@@ -163,20 +219,27 @@ def _measured(row: Headline) -> Headline:
     )
 
 
+def _enough(row: Headline) -> bool:
+    return len(row.returns) >= LEAST_EPISODES
+
+
 def _unranked(row: Headline) -> str:
     if row.limits:
         return "limited"
-    if not row.returns:
+    if not row.runs:
         return "mean only, no interval"
-    return "" if len(row.returns) >= LEAST_EPISODES else "one episode, no interval"
+    if not _enough(row):
+        return "one episode, no interval"
+    return "" if len(row.returns) >= LEAST_RANKED else f"fewer than {LEAST_RANKED} episodes"
 
 
-def _settings(entry: Entry, planner: str) -> str:
+def _settings(sample: Sample, planner: str) -> str:
     """How the planner chose, as the evaluation resolved it: "context 4, epsilon 0.001, width 2, horizon 3"."""
-    recorded = entry.score.manifest.metrics[planner].get("settings")
+    manifest = sample.newest.score.manifest
+    recorded = manifest.metrics.get(planner, {}).get("settings")
     if isinstance(recorded, Mapping):
         return ", ".join(f"{name} {value}" for name, value in recorded.items())
-    config = entry.score.manifest.config  # of scores made before settings were recorded
+    config = manifest.config  # of scores made before settings were recorded
     own = [name for name in ("width", "horizon") if config.get(f"{planner}_{name}") is not None]
     return ", ".join(f"{name} {config[f'{planner}_{name}']}" for name in own)
 
@@ -195,16 +258,16 @@ def _normalised(game: str, mean: float | None, against: atari_scores.Against) ->
     return atari_scores.normalised(game, mean, against)
 
 
-def _limits(entry: Entry, planner: str) -> str:
+def _limits(sample: Sample, planner: str, mine: pd.DataFrame) -> str:
     """Fewer episodes than the greedy policy played, or episodes that were cut: a return then is a lower bound."""
-    said = []
-    count, full = entry.number(planner, "episodes"), entry.number("greedy", "episodes")
+    said, newest, table = [], sample.newest, sample.episodes
+    count, full = newest.number(planner, "episodes"), newest.number("greedy", "episodes")
+    if len(mine):
+        count, full = len(mine), int((table["planner"] == "greedy").sum()) or None
     if count is not None and full is not None and count < full:
         said.append(f"{count:.0f} episodes instead of {full:.0f}")
-    table = entry.episodes
-    mine = table[table["planner"] == planner]
     cut = int((mine["ended"] == "limit").sum())
-    steps = number(entry.score.manifest.metrics, planner, "max_steps")
+    steps = newest.number(planner, "max_steps")
     if cut:
         after = f" after {steps:,.0f} steps" if steps is not None else " by a step limit"
         said.append(f"{cut} of {len(mine)} cut{after}")

@@ -25,6 +25,7 @@ from pipelines.store.artefact import Artefact
 TEMPLATE = "leaderboard.html.j2"
 EMBED_UP_TO = 3 << 20  # bytes; a larger picture is named, not embedded, so that the page stays mailable
 MIME = {".png": "image/png", ".gif": "image/gif", ".webp": "image/webp", ".mp4": "video/mp4"}
+VP9 = 'video/mp4; codecs="vp09.00.10.08"'  # profile 0, level 1, 8 bits: what pipelines/evaluation/film.py writes
 MOST_CARDS = 12
 SCRIPT = "leaderboard.js.j2"
 
@@ -37,6 +38,19 @@ class Picture:
     alt: str
     caption: str
 
+
+@dataclass(frozen=True)
+class Film:
+    """An episode. `source`, `poster` and `instead` are data URIs or "": the film, a still of it, and an animation for
+    browsers that cannot play it. `link` leads to the file, as long as the page lies in its store.
+    """
+
+    caption: str
+    source: str
+    poster: str
+    instead: str
+    link: str
+
     @property
     def moves(self) -> bool:
         """Whether it is a video and no image."""
@@ -44,17 +58,26 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Page:
-    """Everything the template shows. `curves` are filed by the training artefact's address; `lineage` holds (score's
-    origin, HTML fragment that is escaped already).
+class Trail:
+    """Where the newest score of a pool comes from. `tree` is HTML that is escaped already; `others` are the addresses
+    of the earlier scores in the pool.
     """
+
+    origin: Origin
+    tree: Markup
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything the template shows. `curves` are filed by the training artefact's address."""
 
     rows: Sequence[Headline]
     blocks: Sequence[Block]
     aggregate_plot: Picture
     profile_plot: Picture | None
     score_plot: Picture
-    videos: Sequence[Picture]
+    films: Sequence[Film]
     sights: Sequence[Sight]
     sheets: Sequence[Picture]
     trainings: Sequence[Training]
@@ -63,7 +86,7 @@ class Page:
     quality_plot: Picture | None
     costs: Sequence[Cost]
     faults: Sequence[str]
-    lineage: Sequence[tuple[Origin, Markup]]
+    trails: Sequence[Trail]
     libraries: dict[str, str]
     machine: dict[str, Any]
     commits: Sequence[str]
@@ -71,10 +94,10 @@ class Page:
 
     @property
     def leads(self) -> list[Headline]:
-        """The first row of every score, which gets a card of its own; none where they would fill the page."""
-        first: dict[tuple[str, str], Headline] = {}
+        """The first row of every sample, which gets a card of its own; none where they would fill the page."""
+        first: dict[tuple[str, ...], Headline] = {}
         for row in self.ours:
-            first.setdefault((row.experiment, row.source), row)
+            first.setdefault((row.agent, *row.sources), row)
         return list(first.values()) if len(first) <= MOST_CARDS else []
 
     @property
@@ -94,14 +117,27 @@ class Page:
         found: dict[str, dict[str, Headline]] = {}
         for row in self.rows:
             if row.kind == "published":
-                name = row.experiment if row.planner == "not stated" else f"{row.experiment}, {row.planner}"
+                name = row.agent if row.planner == "not stated" else f"{row.agent}, {row.planner}"
                 found.setdefault(name, {})[row.game] = row
         return found
 
     @property
     def anchors(self) -> dict[str, str]:
         """Where on the page the lineage of a score stands, by the score's address."""
-        return {origin.score: f"lineage-{place}" for place, (origin, _) in enumerate(self.lineage)}
+        return {
+            address: f"lineage-{place}"
+            for place, trail in enumerate(self.trails)
+            for address in (trail.origin.score, *trail.others)
+        }
+
+    def places(self, row: Headline) -> list[str]:
+        """The anchors of a row's scores, one a training run."""
+        return list(dict.fromkeys(self.anchors[source] for source in row.sources if source in self.anchors))
+
+    @property
+    def several_seeds(self) -> dict[str, tuple[str, ...]]:
+        """The experiments of every agent that stands on more than one training run."""
+        return {row.agent: row.experiments for row in self.ours if len(row.runs) > 1}
 
 
 def render(page: Page) -> str:
@@ -113,11 +149,11 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shown = ("num", "percent", "whole", "megabytes", "clock", "fixed", "ranking")
+    shown = ("num", "percent", "whole", "megabytes", "clock", "fixed", "ranking", "span")
     environment.filters |= {name: getattr(wording, name) for name in shown}
     script = environment.get_template(SCRIPT).render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template(TEMPLATE).render(page=page, script=Markup(script), digest=digest)
+    return environment.get_template(TEMPLATE).render(page=page, script=Markup(script), digest=digest, vp9=VP9)
 
 
 def picture(path: Path, alt: str, caption: str, up_to: int = EMBED_UP_TO) -> Picture:
@@ -125,7 +161,13 @@ def picture(path: Path, alt: str, caption: str, up_to: int = EMBED_UP_TO) -> Pic
     raw = path.read_bytes()
     if len(raw) > up_to:
         return Picture("", alt, f"{caption} (not embedded: {len(raw) / 1e6:.1f} MB, see {path.name} in the artefact)")
-    return Picture(f"data:{MIME[path.suffix]};base64,{base64.b64encode(raw).decode()}", alt, caption)
+    return Picture(data_uri(raw, path.suffix), alt, caption)
+
+
+def data_uri(file: Path | bytes, suffix: str = "") -> str:
+    """A file, or bytes of the kind that `suffix` names, to be written into the page."""
+    raw, kind = (file, suffix) if isinstance(file, bytes) else (file.read_bytes(), file.suffix)
+    return f"data:{MIME[kind]};base64,{base64.b64encode(raw).decode()}"
 
 
 def pictures_of(artefact: Artefact, prefix: str, suffix: str) -> list[tuple[str, Path]]:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -10,28 +10,80 @@ from typing import Any
 from pipelines.leaderboard.headline import Headline
 from pipelines.leaderboard.origins import Origin
 from pipelines.leaderboard.standing import Block, Standing
-from pipelines.leaderboard.statistics import Interval
-from pipelines.leaderboard.wording import fixed, num, ranged, ranking
+from pipelines.leaderboard.statistics import STATISTICS, Interval
+from pipelines.leaderboard.wording import fixed, num, ranged, ranking, span
 
-AGENT_HEAD = ["Rank", "Agent", "Kind", "Games", "Seeds", "Episodes", "IQM HNS", "Median HNS", "IQM DNS", "Above human"]
-GAME_HEAD = [
-    *("Game", "Agent", "Planner", "Protocol", "ROM md5", "Seeds", "Episodes", "Return [95%]", "HNS [95%]", "Rank"),
-    "Not ranked because",
+AGENT_HEAD = [
+    *("Rank", "Agent", "Kind", "Games", "Seeds", "Episodes", "IQM HNS", "Median HNS", "Mean HNS", "Optimality gap"),
+    *("IQM DNS", "Above human"),
 ]
-COLUMNS = tuple(field.name for field in fields(Headline) if field.name != "returns")
+GAME_HEAD = [
+    *("Game", "Agent", "Planner", "Protocol", "ROM md5", "Seeds", "Evaluations", "Episodes", "Return [95%]"),
+    *("HNS [95%]", "Rank", "Not ranked because"),
+]
+COLUMNS = tuple(field.name for field in fields(Headline) if field.name != "runs")
+REFERENCES = ("human", "dqn")
 
 
 def write_csv(rows: Sequence[Headline], path: Path) -> None:
     """All rows with full precision; an unmeasured number is an empty cell."""
+    _csv(path, COLUMNS, ([_joined(getattr(row, name)) for name in COLUMNS] for row in rows))
+
+
+def write_aggregates(blocks: Sequence[Block], path: Path) -> None:
+    """Every agent summed up over its games: each statistic of HNS and DNS with its interval."""
+    numbers = [(against, name) for against in REFERENCES for name in STATISTICS]
+    head = ["block", "agent", "planner", "kind", "best_rank", "worst_rank", "unranked", "games", "without_human"]
+    head += ["fewest_seeds", "most_seeds", "fewest_episodes", "most_episodes", "evaluations", "aside"]
+    head += [f"{against}_{name}{end}" for against, name in numbers for end in ("", "_low", "_high")]
+    lines = []
+    for block in blocks:
+        for found in block.standings:
+            line = [block.title, found.agent, found.planner, found.kind, *(found.rank or ("", "")), found.unranked]
+            line += [len(found.rows), "; ".join(found.without_human), *(found.seeds or ("", "")), *found.episodes]
+            line += [found.evaluations, "; ".join(found.aside)]
+            for against, name in numbers:
+                bounds = getattr(found, f"{against}_intervals").get(name)
+                line += [getattr(found, against).get(name, ""), *((bounds.low, bounds.high) if bounds else ("", ""))]
+            lines.append(line)
+    _csv(path, head, lines)
+
+
+def write_improvements(blocks: Sequence[Block], path: Path) -> None:
+    """Each pair that was compared: the probability that an episode of the first scores above one of the second."""
+    lines = (
+        [block.title, pair.better, pair.worse, *asdict(pair.probability).values(), pair.games]
+        for block in blocks
+        for pair in block.improvements
+    )
+    _csv(path, ["block", "better", "worse", "probability", "low", "high", "games"], lines)
+
+
+def write_profiles(blocks: Sequence[Block], path: Path) -> None:
+    """Performance profiles: the share of episodes above each human-normalised score."""
+    lines = (
+        [block.title, label, *(float(value) for value in values)]
+        for block in blocks
+        for label, found in block.profiles.items()
+        for values in zip(found.thresholds, found.share, found.low, found.high, strict=True)
+    )
+    _csv(path, ["block", "agent", "threshold", "share", "low", "high"], lines)
+
+
+def _csv(path: Path, head: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([getattr(row, name) for name in COLUMNS] for row in rows)
+        writer.writerow(head)
+        writer.writerows(lines)
+
+
+def _joined(value: Any) -> Any:
+    return "; ".join(value) if isinstance(value, tuple) else value
 
 
 def write_json(rows: Sequence[Headline], blocks: Sequence[Block], origins: Sequence[Origin], path: Path) -> None:
-    """Everything, every episode's return included: {"rows": [...], "blocks": [...], "origins": {score: artefacts of
-    origins.csv}}; null = not measured.
+    """Everything, every episode's return by training run included: {"rows": [...], "blocks": [...], "origins": {score:
+    artefacts of origins.csv}}; null = not measured.
     """
     content = {
         "rows": [asdict(row) for row in rows],
@@ -48,9 +100,27 @@ def write_markdown(rows: Sequence[Headline], blocks: Sequence[Block], path: Path
         lines += [f"## {_cell(block.title)}", ""]
         lines += [f"Not comparable with the table above: {_cell(block.apart)}.", ""] if block.apart else []
         lines += _table(AGENT_HEAD, [_summary(standing) for standing in block.standings])
+        lines += [f"- {_cell(text)}" for text in _remarks(block)]
+        lines.append("")
     ours = [row for row in rows if row.kind == "ours"]
     lines += ["## Game by game", "", *_table(GAME_HEAD, [_game(row) for row in ours])]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _remarks(block: Block) -> list[str]:
+    """What the page says below a block's table."""
+    found = [
+        f"An episode of {pair.better} scores above one of {pair.worse} with probability "
+        f"{ranged(pair.probability.value, pair.probability.low, pair.probability.high, fixed)} ({pair.games} games)."
+        for pair in block.improvements
+    ]
+    if missing := block.standings[0].without_human:
+        found.append(f"No human score is known of {', '.join(missing)}: left out of every HNS above.")
+    if block.seeds_differ:
+        found.append(
+            "Not all agents stand on as many training seeds: one seed's interval leaves out the luck of training."
+        )
+    return found + [f"{each.label}, not pooled: {text}" for each in block.standings for text in each.aside]
 
 
 def _block(block: Block) -> dict[str, Any]:
@@ -72,8 +142,10 @@ def _block(block: Block) -> dict[str, Any]:
                 "source": standing.source,
                 "games": [row.game for row in standing.rows],
                 "games_without_human_score": list(standing.without_human),
-                "seeds": standing.seeds,
+                "seeds": list(standing.seeds) if standing.seeds else None,
                 "episodes_a_game": list(standing.episodes),
+                "evaluations": standing.evaluations,
+                "not_pooled": list(standing.aside),
                 "rank": list(standing.rank) if standing.rank else None,
                 "unranked": standing.unranked,
                 "median_share": standing.median_share,
@@ -83,12 +155,14 @@ def _block(block: Block) -> dict[str, Any]:
             for standing in block.standings
         ],
         "improvements": [asdict(pair) for pair in block.improvements],
+        "profiles": {
+            label: {name: values.tolist() for name, values in vars(found).items()}
+            for label, found in block.profiles.items()
+        },
     }
 
 
 def _summary(standing: Standing) -> tuple[str, ...]:
-    low, high = standing.episodes
-
     def shown(name: str, statistic: str) -> str:
         value, bounds = getattr(standing, name).get(statistic), getattr(standing, f"{name}_intervals").get(statistic)
         return ranged(value, bounds.low if bounds else None, bounds.high if bounds else None, fixed)
@@ -98,10 +172,9 @@ def _summary(standing: Standing) -> tuple[str, ...]:
         standing.label,
         standing.kind,
         str(len(standing.rows)),
-        "unknown" if standing.seeds is None else str(standing.seeds),
-        str(low) if low == high else f"{low} to {high}",
-        shown("human", "iqm"),
-        shown("human", "median"),
+        span(standing.seeds),
+        span(standing.episodes),
+        *(shown("human", name) for name in ("iqm", "median", "mean", "optimality_gap")),
         shown("dqn", "iqm"),
         num(standing.human.get("above")),
     )
@@ -110,16 +183,17 @@ def _summary(standing: Standing) -> tuple[str, ...]:
 def _game(row: Headline) -> tuple[str, ...]:
     return (
         row.game,
-        row.experiment,
+        row.agent,
         row.planner,
         row.protocol,
         row.rom_md5 or "unknown",
         "unknown" if row.seeds is None else str(row.seeds),
+        str(row.evaluations),
         str(row.episodes),
         ranged(row.mean, row.low, row.high, num),
         ranged(row.hns, row.hns_low, row.hns_high, fixed),
         ranking(row.rank) or "no",
-        "; ".join(filter(None, (row.unranked, row.limits))),
+        "; ".join(filter(None, (row.unranked, row.limits, row.apart and f"not pooled: {row.apart}"))),
     )
 
 

@@ -64,3 +64,11 @@ def ranking(rank: tuple[int, int] | None) -> str:
         return ""
     best, worst = rank
     return str(best) if best == worst else f"{best} to {worst}"
+
+
+def span(ends: tuple[int, int] | None) -> str:
+    """ "16", or "8 to 16"; "unknown" without a count."""
+    if ends is None:
+        return "unknown"
+    low, high = ends
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

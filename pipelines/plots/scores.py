@@ -15,12 +15,16 @@ from pipelines.plots import style
 
 @dataclass(frozen=True)
 class Agent:
-    """One column of dots: raw returns of finished evaluation episodes, and the interval of their mean where known."""
+    """One column of dots: raw returns of finished evaluation episodes, and their mean with its interval where known.
+
+    `mean` is that of the dots unless given: runs with different numbers of episodes weigh equally.
+    """
 
     label: str
     returns: tuple[float, ...]
     low: float | None = None
     high: float | None = None
+    mean: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def _dots(axes: Axes, place: int, agent: Agent) -> None:
     colour = style.SERIES[place % len(style.SERIES)]
     spread = (np.arange(returns.size) * 0.618034 % 1.0 - 0.5) * 0.44
     axes.scatter(place + spread, returns, s=16, color=colour, alpha=0.55, linewidths=0)
-    mean = float(returns.mean())
+    mean = float(returns.mean()) if agent.mean is None else agent.mean
     axes.plot([place - 0.28, place + 0.28], [mean, mean], color=colour, linewidth=2.4)
     if agent.low is not None and agent.high is not None:
         axes.fill_between([place - 0.28, place + 0.28], agent.low, agent.high, color=colour, alpha=0.18, linewidth=0)

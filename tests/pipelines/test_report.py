@@ -102,12 +102,12 @@ def test_csv_has_a_row_per_planner_with_full_numbers(made):
         ("Boxing", "beam"),
     ]
     first = rows[0]
-    assert first["experiment"] == NAME and first["protocol"] == "jowa" and first["episodes"] == "8"
+    assert first["agent"] == first["experiments"] == NAME and first["protocol"] == "jowa" and first["episodes"] == "8"
     assert float(first["mean"]) == 20.25 and float(first["behaviour_mean"]) == 19.8
     assert float(first["hns"]) == pytest.approx(20.25 / 29.6)  # Freeway: random 0, human 29.6
     assert float(first["share"]) == pytest.approx(20.25 / 19.8)
     assert float(first["low"]) < 20.25 < float(first["high"]) and first["seeds"] == "1"
-    assert first["limits"] == "" and first["source"] == str(made[0].scores["Freeway"].ref)
+    assert first["limits"] == "" and first["sources"] == str(made[0].scores["Freeway"].ref)
 
 
 def test_sight_losses_data_and_cost(made):
@@ -267,7 +267,7 @@ def test_episodes_as_lines_of_json(store):
 
     with single(store, {"greedy": board.summary([1.0, 3.0])}, write).path("leaderboard.csv").open(newline="") as file:
         first = next(csv.DictReader(file))
-    assert (first["low"], first["high"], first["unranked"]) == ("1.0", "3.0", "")
+    assert (first["low"], first["high"], first["unranked"]) == ("1.0", "3.0", "fewer than 8 episodes")
     with pytest.raises(WorldlineError, match="no readable table of JSON lines"):
         torn = {"greedy": {"mean": 1.0}}
         single(store, torn, lambda draft: draft.path("episodes.jsonl").write_text("{no"), config={"seed": 1})

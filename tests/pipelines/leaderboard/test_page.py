@@ -1,4 +1,4 @@
-"""Pictures and films in the page, and those that are too large to embed."""
+"""Pictures in the page, and those that are too large to embed."""
 
 from pipelines.leaderboard import page
 
@@ -11,6 +11,3 @@ def test_large_picture_is_named_not_embedded(tmp_path):
     path.write_bytes(b"GIF89a")
     assert page.picture(path, "alt", "x").source == "data:image/gif;base64,R0lGODlh"
     assert page.picture(path, "alt", "x", up_to=5).source == ""
-    film = tmp_path / "best.mp4"
-    film.write_bytes(b"mp4")
-    assert page.picture(film, "alt", "x").moves and not page.picture(path, "alt", "x").moves

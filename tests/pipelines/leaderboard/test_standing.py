@@ -13,7 +13,7 @@ def row(game: str, *returns: float, agent: str = "demo", **fields: object) -> He
     mean = sum(returns) / len(returns)
     bounds = {"low": min(returns), "high": max(returns)} if len(returns) > 1 else {"unranked": "one episode"}
     made = Headline(agent, game, "greedy", protocol="jowa", rom_md5=game, seeds=1, episodes=len(returns), mean=mean)
-    return replace(made, returns=returns, **(bounds | fields))  # type: ignore[arg-type]
+    return replace(made, runs={"": returns}, **(bounds | fields))  # type: ignore[arg-type]
 
 
 def test_published_agents_are_one_block_ranked_where_intervals_are_known() -> None:
@@ -26,7 +26,8 @@ def test_published_agents_are_one_block_ranked_where_intervals_are_known() -> No
         ("JOWA 150M, greedy", None),
     ]
     assert all(found.unranked and not found.human_intervals for found in block.standings[3:])
-    first, second = block.improvements
+    first, across, second = block.improvements
+    assert (across.better, across.worse) == ("JOWA 150M, beam", "JOWA 40M, beam")
     assert (first.better, first.worse, first.games) == ("JOWA 150M, beam", "JOWA 70M, beam", 15)
     assert 0.5 < first.probability.low < second.probability.high < 0.8
 
