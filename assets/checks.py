@@ -11,11 +11,19 @@ import dagster as dg
 
 from assets.metadata import picture
 from pipelines.configs.base import StageConfig
+from pipelines.errors import WorldlineError
+from pipelines.recipes.reevaluation import look
 from pipelines.store.artefact import Artefact
 from pipelines.store.manifest import CheckEntry
-from pipelines.store.store import REHASH_PARENTS_UP_TO
+from pipelines.store.store import REHASH_PARENTS_UP_TO, Store
 
 FILES = "files_match_manifest"
+NO_DRIFT = dg.AssetCheckSpec(
+    "no_drift",
+    asset=dg.AssetKey("scores"),
+    description="Holds an evaluation against the pooled episodes of earlier ones of the same checkpoint: do the 95% "
+    "intervals of the means overlap, and were emulator, ROM, rules and code the same?",
+)
 
 
 def specs(config: type[StageConfig]) -> list[dg.AssetCheckSpec]:
@@ -34,6 +42,20 @@ def results(artefact: Artefact, config: type[StageConfig]) -> list[dg.AssetCheck
     return [_result(check, artefact) for check in [*own, files_check(artefact)]]
 
 
+def no_drift(scores: Artefact, store: Store) -> dg.AssetCheckResult:
+    """Reads the other evaluations of the game in the store; never an error: what moved is for a person to judge."""
+    try:
+        found = look(scores, store)
+    except WorldlineError as error:  # of an older evaluation; this one was just made
+        return _verdict(NO_DRIFT.name, False, f"the past cannot be read: {error}", {})
+    shown: dict[str, Any] = {}
+    for each in found.compared:
+        shown |= {f"{each.planner}/mean": each.ours.value, f"{each.planner}/past_mean": each.theirs.value}
+    if found.past is not None:
+        shown |= {"past_evaluations": len(found.past.members), "past": str(found.past.newest.ref)}
+    return _verdict(NO_DRIFT.name, not found.found, str(found), shown)
+
+
 def files_check(artefact: Artefact) -> CheckEntry:
     """Re-hash every file, or above 2 GiB look at sizes only: about 1 s per GB."""
     rehash = artefact.manifest.total_bytes <= REHASH_PARENTS_UP_TO
@@ -47,10 +69,11 @@ def _result(check: CheckEntry, artefact: Artefact) -> dg.AssetCheckResult:
     shown: dict[str, Any] = dict(check.counts)
     if check.picture in artefact.names():
         shown["picture"] = picture(artefact.path(check.picture))
-    return dg.AssetCheckResult(
-        check_name=check.name,
-        passed=check.passed,
-        severity=dg.AssetCheckSeverity.ERROR if check.blocking else dg.AssetCheckSeverity.WARN,
-        description=check.detail,
-        metadata=shown,
-    )
+    return _verdict(check.name, check.passed, check.detail, shown, check.blocking)
+
+
+def _verdict(
+    name: str, passed: bool, detail: str, shown: dict[str, Any], blocking: bool = False
+) -> dg.AssetCheckResult:
+    severity = dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN
+    return dg.AssetCheckResult(check_name=name, passed=passed, severity=severity, description=detail, metadata=shown)

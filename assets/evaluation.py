@@ -2,18 +2,29 @@
 
 import dagster as dg
 
-from assets.checks import specs
+from assets.checks import NO_DRIFT, no_drift, specs
 from assets.data import collected_replay
 from assets.learning import finetuned, imported, pretrained, world_action_model
 from assets.partitions import EXPERIMENT_GAME, dimensions
 from assets.resources import House
-from assets.step import experiment_step, one_line_failures, result
+from assets.step import one_line_failures, result
 from pipelines.configs.learn import EvaluateConfig
 from pipelines.configs.report import ReportConfig
 from pipelines.recipes.board import make_board
-from pipelines.recipes.plan import Step
+from pipelines.recipes.reevaluation import asked
 
 GROUP = "evaluation"
+
+
+class ScoresConfig(dg.Config):
+    """How a checkpoint is asked to play; empty is the experiment's own evaluation.
+
+    `round` names a re-evaluation, such as 2026-W47: the same with fresh seeds. `overrides` are `evaluate.FIELD=value`;
+    scores under other settings get a name of their own.
+    """
+
+    round: str = ""
+    overrides: list[str] = []  # noqa: RUF012 -- pydantic copies it
 
 
 @dg.asset(
@@ -22,16 +33,21 @@ GROUP = "evaluation"
     deps=[world_action_model, pretrained, imported, finetuned, collected_replay],
     kinds={"atari", "torch"},
     code_version=EvaluateConfig.CODE,
-    check_specs=specs(EvaluateConfig),
+    check_specs=[*specs(EvaluateConfig), NO_DRIFT],
 )
-def scores(context: dg.AssetExecutionContext, house: House) -> dg.MaterializeResult:
+def scores(context: dg.AssetExecutionContext, config: ScoresConfig, house: House) -> dg.MaterializeResult:
     """Returns of an experiment's checkpoint on one game, next to random play under the same protocol.
 
-    Where the replay was collected here, the returns of the behaviour that made it stand beside them.
+    Where the replay was collected here, the returns of the behaviour that made it stand beside them. A round plays with
+    fresh seeds; the check `no_drift` holds it against the rounds before.
     On the demo: about 30 s a game.
     """
     part = dimensions(context.partition_key)
-    return experiment_step(house, part["experiment"], Step("scores", part["game"]))
+    with one_line_failures():
+        experiment = house.experiment(part["experiment"])
+        plan, store = house.plan(experiment.recipe), house.store()
+        report = asked(plan, experiment, part["game"], store, config.round, config.overrides).make(store)
+        return result(report, EvaluateConfig, no_drift(report.artefact, store))
 
 
 @dg.asset(

@@ -23,7 +23,7 @@ _ASSETS = {
     "board": ([leaderboard], "Compare all scores on one page."),
 }
 
-JOBS = [
-    dg.define_asset_job(name, selection=dg.AssetSelection.assets(*members), description=description)
+JOBS = {
+    name: dg.define_asset_job(name, selection=dg.AssetSelection.assets(*members), description=description)
     for name, (members, description) in _ASSETS.items()
-]
+}

@@ -58,10 +58,13 @@ def experiment_step(house: House, key: str, step: Step) -> dg.MaterializeResult:
         return result(make(plan, step, house.store(), experiment), type(plan.config(step)))
 
 
-def result(report: Report, config: type[StageConfig]) -> dg.MaterializeResult:
-    """What Dagster records. The manifest's digest is the data version: equal bytes and history, equal version."""
+def result(report: Report, config: type[StageConfig], *more: dg.AssetCheckResult) -> dg.MaterializeResult:
+    """What Dagster records, with `more` checks than the manifest's.
+
+    The manifest's digest is the data version: equal bytes and history, equal version.
+    """
     return dg.MaterializeResult(
         metadata=describe(report),
         data_version=dg.DataVersion(report.artefact.digest),
-        check_results=results(report.artefact, config),
+        check_results=[*results(report.artefact, config), *more],
     )

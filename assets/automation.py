@@ -1,0 +1,152 @@
+"""What runs by itself once it is switched on: a weekly round of re-evaluation, and sensors that follow new work.
+
+Switch on in the UI (Automation), or with `dagster schedule start weekly_reevaluation -w workspace.yaml`; the daemon
+that `worldline ui` starts does the rest. All are off until then. What is due is read from the store, not from Dagster's
+history: what the command line made counts, and what stands is not asked for.
+Cost of a look: a pointer and a manifest for each experiment and game, about 1 ms each.
+"""
+
+import json
+from collections.abc import Iterable
+
+import dagster as dg
+
+from assets.jobs import JOBS
+from assets.partitions import EXPERIMENT, partition_of
+from assets.resources import House
+from pipelines.errors import WorldlineError
+from pipelines.recipes.board import board_config
+from pipelines.recipes.plan import Step
+from pipelines.recipes.reevaluation import Due, due, this_round
+from pipelines.store.store import Store
+
+SUNDAY_NIGHT = "0 22 * * 0"  # UTC: the last hours of an ISO week, which names the round
+LOOK_EVERY = 60  # seconds
+ROUND = "worldline/round"
+PARTITION = "dagster/partition"  # Dagster's own tag on runs
+UNDER_WAY = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def weekly_reevaluation(cron: str = SUNDAY_NIGHT) -> dg.ScheduleDefinition:
+    """The schedule: a tick asks for the round of its week, for every experiment and game with a checkpoint."""
+
+    @dg.schedule(
+        name="weekly_reevaluation",
+        cron_schedule=cron,
+        execution_timezone="UTC",
+        job=JOBS["evaluate"],
+        description="Every checkpoint plays its games again with fresh seeds; the episodes add to its pool.",
+    )
+    def schedule(context: dg.ScheduleEvaluationContext, house: House) -> list[dg.RunRequest] | dg.SkipReason:
+        name = this_round(context.scheduled_execution_time)
+        try:
+            found = due(house.experiments(), reachable(house), name)
+        except (WorldlineError, OSError) as error:
+            return dg.SkipReason(f"Round {name} must wait: {error}")
+        # Run keys tell the requests of one tick apart; a second tick of the same week needs this.
+        asked = {run.tags.get(PARTITION) for run in under_way(context.instance, {ROUND: name})}
+        found = [each for each in found if partition(each) not in asked]
+        if not found:
+            return dg.SkipReason(f"Round {name}: every checkpoint has its scores, or they are under way")
+        register(context.instance, found)
+        return [request(each) for each in found]
+
+    return schedule
+
+
+def new_checkpoints(seconds: int = LOOK_EVERY) -> dg.SensorDefinition:
+    """The sensor of checkpoints: trained, fine-tuned or imported, here or from the command line.
+
+    Its cursor is the checkpoint that it last saw of each partition, so that a failed evaluation is not repeated.
+    """
+
+    @dg.sensor(
+        name="new_checkpoints",
+        job=JOBS["evaluate"],
+        minimum_interval_seconds=seconds,
+        description="A checkpoint that nobody has evaluated plays its experiment's games.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, house: House) -> dg.SensorResult | dg.SkipReason:
+        try:
+            found = due(house.experiments(), reachable(house))
+        except (WorldlineError, OSError) as error:
+            return dg.SkipReason(f"No checkpoint can be seen: {error}")
+        seen: dict[str, str] = json.loads(context.cursor or "{}")
+        new = [each for each in found if seen.get(partition(each)) != str(each.checkpoint)]
+        cursor = json.dumps(seen | {partition(each): str(each.checkpoint) for each in new})
+        if not new:
+            return dg.SensorResult(skip_reason="Every checkpoint has its scores, or was asked to play", cursor=cursor)
+        register(context.instance, new)
+        return dg.SensorResult(run_requests=[request(each) for each in new], cursor=cursor)
+
+    return sensor
+
+
+def new_scores(seconds: int = LOOK_EVERY) -> dg.SensorDefinition:
+    """The sensor of scores: makes the leaderboard anew, once for all evaluations that run at the same time.
+
+    Its cursor is the key of the leaderboard that it last asked for.
+    """
+
+    @dg.sensor(
+        name="new_scores",
+        job=JOBS["board"],
+        minimum_interval_seconds=seconds,
+        description="Scores that the leaderboard does not show yet bring a new one, when no evaluation is running.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, house: House) -> dg.SensorResult | dg.SkipReason:
+        if running := len(under_way(context.instance)):
+            return dg.SkipReason(f"Evaluations under way: {running}; the leaderboard waits for all of them")
+        try:
+            store = reachable(house)
+            wanted = board_config(store).spec()
+            stands = store.find(wanted.ref) is not None
+        except (WorldlineError, OSError) as error:
+            return dg.SkipReason(f"No leaderboard can be made: {error}")
+        if stands or wanted.key == context.cursor:
+            return dg.SensorResult(skip_reason="The leaderboard shows all scores, or was asked for", cursor=wanted.key)
+        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=wanted.key)], cursor=wanted.key)
+
+    return sensor
+
+
+def reachable(house: House) -> Store:
+    """The store. Raises OSError where its folder cannot be read: what it holds is not known then, and not missing."""
+    store = house.store()
+    next(store.root.iterdir(), None)
+    return store
+
+
+def partition(each: Due) -> str:
+    """Its partition of `scores`, as Dagster writes it."""
+    return str(partition_of(Step("scores", each.game), each.experiment.key))
+
+
+def request(each: Due) -> dg.RunRequest:
+    """One run of `evaluate`. The key names what is asked: the round, or the checkpoint."""
+    return dg.RunRequest(
+        run_key=f"{each.round or each.checkpoint.key}/{partition(each)}",
+        partition_key=partition_of(Step("scores", each.game), each.experiment.key),
+        run_config={"ops": {"scores": {"config": {"round": each.round}}}},
+        tags={ROUND: each.round} if each.round else {},
+    )
+
+
+def register(instance: dg.DagsterInstance, found: Iterable[Due]) -> None:
+    """Make their experiments partitions: the command line registers them on disk alone."""
+    instance.add_dynamic_partitions(EXPERIMENT, sorted({each.experiment.key for each in found}))
+
+
+def under_way(instance: dg.DagsterInstance, tags: dict[str, str] | None = None) -> list[dg.DagsterRun]:
+    """The evaluations that wait or run."""
+    return list(instance.get_runs(dg.RunsFilter(job_name="evaluate", statuses=UNDER_WAY, tags=tags or {})))
+
+
+SCHEDULES = [weekly_reevaluation()]
+SENSORS = [new_checkpoints(), new_scores()]
