@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks.cache import KVCache
-from models.blocks.dropout import causal_attention
+from models.blocks.dropout import Dropout, causal_attention
 from models.blocks.linear import Linear
 
 
@@ -54,7 +54,7 @@ class Block(nn.Module):
         self.ln2 = nn.LayerNorm(width)
         self.attn = CausalAttention(width, heads, dropout)
         self.mlp = nn.Sequential(Linear(width, 4 * width), nn.GELU(), Linear(4 * width, width))
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, layer: int, cache: KVCache | None, newest: bool) -> Tensor:
         """(B, L, D) -> (B, L, D), or (B, 1, D) for the newest token alone."""
@@ -68,7 +68,7 @@ class Transformer(nn.Module):
 
     def __init__(self, layers: int, heads: int, width: int, dropout: float) -> None:
         super().__init__()
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
         self.ln_f = nn.LayerNorm(width)
         self.heads, self.width = heads, width

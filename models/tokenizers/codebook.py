@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.blocks.linear import linear
 from models.tokenizers.config import TokenizerConfig
 from models.tokenizers.encoded import Encoded
 
@@ -21,12 +22,10 @@ def nearest(latents_NE: Tensor, codes_VE: Tensor) -> tuple[Tensor, Tensor]:
     """Index (N,) int64 of each latent's nearest code in squared L2 (ties: the lowest), and that distance (N,) >= 0."""
     with torch.no_grad(), torch.autocast(latents_NE.device.type, enabled=False):
         codes_VE = codes_VE.float()
-        code_norms_V = codes_VE.square().sum(1)
+        code_norms_V, scaled_VE = codes_VE.square().sum(1), -2 * codes_VE
         indices, distances = [], []
         for rows_NE in latents_NE.float().split(max(1, DISTANCES_AT_ONCE // len(codes_VE))):
-            distances_NV = torch.addmm(
-                code_norms_V, rows_NE, codes_VE.T, alpha=-2
-            )  # less |z|^2, the same for all codes
+            distances_NV = linear(rows_NE, scaled_VE, code_norms_V)  # less |z|^2, the same for all codes
             best = distances_NV.min(1)
             indices.append(best.indices)
             distances.append((best.values + rows_NE.square().sum(1)).clamp(min=0))

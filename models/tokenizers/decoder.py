@@ -30,7 +30,7 @@ class Decoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[0], config.patch_stem**2, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:  # (B, z_channels, h, w) -> (B, 1, H, W), about [-1, 1]
-        x = self.mid(fastest_layout(self.conv_in(z)))
+        x = self.mid(self.conv_in(fastest_layout(z)))
         for level in reversed(self.up):
             x = level(x)
         return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(x))), self.patch_stem)

@@ -16,7 +16,7 @@ from models.tokenizers.decoder import Decoder
 from models.tokenizers.encoded import Encoded
 from models.tokenizers.encoder import Encoder
 
-IN_CACHE = 8 << 20  # bytes of the widest layer: a CPU encodes in pieces that stay in its cache
+AT_ONCE = 256  # frames that are encoded together, however many are given
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,7 @@ class Tokenizer(nn.Module):
         if frames.dtype != torch.uint8 or frames.ndim < 2:
             raise ValueError(f"encode_tokens takes uint8 frames (..., H, W), not {frames.dtype} {tuple(frames.shape)}")
         frames_B1HW = frames.reshape(-1, 1, *frames.shape[-2:])
-        config = self.config
-        widest = 4 * config.level_channels[0] * (config.resolution // config.patch_stem) ** 2  # bytes a frame, float32
-        parts = frames_B1HW.split(max(1, IN_CACHE // widest)) if frames.device.type == "cpu" else (frames_B1HW,)
-        tokens_BK = torch.cat([self.encode(part.float() / 255).tokens_BK for part in parts])
+        tokens_BK = torch.cat([self.encode(part.float() / 255).tokens_BK for part in frames_B1HW.split(AT_ONCE)])
         return tokens_BK.reshape(*frames.shape[:-2], -1)
 
     @torch.no_grad()

@@ -1,7 +1,7 @@
 """The other side of the training benchmark: JOWA's network in the plainest way that works.
 
 Attention is written out, with its mask and probabilities as whole matrices, its projections apart; every linear layer
-is PyTorch's own; a batch of frames is encoded in one piece. Weights, objective and optimiser are those of our side.
+and dropout is PyTorch's own; a batch of frames is encoded in one piece. Weights, objective and optimiser are ours.
 """
 
 import math
@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from models.blocks.dropout import Dropout
 from models.blocks.linear import Linear
 from models.blocks.transformer import CausalAttention
 from models.jowa.model import Jowa
@@ -48,6 +49,8 @@ def plain(model: Jowa) -> Jowa:
                 replacement: nn.Module = PlainAttention(width, child.heads, child.dropout, model.config.max_tokens)
             elif isinstance(child, Linear):
                 replacement = nn.Linear(child.in_features, child.out_features)
+            elif isinstance(child, Dropout):
+                replacement = nn.Dropout(child.p)
             else:
                 continue
             setattr(parent, name, replacement)

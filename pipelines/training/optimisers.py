@@ -31,7 +31,10 @@ def for_phase(phase: PhaseConfig, modules: dict[str, nn.Module], sharded: bool =
 
 
 def _make(kind: type[Optimizer], params: Iterable[Any], lr: float, sharded: bool) -> Optimizer:
-    return ZeroRedundancyOptimizer(params, kind, lr=lr) if sharded else kind(params, lr=lr)  # type: ignore[call-arg]
+    """`fused` is one pass over the weights, on CPU as on GPU, where PyTorch would make seven."""
+    if sharded:
+        return ZeroRedundancyOptimizer(params, kind, lr=lr, fused=True)
+    return kind(params, lr=lr, fused=True)  # type: ignore[call-arg]
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:

@@ -4,14 +4,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.blocks.dropout import causal_attention, keep_mask
+from models.blocks.dropout import Dropout, causal_attention, keep_mask
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5])
 def test_masks_drop_with_their_probability_and_repeat_with_the_seed(p: float) -> None:
     torch.manual_seed(0)
     mask = keep_mask((1001, 501), p)
-    assert abs((~mask).double().mean().item() - p) < 0.003
+    assert set(mask.unique().tolist()) <= {0.0, 1.0}
+    assert abs((mask == 0).double().mean().item() - p) < 0.003
     torch.manual_seed(0)
     assert torch.equal(mask, keep_mask((1001, 501), p))
 
@@ -24,3 +25,21 @@ def test_attention_is_causal_and_right_on_average() -> None:
     torch.testing.assert_close(causal_attention(query, key, value, 1e-9), exact)  # drops nothing: the other path
     mean = torch.stack([causal_attention(query, key, value, 0.1) for _ in range(2000)]).mean(0)
     torch.testing.assert_close(mean, exact, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_kept_is_scaled_and_what_is_dropped_has_no_gradient(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = torch.full((300, 301), 2.0, dtype=dtype, requires_grad=True)
+    y = Dropout(0.25)(x)
+    y.float().sum().backward()
+    assert x.grad is not None and y.dtype == dtype
+    dropped = y == 0
+    assert abs(dropped.double().mean().item() - 0.25) < 0.01
+    for values, kept in ((y, 8 / 3), (x.grad, 4 / 3)):
+        torch.testing.assert_close(values.float(), torch.where(dropped, 0.0, kept), atol=0, rtol=0.005)
+
+
+def test_evaluation_and_zero_change_nothing() -> None:
+    x = torch.randn(5, 6)
+    assert torch.equal(Dropout(0.5).eval()(x), x) and torch.equal(Dropout(0.0)(x), x)

@@ -21,3 +21,15 @@ def test_outputs_and_gradients_are_those_of_torch(shape: tuple[int, ...]) -> Non
         found.append((y, x.grad, layer.weight.grad, layer.bias.grad))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_rows_that_lie_apart_are_those_of_torch() -> None:
+    torch.manual_seed(0)
+    layer, wide = Linear(24, 40), torch.randn(4, 37 * 12, 24, requires_grad=True)
+    found = []
+    for function in (layer, torch.nn.functional.linear):
+        every = wide[:, 36::37]
+        y = function(every) if function is layer else function(every, layer.weight, layer.bias)
+        found.append((y, *torch.autograd.grad(y.square().sum(), (wide, layer.weight, layer.bias))))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-5)
