@@ -32,7 +32,7 @@ SIGHT = (
     "next_frame_error",
     "copy_last_error",
 )
-PLAYERS = ("greedy", "beam", "random", "behaviour")  # as they are listed; manifests sort by name
+PLAYERS = ("greedy", "beam", "mcts", "random", "behaviour")  # as they are listed; manifests sort by name
 RETURNS = ("mean", "std", "median", "iqm", "clipped_mean", "episodes", "mean_length")
 
 

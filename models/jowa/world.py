@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.api import Batch, Context, Imagined, Losses
 from models.blocks.cache import KVCache
-from models.blocks.packed import packable, packed
+from models.blocks.packed import packed, packing_type
 from models.jowa.critic import expected_values
 from models.jowa.model import Jowa
 from models.jowa.objective import world_loss
@@ -53,14 +53,14 @@ def _values(model: Jowa, hidden_NRD: Tensor) -> Tensor:  # (N, R, A)
 class JowaWorld:
     """Imagines the most likely rewards, ends and tokens, or samples them from `sampler`'s stream where one is given.
 
-    The model should be in eval mode. On a CPU in float32 its linear layers are copied in a faster layout, again when
-    its weights have changed; under autocast, or on another device, the model itself is used.
+    The model should be in eval mode. On a CPU its linear layers are copied in a faster layout, in bfloat16 if autocast
+    asks for it, and again when its weights have changed; on another device the model itself is used.
     """
 
     def __init__(self, model: Jowa, sampler: torch.Generator | None = None) -> None:
         self.model, self.sampler = model, sampler
         self._player = model  # what is called: the model itself, or its packed copy
-        self._packed_at: tuple[int, ...] = ()  # versions of the weights it was packed at
+        self._packed_at: tuple[object, ...] = ()  # type and versions of the weights it was packed at
         self._cache: KVCache | None = None
 
     def loss(self, batch: Batch) -> Losses:
@@ -112,12 +112,13 @@ class JowaWorld:
 
     def _refresh(self, rows: int) -> None:
         """Pack changed weights, empty the cache."""
-        if packable(self.model):
-            versions = tuple(0 if weight.is_inference() else weight._version for weight in self.model.parameters())
-            if self._player is self.model or versions != self._packed_at:
-                self._player, self._packed_at = packed(self.model), versions
-        else:
+        if (dtype := packing_type(self.model)) is None:
             self._player = self.model
+        else:
+            weights = self.model.parameters()
+            versions = (dtype, *(0 if weight.is_inference() else weight._version for weight in weights))
+            if self._player is self.model or versions != self._packed_at:
+                self._player, self._packed_at = packed(self.model, dtype), versions
         if not self._reusable(self._cache, rows):
             self._cache = self.model.empty_cache(rows)
         assert self._cache is not None

@@ -1,7 +1,8 @@
+import pytest
 import torch
 from torch import nn
 
-from models.blocks.packed import PackedLinear, packable, packed
+from models.blocks.packed import PackedLinear, packed, packing_type
 from models.blocks.transformer import Transformer
 
 
@@ -28,8 +29,34 @@ def test_every_shape_that_a_linear_takes() -> None:
         torch.testing.assert_close(twin(strided), linear(strided))
 
 
-def test_only_float32_outside_autocast_is_packable() -> None:
-    assert packable(nn.Linear(2, 2)) == torch.backends.mkldnn.is_available()
-    assert not packable(nn.Linear(2, 2, dtype=torch.bfloat16))
-    with torch.autocast("cpu", torch.bfloat16):
-        assert not packable(nn.Linear(2, 2))
+def test_activations_that_follow_are_fused_and_others_stay() -> None:
+    torch.manual_seed(0)
+    layers = (nn.GELU(), nn.ReLU(), nn.GELU("tanh"), nn.Tanh())
+    x = torch.randn(40, 8)
+    for layer in layers:
+        module = nn.Sequential(nn.Linear(8, 8), layer, nn.Linear(8, 3))
+        with torch.no_grad():
+            twin = packed(module)
+            torch.testing.assert_close(twin(x), module(x), rtol=1e-5, atol=1e-6)
+        fused = isinstance(layer, nn.ReLU) or (isinstance(layer, nn.GELU) and layer.approximate == "none")
+        assert isinstance(twin[1], nn.Identity) == fused and module[1] is layer
+
+
+def test_bfloat16_computes_what_autocast_does() -> None:
+    torch.manual_seed(0)
+    module = Transformer(layers=2, heads=2, width=16, dropout=0.1).eval()
+    x = torch.randn(3, 5, 16)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        dtype = packing_type(module)
+        if dtype is None:
+            pytest.skip("this processor's oneDNN has no bfloat16")
+        ours, theirs = packed(module, dtype)(x), module(x)
+    assert dtype == torch.bfloat16 and ours.dtype == theirs.dtype
+    torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.05)
+
+
+def test_only_float32_weights_are_packed() -> None:
+    assert (packing_type(nn.Linear(2, 2)) == torch.float32) == torch.backends.mkldnn.is_available()
+    assert packing_type(nn.Linear(2, 2, dtype=torch.bfloat16)) is None
+    with torch.autocast("cpu", torch.float16):
+        assert packing_type(nn.Linear(2, 2)) is None

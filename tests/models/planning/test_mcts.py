@@ -71,14 +71,14 @@ def search_slowly(world: TableWorld, row: int, search: Mcts, legal: list[int]) -
 
 
 @pytest.mark.parametrize("search", SEARCHES, ids=str)
-@pytest.mark.parametrize("rows", [1, 2, 12])
-def test_batched_search_equals_simulations_one_by_one(search: Mcts, rows: int) -> None:
+@pytest.mark.parametrize("ahead", [1, 2, 12])
+def test_batched_search_equals_simulations_one_by_one(search: Mcts, ahead: int) -> None:
     legal = [[0, 1], [0, 1, 2], [2]]
     legal_NA = torch.tensor([[action in actions for action in range(ACTIONS)] for actions in legal])
     for seed in range(8):
         world = TableWorld(seed)
         expected = [search_slowly(world, row, search, actions) for row, actions in enumerate(legal)]
-        assert replace(search, rows=rows).plan(world, context(0, 1, 2), legal_NA, GAMMA).tolist() == expected, seed
+        assert replace(search, ahead=ahead).plan(world, context(0, 1, 2), legal_NA, GAMMA).tolist() == expected, seed
 
 
 def test_the_first_simulation_is_a_tie_that_goes_to_the_highest_legal_action() -> None:
@@ -90,7 +90,7 @@ def test_the_first_simulation_is_a_tie_that_goes_to_the_highest_legal_action() -
 @settings(max_examples=40, deadline=None)
 def test_legal_actions_only(legal: list[set[int]], seed: int, simulations: int) -> None:
     legal_NA = torch.tensor([[action in actions for action in range(6)] for actions in legal])
-    world, search = TableWorld(seed, actions=6), Mcts(simulations=simulations, horizon=1 + seed % 3, rows=1 + seed % 5)
+    world, search = TableWorld(seed, actions=6), Mcts(simulations=simulations, horizon=1 + seed % 3, ahead=1 + seed % 5)
     chosen = search.plan(world, context(*range(len(legal))), legal_NA, GAMMA).tolist()
     assert all(action in actions for action, actions in zip(chosen, legal, strict=True))
     assert all(action in legal[path[0] - 1000] for path in world.asked for action in path[1:])
@@ -102,7 +102,7 @@ def test_no_step_is_imagined_twice_unless_it_is_to_be_drawn_again() -> None:
     Mcts(simulations=50, horizon=2).plan(world, context(0), legal_NA, GAMMA)
     assert len(world.asked) == len(set(world.asked)) == ACTIONS
     world = TableWorld(1, draws=True)
-    Mcts(simulations=50, horizon=2, resample=True, rows=1).plan(world, context(0), legal_NA, GAMMA)
+    Mcts(simulations=50, horizon=2, resample=True, ahead=1).plan(world, context(0), legal_NA, GAMMA)
     assert len(world.asked) == 50
 
 
@@ -121,7 +121,7 @@ def test_environments_planned_together_are_planned_as_alone(model: Jowa) -> None
 
 def test_budgets_follow_the_beam_and_numbers_that_cannot_be_are_refused() -> None:
     assert Mcts(width=4, horizon=3).budget == 36 and Mcts(simulations=7).budget == 7
-    for wrong in ({"simulations": 0}, {"horizon": 0}, {"temperature": 0.0}, {"temperature": math.inf}, {"rows": 0}):
+    for wrong in ({"simulations": 0}, {"horizon": 0}, {"temperature": 0.0}, {"temperature": math.inf}, {"ahead": 0}):
         with pytest.raises(ValueError, match="at least 1"):
             Mcts(**wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="'value' or 'visits'"):
