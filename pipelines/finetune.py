@@ -1,25 +1,25 @@
 """Stage `finetuned`: a checkpoint learns on from the best few episodes of one game, tokenizer and all.
 
 With `imagine`, part of every batch are segments that the model itself has continued (arXiv 2410.00564, fine-tuning).
+On many ranks each reads and imagines the whole batch, which is small, and learns from its own rows of it.
 Run: `worldline finetune EXPERIMENT --game Pong --episodes 4`. A killed run resumes from its last saved state.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from models.api import Batch, Losses, mixed
 from models.jowa.model import Jowa
-from models.jowa.objective import world_action_loss
-from models.jowa.world import JowaWorld
-from models.losses.rem import mixture_weights
+from models.tokenizers.codebook import EMA
 from models.tokenizers.vq import Tokenizer
 from pipelines.configs.finetune import FinetuneConfig
-from pipelines.configs.learn import PhaseConfig
+from pipelines.configs.learn import PhaseConfig, check_whole_batches
 from pipelines.errors import UsageError
-from pipelines.plots import curves
+from pipelines.replay.batch import rank_rows
 from pipelines.replay.best import BestEpisodes, best_episodes
 from pipelines.replay.loader import SegmentLoader, SegmentSource
 from pipelines.replay.segments import Segmentation
@@ -28,52 +28,57 @@ from pipelines.store.artefact import Artefact
 from pipelines.store.draft import Draft
 from pipelines.store.report import Report
 from pipelines.store.store import Store
-from pipelines.training import checkpoint, metrics
+from pipelines.training import checkpoint
 from pipelines.training.batches import held_out_from, legal_actions, to_batch
-from pipelines.training.device import Device, pick
+from pipelines.training.device import Device, compile_for, pick
 from pipelines.training.dreaming import Dreaming
-from pipelines.training.examine import examine
+from pipelines.training.examine import record
 from pipelines.training.feed import Feed
+from pipelines.training.joint import produce
+from pipelines.training.keep import Keeper
 from pipelines.training.loop import train
-from pipelines.training.ranks import join
-from pipelines.training.share import rows_of
+from pipelines.training.play import greedy_returns
+from pipelines.training.ranks import ALONE, Ranks
+from pipelines.training.share import Share, rows_of
 from pipelines.training.tokenizer_objective import TokenizerObjective
+from pipelines.training.world_objective import WorldObjective
 
 
 def run(config: FinetuneConfig, store: Store) -> Report:
-    """Fine-tune on one game, or find the artefact."""
-    return store.produce(config.spec(), lambda draft: _build(config, draft))
+    """Fine-tune on one game, or find the artefact; with torchrun on all its ranks. A killed run resumes."""
+    return produce(store, config.spec(), lambda draft, ranks: _build(config, draft, ranks))
 
 
-def _build(config: FinetuneConfig, draft: Draft) -> None:
+def _build(config: FinetuneConfig, draft: Draft, ranks: Ranks) -> None:
     if config.checkpoint is None or config.trajectories is None:
         raise UsageError(f"Fine-tuning on {config.game} needs a checkpoint and trajectories: name both artefacts")
-    if join().world > 1:
-        raise UsageError("Fine-tuning takes small batches and one rank: leave out --ranks and torchrun")
     device = pick(config.loop.precision, config.loop.device)
-    torch.manual_seed(config.seed)
+    torch.manual_seed(ranks.seed(config.seed))
     start = draft.parents[config.checkpoint]
     holder = draft.parents[config.pretrained or config.checkpoint]
     model = checkpoint.load_model(start.path(checkpoint.MODEL), device)
     tokenizer = checkpoint.load_tokenizer(holder.path(checkpoint.TOKENIZER), device)
     every, experts = _sources(config, draft.parents[config.trajectories], model.config.max_steps)
-    task = Finetuning(config, experts, tokenizer, model, device)
-    train(task, config.phases, config.loop, draft.path("metrics.jsonl"), draft.scratch, f"Fine-tune {config.game}")
-    checkpoint.save(draft.path(checkpoint.TOKENIZER), tokenizer, tokenizer.config)
-    checkpoint.save(draft.path(checkpoint.MODEL), model, model.config)
-    rows = metrics.read(draft.path("metrics.jsonl"))
-    curves.draw(rows, draft.path("curves.png"))
+    task = Finetuning(config, experts, tokenizer, model, device, ranks)
+    compile_for(device, model, config.loop.compile)
+
+    def plays() -> dict[str, float]:
+        return greedy_returns(model, tokenizer, (config.game,), config.loop, device, ranks)
+
+    keeper = Keeper(draft.scratch, config.loop, task.save, plays, ranks)
+    title = f"Fine-tune {config.game}"
+    train(task, config.phases, config.loop, draft.path("metrics.jsonl"), draft.scratch, title, ranks, keeper)
+    if not ranks.first:
+        return
+    record(draft, task, tokenizer, config, [every], device)
     draft.counts |= {
-        "steps": sum(phase.steps for phase in config.phases),
         "episodes": experts.trajectories.num_episodes,
         "frames": len(experts.trajectories),
         "segments": len(experts.segments),
         "imagined": task.imagined,
     }
     expert_return = float(experts.trajectories.rewards.sum()) / experts.trajectories.num_episodes
-    draft.metrics |= {"losses": metrics.final(rows), "device": str(device), "expert_clipped_return": expert_return}
-    world = JowaWorld(model.eval())
-    examine(draft, tokenizer.eval(), world, [every], config.loop.holdout_episodes, config.sight_frames, device)
+    draft.metrics["expert_clipped_return"] = expert_return
 
 
 def _sources(config: FinetuneConfig, trajectories: Artefact, length: int) -> tuple[SegmentSource, SegmentSource]:
@@ -90,6 +95,14 @@ def _sources(config: FinetuneConfig, trajectories: Artefact, length: int) -> tup
     )
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """One step's single frames (`FrameBatch`'s fields) and segments, real ones and imagined."""
+
+    frames: Mapping[str, Tensor]
+    segments: Batch
+
+
 @dataclass
 class Finetuning:
     """The task of fine-tuning for the training loop."""
@@ -99,16 +112,22 @@ class Finetuning:
     tokenizer: Tokenizer
     model: Jowa
     device: Device
+    ranks: Ranks = ALONE
     modules: dict[str, nn.Module] = field(init=False)
 
     def __post_init__(self) -> None:
         checkpoint.trainable(self.model)
         self.tokenizer.requires_grad_(True)
+        if isinstance(self.tokenizer.embedding, EMA):
+            check_whole_batches(self.config.phases)
+            self.tokenizer.embedding.gather = self.ranks.gather
         self.model.config = replace(self.model.config, world_weight=self.config.world_weight)
         self.modules = {"tokenizer": self.tokenizer, "model": self.model}
         self._legal_GA = legal_actions((self.config.game,)).to(self.device.name)
         self._tokenizer_losses = TokenizerObjective(self.config, [self.experts], self.device)
+        self._objective = WorldObjective(self.model, self._legal_GA, self.config.seed)
         self._feeds: dict[PhaseConfig, Feed] = {}
+        self._drawn: tuple[int, Drawn] | None = None
         self._dreaming: Dreaming | None = None
         if self.config.imagine is not None:
             self._dreaming = Dreaming(
@@ -123,27 +142,40 @@ class Finetuning:
 
     def losses(self, phase: PhaseConfig, step: int, part: int = 0) -> dict[str, Losses]:
         """The tokenizer's loss on frames of the step's segments; the world-action loss on tokens it gives them now."""
-        real = to_batch(self._feed(phase).batch(step)["segments"])
+        if part == 0:
+            self._drawn = step, self._draw(phase, step)
+        assert self._drawn is not None and self._drawn[0] == step, "parts are asked for in order"
+        drawn, share = self._drawn[1], Share(self.ranks, part, phase.accumulate)
         found: dict[str, Losses] = {}
         if "tokenizer" in phase.objectives:
-            found["tokenizer"] = self._tokenizer_losses(self.tokenizer, self._frames(real, phase.frames, step), step)
-        batch = self._with_dreams(real, step)
+            found["tokenizer"] = self._tokenizer_losses(self.tokenizer, drawn.frames, step, share)
+        batch, counts = share.counted(drawn.segments, self.model.config.tokens_per_frame)
         assert batch.frames_uint8_BTHW is not None, "this loader reads frames"
-        random_mixture = self.model.config.random_mixture
         with self.device.autocast():
             batch = replace(batch, tokens_BTK=self.tokenizer.encode_tokens(batch.frames_uint8_BTHW))
-            weights_Q = self._mixture_weights(step).to(self.device.name) if random_mixture else None
-            found["world_action"] = world_action_loss(self.model, batch, self._legal_GA, weights_Q)
-        return found
+            return found | self._objective(phase, batch, step, counts)
 
     def tokens(self, phase: PhaseConfig) -> int:
         """Tokens that the transformer sees in one step."""
         return phase.segments * self.model.config.max_tokens
 
     def after_step(self, phase: PhaseConfig, step: int) -> None:
-        """Copy the Q head into the target head every `target_every` steps."""
-        if (step + 1) % phase.target_every == 0:
-            self.model.update_target()
+        """Let the target head follow."""
+        self._objective.after_step(phase, step)
+
+    def save(self, folder: Path) -> None:
+        """Both networks."""
+        checkpoint.save(folder / checkpoint.TOKENIZER, self.tokenizer, self.tokenizer.config)
+        checkpoint.save(folder / checkpoint.MODEL, self.model, self.model.config)
+
+    def _draw(self, phase: PhaseConfig, step: int) -> "Drawn":
+        """The step's batch, and this rank's rows of it."""
+        real = to_batch(self._feed(phase).batch(step)["segments"])
+        frames, segments = self._frames(real, phase.frames, step), self._with_dreams(real, step)
+        rank, world = self.ranks.rank, self.ranks.world
+        mine_n = rank_rows(len(frames["games_n"]), rank, world)
+        mine_B = rank_rows(len(segments.games_B), rank, world)
+        return Drawn({name: tensor[mine_n] for name, tensor in frames.items()}, rows_of(segments, mine_B))
 
     def _frames(self, batch: Batch, count: int, step: int) -> Mapping[str, Tensor]:
         """`count` of the batch's real frames, drawn by seed and step; all of them where there are fewer."""
@@ -165,11 +197,6 @@ class Finetuning:
         if not len(self._dreaming):  # no segment could be continued yet
             return real
         return mixed(rows_of(real, slice(keep)), self._dreaming.sample(imagine.segments))
-
-    def _mixture_weights(self, step: int) -> Tensor:
-        """This step's random mixture of the Q heads: it depends on the seed and the step alone."""
-        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
-        return mixture_weights(self.model.config.num_q, generator)
 
     def _feed(self, phase: PhaseConfig) -> Feed:
         """The batches of the phase; the feed of the phase before is let go with its workers."""

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import home
+from pipelines.configs.finetune import FinetuneConfig
+from pipelines.configs.learn import TrainingConfig
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.recipes import experiment as experiments
 from pipelines.recipes.experiment import Experiment
@@ -24,6 +26,7 @@ from pipelines.recipes.plan import Plan, Step
 from pipelines.recipes.run import make
 from pipelines.store.report import Report
 from pipelines.store.store import Store
+from pipelines.training.gpus import own_gpus
 
 WATCH_SECONDS = 0.5
 PATIENCE = 20  # seconds that ranks get to end by themselves
@@ -60,9 +63,16 @@ def launch(job: Job, ranks: int = 1) -> Report:
     if ranks < 1:
         raise UsageError(f"Training on {ranks} ranks is impossible: give at least 1")
     plan, step, store, _ = job.parts()
-    if ranks == 1 or store.find(plan.config(step).spec().ref) is not None:
+    config = plan.config(step)
+    if "RANK" in os.environ and ranks > 1:
+        raise UsageError(f"torchrun has started this process as one of its ranks: leave --ranks {ranks} out")
+    if "RANK" in os.environ or store.find(config.spec().ref) is not None:  # torchrun gives its ranks their GPUs
         return job.make()
-    _agent(job, ranks)
+    assert isinstance(config, TrainingConfig | FinetuneConfig), f"{step} is no training"
+    with own_gpus(ranks, config.loop.device):
+        if ranks == 1:
+            return job.make()
+        _agent(job, ranks)
     return replace(job.make(), skipped=False)
 
 
@@ -86,16 +96,19 @@ def _agent(job: Job, ranks: int) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    from pipelines.training import loopback
+
     for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # it tells in 30 lines what we tell in one
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
+    os.environ |= loopback.interfaces()
+    loopback.register()
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=ranks,
         run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
+        rdzv_backend=loopback.BACKEND,
         max_restarts=0,
         shutdown_timeout=PATIENCE,
     )

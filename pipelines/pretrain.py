@@ -13,20 +13,18 @@ from torch import nn
 from models.api import Losses
 from models.jowa.model import Jowa
 from models.jowa.objective import world_loss
-from models.jowa.world import JowaWorld
 from models.tokenizers.codebook import EMA
 from models.tokenizers.vq import Tokenizer
 from pipelines.configs.learn import PhaseConfig, PretrainConfig
-from pipelines.plots import curves
 from pipelines.replay.batch import BatchSource
 from pipelines.replay.loader import FrameLoader, SegmentLoader, SegmentSource
 from pipelines.store.draft import Draft
 from pipelines.store.report import Report
 from pipelines.store.store import Store
-from pipelines.training import checkpoint, metrics
+from pipelines.training import checkpoint
 from pipelines.training.batches import sources, to_batch
 from pipelines.training.device import Device, compile_for, pick
-from pipelines.training.examine import examine
+from pipelines.training.examine import record
 from pipelines.training.feed import Feed, Parts
 from pipelines.training.joint import produce
 from pipelines.training.keep import Keeper
@@ -55,15 +53,9 @@ def _build(config: PretrainConfig, draft: Draft, ranks: Ranks) -> None:
     compile_for(device, task.model, config.loop.compile)
     keeper = Keeper(draft.scratch, config.loop, task.save, ranks=ranks)
     train(task, config.phases, config.loop, draft.path("metrics.jsonl"), draft.scratch, "Pretrain", ranks, keeper)
-    if not ranks.first:
-        return
-    task.save(draft.folder)
-    rows = metrics.read(draft.path("metrics.jsonl"))
-    curves.draw(rows, draft.path("curves.png"))
-    draft.counts |= {"steps": sum(phase.steps for phase in config.phases), "games": len(data)}
-    draft.metrics |= {"losses": metrics.final(rows), "device": str(device)}
-    world = JowaWorld(task.model.eval())
-    examine(draft, task.tokenizer.eval(), world, data, config.loop.holdout_episodes, config.sight_frames, device)
+    if ranks.first:
+        record(draft, task, task.tokenizer, config, data, device)
+        draft.counts["games"] = len(data)
 
 
 @dataclass

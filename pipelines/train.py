@@ -11,20 +11,16 @@ from torch import nn
 
 from models.api import Losses
 from models.jowa.model import Jowa
-from models.jowa.objective import world_action_loss, world_loss
-from models.jowa.world import JowaWorld
-from models.losses.rem import mixture_weights
 from pipelines.configs.learn import PhaseConfig, TrainConfig
 from pipelines.errors import UsageError
-from pipelines.plots import curves
 from pipelines.replay.loader import SegmentLoader, SegmentSource
 from pipelines.store.draft import Draft
 from pipelines.store.report import Report
 from pipelines.store.store import Store
-from pipelines.training import checkpoint, metrics
+from pipelines.training import checkpoint
 from pipelines.training.batches import check_tokens, legal_actions, sources, to_batch
 from pipelines.training.device import Device, compile_for, pick
-from pipelines.training.examine import examine
+from pipelines.training.examine import record
 from pipelines.training.feed import Feed, Parts
 from pipelines.training.joint import produce
 from pipelines.training.keep import Keeper
@@ -32,6 +28,7 @@ from pipelines.training.loop import train
 from pipelines.training.play import greedy_returns
 from pipelines.training.ranks import ALONE, Ranks
 from pipelines.training.share import Share
+from pipelines.training.world_objective import WorldObjective
 
 
 def run(config: TrainConfig, store: Store) -> Report:
@@ -64,15 +61,9 @@ def _build(config: TrainConfig, draft: Draft, ranks: Ranks) -> None:
 
     keeper = Keeper(draft.scratch, config.loop, task.save, plays, ranks)
     train(task, config.phases, config.loop, draft.path("metrics.jsonl"), draft.scratch, "Train", ranks, keeper)
-    if not ranks.first:
-        return
-    task.save(draft.folder)
-    rows = metrics.read(draft.path("metrics.jsonl"))
-    curves.draw(rows, draft.path("curves.png"))
-    draft.counts |= {"steps": sum(phase.steps for phase in config.phases), "games": len(data)}
-    draft.metrics |= {"losses": metrics.final(rows), "device": str(device)}
-    world = JowaWorld(task.model.eval())
-    examine(draft, tokenizer, world, data, config.loop.holdout_episodes, config.sight_frames, device)
+    if ranks.first:
+        record(draft, task, tokenizer, config, data, device)
+        draft.counts["games"] = len(data)
 
 
 @dataclass
@@ -89,7 +80,8 @@ class WorldActionTraining:
     def __post_init__(self) -> None:
         checkpoint.trainable(self.model)
         self.modules = {"model": self.model}
-        self._legal_GA = legal_actions(self.config.games).to(self.device.name)
+        legal_GA = legal_actions(self.config.games).to(self.device.name)
+        self._objective = WorldObjective(self.model, legal_GA, self.config.seed)
         self._feeds: dict[PhaseConfig, Feed] = {}
         self._fed: tuple[int, Parts] = (-1, {})
 
@@ -102,17 +94,11 @@ class WorldActionTraining:
         share = Share(self.ranks, part, phase.accumulate)
         batch, counts = share.counted(to_batch(fed["segments"]), self.model.config.tokens_per_frame)
         with self.device.autocast():
-            if "world_action" in phase.objectives:
-                weights_Q = (
-                    self._mixture_weights(step).to(self.device.name) if self.model.config.random_mixture else None
-                )
-                return {"world_action": world_action_loss(self.model, batch, self._legal_GA, weights_Q, counts)}
-            return {"world": world_loss(self.model, batch, counts)}
+            return self._objective(phase, batch, step, counts)
 
     def after_step(self, phase: PhaseConfig, step: int) -> None:
-        """Copy the Q head into the target head every `target_every` steps."""
-        if (step + 1) % phase.target_every == 0:
-            self.model.update_target()
+        """Let the target head follow."""
+        self._objective.after_step(phase, step)
 
     def tokens(self, phase: PhaseConfig) -> int:
         """Those of the sequences, actions included."""
@@ -121,11 +107,6 @@ class WorldActionTraining:
     def save(self, folder: Path) -> None:
         """The network."""
         checkpoint.save(folder / checkpoint.MODEL, self.model, self.model.config)
-
-    def _mixture_weights(self, step: int) -> torch.Tensor:
-        """This step's random mixture of the Q heads: it depends on the seed and the step alone."""
-        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
-        return mixture_weights(self.model.config.num_q, generator)
 
     def _feed(self, phase: PhaseConfig) -> Feed:
         """The batches of the phase; the feed of the phase before is let go with its workers."""

@@ -6,8 +6,17 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.options import ExperimentName, Overrides, Storage, experiment_folder, profile_and_store
+from pipelines.commands.options import (
+    ExperimentName,
+    Overrides,
+    RankCount,
+    Storage,
+    experiment_folder,
+    print_once,
+    profile_and_store,
+)
 from pipelines.errors import UsageError, unknown
+from pipelines.launch import Job, launch
 from pipelines.recipes import experiment as experiments
 from pipelines.recipes.finetuning import finetuned
 from pipelines.recipes.freeze import override
@@ -70,6 +79,7 @@ def finetune(
     imagined: Annotated[bool, typer.Option("--imagined", help="Add segments that the model imagines itself.")] = False,
     name: Annotated[str, typer.Option(help="Of the experiment to make (default: EXPERIMENT-GAME-EPISODES).")] = "",
     changes: Overrides = None,
+    ranks: RankCount = 1,
     storage: Storage = None,
 ) -> None:
     """Let an experiment's checkpoint learn on from a few good episodes of one game, as an experiment of its own.
@@ -79,16 +89,18 @@ def finetune(
     """
     profile, store = profile_and_store(storage)
     base = experiments.find(experiment_folder(), experiment)
-    recipe = finetuned(base.recipe, game, episodes, imagined)
-    for change in changes or []:
-        recipe = override(recipe, change)
+    recipe = override(finetuned(base.recipe, game, episodes, imagined), *(changes or []))
     plan = Plan(recipe, profile.replay_root, profile)
+    for start in plan.trained():
+        if start is not None:
+            store.open(start)  # before hours of collecting: there is a checkpoint, and it is whole
     own = name or "-".join([base.name, game, str(episodes), *(["imagined"] if imagined else [])])
     found = experiments.register(experiment_folder(), own, recipe)
     for step in plan.steps("finetuned"):
-        if step.game == game and step.stage in ("collected_replay", "replay", "trajectories", "finetuned"):
-            print(make(plan, step, store, found))
-    print(f"Experiment {found.key}: let it play with 'worldline evaluate {found.name}'")
+        if step.game == game and step.stage in ("collected_replay", "replay", "trajectories"):
+            print_once(make(plan, step, store, found))
+    print_once(launch(Job("finetuned", found.key, game, storage or ""), ranks))
+    print_once(f"Experiment {found.key}: let it play with 'worldline evaluate {found.name}'")
 
 
 def _plain(stem: str) -> str:

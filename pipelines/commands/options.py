@@ -1,5 +1,6 @@
 """Options that several commands share, and how they turn into a plan."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -56,6 +57,12 @@ def plan_of_experiment(name: str, profile: Profile) -> tuple[Experiment, Plan]:
 def experiment_folder() -> Path:
     """Where experiments are frozen."""
     return home.home() / "experiments"
+
+
+def print_once(what: object) -> None:
+    """Print it on the first of the ranks that torchrun started by hand: one speaks for all."""
+    if os.environ.get("RANK", "0") == "0":
+        print(what)
 
 
 def only_games(steps: list[Step], games: str, plan: Plan) -> list[Step]:

@@ -1,7 +1,6 @@
 """One command per stage. Each runs the same function as the Dagster asset of that stage, without Dagster."""
 
 import json
-import os
 from typing import Annotated
 
 import typer
@@ -20,6 +19,7 @@ from pipelines.commands.options import (
     only_games,
     plan_of_experiment,
     plan_of_recipe,
+    print_once,
     profile_and_store,
 )
 from pipelines.errors import UsageError, WorldlineError
@@ -224,9 +224,7 @@ def _training(stage: str, name: str, ranks: int, storage: str | None) -> None:
     profile, _ = profile_and_store(storage)
     experiment, plan = plan_of_experiment(name, profile)
     plan.steps(stage)  # refuses a stage that the recipe does not have
-    report = launch(Job(stage, experiment.key, storage=storage or ""), ranks)
-    if os.environ.get("RANK", "0") == "0":  # started by torchrun by hand, one rank speaks for all
-        print(report)
+    print_once(launch(Job(stage, experiment.key, storage=storage or ""), ranks))
 
 
 def _of_stage(steps: list[Step], stage: str) -> list[Step]:

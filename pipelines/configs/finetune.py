@@ -34,7 +34,7 @@ class FinetuneConfig(StageConfig):
     """Tokenizer, world model and Q head learn on together. The numbers are the paper's."""
 
     STAGE: ClassVar[str] = "finetuned"
-    CODE: ClassVar[str] = "1"
+    CODE: ClassVar[str] = "2"
     CHECKS: ClassVar[tuple[str, ...]] = ("sees",)
 
     game: str
@@ -65,11 +65,6 @@ class FinetuneConfig(StageConfig):
             raise UsageError(
                 f"Fine-tuning on {self.episodes} episodes with stride {self.stride} and world_weight "
                 f"{self.world_weight} is impossible: episodes and stride must be at least 1, world_weight 0"
-            )
-        if self.loop.checkpoint_every or self.loop.evaluate_every or any(phase.accumulate > 1 for phase in self.phases):
-            raise UsageError(
-                "Fine-tuning takes whole batches and keeps no checkpoint on its way: leave accumulate, "
-                "loop.checkpoint_every and loop.evaluate_every out"
             )
 
     @property

@@ -147,12 +147,8 @@ class PretrainConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for phase in self.phases:
-            if phase.accumulate > 1 and "tokenizer" in phase.objectives and self.tokenizer.quantizer == "ema":
-                raise UsageError(
-                    f"Phase '{phase.name}' has accumulate {phase.accumulate}, but an EMA codebook follows whole "
-                    "batches: set it to 1 and take more ranks, or quantizer=straight_through"
-                )
+        if self.tokenizer.quantizer == "ema":
+            check_whole_batches(self.phases)
 
 
 @dataclass(frozen=True)
@@ -267,6 +263,16 @@ class EvaluateConfig(StageConfig):
                     f"Evaluation with settings {self.settings} and {name} {value}: the set brings its own; leave "
                     f"{name} at {default}, or settings empty (evaluate.settings=)"
                 )
+
+
+def check_whole_batches(phases: tuple[PhaseConfig, ...]) -> None:
+    """Raises UsageError for phases that take a tokenizer with an EMA codebook through their batches in parts."""
+    for phase in phases:
+        if phase.accumulate > 1 and "tokenizer" in phase.objectives:
+            raise UsageError(
+                f"Phase '{phase.name}' has accumulate {phase.accumulate}, but an EMA codebook follows whole batches: "
+                "set it to 1 and take more ranks, or quantizer=straight_through"
+            )
 
 
 def check_precision(name: str) -> None:

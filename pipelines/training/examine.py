@@ -1,10 +1,20 @@
-"""What every training stage records of its result: sight per game, the `sees` check, reconstruction sheets."""
+"""What every training stage leaves: networks, learning curves, sight per game, the `sees` check, sheets."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
 
 from models.api import WorldModel
+from models.jowa.model import Jowa
+from models.jowa.world import JowaWorld
 from models.tokenizers.vq import Tokenizer
+from pipelines.configs.finetune import FinetuneConfig
+from pipelines.configs.learn import TrainingConfig
+from pipelines.plots import curves
 from pipelines.progress import track
 from pipelines.replay.loader import SegmentSource
 from pipelines.store.draft import Draft
+from pipelines.training import metrics
 from pipelines.training.device import Device
 from pipelines.training.sheets import draw_sheet
 from pipelines.training.sight import held_out_pairs, measure, summary
@@ -13,11 +23,37 @@ CONTEXT = 4  # real steps before the predicted frame
 SHEET_STEPS = 8
 
 
+class Trained(Protocol):
+    """The task of a training that is over."""
+
+    model: Jowa
+
+    def save(self, folder: Path) -> None: ...
+
+
+def record(
+    draft: Draft,
+    task: Trained,
+    tokenizer: Tokenizer,
+    config: TrainingConfig | FinetuneConfig,
+    sources: Sequence[SegmentSource],
+    device: Device,
+) -> None:
+    """Fill the draft, which has metrics.jsonl already. Both networks are in eval mode from then on."""
+    task.save(draft.folder)
+    rows = metrics.read(draft.path("metrics.jsonl"))
+    curves.draw(rows, draft.path("curves.png"))
+    draft.counts["steps"] = sum(phase.steps for phase in config.phases)
+    draft.metrics |= {"losses": metrics.final(rows), "device": str(device)}
+    world = JowaWorld(task.model.eval())
+    examine(draft, tokenizer.eval(), world, sources, config.loop.holdout_episodes, config.sight_frames, device)
+
+
 def examine(
     draft: Draft,
     tokenizer: Tokenizer,
     world: WorldModel,
-    sources: list[SegmentSource],
+    sources: Sequence[SegmentSource],
     holdout: int,
     pairs: int,
     device: Device,

@@ -147,7 +147,8 @@ def join() -> Ranks:
     if torch.cuda.is_available():
         if local >= torch.cuda.device_count():
             raise UsageError(
-                f"Rank {rank} has no GPU, there are {torch.cuda.device_count()} here: lower torchrun's --nproc-per-node"
+                f"Rank {rank} has no GPU, there are {torch.cuda.device_count()} here: lower torchrun's "
+                "--nproc-per-node, or set CUDA_VISIBLE_DEVICES= for ranks that train on the CPU"
             )
         torch.cuda.set_device(local)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"

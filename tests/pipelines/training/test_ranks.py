@@ -16,6 +16,7 @@ from pipelines.training.ranks import ALONE, Ranks
 from tests import fakes
 
 PROGRAM = "tests.pipelines.training.toy_run"
+STAGES = ("pretrained", "world_action_model", "finetuned")
 
 
 def toy_run(folder: Path, processes: int, **options: Any) -> tuple[int, str]:
@@ -50,7 +51,7 @@ def test_two_ranks_have_the_losses_of_one_process(tmp_path: Path) -> None:
     assert toy_run(alone, 1, codebook="ema")[0] == 0
     code, err = toy_run(two, 2, codebook="ema", loop={"shard": True})
     assert code == 0, err
-    for stage in ("pretrained", "world_action_model"):
+    for stage in STAGES:
         assert_close(rows(alone, stage), rows(two, stage))
     assert {path.parts[-4] for path in two.rglob("manifest.json")} >= {"pretrained", "tokens"}
     assert list((two / ".partial").iterdir()) == list((two / ".scratch").iterdir()) == []
@@ -72,19 +73,19 @@ def test_all_ranks_fail_with_the_first_error_shown_once(tmp_path: Path, how: str
 
 
 @pytest.mark.slow  # three runs of two ranks: half a minute
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_rank_killed_in_mid_phase_changes_no_bit(tmp_path: Path, rank: int) -> None:
-    options = {"accumulate": 2, "dropout": 0.3, "loop": {"save_seconds": 0, "workers": 1}}
+@pytest.mark.parametrize(("rank", "stage"), [(0, "pretrained"), (1, "world_action_model"), (0, "finetuned")])
+def test_a_rank_killed_in_mid_phase_changes_no_bit(tmp_path: Path, rank: int, stage: str) -> None:
+    options = {"accumulate": 2, "dropout": 0.3, "dream_every": 3, "loop": {"save_seconds": 0, "workers": 1}}
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert toy_run(whole, 2, **options)[0] == 0
-    code, _ = toy_run(cut, 2, kill=[5, rank], **options)
+    code, _ = toy_run(cut, 2, kill=[5, rank, stage], **options)
     assert code == 1
-    assert not list(cut.rglob("pretrained/*/*/manifest.json"))
+    assert not list(cut.rglob(f"{stage}/*/*/manifest.json"))
     assert toy_run(cut, 2, **options)[0] == 0
-    for stage in ("pretrained", "world_action_model"):
-        assert rows(whole, stage) == rows(cut, stage)
+    for each in STAGES:
+        assert rows(whole, each) == rows(cut, each)
     weights = sorted(path.relative_to(whole) for path in whole.rglob("*.safetensors"))
-    assert len(weights) == 3
+    assert len(weights) == 5
     assert all((whole / path).read_bytes() == (cut / path).read_bytes() for path in weights)
 
 
@@ -93,7 +94,7 @@ def test_parts_and_ranks_have_the_losses_of_whole_batches(tmp_path: Path) -> Non
     for name, processes, accumulate in (("whole", 1, 1), ("parts", 1, 3), ("both", 2, 2)):
         code, err = toy_run(tmp_path / name, processes, accumulate=accumulate)
         assert code == 0, err
-    for stage in ("pretrained", "world_action_model"):
+    for stage in STAGES:
         assert_close(rows(tmp_path / "whole", stage), rows(tmp_path / "parts", stage))
         assert_close(rows(tmp_path / "whole", stage), rows(tmp_path / "both", stage))
 

@@ -1,4 +1,4 @@
-"""A program: both training stages on a toy game, through their real doors, as one process or as torchrun's ranks.
+"""A program: all training stages on a toy game, through their real doors, as one process or as torchrun's ranks.
 
 Run: `torchrun --nproc-per-node 2 -m tests.pipelines.training.toy_run FOLDER '{"codebook": "ema"}'`.
 """
@@ -16,7 +16,8 @@ import torch
 from models.api import Losses
 from models.jowa.config import JowaConfig
 from models.tokenizers.config import TokenizerConfig
-from pipelines import pretrain, tokenize, train
+from pipelines import finetune, pretrain, tokenize, train
+from pipelines.configs.finetune import FinetuneConfig, ImagineConfig
 from pipelines.configs.learn import LoopConfig, PhaseConfig, PretrainConfig, TokenizeConfig, TrainConfig
 from pipelines.errors import WorldlineError
 from pipelines.store.artefact import Artefact
@@ -31,8 +32,9 @@ MODEL = JowaConfig(vocab_size=16, layers=1, heads=2, width=16, q_hidden=16, drop
 LOOP = LoopConfig(precision="float32", log_every=1, preload_bytes=1 << 20)
 
 
-def configs(store: Store, options: dict) -> tuple[PretrainConfig, TrainConfig, TokenizeConfig]:
-    """What is trained; `options`: codebook, accumulate, dropout, loop (fields of LoopConfig), stage (that has it)."""
+def configs(store: Store, options: dict) -> tuple[PretrainConfig, TrainConfig, TokenizeConfig, FinetuneConfig]:
+    """What is trained; `options`: codebook, accumulate, dropout, loop (fields of LoopConfig), stage (that has it),
+    dream_every (steps between searches)."""
     data, cut = make_game(store, 9, 33, 3, 20, 40, 12)
     accumulate = options.get("accumulate", 1)
     sizes = {"segments": 5, "frames": 7, "accumulate": accumulate, "lr_model": 1e-3, "lr_tokenizer": 1e-3}
@@ -64,33 +66,46 @@ def configs(store: Store, options: dict) -> tuple[PretrainConfig, TrainConfig, T
         trajectories=(data.ref,),
     )
     tokens = TokenizeConfig(game=GAME, trajectories=data.ref, precision="float32")
-    return first, second, tokens
+    third = FinetuneConfig(
+        game=GAME,
+        episodes=3,
+        phases=(PhaseConfig("expert", ("tokenizer", "world_action"), steps=12, target_every=5, **sizes),),
+        # The first search sees the same bits on any number of ranks; later, rounding may tip it to another action.
+        imagine=ImagineConfig(after=0, segments=2, every=options.get("dream_every", 100), capacity=4),
+        loop=loop if options.get("stage") != "train" else LOOP,
+        sight_frames=4,
+        motion_gain=2.0,
+        random_shift=2,
+        trajectories=data.ref,
+    )
+    return first, second, tokens, third
 
 
 def run(folder: Path, options: dict) -> dict[str, Artefact]:
-    """Train both stages in a store of `folder`."""
+    """Train all stages in a store of `folder`."""
     store = Store(folder)
     if join().first:
         configs(store, options)
         join().tell("made", "")
     else:
         join().hear("made")
-    first, second, tokens = configs(store, options)
+    first, second, tokens, third = configs(store, options)
     pretrained = pretrain.run(first, store).artefact
     if options.get("stage") == "pretrain":
         return {"pretrained": pretrained}
     encoded = tokenize.run(replace(tokens, pretrained=pretrained.ref), store).artefact
     trained = train.run(replace(second, pretrained=pretrained.ref, tokens=(encoded.ref,)), store).artefact
-    return {"pretrained": pretrained, "trained": trained}
+    tuned = finetune.run(replace(third, checkpoint=trained.ref, pretrained=pretrained.ref), store).artefact
+    return {"pretrained": pretrained, "trained": trained, "finetuned": tuned}
 
 
-def _kill_after(step: int, rank: int) -> None:
-    """Kill a rank for good as soon as the state of `step` is on disk."""
+def _kill_after(step: int, rank: int, stage: str) -> None:
+    """Kill a rank for good as soon as the stage's state of `step` is on disk."""
     save = state.save
 
     def save_and_die(folder: Path, position: state.Position, *rest: object) -> None:
         save(folder, position, *rest)  # type: ignore[arg-type]
-        if position.step == step and join().rank == rank:
+        if position.step == step and join().rank == rank and folder.name.startswith(stage):
             os.kill(os.getpid(), signal.SIGKILL)
 
     state.save = save_and_die  # type: ignore[assignment]
