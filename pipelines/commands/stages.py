@@ -22,6 +22,7 @@ from pipelines.commands.options import (
     print_once,
     profile_and_store,
 )
+from pipelines.commands.reevaluating import reevaluate
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.launch import Job, launch
 from pipelines.recipes.plan import Step
@@ -34,7 +35,7 @@ PANEL = "Stages, in order"
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    for command in (collect, fetch, downsample, segment, pretrain, tokenize, train, evaluate, report):
+    for command in (collect, fetch, downsample, segment, pretrain, tokenize, train, evaluate, reevaluate, report):
         app.command(rich_help_panel=PANEL)(command)
 
 

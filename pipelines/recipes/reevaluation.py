@@ -134,8 +134,7 @@ def changed(recipe: Recipe, changes: Sequence[str]) -> Recipe:
                 f"'{change}' would change more than how the checkpoint plays: set {OWN}FIELD here, or make another "
                 "experiment"
             )
-        recipe = override(recipe, change)
-    return recipe
+    return override(recipe, *changes)
 
 
 def evaluations(store: Store, game: str) -> list[Artefact]:
