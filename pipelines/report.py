@@ -23,6 +23,7 @@ from pipelines.leaderboard.sources import costs, data, trainings
 from pipelines.leaderboard.standing import Block, blocks
 from pipelines.lineage.render import to_html
 from pipelines.store.draft import Draft
+from pipelines.store.ref import Ref
 from pipelines.store.report import Report
 from pipelines.store.store import Store
 
@@ -92,7 +93,7 @@ def _page(
         quality_plot=figures.quality_plot(replays, draft),
         costs=costs(entries),
         faults=sorted({fault for entry in entries for fault in entry.faults}),
-        trails=[_trail(run) for sample in pooled for run in sample.runs],
+        trails=_trails([run for sample in pooled for run in sample.runs]),
         libraries=newest.libraries,
         machine=newest.machine,
         commits=sorted({entry.score.manifest.git_commit for entry in entries} - {""}),
@@ -100,7 +101,12 @@ def _page(
     )
 
 
-def _trail(run: Run) -> Trail:
-    (origin,) = roots.origins([run.entry])
-    others = tuple(str(member.ref) for member in run.pool.members[:-1])
-    return Trail(origin, Markup(to_html(run.entry.tree)), others)  # `to_html` escapes what it prints
+def _trails(runs: Sequence[Run]) -> list[Trail]:
+    """The lineage of every run's newest score; what several share is written out once, and named after that."""
+    written: set[Ref] = set()
+    found = []
+    for run, origin in zip(runs, roots.origins([run.entry for run in runs]), strict=True):
+        others = tuple(str(member.ref) for member in run.pool.members[:-1])
+        tree = Markup(to_html(run.entry.tree, written))  # `to_html` escapes what it prints
+        found.append(Trail(origin, tree, others))
+    return found

@@ -46,9 +46,9 @@ def to_json(top: Node) -> str:
     return json.dumps({"top": str(top.ref), "artefacts": [_record(node) for node in flat(top)]}, indent=1)
 
 
-def to_html(top: Node) -> str:
-    """A nested `<ul class="lineage">`; every text is escaped."""
-    return f'<ul class="lineage">{_item(top, set())}</ul>'
+def to_html(top: Node, written: set[Ref] | None = None) -> str:
+    """A nested `<ul class="lineage">`; every text is escaped. What is in `written` is only named; the rest is added."""
+    return f'<ul class="lineage">{_item(top, set() if written is None else written)}</ul>'
 
 
 def _short(value: Any) -> str:

@@ -3,6 +3,7 @@
 Source: Agarwal et al. 2021 (arXiv 2108.13264), section 5. Cost: about 0.2 s a panel.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.plots import style
+
+TITLE_WIDTH = 58  # letters that fit above a panel
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
         raise ValueError(f"Nothing to draw in {path.name}: no agent has an episode with a normalised score")
     drawn, axes_list = style.grid(len(panels), columns=2, width=4.6, height=3.2)
     for panel, axes in zip(panels, axes_list, strict=True):
-        style.quieten(axes, panel.title)
+        style.quieten(axes, textwrap.fill(panel.title, TITLE_WIDTH))
         for curve, colour in zip(panel.curves, _colours(len(panel.curves)), strict=True):
             axes.fill_between(curve.thresholds, curve.low, curve.high, color=colour, alpha=0.16, linewidth=0)
             axes.plot(curve.thresholds, curve.share, color=colour, linewidth=1.7, label=curve.label)

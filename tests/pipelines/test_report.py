@@ -228,6 +228,42 @@ def test_two_experiments_stand_side_by_side(store):
     assert artefact.manifest.metrics["mean_return"] == {"first/Pong/greedy": 1.0, "second/Pong/greedy": 2.0}
 
 
+def test_pooled_evaluations_and_training_seeds_are_counted_on_the_page(store):
+    def trained(seed):
+        return board.make(store, "world_action_model", "demo", config={"seed": seed}).ref
+
+    def score(checkpoint, seed):
+        returns = [float(10 * seed + episode) for episode in range(4)]
+
+        def write(draft):
+            table = board.episodes("greedy", returns, "terminated")
+            table["seed"] += 100 * seed
+            table.to_parquet(draft.path("episodes.parquet"))
+
+        metrics = {"greedy": board.summary(returns)}
+        return board.make(store, "scores", "Pong", (checkpoint,), write, config={"seed": seed}, metrics=metrics)
+
+    scores = [score(trained(0), 0), score(trained(0), 1), score(trained(1), 2)]
+    config = ReportConfig(scores=tuple(each.ref for each in scores), names=("a-0", "a-0", "b-1"))
+    artefact = report.run(config, store).artefact
+    text = Reader(page_of(artefact)).text
+    assert "12 episodes of 3 evaluations, 2 training seeds" in text
+    assert "a-0 + b-1 is one agent, trained from several seeds and otherwise alike: a-0, b-1." in text
+    assert "Pooled with 1 earlier evaluation of the same checkpoint" in text
+    with artefact.path("leaderboard.csv").open(newline="") as file:
+        row = next(csv.DictReader(file))
+    assert (row["seeds"], row["evaluations"], row["episodes"]) == ("2", "3", "12")
+    assert float(row["mean"]) == (6.5 + 21.5) / 2, "training seeds weigh equally, however often they were evaluated"
+    assert row["sources"].split("; ")[2] == str(scores[2].ref) and row["experiments"] == "a-0; b-1"
+    with artefact.path("aggregates.csv").open(newline="") as file:
+        standing = next(csv.DictReader(file))
+    assert (standing["fewest_seeds"], standing["most_episodes"], standing["human_iqm"] != "") == ("2", "12", True)
+    assert (
+        "| no: nothing to compare with | a-0 + b-1, greedy | ours | 1 | 2 | 12 |"
+        in artefact.path("leaderboard.md").read_text()
+    )
+
+
 def test_an_ancestor_that_was_deleted_is_named(store):
     parent = board.make(store, "world_action_model", "demo", metrics={"losses": {"q": 1.0}})
     score = board.make(store, "scores", "Pong", (parent.ref,), metrics={"greedy": board.summary([1.0])})

@@ -61,6 +61,12 @@ def test_beyond_the_page_s_bytes_medians_of_all_games_come_first(store, monkeypa
     ).resolve()
 
 
+def test_openings_take_only_what_films_leave(store, monkeypatch):
+    monkeypatch.setattr(films, "FILM_BYTES", 8)
+    (film,) = of(store, play_gif=b"GIF89", best_mp4=b"1234")
+    assert film.source and film.instead == ""
+
+
 def test_a_still_of_a_real_film_and_none_of_a_broken_one(store, real):
     good, bad = of(store, best_mp4=real, worst_mp4=b"no film")
     kind, _, raw = good.poster.partition(",")

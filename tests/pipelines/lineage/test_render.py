@@ -8,6 +8,7 @@ from rich.console import Console
 
 from pipelines.lineage.render import LONGEST_VALUE, MOST_ROOTS, to_html, to_json, to_tree
 from pipelines.lineage.walk import Node, walk
+from pipelines.store.ref import Ref
 from pipelines.store.store import Store
 from tests import fakes
 
@@ -42,6 +43,14 @@ def test_faults_are_shown_in_every_view(store: Store) -> None:
     assert "missing from the store" in " ".join(printed(top).split())
     assert "<strong>missing from the store" in to_html(top)
     assert "missing from the store" in json.loads(to_json(top))["artefacts"][-1]["fault"]
+
+
+def test_what_another_fragment_wrote_is_only_named(store: Store) -> None:
+    top = walk(store, fakes.chain(store)["scores"].ref)
+    written: set[Ref] = set()
+    first, second = to_html(top, written), to_html(top, written)
+    assert first == to_html(top) and len(second) < len(first) / 2
+    assert second.count("<li>") == 1 and "(see above)" in second
 
 
 def test_json_holds_every_artefact_once_with_its_pins(store: Store) -> None:
