@@ -29,14 +29,14 @@ class Dropout(nn.Dropout):
     """`nn.Dropout` with the cheaper mask on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0 or x.device.type != "cpu" or torch.compiler.is_compiling():
+        if not self.training or self.p == 0 or not _by_hand(x):
             return super().forward(x)
         return x * keep_mask(x.shape, self.p, x.dtype) * (1 / (1 - self.p))
 
 
 def causal_attention(query_BHLE: Tensor, key_BHLE: Tensor, value_BHLE: Tensor, p: float) -> Tensor:
     """Scaled dot-product attention of as many queries as keys, dropping attention with probability p: (B, H, L, E)."""
-    if p == 0 or query_BHLE.device.type != "cpu":
+    if p == 0 or not _by_hand(query_BHLE):
         return F.scaled_dot_product_attention(query_BHLE, key_BHLE, value_BHLE, dropout_p=p, is_causal=True)
     rows, heads, length, width = query_BHLE.shape
     query_NLE, key_NLE, value_NLE = (x.flatten(0, 1) for x in (query_BHLE, key_BHLE, value_BHLE))
@@ -44,3 +44,7 @@ def causal_attention(query_BHLE: Tensor, key_BHLE: Tensor, value_BHLE: Tensor, p
     scores_NLL = torch.baddbmm(future_LL, query_NLE, key_NLE.mT, alpha=1 / math.sqrt(width))
     kept_NLL = scores_NLL.softmax(-1, dtype=scores_NLL.dtype) * keep_mask(scores_NLL.shape, p, scores_NLL.dtype)
     return torch.bmm(kept_NLL, value_NLE / (1 - p)).unflatten(0, (rows, heads))
+
+
+def _by_hand(x: Tensor) -> bool:
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()

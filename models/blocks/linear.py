@@ -32,13 +32,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def _faster(x: Tensor, weight: Tensor) -> bool:
     return (
-        x.device.type == "cpu"
+        not torch.compiler.is_compiling()  # first: what follows would break the graph
+        and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and x.ndim > 1
         and x.numel() >= ENOUGH_ROWS * x.shape[-1]
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.is_available()
-        and not torch.compiler.is_compiling()
     )
 
 

@@ -1,8 +1,16 @@
 """What a precision means on the machine that trains."""
 
+import copy
+import shutil
+
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
+from models.jowa.config import JowaConfig
+from models.jowa.model import Jowa
+from models.jowa.objective import world_action_loss
+from pipelines.bench.train import random_batch
 from pipelines.errors import UsageError
 from pipelines.training.device import Device, compile_for, pick
 
@@ -51,3 +59,45 @@ def test_compiling_is_for_gpus() -> None:
     assert module._compiled_call_impl is None
     with pytest.raises(UsageError, match=r"loop\.compile=on is for GPUs and this run has none"):
         compile_for(Device("cpu", False), module, "on")
+
+
+TINY = JowaConfig(layers=1, heads=2, width=16, q_hidden=8, vocab_size=32, tokens_per_frame=3, max_steps=3)
+
+
+@pytest.fixture
+def twins() -> tuple[Jowa, Jowa]:
+    """A model without dropout and its copy."""
+    torch._dynamo.reset()
+    model = Jowa(JowaConfig(**{**vars(TINY), "dropout": 0.0, "q_dropout": 0.0}))
+    return model, copy.deepcopy(model)
+
+
+def loss_of(model: Jowa, segments: int) -> torch.Tensor:
+    legal_GA = torch.ones(60, 18, dtype=torch.bool)
+    return world_action_loss(model, random_batch(model.config, segments), legal_GA).total
+
+
+def test_the_network_is_one_graph_and_a_second_serves_every_other_size_of_batch(twins: tuple[Jowa, Jowa]) -> None:
+    compiled, eager = twins
+    counter = CompileCounterWithBackend("eager")
+    compiled.compile(backend=counter)
+    graphs = []
+    for segments in (8, 8, 5, 3, 8, 7, 6, 4, 2):  # accumulated parts are uneven
+        torch.testing.assert_close(loss_of(compiled, segments), loss_of(eager, segments))
+        graphs.append(counter.frame_count)
+    assert graphs == [1, 1, 2, 2, 2, 2, 2, 2, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="compiling for a CPU needs g++")
+def test_what_is_compiled_has_the_same_losses_and_gradients(twins: tuple[Jowa, Jowa]) -> None:
+    compiled, eager = twins
+    compile_for(Device("cuda", False), compiled, "auto")  # inductor, here for the CPU
+    for segments in (4, 3):
+        losses = [loss_of(model, segments) for model in twins]
+        torch.testing.assert_close(*losses, atol=1e-5, rtol=1e-5)
+        for model, loss in zip(twins, losses, strict=True):
+            model.zero_grad()
+            loss.backward()
+        for ours, theirs in zip(compiled.parameters(), eager.parameters(), strict=True):
+            torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5, rtol=1e-4)
