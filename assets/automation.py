@@ -3,7 +3,7 @@
 Switch on in the UI (Automation), or with `dagster schedule start weekly_reevaluation -w workspace.yaml`; the daemon
 that `worldline ui` starts does the rest. All are off until then. What is due is read from the store, not from Dagster's
 history: what the command line made counts, and what stands is not asked for.
-Cost of a look: a pointer and a manifest for each experiment and game, about 1 ms each.
+Cost of a look: a pointer and a manifest for each experiment and game, 0.3 ms.
 """
 
 import json

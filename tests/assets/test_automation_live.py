@@ -1,6 +1,6 @@
 """The schedule and the sensors really fire: one `dagster dev` on loopback, its daemon, and the runs that they ask for.
 
-Takes about two minutes, most of it waiting for the next full minute.
+Costs a minute of processor time, and up to another of waiting for the next full one; far longer on a busy machine.
 """
 
 import os
