@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from pipelines.errors import unknown
 from pipelines.recipes.demo import demo
 from pipelines.recipes.freeze import override
+from pipelines.recipes.hour import freeway_boxing
 from pipelines.recipes.jowa import jowa_40m, jowa_70m, jowa_150m
 from pipelines.recipes.mini import mini
 from pipelines.recipes.recipe import Recipe
@@ -12,6 +13,7 @@ from pipelines.recipes.recipe import Recipe
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "demo": demo,
     "mini": mini,
+    "freeway_boxing": freeway_boxing,
     "jowa_40m": jowa_40m,
     "jowa_70m": jowa_70m,
     "jowa_150m": jowa_150m,
