@@ -11,15 +11,19 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from models.jowa.golden import Golden, read_model
+from models.jowa.golden import WEIGHTS, Golden, read_model
 from models.jowa.parity_losses import check_stage
 from models.jowa.parity_plans import check_imagined, check_plan
 from models.jowa.recording import Recording
-from models.parity import UNKNOWN, Check, compare
+from models.parity import Check, compare, uncovered
 from models.tokenizers.parity import read_tokenizer
 
 SECTIONS = ("forward/", "loss/", "plan/", "imagine/")
-INPUTS = ("forward/tokens", "forward/games")
+# What is read and not compared.
+INPUTS = (
+    WEIGHTS + r".+|batch/(observations|actions|rewards|ends|mask_padding|games)"
+    r"|forward/(tokens|games)|plan/[^/]+/[^/]+/context"
+)
 
 
 def check(
@@ -33,11 +37,7 @@ def check(
     """
     recording = Recording(_read(arrays, game_names, legal_actions))
     checks = [one for section in _sections(arrays) for one in _check(recording, section)]
-    found = {one.name for one in checks} | {*INPUTS}
-    strangers = [
-        name for name in arrays if name.startswith(SECTIONS) and name not in found and not name.endswith("/context")
-    ]
-    return checks + [Check(name, float("nan"), ok=False, covered=False, note=UNKNOWN) for name in strangers]
+    return checks + uncovered([name for name in arrays if name.startswith(SECTIONS)], checks, INPUTS)
 
 
 def _read(
@@ -46,7 +46,7 @@ def _read(
     model = read_model(arrays)
     ids = {name: number for number, name in enumerate(game_names)}
     played = {name.split("/")[1] for name in arrays if name.startswith("plan/")}
-    played |= {game_names[number] for number in np.unique(arrays["batch/games"])}
+    played |= {game_names[number] for number in np.unique(arrays.get("batch/games", np.zeros(0, np.int64)))}
     legal_GA = torch.zeros(model.config.num_games, model.config.num_actions, dtype=torch.bool)
     for name in played & ids.keys():
         legal_GA[ids[name], list(legal_actions(name))] = True

@@ -1,10 +1,11 @@
 """Checks of both objectives against a golden file: totals, terms and norms of gradients (entries `loss/STAGE/*`).
 
-Options of stage 2 that a file does not name are tried in turn, likeliest first: whether the Q head trains the trunk,
-random mixtures, COMBO where imagined segments are in the batch, and the released code's slip in the scalar critic's
-penalty.
+Weights of the terms are read from the recorded numbers. Options of stage 2 that a file does not name are tried in
+turn, likeliest first: whether the Q head trains the trunk, random mixtures, COMBO where imagined segments are in the
+batch, and the released code's slip in the scalar critic's penalty.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
@@ -29,19 +30,41 @@ Q_TERMS = {"info/q_value_of_negative_samples": "q_logsumexp", "info/q_value_of_p
 def check_stage(recording: Recording, prefix: str) -> list[Check]:
     """One objective, with the first options under which all its entries agree, else with those that fail fewest."""
     batch = _batch(recording.golden, prefix)
+    config = _with_weights(recording, prefix, batch)
     if prefix + "loss_td_error" not in recording.golden.arrays:
-        return _check(recording, prefix, batch, recording.clean.config, with_critic=False)
+        return _check(recording, prefix, batch, config, with_critic=False)
     before, tried = recording.state(), []
-    for config in _options(recording, prefix):
+    for option in _options(recording, prefix, config):
         recording.rewind(before)
-        checks = _check(recording, prefix, batch, config, with_critic=True)
+        checks = _check(recording, prefix, batch, option, with_critic=True)
         failed = sum(not one.ok for one in checks)
-        tried.append((failed, recording.noted(checks, _unusual(config)), recording.state()))
+        tried.append((failed, recording.noted(checks, _unusual(option)), recording.state()))
         if not failed:
             break
     _, checks, after = min(tried, key=lambda attempt: attempt[0])
     recording.rewind(after)
     return checks
+
+
+def _with_weights(recording: Recording, prefix: str, batch: Batch) -> JowaConfig:
+    """The model's config with this objective's weights of the penalty and of the world model's terms.
+
+    The original records terms after weighting: their ratios to ours are the weight.
+    """
+    arrays, config = recording.golden.arrays, recording.clean.config
+    if prefix + "info/alpha" in arrays:
+        config = replace(config, cql_weight=float(f"{float(arrays[prefix + 'info/alpha']):.6g}"))
+    with torch.no_grad():
+        plain = world_loss(recording.clean, batch).terms
+    ratios = [
+        float(arrays[prefix + name]) / max(float(plain[term]), 1e-12)
+        for name, term in TERMS.items()
+        if prefix + name in arrays
+    ]
+    # Three digits of the middle one: a wrong number neither bends the weight nor hides behind it.
+    if ratios and 0 < (middle := sorted(ratios)[len(ratios) // 2]) < math.inf:
+        config = replace(config, world_weight=float(f"{middle:.3g}"))
+    return config
 
 
 def _unusual(config: JowaConfig) -> str:
@@ -66,19 +89,18 @@ def _batch(golden: Golden, prefix: str) -> Batch:
         actions_BT=golden.tensor("imagine/actions"),
         rewards_BT=golden.tensor("imagine/rewards"),
         ends_BT=golden.tensor("imagine/ends").to(golden.tensor("batch/ends").dtype),
-        mask_BT=golden.tensor("imagine/mask_padding"),
+        mask_BT=golden.tensor("imagine/mask_padding").bool(),
         games_B=golden.tensor("imagine/envs"),
     )
     return mixed(golden.batch(), imagined)
 
 
-def _options(recording: Recording, prefix: str) -> Iterator[JowaConfig]:
+def _options(recording: Recording, prefix: str, config: JowaConfig) -> Iterator[JowaConfig]:
     penalised = prefix + "loss_cql_penalty" in recording.golden.arrays
     # Without imagined segments in the batch COMBO's penalty is CQL's.
     penalties: tuple[Literal["cql", "combo", "none"], ...] = (
         ("cql", "combo") if _with_dreams(recording.golden, prefix) else ("cql",)
     )
-    config = recording.clean.config
     slips = (False, True) if penalised and config.critic == "mse" else (False,)
     mixtures = (False, True) if config.num_q > 1 and recording.generator is not None else (False,)
     for mixture, trains, slip, penalty in product(
@@ -98,7 +120,6 @@ def _check(recording: Recording, prefix: str, batch: Batch, config: JowaConfig, 
         model(sequence(batch), batch.games_B, heads=("q", "q_target"))  # the original's heads draw dropout here too
         losses = world_loss(model, batch)
     losses.total.backward()
-    # The original records its terms after weighting.
     world_weight = config.world_weight if with_critic else 1.0
     ours = {golden: world_weight * losses.terms[term] for golden, term in TERMS.items()}
     ours["total"] = losses.total.detach()

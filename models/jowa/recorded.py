@@ -2,10 +2,10 @@
 
 The original's ensemble captures its members in training mode, so the 1 % dropout in the first hidden layer of `head_q`
 and `head_q_target` stays on when the model is put in eval mode. Our heads do switch it off and so disagree with a
-recording by up to a half in `logits_q`. But the dropped units can be read off `forward/logits_q`: dropping none, one or
-two units explains almost every row. The pattern is then looked for in the random streams of small seeds. From there on
-every draw is known: the heads of each forward pass draw in turn, one float64 a unit.
-Cost on the golden files: 0.05 s; a pattern that is in no stream is given up after 2 s.
+recording by up to a half in `logits_q`. But the dropped units can be read off `forward/logits_q` and `forward/logits_q_target`, which is drawn next: dropping
+none, one or two units explains almost every row. The pattern is then looked for in the random streams of small seeds.
+From there on every draw is known: the heads of each forward pass draw in turn, one float64 a unit.
+Cost on the golden files: 0.05 s; a pattern that is in no stream is given up after 6 s.
 Shapes: Q members, N rows, H hidden units.
 """
 
@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from models.blocks.ensemble import EnsembleMLP
 from models.jowa.model import HeadModule, Jowa
+from models.parity import TOLERANCE
 
 SEEDS = (*range(256), 1234, 12345, 1337)
-LONGEST_SKIP = 1_000_000  # float64 draws that may come before the first forward pass
+LONGEST_SKIP = 3_000_000  # float64 draws that may come before the first forward pass
 MOST_PAIRS = 6_000  # of hidden units; wider heads are read with at most one unit dropped a row
-TOLERANCE = 1e-4
 
 
 class ReplayedDropout(nn.Module):
@@ -55,15 +55,20 @@ def replay_dropout(model: Jowa, generator: torch.Generator) -> None:
         _ensemble(head).drop = ReplayedDropout(model.config.q_dropout, generator)
 
 
-def find_dropout(model: Jowa, frame_ends_ND: Tensor, logits_QNO: Tensor) -> torch.Generator | None:
+def find_dropout(model: Jowa, frame_ends_ND: Tensor, *logits_QNO: Tensor) -> torch.Generator | None:
     """The random stream, at the point where the recorded Q logits of these hidden states were drawn from it.
 
-    frame_ends_ND: (N, D) what the Q head read; logits_QNO: (Q, N, A * Z) what the recording says. None where no unit
-    is seen dropped, or the pattern is in none of the streams of SEEDS.
+    frame_ends_ND: (N, D) what the Q heads read; logits_QNO: (Q, N, A * Z) what the recording says of the Q head and,
+    where it has them, of the target head. None where no unit is seen dropped, or the pattern is in none of the streams
+    of SEEDS.
     """
-    kept_QNH = read_units(model, frame_ends_ND, logits_QNO)
-    known = (kept_QNH >= 0).flatten().numpy()
-    dropped = np.flatnonzero((kept_QNH == 0).flatten().numpy())
+    heads = (model.head_q, model.head_q_target)
+    read = [
+        read_units(head, model.config.q_dropout, frame_ends_ND, logits)
+        for head, logits in zip(heads, logits_QNO, strict=False)
+    ]
+    kept = torch.cat([kept_QNH.flatten() for kept_QNH in read])
+    known, dropped = (kept >= 0).numpy(), np.flatnonzero((kept == 0).numpy())
     if not len(dropped):
         return None
     for seed in SEEDS:
@@ -74,24 +79,24 @@ def find_dropout(model: Jowa, frame_ends_ND: Tensor, logits_QNO: Tensor) -> torc
 
 
 @torch.no_grad()
-def read_units(model: Jowa, frame_ends_ND: Tensor, logits_QNO: Tensor) -> Tensor:
+def read_units(head: HeadModule, rate: float, frame_ends_ND: Tensor, logits_QNO: Tensor) -> Tensor:
     """(Q, N, H) int8: 1 a kept unit, 0 a dropped one, -1 in rows that no one or two dropped units explain."""
-    head = _ensemble(model.head_q)
-    hidden = head.params[0].shape[1]
+    ensemble = _ensemble(head)
+    hidden = ensemble.params[0].shape[1]
     kept_QNH = torch.full((len(logits_QNO), len(frame_ends_ND), hidden), -1, dtype=torch.int8)
-    own = head.drop
+    own = ensemble.drop
     for dropped in range(3 if hidden * (hidden - 1) // 2 <= MOST_PAIRS else 2):
         keep_CH = torch.ones(max(1, len(list(combinations(range(hidden), dropped)))), hidden)
         for row, units in enumerate(combinations(range(hidden), dropped)):
             keep_CH[row, list(units)] = 0
-        head.drop = GivenDropout(model.config.q_dropout, keep_CH)
+        ensemble.drop = GivenDropout(rate, keep_CH)
         for row in (kept_QNH[..., 0] < 0).any(0).nonzero()[:, 0].tolist():
-            ours_QCO = head(frame_ends_ND[row].expand(len(keep_CH), -1))
+            ours_QCO = ensemble(frame_ends_ND[row].expand(len(keep_CH), -1))
             errors_QC = (ours_QCO - logits_QNO[:, row, None]).abs().amax(-1) / logits_QNO[:, row, None].abs().amax(-1)
             best_Q = errors_QC.min(1)
             found_Q = (best_Q.values < TOLERANCE) & (kept_QNH[:, row, 0] < 0)
             kept_QNH[found_Q, row] = keep_CH[best_Q.indices[found_Q]].to(torch.int8)
-    head.drop = own
+    ensemble.drop = own
     return kept_QNH
 
 

@@ -30,8 +30,9 @@ class Recording:
                 inputs = golden.tensor("forward/tokens"), golden.tensor("forward/games")
                 hidden_BLD = self.clean(*inputs, heads=()).hidden_BLD
             frame_ends_ND = hidden_BLD[:, config.tokens_per_frame - 1 :: config.tokens_per_step].flatten(0, 1)
-            logits_QNO = golden.tensor("forward/logits_q").flatten(1, 2)
-            self.generator = find_dropout(self.clean, frame_ends_ND, logits_QNO)
+            recorded = [name for name in ("forward/logits_q", "forward/logits_q_target") if name in golden.arrays]
+            logits_QNO = [golden.tensor(name).flatten(1, 2) for name in recorded]
+            self.generator = find_dropout(self.clean, frame_ends_ND, *logits_QNO)
         if self.generator is not None:
             replay_dropout(self.model, self.generator)
         self.note = REPLAYED if self.generator is not None else NOT_FOUND

@@ -1,11 +1,13 @@
 """`worldline parity` on the golden files: exit codes, and an honest word on what is not covered."""
 
 import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipelines import parity
 from pipelines.cli import run
 from tests.fakes import ROOT
 
@@ -44,7 +46,6 @@ def test_what_is_not_covered_is_named_with_the_reason(
         ("batch/actions", np.full((4, 8), "up")),
         ("batch/games", np.full(4, np.nan)),
         ("batch/rewards", np.zeros((2, 3), np.float32)),
-        ("forward/tokens", np.zeros((4, 100), np.int64)),
         ("forward/games", np.array([3, 37, 49, 77])),
         ("loss/stage2/info/alpha", np.zeros(0)),
         ("weights/tokenizer/encoder.conv_in.weight", np.zeros((0, 1, 3, 3), np.float32)),
@@ -59,6 +60,70 @@ def test_an_input_of_another_type_or_shape_is_one_line(
     assert run(["parity", str(path)]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "is no golden file" in error
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "jowa"])
+def test_half_a_file_is_checked_by_half(
+    arrays: dict[str, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture, part: str
+) -> None:
+    ours = {name: array for name, array in arrays.items() if ("tokenizer" in name) == (part == "tokenizer")}
+    path = tmp_path / "half.npz"
+    np.savez_compressed(path, **ours)
+    assert run(["parity", str(path)]) == 0
+    inputs = ("weights/", "batch/", "tokenizer/input", "forward/tokens", "forward/games")
+    outputs = {name for name in ours if not name.startswith(inputs)}
+    assert capsys.readouterr().out.splitlines()[-1] == f"{len(outputs)} ok, 0 failed, 0 not covered"
+
+
+def test_nothing_in_a_file_is_left_out_in_silence(
+    arrays: dict[str, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    strangers = {name: np.zeros(1) for name in ("seed", "extra/context", "batch/weather", "forwards", "weights/gpt/a")}
+    path = tmp_path / "strangers.npz"
+    np.savez(path, **{name: array for name, array in arrays.items() if "tokenizer" in name}, **strangers)
+    assert run(["parity", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines if "not covered: nothing of this name" in line} == set(strangers)
+    assert lines[-1].endswith("0 failed, 5 not covered")
+
+
+def test_weights_alone_are_no_golden_file(
+    arrays: dict[str, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = tmp_path / "weights.npz"
+    np.savez(path, **{name: array for name, array in arrays.items() if name.startswith("weights/")})
+    assert run(["parity", str(path)]) == 2
+    assert "records no output" in capsys.readouterr().err
+
+
+def test_damaged_and_swelling_archives_are_one_line(
+    arrays: dict[str, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "packed.npz"
+    np.savez_compressed(path, **{name: array for name, array in arrays.items() if "tokenizer" in name})
+    whole = path.read_bytes()
+    for start in range(100, len(whole), len(whole) // 7):
+        path.write_bytes(whole[:start] + bytes(200) + whole[start + 200 :])
+        assert run(["parity", str(path)]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    path.write_bytes(whole)
+    monkeypatch.setattr(parity, "MOST_BYTES", 1000)
+    assert run(["parity", str(path)]) == 2
+    assert "bytes unpacked, 1000 at most" in capsys.readouterr().err
+
+
+def test_an_array_that_claims_to_be_vast_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    header = (
+        np.lib.format.magic(1, 0)
+        + b"\x76\x00"
+        + b"{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999,)}"
+    )
+    path = tmp_path / "vast.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", header.ljust(127) + b"\n")
+    assert run(["parity", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "is no readable .npz file" in error
 
 
 def test_a_game_that_is_none_is_one_line(

@@ -4,6 +4,8 @@ Our own modules compute the numbers, so such a file tests that parity reads a fi
 equations have tests of their own.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,9 +17,25 @@ from models.jowa.objective import sequence, world_action_loss, world_loss
 from models.jowa.recorded import replay_dropout
 from models.jowa.recorded_plans import Original, beam_search, tree_search
 from models.losses.rem import mixture_weights
+from models.planning.beam import Beam
 from models.planning.mcts import Mcts
+from models.tokenizers.config import TokenizerConfig
+from models.tokenizers.vq import Tokenizer
 
 GAME, GAME_ID = "Pong", 39
+
+
+SIDE = 8  # pixels of a frame, which a tokenizer with two halvings makes 4 tokens
+
+
+def tokenizer(config: JowaConfig) -> Tokenizer:
+    """Makes 4 tokens of a frame, and different ones of different frames."""
+    sizes = TokenizerConfig(
+        vocab_size=config.vocab_size, embed_dim=8, z_channels=8, channels=4, downsample=(2, 2), resolution=SIDE
+    )
+    made = Tokenizer(sizes, seed=4).eval()
+    torch.nn.init.normal_(made.embedding.weight, std=3.0, generator=torch.Generator().manual_seed(5))
+    return made
 
 
 def _batch(config: JowaConfig, segments: int, generator: torch.Generator) -> Batch:
@@ -48,14 +66,22 @@ def _losses(
     return {prefix + name: value for name, value in found.items()}
 
 
-def record(config: JowaConfig, legal_A: list[int], seed: int, words: int, segments: int = 5) -> dict[str, np.ndarray]:
-    """All sections but tokenizer and imagination. `words` draws of `seed` precede; below 0 there is no dropout."""
+def record(
+    config: JowaConfig, legal_A: list[int], seed: int, words: int, segments: int = 5, dreams: Beam | None = None
+) -> dict[str, np.ndarray]:
+    """All sections but the tokenizer's; imagination where `dreams` says how far.
+
+    `words` draws of `seed` precede; below 0 there is no dropout.
+    """
     generator = torch.Generator().manual_seed(99)
     model = Jowa(config, seed=3).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
     batch = _batch(config, segments, generator)
+    frames_BTHW = torch.randint(256, (*batch.actions_BT.shape, SIDE, SIDE), generator=generator, dtype=torch.uint8)
+    if dreams is not None:
+        batch = replace(batch, tokens_BTK=tokenizer(config).encode_tokens(frames_BTHW))
     # The original keeps tables of task embeddings even where it does not use them.
     weights = {f"task_emb.embedding_tables.{i}.weight": torch.randn(60, config.width) for i in (0, 1)}
     weights |= {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -107,4 +133,28 @@ def record(config: JowaConfig, legal_A: list[int], seed: int, words: int, segmen
         original, context, Mcts(simulations=5, horizon=3, choice="visits", temperature=0.7), faults=True
     )
     arrays[prefix + "mcts_n5_h3_mean0_count1_t0.7"] = torch.tensor([searched])
+    if dreams is not None:
+        arrays["batch/observations"] = frames_BTHW
+        arrays |= {"weights/tokenizer/" + name: tensor for name, tensor in tokenizer(config).state_dict().items()}
+        arrays |= _imagined(model, batch, frames_BTHW, legal_GA, dreams)
     return {name: tensor.detach().numpy() for name, tensor in arrays.items()}
+
+
+def _imagined(model: Jowa, batch: Batch, frames_BTHW: Tensor, legal_GA: Tensor, beam: Beam) -> dict[str, Tensor]:
+    """In the original's arrangement: actions and rewards stand one step too early against the frames."""
+    config, horizon = model.config, beam.horizon
+    rows = batch.mask_BT[:, horizon:].all(1)
+    games_N = batch.games_B[rows]
+    original = Original(model, games_N, legal_GA[games_N])
+    tokens_NL = sequence(batch)[rows, horizon * config.tokens_per_step : -1]
+    paths = beam_search(original, tokens_NL, beam.width, beam.width, horizon)
+    dreamt_NTHW = tokenizer(config).decode_tokens(torch.stack([torch.stack(path.frames) for path in paths])).squeeze(2)
+    frames_NTHW = torch.cat([frames_BTHW[rows, horizon:], (255 * dreamt_NTHW).to(torch.uint8)], 1)
+    actions_NT = torch.tensor([path.actions + path.actions[-1:] for path in paths])
+    rewards_NT = torch.tensor([path.rewards + path.rewards[-1:] for path in paths])
+    return {
+        "imagine/observations": frames_NTHW[:, :, None],
+        "imagine/actions": torch.cat([batch.actions_BT[rows, horizon + 1 :], actions_NT], 1),
+        "imagine/rewards": torch.cat([batch.rewards_BT[rows, horizon + 1 :], rewards_NT], 1),
+        "imagine/envs": games_N,
+    }

@@ -50,14 +50,3 @@ def test_what_weights_do_not_tell_is_read_from_hidden_states(
     found = read_model(arrays)
     assert (found.config.heads, found.config.task_embedding) == (heads, task_embedding)
     torch.testing.assert_close(found(*inputs).hidden_BLD, recorded(*inputs).hidden_BLD)
-
-
-def test_loss_weights_are_read_from_recorded_losses(config: JowaConfig) -> None:
-    arrays = {
-        WEIGHTS + name: tensor.numpy()
-        for name, tensor in Jowa(replace(config, tokens_per_frame=36, max_steps=2)).state_dict().items()
-    }
-    arrays["loss/stage2/info/alpha"] = np.array(np.float32(0.3), np.float64)
-    arrays["loss/stage1/loss_obs"], arrays["loss/stage2/loss_obs"] = np.array(4.0), np.array(2.0)
-    found = read_model(arrays).config
-    assert (found.cql_weight, found.world_weight) == (0.3, 0.5)

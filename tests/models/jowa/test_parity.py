@@ -10,6 +10,7 @@ from models.jowa.config import JowaConfig
 from models.jowa.golden import WEIGHTS, Golden, read_model
 from models.jowa.objective import sequence, world_action_loss
 from models.jowa.parity import check
+from models.planning.beam import Beam
 from models.tokenizers.parity import read_tokenizer
 from pipelines.atari.actions import minimal_actions
 from pipelines.atari.games import GAMES
@@ -62,12 +63,21 @@ def test_what_is_unknown_is_uncovered_and_says_so() -> None:
 
 def test_a_changed_weight_fails_and_the_missing_dropout_is_named() -> None:
     arrays = without_plans(load(FILES[0]))
-    outputs = WEIGHTS + "head_q.head_module.params.9"
-    arrays[outputs] = arrays[outputs] + 0.3 * np.arange(918, dtype=np.float32)
+    for head in ("head_q", "head_q_target"):
+        outputs = WEIGHTS + head + ".head_module.params.9"
+        arrays[outputs] = arrays[outputs] + 0.3 * np.arange(918, dtype=np.float32)
     checks = {one.name: one for one in check(arrays, GAMES, minimal_actions)}
     assert not checks["forward/logits_q"].ok and not checks["loss/stage2/total"].ok
     assert "no small seed" in checks["forward/logits_q"].note
     assert checks["forward/hidden"].ok and checks["loss/stage1/total"].ok
+
+
+def test_one_head_is_enough_to_find_the_dropout() -> None:
+    arrays = without_plans(load(FILES[0]))
+    outputs = WEIGHTS + "head_q.head_module.params.9"
+    arrays[outputs] = arrays[outputs] + 0.3 * np.arange(918, dtype=np.float32)
+    checks = {one.name: one for one in check(arrays, GAMES, minimal_actions)}
+    assert not checks["forward/logits_q"].ok and checks["forward/logits_q_target"].ok
 
 
 def test_a_changed_plan_or_frame_fails() -> None:
@@ -98,6 +108,9 @@ OTHERS = {
         4,
     ),
     "random mixture": (replace(SMALL, num_q=4, random_mixture=True), 42),
+    "mse, random mixture": (replace(SMALL, num_q=3, critic="mse", random_mixture=True), 2),
+    "few steps of many tokens": (replace(SMALL, layers=3, heads=8, width=64, tokens_per_frame=9, max_steps=5), 3),
+    "five members, wide": (replace(SMALL, num_q=5, q_hidden=130), 7),
 }
 
 
@@ -109,7 +122,74 @@ def test_files_of_other_shapes_and_options_are_followed(name: str) -> None:
     assert [one for one in checks if not one.ok] == []
     assert len(checks) > 20 and all("dropout" in one.note for one in checks if "logits_q" in one.name) == (seed >= 0)
     arrays["loss/stage2/grad_norm"] = arrays["loss/stage2/grad_norm"] * np.float32(1.01)
-    assert [one.name for one in check(arrays, GAMES, minimal_actions) if not one.ok] == ["loss/stage2/grad_norm"]
+    assert failed(arrays) == ["loss/stage2/grad_norm"]
+
+
+def failed(arrays: dict[str, np.ndarray]) -> list[str]:
+    return [one.name for one in check(arrays, GAMES, minimal_actions) if not one.ok]
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, np.ndarray]:
+    """With weights of the terms that are not the paper's."""
+    torch.set_num_threads(1)
+    config = replace(SMALL, heads=8, world_weight=0.5, cql_weight=0.25)
+    return record(config, list(minimal_actions(GAME)), seed=5, words=50_003, dreams=Beam(3, 2))
+
+
+def test_options_that_no_entry_names_are_found(recorded: dict[str, np.ndarray]) -> None:
+    """Here how wide the imagined search was; that there are more entries is as good as a file that lacks some."""
+    assert failed(recorded) == []
+    assert sum(name.startswith("imagine/") for name in recorded) == 4
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "forward/hidden",  # which tells the heads
+        "forward/logits_q",  # which tells the dropout
+        "loss/stage1/loss_obs",
+        "loss/stage2/loss_obs",  # which tells the weight
+        "loss/stage2/loss_cql_penalty",
+        "plan/Pong/2/beam_w3_h2",
+        "imagine/observations",  # which tells the horizon
+        "imagine/actions",
+    ],
+)
+def test_one_wrong_number_fails_its_entry_alone(recorded: dict[str, np.ndarray], name: str) -> None:
+    wrong = np.array(recorded[name])
+    wrong.reshape(-1)[0] += 3 if wrong.dtype.kind in "iu" else 0.01 * np.abs(wrong).max()
+    assert failed(recorded | {name: wrong}) == [name]
+
+
+def test_numbers_of_any_width_will_do(recorded: dict[str, np.ndarray]) -> None:
+    other = {"float32": np.float64, "int64": np.int32, "bool": np.uint8}
+    assert (
+        failed({name: array.astype(other.get(array.dtype.name, array.dtype)) for name, array in recorded.items()}) == []
+    )
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    ["weights/jowa/head_q.indices", "forward/hidden", "forward/", "loss/", "plan/", "imagine/", "loss/stage2/info/"],
+)
+def test_what_a_file_lacks_is_left_out(recorded: dict[str, np.ndarray], lacking: str) -> None:
+    arrays = {name: array for name, array in recorded.items() if not name.startswith(lacking)}
+    checks = check(arrays, GAMES, minimal_actions)
+    inputs = ("weights/", "batch/", "forward/tokens", "forward/games", "plan/Pong/2/context")
+    assert {one.name for one in checks} == {name for name in arrays if not name.startswith(inputs)}
+    # Heads and dropout are read from forward/, which goes on from section to section; the penalty's weight from info/.
+    after = {"forward/": ("loss/", "plan/", "imagine/"), "loss/": ("plan/", "imagine/"), "plan/": ("imagine/",)}
+    after["loss/stage2/info/"] = ("loss/stage2/total", "loss/stage2/loss_cql", "loss/stage2/grad")
+    assert all(one.ok or one.name.startswith(after.get(lacking, ())) for one in checks)
+
+
+@pytest.mark.parametrize("kind", ["beam_w0_h2", "beam_w2_h0", "beam_w2_h6", "mcts_n5_h3_mean0_count0_t0", "psychic"])
+def test_a_planner_that_cannot_be_is_not_covered(recorded: dict[str, np.ndarray], kind: str) -> None:
+    kept = ("weights/", "forward/", "batch/", "plan/Pong/2/context")
+    arrays = {name: array for name, array in recorded.items() if name.startswith(kept)}
+    [one] = [one for one in check(arrays | {f"plan/Pong/2/{kind}": np.zeros(1)}, GAMES, minimal_actions) if not one.ok]
+    assert (one.name, one.covered) == (f"plan/Pong/2/{kind}", False)
 
 
 @pytest.mark.parametrize("penalty", ["cql", "combo"])

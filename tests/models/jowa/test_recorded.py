@@ -46,7 +46,7 @@ def test_units_are_read_and_a_row_that_nothing_explains_stays_unknown(model: Jow
     recorded = model.head_q(frame_ends_ND)
     keep = torch.rand(2, 30, 12, dtype=torch.float64, generator=stream(1, 0)) < 0.99
     recorded[1, 4] += 1
-    units = read_units(model, frame_ends_ND, recorded)
+    units = read_units(model.head_q, config.q_dropout, frame_ends_ND, recorded)
     assert (units[1, 4] == -1).all()
     few = (~keep).sum(-1) <= 2
     few[1, 4] = False
