@@ -2,9 +2,10 @@
 
 The original's ensemble captures its members in training mode, so the 1 % dropout in the first hidden layer of `head_q`
 and `head_q_target` stays on when the model is put in eval mode. Our heads do switch it off and so disagree with a
-recording by up to a half in `logits_q`. But the dropped units can be read off `forward/logits_q` and `forward/logits_q_target`, which is drawn next: dropping
-none, one or two units explains almost every row. The pattern is then looked for in the random streams of small seeds.
-From there on every draw is known: the heads of each forward pass draw in turn, one float64 a unit.
+recording by up to a half in `logits_q`. But the dropped units can be read off `forward/logits_q` and the
+`forward/logits_q_target` that is drawn next: dropping none, one or two units explains almost every row. The pattern is
+then looked for in the random streams of small seeds. From there on every draw is known: the heads of each forward pass
+draw in turn, one float64 a unit.
 Cost on the golden files: 0.05 s; a pattern that is in no stream is given up after 6 s.
 Shapes: Q members, N rows, H hidden units.
 """
