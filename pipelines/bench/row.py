@@ -15,7 +15,7 @@ class Row:
     ours: str
     theirs: str
     ratio: float
-    aim: float
+    aim: float | None  # None where none was set
     cpu_ratio: float | None = None  # the same by CPU seconds, which a shared machine disturbs less
     conditions: tuple[tuple[str, bool], ...] = ()
     notes: tuple[str, ...] = ()
@@ -23,7 +23,7 @@ class Row:
     @property
     def reached(self) -> bool:
         """Whether the ratio and every condition are met."""
-        return self.ratio >= self.aim and all(met for _, met in self.conditions)
+        return (self.aim is None or self.ratio >= self.aim) and all(met for _, met in self.conditions)
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -39,8 +39,9 @@ def table(rows: Iterable[Row]) -> str:
     ]
     for row in rows:
         by_cpu = "" if row.cpu_ratio is None else f" ({row.cpu_ratio:.1f})"
-        cells = (row.what, row.ours, row.against, row.theirs, f"{row.ratio:.1f}{by_cpu}", f"{row.aim:g}")
-        lines.append(f"| {' | '.join(cells)} | {'yes' if row.reached else 'NO'} |")
+        cells = (row.what, row.ours, row.against, row.theirs, f"{row.ratio:.1f}{by_cpu}")
+        verdict = ("", "") if row.aim is None else (f"{row.aim:g}", "yes" if row.reached else "NO")
+        lines.append(f"| {' | '.join((*cells, *verdict))} |")
     lines.append("")
     for row in rows:
         lines += [f"- {row.name}: {text}: {'met' if met else 'NOT MET'}" for text, met in row.conditions]

@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from models.blocks.cache import KVCache
 from models.blocks.dropout import Dropout
 from models.blocks.linear import Linear
 from models.blocks.transformer import CausalAttention
@@ -27,14 +28,18 @@ class PlainAttention(nn.Module):
         self.mask: Tensor
         self.register_buffer("mask", torch.ones(tokens, tokens).tril(), persistent=False)
 
-    def forward(self, x: Tensor, layer: int, cache: None, newest: bool) -> Tensor:  # (B, L, D) -> (B, L, D)
+    def forward(self, x: Tensor, layer: int, cache: KVCache | None, newest: bool) -> Tensor:
+        """(B, L, D) -> (B, L, D)."""
         batch, length, width = x.shape
         shape = (batch, length, self.heads, width // self.heads)
         query = self.query(x).view(shape).transpose(1, 2)
         key = self.key(x).view(shape).transpose(1, 2)
         value = self.value(x).view(shape).transpose(1, 2)
+        if cache is not None:
+            key, value, _ = cache.append(layer, key, value)
+        seen = key.shape[2]
         scores = (query @ key.transpose(2, 3)) / math.sqrt(shape[3])
-        scores = scores.masked_fill(self.mask[:length, :length] == 0, float("-inf"))
+        scores = scores.masked_fill(self.mask[seen - length : seen, :seen] == 0, float("-inf"))
         attended = self.drop(scores.softmax(-1)) @ value
         return self.proj(attended.transpose(1, 2).reshape(batch, length, width))
 
