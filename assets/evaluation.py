@@ -7,10 +7,12 @@ from assets.data import collected_replay
 from assets.learning import finetuned, imported, pretrained, world_action_model
 from assets.partitions import EXPERIMENT_GAME, dimensions
 from assets.resources import House
-from assets.step import one_line_failures, result
+from assets.step import experiment_step, one_line_failures, result
 from pipelines.configs.learn import EvaluateConfig
 from pipelines.configs.report import ReportConfig
+from pipelines.configs.tune import TuneConfig
 from pipelines.recipes.board import make_board
+from pipelines.recipes.plan import Step
 from pipelines.recipes.reevaluation import asked
 
 GROUP = "evaluation"
@@ -19,8 +21,8 @@ GROUP = "evaluation"
 class ScoresConfig(dg.Config):
     """How a checkpoint is asked to play; empty is the experiment's own evaluation.
 
-    `round` names a re-evaluation, such as 2026-W47: the same with fresh seeds. `overrides` are `evaluate.FIELD=value`;
-    scores under other settings get a name of their own.
+    `round` names a re-evaluation, such as 2026-W47: the same with fresh seeds. `overrides` are `evaluate.FIELD=value`,
+    or `tune.FIELD=value` to search for the settings first; scores under other settings get a name of their own.
     """
 
     round: str = ""
@@ -30,7 +32,25 @@ class ScoresConfig(dg.Config):
 @dg.asset(
     partitions_def=EXPERIMENT_GAME,
     group_name=GROUP,
-    deps=[world_action_model, pretrained, imported, finetuned, collected_replay],
+    deps=[world_action_model, pretrained, imported, finetuned],
+    kinds={"atari", "torch"},
+    code_version=TuneConfig.CODE,
+    check_specs=specs(TuneConfig),
+)
+def tuned(context: dg.AssetExecutionContext, house: House) -> dg.MaterializeResult:
+    """Which context, width, horizon and leaf value an experiment's planner plays a game best with.
+
+    Every setting plays the same episodes, none of which is ever reported. Only experiments whose recipe has a `tune` to
+    search over have this.
+    """
+    part = dimensions(context.partition_key)
+    return experiment_step(house, part["experiment"], Step("tuned", part["game"]))
+
+
+@dg.asset(
+    partitions_def=EXPERIMENT_GAME,
+    group_name=GROUP,
+    deps=[world_action_model, pretrained, imported, finetuned, tuned, collected_replay],
     kinds={"atari", "torch"},
     code_version=EvaluateConfig.CODE,
     check_specs=[*specs(EvaluateConfig), NO_DRIFT],
@@ -63,4 +83,4 @@ def leaderboard(house: House) -> dg.MaterializeResult:
         return result(make_board(house.store()), ReportConfig)
 
 
-ASSETS = [scores, leaderboard]
+ASSETS = [tuned, scores, leaderboard]

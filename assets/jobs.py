@@ -7,7 +7,7 @@ Dagster parses strings with antlr, which another package in the environment can 
 import dagster as dg
 
 from assets.data import collected_replay, replay, segments, trajectories
-from assets.evaluation import leaderboard, scores
+from assets.evaluation import leaderboard, scores, tuned
 from assets.learning import finetuned, imported, pretrained, tokens, world_action_model
 
 _ASSETS = {
@@ -19,6 +19,7 @@ _ASSETS = {
     "train": ([world_action_model], "Stage 2 of an experiment."),
     "import_jowa": ([imported], "Bring a released checkpoint into an experiment."),
     "finetune": ([finetuned], "Let a checkpoint learn on from one game's best episodes."),
+    "tune": ([tuned], "Search for the settings that a planner plays a game best with."),
     "evaluate": ([scores], "Play a game with an experiment's checkpoint."),
     "board": ([leaderboard], "Compare all scores on one page."),
 }

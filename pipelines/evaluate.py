@@ -3,91 +3,87 @@
 All episodes of a planner are planned in one batch. Beam search takes longer a decision than greedy play (7 times for
 2 x 2 on JOWA-40M, BENCHMARKS.md), so recipes may give it fewer or shorter episodes; the artefact says which. Every
 finished episode is kept at once: a run that was killed or interrupted goes on with those that are missing.
+Several games share a process and its networks, and on wish their decisions' batches: `run_all`.
 Run: `worldline evaluate EXPERIMENT --games Freeway --protocol jowa --planner beam --episodes 16`.
 """
 
+import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from models.jowa.model import Jowa
-from models.tokenizers.vq import Tokenizer
-from pipelines.atari.environment import emulator_seeds
-from pipelines.atari.protocols import Protocol, protocol
-from pipelines.atari.rollout import Episode, Player, play, replay
-from pipelines.atari.roms import Rom, find, require, shipped
-from pipelines.atari.scores import iqm
+from pipelines.atari.rollout import Episode, Player, play, play_together, replay
 from pipelines.configs.learn import EvaluateConfig
-from pipelines.errors import UsageError
 from pipelines.evaluation import film
-from pipelines.evaluation.entrant import Entrant, roster
+from pipelines.evaluation.entrant import RANDOM, Chosen, Entrant, chance, roster
 from pipelines.evaluation.log import EpisodeLog
 from pipelines.evaluation.players import AgentPlayer, RandomPlayer
+from pipelines.evaluation.record import episode_table, summary
+from pipelines.evaluation.seeds import reported_seeds
+from pipelines.evaluation.sitting import Sitting, rom_of
 from pipelines.progress import say
+from pipelines.store.artefact import Artefact
+from pipelines.store.cost import CostMeter
 from pipelines.store.draft import Draft
+from pipelines.store.ref import Ref
 from pipelines.store.report import Report
 from pipelines.store.store import Store
-from pipelines.training.checkpoint import MODEL, TOKENIZER, load_model, load_tokenizer
-from pipelines.training.device import Device, pick
+from pipelines.training.device import pick
+from pipelines.training.networks import Networks
 
 GIF_STEPS = 240  # of the first episode; every second one is shown
 GIF_RATE, GIF_SCALE = 7.5, 2
+TOGETHER = "together.json"  # in the scratch folder: what was played in batches shared with other games
 
 
 def run(config: EvaluateConfig, store: Store) -> Report:
     """Score a checkpoint on one game, or find its scores."""
-    return store.produce(config.spec(), lambda draft: _build(config, draft))
+    (report,) = run_all([config], store)
+    return report
 
 
-def _build(config: EvaluateConfig, draft: Draft) -> None:
-    rules, rom, device = protocol(config.protocol), _rom(config), pick(config.precision)
-    under = {"protocol": rules.name, "emulator": f"ale-py {version('ale-py')}", "rom_md5": rom.md5}
-    log = EpisodeLog(draft.scratch, under)
-    entrants = roster(config)
-    chance = Entrant("random", config.random_episodes, config.max_steps, context=0, epsilon=1.0)
-    tokenizer, model = _networks(config, draft, device)
-    for each in entrants:
-        each.require_fit(config.game, model.config)
+def run_all(configs: Sequence[EvaluateConfig], store: Store, together: int = 1) -> Iterator[Report]:
+    """Score several games in turn with networks that are loaded once; an artefact each, handed out when it is made.
 
-    def player(who: Entrant) -> Player:
-        if who is chance:
-            return RandomPlayer(config.game)
-        rows = min(config.envs or who.episodes, who.episodes)
-        return AgentPlayer(who, config.game, model, tokenizer, rows, device.autocast)
+    With `together` above 1, the environments of so many games are planned in one batch wherever their planners and
+    settings are equal. On a GPU that is faster; on a CPU hardly. It changes no choice but by rounding, so scores differ
+    only where two actions are worth the same to six digits; metrics then say which games were played together.
+    """
+    networks = Networks()
+    for first in range(0, len(configs), together):
+        batch = configs[first : first + together]
+        if len(batch) > 1:
+            _play_together(batch, store, networks)
+        for config in batch:
+            yield store.produce(config.spec(), partial(_build, config, networks))
 
-    everyone = (*entrants, chance)
-    try:
-        played = {who.planner: _play(config, log, rules, rom, player(who), who) for who in everyone}
-    except KeyboardInterrupt:
-        kept = sum(len(log.found(who.planner)) for who in everyone)
-        say(f"Interrupted: {kept} finished episodes of {config.game} are kept, the same command goes on from there")
-        raise
-    _write_files(config, draft, log, played, partial(replay, config.game, protocol=rules, rom=rom))
-    draft.metrics |= {name: _summary(episodes) for name, episodes in played.items()}
-    for each in entrants:
+
+def _build(config: EvaluateConfig, networks: Networks, draft: Draft) -> None:
+    game = _Game(config, draft.parents, draft.scratch, networks)
+    with _kept([game]):
+        for who in game.everyone:
+            table = game.sitting.table(who, game.seeds(who))
+            if table.seeds:
+                play(table, game.player(who, [config.game] * table.rows), f"Play {config.game}, {who.planner}")
+    played = {who.planner: game.sitting.played(who, game.seeds(who)) for who in game.everyone}
+    again = partial(replay, config.game, protocol=game.sitting.rules, rom=game.sitting.rom)
+    _write_files(config, draft, game.sitting.log, played, again)
+    draft.metrics |= {name: summary(episodes) for name, episodes in played.items()}
+    for each in game.entrants:
         draft.metrics[each.planner]["settings"] = each.settings()
         if each.max_steps != config.max_steps:
             draft.metrics[each.planner]["max_steps"] = each.max_steps
     draft.metrics["behaviour"] = _behaviour(config, draft)
-    draft.metrics["device"] = str(device)
-    draft.roots.append(
-        {
-            "game": config.game,
-            **under,
-            "rom": rom.origin,
-            "replays_rom": rom.is_replays,
-            "sticky": rules.sticky,
-            "noop_max": rules.noop_max,
-            "max_steps": rules.max_steps,
-        }
-    )
+    draft.metrics["device"] = str(game.device)
+    if (shared := draft.scratch / TOGETHER).is_file():
+        draft.metrics |= json.loads(shared.read_text())
+    draft.roots.append(game.sitting.root())
     draft.counts |= {
         "episodes": sum(map(len, played.values())),
         "steps": sum(episode.length for episodes in played.values() for episode in episodes),
@@ -95,69 +91,89 @@ def _build(config: EvaluateConfig, draft: Draft) -> None:
     _check(draft, config.planner)
 
 
-def _rom(config: EvaluateConfig) -> Rom:
-    """The ROM to play: yours where the config names one, else ale-py's. Raises an error of one line for another md5."""
-    ours = shipped(config.game)
-    rom = find(config.game, Path(config.rom_dir)) if config.rom_dir else ours
-    if rom.md5 == ours.md5:
-        rom = ours
-    elif not config.rom_md5:
-        raise UsageError(
-            f"The ROM of {config.game} in {config.rom_dir} is not ale-py's, and scores are known by their ROM: set "
-            f"evaluate.rom_md5={rom.md5} too, as 'worldline evaluate --rom-dir' does"
-        )
-    if config.rom_md5 and rom.md5 != config.rom_md5:
-        require(config.game, config.rom_md5)
-    return rom
+class _Game:
+    """One game of an evaluation with all that its config names found, and refused where it cannot be played."""
+
+    def __init__(
+        self, config: EvaluateConfig, opened: Mapping[Ref, Artefact], scratch: Path, networks: Networks
+    ) -> None:
+        self.config, self.device = config, pick(config.precision)
+        rom = rom_of(config.game, config.rom_dir, config.rom_md5)
+        self.sitting = Sitting.of(config.protocol, rom, scratch, config.envs)
+        chosen = Chosen.of(opened[config.tuned]) if config.tuned else None
+        self._spent = chosen.spent if chosen else ()
+        self.entrants = roster(config, chosen)
+        self.everyone = (*self.entrants, chance(config))
+        self._networks = partial(
+            networks.load, config.game, config.checkpoint, config.pretrained, opened, self.device
+        )  # when asked: others may have played with other ones since
+        for each in self.entrants:
+            each.require_fit(config.game, self._networks()[1].config)
+
+    def seeds(self, who: Entrant) -> tuple[int, ...]:
+        """The emulator's, of every episode."""
+        return reported_seeds(self.config.seed, who.episodes, self._spent)
+
+    def player(self, who: Entrant, games: Sequence[str]) -> Player:
+        """Who plays, in an environment for each of `games`."""
+        if who.planner == RANDOM:
+            return RandomPlayer(self.config.game)
+        tokenizer, model = self._networks()
+        return AgentPlayer(who, games, model, tokenizer, self.device.autocast)
+
+    def kept(self) -> int:
+        """How many episodes are finished."""
+        return sum(len(self.sitting.played(who, self.seeds(who))) for who in self.everyone)
 
 
-def _networks(config: EvaluateConfig, draft: Draft, device: Device) -> tuple[Tokenizer, Jowa]:
-    if config.checkpoint is None:
-        raise UsageError(f"Scores of {config.game} need a checkpoint: name its artefact")
-    holder = draft.parents[config.pretrained or config.checkpoint]
-    if TOKENIZER not in holder.names():
-        raise UsageError(
-            f"{holder.ref} holds no tokenizer, without which {config.game} cannot be seen: name the artefact of the "
-            "tokenizer that its model was trained with"
-        )
-    model = load_model(draft.parents[config.checkpoint].path(MODEL), device)
-    return load_tokenizer(holder.path(TOKENIZER), device), model
+def _play_together(configs: Sequence[EvaluateConfig], store: Store, networks: Networks) -> None:
+    """Fill the logs of several games; `_build` then finds all but random play done."""
+    by_ref = {config.spec().ref: config for config in configs}
+    with store.preparing(by_ref) as folders:
+        opened = {parent: store.open(parent) for ref in folders for parent in by_ref[ref].spec().parents}
+        games = [_Game(by_ref[ref], opened, folder, networks) for ref, folder in folders.items()]
+        groups: dict[str, list[tuple[_Game, Entrant]]] = {}
+        for game in games:
+            for who in game.entrants:
+                alike = [who.planner, who.settings(), str(game.config.checkpoint), str(game.device)]
+                groups.setdefault(json.dumps(alike), []).append((game, who))
+        meter = CostMeter()
+        with _kept(games):
+            for group in groups.values():
+                _play_group(group)
+        cost, names = meter.read(), ", ".join(game.config.game for game in games)
+        for folder in folders.values() if len(games) > 1 else ():
+            shared = {"together": names} | {f"together_{name}": cost[name] for name in ("seconds", "cpu_seconds")}
+            (folder / TOGETHER).write_text(json.dumps(shared))
 
 
-def _play(
-    config: EvaluateConfig, log: EpisodeLog, rules: Protocol, rom: Rom, player: Player, who: Entrant
-) -> list[Episode]:
-    """All episodes of one player by number: those that the log holds already, and the others played now."""
-    found = {number: episode for number, episode in log.found(who.planner).items() if number < who.episodes}
-    seeds = dict(enumerate(emulator_seeds(config.seed, who.episodes)))
-    missing = {number: seed for number, seed in seeds.items() if number not in found}
-    if found:
-        say(f"{config.game}, {who.planner}: {len(found)} of {who.episodes} episodes were played already")
+def _play_group(group: Sequence[tuple[_Game, Entrant]]) -> None:
+    """The missing episodes of planners that are alike."""
+    tables = [game.sitting.table(who, game.seeds(who)) for game, who in group]
+    if rows := [table.game for table in tables for _ in range(table.rows)]:
+        first, who = group[0]
+        play_together(tables, first.player(who, rows), f"Play {', '.join(dict.fromkeys(rows))}, {who.planner}")
 
-    def finished(episode: Episode) -> None:
-        log.add(who.planner, who.settings() if who.context else {}, episode)
-        found[episode.episode] = episode
 
-    if missing:
-        play(
-            config.game,
-            player,
-            rules,
-            missing,
-            finished,
-            envs=config.envs,
-            max_steps=who.max_steps,
-            rom=rom,
-            title=f"Play {config.game}, {who.planner}",
-        )
-    return [found[number] for number in sorted(found)]
+@contextmanager
+def _kept(games: Sequence[_Game]) -> Iterator[None]:
+    """Say on Ctrl-C what is not lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for game in games:
+            say(
+                f"Interrupted: {game.kept()} finished episodes of {game.config.game} are kept, the same command goes "
+                "on from there"
+            )
+        raise
 
 
 def _write_files(
     config: EvaluateConfig, draft: Draft, log: EpisodeLog, played: Mapping[str, Sequence[Episode]], again: Any
 ) -> None:
     """The episodes as a table, as lines and with their actions; films of the best, the median and the worst."""
-    _episode_table(played).to_parquet(draft.path("episodes.parquet"), index=False)
+    episode_table(played).to_parquet(draft.path("episodes.parquet"), index=False)
     shutil.copyfile(log.path, draft.path("episodes.jsonl"))
     actions = {
         f"{name}-{episode.episode}": np.frombuffer(episode.actions, np.uint8)
@@ -181,40 +197,9 @@ def _check(draft: Draft, planner: str) -> None:
     )
 
 
-def _summary(episodes: Sequence[Episode]) -> dict[str, Any]:
-    """Statistics of raw returns (arXiv 2410.00564, evaluation), and the mean of the sign-clipped ones."""
-    scores = np.array([episode.score for episode in episodes])
-    return {
-        "mean": round(float(scores.mean()), 4),
-        "std": round(float(scores.std(ddof=1)) if len(scores) > 1 else 0.0, 4),
-        "median": float(np.median(scores)),
-        "iqm": round(iqm(scores.tolist()), 4),
-        "clipped_mean": round(float(np.mean([episode.clipped_score for episode in episodes])), 4),
-        "episodes": len(scores),
-        "mean_length": round(float(np.mean([episode.length for episode in episodes])), 1),
-    }
-
-
 def _behaviour(config: EvaluateConfig, draft: Draft) -> dict[str, float | None]:
     """What the data itself scored at its best and on the whole; None where the replay holds clipped rewards only."""
     if config.collected is None:
         return {"mean": None, "overall_mean": None}
     found = draft.parents[config.collected].manifest.metrics
     return {"mean": found["behaviour_return"], "overall_mean": found["mean_return"]}
-
-
-def _episode_table(played: Mapping[str, Sequence[Episode]]) -> pd.DataFrame:
-    rows = [
-        {
-            "planner": name,
-            "episode": episode.episode,
-            "seed": episode.seed,
-            "return": episode.score,
-            "clipped_return": episode.clipped_score,
-            "length": episode.length,
-            "ended": episode.ended,
-        }
-        for name, episodes in played.items()
-        for episode in episodes
-    ]
-    return pd.DataFrame(rows)

@@ -1,4 +1,7 @@
-"""The rules under which a game is played: a score means nothing without them, so each set of rules has a name."""
+"""The rules under which a game is played: a score means nothing without them, so each set of rules has a name.
+
+Agent steps are decisions, of `frame_skip` emulator frames each; papers count now the one, now the other.
+"""
 
 from dataclasses import dataclass
 
@@ -9,8 +12,10 @@ from pipelines.errors import unknown
 class Protocol:
     """`sticky` is the chance that the emulator repeats the previous action, drawn each emulator frame.
 
-    One agent step is `frame_skip` emulator frames, of which the last two are merged by their maximum. An episode is
-    truncated after `max_frames` emulator frames. Lives do not end an episode, and rewards are never clipped here.
+    One agent step is `frame_skip` emulator frames, of which the last two are merged by their maximum. Before the first
+    one, 0 to `noop_max` - 1 emulator frames of no-ops are drawn by the episode's seed (ale-py 0.12.1's own; measured).
+    An episode is truncated after `max_frames` emulator frames. Losing a life never ends an episode, whatever an agent
+    was trained with, and rewards are never clipped here.
     """
 
     name: str
@@ -27,11 +32,15 @@ class Protocol:
 
 
 PROTOCOLS = {
-    # Machado et al. 2018 (arXiv 1709.06009), as Dopamine collected DQN-Replay: half an hour of play, 27,000 steps.
+    # The stochasticity of Machado et al. 2018 (arXiv 1709.06009) under Dopamine's rules (arXiv 1812.06110), by which
+    # DQN-Replay was collected: 27,000 agent steps, half an hour; frame skip 4; the game's minimal action set.
     "sticky": Protocol("sticky", sticky=0.25),
     # JOWA's evaluation (arXiv 2410.00564): no sticky actions, at most 108,000 agent steps.
     "jowa": Protocol("jowa", sticky=0.0, max_frames=432_000),
-    # Atari 100k (arXiv 1903.00374) as its papers evaluate: no sticky actions, up to 29 no-ops to start with.
+    # Atari 100k (arXiv 1903.00374): no sticky actions, 27,000 agent steps, up to 29 frames of no-ops to start with.
+    # Its papers agree on the first two alone. No-ops: rlpyt, under SPR (arXiv 2007.05929), 1 to 30 emulator frames;
+    # Dopamine's runner (arXiv 2108.13264) 0 to 29 agent steps; IRIS (arXiv 2209.00588) one frame. Losing a life ends
+    # their episodes in training, not in evaluation. They report 100 episodes.
     "atari100k": Protocol("atari100k", sticky=0.0, noop_max=30),
 }
 ALIASES = {"machado": "sticky"}

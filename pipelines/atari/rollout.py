@@ -1,4 +1,4 @@
-"""Play given episodes to their end with any player, several at once; none waits for another.
+"""Play given episodes to their end with any player, several at once and of several games; none waits for another.
 
 Taking the first n episodes that end would prefer short ones; here the episodes are named beforehand, each with the
 emulator's seed, and all of them count. An environment whose episode has ended takes the next one that waits; when none
@@ -8,8 +8,8 @@ Cost: the emulator's 1,000 to 1,900 agent steps a second and core, plus the play
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol as Interface
 
@@ -63,43 +63,84 @@ class _Run:
         return Episode(self.number, self.seed, self.score, self.clipped, len(self.actions), ended, bytes(self.actions))
 
 
-def play(
-    game: str,
-    player: Player,
-    protocol: Protocol,
-    seeds: Mapping[int, int],
-    finished: Callable[[Episode], None],
-    *,
-    envs: int = 0,
-    max_steps: int = 0,
-    rom: Rom | None = None,
-    title: str = "",
-) -> None:
-    """Play the episodes `seeds` (number -> emulator's seed) and hand each to `finished` as soon as it has ended.
+@dataclass(frozen=True)
+class Table:
+    """Episodes of one game that are to be played: `seeds` are the emulators', by the episode's number.
 
-    At most `envs` play at once (0: all); `max_steps` cuts them (0: the protocol's limit).
+    Each is handed to `finished` as soon as it has ended. At most `envs` play at once (0: all); `max_steps` cuts them
+    (0: the protocol's limit).
     """
-    waiting = deque(seeds.items())
+
+    game: str
+    protocol: Protocol
+    seeds: Mapping[int, int]
+    finished: Callable[[Episode], None]
+    envs: int = 0
+    max_steps: int = 0
+    rom: Rom | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many environments it keeps."""
+        return min(self.envs or len(self.seeds), len(self.seeds))
+
+
+_Asked = tuple[NDArray[np.uint8], list[int]]  # frames (N, 84, 84) and the player's rows
+
+
+def play(table: Table, player: Player, title: str = "") -> None:
+    """Play one table to its end."""
+    play_together([table], player, title or f"Play {table.game}")
+
+
+def play_together(tables: Sequence[Table], player: Player, title: str) -> None:
+    """Play several tables to their ends; the player is asked once a step for all of their environments.
+
+    Its rows are numbered through the tables, in order. Each table's episodes are what they would be alone, as far as
+    the player's choice for a row does not depend on who else is asked about.
+    """
+    total, first = sum(len(table.seeds) for table in tables), 0
+    with ExitStack() as stack, track(title, total, "episodes") as advance:
+        asked: dict[Generator[_Asked, NDArray[np.integer], None], _Asked] = {}
+        for table in tables:
+            if table.seeds:
+                steps = stack.enter_context(closing(_steps(table, first, player, lambda: advance(1))))
+                asked[steps], first = next(steps), first + table.rows
+        played, started = 0, time.monotonic()
+        while asked:
+            rows = [row for _, wanted in asked.values() for row in wanted]
+            actions = player.act(np.concatenate([frames for frames, _ in asked.values()]), rows)
+            played += len(rows)
+            for steps, (_, wanted) in list(asked.items()):
+                mine, actions = actions[: len(wanted)], actions[len(wanted) :]
+                try:
+                    asked[steps] = steps.send(mine)
+                except StopIteration:
+                    del asked[steps]
+            advance(0, note=f"{played:,} steps, {played / max(time.monotonic() - started, 1e-6):,.0f}/s")
+
+
+def _steps(
+    table: Table, first: int, player: Player, ended: Callable[[], None]
+) -> Generator[_Asked, NDArray[np.integer], None]:
+    """The emulators' side: asks for the actions of every step, by rows from `first` on, and is sent them."""
+    waiting = deque(table.seeds.items())
     runs: dict[int, _Run] = {}
-    for row in range(min(envs or len(seeds), len(seeds))):
+    for row in range(table.rows):
         runs[row] = _Run(*waiting.popleft())
-        player.begin(row, runs[row].seed)
-    limit = max_steps or protocol.max_steps + 1
-    idle = int(np.flatnonzero(legal_mask(game))[0])
-    played, started = 0, time.monotonic()
-    with (
-        playable(rom) if rom else nullcontext() as path,
-        track(title or f"Play {game}", total=len(seeds), unit="episodes") as advance,
-    ):
-        games = VectorGame(game, [run.seed for run in runs.values()], protocol, rom=path)
+        player.begin(first + row, runs[row].seed)
+    limit = table.max_steps or table.protocol.max_steps + 1
+    idle = int(np.flatnonzero(legal_mask(table.game))[0])
+    with playable(table.rom) if table.rom else nullcontext() as path:
+        games = VectorGame(table.game, [run.seed for run in runs.values()], table.protocol, rom=path)
         frames = games.reset()
         actions = np.full(len(runs), idle, np.int64)
         while runs:
             rows = sorted(runs)
             actions[:] = idle
-            actions[rows] = player.act(frames[rows], rows)
+            actions[rows] = yield frames[rows], [first + row for row in rows]
             step = games.step(actions)
-            frames, played = step.frames, played + len(rows)
+            frames = step.frames
             for row in rows:
                 run = runs[row]
                 run.score += float(step.rewards[row])
@@ -108,15 +149,13 @@ def play(
                 if not (step.ended[row] or len(run.actions) == limit):
                     continue
                 how = "terminated" if step.terminated[row] else "truncated" if step.truncated[row] else "limit"
-                finished(run.done(how))
-                advance(1)
+                table.finished(run.done(how))
+                ended()
                 del runs[row]
                 if waiting:
                     runs[row] = _Run(*waiting.popleft())
-                    player.begin(row, runs[row].seed)
+                    player.begin(first + row, runs[row].seed)
                     frames = games.restart([row], [runs[row].seed])
-            rate = played / max(time.monotonic() - started, 1e-6)
-            advance(0, note=f"{played:,} steps, {rate:,.0f}/s")
 
 
 def replay(game: str, episode: Episode, protocol: Protocol, rom: Rom | None = None) -> Iterator[NDArray[np.uint8]]:

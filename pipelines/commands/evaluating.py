@@ -1,5 +1,6 @@
 """`worldline evaluate`: an experiment's checkpoint plays its games, as the recipe says or under rules of one's own."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -19,9 +20,11 @@ from pipelines.commands.options import (
 from pipelines.configs.learn import EvaluateConfig
 from pipelines.configs.search import TUNED_FIELDS
 from pipelines.errors import UsageError
-from pipelines.recipes.freeze import override
 from pipelines.recipes.plan import Plan, Step
+from pipelines.recipes.reevaluation import changed
 from pipelines.recipes.run import pointer, run_config
+from pipelines.store.report import Report
+from pipelines.store.store import Store
 
 
 def evaluate(
@@ -30,7 +33,12 @@ def evaluate(
     protocol: Annotated[str, typer.Option(help="Rules of play: jowa, machado (also: sticky) or atari100k.")] = "",
     planner: Annotated[str, typer.Option(help="Who plays: greedy, beam or mcts, and nobody beside it.")] = "",
     episodes: Annotated[int | None, typer.Option(help="Episodes of each game.")] = None,
-    envs: Annotated[int, typer.Option(help="Episodes played at once, 0: all. Changes no score.")] = 0,
+    envs: Annotated[
+        int, typer.Option(help="Episodes of a game played at once, 0: all. Changes no score but by rounding.")
+    ] = 0,
+    together: Annotated[
+        int, typer.Option(help="Games planned in one batch, for a GPU. Changes no score but by rounding.")
+    ] = 1,
     settings: Annotated[
         str, typer.Option(help="Context and width tuned for each game: jowa_40m, jowa_70m or jowa_150m.")
     ] = "",
@@ -48,8 +56,15 @@ def evaluate(
     --set takes the fields of the recipe's evaluate: context, epsilon, beam_width, beam_horizon, max_steps,
     random_episodes, search.leaf, search.simulations, search.temperature, search.choice, search.sample.
 
+    It takes tune's as well, to search first and report the best setting on other seeds: contexts, widths, horizons,
+    leaves (lists of what to try), episodes (of each), max_steps, seed. The search is an artefact of its own, tuned.
+
     Example: worldline evaluate demo --games all --protocol jowa --planner beam --episodes 16 --set evaluate.context=3
+
+    Example: worldline evaluate demo --planner beam --set tune.contexts=1,2,4 --set tune.widths=2,4
     """
+    if together < 1:
+        raise UsageError(f"Evaluation with together {together} is impossible: it must be at least 1 game")
     profile, store = profile_and_store(storage)
     found, plan = plan_of_experiment(experiment, profile)
     given = {"protocol": protocol, "planner": planner, "settings": settings, "episodes": episodes}
@@ -57,29 +72,28 @@ def evaluate(
     if settings:  # a set stands for these, so the recipe's own give way
         assignments += [f"evaluate.{name}={getattr(EvaluateConfig, name)}" for name in TUNED_FIELDS]
     assignments += [f"evaluate.{name}={value}" for name, value in given.items() if value not in ("", None)]
-    changed = plan.recipe
-    for assignment in (*assignments, *_of_evaluate(changes)):
-        changed = override(changed, assignment)
-    other = Plan(changed, plan.bucket, profile)
+    other = Plan(changed(plan.recipe, [*assignments, *(changes or [])]), plan.bucket, profile)
     steps = [step for step in other.steps() if step.stage == "scores"]
-    for step in only_games(steps, "" if games == "all" else games, other):
-        config = _config(other, step, seed, rom_dir, envs)
-        report = run_config(config, store)
+    steps = only_games(steps, "" if games == "all" else games, other)
+    own = {step: plan.config(step).spec() for step in steps}
+    configs = [_config(other, step, seed, rom_dir, envs) for step in steps]
+    if other.recipe.tune.wanted:
+        configs = [_tuned(other, config, store) for config in configs]
+    for step, config, report in zip(steps, configs, _run_all(configs, store, together), strict=True):
         name = pointer(step, found)
-        if config.spec() != plan.config(step).spec():
+        if config.spec() != own[step]:
             name += f"/{config.planner}-{config.spec().key[:8]}"
         store.point(name, report.artefact.ref)
         print(report)
 
 
-def _of_evaluate(changes: list[str] | None) -> list[str]:
-    for change in changes or []:
-        if not change.startswith("evaluate."):
-            raise UsageError(
-                f"'{change}' would change more than how the checkpoint plays: set evaluate.FIELD here, or make another "
-                "experiment"
-            )
-    return changes or []
+def _run_all(configs: Sequence[EvaluateConfig], store: Store, together: int) -> Iterator[Report]:
+    """All of them in this process; PyTorch is imported where anything is to be played."""
+    if all(store.find(config.spec().ref) is not None for config in configs):
+        return (run_config(config, store) for config in configs)
+    from pipelines.evaluate import run_all
+
+    return run_all(configs, store, together)
 
 
 def _config(plan: Plan, step: Step, seed: int | None, rom_dir: Path | None, envs: int) -> EvaluateConfig:
@@ -93,3 +107,14 @@ def _config(plan: Plan, step: Step, seed: int | None, rom_dir: Path | None, envs
     # Where ale-py ships the same bytes the scores are the same ones, and so is their key.
     md5 = "" if rom.md5 == rom_md5(config.game) else rom.md5
     return replace(config, rom_dir=str(rom_dir), rom_md5=md5)
+
+
+def _tuned(plan: Plan, config: EvaluateConfig, store: Store) -> EvaluateConfig:
+    """The evaluation with the settings that a search finds, which plays now if nobody made it before."""
+    search = replace(plan.tune(config.game), rom_dir=config.rom_dir, rom_md5=config.rom_md5, envs=config.envs)
+    config = replace(config, tuned=search.spec().ref)
+    report = run_config(search, store)
+    best = report.artefact.manifest.metrics["best"]
+    axes = ("context",) if config.planner == "greedy" else ("context", "width", "horizon", "leaf")
+    print(f"{report}\n  best: {', '.join(f'{axis} {best[axis]}' for axis in axes)}; all in its grid.csv")
+    return config

@@ -204,6 +204,7 @@ class EvaluateConfig(StageConfig):
     checkpoint: Ref | None = None  # a world_action_model, or what was imported
     pretrained: Ref | None = None  # its tokenizer, where the checkpoint does not hold that itself
     collected: Ref | None = None  # the behaviour's raw returns, where we collected them ourselves
+    tuned: Ref | None = option(None)  # the search whose best settings play; none of its episodes is reported
     protocol: str = "jowa"
     episodes: int = 16
     context: int = 4  # newest steps the policy sees, at most 8
@@ -229,7 +230,7 @@ class EvaluateConfig(StageConfig):
         check_precision(self.precision)
         if self.planner not in PLANNERS:
             raise unknown("planner", self.planner, PLANNERS, "'worldline evaluate --help' explains them")
-        if self.settings:
+        if self.settings or self.tuned:
             self._refuse_own_numbers()
         if self.planner == "beam" and self.beam_episodes:
             raise UsageError(
@@ -255,13 +256,19 @@ class EvaluateConfig(StageConfig):
 
     def _refuse_own_numbers(self) -> None:
         """Never let a setting that has no effect pass in silence."""
-        tuned(self.settings, self.game)
+        if self.tuned and (self.settings or self.beam_episodes):
+            raise UsageError(
+                f"Evaluation with the settings that {self.tuned} found for one planner: set evaluate.settings= (it is "
+                f"'{self.settings}') and evaluate.beam_episodes=0 (it is {self.beam_episodes})"
+            )
+        if self.settings:
+            tuned(self.settings, self.game)
         defaults = {entry.name: entry.default for entry in fields(self) if entry.name in TUNED_FIELDS}
         for name, default in defaults.items():
             if (value := getattr(self, name)) != default:
                 raise UsageError(
-                    f"Evaluation with settings {self.settings} and {name} {value}: the set brings its own; leave "
-                    f"{name} at {default}, or settings empty (evaluate.settings=)"
+                    f"Evaluation with settings {self.settings or self.tuned} and {name} {value}: the set brings its "
+                    f"own; leave {name} at {default}, or settings empty (evaluate.settings=)"
                 )
 
 

@@ -34,6 +34,44 @@ class SearchConfig:
 
 
 @dataclass(frozen=True)
+class GridConfig:
+    """Settings to search over before the reported evaluation: every combination plays the same `episodes`.
+
+    An empty axis keeps the evaluation's own value; with all of them empty nothing is searched.
+    """
+
+    contexts: tuple[int, ...] = ()
+    widths: tuple[int, ...] = ()
+    horizons: tuple[int, ...] = ()
+    leaves: tuple[str, ...] = ()
+    episodes: int = 4
+    max_steps: int = 0  # agent steps at which an episode of the search is cut; 0: as the evaluation's
+    seed: int = 0  # of the search alone; its episodes are never reported
+
+    def __post_init__(self) -> None:
+        for name in ("contexts", "widths", "horizons"):
+            values = getattr(self, name)
+            if any(value < 1 for value in values) or len(set(values)) != len(values):
+                given = ",".join(map(str, values))
+                raise UsageError(f"A search over {name} {given} is impossible: give numbers from 1 on, each once")
+        for leaf in self.leaves:
+            if leaf not in LEAVES:
+                raise unknown("leaf value", leaf, LEAVES, "what an imagined end is worth")
+        if len(set(self.leaves)) != len(self.leaves):
+            raise UsageError(f"A search over leaves {','.join(self.leaves)} is impossible: give each once")
+        if self.episodes < 1 or self.max_steps < 0 or self.seed < 0:
+            raise UsageError(
+                f"A search with episodes {self.episodes}, max_steps {self.max_steps}, seed {self.seed} is impossible: "
+                "episodes must be at least 1, the others 0"
+            )
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to search over."""
+        return bool(self.contexts or self.widths or self.horizons or self.leaves)
+
+
+@dataclass(frozen=True)
 class Tuned:
     """What was tuned for one game and size of model."""
 

@@ -1,6 +1,7 @@
 """Who plays in an evaluation: a planner with every setting resolved, as the manifest records it."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 
 from models.api import Planner
 from models.jowa.config import JowaConfig
@@ -10,8 +11,12 @@ from models.planning.mcts import Mcts
 from pipelines.atari.games import game_id
 from pipelines.configs.learn import EvaluateConfig
 from pipelines.configs.search import TUNED_HORIZON, SearchConfig, tuned
-from pipelines.errors import UsageError
+from pipelines.configs.tune import TuneConfig
+from pipelines.errors import UsageError, WorldlineError
 from pipelines.progress import say
+from pipelines.store.artefact import Artefact
+
+RANDOM = "random"
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,9 @@ class Entrant:
                 )
 
     def settings(self) -> dict[str, float | int | str | bool]:
-        """All that its choices depend on, by name; what its planner does not read is left out."""
+        """All that its choices depend on, by name; what its planner does not read is left out. Chance has none."""
+        if self.planner == RANDOM:
+            return {}
         found: dict[str, float | int | str | bool] = {"context": self.context, "epsilon": self.epsilon}
         if self.planner == "greedy":
             return found
@@ -69,9 +76,49 @@ class Entrant:
             )
 
 
-def roster(config: EvaluateConfig) -> list[Entrant]:
-    """The planners of an evaluation, each with its tuned numbers where the config names a set."""
-    context, width, horizon = config.context, config.beam_width, config.beam_horizon
+@dataclass(frozen=True)
+class Chosen:
+    """The settings that did best where they were searched for, and the emulator seeds that this took."""
+
+    planner: str
+    context: int
+    width: int
+    horizon: int
+    leaf: str
+    spent: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tuned: Artefact) -> "Chosen":
+        """What an artefact of the stage `tuned` found. Raises WorldlineError for another artefact."""
+        try:
+            best = tuned.manifest.metrics["best"]
+            numbers = {name: best[name] for name in ("planner", "context", "width", "horizon", "leaf")}
+            return cls(**numbers, spent=tuple(tuned.manifest.metrics["seeds"]))
+        except (KeyError, TypeError) as error:
+            raise WorldlineError(
+                f"{tuned.ref} holds no chosen settings ({error}): name an artefact of the stage tuned"
+            ) from error
+
+
+def chance(config: EvaluateConfig) -> Entrant:
+    """Random play, next to which all others are shown."""
+    return Entrant(RANDOM, config.random_episodes, config.max_steps, context=0, epsilon=1.0)
+
+
+def roster(config: EvaluateConfig, chosen: Chosen | None = None) -> list[Entrant]:
+    """The planners of an evaluation, with `chosen` or tuned numbers where the config names such.
+
+    Raises UsageError for numbers that were chosen for another planner.
+    """
+    context, width, horizon, search = config.context, config.beam_width, config.beam_horizon, config.search
+    if chosen is not None:
+        if chosen.planner != config.planner:
+            raise UsageError(
+                f"The settings of {config.tuned} were chosen for {chosen.planner}, not {config.planner}: set "
+                f"evaluate.planner={chosen.planner}, or search for {config.planner}'s own"
+            )
+        context, width, horizon = chosen.context, chosen.width, chosen.horizon
+        search = replace(search, leaf=chosen.leaf)
     if config.settings:
         if (known := tuned(config.settings, config.game)) is None:
             say(f"{config.settings} has no numbers for {config.game}: context {context} and width {width} stand")
@@ -79,11 +126,31 @@ def roster(config: EvaluateConfig) -> list[Entrant]:
             context, width, horizon = known.context, known.width, TUNED_HORIZON
 
     def entrant(planner: str, episodes: int, max_steps: int) -> Entrant:
-        if planner == "greedy":
-            return Entrant(planner, episodes, max_steps, context, config.epsilon)
-        return Entrant(planner, episodes, max_steps, context, config.epsilon, width, horizon, config.search)
+        return _entrant(planner, episodes, max_steps, context, config.epsilon, width, horizon, search)
 
     found = [entrant(config.planner, config.episodes, config.max_steps)]
     if config.beam_episodes:
         found.append(entrant("beam", config.beam_episodes, config.beam_steps or config.max_steps))
     return found
+
+
+def candidates(config: TuneConfig) -> list[Entrant]:
+    """Every setting of a search, the cheaper first: equal scores then go to it."""
+    grid, episodes = config.grid, config.grid.episodes
+    axes = product(sorted(grid.widths) or [0], sorted(grid.horizons) or [0], sorted(grid.contexts), grid.leaves)
+    return [
+        _entrant(
+            config.planner, episodes, config.max_steps, context, config.epsilon, width, horizon,
+            replace(config.search, leaf=leaf),
+        )
+        for width, horizon, context, leaf in axes
+    ]  # fmt: skip
+
+
+def _entrant(
+    planner: str, episodes: int, max_steps: int, context: int, epsilon: float, width: int, horizon: int,
+    search: SearchConfig,
+) -> Entrant:  # fmt: skip
+    if planner == "greedy":
+        return Entrant(planner, episodes, max_steps, context, epsilon)
+    return Entrant(planner, episodes, max_steps, context, epsilon, width, horizon, search)

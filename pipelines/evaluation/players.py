@@ -15,26 +15,28 @@ from pipelines.evaluation.entrant import Entrant
 
 
 class AgentPlayer:
-    """A checkpoint with a planner, in up to `rows` environments of one game; those that play are planned together.
+    """A checkpoint with a planner, in one environment for each of `games`; those that play are planned together.
 
-    It runs on the model's device, inside the context that `autocast` opens. The model is put in eval mode.
+    Environments of different games may share it: each has its own task and its own legal actions. Who is planned
+    beside whom changes no choice but by rounding. Measured on a CPU: JOWA-40M's values of a row in a batch of 1 to 3
+    rows differ by 2e-6 from those in larger ones, and by nothing among larger ones or in bf16. It runs on the model's
+    device, inside the context that `autocast` opens. The model is put in eval mode.
     """
 
     def __init__(
         self,
         entrant: Entrant,
-        game: str,
+        games: Sequence[str],
         model: Jowa,
         tokenizer: Encoder,
-        rows: int,
         autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._device, self._autocast = next(model.parameters()).device, autocast
         self._policy = JowaPolicy(
             model,
             tokenizer,
-            torch.full((rows,), game_id(game), device=self._device),
-            torch.as_tensor(np.tile(legal_mask(game), (rows, 1))).to(self._device),
+            torch.tensor([game_id(game) for game in games], device=self._device),
+            torch.as_tensor(np.stack([legal_mask(game) for game in games])).to(self._device),
             context=entrant.context,
             epsilon=entrant.epsilon,
             planner=entrant.build(),

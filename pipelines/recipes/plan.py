@@ -4,6 +4,7 @@ Keys are hashes of configs and parents' keys, so the whole chain is known in adv
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pipelines.atari.games import check_game
 from pipelines.bucket.bucket import Bucket
@@ -12,18 +13,21 @@ from pipelines.configs.data import CollectConfig, DownsampleConfig, FetchConfig,
 from pipelines.configs.finetune import FinetuneConfig
 from pipelines.configs.learn import EvaluateConfig, PretrainConfig, TokenizeConfig, TrainConfig
 from pipelines.configs.released import ReleasedConfig
+from pipelines.configs.search import TUNED_FIELDS
+from pipelines.configs.tune import TuneConfig
 from pipelines.errors import UsageError, unknown
 from pipelines.recipes.recipe import Recipe
 from pipelines.replay import listing
 from pipelines.store.profile import Profile
 from pipelines.store.ref import Ref
 
-PER_GAME = ("collected_replay", "replay", "trajectories", "segments", "tokens", "finetuned", "scores")
+PER_GAME = ("collected_replay", "replay", "trajectories", "segments", "tokens", "finetuned", "tuned", "scores")
 STAGES = ("collected_replay", "replay", "trajectories", "segments", "pretrained", "tokens", "world_action_model",
           "scores")  # fmt: skip
 DATA_STAGES = STAGES[:4]
-# With the stages that only some recipes have: a released checkpoint in place of all training, fine-tuning after it.
-ALL_STAGES = (*STAGES[:-1], "imported", "finetuned", "scores")
+# With the stages that only some recipes have: a released checkpoint in place of all training, fine-tuning after it, a
+# search for the settings to play with.
+ALL_STAGES = (*STAGES[:-1], "imported", "finetuned", "tuned", "scores")
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ class Plan:
             left_out |= set(STAGES[len(DATA_STAGES) - 1 : -1] if self.recipe.finetune else STAGES[:-1])
         if self.recipe.finetune is None:
             left_out |= {"finetuned"}
+        if not self.recipe.tune.wanted:
+            left_out |= {"tuned"}
         return tuple(stage for stage in ALL_STAGES if stage not in left_out)
 
     def games(self, stage: str) -> tuple[str, ...]:
@@ -71,7 +77,7 @@ class Plan:
         games, finetune = self.recipe.games, self.recipe.finetune
         if finetune is None:
             return games
-        if stage in ("finetuned", "scores") or (stage in DATA_STAGES and self.recipe.released is not None):
+        if stage in ("finetuned", "tuned", "scores") or (stage in DATA_STAGES and self.recipe.released is not None):
             return (finetune.game,)
         if stage in ("collected_replay", "replay", "trajectories"):
             return tuple(dict.fromkeys((*games, finetune.game)))
@@ -124,6 +130,8 @@ class Plan:
                 return self.imported()
             case "finetuned":
                 return self.finetuned()
+            case "tuned":
+                return self.tune(game)
             case _:
                 return self.evaluate(game)
 
@@ -183,10 +191,58 @@ class Plan:
             seed=self.recipe.seed,
         )
 
+    def tune(self, game: str) -> TuneConfig:
+        """The search for the settings to play with; an axis that the recipe leaves empty is the evaluation's own value.
+
+        Raises UsageError for a recipe without one, and for what the planner does not read.
+        """
+        grid, play = self.recipe.tune, self.recipe.evaluate
+        if not grid.wanted:
+            raise UsageError(
+                f"Recipe '{self.recipe.name}' searches over no settings: set tune.contexts=1,2,4 or another of tune's"
+            )
+        if play.settings or play.beam_episodes:
+            raise UsageError(
+                f"A search serves one planner and finds all its numbers: set evaluate.beam_episodes=0 (it is "
+                f"{play.beam_episodes}) and evaluate.settings= (it is '{play.settings}')"
+            )
+        greedy = play.planner == "greedy"
+        if greedy and (grid.widths or grid.horizons or grid.leaves):
+            raise UsageError(
+                "Greedy play reads no width, horizon or leaf value: search over tune.contexts alone, or set "
+                "evaluate.planner=beam"
+            )
+        checkpoint, pretrained = self.player(game)
+        return TuneConfig(
+            game=game,
+            checkpoint=checkpoint,
+            pretrained=pretrained,
+            grid=replace(
+                grid,
+                contexts=grid.contexts or (play.context,),
+                widths=() if greedy else grid.widths or (play.beam_width,),
+                horizons=() if greedy else grid.horizons or (play.beam_horizon,),
+                leaves=grid.leaves or (play.search.leaf,),
+            ),
+            protocol=play.protocol,
+            planner=play.planner,
+            epsilon=play.epsilon,
+            max_steps=grid.max_steps or play.max_steps,
+            precision=play.precision,
+            search=play.search,
+            rom_md5=play.rom_md5,
+            rom_dir=play.rom_dir,
+            envs=play.envs,
+        )
+
     def evaluate(self, game: str) -> EvaluateConfig:
         checkpoint, pretrained = self.player(game)
+        play = self.recipe.evaluate
+        if self.recipe.tune.wanted:
+            found: dict[str, Any] = {name: getattr(EvaluateConfig, name) for name in TUNED_FIELDS}
+            play = replace(play, tuned=self.tune(game).spec().ref, **found)
         return replace(
-            self.recipe.evaluate,
+            play,
             game=game,
             checkpoint=checkpoint,
             pretrained=pretrained,

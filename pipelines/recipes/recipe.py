@@ -12,6 +12,7 @@ from pipelines.configs.data import CollectConfig, DownsampleConfig, FetchConfig,
 from pipelines.configs.finetune import FinetuneConfig
 from pipelines.configs.learn import EvaluateConfig, PretrainConfig, TokenizeConfig, TrainConfig
 from pipelines.configs.released import ReleasedConfig
+from pipelines.configs.search import GridConfig
 from pipelines.errors import UsageError
 
 SOURCES = ("collected", "bucket")
@@ -28,7 +29,8 @@ class Recipe:
     """`source` says where replay comes from: played here ("collected") or read from the profile's bucket.
 
     With `released`, a checkpoint that was trained elsewhere takes the place of all training. With `finetune`, what was
-    trained goes on learning on one game, which need not be among `games`, and plays that one.
+    trained goes on learning on one game, which need not be among `games`, and plays that one. Where `tune` names
+    settings to search over, evaluation's planner is tried with each of them first, and then plays with the best.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Recipe:
     seed: int = 0
     released: ReleasedConfig | None = option(None)
     finetune: FinetuneConfig | None = option(None)
+    tune: GridConfig = option(GridConfig())
 
     def __post_init__(self) -> None:
         for game in (*self.games, *([self.finetune.game] if self.finetune else [])):

@@ -13,6 +13,7 @@ from typing import Any
 
 from pipelines.atari.environment import emulator_seeds
 from pipelines.configs.learn import EvaluateConfig
+from pipelines.configs.tune import TuneConfig
 from pipelines.errors import UsageError
 from pipelines.evaluation.pool import STAGE, question
 from pipelines.leaderboard.drift import Drift, drift
@@ -26,7 +27,7 @@ from pipelines.store.ref import Ref, check_name
 from pipelines.store.report import Report
 from pipelines.store.store import Store
 
-OWN = "evaluate."  # the fields of a recipe that say how a checkpoint plays
+OWN = ("evaluate.", "tune.")  # the fields of a recipe that say how a checkpoint plays
 TRIES = 100
 
 
@@ -52,9 +53,12 @@ class Asked:
 
     config: EvaluateConfig
     name: str
+    search: TuneConfig | None = None  # for the settings that it plays with
 
     def make(self, store: Store) -> Report:
         """Play it, or find it."""
+        if self.search is not None:
+            run_config(self.search, store)
         report = run_config(self.config, store)
         store.point(self.name, report.artefact.ref)
         return report
@@ -110,13 +114,13 @@ def asked(
     step = Step(STAGE, game)
     if game not in plan.games(STAGE):
         raise UsageError(f"{experiment.key} does not play '{game}': it plays {', '.join(plan.games(STAGE))}")
-    own = evaluate_config(plan, step)
-    config = evaluate_config(Plan(changed(plan.recipe, changes), plan.bucket, plan.profile), step) if changes else own
-    other = config.spec() != own.spec()
+    asking = Plan(changed(plan.recipe, changes), plan.bucket, plan.profile) if changes else plan
+    config, search = evaluate_config(asking, step), asking.tune(game) if asking.recipe.tune.wanted else None
+    other = config.spec() != evaluate_config(plan, step).spec()
     name = round_name(experiment, game, round)
     if round:
         config = replace(config, seed=fresh_seed(config, round, evaluations(store, game)))
-    return Asked(config, f"{name}/{config.planner}-{config.spec().key[:8]}" if other else name)
+    return Asked(config, f"{name}/{config.planner}-{config.spec().key[:8]}" if other else name, search)
 
 
 def evaluate_config(plan: Plan, step: Step) -> EvaluateConfig:
@@ -131,7 +135,7 @@ def changed(recipe: Recipe, changes: Sequence[str]) -> Recipe:
     for change in changes:
         if not change.startswith(OWN):
             raise UsageError(
-                f"'{change}' would change more than how the checkpoint plays: set {OWN}FIELD here, or make another "
+                f"'{change}' would change more than how the checkpoint plays: set evaluate.FIELD here, or make another "
                 "experiment"
             )
     return override(recipe, *changes)

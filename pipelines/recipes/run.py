@@ -19,6 +19,7 @@ MODULES = {
     "world_action_model": "pipelines.train",
     "imported": "pipelines.import_jowa",
     "finetuned": "pipelines.finetune",
+    "tuned": "pipelines.tune",
     "scores": "pipelines.evaluate",
     "leaderboard": "pipelines.report",
 }

@@ -11,8 +11,9 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from pipelines.errors import WorldlineError
@@ -114,8 +115,7 @@ class Store:
             meter = CostMeter()
             self._sweep(ref)
             parents = {parent: self.open(parent) for parent in spec.parents}
-            scratch = self.scratch / flat(ref)
-            scratch.mkdir(parents=True, exist_ok=True)
+            scratch = self._scratch_of(ref)
             folder = self.root / ".partial" / f"{flat(ref)}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
             folder.mkdir(parents=True)
             try:
@@ -126,6 +126,22 @@ class Store:
                 shutil.rmtree(folder, ignore_errors=True)
             shutil.rmtree(scratch, ignore_errors=True)
             return Report(artefact, skipped=False)
+
+    @contextmanager
+    def preparing(self, refs: Iterable[Ref]) -> Iterator[dict[Ref, Path]]:
+        """Work ahead on several artefacts at once: the scratch folders of those that do not stand, kept from others.
+
+        What is left there `produce` hands to the stage, as after a kill.
+        """
+        with writable(self.root), self.building(), ExitStack() as held:
+            for ref in sorted(set(refs)):  # in one order, so that two who prepare never wait for each other
+                held.enter_context(locked(self.lock_path(ref), on_wait=partial(_say_waiting, ref)))
+            yield {ref: self._scratch_of(ref) for ref in refs if self._standing(ref) is None}
+
+    def _scratch_of(self, ref: Ref) -> Path:
+        folder = self.scratch / flat(ref)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def _standing(self, ref: Ref) -> Artefact | None:
         """What `produce` may skip for: there, and by its file sizes whole."""

@@ -3,21 +3,16 @@
 Cost: that of 16 episodes a game, all at once; games are shared out over the ranks.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from models.jowa.model import Jowa
-from models.jowa.policy import JowaPolicy
 from models.tokenizers.vq import Tokenizer
-from pipelines.atari.actions import legal_mask
-from pipelines.atari.games import game_id
 from pipelines.atari.protocols import protocol
-from pipelines.atari.rollout import Episode, play
+from pipelines.atari.rollout import Episode, Table, play
 from pipelines.configs.learn import LoopConfig
+from pipelines.evaluation.entrant import Entrant
+from pipelines.evaluation.players import AgentPlayer
 from pipelines.training.device import Device
 from pipelines.training.ranks import Ranks
 
@@ -44,39 +39,9 @@ def greedy_returns(
 
 
 def _mean_return(model: Jowa, tokenizer: Tokenizer, game: str, loop: LoopConfig, device: Device) -> float:
-    rows = loop.evaluate_episodes
-    policy = JowaPolicy(
-        model,
-        tokenizer,
-        torch.full((rows,), game_id(game), device=device.name),
-        torch.as_tensor(np.tile(legal_mask(game), (rows, 1))).to(device.name),
-        context=CONTEXT,
-        epsilon=EPSILON,
-        seed=SEED,
-    )
-
+    greedy = Entrant("greedy", loop.evaluate_episodes, loop.evaluate_steps, CONTEXT, EPSILON)
+    seeds = {number: SEED + number for number in range(greedy.episodes)}
     episodes: list[Episode] = []
-    play(
-        game,
-        _Greedy(policy, device),
-        protocol(PROTOCOL),
-        {number: SEED + number for number in range(rows)},
-        episodes.append,
-        max_steps=loop.evaluate_steps,
-    )
+    table = Table(game, protocol(PROTOCOL), seeds, episodes.append, max_steps=greedy.max_steps)
+    play(table, AgentPlayer(greedy, [game] * table.rows, model, tokenizer, device.autocast))
     return float(np.mean([episode.score for episode in episodes]))
-
-
-@dataclass(frozen=True)
-class _Greedy:
-    """The policy as the emulator's loop asks it."""
-
-    policy: JowaPolicy
-    device: Device
-
-    def begin(self, row: int, seed: int) -> None:
-        self.policy.reset([row], [seed])
-
-    def act(self, frames: NDArray[np.uint8], rows: Sequence[int]) -> NDArray[np.integer]:
-        with torch.no_grad(), self.device.autocast():
-            return self.policy.act(torch.as_tensor(frames).to(self.device.name), rows).cpu().numpy()

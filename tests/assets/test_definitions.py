@@ -21,11 +21,16 @@ GRAPH = {
     "world_action_model": ("learning", {"pretrained", "tokens", "segments", "trajectories"}),
     "imported": ("learning", set()),
     "finetuned": ("learning", {"world_action_model", "pretrained", "imported", "trajectories"}),
-    "scores": ("evaluation", {"world_action_model", "pretrained", "imported", "finetuned", "collected_replay"}),
+    "tuned": ("evaluation", {"world_action_model", "pretrained", "imported", "finetuned"}),
+    "scores": (
+        "evaluation",
+        {"world_action_model", "pretrained", "imported", "finetuned", "tuned", "collected_replay"},
+    ),
     "leaderboard": ("evaluation", {"scores"}),
 }
 JOBS = {
-    "collect", "fetch", "downsample", "pretrain", "tokenize", "train", "import_jowa", "finetune", "evaluate", "board",
+    "collect", "fetch", "downsample", "pretrain", "tokenize", "train", "import_jowa", "finetune", "tune", "evaluate",
+    "board",
 }  # fmt: skip
 GPU = {"pretrained", "tokens", "world_action_model", "finetuned"}
 

@@ -17,6 +17,7 @@ from pipelines.configs.learn import EvaluateConfig
 from pipelines.configs.search import SearchConfig
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.artefact import Artefact
+from pipelines.training import networks
 from tests import fakes
 from tests.pipelines.conftest import TinyRun
 
@@ -176,12 +177,75 @@ def test_a_killed_evaluation_goes_on_with_what_is_missing(
     played: list[tuple[str, list[int]]] = []
     real = evaluate.play
     monkeypatch.setattr(
-        evaluate, "play", lambda *rest, **named: (played.append((named["title"], list(rest[3]))), real(*rest, **named))
+        evaluate, "play", lambda table, *rest: (played.append((rest[1], list(table.seeds))), real(table, *rest))
     )
     again = evaluate.run(config, tiny_copy.store).artefact
     assert played[0] == ("Play Breakout, greedy", [3])
     assert table(again).equals(wanted)
     assert len(lines(again)) == len(wanted)
+
+
+def both(tiny_copy: TinyRun, **changes: object) -> list[EvaluateConfig]:
+    """Breakout and, with the same checkpoint, Pong, which has other legal actions."""
+    config = changed(tiny_copy, episodes=4, max_steps=4, epsilon=0.3, seed=5, **changes)
+    return [config, replace(config, game="Pong", collected=None)]
+
+
+@pytest.mark.parametrize("planner", ["beam", "mcts"])
+def test_games_planned_in_one_batch_score_as_each_alone(tiny_copy: TinyRun, planner: str) -> None:
+    configs = both(
+        tiny_copy, planner=planner, search=SearchConfig(simulations=3) if planner == "mcts" else SearchConfig()
+    )
+    alone = [evaluate.run(config, tiny_copy.store).artefact for config in configs]
+    wanted = [(lines(each), each.manifest.metrics) for each in alone]
+    for each in alone:
+        shutil.rmtree(each.folder)
+    together = [report.artefact for report in evaluate.run_all(configs, tiny_copy.store, together=2)]
+    assert [each.ref for each in together] == [each.ref for each in alone]
+    for each, (rows, metrics) in zip(together, wanted, strict=True):
+        found = each.manifest.metrics
+        assert found.pop("together") == "Breakout, Pong"
+        assert min(found.pop("together_seconds"), found.pop("together_cpu_seconds")) > 0
+        assert found == metrics
+        place = lambda row: (row["planner"], row["episode"])  # noqa: E731
+        assert sorted(lines(each), key=place) == sorted(rows, key=place)  # they end in another order
+    assert not list((tiny_copy.store.root / ".scratch").iterdir())
+
+
+def test_games_share_the_networks_of_a_process(tiny_copy: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[Path] = []
+    real = networks.load_model
+    monkeypatch.setattr(networks, "load_model", lambda path, device: (loaded.append(path), real(path, device))[1])
+    for config, report in zip(both(tiny_copy), evaluate.run_all(both(tiny_copy), tiny_copy.store), strict=True):
+        assert (report.artefact.ref, report.skipped) == (config.spec().ref, False)
+        assert "together" not in report.artefact.manifest.metrics
+    assert len(loaded) == 1
+    assert all(report.skipped for report in evaluate.run_all(both(tiny_copy), tiny_copy.store, together=2))
+
+
+KILLED_TOGETHER = (
+    KILLED.partition("plan = Plan")[0]
+    + """
+from types import SimpleNamespace
+from tests.pipelines.test_evaluate import both
+plan = Plan(find(home / "experiments", "tiny").recipe)
+list(evaluate.run_all(both(SimpleNamespace(plan=plan)), Store(home / "store"), together=2))
+"""
+)
+
+
+def test_a_worker_killed_amid_several_games_loses_only_what_it_was_playing(tiny_copy: TinyRun) -> None:
+    configs = both(tiny_copy)
+    whole = [report.artefact for report in evaluate.run_all(configs, tiny_copy.store)]
+    wanted = [table(each) for each in whole]
+    for each in whole:
+        shutil.rmtree(each.folder)
+    code, _, err = fakes.finish(fakes.start(KILLED_TOGETHER, tiny_copy.home, 5, "SIGKILL"), timeout=100)
+    assert code == -9, err
+    logs = list((tiny_copy.store.root / ".scratch").rglob("episodes.jsonl"))
+    assert len(logs) == 2 and sum(len(log.read_text().splitlines()) for log in logs) == 5
+    again = [report.artefact for report in evaluate.run_all(configs, tiny_copy.store, together=2)]
+    assert all(table(each).equals(before) for each, before in zip(again, wanted, strict=True))
 
 
 def test_what_cannot_be_played_is_refused_in_a_line(tiny_copy: TinyRun, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The vector environment against a plain emulator, and its promises about seeds and episode ends."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import cv2
@@ -70,6 +71,38 @@ def test_frames_and_rewards_equal_a_hand_written_loop(game: str) -> None:
 @pytest.mark.parametrize("game", GAMES)
 def test_all_60_games_equal_a_hand_written_loop(game: str, rules: str) -> None:
     same_as_by_hand(game, rules, steps=400)
+
+
+def first_noops(seeds: Sequence[int], rules: str) -> list[int]:
+    """How many frames of no-ops began each episode of Freeway, whose cars tell every frame from the next."""
+    vector = VectorGame("Freeway", seeds, protocol(rules), threads=1)
+    vector.reset()
+    wanted = vector.step(np.full(len(seeds), IDS["UP"])).frames
+    found = []
+    for seed, frame in zip(seeds, wanted, strict=True):
+        emulator = ALEInterface()
+        emulator.setInt("random_seed", seed)
+        emulator.setFloat("repeat_action_probability", 0.0)
+        emulator.loadROM(str(rom_path("Freeway")))
+        emulator.reset_game()
+        for count in range(40):
+            state = emulator.cloneSystemState()
+            screens = [emulator.getScreenGrayscale() for _ in range(4) if emulator.act(Action.UP) is not None]
+            seen = cv2.resize(np.maximum(screens[2], screens[3]), (84, 84), interpolation=cv2.INTER_AREA)
+            emulator.restoreSystemState(state)
+            if (seen == frame).all():
+                found.append(count)
+                break
+            emulator.act(Action.NOOP)
+    return found
+
+
+def test_no_ops_are_0_to_29_emulator_frames_by_the_seed() -> None:
+    seeds = emulator_seeds(1, 24)
+    found = first_noops(seeds, "atari100k")
+    assert len(found) == len(seeds) and len(set(found)) > 10
+    assert set(found) <= set(range(30))
+    assert first_noops(seeds[:3], "jowa") == [0, 0, 0]
 
 
 @pytest.mark.parametrize("rules", ["machado", "atari100k"])

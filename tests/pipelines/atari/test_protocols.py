@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.atari.protocols import canonical, protocol
+from pipelines.atari.protocols import PROTOCOLS, Protocol, canonical, protocol
 from pipelines.errors import UsageError
 
 
@@ -23,6 +23,12 @@ def test_machado_is_another_name_of_sticky() -> None:
 def test_atari100k_starts_with_no_ops_and_repeats_none() -> None:
     rules = protocol("atari100k")
     assert (rules.sticky, rules.noop_max, rules.max_steps) == (0.0, 30, 27_000)
+
+
+@pytest.mark.parametrize("rules", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_all_rules_skip_frames_as_dopamine_and_take_minimal_actions(rules: Protocol) -> None:
+    assert (rules.frame_skip, rules.full_action_space) == (4, False)
+    assert rules.max_frames == rules.max_steps * 4
 
 
 def test_unknown_protocol() -> None:

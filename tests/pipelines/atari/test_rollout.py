@@ -13,7 +13,7 @@ from pipelines.atari import rollout
 from pipelines.atari.actions import legal_mask
 from pipelines.atari.environment import Step, emulator_seeds
 from pipelines.atari.protocols import Protocol, protocol
-from pipelines.atari.rollout import Episode, play, replay
+from pipelines.atari.rollout import Episode, Table, play, play_together, replay
 from pipelines.atari.roms import find, shipped
 from pipelines.errors import WorldlineError
 
@@ -78,7 +78,7 @@ def run(seeds: Sequence[int], **options: int) -> tuple[list[Episode], Watcher, S
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rollout, "VectorGame", lambda game, seeds, *_, **__: made.append(Scripted(seeds)) or made[-1])
         player = Watcher()
-        play("Pong", player, RULES, dict(enumerate(seeds)), found.append, **options)
+        play(Table("Pong", RULES, dict(enumerate(seeds)), found.append, **options), player)
     return found, player, made[0]
 
 
@@ -123,6 +123,23 @@ def test_an_emulator_that_never_ends_is_cut_by_the_protocol() -> None:
     assert (episode.length, episode.ended) == (RULES.max_steps + 1, "limit")
 
 
+@given(st.lists(st.lists(st.integers(1, 30), max_size=5, unique=True), max_size=4), st.integers(0, 3))
+def test_games_that_play_together_get_the_episodes_that_each_gets_alone(games: list[list[int]], envs: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rollout, "VectorGame", lambda game, seeds, *_, **__: Scripted(seeds))
+        found: list[list[Episode]] = [[] for _ in games]
+        player = Watcher()
+        tables = [
+            Table("Pong", RULES, dict(enumerate(seeds)), episodes.append, envs)
+            for seeds, episodes in zip(games, found, strict=True)
+        ]
+        play_together(tables, player, "all")
+    assert found == [run(seeds, envs=envs)[0] if seeds else [] for seeds in games]
+    steps = [sum(episode.length for episode in episodes) for episodes in found]
+    assert sum(map(len, player.asked)) == sum(steps)
+    assert len(player.asked) == max([0, *(len(run(seeds, envs=envs)[1].asked) for seeds in games if seeds)])
+
+
 class Chance:
     """Random play of Breakout."""
 
@@ -140,7 +157,7 @@ class Chance:
 def breakout(rules: str, seed: int, **options: object) -> list[Episode]:
     found: list[Episode] = []
     seeds = dict(enumerate(emulator_seeds(seed, 3)))
-    play("Breakout", Chance(), protocol(rules), seeds, found.append, **options)  # type: ignore[arg-type]
+    play(Table("Breakout", protocol(rules), seeds, found.append, **options), Chance())  # type: ignore[arg-type]
     return sorted(found, key=lambda episode: episode.episode)
 
 
