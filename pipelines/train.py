@@ -104,6 +104,11 @@ class WorldActionTraining:
         """Those of the sequences, actions included."""
         return phase.segments * self.model.config.max_steps * (self.model.config.tokens_per_frame + 1)
 
+    @property
+    def waited(self) -> float:
+        """Seconds in which this phase's batches were waited for."""
+        return sum(feed.waited for feed in self._feeds.values())
+
     def save(self, folder: Path) -> None:
         """The network."""
         checkpoint.save(folder / checkpoint.MODEL, self.model, self.model.config)

@@ -6,6 +6,8 @@ Gradients cost twice the forward pass; nothing is counted twice for being recomp
 Letters: L tokens, D width, T steps, V vocabulary, Q members, h hidden width, A * Z outputs of a Q head.
 """
 
+from itertools import pairwise
+
 from models.jowa.config import JowaConfig
 
 REWARDS, ENDS = 3, 2  # classes
@@ -26,4 +28,4 @@ def stage_2_flops(config: JowaConfig, segments: int) -> int:
 
 def _products(*sizes: int) -> int:
     """Of one row through linear layers of these sizes."""
-    return sum(2 * size_in * size_out for size_in, size_out in zip(sizes, sizes[1:], strict=False))
+    return sum(2 * size_in * size_out for size_in, size_out in pairwise(sizes))

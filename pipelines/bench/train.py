@@ -1,14 +1,15 @@
-"""Training's two hot paths against the plain way, measured side by side: `worldline bench train [--quick]`.
+"""Training's two hot paths against the plain way, measured side by side: `worldline bench train`.
 
 The settings are those in which JOWA's authors' code was measured: 2 threads, JOWA-40M, stage 2 on 8 segments of random
 tokens (2,368 of them), and its tokenizer on 64 frames. Plain and ours take steps in turns in one process; the figures
-are medians.
+are medians. The paper's sizes on a GPU are `train_device.py`'s.
 """
 
 import copy
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -23,6 +24,7 @@ from models.tokenizers.config import TokenizerConfig
 from models.tokenizers.vq import Tokenizer
 from pipelines.bench import train_plain
 from pipelines.bench.row import Row
+from pipelines.bench.train_profile import top_lines
 from pipelines.configs.learn import PhaseConfig
 from pipelines.progress import say
 from pipelines.training import optimisers as optim
@@ -64,10 +66,32 @@ class Taken:
 
 def run(sizes: Sizes = FULL) -> list[Row]:
     """Measure all rows, on `THREADS` threads."""
+    with _threads():
+        return [*_steps(sizes), *_encodings(sizes)]
+
+
+def profiles(sizes: Sizes = FULL) -> list[str]:
+    """The profile of our side of each row, on `THREADS` threads, as tables."""
+    say("Profiling ...")
+    model, batch = Jowa(sizes.model), random_batch(sizes.model, sizes.segments)
+    tokenizer, frames_BHW = Tokenizer(sizes.tokenizer).eval(), random_frames(sizes)
+    with _threads():
+        return [
+            top_lines(f"{what}, {'bf16' if bf16 else 'float32'}", call)
+            for bf16 in (False, True)
+            for what, call in (
+                ("stage-2 step", partial(Step(copy.deepcopy(model), Device("cpu", bf16)), batch)),
+                ("encode", partial(encode, tokenizer, frames_BHW, Device("cpu", bf16))),
+            )
+        ]
+
+
+@contextmanager
+def _threads() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     try:
-        return [*_steps(sizes), *_encodings(sizes)]
+        yield
     finally:
         torch.set_num_threads(before)
 
@@ -110,6 +134,18 @@ def random_batch(config: JowaConfig, segments: int, seed: int = 0) -> Batch:
     )
 
 
+def random_frames(sizes: Sizes) -> Tensor:
+    """Frames (B, H, W) uint8 of noise."""
+    shape = (sizes.frames, sizes.tokenizer.resolution, sizes.tokenizer.resolution)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def encode(tokenizer: Tokenizer, frames_BHW: Tensor, device: Device) -> Tensor:
+    """Our tokens (B, K) of uint8 frames."""
+    with device.autocast():
+        return tokenizer.encode_tokens(frames_BHW)
+
+
 def _steps(sizes: Sizes) -> list[Row]:
     say("Measuring training steps ...")
     model, batch = Jowa(sizes.model), random_batch(sizes.model, sizes.segments)
@@ -139,17 +175,11 @@ def _steps(sizes: Sizes) -> list[Row]:
 
 def _encodings(sizes: Sizes) -> list[Row]:
     say("Measuring encoding ...")
-    tokenizer = Tokenizer(sizes.tokenizer).eval()
-    side = sizes.tokenizer.resolution
-    generator = torch.Generator().manual_seed(0)
-    frames_BHW = torch.randint(0, 256, (sizes.frames, side, side), dtype=torch.uint8, generator=generator)
-
-    def ours(bf16: bool) -> Tensor:
-        with Device("cpu", bf16).autocast():
-            return tokenizer.encode_tokens(frames_BHW)
-
+    tokenizer, frames_BHW = Tokenizer(sizes.tokenizer).eval(), random_frames(sizes)
     theirs, exact, rounded = in_turns(
-        sizes.rounds, partial(train_plain.encode, tokenizer, frames_BHW), partial(ours, False), partial(ours, True)
+        sizes.rounds,
+        partial(train_plain.encode, tokenizer, frames_BHW),
+        *(partial(encode, tokenizer, frames_BHW, Device("cpu", bf16)) for bf16 in (False, True)),
     )
 
     def text(taken: Taken) -> str:

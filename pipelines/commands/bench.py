@@ -45,20 +45,66 @@ def replay(
 @bench.command()
 def train(
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes: whether it works, not how fast.")] = False,
+    only: Annotated[str, typer.Option(help="One part: cpu or gpu.")] = "",
+    model: Annotated[str, typer.Option(help="Size of the model on a GPU: 40m, 70m or 150m.")] = "150m",
+    batch: Annotated[int, typer.Option(min=1, help="Segments in a step on a GPU.")] = 512,
+    profile: Annotated[bool, typer.Option("--profile", help="Print where the time goes instead.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Training on 2 CPU threads: a step of stage 2, and encoding. Exit 1 when a full-size aim is missed.
+    """Training: a step of stage 2 and encoding, on 2 CPU threads and on a GPU. Exit 1 when a full-size aim is missed.
 
-    Example: worldline bench train
+    The GPU's part keeps its tokens files (216 MB) in WORLDLINE_HOME/bench for the next run.
+    Example: worldline bench train --only gpu --model 150m --batch 512
     """
+    from pipelines.bench import train, train_device
     from pipelines.bench.row import table
-    from pipelines.bench.train import FULL, QUICK, run
+    from pipelines.errors import unknown
+    from pipelines.training.device import Device
 
-    rows = run(QUICK if quick else FULL)
+    if only not in ("", "cpu", "gpu"):
+        raise unknown("part", only, ("cpu", "gpu"), "without --only both are measured")
+    sizes, paper = train.QUICK if quick else train.FULL, train_device.sizes_of(model, batch)
+    gpu, folder = Device("cuda", True), home.home() / "bench"
+    missing = train_device.missing(paper) if only != "cpu" else ""
+    on_cpu, on_gpu = only != "gpu", only != "cpu" and not missing
+    if profile:
+        tables = train.profiles(sizes) if on_cpu else []
+        tables += train_device.profiles(paper, gpu, folder) if on_gpu else []
+        print(*tables, *filter(None, [missing]), sep="\n\n")
+        return 0
+    rows = train.run(sizes) if on_cpu else []
+    speed = train_device.run(paper, gpu, folder) if on_gpu else None
     if as_json:
-        print(json.dumps([row.plain() for row in rows], indent=1))
+        found = {"rows": [row.plain() for row in rows], "gpu": speed.plain() if speed else missing or None}
+        print(json.dumps(found, indent=1))
+    else:
+        warning = "Quick sizes, far below those that the aims are meant for: read no figure out of this."
+        texts = [warning if quick else "", table(rows) if rows else "", speed.table() if speed else missing]
+        print(*filter(None, texts), sep="\n\n")
+    return 0 if quick or (all(row.reached for row in rows) and (speed is None or speed.reached)) else 1
+
+
+@bench.command()
+def plan(
+    model: Annotated[str, typer.Option(help="Size of the model: 40m, 70m or 150m.")] = "40m",
+    environments: Annotated[int, typer.Option(min=1, help="How many decide, alone and all at once.")] = 16,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes: whether it works, not how fast.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Planning on 2 CPU threads: greedy, beam and tree search, one environment and many. Exit 1 when an aim is missed.
+
+    Takes minutes, nearly all of them the plain tree search. On a GPU also decisions a second.
+    Example: worldline bench plan --model 150m
+    """
+    from pipelines.bench.plan import QUICK, gpu_lines, run, sizes
+    from pipelines.bench.row import table
+
+    measured = QUICK if quick else sizes(model, environments)
+    rows, lines = run(measured), gpu_lines(measured)
+    if as_json:
+        print(json.dumps({"rows": [row.plain() for row in rows], "gpu": lines}, indent=1))
     else:
         if quick:
             print("Quick sizes, far below those that the aims are meant for: read no figure out of this.\n")
-        print(table(rows))
+        print(table(rows), *(f"- {line}" for line in lines), sep="\n")
     return 0 if quick or all(row.reached for row in rows) else 1

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from models.api import Losses
 from pipelines.configs.learn import PhaseConfig
 from pipelines.errors import WorldlineError
+from pipelines.training import state
 from pipelines.training.ranks import Ranks
 
 Values = dict[str, float]
@@ -93,8 +94,17 @@ def _check_finite(values: Values, phase: PhaseConfig, step: int, scratch: Path) 
         if not math.isfinite(value):
             raise WorldlineError(
                 f"Loss term '{name}' became {value} at step {step + 1} of phase '{phase.name}': lower the learning "
-                f"rate or train in float32 (loop.precision=float32); the last good state is in {scratch}"
+                f"rate or train in float32 (loop.precision=float32); {_last_good(scratch / state.NAME)}"
             )
+
+
+def _last_good(path: Path) -> str:
+    return f"the last good state is {path}" if path.is_file() else "no state was saved before that"
+
+
+def ran_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an allocator failed, the CPU's or a GPU's."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 @contextmanager
@@ -103,10 +113,9 @@ def _memory_named(phase: PhaseConfig, step: int) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError; the CPU's has no name
-        text = " ".join(str(error).split())
-        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "can't allocate memory" not in text:
+        if not ran_out_of_memory(error):
             raise
-        asked = re.search(r"allocate ([\d.]+ \w+)", text)
+        asked = re.search(r"allocate ([\d.]+ \w+)", " ".join(str(error).split()))
         batch = f"{phase.frames} frames" if "tokenizer" in phase.objectives else f"{phase.segments} segments"
         raise WorldlineError(
             f"Out of memory at step {step + 1} of phase '{phase.name}'"

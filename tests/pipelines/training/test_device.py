@@ -89,6 +89,7 @@ def test_the_network_is_one_graph_and_a_second_serves_every_other_size_of_batch(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(not shutil.which("g++"), reason="compiling for a CPU needs g++")
 def test_what_is_compiled_has_the_same_losses_and_gradients(twins: tuple[Jowa, Jowa]) -> None:
     compiled, eager = twins
