@@ -21,10 +21,9 @@ from pipelines.evaluation.pool import (
     pool_of,
     question,
 )
-from pipelines.leaderboard.statistics import Interval, mean_interval
+from pipelines.leaderboard.statistics import LEAST, Interval, mean_interval
 from pipelines.store.artefact import Artefact
 
-LEAST = 8
 TOLD = ("torch", "numpy", "ale-py", "worldline")  # libraries whose versions may move a score
 
 
@@ -43,7 +42,12 @@ class Compared:
         """`overlap`, `APART`, or that there are too few episodes to say."""
         if min(self.episodes, self.past_episodes) < LEAST:
             return f"no verdict below {LEAST} episodes"
-        return "overlap" if self.ours.overlaps(self.theirs) else "APART"
+        return "APART" if self.apart else "overlap"
+
+    @property
+    def apart(self) -> bool:
+        """Whether the means moved further than chance does, over episodes enough to say so."""
+        return min(self.episodes, self.past_episodes) >= LEAST and not self.ours.overlaps(self.theirs)
 
     def __str__(self) -> str:
         return (
@@ -68,7 +72,7 @@ class Drift:
     @property
     def found(self) -> bool:
         """Whether anyone should look: a mean moved beyond its interval, or the circumstances changed."""
-        return bool(self.changes) or any(each.verdict == "APART" for each in self.compared)
+        return bool(self.changes) or any(each.apart for each in self.compared)
 
     def __str__(self) -> str:
         if self.past is None:

@@ -15,10 +15,9 @@ import pandas as pd
 from pipelines.atari import scores as atari_scores
 from pipelines.leaderboard.conditions import Conditions
 from pipelines.leaderboard.sample import Sample
-from pipelines.leaderboard.statistics import ranks, run_interval
+from pipelines.leaderboard.statistics import LEAST, ranks, run_interval
 
 LEAST_EPISODES = 2  # one episode says nothing about chance
-LEAST_RANKED = 8  # a bootstrap of fewer is far too sure of itself: of 2 episodes it covers the mean half the time
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,8 @@ class Headline:
     and `high` bound it with 95% (so do those of `hns` and `dns`). `replays_rom` says whether the ROM is the one behind
     DQN-Replay. `share` is how far the agent came from random play to the behaviour data: (mean - random) / (behaviour -
     random). `limits` says where an evaluation is weaker than the protocol asks, `apart` what could not be pooled,
-    `unranked` why the row has no rank; all are words, empty when there is nothing to say. `sources` are the addresses
-    of its scores, or a citation.
+    `drift` where the newest of the pooled evaluations contradicts the others, `unranked` why the row has no rank; all
+    are words, empty when there is nothing to say. `sources` are the addresses of its scores, or a citation.
     """
 
     agent: str
@@ -68,6 +67,7 @@ class Headline:
     worst_rank: int | None = None
     limits: str = ""
     apart: str = ""
+    drift: str = ""
     unranked: str = ""
     sources: tuple[str, ...] = ()
     runs: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -150,6 +150,7 @@ def _headline(sample: Sample, planner: str) -> Headline:
             behaviour_mean=newest.number("behaviour", "mean"),
             limits=_limits(sample, planner, mine),
             apart="; ".join(sample.apart),
+            drift="; ".join(sample.drifts(planner)),
             sources=sample.sources,
             runs=sample.returns(planner),
         ),
@@ -230,7 +231,7 @@ def _unranked(row: Headline) -> str:
         return "mean only, no interval"
     if not _enough(row):
         return "one episode, no interval"
-    return "" if len(row.returns) >= LEAST_RANKED else f"fewer than {LEAST_RANKED} episodes"
+    return "" if len(row.returns) >= LEAST else f"fewer than {LEAST} episodes"
 
 
 def _settings(sample: Sample, planner: str) -> str:

@@ -13,6 +13,7 @@ from functools import cached_property
 import pandas as pd
 
 from pipelines.evaluation.pool import FREE, Pool, circumstances, pools
+from pipelines.leaderboard.drift import drift
 from pipelines.leaderboard.entry import TRAINED, Entry
 from pipelines.lineage.walk import Node
 from pipelines.store.ref import Ref
@@ -87,6 +88,16 @@ class Sample:
         """Raw returns of the runs in which `planner` played. Raises WorldlineError for one that is no finite number."""
         found = {run.name: run.pool.returns(planner) for run in self.runs}
         return {name: returns for name, returns in found.items() if returns}
+
+    def drifts(self, planner: str) -> list[str]:
+        """Where a newest evaluation does not say what the earlier ones it is pooled with said."""
+        return [
+            f"{run.pool.newest.ref}: {compared}"
+            for run in self.runs
+            if len(run.pool.members) > 1
+            for compared in drift(run.pool.newest, run.pool.members[:-1]).compared
+            if compared.planner == planner and compared.apart
+        ]
 
     @property
     def apart(self) -> list[str]:

@@ -39,7 +39,8 @@ class Standing:
     empty where no game has a reference; `human_intervals` and `dqn_intervals` are empty where they cannot be told.
 
     `rows` are the agent's rows, one a game. `without_human` lists the games that no human score is known of.
-    `unranked` says why there is no rank, `aside` what else was measured of the agent and is not in the numbers.
+    `unranked` says why there is no rank, `aside` what else was measured of the agent and is not in the numbers, or
+    contradicts them.
     """
 
     agent: str
@@ -165,8 +166,9 @@ def _standing(measured: Mapping[str, Sequence[Headline]]) -> Standing:
     for game, found in measured.items():
         best, *others = sorted(found, key=lambda row: (bool(row.limits), -row.episodes))
         rows.append(best)
-        aside += [f"{row.apart} ({game})" for row in found if row.apart]
-        aside += [f"{game} with {_told(row)}, not with {_told(best)}" for row in others]
+        aside += [f"not pooled ({game}): {row.apart}" for row in found if row.apart]
+        aside += [f"pooled and yet contradicted ({game}): {row.drift}" for row in found if row.drift]
+        aside += [f"not pooled: {game} with {_told(row)}; here with {_told(best)}" for row in others]
     return replace(_summed_up(tuple(rows)), aside=tuple(aside))
 
 

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 RESAMPLES = 2_000
 COVERAGE = 0.95
+LEAST = 8  # episodes, below which intervals are far too sure of themselves to judge by: of 2 they hold half the time
 
 Runs = Mapping[str, Sequence[float]]  # run -> score of each episode
 Scores = Mapping[str, Runs]  # game -> its runs, normalised scores

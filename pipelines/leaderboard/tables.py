@@ -19,7 +19,7 @@ AGENT_HEAD = [
 ]
 GAME_HEAD = [
     *("Game", "Agent", "Planner", "Protocol", "ROM md5", "Seeds", "Evaluations", "Episodes", "Return [95%]"),
-    *("HNS [95%]", "Rank", "Not ranked because"),
+    *("HNS [95%]", "Rank", "Not ranked because", "Beware"),
 ]
 COLUMNS = tuple(field.name for field in fields(Headline) if field.name != "runs")
 REFERENCES = ("human", "dqn")
@@ -120,7 +120,7 @@ def _remarks(block: Block) -> list[str]:
         found.append(
             "Not all agents stand on as many training seeds: one seed's interval leaves out the luck of training."
         )
-    return found + [f"{each.label}, not pooled: {text}" for each in block.standings for text in each.aside]
+    return found + [f"{each.label}, {text}" for each in block.standings for text in each.aside]
 
 
 def _block(block: Block) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _block(block: Block) -> dict[str, Any]:
                 "seeds": list(standing.seeds) if standing.seeds else None,
                 "episodes_a_game": list(standing.episodes),
                 "evaluations": standing.evaluations,
-                "not_pooled": list(standing.aside),
+                "aside": list(standing.aside),
                 "rank": list(standing.rank) if standing.rank else None,
                 "unranked": standing.unranked,
                 "median_share": standing.median_share,
@@ -193,7 +193,8 @@ def _game(row: Headline) -> tuple[str, ...]:
         ranged(row.mean, row.low, row.high, num),
         ranged(row.hns, row.hns_low, row.hns_high, fixed),
         ranking(row.rank) or "no",
-        "; ".join(filter(None, (row.unranked, row.limits, row.apart and f"not pooled: {row.apart}"))),
+        "; ".join(filter(None, (row.unranked, row.limits))),
+        "; ".join(filter(None, (row.apart and f"not pooled: {row.apart}", row.drift and f"contradicted: {row.drift}"))),
     )
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pipelines.leaderboard.drift import LEAST, drift
+from pipelines.leaderboard.drift import drift
+from pipelines.leaderboard.statistics import LEAST
 from pipelines.store.store import Store
 from tests.pipelines.evaluation.evaluations import dated, scores
 

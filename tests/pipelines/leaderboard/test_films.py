@@ -27,11 +27,10 @@ def score(store, game, **files):
     return board.make(store, "scores", game, (), write, metrics={"greedy": board.summary([1.0])})
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    """A film as evaluation writes it: nine shades, a step each."""
+def real_film(folder):
+    """A film as evaluation writes it, as bytes: nine shades, a step each."""
     frames = (np.full((84, 84), 20 * step, np.uint8) for step in range(9))
-    return film.write(frames, tmp_path_factory.mktemp("film") / "best.mp4").read_bytes()
+    return film.write(frames, folder / "best.mp4").read_bytes()
 
 
 def test_films_replace_the_first_seconds(store):
@@ -67,8 +66,8 @@ def test_openings_take_only_what_films_leave(store, monkeypatch):
     assert film.source and film.instead == ""
 
 
-def test_a_still_of_a_real_film_and_none_of_a_broken_one(store, real):
-    good, bad = of(store, best_mp4=real, worst_mp4=b"no film")
+def test_a_still_of_a_real_film_and_none_of_a_broken_one(store, tmp_path):
+    good, bad = of(store, best_mp4=real_film(tmp_path), worst_mp4=b"no film")
     kind, _, raw = good.poster.partition(",")
     assert kind == "data:image/png;base64" and bad.poster == ""
     with Image.open(io.BytesIO(base64.b64decode(raw))) as still:

@@ -1,6 +1,20 @@
-"""Pictures in the page, and those that are too large to embed."""
+"""Pictures in the page, those that are too large to embed, and the page in a real browser."""
 
+import importlib.util
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from pipelines import report
+from pipelines.configs.report import ReportConfig
 from pipelines.leaderboard import page
+from tests import fakes
+from tests.pipelines.leaderboard import board
+from tests.pipelines.leaderboard.test_films import real_film
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def test_large_picture_is_named_not_embedded(tmp_path):
@@ -11,3 +25,88 @@ def test_large_picture_is_named_not_embedded(tmp_path):
     path.write_bytes(b"GIF89a")
     assert page.picture(path, "alt", "x").source == "data:image/gif;base64,R0lGODlh"
     assert page.picture(path, "alt", "x", up_to=5).source == ""
+
+
+def screenshots() -> ModuleType:
+    """docs/screenshots.py, which knows how to speak to a browser."""
+    spec = importlib.util.spec_from_file_location("screenshots", fakes.ROOT / "docs" / "screenshots.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Tab:
+    """One page in a browser."""
+
+    def __init__(self, tools: ModuleType, line, path: Path, width: int) -> None:
+        self.tools, self.line = tools, line
+        tools._ask(
+            line, "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=True
+        )
+        tools._ask(line, "Page.navigate", url=path.as_uri())
+        assert self.soon("document.readyState === 'complete' && document.querySelector('thead button') !== null")
+
+    def value(self, expression: str):
+        asked = self.tools._ask(
+            self.line, "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
+        assert "exceptionDetails" not in asked, asked["exceptionDetails"]
+        return asked["result"].get("value")
+
+    def soon(self, expression: str) -> bool:
+        """Whether it becomes true within ten seconds."""
+        return self.value(
+            f"new Promise(done => {{ let n = 0; const look = () => ({expression}) ? done(true) : "
+            "++n > 100 ? done(false) : setTimeout(look, 100); look(); })"
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium or Chrome")
+def test_the_page_in_a_real_browser(tmp_path):
+    graph = board.build(board.Store(tmp_path / "store"))
+    film = real_film(tmp_path)
+
+    def played(draft):
+        board.score_files("Boxing")(draft)
+        for name in ("best.mp4", "median.mp4", "worst.mp4"):
+            draft.path(name).write_bytes(film)
+
+    metrics = {"greedy": board.summary(board.RETURNS["Boxing"])}
+    filmed = board.make(
+        graph.store, "scores", "Boxing", (graph.agent.ref,), played, metrics=metrics, config={"seed": 9}
+    )
+    scores = (*(score.ref for score in graph.scores.values()), filmed.ref)
+    made = report.run(ReportConfig(scores=scores, names=("demo-1a2b3c4d",) * 3), graph.store).artefact
+    tools = screenshots()
+    with tools.browser(BROWSER) as line:
+        for width in (360, 1200):
+            tab = Tab(tools, line, made.path("index.html"), width)
+            assert tab.value("document.documentElement.scrollWidth") <= width, "the body never scrolls sideways"
+            assert tab.value("performance.getEntriesByType('resource').every(one => one.name.startsWith('data:'))")
+            assert tab.value("[...document.images].every(image => image.naturalWidth > 0)")
+            tab.value("document.querySelector('video').play()")
+            assert tab.soon("document.querySelector('video').currentTime > 0"), "a film plays"
+            assert tab.value("document.querySelectorAll('.instead:not([hidden])').length") == 0
+        table = "[...document.querySelectorAll('table.sort')].find(one => one.tHead.innerText.startsWith('Game'))"
+        names = f"[...({table}).tBodies[0].rows].map(row => row.cells[0].dataset.v)"
+        button = f"({table}).tHead.rows[0].cells[0].querySelector('button')"
+        before = tab.value(names)
+        tab.value(f"{button}.focus()")
+        assert tab.value("document.activeElement.tagName") == "BUTTON", "headings are reached by keyboard"
+        tab.value(f"{button}.click()")
+        assert tab.value(f"({table}).tHead.rows[0].cells[0].ariaSort") == "descending"
+        assert tab.value(names) == sorted(before, reverse=True)
+        tab.value(f"{button}.click()")
+        assert tab.value(names) == sorted(before)
+        tab.value("document.querySelector('td a, th a').click()")
+        assert tab.soon("document.querySelector(location.hash).closest('details').open"), "a row leads to its lineage"
+        deaf = "HTMLMediaElement.prototype.canPlayType = () => ''"
+        tools._ask(line, "Page.enable")
+        tools._ask(line, "Page.addScriptToEvaluateOnNewDocument", source=deaf)
+        tab = Tab(tools, line, made.path("index.html"), 360)
+        assert tab.value("document.querySelectorAll('video').length") == 0, (
+            "without VP9 an animation or a still is shown"
+        )
+        assert tab.value("[...document.querySelectorAll('.instead')].map(one => one.hidden)") == [False] * 3

@@ -114,13 +114,28 @@ def test_another_emulator_is_stated_and_not_pooled(store: Store) -> None:
     assert "ale-py 0.11" in blocks([row])[0].standings[0].aside[0]
 
 
+def test_a_newest_evaluation_that_contradicts_the_pool_is_told(store: Store) -> None:
+    agent = trained(store, 0)
+    weeks = [
+        ("a", dated(score(store, agent, seed, [level, level + 1.0] * 5), f"2026-01-{4 + 7 * seed:02}T22:00:00Z"))
+        for seed, level in enumerate((1.0, 1.0, 9.0))
+    ]
+    (row,) = headlines(of(store, *weeks))
+    assert row.evaluations == 3 and "greedy 9.5" in row.drift and "over 10, before 1.5" in row.drift
+    assert "APART" in row.drift and "contradicted (Pong)" in blocks([row])[0].standings[0].aside[0]
+    (before,) = headlines(of(store, *weeks[:2]))
+    assert before.drift == ""
+
+
 def test_other_settings_stand_beside_and_the_larger_sample_counts(store: Store) -> None:
     agent = trained(store, 0)
     few, many = score(store, agent, 0, [1.0]), score(store, agent, 0, [2.0, 3.0], context=8)
     rows = headlines(of(store, ("a", few), ("a", many)))
     assert [row.episodes for row in rows] == [1, 2]
     (standing,) = blocks(rows)[0].standings
-    assert standing.episodes == (2, 2) and standing.aside[0].startswith("Pong with ale-py 0.12.1, ROM 60e0, 1 episodes")
+    assert standing.episodes == (2, 2) and standing.aside[0].startswith(
+        "not pooled: Pong with ale-py 0.12.1, ROM 60e0, 1 episodes"
+    )
 
 
 @pytest.mark.parametrize("change", [{"data": "Boxing"}, {"width": 256}])
