@@ -11,7 +11,7 @@ from pipelines.recipes import experiment as experiments
 from pipelines.recipes.experiment import Experiment
 from pipelines.recipes.plan import Plan
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="EXPERIMENT...", help="Names or keys (default: all).")]
+Names = Annotated[list[str] | None, typer.Argument(metavar="EXPERIMENT", help="Names or keys (default: all).")]
 
 
 def reevaluate(
