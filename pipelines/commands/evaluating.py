@@ -1,6 +1,5 @@
 """`worldline evaluate`: an experiment's checkpoint plays its games, as the recipe says or under rules of one's own."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -20,10 +19,9 @@ from pipelines.commands.options import (
 from pipelines.configs.learn import EvaluateConfig
 from pipelines.configs.search import TUNED_FIELDS
 from pipelines.errors import UsageError
+from pipelines.recipes.evaluation import changed, play_all
 from pipelines.recipes.plan import Plan, Step
-from pipelines.recipes.reevaluation import changed
 from pipelines.recipes.run import pointer, run_config
-from pipelines.store.report import Report
 from pipelines.store.store import Store
 
 
@@ -79,21 +77,12 @@ def evaluate(
     configs = [_config(other, step, seed, rom_dir, envs) for step in steps]
     if other.recipe.tune.wanted:
         configs = [_tuned(other, config, store) for config in configs]
-    for step, config, report in zip(steps, configs, _run_all(configs, store, together), strict=True):
+    for step, config, report in zip(steps, configs, play_all(configs, store, together), strict=True):
         name = pointer(step, found)
         if config.spec() != own[step]:
             name += f"/{config.planner}-{config.spec().key[:8]}"
         store.point(name, report.artefact.ref)
         print(report)
-
-
-def _run_all(configs: Sequence[EvaluateConfig], store: Store, together: int) -> Iterator[Report]:
-    """All of them in this process; PyTorch is imported where anything is to be played."""
-    if all(store.find(config.spec().ref) is not None for config in configs):
-        return (run_config(config, store) for config in configs)
-    from pipelines.evaluate import run_all
-
-    return run_all(configs, store, together)
 
 
 def _config(plan: Plan, step: Step, seed: int | None, rom_dir: Path | None, envs: int) -> EvaluateConfig:

@@ -33,7 +33,7 @@ def reevaluate(
 
     Example: worldline reevaluate demo --games Freeway --round extra-1
     """
-    from pipelines.recipes.reevaluation import asked, look, suite, this_round
+    from pipelines.recipes.reevaluation import asked, look, make_all, suite, this_round
 
     profile, store = profile_and_store(storage)
     folder = experiment_folder()
@@ -49,11 +49,13 @@ def reevaluate(
         known = {each.game for each in playable}
         raise unknown("game of these checkpoints", absent[0], known, "'worldline experiment list' names their games")
     plans = {each.experiment.key: Plan(each.experiment.recipe, profile.replay_root, profile) for each in playable}
-    for each in playable:
-        if each.game in wanted:
-            plan = plans[each.experiment.key]
-            report = asked(plan, each.experiment, each.game, store, each.round, changes or []).make(store)
-            print(f"{report}\n  against the past: {look(report.artefact, store)}")
+    asks = [
+        asked(plans[each.experiment.key], each.experiment, each.game, store, each.round, changes or [])
+        for each in playable
+        if each.game in wanted
+    ]
+    for report in make_all(asks, store):
+        print(f"{report}\n  against the past: {look(report.artefact, store)}")
 
 
 def _leave_out(experiment: Experiment, named: bool) -> None:

@@ -17,17 +17,15 @@ from pipelines.configs.tune import TuneConfig
 from pipelines.errors import UsageError
 from pipelines.evaluation.pool import STAGE, question
 from pipelines.leaderboard.drift import Drift, drift
+from pipelines.recipes.evaluation import changed, evaluate_config, play_all
 from pipelines.recipes.experiment import Experiment
-from pipelines.recipes.freeze import override
 from pipelines.recipes.plan import Plan, Step
-from pipelines.recipes.recipe import Recipe
 from pipelines.recipes.run import pointer, run_config
 from pipelines.store.artefact import Artefact
 from pipelines.store.ref import Ref, check_name
 from pipelines.store.report import Report
 from pipelines.store.store import Store
 
-OWN = ("evaluate.", "tune.")  # the fields of a recipe that say how a checkpoint plays
 TRIES = 100
 
 
@@ -57,10 +55,7 @@ class Asked:
 
     def make(self, store: Store) -> Report:
         """Play it, or find it."""
-        if self.search is not None:
-            run_config(self.search, store)
-        report = run_config(self.config, store)
-        store.point(self.name, report.artefact.ref)
+        (report,) = make_all([self], store)
         return report
 
 
@@ -123,22 +118,14 @@ def asked(
     return Asked(config, f"{name}/{config.planner}-{config.spec().key[:8]}" if other else name, search)
 
 
-def evaluate_config(plan: Plan, step: Step) -> EvaluateConfig:
-    """The plan's config of a step `scores`."""
-    config = plan.config(step)
-    assert isinstance(config, EvaluateConfig)
-    return config
-
-
-def changed(recipe: Recipe, changes: Sequence[str]) -> Recipe:
-    """The recipe with other ways to play. Raises UsageError for a change of anything else."""
-    for change in changes:
-        if not change.startswith(OWN):
-            raise UsageError(
-                f"'{change}' would change more than how the checkpoint plays: set evaluate.FIELD here, or make another "
-                "experiment"
-            )
-    return override(recipe, *changes)
+def make_all(asks: Sequence[Asked], store: Store) -> Iterator[Report]:
+    """Play them in turn, or find them; neighbours with one checkpoint share its networks."""
+    for one in asks:
+        if one.search is not None:
+            run_config(one.search, store)
+    for one, report in zip(asks, play_all([one.config for one in asks], store), strict=True):
+        store.point(one.name, report.artefact.ref)
+        yield report
 
 
 def evaluations(store: Store, game: str) -> list[Artefact]:

@@ -16,7 +16,7 @@ from pipelines.recipes import reevaluation
 from pipelines.recipes.experiment import Experiment, register
 from pipelines.recipes.finetuning import finetuned
 from pipelines.recipes.plan import Plan
-from pipelines.recipes.reevaluation import asked, changed, due, evaluations, fresh_seed, look, suite, this_round
+from pipelines.recipes.reevaluation import asked, due, evaluations, fresh_seed, look, suite, this_round
 from pipelines.recipes.registry import recipe
 from pipelines.store import gc
 from pipelines.store.store import Store
@@ -128,9 +128,3 @@ def test_a_seed_whose_emulators_were_played_before_is_passed_over(
     others.append(scores(store, 9, {"greedy": [1.0]}, episodes=4))
     assert fresh_seed(asked_now, "any", others) == 9, "the round that stands is found again"
     assert fresh_seed(replace(asked_now, context=1), "any", others) == 8, "who asks something else shares no pool"
-
-
-def test_changes_are_the_evaluations_own() -> None:
-    assert changed(recipe("mini"), LITTLE).evaluate.max_steps == 3
-    with pytest.raises(UsageError, match="'seed=1' would change more"):
-        changed(recipe("mini"), ["seed=1"])
