@@ -60,12 +60,9 @@ class Job:
 
 def launch(job: Job, ranks: int = 1) -> Report:
     """Make the step on so many ranks, or find it. Raises the ranks' first error, in one line."""
-    if ranks < 1:
-        raise UsageError(f"Training on {ranks} ranks is impossible: give at least 1")
+    check_ranks(ranks)
     plan, step, store, _ = job.parts()
     config = plan.config(step)
-    if "RANK" in os.environ and ranks > 1:
-        raise UsageError(f"torchrun has started this process as one of its ranks: leave --ranks {ranks} out")
     if "RANK" in os.environ or store.find(config.spec().ref) is not None:  # torchrun gives its ranks their GPUs
         return job.make()
     assert isinstance(config, TrainingConfig | FinetuneConfig), f"{step} is no training"
@@ -74,6 +71,14 @@ def launch(job: Job, ranks: int = 1) -> Report:
             return job.make()
         _agent(job, ranks)
     return replace(job.make(), skipped=False)
+
+
+def check_ranks(ranks: int) -> None:
+    """Raises UsageError for less than one, and for ranks that torchrun's ranks would start."""
+    if ranks < 1:
+        raise UsageError(f"Training on {ranks} ranks is impossible: give at least 1")
+    if "RANK" in os.environ and ranks > 1:
+        raise UsageError(f"torchrun has started this process as one of its ranks: leave --ranks {ranks} out")
 
 
 def leave_with_parent() -> None:

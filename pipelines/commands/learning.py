@@ -16,7 +16,7 @@ from pipelines.commands.options import (
     profile_and_store,
 )
 from pipelines.errors import UsageError, unknown
-from pipelines.launch import Job, launch
+from pipelines.launch import Job, check_ranks, launch
 from pipelines.recipes import experiment as experiments
 from pipelines.recipes.finetuning import finetuned
 from pipelines.recipes.freeze import override
@@ -87,6 +87,7 @@ def finetune(
     Its own fields are changed below finetune, such as --set finetune.phases.expert.steps=2000.
     Example: worldline finetune demo --game Boxing --episodes 4
     """
+    check_ranks(ranks)
     profile, store = profile_and_store(storage)
     base = experiments.find(experiment_folder(), experiment)
     recipe = override(finetuned(base.recipe, game, episodes, imagined), *(changes or []))

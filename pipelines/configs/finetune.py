@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from pipelines.configs.base import StageConfig, manner
-from pipelines.configs.learn import LoopConfig, PhaseConfig, check_sight_frames
+from pipelines.configs.learn import OBJECTIVES, LoopConfig, PhaseConfig, check_phases, check_sight_frames
 from pipelines.errors import UsageError
 from pipelines.store.ref import Ref
 
@@ -61,6 +61,7 @@ class FinetuneConfig(StageConfig):
 
     def __post_init__(self) -> None:
         check_sight_frames(self.sight_frames)
+        check_phases(self.phases, OBJECTIVES)
         if self.episodes < 1 or self.stride < 1 or self.world_weight < 0:
             raise UsageError(
                 f"Fine-tuning on {self.episodes} episodes with stride {self.stride} and world_weight "

@@ -111,6 +111,7 @@ class TrainingConfig(StageConfig):
     """What both training stages share. `name` is the recipe's, and the artefact's folder."""
 
     CHECKS: ClassVar[tuple[str, ...]] = ("sees",)
+    TRAINS: ClassVar[tuple[str, ...]] = OBJECTIVES
 
     name: str = ""
     games: tuple[str, ...] = ()
@@ -121,6 +122,7 @@ class TrainingConfig(StageConfig):
 
     def __post_init__(self) -> None:
         check_sight_frames(self.sight_frames)
+        check_phases(self.phases, self.TRAINS)
 
     @property
     def subject(self) -> str:
@@ -133,6 +135,7 @@ class PretrainConfig(TrainingConfig):
 
     STAGE: ClassVar[str] = "pretrained"
     CODE: ClassVar[str] = "2"
+    TRAINS: ClassVar[tuple[str, ...]] = ("tokenizer", "world")
 
     trajectories: tuple[Ref, ...] = ()
     segments: tuple[Ref, ...] = ()
@@ -180,6 +183,7 @@ class TrainConfig(TrainingConfig):
 
     STAGE: ClassVar[str] = "world_action_model"
     CODE: ClassVar[str] = "2"
+    TRAINS: ClassVar[tuple[str, ...]] = ("world", "world_action")
 
     pretrained: Ref | None = None
     tokens: tuple[Ref, ...] = ()
@@ -237,18 +241,13 @@ class EvaluateConfig(StageConfig):
                 f"Evaluation with planner beam and beam_episodes {self.beam_episodes} plays beam search twice: set "
                 "beam_episodes to 0"
             )
-        counts = {name: getattr(self, name) for name in ("episodes", "random_episodes", "beam_width", "beam_horizon")}
-        for name, value in counts.items():
-            if value < 1:
-                raise UsageError(f"Evaluation with {name} {value} is impossible: it must be at least 1")
         if not 0.0 <= self.epsilon <= 1.0:
             raise UsageError(f"Evaluation with epsilon {self.epsilon} is impossible: it must fall within 0 and 1")
-        if self.context < 1 or min(self.beam_episodes, self.beam_steps, self.max_steps, self.envs) < 0:
-            raise UsageError(
-                f"Evaluation with context {self.context}, beam_episodes {self.beam_episodes}, beam_steps "
-                f"{self.beam_steps}, max_steps {self.max_steps}, envs {self.envs} is impossible: context must be at "
-                "least 1, the others 0"
-            )
+        least = dict.fromkeys(("episodes", "random_episodes", "beam_width", "beam_horizon", "context"), 1)
+        least |= dict.fromkeys(("beam_episodes", "beam_steps", "max_steps", "envs", "seed"), 0)
+        for name, bound in least.items():
+            if (value := getattr(self, name)) < bound:
+                raise UsageError(f"Evaluation with {name} {value} is impossible: it must be at least {bound}")
 
     @property
     def subject(self) -> str:
@@ -270,6 +269,19 @@ class EvaluateConfig(StageConfig):
                     f"Evaluation with settings {self.settings or self.tuned} and {name} {value}: the set brings its "
                     f"own; leave {name} at {default}, or settings empty (evaluate.settings=)"
                 )
+
+
+def check_phases(phases: tuple[PhaseConfig, ...], known: tuple[str, ...]) -> None:
+    """Raises UsageError for an objective that is none of `known`, the stage's, and for two phases of one name."""
+    for phase in phases:
+        if wrong := [name for name in phase.objectives if name not in known]:
+            raise UsageError(
+                f"Phase '{phase.name}' has objective '{wrong[0]}', which its stage does not train: choose from "
+                f"{', '.join(known)}"
+            )
+    names = [phase.name for phase in phases]
+    if len(set(names)) < len(names):
+        raise UsageError(f"Phases {', '.join(names)} share a name: give each one of its own")
 
 
 def check_whole_batches(phases: tuple[PhaseConfig, ...]) -> None:

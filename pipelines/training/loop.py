@@ -39,6 +39,8 @@ def train(
     `log` is where metrics.jsonl goes in the end, with TensorBoard's events and the kept checkpoints beside it; the
     first rank alone writes them. Raises WorldlineError on a loss that is not finite.
     """
+    if not phases:
+        raise UsageError(f"{title} has no phase: a recipe gives each training stage at least one")
     for phase in phases:
         if ranks.world * phase.accumulate > phase.rows:
             raise UsageError(

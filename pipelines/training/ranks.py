@@ -152,11 +152,16 @@ def join() -> Ranks:
             )
         torch.cuda.set_device(local)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    _message(lambda: dist.init_process_group(backend, store=_board(), rank=rank, world_size=world, timeout=PATIENCE))
+    ranks = Ranks(rank, world)
+    with ranks.together():
+        _message(
+            lambda: dist.init_process_group(backend, store=_board(), rank=rank, world_size=world, timeout=PATIENCE)
+        )
+        ranks.sum_(torch.zeros(1))  # nobody goes on, and perhaps fails, before all are connected
     atexit.register(dist.destroy_process_group)
     if rank:
         os.environ["WORLDLINE_QUIET"] = "1"  # one bar for all
-    return Ranks(rank, world)
+    return ranks
 
 
 @functools.cache

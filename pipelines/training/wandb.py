@@ -1,13 +1,16 @@
 """Weights & Biases, an extra: `pip install 'worldline[wandb]'`, then `loop.wandb=PROJECT`.
 
-WANDB_MODE=offline keeps everything in the run's scratch folder; `wandb sync` sends it later.
+WANDB_MODE=offline keeps everything in WORLDLINE_HOME/wandb (or WANDB_DIR), whatever becomes of the run; `wandb sync`
+sends it later.
 """
 
 import importlib
+import os
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import UsageError
+from pipelines import home
+from pipelines.errors import UsageError, WorldlineError
 
 
 class WandbLog:
@@ -20,7 +23,14 @@ class WandbLog:
             raise UsageError(
                 f"loop.wandb={project} needs Weights & Biases, which is not installed: pip install 'worldline[wandb]'"
             ) from error
-        self._run = wandb.init(project=project, id=folder.name.replace("@", "-"), dir=folder, resume="allow")
+        where = os.environ.get("WANDB_DIR") or str(home.home())
+        try:
+            self._run = wandb.init(project=project, id=folder.name.replace("@", "-"), dir=where, resume="allow")
+        except wandb.Error as error:
+            raise WorldlineError(
+                f"Weights & Biases does not take loop.wandb={project} ({' '.join(str(error).split())[:200]}): log in "
+                "by 'wandb login', or set WANDB_MODE=offline"
+            ) from error
 
     def write(self, row: dict[str, Any]) -> None:
         """Every number of the row, as `phase/name` at its step."""

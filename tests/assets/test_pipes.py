@@ -16,6 +16,7 @@ from assets.pipes_child import newest
 from pipelines.home import open_store
 from pipelines.recipes.experiment import register
 from pipelines.recipes.freeze import override
+from pipelines.training.checkpoint import MODEL
 from tests.fakes import ROOT, finish, wait_for
 from tests.pipelines.conftest import TinyRun, tiny, tiny_copy  # noqa: F401 -- fixtures
 
@@ -47,6 +48,26 @@ def longer(ours: TinyRun, steps: int) -> str:
     for change in (f"phases.world_action.steps={steps}", "loop.save_seconds=0", "loop.log_every=1"):
         recipe = override(recipe, f"train.{change}")
     return register(ours.home / "experiments", "long", recipe).key
+
+
+@pytest.fixture(scope="module")
+def straight(tiny: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> dict[int, bytes]:  # noqa: F811
+    """The weights of runs that nobody disturbs, by number of ranks."""
+    found = {}
+    for ranks in (1, 2):
+        ours = tiny.copy(tmp_path_factory.mktemp("straight") / "home")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("WORLDLINE_HOME", str(ours.home))
+            key = longer(ours, 150)
+            code, _, err = finish(start(key, ranks), 240)
+            assert code == 0, err
+            found[ranks] = weights(key)
+    return found
+
+
+def weights(key: str) -> bytes:
+    store = open_store()
+    return store.open(store.resolve(f"{STAGE}/{key}")).path(MODEL).read_bytes()
 
 
 def test_a_run_is_observed_and_its_materialisation_is_complete(ours: TinyRun) -> None:
@@ -86,7 +107,9 @@ def test_a_failure_is_one_line(ours: TinyRun) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
-def test_a_killed_run_leaves_nothing_behind_and_resumes(ours: TinyRun, number: signal.Signals, ranks: int) -> None:
+def test_a_killed_run_leaves_nothing_behind_and_resumes(
+    ours: TinyRun, number: signal.Signals, ranks: int, straight: dict[int, bytes]
+) -> None:
     key = longer(ours, 150)
     process = start(key, ranks)
     wait_for(lambda: bool(list(ours.home.rglob(".scratch/*/state.pt"))), 120)
@@ -100,6 +123,7 @@ def test_a_killed_run_leaves_nothing_behind_and_resumes(ours: TinyRun, number: s
     assert code == 0 and "1 made" in out, err
     rows = (open_store().open(open_store().resolve(f"{STAGE}/{key}")).path("metrics.jsonl")).read_text().splitlines()
     assert len(rows) == 150
+    assert weights(key) == straight[ranks]
 
 
 def test_the_newest_row_is_the_last_whole_one(tmp_path: Path) -> None:

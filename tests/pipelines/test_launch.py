@@ -13,8 +13,10 @@ import pytest
 from pipelines.cli import run
 from pipelines.errors import UsageError
 from pipelines.launch import Job, launch
-from pipelines.recipes.experiment import Experiment, register
+from pipelines.recipes.experiment import Experiment, find, register
 from pipelines.recipes.freeze import override
+from pipelines.store.store import Store
+from pipelines.training.checkpoint import MODEL
 from tests.fakes import ROOT, finish, wait_for
 from tests.pipelines.conftest import TinyRun
 
@@ -35,6 +37,25 @@ def long_experiment(ours: TinyRun) -> Experiment:
     for change in ("phases.world_action.steps=150", "loop.save_seconds=0", "loop.log_every=1"):
         recipe = override(recipe, f"train.{change}")
     return register(ours.home / "experiments", "long", recipe)
+
+
+def weights(home: Path) -> bytes:
+    """Those that the long experiment ended with."""
+    store = Store(home / "store")
+    return (
+        store.open(store.resolve(f"world_action_model/{find(home / 'experiments', 'long').key}"))
+        .path(MODEL)
+        .read_bytes()
+    )
+
+
+@pytest.fixture(scope="module")
+def straight(tiny: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The weights of a run on two ranks that nobody disturbs."""
+    ours = tiny.copy(tmp_path_factory.mktemp("straight") / "home")
+    code, _, err = finish(start(ours.home, "train", long_experiment(ours).key, "--ranks", "2"), 240)
+    assert code == 0, err
+    return weights(ours.home)
 
 
 def states(home: Path) -> list[Path]:
@@ -66,12 +87,16 @@ def test_the_first_error_is_shown_once(tiny_copy: TinyRun) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
-def test_no_rank_outlives_the_command_and_the_next_one_resumes(tiny_copy: TinyRun, number: signal.Signals) -> None:
+def test_no_rank_outlives_the_command_and_the_next_one_resumes(
+    tiny_copy: TinyRun, number: signal.Signals, straight: bytes
+) -> None:
     experiment = long_experiment(tiny_copy)
     process = start(tiny_copy.home, "train", experiment.key, "--ranks", "2")
     wait_for(lambda: bool(states(tiny_copy.home)), 120)
     ranks = psutil.Process(process.pid).children(recursive=True)
     assert len([rank for rank in ranks if "pipelines.launch" in " ".join(rank.cmdline())]) == 2
+    sockets = [each for one in (psutil.Process(process.pid), *ranks) for each in one.net_connections("tcp")]
+    assert {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
     os.kill(process.pid, number)
     finish(process, 60)
     wait_for(lambda: not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks), 30)
@@ -79,6 +104,7 @@ def test_no_rank_outlives_the_command_and_the_next_one_resumes(tiny_copy: TinyRu
     code, out, err = finish(start(tiny_copy.home, "train", experiment.key, "--ranks", "2", quiet=False), 120)
     assert code == 0 and "world_action_model/" in out, err
     assert "Resuming after step" in err
+    assert weights(tiny_copy.home) == straight
 
 
 def test_bad_requests_are_one_line(
@@ -87,5 +113,9 @@ def test_bad_requests_are_one_line(
     monkeypatch.setenv("WORLDLINE_HOME", str(tiny_copy.home))
     assert run(["train", "tiny", "--ranks", "0"]) == 2
     assert "Training on 0 ranks is impossible" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setenv("RANK", "0")
+        assert run(["train", "tiny", "--ranks", "2"]) == 2
+        assert "torchrun has started this process as one of its ranks" in capsys.readouterr().err
     with pytest.raises(UsageError, match="Unknown experiment 'tiney'"):
         launch(Job("pretrained", "tiney"), 2)

@@ -64,6 +64,25 @@ def test_names_of_the_same_rules_make_the_same_key_and_manners_none() -> None:
     assert not {"planner", "search", "settings", "rom_md5"} & set(sticky.spec().config)
 
 
+@pytest.mark.parametrize(
+    ("kind", "objectives", "words"),
+    [
+        (PretrainConfig, ["world_action"], "'p0' has objective 'world_action', which its stage does not train: choose"),
+        (
+            TrainConfig,
+            ["tokenizer"],
+            "objective 'tokenizer', which its stage does not train: choose from world, world_",
+        ),
+        (TrainConfig, ["world", "world_action"], "Phases same, same share a name: give each one of its own"),
+    ],
+)
+def test_phases_that_do_not_fit_their_stage_are_refused(kind: type, objectives: list[str], words: str) -> None:
+    names = ["same", "same"] if len(objectives) == 2 else ["p0"]
+    phases = tuple(PhaseConfig(name, (goal,), 1) for name, goal in zip(names, objectives, strict=True))
+    with pytest.raises(UsageError, match=re.escape(words)):
+        kind(phases=phases)
+
+
 def test_what_the_original_uses_is_accepted() -> None:
     assert PretrainConfig().subject == ""
     assert EvaluateConfig(game="Pong").spec().config["protocol"] == "jowa"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipelines.configs.learn import LoopConfig
-from pipelines.errors import WorldlineError
+from pipelines.errors import UsageError, WorldlineError
 from pipelines.training.loop import train
 from pipelines.training.metrics import read
 from tests.fakes import flip_byte
@@ -94,8 +94,14 @@ def test_a_damaged_state_starts_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("at", "phase", "term"), [(3, "first", "tokenizer/"), (10, "second", "world/")])
 def test_a_loss_that_is_no_number_stops_with_step_and_term(tmp_path: Path, at: int, phase: str, term: str) -> None:
     task = TinyTask(break_at=at)
-    with pytest.raises(WorldlineError, match=rf"Loss term '{term}\w+' became nan at step {at + 1} of phase '{phase}'"):
+    with pytest.raises(
+        WorldlineError, match=rf"Loss term '{term}\w+' became nan at step {at + 1} of phase '{phase}'"
+    ) as told:
         run(task, tmp_path)
+    state = tmp_path / "scratch" / "state.pt"
+    assert str(told.value).endswith(
+        f"the last good state is {state}" if state.exists() else "no state was saved before that"
+    )
     assert not (tmp_path / "metrics.jsonl").exists()
     assert task.after == list(range(at))  # no optimiser stepped on it
     assert all(value.isfinite().all() for value in task.weights().values())
@@ -106,3 +112,9 @@ def test_a_loss_that_is_no_number_stops_with_step_and_term(tmp_path: Path, at: i
 def test_clipping_bounds_the_step_and_logs_the_norm_before_it(tmp_path: Path) -> None:
     rows = run(TinyTask(), tmp_path)
     assert max(row["grad_norm_tokenizer"] for row in rows) > PHASES[0].clip
+
+
+def test_a_run_without_phases_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Title has no phase"):
+        train(TinyTask(), (), LoopConfig(), tmp_path / "metrics.jsonl", tmp_path / "scratch", "Title")
+    assert not list(tmp_path.iterdir())
