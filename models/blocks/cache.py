@@ -8,8 +8,23 @@ its trunk once.
 Shapes: N trees, L new tokens, H heads, E width of a head, V spans, R spans that grow together, S tokens a span.
 """
 
+from dataclasses import dataclass
+from typing import Protocol
+
 import torch
 from torch import Tensor
+
+
+class Cache(Protocol):
+    """What a pass of the transformer asks of a cache."""
+
+    def append(self, layer: int, keys_NHLE: Tensor, values_NHLE: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """append(layer, new keys, new values) -> all keys and values (N, H, slots, E), and a mask if there is one"""
+        ...
+
+    def advance(self, tokens: int) -> None:
+        """advance(tokens) -> None: every layer has appended them"""
+        ...
 
 
 class KVCache:
@@ -110,6 +125,15 @@ class KVCache:
             return
         self.length, self._growing, self._bias = self._bias.shape[3], 0, None
 
+    def growing(self) -> "GrowingSpans":
+        """The spans that grow as tensors of fixed shape, before their first token. Raises ValueError where none do."""
+        if self._bias is None or self._filled:
+            raise ValueError(f"{self._filled} tokens of {self._growing} spans were read already, or none grow: branch")
+        starts_R = self.length + torch.arange(self._growing, device=self._bias.device) * self._span_tokens
+        hidden = self.capacity - self._bias.shape[3]
+        bias = torch.nn.functional.pad(self._bias, (0, hidden), value=-torch.inf)
+        return GrowingSpans(self.keys, self.values, starts_R, bias)
+
     def _show_own(self) -> None:
         """Let every growing span's next token see its own slot."""
         assert self._bias is not None
@@ -123,3 +147,32 @@ class KVCache:
         more = max(slots, 2 * self.capacity) - self.capacity
         grown = (torch.nn.functional.pad(old, (0, 0, 0, more)) for old in (self.keys, self.values))
         self.keys, self.values = grown
+
+
+@dataclass(frozen=True)
+class GrowingSpans:
+    """Growing spans at one of their tokens: all shapes are the same at every token, and no number is a Python one.
+
+    So one compiled pass, or one CUDA graph, reads them all; it attends to every slot of the cache, filled or not.
+    """
+
+    keys: Tensor  # (layers, N, H, capacity, E), those of the cache
+    values: Tensor
+    slots_R: Tensor  # long, where the token goes
+    bias: Tensor  # (N, 1, R, capacity), 0 for what is seen, else -inf
+
+    def at(self, token: Tensor) -> "GrowingSpans":
+        """These spans, which are at their first token, at that of this number (0-dimensional, long)."""
+        slots_R = self.slots_R + token
+        slot_C = torch.arange(self.bias.shape[3], device=self.bias.device)
+        own_RC = (slot_C >= self.slots_R[:, None]) & (slot_C <= slots_R[:, None])
+        return GrowingSpans(self.keys, self.values, slots_R, self.bias.masked_fill(own_RC, 0))
+
+    def append(self, layer: int, keys_NHLE: Tensor, values_NHLE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Cache`."""
+        self.keys[layer].index_copy_(2, self.slots_R, keys_NHLE.to(self.keys.dtype))
+        self.values[layer].index_copy_(2, self.slots_R, values_NHLE.to(self.values.dtype))
+        return self.keys[layer], self.values[layer], self.bias
+
+    def advance(self, tokens: int) -> None:
+        """Nothing: `at` says which token it is."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks.cache import KVCache
+from models.blocks.cache import Cache, KVCache
 from models.blocks.dropout import Dropout, causal_attention
 from models.blocks.linear import Linear
 
@@ -24,7 +24,7 @@ class CausalAttention(nn.Module):
         self.value = Linear(width, width)
         self.proj = Linear(width, width)
 
-    def forward(self, x: Tensor, layer: int, cache: KVCache | None, newest: bool) -> Tensor:
+    def forward(self, x: Tensor, layer: int, cache: Cache | None, newest: bool) -> Tensor:
         """(B, L, D) -> (B, L, D), or (B, 1, D) for the newest token alone."""
         key, value, query = (
             linear(y).unflatten(2, (self.heads, -1)).transpose(1, 2)
@@ -56,7 +56,7 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(Linear(width, 4 * width), nn.GELU(), Linear(4 * width, width))
         self.drop = Dropout(dropout)
 
-    def forward(self, x: Tensor, layer: int, cache: KVCache | None, newest: bool) -> Tensor:
+    def forward(self, x: Tensor, layer: int, cache: Cache | None, newest: bool) -> Tensor:
         """(B, L, D) -> (B, L, D), or (B, 1, D) for the newest token alone."""
         attended = self.drop(self.attn(self.ln1(x), layer, cache, newest))
         x = (x[:, -1:] if newest else x) + attended
@@ -73,7 +73,7 @@ class Transformer(nn.Module):
         self.ln_f = nn.LayerNorm(width)
         self.heads, self.width = heads, width
 
-    def forward(self, x: Tensor, cache: KVCache | None = None, newest: bool = False) -> Tensor:
+    def forward(self, x: Tensor, cache: Cache | None = None, newest: bool = False) -> Tensor:
         """(B, L, D) -> (B, L, D). With a cache, x continues what is in it, and is added to it.
 
         `newest`: (B, 1, D) for the last token only, which spares the last block most of its work.

@@ -8,11 +8,13 @@ Shapes: N environments, C steps of context, R new nodes of an environment, M = N
 D width, V nodes so far.
 """
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.api import Batch, Context, Imagined, Losses
-from models.blocks.cache import KVCache
+from models.blocks.cache import GrowingSpans, KVCache
 from models.blocks.packed import packed, packing_type
 from models.jowa.critic import expected_values
 from models.jowa.model import Jowa
@@ -50,15 +52,26 @@ def _values(model: Jowa, hidden_NRD: Tensor) -> Tensor:  # (N, R, A)
     return expected_values(logits_QNRAZ, model.config)
 
 
+def read_token(transformer: nn.Module, x_NRD: Tensor, spans: GrowingSpans, token: Tensor) -> Tensor:
+    """One token of every growing span, (N, R, D) -> (N, R, D), in tensors of fixed shape: what gets compiled."""
+    return transformer(x_NRD, spans.at(token))
+
+
 class JowaWorld:
     """Imagines the most likely rewards, ends and tokens, or samples them from `sampler`'s stream where one is given.
 
     The model should be in eval mode. On a CPU its linear layers are copied in a faster layout, in bfloat16 if autocast
     asks for it, and again when its weights have changed; on another device the model itself is used.
+    `compiled`: a backend of torch.compile for the passes that imagine a token, in place of that; "inductor" with CUDA
+    graphs on a GPU, where it was never run yet. Compiles once for every number of rows.
     """
 
-    def __init__(self, model: Jowa, sampler: torch.Generator | None = None) -> None:
+    def __init__(self, model: Jowa, sampler: torch.Generator | None = None, compiled: str = "") -> None:
         self.model, self.sampler = model, sampler
+        mode = "reduce-overhead" if compiled == "inductor" else None
+        self._read = None
+        if compiled:
+            self._read = torch.compile(read_token, backend=compiled, mode=mode, dynamic=True, fullgraph=True)
         self._player = model  # what is called: the model itself, or its packed copy
         self._packed_at: tuple[object, ...] = ()  # type and versions of the weights it was packed at
         self._cache: KVCache | None = None
@@ -94,13 +107,14 @@ class JowaWorld:
         nodes = self._depths_NV.shape[1]
         cache.branch(parents_NR, config.tokens_per_step)
         action_table, token_table = model.embedder.embedding_tables
-        hidden_NRD = model.transformer(action_table(actions_NR) + places_NRSD[:, :, 0], cache)
+        read = self._reader(cache)
+        hidden_NRD = read(action_table(actions_NR) + places_NRSD[:, :, 0])
         rewards_NR = self._choose(model.head_rewards(hidden_NRD)).float() - 1
         ends_NR = self._choose(model.head_ends(hidden_NRD)).bool()
         tokens = []
         for place in range(1, config.tokens_per_step):
             tokens.append(self._choose(model.head_observations(hidden_NRD)))
-            hidden_NRD = model.transformer(token_table(tokens[-1]) + places_NRSD[:, :, place], cache)
+            hidden_NRD = read(token_table(tokens[-1]) + places_NRSD[:, :, place])
         values_NRA = _values(model, hidden_NRD)
         self._depths_NV = torch.cat([self._depths_NV, depths_NR], dim=1)
         self._newest_NR = torch.arange(nodes, nodes + actions_NR.shape[1], device=actions_M.device).expand_as(
@@ -110,9 +124,27 @@ class JowaWorld:
             values_NRA.flatten(0, 1), rewards_NR.flatten(), ends_NR.flatten(), torch.stack(tokens, dim=2).flatten(0, 1)
         )
 
+    def _reader(self, cache: KVCache) -> Callable[[Tensor], Tensor]:
+        """What reads the next token of every growing span, (N, R, D) -> (N, R, D)."""
+        transformer, compiled = self._player.transformer, self._read
+        if compiled is None:
+            return lambda x_NRD: transformer(x_NRD, cache)
+        for memory in (cache.keys, cache.values):
+            torch._dynamo.mark_static_address(memory)  # a CUDA graph may write to it
+        spans = cache.growing()
+        numbers = iter(torch.arange(self.model.config.tokens_per_step, device=cache.keys.device))
+
+        def read(x_NRD: Tensor) -> Tensor:
+            torch.compiler.cudagraph_mark_step_begin()  # what the last pass returned has been used
+            hidden_NRD = compiled(transformer, x_NRD, spans, next(numbers))
+            cache.advance(1)
+            return hidden_NRD
+
+        return read
+
     def _refresh(self, rows: int) -> None:
         """Pack changed weights, empty the cache."""
-        if (dtype := packing_type(self.model)) is None:
+        if self._read is not None or (dtype := packing_type(self.model)) is None:
             self._player = self.model
         else:
             weights = self.model.parameters()
