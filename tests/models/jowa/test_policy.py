@@ -118,6 +118,14 @@ def test_planners_play_legal_actions_and_sampled_dreams_follow_the_seed(model: J
     assert play(sample=True, seed=1) == play(sample=True, seed=1) != play(sample=True, seed=2)
 
 
+def test_a_compiled_policy_plays_alike_whoever_is_left(model: Jowa) -> None:
+    torch._dynamo.reset()
+    plain, compiled = (make(model, planner=Beam(2, 1), compiled=backend) for backend in ("", "eager"))
+    for step, rows in enumerate([[0, 1, 2], [0, 2], [2]]):
+        now = frames(step)[rows]
+        assert compiled.act(now, rows).tolist() == plain.act(now, rows).tolist()
+
+
 @pytest.mark.parametrize(
     "options",
     [{"context": 0}, {"context": 6}, {"epsilon": 1.5}, {"planner": Beam(1, 5)}],
