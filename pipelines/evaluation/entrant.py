@@ -72,7 +72,7 @@ class Entrant:
             ahead = f" and a {self.planner} horizon of {self.horizon}" if self.horizon else ""
             raise UsageError(
                 f"A context of {self.context} steps{ahead} is more than the {model.max_steps} steps that this model "
-                "sees: lower evaluate.context or evaluate.beam_horizon"
+                "sees: lower evaluate.context or evaluate.beam_horizon, or what tune tries"
             )
 
 

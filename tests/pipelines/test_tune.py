@@ -21,6 +21,8 @@ from tests.pipelines.conftest import TinyRun
 
 GRID = GridConfig(contexts=(3, 1), widths=(2, 1), episodes=2, max_steps=3)
 
+SMALL = GridConfig(contexts=(1, 2), episodes=2, max_steps=2)
+
 
 def searching(tiny: TinyRun, grid: GridConfig = GRID, **changes: object) -> Plan:
     asked = {"planner": "beam", "beam_episodes": 0, "random_episodes": 1, "episodes": 2, "max_steps": 4} | changes
@@ -49,9 +51,15 @@ def test_the_best_of_the_grid_plays_the_reported_episodes(tiny_copy: TinyRun) ->
     reported = set(pd.read_parquet(scores.path("episodes.parquet")).seed)
     assert reported and not reported & set(metrics["seeds"])
 
+    other = replace(plan.evaluate("Breakout"), planner="mcts")
+    with pytest.raises(UsageError, match=r"were chosen for beam, not mcts: set evaluate\.planner=beam"):
+        evaluate.run(other, tiny_copy.store)
+    with pytest.raises(WorldlineError, match="holds no chosen settings"):
+        Chosen.of(scores)
+
 
 def test_reported_seeds_give_way_where_a_search_spent_them(tiny_copy: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = searching(tiny_copy)
+    plan = searching(tiny_copy, SMALL)
     config = plan.evaluate("Breakout")
     clash = evaluate.reported_seeds(config.seed, 2)
     monkeypatch.setattr(tune, "selection_seeds", lambda seed, count: clash[:count])
@@ -94,16 +102,6 @@ def test_what_cannot_be_searched_is_refused_in_a_line(tiny_copy: TinyRun) -> Non
         replace(tiny_copy.plan.evaluate("Breakout"), tuned=tiny_copy.made["scores"].ref, context=4)
 
 
-def test_settings_chosen_for_another_planner_are_refused(tiny_copy: TinyRun) -> None:
-    found = run_config(searching(tiny_copy).tune("Breakout"), tiny_copy.store).artefact
-    config = replace(searching(tiny_copy).evaluate("Breakout"), planner="mcts")
-    with pytest.raises(UsageError, match=r"were chosen for beam, not mcts: set evaluate\.planner=beam"):
-        evaluate.run(config, tiny_copy.store)
-    assert Chosen.of(found).planner == "beam"
-    with pytest.raises(WorldlineError, match="holds no chosen settings"):
-        Chosen.of(tiny_copy.made["scores"])
-
-
 def entrant(context: int, width: int) -> Entrant:
     return Entrant("beam", 2, 0, context, 0.0, width, 2)
 
@@ -126,7 +124,7 @@ from types import SimpleNamespace
 from pipelines.evaluation.log import EpisodeLog
 from pipelines.recipes.experiment import find
 from pipelines.store.store import Store
-from tests.pipelines.test_tune import searching
+from tests.pipelines.test_tune import SMALL, searching
 
 home, kept = Path(sys.argv[1]), int(sys.argv[2])
 add = EpisodeLog.add
@@ -141,12 +139,12 @@ def add_and_die(log, *rest):
 EpisodeLog.add = add_and_die
 from pipelines import tune
 tiny = SimpleNamespace(experiment=find(home / "experiments", "tiny"))
-tune.run(searching(tiny).tune("Breakout"), Store(home / "store"))
+tune.run(searching(tiny, SMALL).tune("Breakout"), Store(home / "store"))
 """
 
 
 def test_a_killed_search_goes_on_with_what_is_missing(tiny_copy: TinyRun) -> None:
-    config = searching(tiny_copy).tune("Breakout")
+    config = searching(tiny_copy, SMALL).tune("Breakout")
     whole = tune.run(config, tiny_copy.store).artefact
     wanted = whole.manifest.metrics
     shutil.rmtree(whole.folder)

@@ -57,6 +57,23 @@ def test_a_rom_folder_with_the_bytes_that_ale_py_ships_gives_the_same_scores(our
     assert set(scores(ours)) == {""}
 
 
+def test_a_search_comes_first_and_its_best_setting_is_reported(
+    ours: TinyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = ["--set", "tune.contexts=1,3", "--set", "tune.episodes=1", "--set", "tune.max_steps=2"]
+    asked = ["evaluate", "tiny", "--planner", "beam", "--episodes", "1", "--together", "2", *search, *SHORT]
+    assert run(asked) == 0
+    (name,) = set(scores(ours)) - {""}
+    manifest = scores(ours)[name].manifest
+    (tuned,) = [parent.ref for parent in manifest.parents if parent.ref.startswith("tuned/Breakout/")]
+    best = ours.store.open(ours.store.resolve(tuned)).manifest.metrics["best"]
+    assert manifest.metrics["beam"]["settings"]["context"] == best["context"] in (1, 3)
+    said = capsys.readouterr().out
+    assert tuned in said and f"best: context {best['context']}, width 2, horizon 2, leaf max" in said
+    assert run(asked) == 0
+    assert capsys.readouterr().out.count("already there") == 2
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
@@ -64,6 +81,16 @@ def test_a_rom_folder_with_the_bytes_that_ale_py_ships_gives_the_same_scores(our
         (["--planner", "beem"], "Unknown planner 'beem': did you mean 'beam'?"),
         (["--episodes", "0"], "Evaluation with episodes 0 is impossible: it must be at least 1"),
         (["--envs", "-1"], "envs -1 is impossible"),
+        (["--seed", "-1"], "seed -1 is impossible: it must be at least 0"),
+        (["--together", "0"], "together 0 is impossible"),
+        (["--set", "evaluate.epsilon=2"], "epsilon 2.0 is impossible: it must fall within 0 and 1"),
+        (["--set", "evaluate.beam_width=-1"], "beam_width -1 is impossible"),
+        (["--planner", "mcts", "--set", "evaluate.search.simulations=-1"], "simulations -1"),
+        (["--set", "evaluate.rom_md5=00"], "The ROM of Breakout has md5"),
+        (["--set", "tune.contexts=1,2"], "A search serves one planner"),
+        (["--planner", "greedy", "--set", "tune.widths=2"], "Greedy play reads no width"),
+        (["--planner", "beam", "--set", "tune.contexts=0,1"], "A search over contexts 0,1 is impossible"),
+        (["--planner", "beam", "--set", "tune.contexts=2,7"], "beam horizon of 2 is more than the 8 steps"),
         (["--games", "Pong"], "Game 'Pong' is not in recipe 'mini': it has Breakout"),
         (["--settings", "jowa_1b"], "Unknown set of settings 'jowa_1b'"),
         (["--planner", "beam", "--set", "evaluate.context=7"], "beam horizon of 2 is more than the 8 steps"),

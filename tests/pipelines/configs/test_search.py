@@ -5,7 +5,7 @@ import re
 import pytest
 
 from pipelines.atari.games import JOWA_TRAINING
-from pipelines.configs.search import SETTINGS, SearchConfig, Tuned, tuned
+from pipelines.configs.search import SETTINGS, GridConfig, SearchConfig, Tuned, tuned
 from pipelines.errors import UsageError
 
 
@@ -32,3 +32,24 @@ def test_numbers_of_a_game_by_size() -> None:
 def test_refused(fields: dict, words: str) -> None:
     with pytest.raises(UsageError, match=re.escape(words)):
         SearchConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"contexts": (0, 1)}, "A search over contexts 0,1 is impossible"),
+        ({"widths": (2, 2)}, "A search over widths 2,2 is impossible"),
+        ({"leaves": ("min",)}, "Unknown leaf value 'min'"),
+        ({"leaves": ("max", "max")}, "A search over leaves max,max is impossible"),
+        ({"episodes": 0}, "episodes 0"),
+        ({"seed": -1}, "seed -1"),
+    ],
+)
+def test_a_search_over_nothing_that_can_be_is_refused(fields: dict, words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        GridConfig(**fields)
+
+
+def test_a_search_is_wanted_where_an_axis_is_named() -> None:
+    assert not GridConfig(episodes=9).wanted
+    assert all(GridConfig(**{name: (1,)}).wanted for name in ("contexts", "widths", "horizons"))

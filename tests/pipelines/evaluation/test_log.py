@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.atari.rollout import Episode
@@ -38,6 +38,7 @@ def test_an_episode_without_its_actions_does_not_count(log: EpisodeLog) -> None:
     assert log.found("beam") == {}
 
 
+@settings(deadline=None)  # the log waits for the disk
 @given(cut=st.integers(0, 400))
 def test_wherever_a_line_was_torn_the_log_goes_on(cut: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     log = EpisodeLog(tmp_path_factory.mktemp("log"), UNDER)

@@ -9,6 +9,7 @@ import pytest
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.store import store as store_module
 from pipelines.store.draft import Draft
+from pipelines.store.lock import locked_now
 from pipelines.store.manifest import CheckEntry
 from pipelines.store.ref import Ref
 from pipelines.store.store import Store, flat
@@ -104,6 +105,25 @@ def test_scratch_may_lie_elsewhere(tmp_path: Path) -> None:
 
 
 # ---- parents ----
+
+
+def test_what_was_prepared_for_several_is_there_when_each_is_made(store: Store) -> None:
+    specs = [fakes.spec("scores", number=number) for number in range(3)]
+    store.produce(specs[0], fakes.fill())
+    with store.preparing([spec.ref for spec in specs]) as folders:
+        assert set(folders) == {spec.ref for spec in specs[1:]}  # the first stands
+        for ref, folder in folders.items():
+            (folder / "log").write_text(str(ref))
+            with locked_now(store.lock_path(ref)) as free:
+                assert not free
+    with locked_now(store.lock_path(specs[1].ref)) as free:
+        assert free
+
+    def build(draft: Draft) -> None:
+        draft.path("log").write_text((draft.scratch / "log").read_text())
+
+    for spec in specs[1:]:
+        assert store.produce(spec, build).artefact.path("log").read_text() == str(spec.ref)
 
 
 def test_a_missing_parent_is_refused(store: Store) -> None:
