@@ -32,8 +32,9 @@ def recipe_list() -> None:
 
     Example: worldline recipe list
     """
+    width = max(map(len, RECIPES))
     for name, build in RECIPES.items():
-        print(f"{name:12} {(build.__doc__ or '').splitlines()[0]}")
+        print(f"{name:{width}} {(build.__doc__ or '').splitlines()[0]}")
 
 
 def recipe_show(name: str, changes: Overrides = None) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from pipelines.errors import unknown
+from pipelines.recipes import finetuning
 from pipelines.recipes.demo import demo
 from pipelines.recipes.freeze import override
 from pipelines.recipes.hour import freeway_boxing
@@ -17,6 +18,12 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "jowa_40m": jowa_40m,
     "jowa_70m": jowa_70m,
     "jowa_150m": jowa_150m,
+    "jowa_40m_finetune": finetuning.jowa_40m_finetune,
+    "jowa_70m_finetune": finetuning.jowa_70m_finetune,
+    "jowa_150m_finetune": finetuning.jowa_150m_finetune,
+    "jowa_40m_imagined": finetuning.jowa_40m_imagined,
+    "jowa_70m_imagined": finetuning.jowa_70m_imagined,
+    "jowa_150m_imagined": finetuning.jowa_150m_imagined,
 }
 
 
