@@ -71,7 +71,8 @@ def materialize(
     """Run an experiment through Dagster up to a stage, skipping what is already there.
 
     Stages: collected_replay, replay, trajectories, segments, pretrained, tokens, world_action_model, scores,
-    leaderboard. Example: worldline materialize demo --until tokens
+    leaderboard; imported in place of training after 'worldline import-jowa', finetuned before scores after
+    'worldline finetune' or in recipes named so. Example: worldline materialize demo --until tokens
     """
     arguments = ["materialize", "--experiment", experiment, "--until", until]
     arguments += ["--only", only] if only else []
