@@ -16,6 +16,7 @@ from models.jowa.model import Jowa
 WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
 NO_WEIGHTS = re.compile(r"^lpips\.|\.indices$|\.attn\.mask$")
 TASKS = "task_emb."
+MOST_LISTED = 12
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,13 @@ class Misfit:
             "unexpected": self.unexpected,
             "of another shape": self.of_another_shape,
         }
-        return "; ".join(f"{fault}: {', '.join(names)}" for fault, names in faults.items() if names)
+        return "; ".join(f"{fault}: {_listed(names)}" for fault, names in faults.items() if names)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    """A file of something else lacks hundreds: the first ones tell which it is."""
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return ", ".join(names[:MOST_LISTED]) + more
 
 
 def released_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -30,12 +30,12 @@ def jowa_40m() -> Recipe:
         name="jowa_40m",
         games=JOWA_TRAINING,
         source="bucket",
-        agents=(1, 2),
+        agents=(1, 2),  # two of the five, as the paper; it draws another pair for each game
         downsample=DownsampleConfig(game="", transitions=10_000_000),
         pretrain=PretrainConfig(
-            model=JowaConfig(task_ids=task_ids), phases=(stage_1,), loop=LoopConfig(save_seconds=600, workers=4)
+            model=JowaConfig(task_ids=task_ids), phases=(stage_1,), loop=LoopConfig(save_seconds=600.0, workers=4)
         ),
-        train=TrainConfig(phases=(stage_2,), loop=LoopConfig(save_seconds=600, workers=4)),
+        train=TrainConfig(phases=(stage_2,), loop=LoopConfig(save_seconds=600.0, workers=4)),
         evaluate=EvaluateConfig(protocol="jowa", episodes=16, beam_episodes=16, settings="jowa_40m"),
     )
 

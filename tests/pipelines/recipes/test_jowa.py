@@ -1,10 +1,16 @@
 """The paper's recipes: sizes, games and schedule as published, and that a plan can be made of them."""
 
+import json
+
 import pytest
 
 from pipelines.atari.games import GAMES, JOWA_HELD_OUT, JOWA_TRAINING
+from pipelines.recipes.experiment import Experiment
+from pipelines.recipes.finetuning import finetuned
+from pipelines.recipes.freeze import from_plain, to_plain
 from pipelines.recipes.jowa import BORROWED_TASKS, jowa_40m, jowa_70m, jowa_150m
 from pipelines.recipes.recipe import Recipe
+from pipelines.recipes.registry import RECIPES
 
 
 @pytest.mark.parametrize(
@@ -35,3 +41,42 @@ def test_the_schedule_is_1_75_million_steps_of_512_segments() -> None:
     assert {phase.segments for phase in phases} == {512}
     assert recipe.games == JOWA_TRAINING
     assert recipe.downsample.transitions == 10_000_000 and recipe.source == "bucket"
+
+
+@pytest.mark.parametrize("recipe", [jowa_40m(), jowa_70m(), jowa_150m()], ids=lambda recipe: recipe.name)
+def test_every_other_number_is_the_papers(recipe: Recipe) -> None:
+    model, tokenizer = recipe.pretrain.model, recipe.pretrain.tokenizer
+    assert (model.vocab_size, model.max_steps, model.num_actions, model.num_games) == (2048, 8, 18, 60)
+    assert (model.atoms, model.value_min, model.value_max, model.gamma) == (51, -10.0, 30.0, 0.99)
+    assert (model.dropout, model.q_dropout, model.embedding_std) == (0.1, 0.01, 0.02)
+    assert (model.cql_weight, model.world_weight, model.critic, model.penalty) == (0.1, 0.1, "c51", "cql")
+    assert model.task_embedding and model.q_trains_trunk and not model.random_mixture and not model.factored_positions
+    assert (tokenizer.vocab_size, tokenizer.embed_dim, tokenizer.z_channels, tokenizer.channels) == (2048, 512, 512, 64)
+    assert (tokenizer.downsample, tokenizer.res_blocks, tokenizer.norm_groups) == ((7, 2), 2, 2)
+    assert (recipe.pretrain.commitment, recipe.pretrain.motion_gain) == (1.0, 0.0)
+    [stage_1], [stage_2] = recipe.pretrain.phases, recipe.train.phases
+    assert (stage_1.objectives, stage_1.steps, stage_1.frames) == (("tokenizer", "world"), 250_000, 2048)
+    assert (stage_1.lr_tokenizer, stage_1.lr_model) == (1e-4, 1e-4)
+    assert (stage_2.objectives, stage_2.lr_model, stage_2.target_every) == (("world_action",), 5e-5, 1000)
+    for phase in (stage_1, stage_2):
+        assert (phase.weight_decay, phase.clip, phase.warmup, phase.decay) == (0.01, 1.0, 0, False)
+    assert (recipe.segment.length, recipe.segment.stride, recipe.segment.padding) == (8, 4, "right")
+    assert (recipe.evaluate.protocol, recipe.evaluate.episodes, recipe.evaluate.epsilon) == ("jowa", 16, 0.001)
+    assert recipe.evaluate.settings == recipe.name
+
+
+def test_fine_tuning_is_the_papers() -> None:
+    recipe = finetuned(jowa_150m(), "Pong", imagined=True)
+    assert recipe.finetune is not None and recipe.finetune.imagine is not None
+    [phase], dreams = recipe.finetune.phases, recipe.finetune.imagine
+    assert (phase.steps, phase.segments, phase.frames) == (50_000, 32, 128)
+    assert (phase.lr_model, phase.lr_tokenizer) == (5e-5, 1e-4)
+    assert (recipe.finetune.world_weight, recipe.finetune.stride) == (0.5, 1)
+    assert (dreams.after, dreams.segments, dreams.width, dreams.horizon) == (20_000, 16, 2, 2)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_read_back_has_the_key_it_was_registered_with(name: str) -> None:
+    recipe = RECIPES[name]()
+    again = from_plain(Recipe, json.loads(json.dumps(to_plain(recipe))))
+    assert Experiment("mine", again).key == Experiment("mine", recipe).key
