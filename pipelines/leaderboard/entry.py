@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.errors import WorldlineError
 from pipelines.evaluation.pool import planners_of
-from pipelines.lineage.walk import Node, edges, flat, walk
+from pipelines.lineage.walk import Node, edges, flat, walk_all
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 
@@ -69,7 +69,8 @@ class Entry:
 
 def gather(scores: Sequence[tuple[str, Artefact]], store: Store) -> list[Entry]:
     """Each (experiment, score) with its lineage. Raises WorldlineError for a score that holds no planner's result."""
-    entries = [Entry(name, score, walk(store, score.ref)) for name, score in scores]
+    trees = walk_all(store, [score.ref for _, score in scores])
+    entries = [Entry(name, score, tree) for (name, score), tree in zip(scores, trees, strict=True)]
     for entry in entries:
         if not planners_of(entry.score):
             raise WorldlineError(f"{entry.score.ref} holds no planner's result in its metrics: evaluate again")

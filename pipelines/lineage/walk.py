@@ -5,7 +5,7 @@ one that was pinned gets a `fault`. Reading costs one small file per artefact, h
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pipelines.errors import WorldlineError
@@ -31,9 +31,18 @@ class Node:
 
 def walk(store: Store, ref: Ref) -> Node:
     """The tree below `ref`. Raises WorldlineError when `ref` itself is not in the store or its manifest is damaged."""
-    if store.find(ref) is None:
-        raise WorldlineError(f"{ref} is not in the store {store.root}: 'worldline list' prints what there is")
-    return _Walker(store).node(ref, pinned="", above=())
+    return walk_all(store, [ref])[0]
+
+
+def walk_all(store: Store, refs: Iterable[Ref]) -> list[Node]:
+    """The trees below several artefacts; what they share is read once. Raises WorldlineError as `walk`."""
+    walker = _Walker(store)
+    found = []
+    for ref in refs:
+        if store.find(ref) is None:
+            raise WorldlineError(f"{ref} is not in the store {store.root}: 'worldline list' prints what there is")
+        found.append(walker.node(ref, pinned="", above=()))
+    return found
 
 
 def edges(top: Node) -> Iterator[Node]:

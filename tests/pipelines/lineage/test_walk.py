@@ -6,7 +6,7 @@ import json
 import pytest
 
 from pipelines.errors import WorldlineError
-from pipelines.lineage.walk import edges, flat, walk
+from pipelines.lineage.walk import edges, flat, walk, walk_all
 from pipelines.store.artefact import Artefact
 from pipelines.store.manifest import MANIFEST_NAME, ParentEntry
 from pipelines.store.ref import Ref
@@ -28,6 +28,16 @@ def test_a_shared_ancestor_is_listed_once_and_reached_by_every_edge(store: Store
     assert len(list(edges(top))) == 6  # the top, and one for each of the five parent entries
     assert not any(node.fault for node in edges(top))
     assert flat(top)[-1].artefact == made["collected_replay"] and flat(top)[-1].parents == ()
+
+
+def test_several_trees_are_those_that_each_alone_is(store: Store) -> None:
+    made = fakes.chain(store)
+    refs = [made["scores"].ref, made["tokens"].ref]
+    several = walk_all(store, refs)
+    assert several == [walk(store, ref) for ref in refs]
+    assert several[0].parents[1].parents is several[1].parents, "what they share is read once"
+    with pytest.raises(WorldlineError, match="not in the store"):
+        walk_all(store, [*refs, Ref("scores", "Pong", "0" * 16)])
 
 
 def test_many_layers_of_shared_parents_stay_small(store: Store) -> None:
