@@ -44,9 +44,9 @@ def reevaluate(
     for experiment in chosen:
         if all(each.experiment != experiment for each in playable):
             _leave_out(experiment, named=bool(names))
-    wanted = {each.game for each in playable} if games == "all" else {game for game in games.split(",") if game}
-    if absent := sorted(wanted - {each.game for each in playable}):
-        known = {each.game for each in playable}
+    known = {each.game for each in playable}
+    wanted = {game for game in games.split(",") if game not in ("", "all")} or known
+    if absent := sorted(wanted - known):
         raise unknown("game of these checkpoints", absent[0], known, "'worldline experiment list' names their games")
     plans = {each.experiment.key: Plan(each.experiment.recipe, profile.replay_root, profile) for each in playable}
     asks = [

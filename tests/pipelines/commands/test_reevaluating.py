@@ -28,7 +28,10 @@ def test_a_round_makes_scores_and_says_how_they_compare(ours: TinyRun, capfd: py
     assert out.count("against the past: greedy ") == 1 and "no verdict below 8 episodes" in out
     assert run(["reevaluate", "tiny", "--games", "Breakout", "--round", "extra-1"]) == 0
     assert capfd.readouterr().out.startswith(f"{ref}: already there")
-    assert run(["reevaluate", "tiny", "--set", "evaluate.episodes=3", "--set", "evaluate.max_steps=4"]) == 0
+    assert (
+        run(["reevaluate", "tiny", "--games", ",", "--set", "evaluate.episodes=3", "--set", "evaluate.max_steps=4"])
+        == 0
+    )
     others = [each for each in ours.store.pointers() if each.startswith(f"scores/{ours.experiment.key}/Breakout/")]
     assert len(others) == 2
 
