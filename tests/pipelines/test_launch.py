@@ -20,6 +20,8 @@ from pipelines.training.checkpoint import MODEL
 from tests.fakes import ROOT, finish, wait_for
 from tests.pipelines.conftest import TinyRun
 
+PATIENCE = 600  # seconds; a crowded machine is no failure
+
 
 def start(home: Path, *arguments: str, quiet: bool = True) -> subprocess.Popen[str]:
     environment = os.environ | {"WORLDLINE_HOME": str(home), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -53,7 +55,7 @@ def weights(home: Path) -> bytes:
 def straight(tiny: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The weights of a run on two ranks that nobody disturbs."""
     ours = tiny.copy(tmp_path_factory.mktemp("straight") / "home")
-    code, _, err = finish(start(ours.home, "train", long_experiment(ours).key, "--ranks", "2"), 240)
+    code, _, err = finish(start(ours.home, "train", long_experiment(ours).key, "--ranks", "2"), PATIENCE)
     assert code == 0, err
     return weights(ours.home)
 
@@ -65,7 +67,7 @@ def states(home: Path) -> list[Path]:
 def test_two_ranks_make_what_one_makes(tiny_copy: TinyRun) -> None:
     alone = tiny_copy.made["world_action_model"]
     shutil.rmtree(alone.folder)
-    code, out, err = finish(start(tiny_copy.home, "train", "tiny", "--ranks", "2"), 120)
+    code, out, err = finish(start(tiny_copy.home, "train", "tiny", "--ranks", "2"), PATIENCE)
     assert code == 0, err
     assert out.startswith(f"{alone.ref}: made in ") and out.count("made in") == 1
     made = tiny_copy.store.open(alone.ref)
@@ -80,11 +82,12 @@ def test_two_ranks_make_what_one_makes(tiny_copy: TinyRun) -> None:
 def test_the_first_error_is_shown_once(tiny_copy: TinyRun) -> None:
     shutil.rmtree(tiny_copy.made["world_action_model"].folder)
     shutil.rmtree(tiny_copy.made["tokens"].folder)
-    code, out, err = finish(start(tiny_copy.home, "train", "tiny", "--ranks", "2"), 120)
+    code, out, err = finish(start(tiny_copy.home, "train", "tiny", "--ranks", "2"), PATIENCE)
     assert (code, out) == (1, "")
     assert err.startswith("tokens/Breakout/") and "is not in the store" in err and err.count("\n") == 1
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 def test_no_rank_outlives_the_command_and_the_next_one_resumes(
@@ -92,16 +95,16 @@ def test_no_rank_outlives_the_command_and_the_next_one_resumes(
 ) -> None:
     experiment = long_experiment(tiny_copy)
     process = start(tiny_copy.home, "train", experiment.key, "--ranks", "2")
-    wait_for(lambda: bool(states(tiny_copy.home)), 120)
+    wait_for(lambda: bool(states(tiny_copy.home)), PATIENCE)
     ranks = psutil.Process(process.pid).children(recursive=True)
     assert len([rank for rank in ranks if "pipelines.launch" in " ".join(rank.cmdline())]) == 2
     sockets = [each for one in (psutil.Process(process.pid), *ranks) for each in one.net_connections("tcp")]
     assert {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
     os.kill(process.pid, number)
-    finish(process, 60)
-    wait_for(lambda: not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks), 30)
+    finish(process, PATIENCE)
+    wait_for(lambda: not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks), PATIENCE)
     assert states(tiny_copy.home)
-    code, out, err = finish(start(tiny_copy.home, "train", experiment.key, "--ranks", "2", quiet=False), 120)
+    code, out, err = finish(start(tiny_copy.home, "train", experiment.key, "--ranks", "2", quiet=False), PATIENCE)
     assert code == 0 and "world_action_model/" in out, err
     assert "Resuming after step" in err
     assert weights(tiny_copy.home) == straight
