@@ -52,8 +52,10 @@ def run_all(configs: Sequence[EvaluateConfig], store: Store, together: int = 1) 
     """Score several games in turn with networks that are loaded once; an artefact each, handed out when it is made.
 
     With `together` above 1, the environments of so many games are planned in one batch wherever their planners and
-    settings are equal. On a GPU that is faster; on a CPU hardly. It changes no choice but by rounding, so scores differ
-    only where two actions are worth the same to six digits; metrics then say which games were played together.
+    settings are equal. CPU time a decision, JOWA-40M, float32, one thread, 4 games of 4 environments: beam 2x2 0.115 s
+    against 0.179 s alone, greedy 0.034 against 0.035; meant for GPUs, on which it was not run. It changes no choice but
+    by rounding, so scores differ only where two actions are worth the same to six digits; hence it is not the default,
+    and metrics say which games were played together.
     """
     networks = Networks()
     for first in range(0, len(configs), together):

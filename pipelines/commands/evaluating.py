@@ -35,7 +35,7 @@ def evaluate(
         int, typer.Option(help="Episodes of a game played at once, 0: all. Changes no score but by rounding.")
     ] = 0,
     together: Annotated[
-        int, typer.Option(help="Games planned in one batch, for a GPU. Changes no score but by rounding.")
+        int, typer.Option(help="Games planned in one batch, for GPUs and searches. Changes no score but by rounding.")
     ] = 1,
     settings: Annotated[
         str, typer.Option(help="Context and width tuned for each game: jowa_40m, jowa_70m or jowa_150m.")
