@@ -56,3 +56,8 @@ def test_cross_entropy_by_hand_and_finite_at_zero() -> None:
     losses = cross_entropy(target, predicted)
     assert losses[0].item() == pytest.approx(-0.5 * math.log(0.25) - 0.5 * math.log(0.75))
     assert losses[1].item() == pytest.approx(-math.log(1e-8), rel=1e-4)
+
+
+def test_cross_entropy_of_what_was_held_impossible_is_bounded_by_the_original_s_epsilon() -> None:
+    loss = cross_entropy(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0]))
+    assert loss.item() == pytest.approx(-math.log(1e-8), rel=1e-5)

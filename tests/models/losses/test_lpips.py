@@ -90,3 +90,10 @@ def test_what_is_missing_or_misshapen_is_named() -> None:
         Lpips(misshapen)
     with pytest.raises(ValueError, match="convolution 5 is"):
         Lpips(weights() | {"lpips.net.slice2.5.weight": torch.ones(3, 9, 3, 3)})
+
+
+def test_colours_are_scaled_as_imagenets_are() -> None:
+    """VGG16 learned from pictures less ImageNet's mean over its deviation, of colours in [0, 1]."""
+    means, deviations = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    assert pytest.approx([2 * mean - 1 for mean in means]) == SHIFT
+    assert pytest.approx([2 * deviation for deviation in deviations]) == SCALE
