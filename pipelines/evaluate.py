@@ -34,7 +34,7 @@ from pipelines.store.draft import Draft
 from pipelines.store.ref import Ref
 from pipelines.store.report import Report
 from pipelines.store.store import Store
-from pipelines.training.device import pick
+from pipelines.training.device import pick, require_gpu
 from pipelines.training.networks import Networks
 
 GIF_STEPS = 240  # of the first episode; every second one is shown
@@ -100,6 +100,8 @@ class _Game:
         self, config: EvaluateConfig, opened: Mapping[Ref, Artefact], scratch: Path, networks: Networks
     ) -> None:
         self.config, self.device = config, pick(config.precision)
+        if config.compile:
+            require_gpu(self.device, "evaluate.compile=true", "evaluate.compile=false")
         rom = rom_of(config.game, config.rom_dir, config.rom_md5)
         self.sitting = Sitting.of(config.protocol, rom, scratch, config.envs)
         chosen = Chosen.of(opened[config.tuned]) if config.tuned else None
@@ -121,7 +123,8 @@ class _Game:
         if who.planner == RANDOM:
             return RandomPlayer(self.config.game)
         tokenizer, model = self._networks()
-        return AgentPlayer(who, games, model, tokenizer, self.device.autocast)
+        compiled = "inductor" if self.config.compile else ""
+        return AgentPlayer(who, games, model, tokenizer, self.device.autocast, compiled)
 
     def kept(self) -> int:
         """How many episodes are finished."""

@@ -227,6 +227,7 @@ class EvaluateConfig(StageConfig):
     rom_md5: str = option("")  # of a ROM of yours; none plays ale-py's
     rom_dir: str = manner("")  # the folder that holds it
     envs: int = manner(0)  # episodes that are played at once; 0: all. Each has its own seeds, so it changes none
+    compile: bool = manner(False)  # what is imagined runs compiled, on GPUs; changes no choice but by rounding
 
     def __post_init__(self) -> None:
         protocol(self.protocol)

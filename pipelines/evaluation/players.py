@@ -20,7 +20,8 @@ class AgentPlayer:
     Environments of different games may share it: each has its own task and its own legal actions. Who is planned
     beside whom changes no choice but by rounding. Measured on a CPU: JOWA-40M's values of a row in a batch of 1 to 3
     rows differ by 2e-6 from those in larger ones, and by nothing among larger ones or in bf16. It runs on the model's
-    device, inside the context that `autocast` opens. The model is put in eval mode.
+    device, inside the context that `autocast` opens. The model is put in eval mode. `compiled` is a backend of
+    torch.compile for what it imagines; see `JowaPolicy`.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class AgentPlayer:
         model: Jowa,
         tokenizer: Encoder,
         autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
+        compiled: str = "",
     ) -> None:
         self._device, self._autocast = next(model.parameters()).device, autocast
         self._policy = JowaPolicy(
@@ -41,6 +43,7 @@ class AgentPlayer:
             epsilon=entrant.epsilon,
             planner=entrant.build(),
             sample=entrant.search.sample,
+            compiled=compiled,
         )
 
     def begin(self, row: int, seed: int) -> None:

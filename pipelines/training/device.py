@@ -40,13 +40,18 @@ def pick(precision: str, wanted: str = "auto") -> Device:
     return Device(name, bool(found.get("amx_bf16") or found.get("avx512_bf16")))
 
 
+def require_gpu(device: Device, setting: str, otherwise: str) -> None:
+    """Raises UsageError where `setting` asks for a GPU and the device is none; `otherwise` is the repair."""
+    if not device.name.startswith("cuda"):
+        raise UsageError(f"{setting} is for GPUs and this run has none: set {otherwise}")
+
+
 def compile_for(device: Device, module: nn.Module, wanted: str) -> None:
     """Have calls of `module` compiled from now on: `wanted` is auto (on a GPU), on or off. Weights keep their names.
 
     Costs about a minute at the first step. Raises UsageError for on without a GPU.
     """
-    gpu = device.name.startswith("cuda")
-    if wanted == "on" and not gpu:
-        raise UsageError("loop.compile=on is for GPUs and this run has none: set loop.compile=auto")
-    if gpu and wanted != "off":
+    if wanted == "on":
+        require_gpu(device, "loop.compile=on", "loop.compile=auto")
+    if device.name.startswith("cuda") and wanted != "off":
         module.compile()

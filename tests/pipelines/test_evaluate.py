@@ -248,7 +248,11 @@ def test_a_worker_killed_amid_several_games_loses_only_what_it_was_playing(tiny_
     assert all(table(each).equals(before) for each, before in zip(again, wanted, strict=True))
 
 
-def test_what_cannot_be_played_is_refused_in_a_line(tiny_copy: TinyRun, tmp_path: Path) -> None:
+def test_what_cannot_be_played_is_refused_in_a_line(
+    tiny_copy: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
     def refused(words: str, **changes: object) -> None:
         with pytest.raises(WorldlineError, match=words) as error:
             evaluate.run(changed(tiny_copy, **changes), tiny_copy.store)
@@ -260,6 +264,7 @@ def test_what_cannot_be_played_is_refused_in_a_line(tiny_copy: TinyRun, tmp_path
     refused("context of 9 steps is more than the 8 steps", context=9)
     refused(r"The ROM of Breakout has md5 .*, not 0{32}.*name the ROM with --rom-dir", rom_md5="0" * 32)
     refused(f"ROM folder {tmp_path} has no Breakout of md5", rom_dir=str(tmp_path))
+    refused("evaluate.compile=true is for GPUs and this run has none", compile=True, seed=9)
 
 
 def test_a_rom_that_is_not_ale_pys_must_be_named_by_its_md5(
