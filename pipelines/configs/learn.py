@@ -134,7 +134,7 @@ class PretrainConfig(TrainingConfig):
     """Stage 1: tokenizer and world model on frames."""
 
     STAGE: ClassVar[str] = "pretrained"
-    CODE: ClassVar[str] = "2"
+    CODE: ClassVar[str] = "3"
     TRAINS: ClassVar[tuple[str, ...]] = ("tokenizer", "world")
 
     trajectories: tuple[Ref, ...] = ()
@@ -159,7 +159,7 @@ class TokenizeConfig(StageConfig):
     """Encode every frame of a game once with the frozen tokenizer."""
 
     STAGE: ClassVar[str] = "tokens"
-    CODE: ClassVar[str] = "2"
+    CODE: ClassVar[str] = "3"
 
     game: str = ""
     pretrained: Ref | None = None
@@ -182,7 +182,7 @@ class TrainConfig(TrainingConfig):
     """Stage 2: the world-action model on tokens; frames are not touched again."""
 
     STAGE: ClassVar[str] = "world_action_model"
-    CODE: ClassVar[str] = "2"
+    CODE: ClassVar[str] = "3"
     TRAINS: ClassVar[tuple[str, ...]] = ("world", "world_action")
 
     pretrained: Ref | None = None
@@ -201,7 +201,7 @@ class EvaluateConfig(StageConfig):
     """
 
     STAGE: ClassVar[str] = "scores"
-    CODE: ClassVar[str] = "2"
+    CODE: ClassVar[str] = "3"
     CHECKS: ClassVar[tuple[str, ...]] = ("beats_random",)
 
     game: str = ""
