@@ -153,7 +153,7 @@ def test_looking_around(made: TinyRun, capsys: pytest.CaptureFixture) -> None:
         ),
         (["collect", "--games", ","], "name at least one"),
         (["collect", "--recipe", "demmo"], r"Unknown recipe 'demmo': did you mean 'demo'\?"),
-        (["recipe", "show", "big"], "Unknown recipe 'big': choose one of demo, jowa_150m"),
+        (["recipe", "show", "big"], "Unknown recipe 'big': choose one of demo, freeway_boxing, jowa_150m"),
         (["collect", "--set", "collect.step=1"], r"Unknown field 'collect.step': did you mean 'collect.steps'\?"),
         (["collect", "--set", "collect.steps"], "'collect.steps' is no override: write field.path=value"),
         (["collect", "--set", "collect.steps=many"], "'collect.steps=many': the field is a whole number"),
