@@ -18,9 +18,3 @@ def test_search_plays_as_long_and_as_often_as_greedy_and_random() -> None:
     evaluate = freeway_boxing().evaluate
     assert evaluate.episodes == evaluate.beam_episodes == evaluate.random_episodes >= 16
     assert evaluate.beam_steps == evaluate.max_steps == 0
-
-
-def test_every_play_of_the_learning_curve_is_kept() -> None:
-    train = freeway_boxing().train
-    plays = sum(phase.steps for phase in train.phases) // train.loop.evaluate_every
-    assert 1 < plays <= train.loop.keep_last + train.loop.keep_best
