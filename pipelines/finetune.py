@@ -121,7 +121,8 @@ class Finetuning:
         if isinstance(self.tokenizer.embedding, EMA):
             check_whole_batches(self.config.phases)
             self.tokenizer.embedding.gather = self.ranks.gather
-        self.model.config = replace(self.model.config, world_weight=self.config.world_weight)
+        penalty = self.config.penalty or self.model.config.penalty
+        self.model.config = replace(self.model.config, world_weight=self.config.world_weight, penalty=penalty)
         self.modules = {"tokenizer": self.tokenizer, "model": self.model}
         self._legal_GA = legal_actions((self.config.game,)).to(self.device.name)
         self._tokenizer_losses = TokenizerObjective(self.config, [self.experts], self.device)

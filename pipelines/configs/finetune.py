@@ -1,9 +1,9 @@
 """Config of the stage `finetuned`: a checkpoint that goes on learning from a few good episodes of one game."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from pipelines.configs.base import StageConfig, manner
+from pipelines.configs.base import StageConfig, manner, option
 from pipelines.configs.learn import OBJECTIVES, LoopConfig, PhaseConfig, check_phases, check_sight_frames
 from pipelines.errors import UsageError
 from pipelines.store.ref import Ref
@@ -34,7 +34,7 @@ class FinetuneConfig(StageConfig):
     """Tokenizer, world model and Q head learn on together. The numbers are the paper's."""
 
     STAGE: ClassVar[str] = "finetuned"
-    CODE: ClassVar[str] = "2"
+    CODE: ClassVar[str] = "3"
     CHECKS: ClassVar[tuple[str, ...]] = ("sees",)
 
     game: str
@@ -44,6 +44,7 @@ class FinetuneConfig(StageConfig):
         PhaseConfig("expert", ("tokenizer", "world_action"), steps=50_000, segments=32, frames=128, lr_model=5e-5),
     )
     world_weight: float = 0.5  # of the world model's terms beside TD and its penalty
+    penalty: Literal["", "cql", "combo"] = option("")  # from here on; none goes on with the checkpoint's own
     imagine: ImagineConfig | None = None
     # What the tokenizer was trained with goes on.
     commitment: float = 1.0

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
 from models.api import Losses
@@ -64,6 +65,8 @@ def update(
             values[f"grad_norm_{name}"] = norm
         for optimiser in optimisers.values():
             optimiser.step()
+            # Fused steps tell no version, by which others know that their copies of the weights are old.
+            increment_version(weight for group in optimiser.param_groups for weight in group["params"])
     task.after_step(phase, step)
     return values
 

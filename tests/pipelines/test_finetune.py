@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -28,21 +29,24 @@ PHASE = PhaseConfig("expert", ("tokenizer", "world_action"), steps=6, segments=4
 IMAGINE = ImagineConfig(after=2, segments=2, every=2, capacity=8)
 
 
-def config_of(tiny: TinyRun, imagine: ImagineConfig | None = None) -> FinetuneConfig:
+def config_of(
+    tiny: TinyRun, imagine: ImagineConfig | None = None, penalty: Literal["", "combo"] = ""
+) -> FinetuneConfig:
     recipe = finetuned(tiny.experiment.recipe, "Breakout", episodes=1)
     assert recipe.finetune is not None
     short = replace(
         recipe.finetune,
         phases=(PHASE,),
         imagine=imagine,
+        penalty=penalty,
         sight_frames=8,
         loop=LoopConfig(precision="float32", log_every=1, save_seconds=0),
     )
     return Plan(replace(recipe, finetune=short)).finetuned()
 
 
-def task_of(tiny: TinyRun, imagine: ImagineConfig | None = None) -> Finetuning:
-    config, pretrained = config_of(tiny, imagine), tiny.made["pretrained"]
+def task_of(tiny: TinyRun, imagine: ImagineConfig | None = None, penalty: Literal["", "combo"] = "") -> Finetuning:
+    config, pretrained = config_of(tiny, imagine, penalty), tiny.made["pretrained"]
     model = checkpoint.load_model(tiny.made["world_action_model"].path(checkpoint.MODEL), CPU)
     tokenizer = checkpoint.load_tokenizer(pretrained.path(checkpoint.TOKENIZER), CPU)
     _, experts = _sources(config, tiny.made["trajectories"], model.config.max_steps)
@@ -100,6 +104,15 @@ def test_dreams_come_after_so_many_steps_and_take_the_place_of_real_segments(tin
     assert batch.frames_uint8_BTHW is not None and real.frames_uint8_BTHW is not None
     assert torch.equal(batch.frames_uint8_BTHW[:2], real.frames_uint8_BTHW[:2])
     assert task.model.training is False and task._with_dreams(real, 1) is real
+
+
+def test_combo_is_had_from_a_checkpoint_that_was_trained_with_cql(tiny: TinyRun) -> None:
+    plain, combo = task_of(tiny, IMAGINE), task_of(tiny, IMAGINE, penalty="combo")
+    assert (plain.model.config.penalty, combo.model.config.penalty) == ("cql", "combo")
+    losses = [task.losses(PHASE, IMAGINE.after)["world_action"].terms for task in (plain, combo)]
+    torch.testing.assert_close(losses[0]["q_logsumexp"], losses[1]["q_logsumexp"])
+    assert not torch.equal(losses[0]["q_taken"], losses[1]["q_taken"])  # the imagined segments are left out of it
+    assert "penalty" not in config_of(tiny).spec().config  # keys of fine-tunings without it stay what they were
 
 
 def test_a_step_depends_on_seed_and_step_alone(tiny: TinyRun) -> None:

@@ -33,6 +33,16 @@ def test_parts_make_the_step_of_the_whole_batch(parts: int) -> None:
     assert (whole.seen, split.seen) == ([0], [0] * parts)
 
 
+def test_copies_of_the_weights_can_tell_that_they_are_old() -> None:
+    task = TinyTask()
+    optimised = [
+        weight for name in optimisers.for_phase(PHASE, task.modules) for weight in task.modules[name].parameters()
+    ]
+    before = [weight._version for weight in optimised]
+    step(task, PHASE)
+    assert all(weight._version > version for weight, version in zip(optimised, before, strict=True))
+
+
 class Exploding(TinyTask):
     """A finite loss whose gradient is none."""
 
