@@ -66,9 +66,10 @@ def import_jowa(
     recipe = replace(named_recipe(chosen, [f"games={games}"] if games else []), released=released)
     profile, store = profile_and_store(storage)
     plan = Plan(recipe, profile.replay_root, profile)
-    run_config(plan.config(Step("imported")), store)  # what cannot be imported is not registered
+    report = run_config(plan.config(Step("imported")), store)  # what cannot be imported is not registered
     experiment = experiments.register(experiment_folder(), name or _plain(model.stem), recipe)
-    print(make(plan, Step("imported"), store, experiment))
+    make(plan, Step("imported"), store, experiment)  # it stands: this names it
+    print(report)
     print(f"Experiment {experiment.key}: let it play with 'worldline evaluate {experiment.name} --games GAME'")
 
 

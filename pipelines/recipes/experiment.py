@@ -32,8 +32,9 @@ class Experiment:
 
 
 def register(folder: Path, name: str, recipe: Recipe) -> Experiment:
-    """Freeze `recipe` as experiment `name`. Registering the same again changes nothing.
+    """Freeze `recipe` as experiment `name`. Registering the same again changes nothing but how the work is done.
 
+    Those fields (`manner`: workers, devices, where files lie) are part of no key; the newest ones count.
     Raises UsageError when the name is taken by another config, naming the first difference.
     """
     check_name(name)
@@ -45,7 +46,7 @@ def register(folder: Path, name: str, recipe: Recipe) -> Experiment:
                 "choose another name (worldline experiment new NAME), or use that one as it is"
             )
     path = folder / f"{experiment.key}.json"
-    if not path.exists():
+    if not path.exists() or _read(path).recipe != recipe:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             aside = path.with_suffix(f".{os.getpid()}.partial")

@@ -35,7 +35,10 @@ def jowa_40m() -> Recipe:
         pretrain=PretrainConfig(
             model=JowaConfig(task_ids=task_ids), phases=(stage_1,), loop=LoopConfig(save_seconds=600.0, workers=4)
         ),
-        train=TrainConfig(phases=(stage_2,), loop=LoopConfig(save_seconds=600.0, workers=4)),
+        train=TrainConfig(
+            phases=(stage_2,),
+            loop=LoopConfig(save_seconds=600.0, workers=4, evaluate_every=50_000),  # how often is not published
+        ),
         evaluate=EvaluateConfig(protocol="jowa", episodes=16, beam_episodes=16, settings="jowa_40m"),
     )
 

@@ -56,7 +56,8 @@ def test_out_and_in_again_is_exact_and_plays_the_same(
     lpips = {"lpips.net.slice1.0.weight": torch.ones(1)}
     torch.save({**torch.load(files[0]), **lpips}, files[0])
     assert imports(files, "--name", "theirs", "--games", "Breakout") == 0
-    assert "worldline evaluate theirs" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert ": made in " in out and "worldline evaluate theirs" in out
     store, theirs = Store(ours.home / "store"), find(ours.home / "experiments", "theirs")
     made = store.open(store.resolve(f"imported/{theirs.key}"))
     assert made.manifest.checks[0].name == "round_trip" and made.manifest.checks[0].passed
@@ -67,7 +68,8 @@ def test_out_and_in_again_is_exact_and_plays_the_same(
         assert before.keys() == after.keys()
         assert all(torch.equal(before[key], after[key]) for key in before)
 
-    assert imports(files, "--name", "theirs", "--games", "Breakout") == 0  # the second time it is there
+    assert imports(files, "--name", "theirs", "--games", "Breakout") == 0
+    assert "already there" in capsys.readouterr().out
     assert run(["export", "checkpoint", "theirs", "--to", "jowa", "--out", str(files[0].parents[1])]) == 0
     again = torch.load(files[0].parents[1] / theirs.key / "model.pt", weights_only=True)
     plain = {name.removeprefix("_orig_mod.module."): tensor for name, tensor in prefixed.items()}

@@ -20,6 +20,14 @@ def test_registering_twice_changes_nothing(tmp_path: Path) -> None:
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
 
 
+def test_how_the_work_is_done_follows_the_newest_registration_and_is_part_of_no_key(tmp_path: Path) -> None:
+    first = register(tmp_path, "one", recipe("mini"))
+    again = register(tmp_path, "one", recipe("mini", ["train.loop.workers=2", "train.loop.device=cpu"]))
+    (found,) = registered(tmp_path)
+    assert found == again and found.key == first.key
+    assert (found.recipe.train.loop.workers, found.recipe.train.loop.device) == (2, "cpu")
+
+
 def test_what_was_frozen_is_read_back(tmp_path: Path) -> None:
     made = register(tmp_path, "wide", recipe("demo", ["pretrain.model.width=192", "seed=3"]))
     (found,) = registered(tmp_path)

@@ -65,6 +65,12 @@ def test_every_other_number_is_the_papers(recipe: Recipe) -> None:
     assert recipe.evaluate.settings == recipe.name
 
 
+def test_stage_2_is_played_by_16_environments_and_keeps_the_last_and_the_best_five() -> None:
+    loop = jowa_40m().train.loop
+    assert 0 < loop.evaluate_every <= jowa_40m().train.phases[0].steps // 10
+    assert (loop.evaluate_episodes, loop.evaluate_steps, loop.keep_last, loop.keep_best) == (16, 0, 5, 5)
+
+
 def test_fine_tuning_is_the_papers() -> None:
     recipe = finetuned(jowa_150m(), "Pong", imagined=True)
     assert recipe.finetune is not None and recipe.finetune.imagine is not None
