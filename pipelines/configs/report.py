@@ -13,7 +13,7 @@ class ReportConfig(StageConfig):
     """One page from `scores`; `names[i]` is the experiment that `scores[i]` belongs to."""
 
     STAGE: ClassVar[str] = "leaderboard"
-    CODE: ClassVar[str] = "3"
+    CODE: ClassVar[str] = "4"
     CHECKS: ClassVar[tuple[str, ...]] = ("agents_see",)
 
     scores: tuple[Ref, ...] = ()

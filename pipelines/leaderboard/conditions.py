@@ -30,5 +30,5 @@ class Conditions:
         elif not self.rom and self.source != other.source:
             said.append("neither ROM is recorded")
         if self.episodes != other.episodes:
-            said.append(f"{self.count} episodes a game against {other.count}")
+            said.append(f"{self.count} episode{'' if self.count == '1' else 's'} a game against {other.count}")
         return said

@@ -14,6 +14,7 @@ import pandas as pd
 
 from pipelines.atari import scores as atari_scores
 from pipelines.leaderboard.conditions import Conditions
+from pipelines.leaderboard.entry import Entry
 from pipelines.leaderboard.sample import Sample
 from pipelines.leaderboard.statistics import LEAST, ranks, run_interval
 
@@ -28,9 +29,10 @@ class Headline:
     counts those whose training is known. `evaluations` were pooled. `mean` is the mean over runs of their means; `low`
     and `high` bound it with 95% (so do those of `hns` and `dns`). `replays_rom` says whether the ROM is the one behind
     DQN-Replay. `share` is how far the agent came from random play to the behaviour data: (mean - random) / (behaviour -
-    random). `limits` says where an evaluation is weaker than the protocol asks, `apart` what could not be pooled,
-    `drift` where the newest of the pooled evaluations contradicts the others, `unranked` why the row has no rank; all
-    are words, empty when there is nothing to say. `sources` are the addresses of its scores, or a citation.
+    random), where both played by the same rules. `limits` says where an evaluation is weaker than the protocol asks,
+    `apart` what could not be pooled, `drift` where the newest of the pooled evaluations contradicts the others,
+    `unranked` why the row has no rank; all are words, empty when there is nothing to say. `sources` are the addresses
+    of its scores, or a citation.
     """
 
     agent: str
@@ -157,7 +159,7 @@ def _headline(sample: Sample, planner: str) -> Headline:
         sample,
         mine,
     )
-    return replace(row, share=share(row.mean, row.random_mean, row.behaviour_mean))
+    return replace(row, share=share(row.mean, row.random_mean, row.behaviour_mean) if _same_rules(newest) else None)
 
 
 def _with_statistics(row: Headline, sample: Sample, mine: pd.DataFrame) -> Headline:
@@ -252,6 +254,16 @@ def share(mean: float | None, random_mean: float | None, behaviour_mean: float |
     return (mean - random_mean) / (behaviour_mean - random_mean)
 
 
+def _same_rules(entry: Entry) -> bool:
+    """Whether the behaviour was collected by the rules that the agent plays by, as far as both are known.
+
+    Collecting draws no no-ops; that it stops at 27,000 steps and `jowa` at 108,000 is passed over.
+    """
+    roots = [root for found in entry.of("collected_replay", entry.game) for root in found.manifest.roots]
+    sticky = {root["sticky"] for root in (*roots, entry.rom) if "sticky" in root}
+    return len(sticky) < 2 and not (roots and entry.rom.get("noop_max"))
+
+
 def _normalised(game: str, mean: float | None, against: atari_scores.Against) -> float | None:
     known = atari_scores.reference(game)
     if mean is None or known is None or getattr(known, against) is None:
@@ -266,9 +278,9 @@ def _limits(sample: Sample, planner: str, mine: pd.DataFrame) -> str:
     if len(mine):
         count, full = len(mine), int((table["planner"] == "greedy").sum()) or None
     if count is not None and full is not None and count < full:
-        said.append(f"{count:.0f} episodes instead of {full:.0f}")
+        said.append(f"{count:.0f} {'episode' if count == 1 else 'episodes'} instead of {full:.0f}")
     cut = int((mine["ended"] == "limit").sum())
-    steps = newest.number(planner, "max_steps")
+    steps = newest.number(planner, "max_steps") or newest.score.manifest.config.get("max_steps") or None
     if cut:
         after = f" after {steps:,.0f} steps" if steps is not None else " by a step limit"
         said.append(f"{cut} of {len(mine)} cut{after}")

@@ -94,9 +94,12 @@ class Page:
 
     @property
     def leads(self) -> list[Headline]:
-        """The first row of every sample, which gets a card of its own; none where they would fill the page."""
+        """The first row of every sample, which gets a card of its own; none where they would fill the page.
+
+        Where a whole evaluation stands, limited ones have no card.
+        """
         first: dict[tuple[str, ...], Headline] = {}
-        for row in self.ours:
+        for row in [row for row in self.ours if not row.limits] or self.ours:
             first.setdefault((row.agent, *row.sources), row)
         return list(first.values()) if len(first) <= MOST_CARDS else []
 

@@ -144,7 +144,7 @@ class Block:
 
 
 def blocks(rows: Sequence[Headline]) -> list[Block]:
-    """Every agent in its block: ours first, then the published ones."""
+    """Every agent in its block: ours first, whole evaluations before limited ones, then the published ones."""
     agents: dict[tuple[str, str, str, str], dict[str, list[Headline]]] = {}
     for row in rows:
         mine = agents.setdefault((row.kind, row.agent, row.planner, row.protocol), {})
@@ -154,7 +154,8 @@ def blocks(rows: Sequence[Headline]) -> list[Block]:
         standing = _standing(found)
         groups.setdefault(frozenset(standing.conditions.items()), []).append(standing)
     made: list[Block] = []
-    for members in groups.values():
+    in_order = sorted(groups.values(), key=lambda found: (found[0].kind != "ours", all(each.limited for each in found)))
+    for members in in_order:
         ranked = _ranked(members)
         made.append(Block(_title(ranked), tuple(ranked), _apart(made[-1].standings[0], ranked[0]) if made else ""))
     return made
@@ -178,7 +179,7 @@ def _told(row: Headline) -> str:
         row.settings,
         row.emulator,
         row.rom_md5 and f"ROM {row.rom_md5[:8]}",
-        f"{row.episodes} episodes",
+        f"{row.episodes} episode{'' if row.episodes == 1 else 's'}",
         row.limits,
     )
     return ", ".join(filter(None, parts))

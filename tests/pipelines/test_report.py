@@ -79,7 +79,7 @@ def test_page_is_whole_and_needs_nothing_else(made):
 
 def test_result_with_references_and_limits(made):
     text = Reader(page_of(made[2])).text
-    assert "20.25 95%: 19.88 to 20.75, 8 episodes" in text
+    assert "20.25 95%: 19.88 to 20.75, 8 episodes, 1 training seed, protocol jowa" in text
     assert "102% of the way from random play" in text  # 20.25 / 19.8
     assert "66% of the way from random play" in text  # (44 - 0.5) / (66 - 0.5)
     assert "limited: 2 episodes instead of 8; 2 of 2 cut after 500 steps" in text
@@ -89,6 +89,38 @@ def test_result_with_references_and_limits(made):
     assert "other games (15 against 2, none in common)" in text
     assert "JOWA 150M, beam published 1 to 2 0.847 0.790 to 0.908" in text
     assert "DQN-Replay's" in text
+
+
+def test_a_limited_evaluation_has_a_card_only_where_no_whole_one_stands(store):
+    def scored(returns, ended, **config):
+        metrics = {"greedy": board.summary(returns), "random": board.summary([0.0])}
+
+        def files(draft):
+            board.episodes("greedy", returns, ended).to_parquet(draft.path("episodes.parquet"))
+
+        return board.make(store, "scores", "Pong", (), files, metrics=metrics, config={"game": "Pong"} | config).ref
+
+    def cards(*scores):
+        made = report.run(ReportConfig(scores=scores, names=("demo",) * len(scores)), store).artefact
+        return re.findall(r"<article.*?</article>", page_of(made), re.DOTALL)
+
+    cut, whole = scored([0, 0], "limit", max_steps=12), scored([7, 8], "terminated", max_steps=0)
+    (card,) = cards(cut, whole)
+    assert "7.5" in card and "limited" not in card
+    (card,) = cards(cut)
+    assert "limited: 2 of 2 cut after 12 steps" in card
+
+
+@pytest.mark.parametrize(("root", "share"), [({"sticky": 0.25}, "0.5"), ({"sticky": 0.0}, ""), ({"noop_max": 30}, "")])
+def test_a_share_stands_only_beside_play_by_the_same_rules(store, root, share):
+    played = {"game": "Pong", "rom_md5": "60e0"}
+    collected = board.make(store, "collected_replay", "Pong", roots=[played | {"sticky": 0.25}])
+    metrics = {"greedy": board.summary([5.0]), "random": board.summary([0.0]), "behaviour": {"mean": 10.0}}
+    score = board.make(store, "scores", "Pong", (collected.ref,), metrics=metrics, roots=[played | root])
+    made = report.run(ReportConfig(scores=(score.ref,), names=("demo",)), store).artefact
+    with made.path("leaderboard.csv").open(newline="") as file:
+        row = next(csv.DictReader(file))
+    assert (row["behaviour_mean"], row["share"]) == ("10.0", share)
 
 
 def test_csv_has_a_row_per_planner_with_full_numbers(made):

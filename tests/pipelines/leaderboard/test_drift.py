@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pipelines.configs.learn import EvaluateConfig
 from pipelines.leaderboard.drift import drift
 from pipelines.leaderboard.statistics import LEAST
 from pipelines.store.store import Store
@@ -63,7 +64,10 @@ def test_changed_circumstances_are_flagged_and_libraries_told(store: Store) -> N
     new = dated(scores(store, 1, STEADY), NOW, libraries={"torch": "2.13.0"}, git_commit="a" * 40 + "+")
     found = drift(new, [old])
     assert found.found, "the means agree, and yet it is no longer the same measurement"
-    assert found.changes == ("emulator was ale-py 0.11.0, is ale-py 0.12.1", "code version was 1, is 2")
+    assert found.changes == (
+        "emulator was ale-py 0.11.0, is ale-py 0.12.1",
+        f"code version was 1, is {EvaluateConfig.CODE}",
+    )
     assert "torch was 2.12.0, is 2.13.0" in found.remarks
     assert any(remark.startswith("commit ") and remark.endswith("is aaaaaaaaaa+") for remark in found.remarks)
     after = dated(scores(store, 2, STEADY), LATER, libraries={"torch": "2.13.0"}, git_commit="a" * 40 + "+")

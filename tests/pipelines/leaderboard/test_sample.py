@@ -134,7 +134,7 @@ def test_other_settings_stand_beside_and_the_larger_sample_counts(store: Store) 
     assert [row.episodes for row in rows] == [1, 2]
     (standing,) = blocks(rows)[0].standings
     assert standing.episodes == (2, 2) and standing.aside[0].startswith(
-        "not pooled: Pong with ale-py 0.12.1, ROM 60e0, 1 episodes"
+        "not pooled: Pong with ale-py 0.12.1, ROM 60e0, 1 episode;"
     )
 
 

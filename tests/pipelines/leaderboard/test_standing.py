@@ -57,6 +57,16 @@ def test_one_episode_or_a_limit_gives_no_rank() -> None:
     assert second.standings[1].limited and second.apart == "2 episodes a game against 1"
 
 
+def test_whole_evaluations_come_before_limited_ones_and_both_before_published_ones() -> None:
+    cut = row("Freeway", 0.0, agent="cut", limits="1 of 1 cut after 12 steps", unranked="limited")
+    whole = row("Freeway", 20.0, 22.0, agent="whole")
+    assert [block.standings[0].agent for block in blocks([*published_rows(), cut, whole])] == [
+        "whole",
+        "cut",
+        "JOWA 150M",
+    ]
+
+
 def test_other_games_protocols_and_roms_stand_apart() -> None:
     ours = [row("Freeway", 1.0, 2.0), row("Boxing", 1.0, 2.0)]
     more = row("Freeway", 1.0, 2.0, agent="b", protocol="sticky")
