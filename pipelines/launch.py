@@ -63,7 +63,10 @@ def launch(job: Job, ranks: int = 1) -> Report:
     check_ranks(ranks)
     plan, step, store, _ = job.parts()
     config = plan.config(step)
-    if "RANK" in os.environ or store.find(config.spec().ref) is not None:  # torchrun gives its ranks their GPUs
+    if "RANK" in os.environ:  # torchrun by hand, which gives its ranks their GPUs
+        leave_with_parent()
+        return job.make()
+    if store.find(config.spec().ref) is not None:
         return job.make()
     assert isinstance(config, TrainingConfig | FinetuneConfig), f"{step} is no training"
     with own_gpus(ranks, config.loop.device):

@@ -23,11 +23,11 @@ from tests.pipelines.conftest import TinyRun
 PATIENCE = 600  # seconds; a crowded machine is no failure
 
 
-def start(home: Path, *arguments: str, quiet: bool = True) -> subprocess.Popen[str]:
+def start(home: Path, *arguments: str, quiet: bool = True, by: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     environment = os.environ | {"WORLDLINE_HOME": str(home), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment |= {"WORLDLINE_QUIET": "1" if quiet else ""}
     environment.pop("WORLDLINE_STORAGE", None)
-    command = [sys.executable, "-m", "pipelines.cli", *arguments]
+    command = [sys.executable, *by, "-m", "pipelines.cli", *arguments]
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -108,6 +108,21 @@ def test_no_rank_outlives_the_command_and_the_next_one_resumes(
     assert code == 0 and "world_action_model/" in out, err
     assert "Resuming after step" in err
     assert weights(tiny_copy.home) == straight
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.slow
+def test_no_rank_outlives_a_torchrun_that_is_killed(tiny_copy: TinyRun) -> None:
+    experiment = long_experiment(tiny_copy)
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    process = start(tiny_copy.home, "train", experiment.key, by=torchrun)
+    wait_for(lambda: bool(states(tiny_copy.home)), PATIENCE)
+    ranks = psutil.Process(process.pid).children()
+    assert len(ranks) == 2
+    process.kill()
+    finish(process, PATIENCE)
+    wait_for(lambda: not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks), PATIENCE)
+    assert states(tiny_copy.home)
 
 
 def test_bad_requests_are_one_line(
