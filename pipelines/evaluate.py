@@ -8,7 +8,6 @@ Run: `worldline evaluate EXPERIMENT --games Freeway --protocol jowa --planner be
 """
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -78,7 +77,7 @@ def _build(config: EvaluateConfig, networks: Networks, draft: Draft) -> None:
     _write_files(config, draft, game.sitting.log, played, again)
     draft.metrics |= {name: summary(episodes) for name, episodes in played.items()}
     for each in game.entrants:
-        draft.metrics[each.planner]["settings"] = each.settings()
+        draft.metrics[each.planner]["settings"] = each.settings() | ({"step": config.step} if config.step else {})
         if each.max_steps != config.max_steps:
             draft.metrics[each.planner]["max_steps"] = each.max_steps
     draft.metrics["behaviour"] = _behaviour(config, draft)
@@ -109,7 +108,7 @@ class _Game:
         self.entrants = roster(config, chosen)
         self.everyone = (*self.entrants, chance(config))
         self._networks = partial(
-            networks.load, config.game, config.checkpoint, config.pretrained, opened, self.device
+            networks.load, config.game, config.checkpoint, config.pretrained, opened, self.device, config.step
         )  # when asked: others may have played with other ones since
         for each in self.entrants:
             each.require_fit(config.game, self._networks()[1].config)
@@ -179,7 +178,7 @@ def _write_files(
 ) -> None:
     """The episodes as a table, as lines and with their actions; films of the best, the median and the worst."""
     episode_table(played).to_parquet(draft.path("episodes.parquet"), index=False)
-    shutil.copyfile(log.path, draft.path("episodes.jsonl"))
+    draft.path("episodes.jsonl").write_text(log.text(played), encoding="utf-8")
     actions = {
         f"{name}-{episode.episode}": np.frombuffer(episode.actions, np.uint8)
         for name, episodes in played.items()

@@ -5,7 +5,7 @@ The actions lie beside it, a byte a step: with its seed an episode can be played
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class EpisodeLog:
         """The finished episodes of one planner by number. What a kill tore off is left out, and cut from the file."""
         episodes = {}
         for line in self._lines():
-            if line["planner"] != planner or any(line.get(name) != value for name, value in self.under.items()):
+            if line["planner"] != planner or not self._counts(line):
                 continue
             actions = self.actions_path(planner, line["episode"])
             if actions.is_file() and actions.stat().st_size == line["length"]:
@@ -63,9 +63,26 @@ class EpisodeLog:
                 )
         return episodes
 
+    def text(self, played: Mapping[str, Iterable[Episode]]) -> str:
+        """The lines of these episodes, filed by planner, in the order in which they ended: what is published.
+
+        What was played again, as its actions were lost or the emulator is another one now, has its last line alone.
+        """
+        wanted = {(planner, episode.episode) for planner, episodes in played.items() for episode in episodes}
+        last: dict[tuple[str, int], dict[str, Any]] = {}
+        for line in self._lines():
+            name = (line["planner"], line["episode"])
+            if name in wanted and self._counts(line):
+                last.pop(name, None)
+                last[name] = line
+        return "".join(json.dumps(line) + "\n" for line in last.values())
+
     def actions_path(self, planner: str, episode: int) -> Path:
         """The file of an episode's actions."""
         return self.folder / "actions" / f"{planner}-{episode}.bin"
+
+    def _counts(self, line: Mapping[str, Any]) -> bool:
+        return all(line.get(name) == value for name, value in self.under.items())
 
     def _lines(self) -> list[dict[str, Any]]:
         if not self.path.is_file():

@@ -1,5 +1,6 @@
 """The log: what was added is found, what a kill tore off or other circumstances made is not."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,17 @@ def test_what_was_added_is_found_by_its_planner(log: EpisodeLog) -> None:
 def test_other_circumstances_do_not_count(log: EpisodeLog) -> None:
     log.add("beam", {}, FIRST)
     assert EpisodeLog(log.folder, UNDER | {"emulator": "ale-py 2"}).found("beam") == {}
+
+
+def test_what_was_played_again_is_published_once(log: EpisodeLog) -> None:
+    log.add("beam", {}, FIRST)
+    now = EpisodeLog(log.folder, UNDER | {"emulator": "ale-py 2"})
+    now.add("beam", {}, FIRST)
+    now.add("beam", {}, SECOND)
+    now.add("beam", {}, FIRST)  # its actions had been lost
+    lines = now.text({"beam": [FIRST, SECOND], "random": []}).splitlines()
+    assert [json.loads(line)["episode"] for line in lines] == [4, 0]
+    assert set(lines) < set(now.path.read_text().splitlines()) and all("ale-py 2" in line for line in lines)
 
 
 def test_an_episode_without_its_actions_does_not_count(log: EpisodeLog) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipelines.configs.learn import EvaluateConfig
 from pipelines.errors import WorldlineError
 from pipelines.evaluation.pool import pool_of, pools, question
 from pipelines.store.store import Store
@@ -50,7 +51,7 @@ def test_an_emulator_seed_that_two_evaluations_played_counts_once(store: Store) 
     ("other", "why"),
     [
         ({"emulator": "ale-py 0.11.0"}, "emulator was ale-py 0.11.0, is ale-py 0.12.1"),
-        ({"code": "1"}, "code version was 1, is 2"),
+        ({"code": "1"}, f"code version was 1, is {EvaluateConfig.CODE}"),
         ({"settings": {"context": 3}}, "settings of greedy was context 3, is context 2"),
     ],
     ids=["emulator", "code", "settings"],
