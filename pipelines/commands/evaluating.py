@@ -52,8 +52,8 @@ def evaluate(
     Finished episodes are kept when this is stopped or killed; the same command plays what is missing. Several games
     share one process. Scores under other settings than the experiment's own stand beside those, under a longer name.
     --set takes the fields of the recipe's evaluate: context, epsilon, beam_width, beam_horizon, max_steps,
-    random_episodes, search.leaf, search.simulations, search.temperature, search.choice, search.sample, and compile
-    (true: imagining is compiled, on GPUs).
+    random_episodes, search.leaf, search.simulations, search.temperature, search.choice, search.sample, compile
+    (true: imagining is compiled, on GPUs) and step (plays a checkpoint that training kept on the way).
 
     It takes tune's as well, to search first and report the best setting on other seeds: contexts, widths, horizons,
     leaves (lists of what to try), episodes (of each), max_steps, seed. The search is an artefact of its own, tuned.

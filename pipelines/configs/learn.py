@@ -224,6 +224,7 @@ class EvaluateConfig(StageConfig):
     planner: str = option("greedy")
     search: SearchConfig = option(SearchConfig())
     settings: str = option("")
+    step: int = option(0)  # of the checkpoints kept while training, the one after that many steps; 0: the finished one
     rom_md5: str = option("")  # of a ROM of yours; none plays ale-py's
     rom_dir: str = manner("")  # the folder that holds it
     envs: int = manner(0)  # episodes that are played at once; 0: all. Each has its own seeds, so it changes none
@@ -245,7 +246,7 @@ class EvaluateConfig(StageConfig):
         if not 0.0 <= self.epsilon <= 1.0:
             raise UsageError(f"Evaluation with epsilon {self.epsilon} is impossible: it must fall within 0 and 1")
         least = dict.fromkeys(("episodes", "random_episodes", "beam_width", "beam_horizon", "context"), 1)
-        least |= dict.fromkeys(("beam_episodes", "beam_steps", "max_steps", "envs", "seed"), 0)
+        least |= dict.fromkeys(("beam_episodes", "beam_steps", "max_steps", "envs", "seed", "step"), 0)
         for name, bound in least.items():
             if (value := getattr(self, name)) < bound:
                 raise UsageError(f"Evaluation with {name} {value} is impossible: it must be at least {bound}")
@@ -260,6 +261,11 @@ class EvaluateConfig(StageConfig):
             raise UsageError(
                 f"Evaluation with the settings that {self.tuned} found for one planner: set evaluate.settings= (it is "
                 f"'{self.settings}') and evaluate.beam_episodes=0 (it is {self.beam_episodes})"
+            )
+        if self.tuned and self.step:
+            raise UsageError(
+                f"Evaluation of step {self.step} with settings that {self.tuned} found for the finished checkpoint: "
+                "set evaluate.step=0, or give the settings themselves"
             )
         if self.settings:
             tuned(self.settings, self.game)

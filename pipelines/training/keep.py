@@ -6,8 +6,9 @@ one write of the networks each, and the plays.
 """
 
 import json
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,17 @@ from pipelines.training.ranks import ALONE, Ranks
 
 FOLDER = "checkpoints"
 INDEX = "index.json"
+
+
+def kept_folder(step: int) -> str:
+    """Where the checkpoint of a step lies, below the scratch folder or the artefact."""
+    return f"{FOLDER}/step-{step}"
+
+
+def kept_steps(names: Iterable[str]) -> list[int]:
+    """The steps of the checkpoints among an artefact's files, in order."""
+    found = (re.match(rf"{FOLDER}/step-(\d+)/", name) for name in names)
+    return sorted({int(each[1]) for each in found if each})
 
 
 @dataclass(frozen=True)
@@ -105,4 +117,4 @@ class Keeper:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _place(self, step: int) -> Path:
-        return self.folder / f"step-{step}"
+        return self.scratch / kept_folder(step)

@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
-from pipelines import evaluate
+from pipelines import evaluate, train
 from pipelines.atari import roms
 from pipelines.configs.learn import EvaluateConfig
 from pipelines.configs.search import SearchConfig
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.artefact import Artefact
 from pipelines.training import networks
+from pipelines.training.checkpoint import load_model
+from pipelines.training.device import pick
 from tests import fakes
 from tests.pipelines.conftest import TinyRun
 
@@ -265,6 +268,29 @@ def test_what_cannot_be_played_is_refused_in_a_line(
     refused(r"The ROM of Breakout has md5 .*, not 0{32}.*name the ROM with --rom-dir", rom_md5="0" * 32)
     refused(f"ROM folder {tmp_path} has no Breakout of md5", rom_dir=str(tmp_path))
     refused("evaluate.compile=true is for GPUs and this run has none", compile=True, seed=9)
+
+
+def test_a_checkpoint_kept_on_the_way_plays(tiny_copy: TinyRun) -> None:
+    training = tiny_copy.plan.train()
+    keeping = replace(training, loop=replace(training.loop, checkpoint_every=2))
+    model = train.run(keeping, tiny_copy.store).artefact
+    config = changed(tiny_copy, checkpoint=model.ref, seed=31)
+    parents = {ref: tiny_copy.store.open(ref) for ref in (config.checkpoint, config.pretrained) if ref}
+
+    def weights(step: int) -> dict[str, torch.Tensor]:
+        held = networks.Networks().load("Breakout", model.ref, config.pretrained, parents, pick("float32"), step)
+        return held[1].state_dict()
+
+    for step, name in ((0, "model.safetensors"), (2, "checkpoints/step-2/model.safetensors")):
+        saved = load_model(model.path(name), pick("float32")).state_dict()
+        assert all(torch.equal(value, saved[key]) for key, value in weights(step).items())
+    assert not torch.equal(weights(0)["pos_emb.weight"], weights(2)["pos_emb.weight"])
+    scores = evaluate.run(replace(config, step=2), tiny_copy.store).artefact
+    assert scores.manifest.metrics["greedy"]["settings"]["step"] == 2
+    with pytest.raises(UsageError, match=r"keeps no checkpoint of step 3: choose of 2, 4, or set evaluate\.step=0"):
+        evaluate.run(replace(config, step=3), tiny_copy.store)
+    with pytest.raises(UsageError, match=r"keeps none \(loop\.checkpoint_every\), or set evaluate\.step=0"):
+        evaluate.run(changed(tiny_copy, step=2), tiny_copy.store)
 
 
 def test_a_rom_that_is_not_ale_pys_must_be_named_by_its_md5(
