@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.atari.rollout import Episode
+from pipelines.errors import WorldlineError
 
 NAME = "episodes.jsonl"
 
@@ -91,7 +92,12 @@ class EpisodeLog:
         if whole := raw.rfind(b"\n") + 1 - len(raw):
             os.truncate(self.path, len(raw) + whole)
             raw = raw[:whole]
-        return [json.loads(line) for line in raw.splitlines()]
+        try:
+            return [json.loads(line) for line in raw.splitlines()]
+        except ValueError as error:
+            raise WorldlineError(
+                f"{self.path} holds a damaged line ({error}): delete that file, and its episodes are played again"
+            ) from error
 
 
 def _write(path: Path, mode: str, data: bytes) -> None:

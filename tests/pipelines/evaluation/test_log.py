@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.atari.rollout import Episode
+from pipelines.errors import WorldlineError
 from pipelines.evaluation.log import EpisodeLog
 
 UNDER = {"protocol": "jowa", "emulator": "ale-py 1"}
@@ -48,6 +49,13 @@ def test_an_episode_without_its_actions_does_not_count(log: EpisodeLog) -> None:
     log.add("beam", {}, FIRST)
     log.actions_path("beam", 0).write_bytes(b"\1\2")
     assert log.found("beam") == {}
+
+
+def test_a_damaged_line_is_named_and_not_skipped(log: EpisodeLog) -> None:
+    log.add("beam", {}, FIRST)
+    log.path.write_bytes(log.path.read_bytes().replace(b"{", b"\xff", 1))
+    with pytest.raises(WorldlineError, match=r"episodes\.jsonl holds a damaged line .*: delete that file"):
+        log.found("beam")
 
 
 @settings(deadline=None)  # the log waits for the disk
