@@ -74,7 +74,9 @@ class Store:
         """The artefact at `ref`, verified for use as a parent: present, files whole, no failed blocking check."""
         artefact = self.find(ref)
         if artefact is None:
-            raise WorldlineError(f"{ref} is not in the store {self.root}: make it first ({_maker(ref.stage)})")
+            raise WorldlineError(
+                f"{ref} is not in the store {self.root}: make it first ({_maker(ref.stage)}){self._kin(ref)}"
+            )
         rehash = artefact.manifest.total_bytes <= REHASH_PARENTS_UP_TO
         if faults := artefact.faults(rehash):
             raise WorldlineError(
@@ -101,6 +103,12 @@ class Store:
                 found = self.find(Ref(parts[0], "/".join(parts[1:-1]), parts[-1]))
                 if found is not None:
                     yield found
+
+    def _kin(self, ref: Ref) -> str:
+        """What stands beside a missing artefact: a config that was changed, or a release that writes other bytes."""
+        kin = [(found.ref.key, found.manifest.code_version) for found in self.artefacts(f"{ref.stage}/{ref.subject}")]
+        named = ", ".join(f"{key} of code version {code}" for key, code in kin[:3])
+        return f"; there is {named}, of another config or code" if kin else ""
 
     # ---- writing ----
 

@@ -134,6 +134,14 @@ def test_a_missing_parent_is_refused(store: Store) -> None:
         fakes.make(store, "trajectories", (missing,))
 
 
+def test_a_missing_parent_is_told_from_its_kin(store: Store) -> None:
+    other = fakes.make(store, "replay")
+    missing = Ref("replay", other.ref.subject, "0" * 16)
+    words = rf"make it first \(.*\); there is {other.ref.key} of code version 1, of another config or code$"
+    with pytest.raises(WorldlineError, match=words):
+        fakes.make(store, "trajectories", (missing,))
+
+
 @pytest.mark.parametrize("damage", ["flip", "grow", "remove"])
 def test_a_damaged_parent_is_refused_by_name_of_the_file(store: Store, damage: str) -> None:
     parent = fakes.make(store, "replay")
