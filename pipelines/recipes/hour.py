@@ -1,9 +1,10 @@
-"""The recipe of one CPU hour: the demo's two games and networks, five times its training, values fit for a search.
+"""The recipe of one CPU hour: the demo's two games and networks, five times its second stage.
 
 A search plays r + gamma * max Q of what it imagines, so Q must be right as a number, not only in its order. Heavily
 penalised, Q(s, a) tends to log b(a | s) plus a value that makes up for b's entropy: it is higher wherever the data's
 next action is hard to guess. In data whose exploration falls, an odd action betrays a beginner, whose next action is
-hard to guess, so a search prefers odd actions. Here exploration is constant and the penalty is the paper's.
+hard to guess, so a search prefers odd actions. Here exploration is constant and the penalty is the paper's. That ends
+the bias; it does not yet make a search better than greedy play.
 BENCHMARKS.md, "Learn something real", has the evidence, the returns and the cost.
 Run: `worldline demo --recipe freeway_boxing --name hour`.
 """
