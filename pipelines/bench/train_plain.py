@@ -7,6 +7,7 @@ and dropout is PyTorch's own; a batch of frames is encoded in one piece. Weights
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks.cache import KVCache
@@ -65,5 +66,13 @@ def plain(model: Jowa) -> Jowa:
 
 @torch.no_grad()
 def encode(tokenizer: Tokenizer, frames_BHW: Tensor) -> Tensor:
-    """Tokens (B, K) of uint8 frames, all at once."""
-    return tokenizer.encode(frames_BHW[:, None].float() / 255).tokens_BK
+    """Tokens (B, K) of uint8 frames, all at once: every layer as training runs it, distances written out."""
+    encoder = tokenizer.encoder
+    x = encoder.conv_in(F.pixel_unshuffle(frames_BHW[:, None].float() / 255 * 2 - 1, encoder.patch_stem))
+    for level in encoder.down:
+        x = level(x)
+    x = encoder.conv_out(F.silu(encoder.norm_out(encoder.mid(x))))
+    latents_BKE = tokenizer.pre_quant_conv(x).flatten(2).transpose(1, 2)
+    codes_VE = tokenizer.embedding.weight
+    squares_BKV = latents_BKE.square().sum(2, keepdim=True) + codes_VE.square().sum(1) - 2 * latents_BKE @ codes_VE.T
+    return squares_BKV.argmin(2)
