@@ -6,7 +6,6 @@ tokenizer; read with `weights_only`, so nothing in it is run.
 """
 
 import hashlib
-import pickle
 import re
 from pathlib import Path
 
@@ -16,8 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models.losses.lpips import Lpips
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, WorldlineError
 from pipelines.training.device import Device
+from pipelines.training.torch_file import read_data
 
 
 def load_lpips(file: str, sha256: str, device: Device) -> Lpips | None:
@@ -48,8 +48,10 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        data = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        data = read_data(path)
+    except WorldlineError as error:
+        raise UsageError(f"LPIPS weights: {error}") from error
+    except (SafetensorError, OSError) as error:
         raise ValueError(f"no weights can be read ({' '.join(str(error).split())[:120]})") from error
     if not isinstance(data, dict):
         raise ValueError(f"it holds a {type(data).__name__}, not a state_dict")

@@ -6,11 +6,9 @@ rank's random numbers; all read it, so that the scratch folder must be seen by a
 """
 
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError  # torch.load's word for a file that holds more than tensors
 
 import torch
 from torch import nn
@@ -20,6 +18,7 @@ from torch.optim import Optimizer
 from pipelines.errors import WorldlineError
 from pipelines.progress import say
 from pipelines.training.ranks import ALONE, Ranks
+from pipelines.training.torch_file import read_data
 
 NAME = "state.pt"
 
@@ -82,10 +81,7 @@ def _load(path: Path, modules: Mapping[str, nn.Module], ranks: Ranks) -> tuple[P
     if not path.is_file():
         return None
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.load does not compare checksums
-            if (damaged := archive.testzip()) is not None:
-                raise ValueError(f"{damaged} is damaged")
-        state = torch.load(path, weights_only=True, map_location="cpu")
+        state = read_data(path)
         step, phase, seconds = state["position"]
         for name, module in modules.items():
             module.load_state_dict(state["modules"][name])
@@ -94,7 +90,7 @@ def _load(path: Path, modules: Mapping[str, nn.Module], ranks: Ranks) -> tuple[P
             torch.set_rng_state(rng[ranks.rank].clone())  # it would read a view from the start of its memory
             if torch.cuda.is_available() and "cuda_rng" in state:
                 torch.cuda.set_rng_state(state["cuda_rng"][ranks.rank].clone())
-    except (zipfile.BadZipFile, UnpicklingError, RuntimeError, KeyError, ValueError, EOFError, OSError) as error:
+    except (WorldlineError, RuntimeError, KeyError, TypeError, ValueError) as error:
         say(f"The saved training state {path} is unreadable ({type(error).__name__}): starting from the beginning")
         if ranks.first:
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A checkpoint that someone else saved with torch, read as data: tensors by name, and nothing in it is run.
+"""Files that were saved with torch, by someone else or by a killed run, read as data: nothing in them is run.
 
 Cost: as much memory as the file is large.
 """
@@ -7,6 +7,7 @@ import re
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,13 +15,15 @@ from torch import Tensor
 from pipelines.errors import WorldlineError
 
 CODE = re.compile(r"(?:Unsupported (?:global|class)|GLOBAL|Trying to call reduce for)[: ]+(?:GLOBAL )?(\S+)")
+# amid torch's advice to trust the file:
+WHY = re.compile(r"WeightsUnpickler error: (.+?)(?= Check the documentation|$)")
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a torch checkpoint, on the CPU.
+def read_data(path: Path) -> Any:
+    """Tensors, numbers, text and containers of them, as they were saved, on the CPU.
 
-    Raises WorldlineError, in one line, for a file that is missing, damaged, packed so that it could swell, or no
-    mapping of names to tensors; for one that holds code; and for weights that are not finite.
+    Raises WorldlineError, in one line, for a file that is missing, damaged, packed so that it could swell, or that
+    holds code.
     """
     try:
         path.open("rb").close()
@@ -30,7 +33,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         _check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd pickles; they are refused or read
-            data = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except WorldlineError:
         raise
     except Exception as error:  # hostile bytes raise anything inside torch's unpickler
@@ -40,9 +43,19 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
                 f"{path} holds more than tensors ('{found[1]}') and was refused, nothing in it was run: save its "
                 "state_dict alone"
             ) from error
+        why = found[1] if (found := WHY.search(text)) else text
         raise WorldlineError(
-            f"{path} is no torch checkpoint, or a damaged one ({type(error).__name__}: {text[:120]}): download it again"
+            f"{path} is no torch checkpoint, or a damaged one ({type(error).__name__}: {why[:120]}): download it again"
         ) from error
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a torch checkpoint by name, on the CPU.
+
+    Raises WorldlineError where `read_data` does, for anything but a mapping of names to tensors, and for weights that
+    are not finite.
+    """
+    data = read_data(path)
     if not isinstance(data, dict) or not data:
         raise WorldlineError(f"{path} holds a {type(data).__name__}, not weights by name: save a state_dict")
     for name, tensor in data.items():
