@@ -48,6 +48,17 @@ class Episode:
     ended: str
     actions: bytes = field(default=b"", repr=False)  # one a step, in the 18-action set
 
+    def row(self) -> dict[str, float | str]:
+        """What is written down of it, by the names that logs and tables use; the actions lie elsewhere."""
+        return {
+            "episode": self.episode,
+            "seed": self.seed,
+            "return": self.score,
+            "clipped_return": self.clipped_score,
+            "length": self.length,
+            "ended": self.ended,
+        }
+
 
 @dataclass
 class _Run:

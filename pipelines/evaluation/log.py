@@ -32,17 +32,7 @@ class EpisodeLog:
         """Keep one episode; it is on the disk when this returns."""
         self.actions_path(planner, episode.episode).parent.mkdir(exist_ok=True)
         _write(self.actions_path(planner, episode.episode), "wb", episode.actions)
-        line = {
-            "planner": planner,
-            "episode": episode.episode,
-            "seed": episode.seed,
-            "return": episode.score,
-            "clipped_return": episode.clipped_score,
-            "length": episode.length,
-            "ended": episode.ended,
-            **self.under,
-            "settings": dict(settings),
-        }
+        line = {"planner": planner, **episode.row(), **self.under, "settings": dict(settings)}
         _write(self.path, "ab", (json.dumps(line) + "\n").encode())
 
     def found(self, planner: str) -> dict[int, Episode]:

@@ -26,17 +26,6 @@ def summary(episodes: Sequence[Episode]) -> dict[str, Any]:
 
 def episode_table(played: Mapping[str, Sequence[Episode]]) -> pd.DataFrame:
     """All episodes by planner: emulator's seed, raw and sign-clipped return, length in agent steps, how it ended."""
-    rows = [
-        {
-            "planner": name,
-            "episode": episode.episode,
-            "seed": episode.seed,
-            "return": episode.score,
-            "clipped_return": episode.clipped_score,
-            "length": episode.length,
-            "ended": episode.ended,
-        }
-        for name, episodes in played.items()
-        for episode in episodes
-    ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        [{"planner": name, **episode.row()} for name, episodes in played.items() for episode in episodes]
+    )
