@@ -1,8 +1,9 @@
 """Stage `leaderboard`: scores and all that stands behind them, as one page, as tables and as plots.
 
 Writes index.html (self-contained), leaderboard.csv (a row an agent and game), aggregates.csv (a row an agent),
-improvements.csv, profiles.csv, leaderboard.json and .md (all of them), origins.csv (every replay object or ROM behind
-every score), aggregates.png, profiles.png, scores.png and, where the collection was recorded, quality.png.
+improvements.csv, profiles.csv, leaderboard.json (all of them) and .md (all but the profiles), origins.csv (every replay
+object or ROM behind every score), aggregates.png, profiles.png, scores.png and, where the collection was recorded,
+quality.png.
 Cost: 1.3 CPU seconds for two games, most of it the plots, and 13 for 240 scores of 60 games (15 MB, 11 of them films).
 Run: `worldline report`.
 """

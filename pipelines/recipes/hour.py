@@ -1,4 +1,4 @@
-"""The recipe of one CPU hour: the demo's two games and networks, five times its second stage.
+"""A recipe of three quarters of a CPU hour: the demo's two games and networks, five times its second stage.
 
 A search plays r + gamma * max Q of what it imagines, so Q must be right as a number, not only in its order. Heavily
 penalised, Q(s, a) tends to log b(a | s) plus a value that makes up for b's entropy: it is higher wherever the data's
@@ -16,7 +16,7 @@ from pipelines.recipes.recipe import Recipe
 
 
 def freeway_boxing() -> Recipe:
-    """Freeway and Boxing from 200,000 frames, played greedily and by beam search for as long: one CPU hour."""
+    """Freeway and Boxing from 200,000 frames, played greedily and by beam search for as long: 45 CPU minutes."""
     small = demo()
     tokenizer, world = small.pretrain.phases
     (action,) = small.train.phases
