@@ -15,9 +15,9 @@ from assets.jobs import JOBS
 from assets.partitions import EXPERIMENT, partition_of
 from assets.resources import House
 from pipelines.errors import WorldlineError
-from pipelines.recipes.board import board_config
-from pipelines.recipes.plan import Step
-from pipelines.recipes.reevaluation import Due, due, this_round
+from pipelines.graph.make import board_config
+from pipelines.graph.plan import Step
+from pipelines.graph.rounds import Due, due, this_round
 from pipelines.store.store import Store
 
 SUNDAY_NIGHT = "0 22 * * 0"  # UTC: the last hours of an ISO week, which names the round

@@ -10,11 +10,11 @@ from typing import Any
 import dagster as dg
 
 from assets.metadata import picture
-from pipelines.configs.base import StageConfig
 from pipelines.errors import WorldlineError
-from pipelines.recipes.reevaluation import look
+from pipelines.graph.rounds import look
 from pipelines.store.artefact import Artefact
 from pipelines.store.manifest import CheckEntry
+from pipelines.store.stage_config import StageConfig
 from pipelines.store.store import REHASH_PARENTS_UP_TO, Store
 
 FILES = "files_match_manifest"

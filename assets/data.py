@@ -10,8 +10,11 @@ from assets.checks import specs
 from assets.partitions import GAME_AGENT, GAMES, dimensions
 from assets.resources import House
 from assets.step import DataConfig, data_step
-from pipelines.configs.data import CollectConfig, DownsampleConfig, FetchConfig, SegmentConfig
-from pipelines.recipes.plan import Step
+from pipelines.graph.plan import Step
+from pipelines.stages.collect import CollectConfig
+from pipelines.stages.downsample import DownsampleConfig
+from pipelines.stages.fetch import FetchConfig
+from pipelines.stages.segment import SegmentConfig
 
 GROUP = "data"
 

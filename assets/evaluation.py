@@ -8,12 +8,12 @@ from assets.learning import finetuned, imported, pretrained, world_action_model
 from assets.partitions import EXPERIMENT_GAME, dimensions
 from assets.resources import House
 from assets.step import experiment_step, one_line_failures, result
-from pipelines.configs.learn import EvaluateConfig
-from pipelines.configs.report import ReportConfig
-from pipelines.configs.tune import TuneConfig
-from pipelines.recipes.board import make_board
-from pipelines.recipes.plan import Step
-from pipelines.recipes.reevaluation import asked
+from pipelines.graph.make import make_board
+from pipelines.graph.plan import Step
+from pipelines.graph.rounds import asked
+from pipelines.stages.evaluate import EvaluateConfig
+from pipelines.stages.report import ReportConfig
+from pipelines.stages.tune import TuneConfig
 
 GROUP = "evaluation"
 

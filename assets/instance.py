@@ -11,8 +11,7 @@ from pathlib import Path
 import dagster as dg
 
 from pipelines.home import dagster_home
-from pipelines.store.lock import locked
-from pipelines.store.refusal import writable
+from pipelines.store.files import locked, writable
 
 CONFIG = "dagster.yaml"
 READY = ".ready"

@@ -17,10 +17,10 @@ from sqlalchemy.exc import OperationalError
 
 from assets.instance import open_instance
 from assets.runner import Runner
-from pipelines.configs.report import ReportConfig
 from pipelines.errors import UsageError, WorldlineError, unknown
+from pipelines.graph.plan import DATA_STAGES, STAGES, Plan, Step
 from pipelines.home import dagster_home
-from pipelines.recipes.plan import DATA_STAGES, STAGES, Plan, Step
+from pipelines.stages.report import ReportConfig
 
 BOARD = ReportConfig.STAGE
 WORKSPACE = Path(__file__).resolve().parents[1] / "workspace.yaml"

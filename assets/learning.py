@@ -11,10 +11,10 @@ from assets.partitions import EXPERIMENT_GAME, EXPERIMENTS, dimensions
 from assets.pipes import training_step
 from assets.resources import House
 from assets.step import experiment_step
-from pipelines.configs.finetune import FinetuneConfig
-from pipelines.configs.learn import PretrainConfig, TokenizeConfig, TrainConfig
-from pipelines.configs.released import ReleasedConfig
-from pipelines.recipes.plan import Step
+from pipelines.graph.plan import Step
+from pipelines.stages.import_weights import ReleasedConfig
+from pipelines.stages.tokenize import TokenizeConfig
+from pipelines.training.config import FinetuneConfig, PretrainConfig, TrainConfig
 
 GROUP = "learning"
 POOL = "gpu"

@@ -14,9 +14,8 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
-from pipelines.replay.record import EVIDENCE
-from pipelines.store.artefact import Artefact
-from pipelines.store.report import Report
+from pipelines.sources.dqn_replay.record import EVIDENCE
+from pipelines.store.artefact import Artefact, Report
 
 FILES_SHOWN = 30  # a token array has thousands of chunks
 LOGS_SHOWN = 60

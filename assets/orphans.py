@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from pipelines.store.lock import locked, locked_now
+from pipelines.store.files import locked, locked_now
 from pipelines.store.ref import check_name
 
 TAG = "worldline/process"

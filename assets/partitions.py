@@ -6,8 +6,8 @@ registered. Checkpoint files inside a replay are rows of a manifest, not partiti
 
 import dagster as dg
 
-from pipelines.atari.games import GAMES as ALL_GAMES
-from pipelines.recipes.plan import DATA_STAGES, Step
+from pipelines.environments.atari.games import GAMES as ALL_GAMES
+from pipelines.graph.plan import DATA_STAGES, Step
 
 GAMES = dg.StaticPartitionsDefinition(list(ALL_GAMES))
 AGENTS = dg.StaticPartitionsDefinition(["1", "2", "3", "4", "5"])

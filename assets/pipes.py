@@ -17,8 +17,8 @@ import dagster as dg
 from assets.resources import House
 from assets.step import experiment_step, one_line_failures, result
 from pipelines.errors import UsageError, WorldlineError
-from pipelines.recipes.plan import Step
-from pipelines.recipes.run import make
+from pipelines.graph.make import make
+from pipelines.graph.plan import Step
 from pipelines.store.store import flat
 
 OBSERVE_SECONDS = 10.0

@@ -16,7 +16,7 @@ from dagster_pipes import PipesContext, open_dagster_pipes
 
 from assets.pipes import OBSERVE_SECONDS
 from pipelines.errors import WorldlineError
-from pipelines.launch import Job, launch, leave_with_parent
+from pipelines.graph.launch import Job, launch, leave_with_parent
 
 INTERRUPTED = 130
 POLL_SECONDS = 0.2

@@ -6,9 +6,9 @@ from pathlib import Path
 import dagster as dg
 
 from pipelines import home as installation
-from pipelines.recipes.experiment import Experiment, find, registered
-from pipelines.recipes.plan import Plan
-from pipelines.recipes.recipe import Recipe
+from pipelines.graph.experiment import Experiment, find, registered
+from pipelines.graph.plan import Plan
+from pipelines.graph.recipe import Recipe
 from pipelines.recipes.registry import recipe as named_recipe
 from pipelines.store.profile import Profile
 from pipelines.store.store import Store

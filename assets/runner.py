@@ -11,7 +11,7 @@ from assets.orphans import close_orphans, marked
 from assets.partitions import EXPERIMENT, partition_of
 from assets.resources import House
 from assets.step import DataConfig
-from pipelines.recipes.plan import DATA_STAGES, Plan, Step
+from pipelines.graph.plan import DATA_STAGES, Plan, Step
 
 # Dagster's console log repeats what our progress says; failures are printed here, from the run's events.
 SILENT = {"console": {"config": {"log_level": "CRITICAL"}}}

@@ -8,12 +8,12 @@ import dagster as dg
 from assets.checks import results
 from assets.metadata import describe
 from assets.resources import House
-from pipelines.configs.base import StageConfig
 from pipelines.errors import UsageError, WorldlineError
-from pipelines.recipes.plan import Step
-from pipelines.recipes.recipe import Recipe
-from pipelines.recipes.run import make
-from pipelines.store.report import Report
+from pipelines.graph.make import make
+from pipelines.graph.plan import Step
+from pipelines.graph.recipe import Recipe
+from pipelines.store.artefact import Report
+from pipelines.store.stage_config import StageConfig
 
 
 class DataConfig(dg.Config):

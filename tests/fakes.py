@@ -7,10 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines.store.artefact import Artefact
-from pipelines.store.draft import Draft
+from pipelines.store.artefact import Artefact, Draft
 from pipelines.store.ref import Ref
-from pipelines.store.spec import Spec
+from pipelines.store.stage_config import Spec
 from pipelines.store.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,8 +10,8 @@ import pytest
 
 from assets.definitions import defs
 from assets.instance import open_instance
-from pipelines.recipes.experiment import Experiment, register
-from pipelines.recipes.plan import Plan
+from pipelines.graph.experiment import Experiment, register
+from pipelines.graph.plan import Plan
 from pipelines.recipes.registry import recipe
 from pipelines.store.ref import Ref
 from pipelines.store.store import Store

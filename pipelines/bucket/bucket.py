@@ -10,16 +10,24 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from pipelines.bucket.clients import LOCAL, Client, connect, protocol
-from pipelines.bucket.errors import BucketError, DamagedInTransit, ObjectReplaced
 from pipelines.bucket.mirror import Mirror
-from pipelines.bucket.rate import meter
 from pipelines.bucket.reader import Chunks, Reader, file_chunks, range_chunks
-from pipelines.bucket.remote import BucketObject, described
-from pipelines.bucket.retry import GONE, ShortRead, reason, retried, status_of
+from pipelines.bucket.remote import BucketObject, described, meter
+from pipelines.bucket.retry import (
+    GONE,
+    BucketError,
+    DamagedInTransit,
+    ObjectReplaced,
+    ShortRead,
+    reason,
+    retried,
+    status_of,
+)
 from pipelines.errors import WorldlineError
 from pipelines.store.profile import Profile
 
 REPAIR = "list the bucket again and fetch that"
+
 T = TypeVar("T")
 
 

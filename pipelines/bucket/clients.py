@@ -17,6 +17,7 @@ import fsspec
 from pipelines.errors import UsageError
 
 PATIENCE = 60.0  # seconds for one request, unless the profile's options say otherwise
+
 LOCAL = (None, "file", "local")
 
 

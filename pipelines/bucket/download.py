@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from pipelines.bucket.bucket import Bucket
-from pipelines.bucket.errors import DamagedInTransit, ObjectReplaced
 from pipelines.bucket.mirror import Mirror
 from pipelines.bucket.reader import FILE_CHUNK, Chunks
 from pipelines.bucket.remote import BucketObject
-from pipelines.bucket.retry import TRIES, once_more
+from pipelines.bucket.retry import TRIES, DamagedInTransit, ObjectReplaced, once_more
 from pipelines.errors import WorldlineError
 from pipelines.progress import say, track
-from pipelines.store.lock import locked
-from pipelines.store.refusal import DISK_FULL
+from pipelines.store.files import DISK_FULL, locked
 
 CHUNK = 8 << 20  # bytes asked for at a time
+
 WORKERS = 6
 
 Item = TypeVar("Item", bound=BucketObject)

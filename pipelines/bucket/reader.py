@@ -15,6 +15,7 @@ import google_crc32c
 from pipelines.bucket.remote import BucketObject
 
 CHUNK = 4 << 20  # bytes
+
 FILE_CHUNK = 1 << 20
 
 Chunks = Generator[bytes, None, None]

@@ -1,7 +1,8 @@
-"""Which errors of a network pass by themselves, and how long to wait for that: twice as long each time, with jitter.
+"""What may go wrong between a bucket and its reader, which of it passes by itself, and how long to wait for that.
 
-Every fsspec client has errors of its own. They are told by the names of their classes, so that no client is imported
-that is not used. The clients' own retries are switched off (clients.py): they multiply, and they say nothing.
+A wait is twice as long each time, with jitter. Every fsspec client has errors of its own. They are told by the names of
+their classes, so that no client is imported that is not used. The clients' own retries are switched off (clients.py):
+they multiply, and they say nothing.
 """
 
 import errno
@@ -10,15 +11,30 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from pipelines.bucket.errors import BucketError, DamagedInTransit
 from pipelines.errors import WorldlineError
 from pipelines.progress import say
 
+
+class BucketError(WorldlineError):
+    """The bucket did not give the bytes: unreachable, forbidden, absent. Reading it once more is of no use."""
+
+
+class ObjectReplaced(BucketError):  # noqa: N818
+    """Another object lies under that name by now: whatever was read of the old one is void."""
+
+
+class DamagedInTransit(BucketError):  # noqa: N818
+    """The bytes are not those that the object list promised, though the object is the same: read it once more."""
+
+
 TRIES = 6
+
 FIRST_WAIT = 0.5  # seconds
+
 LONGEST_WAIT = 10.0
 
 GONE = (404, 410, 412, 416)  # what a read that is pinned to a version gets when that version is no more
+
 _PASSING_NAMES = {
     "aiohttp.ClientError",
     "botocore.ConnectionError",
@@ -31,6 +47,7 @@ _PASSING_NAMES = {
     "requests.RequestException",
     "urllib3.HTTPError",
 }
+
 _PASSING_NUMBERS = (errno.EBUSY, errno.EREMOTEIO, errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT, errno.ENETUNREACH)
 
 T = TypeVar("T")

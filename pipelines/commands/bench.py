@@ -27,9 +27,9 @@ def replay(
     Plays real frames first (minutes), and keeps them in WORLDLINE_HOME/bench for the next run.
     Example: worldline bench replay --only inflate
     """
-    from pipelines.bench.replay import report, run
-    from pipelines.bench.replay_data import FULL, QUICK
-    from pipelines.bench.row import table
+    from pipelines.tools.bench.replay import report, run
+    from pipelines.tools.bench.replay_data import FULL, QUICK
+    from pipelines.tools.bench.row import table
 
     sizes = QUICK if quick else FULL
     rows = run(home.home() / "bench", sizes, only)
@@ -56,9 +56,9 @@ def train(
     The GPU's part keeps its tokens files (216 MB) in WORLDLINE_HOME/bench for the next run.
     Example: worldline bench train --only gpu --model 150m --batch 512
     """
-    from pipelines.bench import train, train_device
-    from pipelines.bench.row import table
     from pipelines.errors import unknown
+    from pipelines.tools.bench import train, train_device
+    from pipelines.tools.bench.row import table
     from pipelines.training.device import Device
 
     if only not in ("", "cpu", "gpu"):
@@ -96,8 +96,8 @@ def plan(
     Takes minutes, nearly all of them the plain tree search. On a GPU also decisions a second.
     Example: worldline bench plan --model 150m
     """
-    from pipelines.bench.plan import QUICK, gpu_lines, run, sizes
-    from pipelines.bench.row import table
+    from pipelines.tools.bench.plan import QUICK, gpu_lines, run, sizes
+    from pipelines.tools.bench.row import table
 
     measured = QUICK if quick else sizes(model, environments)
     rows, lines = run(measured), gpu_lines(measured)

@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-from pipelines.atari import roms
-from pipelines.atari.games import rom_md5
 from pipelines.commands.options import (
     ExperimentName,
     Overrides,
@@ -16,12 +14,14 @@ from pipelines.commands.options import (
     plan_of_experiment,
     profile_and_store,
 )
-from pipelines.configs.learn import EvaluateConfig
-from pipelines.configs.search import TUNED_FIELDS
+from pipelines.environments.atari import roms
+from pipelines.environments.atari.games import rom_md5
 from pipelines.errors import UsageError
-from pipelines.recipes.evaluation import changed, play_all
-from pipelines.recipes.plan import Plan, Step
-from pipelines.recipes.run import pointer, run_config
+from pipelines.evaluation.player_settings import TUNED_FIELDS
+from pipelines.graph.make import pointer, run_config
+from pipelines.graph.plan import Plan, Step
+from pipelines.graph.rounds import changed, play_all
+from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.store.store import Store
 
 

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from pipelines.commands.options import Overrides, RecipeName, experiment_folder
-from pipelines.recipes import experiment as experiments
-from pipelines.recipes.freeze import to_plain
+from pipelines.graph import experiment as experiments
+from pipelines.graph.config_io import to_plain
 from pipelines.recipes.registry import RECIPES
 from pipelines.recipes.registry import recipe as named_recipe
 

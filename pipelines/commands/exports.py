@@ -44,15 +44,16 @@ def trajectories(
     """Episodes in JOWA's HDF5 layout or as sharded zarr; or their segments, shuffled, as webdataset tars.
 
     Every export is read back and compared bit for bit before it gets its name; NAME.worldline.json beside it says
-    what it came from. Our readers: JowaTrajectories, ZarrTrajectories, WebdatasetStream in pipelines/replay.
+    what it came from. Our readers: JowaTrajectories and ZarrTrajectories (pipelines/episodes), WebdatasetStream
+    (pipelines/batches).
 
     Example: worldline export trajectories trajectories/Pong --to zarr --out exports
     """
-    from pipelines.exports.export import Export, export
-    from pipelines.exports.jowa_h5 import JowaH5
-    from pipelines.exports.webdataset import Webdataset
-    from pipelines.exports.zarr_store import ZarrStore
-    from pipelines.replay.trajectories import FILE_NAME, Trajectories
+    from pipelines.episodes.trajectories import FILE_NAME, Trajectories
+    from pipelines.tools.exports.export import Export, export
+    from pipelines.tools.exports.jowa_h5 import JowaH5
+    from pipelines.tools.exports.webdataset import Webdataset
+    from pipelines.tools.exports.zarr_store import ZarrStore
 
     given = _given(length=length, stride=stride, padding=padding, seed=seed, per_shard=per_shard, compress=compress)
     known: dict[str, tuple[str, ...]] = {
@@ -92,10 +93,10 @@ def segments(
 
     Example: worldline export segments segments/Pong --to csv --out Pong.csv
     """
-    from pipelines.exports.export import export
-    from pipelines.exports.segment_table import SegmentTable
-    from pipelines.replay.segments import read_table
-    from pipelines.replay.trajectories import FILE_NAME, Trajectories
+    from pipelines.batches.segments import read_table
+    from pipelines.episodes.trajectories import FILE_NAME, Trajectories
+    from pipelines.tools.exports.export import export
+    from pipelines.tools.exports.segment_table import SegmentTable
 
     given = _given(length=length, stride=stride, padding=padding)
     artefact = _open(ref, "segments or trajectories", storage)
@@ -119,9 +120,9 @@ def checkpoint(
 
     'worldline import-jowa' reads them back exactly. Example: worldline export checkpoint demo --to jowa --out exports
     """
-    from pipelines.exports.export import export
-    from pipelines.exports.jowa_checkpoint import JowaCheckpoint
-    from pipelines.training.checkpoint import MODEL, TOKENIZER, load_model, load_tokenizer
+    from pipelines.tools.exports.export import export
+    from pipelines.tools.exports.jowa_checkpoint import JowaCheckpoint
+    from pipelines.training.checkpoints import MODEL, TOKENIZER, load_model, load_tokenizer
     from pipelines.training.device import Device
 
     if to != JowaCheckpoint.form:
@@ -143,7 +144,7 @@ def _open(ref: str, stages: str, storage: str | None) -> Any:
 
 
 def _segmentation(source: Any, cut: dict[str, Any]) -> Any:
-    from pipelines.replay.segments import Segmentation
+    from pipelines.batches.segments import Segmentation
 
     try:
         return Segmentation(source.episode_starts, **(DEFAULT_CUT | cut))

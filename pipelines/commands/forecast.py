@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from pipelines.graph.fetch_estimate import Prospect, Share
 from pipelines.progress import size
-from pipelines.recipes.prospect import Prospect, Share
 
 COLUMNS = ("game", "agent", "objects", "size", "here", "episodes", "transitions", "time")
 

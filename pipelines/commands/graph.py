@@ -17,8 +17,8 @@ from pipelines.commands.options import (
     profile_and_store,
 )
 from pipelines.errors import UsageError
+from pipelines.graph import experiment as experiments
 from pipelines.progress import say
-from pipelines.recipes import experiment as experiments
 from pipelines.recipes.registry import recipe as named_recipe
 
 PANEL = "The graph"
@@ -40,7 +40,7 @@ def demo(
 
     A second run finds every artefact and says so. Example: worldline demo
     """
-    from pipelines.summary import summarise
+    from pipelines.tools.summary import summarise
 
     _, store = profile_and_store(storage)
     experiment = experiments.register(experiment_folder(), name, named_recipe(recipe, changes or []))

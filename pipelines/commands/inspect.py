@@ -29,10 +29,9 @@ def games(storage: Storage = None) -> None:
 
     Example: worldline games
     """
-    from pipelines.atari.actions import minimal_actions
-    from pipelines.atari.games import GAMES
-    from pipelines.atari.scores import reference
-    from pipelines.atari.scripts import SCRIPTS
+    from pipelines.environments.atari.games import GAMES, minimal_actions
+    from pipelines.environments.atari.reference_scores import reference
+    from pipelines.environments.atari.scripts import SCRIPTS
 
     _, store = profile_and_store(storage)
     made: dict[str, set[str]] = {}
@@ -87,9 +86,9 @@ def lineage(
 
     Example: worldline lineage scores/demo-1a2b3c4d/Freeway --verify
     """
-    from pipelines.lineage.render import to_html, to_json, to_tree
-    from pipelines.lineage.verify import verify as find_faults
-    from pipelines.lineage.walk import flat, walk
+    from pipelines.store.lineage import flat, walk
+    from pipelines.store.lineage import verify as find_faults
+    from pipelines.store.lineage_tree import to_html, to_json, to_tree
 
     _, store = profile_and_store(storage)
     address = store.resolve(ref)
@@ -128,7 +127,7 @@ def doctor(
     Example: worldline doctor --init
     """
     from pipelines.commands.graph import launch
-    from pipelines.doctor import all_ok, diagnose
+    from pipelines.tools.doctor import all_ok, diagnose
 
     if init and (code := launch("init", storage=storage)):
         return code
@@ -166,7 +165,7 @@ def parity(file: Annotated[Path, typer.Argument(help="A golden file (.npz).")]) 
 
     Example: worldline parity tests/golden/jowa_c51_cql_q1.npz
     """
-    from pipelines.parity import check_file
+    from pipelines.tools.parity import check_file
 
     checks = check_file(file)
     for check in checks:

@@ -16,14 +16,14 @@ from pipelines.commands.options import (
     profile_and_store,
 )
 from pipelines.errors import UsageError, unknown
-from pipelines.launch import Job, check_ranks, launch
-from pipelines.recipes import experiment as experiments
-from pipelines.recipes.finetuning import finetuned
-from pipelines.recipes.freeze import override
-from pipelines.recipes.plan import Plan, Step
+from pipelines.graph import experiment as experiments
+from pipelines.graph.config_io import override
+from pipelines.graph.launch import Job, check_ranks, launch
+from pipelines.graph.make import make, run_config
+from pipelines.graph.plan import Plan, Step
+from pipelines.recipes.jowa import finetuned
 from pipelines.recipes.registry import RECIPES
 from pipelines.recipes.registry import recipe as named_recipe
-from pipelines.recipes.run import make, run_config
 
 PANEL = "Stages, in order"
 SIZES = {"40m": "jowa_40m", "70m": "jowa_70m", "150m": "jowa_150m"}
@@ -48,8 +48,8 @@ def import_jowa(
     Both files are read as data, nothing in them is run. Wrappers' prefixes are stripped, buffers and LPIPS left out.
     Example: worldline import-jowa --tokenizer tokenizer.pt --model JOWA_150M.pt --size 150m
     """
-    from pipelines.configs.released import ReleasedConfig
-    from pipelines.store.hashing import sha256_of
+    from pipelines.stages.import_weights import ReleasedConfig
+    from pipelines.store.files import sha256_of
 
     chosen = SIZES.get(size.lower(), size)
     if chosen not in RECIPES:

@@ -8,9 +8,9 @@ import typer
 
 from pipelines import home
 from pipelines.errors import UsageError
-from pipelines.recipes import experiment as experiments
-from pipelines.recipes.experiment import Experiment
-from pipelines.recipes.plan import Plan, Step
+from pipelines.graph import experiment as experiments
+from pipelines.graph.experiment import Experiment
+from pipelines.graph.plan import Plan, Step
 from pipelines.recipes.registry import recipe as named_recipe
 from pipelines.store.profile import Profile
 from pipelines.store.store import Store

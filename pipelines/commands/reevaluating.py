@@ -6,10 +6,10 @@ import typer
 
 from pipelines.commands.options import Overrides, Storage, experiment_folder, profile_and_store
 from pipelines.errors import WorldlineError, unknown
+from pipelines.graph import experiment as experiments
+from pipelines.graph.experiment import Experiment
+from pipelines.graph.plan import Plan
 from pipelines.progress import say
-from pipelines.recipes import experiment as experiments
-from pipelines.recipes.experiment import Experiment
-from pipelines.recipes.plan import Plan
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="EXPERIMENT", help="Names or keys (default: all).")]
 
@@ -33,7 +33,7 @@ def reevaluate(
 
     Example: worldline reevaluate demo --games Freeway --round extra-1
     """
-    from pipelines.recipes.reevaluation import asked, look, make_all, suite, this_round
+    from pipelines.graph.rounds import asked, look, make_all, suite, this_round
 
     profile, store = profile_and_store(storage)
     folder = experiment_folder()

@@ -24,11 +24,11 @@ from pipelines.commands.options import (
 )
 from pipelines.commands.reevaluating import reevaluate
 from pipelines.errors import UsageError, WorldlineError
-from pipelines.launch import Job, launch
-from pipelines.recipes.plan import Step
-from pipelines.recipes.run import make
+from pipelines.graph.launch import Job, launch
+from pipelines.graph.make import make
+from pipelines.graph.plan import Step
+from pipelines.store.artefact import Report
 from pipelines.store.profile import Profile
-from pipelines.store.report import Report
 
 PANEL = "Stages, in order"
 
@@ -91,7 +91,7 @@ def fetch(
     chain = plan_of_recipe(_recipe(recipe, profile), changes, games, profile, agents)
     if plan:
         from pipelines.commands.forecast import lines
-        from pipelines.recipes.prospect import prospect
+        from pipelines.graph.fetch_estimate import prospect
 
         found = prospect(chain, store)
         print(json.dumps(found.to_plain(), indent=1) if as_json else "\n".join(lines(found)))
@@ -100,7 +100,7 @@ def fetch(
     for step in _of_stage(chain.steps("replay"), "replay"):
         reports.append(_shown(make(chain, step, store)))
         if mirror == "all" and reports[-1].skipped:
-            from pipelines.fetch import mirror_frames
+            from pipelines.stages.fetch import mirror_frames
 
             mirror_frames(reports[-1].artefact, store)
     _refuse_blocked(reports)
@@ -178,7 +178,7 @@ def report(storage: Storage = None) -> None:
 
     Example: worldline report
     """
-    from pipelines.recipes.board import make_board
+    from pipelines.graph.make import make_board
 
     _, store = profile_and_store(storage)
     made = make_board(store)

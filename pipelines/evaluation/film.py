@@ -12,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.atari.environment import FRAME_SIDE
-from pipelines.atari.rollout import Episode
+from pipelines.environments.atari.environment import FRAME_SIDE
+from pipelines.environments.rollout import Episode
 
 STEPS_PER_SECOND = 15  # of the game at its own speed
+
 SCALE = 2  # encoding costs four times as much at 4, and pages can enlarge
+
 LONGEST = 9_000  # agent steps: ten minutes
+
 CODEC = "vp09"
 
 

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from models.jowa.model import Jowa
 from models.jowa.policy import Encoder, JowaPolicy
-from pipelines.atari.actions import legal_mask
-from pipelines.atari.games import game_id
-from pipelines.evaluation.entrant import Entrant
+from pipelines.environments.atari.games import game_id, legal_mask
+from pipelines.evaluation.player_settings import Entrant
 
 
 class AgentPlayer:

@@ -16,12 +16,16 @@ import pandas as pd
 
 from pipelines.errors import WorldlineError
 from pipelines.store.artefact import Artefact
-from pipelines.store.spec import Spec, canonical_json
+from pipelines.store.stage_config import Spec, canonical_json
 
 STAGE = "scores"
+
 FREE = ("seed", "episodes", "random_episodes", "beam_episodes")  # of a config: which episodes and how many, not how
+
 EPISODE_COLUMNS = ("planner", "return", "ended")
+
 NO_PLANNER = ("random", "behaviour")  # entries of a score's metrics that are references
+
 UNKNOWN = "not recorded"
 
 

@@ -1,10 +1,9 @@
-"""Whether an evaluation still says what the earlier ones of the same checkpoint said, and what was different about it.
+"""Whether an evaluation still says what earlier ones of its checkpoint said, and under which conditions it was made.
 
 Means are compared by their 95% bootstrap intervals (statistics.py). Random play is compared too: it knows no
 checkpoint, so where it moves, the emulator or the rules did. Two intervals seldom miss each other by chance: of equal
-agents 2% are flagged where both sides have 16 episodes, 2 to 8% with 8 (simulated: normal, lognormal, one in three),
-a third with 2; below LEAST episodes there are numbers and no verdict.
-Cost: 20 ms, and 5 ms for each earlier evaluation.
+agents 2% are flagged where both sides have 16 episodes, 2 to 8% with 8 (simulated: normal, lognormal, one in three), a
+third with 2; below LEAST episodes there are numbers and no verdict.
 """
 
 from collections.abc import Iterable
@@ -12,17 +11,41 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pipelines.evaluation.pool import (
-    Pool,
-    by_age,
-    circumstances,
-    differences,
-    episodes_of,
-    pool_of,
-    question,
-)
+from pipelines.evaluation.pool import Pool, by_age, circumstances, differences, episodes_of, pool_of, question
 from pipelines.leaderboard.statistics import LEAST, Interval, mean_interval
 from pipelines.store.artefact import Artefact
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """`rom` is the ROM's md5; where nobody recorded it, `rom` is empty and `source` says whose ROM it was.
+
+    `episodes` were played of each game by every training run: one number, or the fewest and the most.
+    """
+
+    protocol: str
+    rom: str
+    source: str
+    episodes: tuple[int, ...]
+
+    @property
+    def count(self) -> str:
+        """The episodes in words: "16", or "8 to 16"."""
+        return " to ".join(map(str, self.episodes))
+
+    def differences(self, other: "Conditions") -> list[str]:
+        """Why the two cannot be compared, in words; empty where they can."""
+        said = []
+        if self.protocol != other.protocol:
+            said.append(f"protocol {self.protocol} against {other.protocol}")
+        if self.rom != other.rom:
+            said.append("another ROM" if self.rom and other.rom else "the ROM of one is not recorded")
+        elif not self.rom and self.source != other.source:
+            said.append("neither ROM is recorded")
+        if self.episodes != other.episodes:
+            said.append(f"{self.count} episode{'' if self.count == '1' else 's'} a game against {other.count}")
+        return said
+
 
 TOLD = ("torch", "numpy", "ale-py", "worldline")  # libraries whose versions may move a score
 

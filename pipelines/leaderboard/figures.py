@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.leaderboard.headline import Headline
 from pipelines.leaderboard.page import Picture, picture, pictures_of
-from pipelines.leaderboard.sources import Data, Training
-from pipelines.leaderboard.standing import Block, Standing
+from pipelines.leaderboard.provenance import Data, Training
+from pipelines.leaderboard.ranking import Block, Standing
+from pipelines.leaderboard.score_row import Headline
 from pipelines.leaderboard.statistics import Interval
 from pipelines.plots import aggregates, profiles, quality, scores
-from pipelines.store.draft import Draft
+from pipelines.store.artefact import Draft
 
 PANELS = {  # title -> (reference, statistic)
     "IQM HNS": ("human", "iqm"),

@@ -11,14 +11,18 @@ from pathlib import Path
 
 import cv2
 
+from pipelines.leaderboard.agent_scores import Run, Sample
 from pipelines.leaderboard.page import Film, data_uri
-from pipelines.leaderboard.sample import Run, Sample
 from pipelines.store.ref import Ref
 
 KINDS = (".mp4", ".webp", ".gif", ".png")
+
 FILM_BYTES = 8 << 20  # of all together; base64 makes 11 MB of them, which a phone still opens
+
 FIRST = ("median", "best", "worst")  # who is put into the page first
+
 OPENING = "play.gif"
+
 STILL_AT = 1 / 3  # of a film: openings all look the same
 
 

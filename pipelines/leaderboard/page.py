@@ -14,19 +14,23 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipelines.leaderboard import wording
-from pipelines.leaderboard.headline import Headline
-from pipelines.leaderboard.origins import Origin
-from pipelines.leaderboard.sight import Sight
-from pipelines.leaderboard.sources import Cost, Data, Training
-from pipelines.leaderboard.standing import Block
+from pipelines.leaderboard import formatting as wording
+from pipelines.leaderboard.provenance import Cost, Data, Origin, Training
+from pipelines.leaderboard.ranking import Block
+from pipelines.leaderboard.reconstruction_quality import Sight
+from pipelines.leaderboard.score_row import Headline
 from pipelines.store.artefact import Artefact
 
 TEMPLATE = "leaderboard.html.j2"
+
 EMBED_UP_TO = 3 << 20  # bytes; a larger picture is named, not embedded, so that the page stays mailable
+
 MIME = {".png": "image/png", ".gif": "image/gif", ".webp": "image/webp", ".mp4": "video/mp4"}
+
 VP9 = 'video/mp4; codecs="vp09.00.10.08"'  # profile 0, level 1, 8 bits: what pipelines/evaluation/film.py writes
+
 MOST_CARDS = 12
+
 SCRIPT = "leaderboard.js.j2"
 
 
@@ -146,7 +150,7 @@ class Page:
 def render(page: Page) -> str:
     """The HTML text."""
     environment = Environment(
-        loader=PackageLoader("pipelines", "templates"),
+        loader=PackageLoader("pipelines.leaderboard"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -28,11 +28,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2_000
+
 COVERAGE = 0.95
+
 LEAST = 8  # episodes, below which intervals are far too sure of themselves to judge by: of 2 they hold half the time
 
 Runs = Mapping[str, Sequence[float]]  # run -> score of each episode
+
 Scores = Mapping[str, Runs]  # game -> its runs, normalised scores
+
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]  # (R, G, K) scores of runs -> (R,)
 
 

@@ -7,21 +7,24 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from pipelines.leaderboard.headline import Headline
-from pipelines.leaderboard.origins import Origin
-from pipelines.leaderboard.standing import Block, Standing
+from pipelines.leaderboard.formatting import fixed, num, ranged, ranking, span
+from pipelines.leaderboard.provenance import Origin
+from pipelines.leaderboard.ranking import Block, Standing
+from pipelines.leaderboard.score_row import Headline
 from pipelines.leaderboard.statistics import STATISTICS, Interval
-from pipelines.leaderboard.wording import fixed, num, ranged, ranking, span
 
 AGENT_HEAD = [
     *("Rank", "Agent", "Kind", "Games", "Seeds", "Episodes", "IQM HNS", "Median HNS", "Mean HNS", "Optimality gap"),
     *("IQM DNS", "Above human"),
 ]
+
 GAME_HEAD = [
     *("Game", "Agent", "Planner", "Protocol", "ROM md5", "Seeds", "Evaluations", "Episodes", "Return [95%]"),
     *("HNS [95%]", "Rank", "Not ranked because", "Beware"),
 ]
+
 COLUMNS = tuple(field.name for field in fields(Headline) if field.name != "runs")
+
 REFERENCES = ("human", "dqn")
 
 

@@ -1,10 +1,16 @@
-"""The recipe of `make demo`: two games, tiny networks of JOWA's architecture, about ten minutes on two CPU cores."""
+"""The recipe of `make demo`: two games, tiny networks of JOWA's architecture; and `mini`, the smallest whole run."""
+
+from dataclasses import replace
 
 from models.jowa.config import JowaConfig
 from models.tokenizers.config import TokenizerConfig
-from pipelines.configs.data import CollectConfig, DownsampleConfig, SegmentConfig
-from pipelines.configs.learn import EvaluateConfig, LoopConfig, PhaseConfig, PretrainConfig, TokenizeConfig, TrainConfig
-from pipelines.recipes.recipe import Recipe
+from pipelines.graph.recipe import Recipe
+from pipelines.stages.collect import CollectConfig
+from pipelines.stages.downsample import DownsampleConfig
+from pipelines.stages.evaluate import EvaluateConfig
+from pipelines.stages.segment import SegmentConfig
+from pipelines.stages.tokenize import TokenizeConfig
+from pipelines.training.config import LoopConfig, PhaseConfig, PretrainConfig, TrainConfig
 
 
 def demo() -> Recipe:
@@ -73,4 +79,28 @@ def demo() -> Recipe:
             loop=LoopConfig(),
         ),
         evaluate=EvaluateConfig(protocol="sticky", episodes=8, context=2, beam_episodes=2, beam_steps=200),
+    )
+
+
+def mini() -> Recipe:
+    """The demo with one short game, one agent and a few training steps; its scores mean nothing."""
+    big = demo()
+    return replace(
+        big,
+        name="mini",
+        games=("Pong",),
+        agents=(1,),
+        collect=replace(big.collect, agents=1, steps=2_600, capacity=500),
+        downsample=replace(big.downsample, transitions=3_000),
+        pretrain=replace(
+            big.pretrain,
+            tokenizer=replace(big.pretrain.tokenizer, channels=4, vocab_size=64, z_channels=16, embed_dim=16),
+            model=replace(big.pretrain.model, vocab_size=64, layers=1, heads=2, width=32, q_hidden=24),
+            phases=tuple(replace(phase, steps=4, frames=8, segments=2) for phase in big.pretrain.phases),
+            sight_frames=8,
+        ),
+        train=replace(
+            big.train, phases=tuple(replace(phase, steps=4, segments=2) for phase in big.train.phases), sight_frames=8
+        ),
+        evaluate=replace(big.evaluate, episodes=2, random_episodes=2, beam_episodes=1, beam_steps=3, max_steps=40),
     )

@@ -1,16 +1,26 @@
-"""The paper's recipes: 15 games of DQN-Replay, two training stages, three sizes, each derived from the one before.
+"""The paper's recipes: 15 games of DQN-Replay, two training stages, three sizes, and fine-tuning on one game.
 
-Source: JOWA (ICLR 2025, arXiv 2410.00564), its section on training and its appendix of hyper-parameters.
-They read the bucket of the storage profile: `worldline experiment new mine --recipe jowa_150m --storage gcs`.
+Each derives from the one before. They read the bucket of the storage profile: `worldline experiment new mine --recipe
+jowa_150m --storage gcs`. `worldline finetune EXPERIMENT --game Pong` derives a fine-tuning from any experiment: the
+same training, then the same networks on the best episodes of one game.
+Source: JOWA (ICLR 2025, arXiv 2410.00564), its sections on training and fine-tuning, its appendix of hyper-parameters.
 """
 
 from dataclasses import replace
 
 from models.jowa.config import JowaConfig
-from pipelines.atari.games import JOWA_TRAINING, game_id
-from pipelines.configs.data import DownsampleConfig
-from pipelines.configs.learn import EvaluateConfig, LoopConfig, PhaseConfig, PretrainConfig, TrainConfig
-from pipelines.recipes.recipe import Recipe
+from pipelines.environments.atari.games import JOWA_TRAINING, game_id
+from pipelines.graph.recipe import Recipe
+from pipelines.stages.downsample import DownsampleConfig
+from pipelines.stages.evaluate import EvaluateConfig
+from pipelines.training.config import (
+    FinetuneConfig,
+    ImagineConfig,
+    LoopConfig,
+    PhaseConfig,
+    PretrainConfig,
+    TrainConfig,
+)
 
 # A game that pre-training never saw borrows the task embedding of one like it; Pong keeps its own.
 BORROWED_TASKS = {
@@ -57,3 +67,66 @@ def _resized(base: Recipe, name: str, **sizes: int) -> Recipe:
     model = replace(base.pretrain.model, **sizes)  # type: ignore[arg-type]  # all of them are whole numbers
     evaluate = replace(base.evaluate, settings=name)
     return replace(base, name=name, pretrain=replace(base.pretrain, model=model), evaluate=evaluate)
+
+
+def finetuned(base: Recipe, game: str, episodes: int = 4, imagined: bool = False) -> Recipe:
+    """`base`, whose artefacts it shares, followed by fine-tuning. `game` need not be one that `base` was trained on.
+
+    Raises UsageError for an unknown game or no episode.
+    """
+    learned = base.pretrain
+    return replace(
+        base,
+        finetune=FinetuneConfig(
+            game=game,
+            episodes=episodes,
+            imagine=ImagineConfig() if imagined else None,
+            commitment=learned.commitment,
+            motion_gain=learned.motion_gain,
+            random_shift=learned.random_shift,
+            lpips_sha256=learned.lpips_sha256,
+            lpips_file=learned.lpips_file,
+            lpips_weight=learned.lpips_weight,
+            loop=base.train.loop,
+        ),
+    )
+
+
+def jowa_40m_finetune() -> Recipe:
+    """JOWA-40M, then on four episodes of Pong, which it never saw; --set finetune.game=Gravitar takes another."""
+    return _on_pong(jowa_40m())
+
+
+def jowa_70m_finetune() -> Recipe:
+    """JOWA-70M, fine-tuned like jowa_40m_finetune."""
+    return _on_pong(jowa_70m())
+
+
+def jowa_150m_finetune() -> Recipe:
+    """JOWA-150M, fine-tuned like jowa_40m_finetune."""
+    return _on_pong(jowa_150m())
+
+
+def jowa_40m_imagined() -> Recipe:
+    """jowa_40m_finetune with imagined segments in its batches."""
+    return _with_imagination(jowa_40m_finetune())
+
+
+def jowa_70m_imagined() -> Recipe:
+    """jowa_70m_finetune with imagined segments in its batches."""
+    return _with_imagination(jowa_70m_finetune())
+
+
+def jowa_150m_imagined() -> Recipe:
+    """jowa_150m_finetune with imagined segments in its batches."""
+    return _with_imagination(jowa_150m_finetune())
+
+
+def _on_pong(base: Recipe) -> Recipe:
+    """`base` keeps its name in the stages that it shares: they are the same artefacts."""
+    return finetuned(base, "Pong")
+
+
+def _with_imagination(recipe: Recipe) -> Recipe:
+    assert recipe.finetune is not None, "it derives from a fine-tuning"
+    return replace(recipe, finetune=replace(recipe.finetune, imagine=ImagineConfig()))

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterable
 
 from pipelines.errors import unknown
-from pipelines.recipes import finetuning
-from pipelines.recipes.demo import demo
-from pipelines.recipes.freeze import override
-from pipelines.recipes.hour import freeway_boxing
+from pipelines.graph.config_io import override
+from pipelines.graph.recipe import Recipe
+from pipelines.recipes import jowa as finetuning
+from pipelines.recipes.demo import demo, mini
+from pipelines.recipes.freeway_boxing import freeway_boxing
 from pipelines.recipes.jowa import jowa_40m, jowa_70m, jowa_150m
-from pipelines.recipes.mini import mini
-from pipelines.recipes.recipe import Recipe
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "demo": demo,

@@ -1,12 +1,16 @@
-"""A finished artefact on disk: its folder, its manifest, and the digest that children pin."""
+"""An artefact: while it is being made (`Draft`), finished on disk (`Artefact`), as what a stage returns (`Report`)."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pipelines.errors import WorldlineError
-from pipelines.store.hashing import sha256_of
-from pipelines.store.manifest import Manifest
+from pipelines.progress import size
+from pipelines.store.files import sha256_of
+from pipelines.store.manifest import MANIFEST_NAME, CheckEntry, Manifest
 from pipelines.store.ref import Ref
+from pipelines.store.stage_config import Spec
 
 
 @dataclass(frozen=True)
@@ -40,3 +44,86 @@ class Artefact:
             elif rehash and sha256_of(path) != entry.sha256:
                 found.append(f"{path}: sha256 differs from the manifest")
         return found
+
+
+@dataclass
+class Draft:
+    """What a stage's build function fills. Nothing in `folder` exists for anyone else until the store commits it.
+
+    `parents` holds the opened, verified parents by address. `scratch` survives a kill: a long stage keeps its own
+    resumable state there; it is deleted after the commit.
+    """
+
+    spec: Spec
+    folder: Path
+    scratch: Path
+    parents: dict[Ref, Artefact]
+    counts: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    roots: list[dict[str, Any]] = field(default_factory=list)
+    checks: list[CheckEntry] = field(default_factory=list)
+
+    def path(self, name: str) -> Path:
+        """Where to write one output file; its parent folders are made. Raises ValueError for a name outside."""
+        path = self.folder / name
+        inside = path.resolve().is_relative_to(self.folder.resolve()) and path.resolve() != self.folder.resolve()
+        if not inside or ".." in path.parts:
+            raise ValueError(f"'{name}' leaves the artefact's folder {self.folder}: use a relative path without '..'")
+        if path == self.folder / MANIFEST_NAME:
+            raise ValueError(f"'{name}' is the store's own file: choose another name")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def check(
+        self,
+        name: str,
+        passed: bool,
+        detail: str,
+        blocking: bool = False,
+        counts: Mapping[str, int] | None = None,
+        picture: str = "",
+    ) -> None:
+        """Record a check of the output; a failed blocking one makes children refuse the artefact.
+
+        `counts` and `picture`, a file of the artefact, are shown with the verdict.
+        """
+        self.checks.append(CheckEntry(name, bool(passed), blocking, detail, dict(counts or {}), picture))
+
+    def files(self) -> Iterator[Path]:
+        """Every file written so far, in a fixed order. Raises ValueError for a link."""
+        for path in sorted(self.folder.rglob("*")):
+            if path.is_symlink():
+                raise ValueError(f"{path} is a link: copy the file, an artefact must not depend on what lies elsewhere")
+            if path.is_file():
+                yield path
+
+
+@dataclass(frozen=True)
+class Report:
+    """`skipped` is True when an artefact with the same key stood there already; then nothing was computed."""
+
+    artefact: Artefact
+    skipped: bool
+
+    def __str__(self) -> str:
+        manifest = self.artefact.manifest
+        counts = ", ".join(f"{value:,} {name}" for name, value in manifest.counts.items())
+        room = size(manifest.total_bytes)
+        how = f"made in {manifest.cost['seconds']:.1f} s ({room}; {counts})"
+        if self.skipped:
+            how = f"already there ({room}; {counts}), same config, code version and parents"
+        return "\n".join([f"{self.artefact.ref}: {how}", *self.findings])
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a blocking check failed, so that every child will refuse the artefact."""
+        return any(check.blocking and not check.passed for check in self.artefact.manifest.checks)
+
+    @property
+    def findings(self) -> list[str]:
+        """A line for each check that failed, so that nobody has to look for it in the manifest."""
+        return [
+            f"  {'failed, nothing may be made from this' if check.blocking else 'note'}: {check.name}, {check.detail}"
+            for check in self.artefact.manifest.checks
+            if not check.passed
+        ]

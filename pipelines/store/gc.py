@@ -13,9 +13,8 @@ from pathlib import Path
 
 from pipelines.errors import WorldlineError
 from pipelines.store.artefact import Artefact
-from pipelines.store.lock import locked_now
+from pipelines.store.files import locked_now, writable
 from pipelines.store.ref import Ref
-from pipelines.store.refusal import writable
 from pipelines.store.store import Store, flat, sync
 
 

@@ -1,10 +1,13 @@
-"""Where an artefact was made: processor, Python, library versions, git commit of the code."""
+"""Where an artefact was made (processor, Python, libraries, git commit) and what that took (time, memory)."""
 
 import functools
 import importlib.metadata
 import os
 import platform
+import resource
 import subprocess
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 LIBRARIES = ("ale-py", "dagster", "h5py", "numpy", "pandas", "torch", "zarr", "worldline")
@@ -45,3 +48,24 @@ def git_commit() -> str:
     if head.returncode != 0:
         return ""
     return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+
+
+def _cpu_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+@dataclass
+class CostMeter:
+    """Start it by making it, read it with `read()`."""
+
+    started: float = field(default_factory=time.monotonic)
+    cpu_started: float = field(default_factory=_cpu_seconds)
+
+    def read(self) -> dict[str, float]:
+        """`peak_bytes` is the process's high-water mark so far (ru_maxrss counts KiB on Linux)."""
+        return {
+            "seconds": round(time.monotonic() - self.started, 3),
+            "cpu_seconds": round(_cpu_seconds() - self.cpu_started, 3),
+            "peak_bytes": float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024),
+        }

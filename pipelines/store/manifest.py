@@ -10,6 +10,7 @@ from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.ref import Ref
 
 MANIFEST_NAME = "manifest.json"
+
 FORMAT = 1
 
 

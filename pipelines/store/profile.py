@@ -18,8 +18,11 @@ import yaml
 from pipelines.errors import UsageError, WorldlineError, unknown
 
 PACKAGE = "storage_configs"
+
 SECRET = re.compile(r"secret|token|passw|credential|(api|access|account|private|connection)_?(key|string)|^key$", re.I)
+
 NO_SECRETS = (None, "", "anon", "cloud", "google_default")  # gcsfs: ways to log in, not what to log in with
+
 VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^{}]*))?\}")
 
 

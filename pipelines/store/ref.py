@@ -1,11 +1,17 @@
-"""The address of an artefact: `stage/subject/key`, for example `trajectories/Freeway/3fa1c2d4e5f60718`."""
+"""The address of an artefact, `stage/subject/key`, for example `trajectories/Freeway/3fa1c2d4e5f60718`; and pointers.
 
+A pointer is what a name stands for: an artefact, and the digest its manifest had when the name was given.
+"""
+
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, WorldlineError
 
 _PART = re.compile(r"[A-Za-z0-9_+=-][A-Za-z0-9_.+=-]*")
+
 LONGEST = 180  # characters: the whole address becomes one file name, with a suffix, and those end at 255
 
 
@@ -44,3 +50,30 @@ def check_name(part: str) -> str:
     if not _PART.fullmatch(part):
         raise UsageError(f"'{part}' cannot name part of an artefact: use letters, digits and _ . + = - only")
     return part
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """`manifest_sha256` is empty when the artefact was not there at the time."""
+
+    ref: str
+    manifest_sha256: str = ""
+
+    def to_bytes(self) -> bytes:
+        """The exact bytes of its file."""
+        return (json.dumps(asdict(self)) + "\n").encode()
+
+    @property
+    def target(self) -> Ref:
+        """The artefact's address."""
+        return Ref.parse(self.ref)
+
+    @classmethod
+    def read(cls, path: Path) -> "Pointer":
+        """Raises WorldlineError for a damaged file."""
+        try:
+            pointer = cls(**json.loads(path.read_bytes()))
+            pointer.target  # noqa: B018 - an address that cannot be parsed is damage too
+        except (ValueError, TypeError, AttributeError, UsageError) as error:
+            raise WorldlineError(f"{path} is not a readable pointer ({error}): delete it and make it anew") from error
+        return pointer

@@ -19,20 +19,16 @@ from pathlib import Path
 from pipelines.errors import WorldlineError
 from pipelines.progress import say
 from pipelines.store import machine
-from pipelines.store.artefact import Artefact
-from pipelines.store.cost import CostMeter
-from pipelines.store.draft import Draft
-from pipelines.store.hashing import sha256_of
-from pipelines.store.lock import locked
+from pipelines.store.artefact import Artefact, Draft, Report
+from pipelines.store.files import locked, sha256_of, writable
+from pipelines.store.machine import CostMeter
 from pipelines.store.manifest import MANIFEST_NAME, FileEntry, Manifest, ParentEntry, digest
-from pipelines.store.pointer import Pointer
 from pipelines.store.profile import Profile
-from pipelines.store.ref import Ref, check_name
-from pipelines.store.refusal import writable
-from pipelines.store.report import Report
-from pipelines.store.spec import Spec
+from pipelines.store.ref import Pointer, Ref, check_name
+from pipelines.store.stage_config import Spec
 
 REHASH_PARENTS_UP_TO = 2 << 30  # bytes; larger parents are checked by size here and by `worldline lineage --verify`
+
 PRIVATE = (".partial", ".locks", ".scratch", "refs")
 
 

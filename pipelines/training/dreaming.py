@@ -15,7 +15,7 @@ from models.planning.beam import Beam
 from models.planning.dreams import Dreams
 from models.planning.imagine import imaginable, imagine
 from models.tokenizers.vq import Tokenizer
-from pipelines.configs.finetune import ImagineConfig
+from pipelines.training.config import ImagineConfig
 from pipelines.training.device import Device
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from torch.optim import Optimizer
 
-from pipelines.configs.learn import LoopConfig, PhaseConfig
 from pipelines.errors import UsageError
 from pipelines.progress import track
 from pipelines.training import optimisers as optim
 from pipelines.training import state
-from pipelines.training.keep import Keeper
+from pipelines.training.checkpoints import Keeper
+from pipelines.training.config import LoopConfig, PhaseConfig
+from pipelines.training.distributed.ranks import ALONE, Ranks
 from pipelines.training.metrics import Metrics
-from pipelines.training.ranks import ALONE, Ranks
 from pipelines.training.state import Position
 from pipelines.training.step import Task, Values, update
 

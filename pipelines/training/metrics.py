@@ -1,17 +1,90 @@
 """What a run logs: metrics.jsonl always, TensorBoard's events beside it, Weights & Biases where asked for.
 
 metrics.jsonl has one row per logged step, {"phase", "step", "seconds", losses...}; it is the source of every curve.
-A row takes 0.1 ms. Watch a run: `tensorboard --logdir STORE/.scratch`; later the artefact's folder does.
+TensorBoard's file is written without its threads, as workers may be forked at any time, and made anew from the rows
+after a restart. W&B is an extra: `pip install 'worldline[wandb]'`, then `loop.wandb=PROJECT`; WANDB_MODE=offline keeps
+everything in WORLDLINE_HOME/wandb (or WANDB_DIR), and `wandb sync` sends it later.
+Watch a run: `tensorboard --logdir STORE/.scratch`; later the artefact's folder does.
 """
 
+import importlib
 import json
+import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipelines.training.tensorboard import FOLDER, TensorBoardLog
-from pipelines.training.wandb import WandbLog
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from pipelines import home
+from pipelines.errors import UsageError, WorldlineError
+
+FOLDER = "tensorboard"
+
+NAME = "events.out.tfevents.0.worldline"  # found by the middle of its name
+
+
+class TensorBoardLog:
+    """Appends rows; `kept` are those of the run so far, with their times before now."""
+
+    def __init__(self, folder: Path, kept: list[dict[str, Any]]) -> None:
+        folder.mkdir(exist_ok=True)
+        self._file = (folder / NAME).open("wb")
+        self._records = RecordWriter(self._file)
+        self._started = time.time() - (kept[-1]["seconds"] if kept else 0.0)
+        self._add(Event(wall_time=self._started, file_version="brain.Event:2"))
+        for row in kept:
+            self.write(row)
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Every number of the row, as `phase/name` at its step; on its way to disk when this returns."""
+        values = [
+            Summary.Value(tag=f"{row['phase']}/{name}", simple_value=value)
+            for name, value in row.items()
+            if name not in ("phase", "step", "seconds")
+        ]
+        self._add(Event(wall_time=self._started + row["seconds"], step=row["step"], summary=Summary(value=values)))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def _add(self, event: Event) -> None:
+        self._records.write(event.SerializeToString())
+        self._file.flush()
+
+
+class WandbLog:
+    """Sends rows to the run that is named after the scratch folder; a resumed run goes on in it."""
+
+    def __init__(self, project: str, folder: Path) -> None:
+        try:
+            wandb = importlib.import_module("wandb")
+        except ImportError as error:
+            raise UsageError(
+                f"loop.wandb={project} needs Weights & Biases, which is not installed: pip install 'worldline[wandb]'"
+            ) from error
+        where = os.environ.get("WANDB_DIR") or str(home.home())
+        try:
+            self._run = wandb.init(project=project, id=folder.name.replace("@", "-"), dir=where, resume="allow")
+        except wandb.Error as error:
+            raise WorldlineError(
+                f"Weights & Biases does not take loop.wandb={project} ({' '.join(str(error).split())[:200]}): log in "
+                "by 'wandb login', or set WANDB_MODE=offline"
+            ) from error
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Every number of the row, as `phase/name` at its step."""
+        named = {f"{row['phase']}/{name}": row[name] for name in row if name not in ("phase", "step", "seconds")}
+        self._run.log(named, step=row["step"])
+
+    def close(self) -> None:
+        """Wait until all is sent, or written."""
+        self._run.finish()
 
 
 class Sink(Protocol):

@@ -9,7 +9,7 @@ from torch import nn
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.optim import Optimizer
 
-from pipelines.configs.learn import PhaseConfig
+from pipelines.training.config import PhaseConfig
 
 
 def for_phase(phase: PhaseConfig, modules: dict[str, nn.Module], sharded: bool = False) -> dict[str, Optimizer]:

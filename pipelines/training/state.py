@@ -17,8 +17,8 @@ from torch.optim import Optimizer
 
 from pipelines.errors import WorldlineError
 from pipelines.progress import say
-from pipelines.training.ranks import ALONE, Ranks
-from pipelines.training.torch_file import read_data
+from pipelines.training.distributed.ranks import ALONE, Ranks
+from pipelines.training.weight_files import read_data
 
 NAME = "state.pt"
 

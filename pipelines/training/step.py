@@ -16,10 +16,10 @@ from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
 from models.api import Losses
-from pipelines.configs.learn import PhaseConfig
 from pipelines.errors import WorldlineError
 from pipelines.training import state
-from pipelines.training.ranks import Ranks
+from pipelines.training.config import PhaseConfig
+from pipelines.training.distributed.ranks import Ranks
 
 Values = dict[str, float]
 """what is logged of a step, by name"""

@@ -10,11 +10,11 @@ from models.api import Losses
 from models.losses.vq import commitment, motion_weight, reconstruction_l1
 from models.tokenizers.augment import random_shift
 from models.tokenizers.vq import Tokenizer
-from pipelines.replay.loader import SegmentSource
+from pipelines.batches.loader import SegmentSource
 from pipelines.training.device import Device
-from pipelines.training.perceptual import load_lpips
-from pipelines.training.share import ALL, Share
-from pipelines.training.sight import mean_frame
+from pipelines.training.diagnostics.reconstruction import mean_frame
+from pipelines.training.distributed.shard import ALL, Share
+from pipelines.training.weight_files import load_lpips
 
 
 class TokenizerSettings(Protocol):

@@ -10,7 +10,7 @@ from models.jowa.counts import Counts
 from models.jowa.model import Jowa
 from models.jowa.objective import world_action_loss, world_loss
 from models.losses.rem import mixture_weights
-from pipelines.configs.learn import PhaseConfig
+from pipelines.training.config import PhaseConfig
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from assets.definitions import defs
 from assets.evaluation import scores
 from assets.partitions import EXPERIMENT
 from assets.resources import House
-from pipelines.recipes.experiment import Experiment, register
-from pipelines.recipes.reevaluation import evaluations
+from pipelines.graph.experiment import Experiment, register
+from pipelines.graph.rounds import evaluations
 from pipelines.recipes.registry import recipe
 from pipelines.store.store import Store
 from tests.pipelines.conftest import TinyRun, tiny, tiny_copy  # noqa: F401 -- fixtures

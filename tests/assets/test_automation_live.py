@@ -19,8 +19,8 @@ import pytest
 from assets.automation import ROUND
 from assets.instance import open_instance
 from pipelines.evaluation.pool import pools
-from pipelines.recipes.board import board_config
-from pipelines.recipes.reevaluation import evaluations
+from pipelines.graph.make import board_config
+from pipelines.graph.rounds import evaluations
 from tests.fakes import ROOT, wait_for
 from tests.pipelines.conftest import TinyRun, tiny, tiny_copy  # noqa: F401 -- fixtures
 

@@ -7,8 +7,8 @@ import dagster as dg
 from PIL import Image
 
 from assets.checks import FILES, files_check, results, specs
-from pipelines.configs.base import StageConfig
-from pipelines.store.draft import Draft
+from pipelines.store.artefact import Draft
+from pipelines.store.stage_config import StageConfig
 from pipelines.store.store import Store
 from tests.fakes import fill, flip_byte, spec
 

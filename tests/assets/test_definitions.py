@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets.definitions import defs
-from pipelines.recipes.run import MODULES
+from pipelines.graph.make import MODULES
 from tests.fakes import ROOT
 
 GRAPH = {

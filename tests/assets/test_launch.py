@@ -11,9 +11,9 @@ import pytest
 
 from assets.launch import choose, main
 from pipelines.errors import UsageError
+from pipelines.graph.experiment import register
+from pipelines.graph.plan import Plan
 from pipelines.home import home
-from pipelines.recipes.experiment import register
-from pipelines.recipes.plan import Plan
 from pipelines.recipes.registry import recipe
 
 

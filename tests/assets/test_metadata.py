@@ -9,12 +9,11 @@ import pytest
 from PIL import Image
 
 from assets.metadata import FILES_SHOWN, PICTURE_BYTES, data_uri, describe, flat, table
-from pipelines.replay.evidence import Evidence
-from pipelines.replay.evidence import table as evidence_table
-from pipelines.replay.order import Border
-from pipelines.replay.record import EVIDENCE
-from pipelines.store.draft import Draft
-from pipelines.store.report import Report
+from pipelines.sources.dqn_replay.log_facts import Evidence
+from pipelines.sources.dqn_replay.log_facts import table as evidence_table
+from pipelines.sources.dqn_replay.log_order import Border
+from pipelines.sources.dqn_replay.record import EVIDENCE
+from pipelines.store.artefact import Draft, Report
 from pipelines.store.store import Store
 from tests.fakes import fill, make, spec
 

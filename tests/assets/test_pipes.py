@@ -13,10 +13,10 @@ import pytest
 
 from assets.instance import open_instance
 from assets.pipes_child import newest
+from pipelines.graph.config_io import override
+from pipelines.graph.experiment import register
 from pipelines.home import open_store
-from pipelines.recipes.experiment import register
-from pipelines.recipes.freeze import override
-from pipelines.training.checkpoint import MODEL
+from pipelines.training.checkpoints import MODEL
 from tests.fakes import ROOT, finish, wait_for
 from tests.pipelines.conftest import TinyRun, tiny, tiny_copy  # noqa: F401 -- fixtures
 

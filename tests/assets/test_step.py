@@ -12,7 +12,7 @@ from assets.step import DataConfig
 from pipelines.errors import UsageError
 from pipelines.home import open_store
 from tests.buckets.servers import EmulatedBucket
-from tests.pipelines.replay.toy import write_replay
+from tests.pipelines.sources.dqn_replay.toy import write_replay
 
 TINY = {"recipe": "mini", "overrides": ["downsample.transitions=1000"]}
 CHAIN = [

@@ -14,8 +14,8 @@ from tests import fakes
 from tests.buckets.faults import Fault, FaultProxy
 from tests.buckets.servers import EmulatedBucket
 from tests.buckets.test_stages import LENGTHS, RANGE, hashes
-from tests.pipelines.replay.stages import nothing_left
-from tests.pipelines.replay.toy import write_replay
+from tests.pipelines.sources.dqn_replay.toy import write_replay
+from tests.pipelines.stages.helpers import nothing_left
 
 WHICH = ("--games", "Freeway", "--agents", "1")
 DRAW = ("--set", "downsample.transitions=10000", "--set", "downsample.workers=1")

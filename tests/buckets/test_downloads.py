@@ -14,9 +14,9 @@ import pytest
 
 from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.download import download
-from pipelines.bucket.errors import DamagedInTransit, ObjectReplaced
 from pipelines.bucket.mirror import Mirror
 from pipelines.bucket.remote import BucketObject
+from pipelines.bucket.retry import DamagedInTransit, ObjectReplaced
 from pipelines.errors import WorldlineError
 from tests import fakes
 from tests.buckets.conftest import CHUNK

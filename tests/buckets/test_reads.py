@@ -7,9 +7,8 @@ import pytest
 
 from pipelines.bucket import retry
 from pipelines.bucket.bucket import Bucket
-from pipelines.bucket.errors import DamagedInTransit, ObjectReplaced
 from pipelines.bucket.remote import BucketObject
-from pipelines.bucket.retry import once_more
+from pipelines.bucket.retry import DamagedInTransit, ObjectReplaced, once_more
 from pipelines.errors import WorldlineError
 from tests.buckets.faults import Fault, FaultProxy
 from tests.buckets.servers import EmulatedBucket

@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import downsample, fetch
 from pipelines.bucket import reader
 from pipelines.bucket.bucket import Bucket
-from pipelines.configs.data import DownsampleConfig, FetchConfig
 from pipelines.errors import WorldlineError
-from pipelines.replay.layout import file_name, log_folder
-from pipelines.replay.listing import digest, list_objects
+from pipelines.sources.dqn_replay.listing import digest, file_name, list_objects, log_folder
+from pipelines.stages import downsample, fetch
+from pipelines.stages.downsample import DownsampleConfig
+from pipelines.stages.fetch import FetchConfig
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 from tests import fakes
 from tests.buckets.faults import Fault, FaultProxy, Weather
 from tests.buckets.servers import EmulatedBucket
-from tests.pipelines.replay.stages import nothing_left
-from tests.pipelines.replay.toy import write_replay
+from tests.pipelines.sources.dqn_replay.toy import write_replay
+from tests.pipelines.stages.helpers import nothing_left
 
 pytestmark = pytest.mark.usefixtures("_hasty")
 LENGTHS = [13, 29, 5, 61, 13, 40]
@@ -79,7 +79,7 @@ def make_replay(store: Store, url: str) -> Artefact:
 
 
 def make_trajectories(store: Store, replay: Artefact) -> Artefact:
-    return downsample.run(DownsampleConfig("Freeway", (replay.ref,), 10_000), store).artefact
+    return downsample.run(DownsampleConfig("Freeway", 10_000, replays=(replay.ref,)), store).artefact
 
 
 def make_both(store: Store, url: str) -> tuple[Artefact, Artefact]:

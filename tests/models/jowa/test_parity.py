@@ -12,8 +12,7 @@ from models.jowa.objective import sequence, world_action_loss
 from models.jowa.parity import check
 from models.planning.beam import Beam
 from models.tokenizers.parity import read_tokenizer
-from pipelines.atari.actions import minimal_actions
-from pipelines.atari.games import GAMES
+from pipelines.environments.atari.games import GAMES, minimal_actions
 from tests.models.jowa.recordings import GAME, record
 
 GOLDEN = Path(__file__).parents[2] / "golden"

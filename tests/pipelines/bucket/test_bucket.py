@@ -13,7 +13,7 @@ from pipelines.bucket import reader, retry
 from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.clients import S3Client
 from pipelines.bucket.download import download
-from pipelines.bucket.errors import BucketError, DamagedInTransit, ObjectReplaced
+from pipelines.bucket.retry import BucketError, DamagedInTransit, ObjectReplaced
 from pipelines.errors import WorldlineError
 from pipelines.store.profile import Profile
 from tests.buckets.faults import Fault

@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.bucket import download as module
 from pipelines.bucket.download import download
-from pipelines.bucket.errors import BucketError, DamagedInTransit, ObjectReplaced
+from pipelines.bucket.retry import BucketError, DamagedInTransit, ObjectReplaced
 from pipelines.errors import WorldlineError
 from tests.buckets.faults import Fault, Weather
 

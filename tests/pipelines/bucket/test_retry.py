@@ -10,8 +10,16 @@ from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeou
 from fsspec.asyn import FSTimeoutError
 
 from pipelines.bucket import retry
-from pipelines.bucket.errors import BucketError, DamagedInTransit, ObjectReplaced
-from pipelines.bucket.retry import ShortRead, once_more, passes, retried, status_of
+from pipelines.bucket.retry import (
+    BucketError,
+    DamagedInTransit,
+    ObjectReplaced,
+    ShortRead,
+    once_more,
+    passes,
+    retried,
+    status_of,
+)
 
 
 def boto(status: int) -> OSError:

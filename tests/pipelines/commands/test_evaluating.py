@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.atari import roms
 from pipelines.cli import run
+from pipelines.environments.atari import roms
 from pipelines.store.artefact import Artefact
 from tests.pipelines.conftest import TinyRun
 

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipelines.batches.segments import segment_index
+from pipelines.batches.shards import ShardSet
 from pipelines.cli import run
-from pipelines.replay.jowa_file import JowaTrajectories
-from pipelines.replay.segments import segment_index
-from pipelines.replay.shards import ShardSet
-from pipelines.replay.trajectories import FILE_NAME, Trajectories
-from pipelines.replay.zarr_trajectories import ZarrTrajectories
+from pipelines.episodes.jowa_h5 import JowaTrajectories
+from pipelines.episodes.trajectories import FILE_NAME, Trajectories
+from pipelines.episodes.zarr_trajectories import ZarrTrajectories
 from pipelines.store.store import Store
-from tests.pipelines.replay.episodes import put_episodes
-from tests.pipelines.replay.stages import make_segments
+from tests.pipelines.episodes.made_episodes import put_episodes
+from tests.pipelines.stages.helpers import make_segments
 
 
 @pytest.fixture

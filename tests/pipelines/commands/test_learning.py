@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from pipelines import home
 from pipelines.cli import run
-from pipelines.recipes.experiment import find
+from pipelines.graph.experiment import find
 from pipelines.store.store import Store
-from pipelines.training.checkpoint import MODEL, TOKENIZER
+from pipelines.training.checkpoints import MODEL, TOKENIZER
 from tests.fakes import flip_byte
 from tests.pipelines.conftest import TinyRun
 

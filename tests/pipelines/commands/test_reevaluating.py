@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.cli import run
-from pipelines.recipes.experiment import register
+from pipelines.graph.experiment import register
 from pipelines.recipes.registry import recipe
 from tests.pipelines.conftest import TinyRun
 

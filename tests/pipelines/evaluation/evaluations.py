@@ -6,11 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from pipelines.atari.environment import emulator_seeds
-from pipelines.configs.learn import EvaluateConfig
-from pipelines.store.artefact import Artefact
-from pipelines.store.draft import Draft
-from pipelines.store.spec import Spec
+from pipelines.environments.atari.environment import emulator_seeds
+from pipelines.stages.evaluate import EvaluateConfig
+from pipelines.store.artefact import Artefact, Draft
+from pipelines.store.stage_config import Spec
 from pipelines.store.store import Store
 from tests.fakes import fill
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.atari.rollout import Episode
+from pipelines.environments.rollout import Episode
 from pipelines.evaluation import film
 
 

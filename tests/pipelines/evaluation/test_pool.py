@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipelines.configs.learn import EvaluateConfig
 from pipelines.errors import WorldlineError
 from pipelines.evaluation.pool import pool_of, pools, question
+from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.store.store import Store
 from tests.fakes import make
 from tests.pipelines.evaluation.evaluations import checkpoint, dated, scores

@@ -9,10 +9,9 @@ import pandas as pd
 from PIL import Image
 
 from pipelines.plots import curves, sheet
-from pipelines.store.artefact import Artefact
-from pipelines.store.draft import Draft
+from pipelines.store.artefact import Artefact, Draft
 from pipelines.store.ref import Ref
-from pipelines.store.spec import Spec
+from pipelines.store.stage_config import Spec
 from pipelines.store.store import Store
 
 SIGHT = {

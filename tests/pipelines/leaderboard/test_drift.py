@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pipelines.configs.learn import EvaluateConfig
 from pipelines.leaderboard.drift import drift
 from pipelines.leaderboard.statistics import LEAST
+from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.store.store import Store
 from tests.pipelines.evaluation.evaluations import dated, scores
 

@@ -9,8 +9,7 @@ from PIL import Image
 
 from pipelines.evaluation import film
 from pipelines.leaderboard import films
-from pipelines.leaderboard.entry import gather
-from pipelines.leaderboard.sample import samples
+from pipelines.leaderboard.agent_scores import gather, samples
 from tests.pipelines.leaderboard import board
 
 

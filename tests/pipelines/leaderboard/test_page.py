@@ -7,9 +7,9 @@ from types import ModuleType
 
 import pytest
 
-from pipelines import report
-from pipelines.configs.report import ReportConfig
 from pipelines.leaderboard import page
+from pipelines.stages import report
+from pipelines.stages.report import ReportConfig
 from tests import fakes
 from tests.pipelines.leaderboard import board
 from tests.pipelines.leaderboard.test_films import real_film

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.atari.scores import normalised
+from pipelines.environments.atari.reference_scores import normalised
 from pipelines.leaderboard.statistics import (
     Interval,
     intervals,
@@ -20,7 +20,7 @@ from pipelines.leaderboard.statistics import (
     run_interval,
 )
 
-DATA = json.loads(resources.files("pipelines.atari").joinpath("scores.json").read_text())
+DATA = json.loads(resources.files("pipelines.environments.atari").joinpath("scores.json").read_text())
 SCORES = st.dictionaries(
     st.text("abcdef", min_size=1, max_size=3),
     st.lists(st.floats(-5, 20), min_size=1, max_size=8),

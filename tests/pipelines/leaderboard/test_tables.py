@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from pipelines.leaderboard.headline import Headline, published_rows
-from pipelines.leaderboard.origins import Origin
-from pipelines.leaderboard.standing import blocks
+from pipelines.leaderboard.provenance import Origin
+from pipelines.leaderboard.ranking import blocks
+from pipelines.leaderboard.score_row import Headline, published_rows
 from pipelines.leaderboard.tables import AGENT_HEAD, COLUMNS, GAME_HEAD, write_csv, write_json, write_markdown
 
 ROWS = [

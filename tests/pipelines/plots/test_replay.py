@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from pipelines.plots import replay
-from pipelines.replay.evidence import table
-from pipelines.replay.stitch import stitch
-from tests.pipelines.replay.toy import Kept, play
+from pipelines.sources.dqn_replay.log_facts import table
+from pipelines.sources.dqn_replay.stitch import stitch
+from tests.pipelines.sources.dqn_replay.toy import Kept, play
 
 
 def drawn(path: Path, lengths: list[int], without: int | None = None) -> bytes:

@@ -4,12 +4,11 @@ import json
 
 import pytest
 
-from pipelines.atari.games import GAMES, JOWA_HELD_OUT, JOWA_TRAINING
-from pipelines.recipes.experiment import Experiment
-from pipelines.recipes.finetuning import finetuned
-from pipelines.recipes.freeze import from_plain, to_plain
-from pipelines.recipes.jowa import BORROWED_TASKS, jowa_40m, jowa_70m, jowa_150m
-from pipelines.recipes.recipe import Recipe
+from pipelines.environments.atari.games import GAMES, JOWA_HELD_OUT, JOWA_TRAINING
+from pipelines.graph.config_io import from_plain, to_plain
+from pipelines.graph.experiment import Experiment
+from pipelines.graph.recipe import Recipe
+from pipelines.recipes.jowa import BORROWED_TASKS, finetuned, jowa_40m, jowa_70m, jowa_150m
 from pipelines.recipes.registry import RECIPES
 
 

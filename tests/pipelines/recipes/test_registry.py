@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.errors import UsageError
-from pipelines.recipes.plan import STAGES, Plan
+from pipelines.graph.plan import STAGES, Plan
 from pipelines.recipes.registry import RECIPES, recipe
 
 

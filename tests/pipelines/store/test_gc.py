@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import WorldlineError
-from pipelines.lineage.verify import verify
 from pipelines.store import gc
+from pipelines.store.lineage import verify
 from pipelines.store.store import Store
 from tests import fakes
 

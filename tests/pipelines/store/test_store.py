@@ -8,8 +8,8 @@ import pytest
 
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.store import store as store_module
-from pipelines.store.draft import Draft
-from pipelines.store.lock import locked_now
+from pipelines.store.artefact import Draft
+from pipelines.store.files import locked_now
 from pipelines.store.manifest import CheckEntry
 from pipelines.store.ref import Ref
 from pipelines.store.store import Store, flat

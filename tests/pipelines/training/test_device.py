@@ -10,8 +10,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from models.jowa.config import JowaConfig
 from models.jowa.model import Jowa
 from models.jowa.objective import world_action_loss
-from pipelines.bench.train import random_batch
 from pipelines.errors import UsageError
+from pipelines.tools.bench.train import random_batch
 from pipelines.training.device import Device, compile_for, pick
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.configs.learn import LoopConfig
 from pipelines.errors import UsageError, WorldlineError
+from pipelines.training.config import LoopConfig
 from pipelines.training.loop import train
 from pipelines.training.metrics import read
 from tests.fakes import flip_byte

@@ -1,42 +1,59 @@
-"""metrics.jsonl: whole rows only, none twice after a resume."""
+"""Weights & Biases is an extra: without it, one line."""
 
+import importlib.util
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from pipelines.training.metrics import MetricsLog, final, read
+from pipelines.errors import UsageError
+from pipelines.training.metrics import Metrics
+from tests.fakes import ROOT
+
+INSTALLED = importlib.util.find_spec("wandb") is not None
 
 
-def test_rows_come_back_in_order(tmp_path: Path) -> None:
-    log = MetricsLog(tmp_path / "metrics.jsonl")
-    rows = [{"phase": "world", "step": step, "seconds": 0.5, "loss": 1 / step} for step in (1, 2, 3)]
-    for row in rows:
-        log.write(row)
-    assert read(log.path) == rows
+@pytest.mark.skipif(INSTALLED, reason="wandb is installed")
+def test_a_project_without_the_extra_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"loop.wandb=atari needs .* not installed: pip install 'worldline\[wandb\]'"):
+        Metrics.open(tmp_path / "metrics.jsonl", project="atari")
 
 
-def test_a_resumed_run_drops_what_it_writes_again_and_the_half_written_line(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')
-    MetricsLog(path, position=2).write({"step": 3, "again": True})
-    assert read(path) == [{"step": 1}, {"step": 2}, {"step": 3, "again": True}]
+@pytest.mark.skipif(not INSTALLED, reason="needs the extra 'wandb'")
+def test_offline_it_writes_into_the_home_where_it_outlives_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("WANDB_DIR", raising=False)
+    folder = tmp_path / "world_action_model@toy@1a2b"
+    folder.mkdir()
+    with Metrics.open(folder / "metrics.jsonl", project="atari") as metrics:
+        metrics.write({"phase": "world", "step": 1, "seconds": 0.1, "observations": 1.0})
+    assert json.loads((folder / "metrics.jsonl").read_text())["observations"] == 1.0
+    assert len(list((tmp_path / "home" / "wandb").glob("offline-run-*/*.wandb"))) == 1
+    assert not list(folder.rglob("*.wandb"))
 
 
-def test_a_fresh_run_drops_everything(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\n')
-    MetricsLog(path)
-    assert path.read_text() == ""
-
-
-def test_final_is_the_mean_of_each_losss_last_values() -> None:
-    rows = [{"phase": "a", "step": step, "seconds": 1.0, "loss": float(step)} for step in range(1, 13)]
-    rows.append({"phase": "b", "step": 13, "seconds": 1.0, "other": 0.25})
-    assert final(rows) == {"loss": 7.5, "other": 0.25}  # 3..12
-    assert final(rows, last=2) == {"loss": 11.5, "other": 0.25}
-    assert final([]) == {}
-
-
-def test_a_missing_file_is_not_silently_empty(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        read(tmp_path / "none.jsonl")
+@pytest.mark.skipif(not INSTALLED, reason="needs the extra 'wandb'")
+def test_nobody_logged_in_is_one_line(tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+from pipelines.errors import WorldlineError
+from pipelines.training.metrics import Metrics
+try:
+    Metrics.open(Path(sys.argv[1]) / "metrics.jsonl", project="atari")
+except WorldlineError as error:
+    print(error)
+"""
+    environment = os.environ | {"HOME": str(tmp_path), "WORLDLINE_HOME": str(tmp_path)}  # W&B settles its mode once
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "NETRC"):
+        environment.pop(name, None)
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True, timeout=120)
+    assert done.stdout.startswith("Weights & Biases does not take loop.wandb=atari"), done.stderr
+    assert done.stdout.endswith("set WANDB_MODE=offline\n") and done.stdout.count("\n") == 1

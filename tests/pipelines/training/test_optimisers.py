@@ -6,7 +6,7 @@ from torch import nn
 
 from models.jowa.config import JowaConfig
 from models.jowa.model import Jowa
-from pipelines.configs.learn import PhaseConfig
+from pipelines.training.config import PhaseConfig
 from pipelines.training.optimisers import for_phase, parameter_groups, schedule
 
 

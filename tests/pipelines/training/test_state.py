@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pipelines.training import state
-from pipelines.training.ranks import Ranks
+from pipelines.training.distributed.ranks import Ranks
 from pipelines.training.state import Position
 from tests.fakes import flip_byte
 

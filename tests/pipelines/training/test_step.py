@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from models.api import Losses
-from pipelines.configs.learn import PhaseConfig
 from pipelines.errors import WorldlineError
 from pipelines.training import optimisers
-from pipelines.training.ranks import ALONE
+from pipelines.training.config import PhaseConfig
+from pipelines.training.distributed.ranks import ALONE
 from pipelines.training.step import update
 from tests.pipelines.training.tiny_task import PHASES, TinyTask
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from models.api import Losses
-from pipelines.configs.learn import PhaseConfig
-from pipelines.replay.batch import rank_rows
-from pipelines.training.ranks import ALONE, Ranks
+from pipelines.batches.batch import rank_rows
+from pipelines.training.config import PhaseConfig
+from pipelines.training.distributed.ranks import ALONE, Ranks
 
 PHASES = (
     PhaseConfig("first", ("tokenizer",), steps=7, lr_tokenizer=0.05, warmup=3),

@@ -10,12 +10,11 @@ from torch import Tensor
 
 from models.api import Batch, Context, Imagined, Losses
 from models.tokenizers.config import TokenizerConfig
-from pipelines import segment
-from pipelines.atari.actions import ACTIONS, minimal_actions
-from pipelines.configs.data import SegmentConfig
-from pipelines.replay.trajectories import FILE_NAME, TrajectoryWriter
-from pipelines.store.artefact import Artefact
-from pipelines.store.draft import Draft
+from pipelines.environments.atari.games import ACTIONS, minimal_actions
+from pipelines.episodes.trajectories import FILE_NAME, TrajectoryWriter
+from pipelines.stages import segment
+from pipelines.stages.segment import SegmentConfig
+from pipelines.store.artefact import Artefact, Draft
 from pipelines.store.store import Store
 from tests.fakes import spec
 

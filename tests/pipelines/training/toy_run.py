@@ -16,14 +16,21 @@ import torch
 from models.api import Losses
 from models.jowa.config import JowaConfig
 from models.tokenizers.config import TokenizerConfig
-from pipelines import finetune, pretrain, tokenize, train
-from pipelines.configs.finetune import FinetuneConfig, ImagineConfig
-from pipelines.configs.learn import LoopConfig, PhaseConfig, PretrainConfig, TokenizeConfig, TrainConfig
 from pipelines.errors import WorldlineError
+from pipelines.stages import finetune, pretrain, tokenize, train
+from pipelines.stages.tokenize import TokenizeConfig
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 from pipelines.training import state
-from pipelines.training.ranks import join
+from pipelines.training.config import (
+    FinetuneConfig,
+    ImagineConfig,
+    LoopConfig,
+    PhaseConfig,
+    PretrainConfig,
+    TrainConfig,
+)
+from pipelines.training.distributed.ranks import join
 from tests.pipelines.training.toy_game import GAME, make_game
 
 TOKENIZER = TokenizerConfig(vocab_size=16, embed_dim=8, z_channels=8, channels=4, res_blocks=1, attention=False)

@@ -1,0 +1,164 @@
+"""One game's drawn episodes in one HDF5 file: flat arrays over N transitions and where each of E episodes starts.
+
+observations (N,84,84) uint8 in chunks of 16 frames, zstd-3 (gzip-4 without hdf5plugin); actions (N,) uint8, the game's
+minimal ids; rewards (N,) float32, clipped; terminals, truncations (N,) uint8; episode_starts (E+1,) int64; source_rows
+(N,3) int32 = agent, log file n, row in that file. Attributes: game, actions (names, in the ids' order).
+Flat arrays with a start table read faster than one group per episode. Chunks are packed here and not in HDF5's own
+filter, because this releases the interpreter lock, so that several files are packed at once.
+"""
+
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.errors import WorldlineError
+
+
+class FlatEpisodes:
+    """Mixin of the trajectory readers. N transitions, episode after episode; E episodes."""
+
+    actions: NDArray[np.uint8]  # (N,)
+    episode_starts: NDArray[np.int64]  # (E+1,), N at its end
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    @property
+    def num_episodes(self) -> int:
+        """E."""
+        return len(self.episode_starts) - 1
+
+
+try:
+    import hdf5plugin
+    from numcodecs.zstd import Zstd
+except ImportError:
+    COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 4}
+    _zstd = None
+else:
+    COMPRESSION = dict(hdf5plugin.Zstd(clevel=3))
+    _zstd = Zstd(level=3)
+
+FRAME = (84, 84)
+
+CHUNK = 16  # frames
+
+
+def pack(frames: NDArray[np.uint8]) -> bytes:
+    """One whole chunk, C-contiguous, as the filter of `COMPRESSION` reads it."""
+    return zlib.compress(frames.data, 4) if _zstd is None else _zstd.encode(frames)
+
+
+def unpack(packed: bytes) -> NDArray[np.uint8]:
+    """The chunk that was packed, (n,84,84) uint8."""
+    data = zlib.decompress(packed) if _zstd is None else _zstd.decode(packed)
+    return np.frombuffer(data, np.uint8).reshape(-1, *FRAME)
+
+
+CACHE = 8 << 20  # bytes of chunk cache per array while writing: a chunk that several writes share is packed once
+
+FILE_NAME = "trajectories.h5"
+
+FLAT = {"actions": np.uint8, "rewards": np.float32, "terminals": np.uint8, "truncations": np.uint8}
+
+
+class TrajectoryWriter:
+    """Creates the file with every slot reserved; frames and rows may then arrive in any order."""
+
+    def __init__(self, path: Path, game: str, actions: Sequence[str], lengths: Sequence[int]) -> None:
+        starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        total = int(starts[-1])
+        if total == 0:
+            raise WorldlineError(f"No transition of {game} to write: draw at least one episode")
+        self._file = h5py.File(path, "w", rdcc_nbytes=CACHE, rdcc_nslots=10_007)
+        self._file.attrs["game"] = game
+        self._file.attrs["actions"] = list(actions)
+        chunks = (min(CHUNK, total), *FRAME)
+        frames = self._file.create_dataset("observations", (total, *FRAME), np.uint8, chunks=chunks, **COMPRESSION)
+        self._chunks, self._chunk = frames.id, chunks[0]
+        flat = (min(1 << 16, total),)
+        for name, dtype in FLAT.items():
+            self._file.create_dataset(name, (total,), dtype, chunks=flat, **COMPRESSION)
+        self._file.create_dataset("source_rows", (total, 3), np.int32, chunks=(*flat, 3), **COMPRESSION)
+        self._file["episode_starts"] = starts
+
+    def write(self, name: str, start: int, values: NDArray) -> None:
+        """Fill slots start .. start+len(values)-1 of one array."""
+        data = self._file[name]
+        if start < 0 or start + len(values) > len(data):
+            raise ValueError(f"{name} has {len(data)} slots, {start} to {start + len(values)} do not fit")
+        data[start : start + len(values)] = values
+
+    def write_chunk(self, chunk: int, packed: bytes) -> None:
+        """Fill one chunk of the observations with what `packing.pack` made of its frames."""
+        self._chunks.write_direct_chunk((chunk * self._chunk, 0, 0), packed)
+
+    def __enter__(self) -> "TrajectoryWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+class Trajectories(FlatEpisodes):
+    """Reads such a file. The small arrays are read once; the frames' handle opens late, again in each process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: h5py.File | None = None
+        self._datasets: dict[str, h5py.Dataset] = {}  # looking one up by name costs as much as reading a segment
+        self._owner = 0
+        try:
+            with h5py.File(path, "r") as file:
+                self.game: str = str(file.attrs["game"])
+                self.action_names: tuple[str, ...] = tuple(str(name) for name in file.attrs["actions"])
+                self.actions: NDArray[np.uint8] = file["actions"][:]
+                self.rewards: NDArray[np.float32] = file["rewards"][:]
+                self.terminals: NDArray[np.uint8] = file["terminals"][:]
+                self.truncations: NDArray[np.uint8] = file["truncations"][:]
+                self.episode_starts: NDArray[np.int64] = file["episode_starts"][:]
+                observations = file["observations"].shape
+        except (OSError, KeyError) as error:
+            raise WorldlineError(
+                f"{path} is no readable trajectory file ({error}): delete and make it again"
+            ) from error
+        if observations != (len(self), *FRAME) or self.episode_starts[-1] != len(self):
+            raise WorldlineError(f"{path} holds arrays of different lengths: delete and make it again")
+
+    def frames(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Frames start .. stop-1 of the flat array, (stop-start, 84, 84) uint8."""
+        return self._dataset("observations")[start:stop]
+
+    def source_rows(self, start: int, stop: int) -> NDArray[np.int32]:
+        """(stop-start, 3) int32: agent, log file n and row that each transition came from."""
+        return self._dataset("source_rows")[start:stop]
+
+    def episode_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The episode that each flat row belongs to."""
+        return np.searchsorted(self.episode_starts, rows, side="right") - 1
+
+    def close(self) -> None:
+        """Let go of the file; the next read opens it again."""
+        if self._file is not None and self._owner == os.getpid():
+            self._file.close()
+        self._file, self._datasets = None, {}
+
+    def _dataset(self, name: str) -> h5py.Dataset:
+        if self._file is None or self._owner != os.getpid():  # HDF5 handles do not survive a fork
+            self._file, self._owner = h5py.File(self.path, "r"), os.getpid()
+            self._datasets = {}
+        if name not in self._datasets:
+            self._datasets[name] = self._file[name]
+        return self._datasets[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_file": None, "_datasets": {}}

@@ -1,0 +1,110 @@
+"""An experiment: a recipe with its overrides, frozen on disk under a name when it is registered.
+
+Its key, `<name>-<8 hex of the frozen config>`, is its partition in Dagster. Files: `WORLDLINE_HOME/experiments/`.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.errors import UsageError, WorldlineError, unknown
+from pipelines.graph.config_io import from_plain, to_plain
+from pipelines.graph.recipe import Recipe
+from pipelines.store.ref import check_name
+from pipelines.store.stage_config import canonical_json, plain
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A name for a frozen recipe."""
+
+    name: str
+    recipe: Recipe
+
+    @property
+    def key(self) -> str:
+        """`<name>-<8 hex>`; equal for equal names and configs."""
+        frozen = plain(self.recipe)
+        return f"{self.name}-{hashlib.sha256(canonical_json(frozen).encode()).hexdigest()[:8]}"
+
+
+def register(folder: Path, name: str, recipe: Recipe) -> Experiment:
+    """Freeze `recipe` as experiment `name`. Registering the same again changes nothing but how the work is done.
+
+    Those fields (`manner`: workers, devices, where files lie) are part of no key; the newest ones count.
+    Raises UsageError when the name is taken by another config, naming the first difference.
+    """
+    check_name(name)
+    experiment = Experiment(name, recipe)
+    for other in registered(folder):
+        if other.name == name and other.key != experiment.key:
+            raise UsageError(
+                f"Experiment name '{name}' is taken by {other.key}, whose {_difference(other.recipe, recipe)}: "
+                "choose another name (worldline experiment new NAME), or use that one as it is"
+            )
+    path = folder / f"{experiment.key}.json"
+    if not path.exists() or _read(path).recipe != recipe:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            aside = path.with_suffix(f".{os.getpid()}.partial")
+            aside.write_text(json.dumps({"name": name, "recipe": to_plain(recipe)}, indent=1) + "\n")
+            aside.replace(path)
+        except OSError as error:
+            raise WorldlineError(
+                f"Experiment '{name}' cannot be written to {folder} ({error.strerror}): set WORLDLINE_HOME to a "
+                "folder you own"
+            ) from error
+    return experiment
+
+
+def registered(folder: Path) -> list[Experiment]:
+    """Every experiment on disk, by name."""
+    return [_read(path) for path in sorted(folder.glob("*.json"))]
+
+
+def find(folder: Path, name_or_key: str) -> Experiment:
+    """The experiment of that name or key. Raises UsageError with the nearest name."""
+    everything = registered(folder)
+    for experiment in everything:
+        if name_or_key in (experiment.name, experiment.key):
+            return experiment
+    if not everything:
+        raise UsageError(
+            f"Unknown experiment '{name_or_key}': none is registered in {folder} "
+            "(worldline experiment new NAME --recipe demo)"
+        )
+    raise unknown("experiment", name_or_key, [item.key for item in everything], "'worldline experiment list'")
+
+
+def _read(path: Path) -> Experiment:
+    try:
+        data = json.loads(path.read_text())
+        return Experiment(data["name"], from_plain(Recipe, data["recipe"]))
+    except (ValueError, KeyError, TypeError, UsageError) as error:
+        raise WorldlineError(
+            f"{path} is no experiment of this version ({error}): register it again under another name and delete it"
+        ) from error
+
+
+def _difference(ours: Recipe, theirs: Recipe) -> str:
+    """The first differing field, as `train.seed is 0, not 1`."""
+    left, right = _flat(to_plain(ours)), _flat(to_plain(theirs))
+    for path in sorted(left.keys() | right.keys()):
+        if left.get(path) != right.get(path):
+            return f"{path} is {left.get(path)}, not {right.get(path)}"
+    return "config differs"
+
+
+def _flat(value: object, path: str = "") -> dict[str, object]:
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, (list, tuple)):
+        items = [(str(index), item) for index, item in enumerate(value)]
+    else:
+        return {path: value}
+    found: dict[str, object] = {}
+    for name, item in items:
+        found.update(_flat(item, f"{path}.{name}" if path else name))
+    return found

@@ -1,0 +1,194 @@
+"""Rounds of re-evaluation: what an experiment's checkpoints played before, played again with fresh seeds.
+
+A round has a name, by default its ISO week. It asks what the experiment's own evaluation asks, with a seed of its own,
+and makes an artefact of its own: asking for a round twice finds it. The episodes of all rounds make one pool
+(pipelines/evaluation/pool.py). Nothing schedules here: `worldline reevaluate` and assets/automation.py do.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from pipelines.environments.atari.environment import emulator_seeds
+from pipelines.errors import UsageError
+from pipelines.evaluation.pool import STAGE, question
+from pipelines.graph.config_io import override
+from pipelines.graph.experiment import Experiment
+from pipelines.graph.make import pointer, run_config
+from pipelines.graph.plan import Plan, Step
+from pipelines.graph.recipe import Recipe
+from pipelines.leaderboard.drift import Drift, drift
+from pipelines.stages.evaluate import EvaluateConfig
+from pipelines.stages.tune import TuneConfig
+from pipelines.store.artefact import Artefact, Report
+from pipelines.store.ref import Ref, check_name
+from pipelines.store.store import Store
+
+OWN = ("evaluate.", "tune.")  # the fields of a recipe that say how a checkpoint plays
+
+
+def changed(recipe: Recipe, changes: Sequence[str]) -> Recipe:
+    """The recipe with other ways to play. Raises UsageError for a change of anything else."""
+    for change in changes:
+        if not change.startswith(OWN):
+            raise UsageError(
+                f"'{change}' would change more than how the checkpoint plays: set evaluate.FIELD here, or make another "
+                "experiment"
+            )
+    return override(recipe, *changes)
+
+
+def evaluate_config(plan: Plan, step: Step) -> EvaluateConfig:
+    """The plan's config of a step `scores`."""
+    config = plan.config(step)
+    assert isinstance(config, EvaluateConfig)
+    return config
+
+
+def play_all(configs: Sequence[EvaluateConfig], store: Store, together: int = 1) -> Iterator[Report]:
+    """`evaluate.run_all`, which imports PyTorch, where anything is to be played; else what stands."""
+    if all(store.find(config.spec().ref) is not None for config in configs):
+        return (run_config(config, store) for config in configs)
+    from pipelines.stages.evaluate import run_all
+
+    return run_all(configs, store, together)
+
+
+TRIES = 100
+
+
+@dataclass(frozen=True)
+class Due:
+    """A game that a checkpoint has to play; without a `round`, the experiment's own evaluation."""
+
+    experiment: Experiment
+    game: str
+    checkpoint: Ref
+    round: str = ""
+
+    def done(self, store: Store, named: Mapping[str, Ref]) -> bool:
+        """Whether its scores stand and are this checkpoint's."""
+        name = round_name(self.experiment, self.game, self.round)
+        scores = store.find(named[name]) if name in named else None
+        return scores is not None and str(self.checkpoint) in {parent.ref for parent in scores.manifest.parents}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An evaluation to be made: `name` is the pointer that it gets."""
+
+    config: EvaluateConfig
+    name: str
+    search: TuneConfig | None = None  # for the settings that it plays with
+
+    def make(self, store: Store) -> Report:
+        """Play it, or find it."""
+        (report,) = make_all([self], store)
+        return report
+
+
+def this_round(moment: datetime | None = None) -> str:
+    """The round of a moment (default: now), its ISO week in UTC: 2026-W47."""
+    year, week, _ = (moment or datetime.now(UTC)).astimezone(UTC).isocalendar()
+    return f"{year}-W{week:02d}"
+
+
+def suite(experiments: Iterable[Experiment], store: Store, round: str = "") -> list[Due]:
+    """Every game of every experiment whose checkpoint stands.
+
+    Read from pointers and manifests alone: a plan would list buckets.
+    """
+    named = store.pointers()
+    found = [(each, checkpoints(each, store, named)) for each in experiments]
+    return [Due(each, game, ref, round) for each, games in found for game, ref in games.items()]
+
+
+def due(experiments: Iterable[Experiment], store: Store, round: str = "") -> list[Due]:
+    """Of the suite, what has no scores of its checkpoint; in a round, none of that round."""
+    named = store.pointers()
+    return [each for each in suite(experiments, store, round) if not each.done(store, named)]
+
+
+def checkpoints(experiment: Experiment, store: Store, named: Mapping[str, Ref]) -> dict[str, Ref]:
+    """By game, the checkpoint that plays it, of those that `named` (the pointers) leads to and the store holds."""
+    recipe = experiment.recipe
+    if recipe.finetune is not None:
+        found = {recipe.finetune.game: f"finetuned/{experiment.key}/{recipe.finetune.game}"}
+    else:
+        stage = "world_action_model" if recipe.released is None else "imported"
+        found = dict.fromkeys(recipe.games, f"{stage}/{experiment.key}")
+    standing = {name for name in set(found.values()) if name in named and store.find(named[name]) is not None}
+    return {game: named[name] for game, name in found.items() if name in standing}
+
+
+def round_name(experiment: Experiment, game: str, round: str = "") -> str:
+    """The pointer of a game's scores, or of those of a round. Raises UsageError for a round that names no file."""
+    own = pointer(Step(STAGE, game), experiment)
+    return f"{own}/{check_name(round)}" if round else own
+
+
+def asked(
+    plan: Plan, experiment: Experiment, game: str, store: Store, round: str = "", changes: Sequence[str] = ()
+) -> Asked:
+    """The evaluation of a game: the experiment's own, with `changes`, in a round.
+
+    Raises UsageError for a change of anything but how the checkpoint plays, and for a game that it does not play.
+    """
+    step = Step(STAGE, game)
+    if game not in plan.games(STAGE):
+        raise UsageError(f"{experiment.key} does not play '{game}': it plays {', '.join(plan.games(STAGE))}")
+    asking = Plan(changed(plan.recipe, changes), plan.bucket, plan.profile) if changes else plan
+    config, search = evaluate_config(asking, step), asking.tune(game) if asking.recipe.tune.wanted else None
+    other = config.spec() != evaluate_config(plan, step).spec()
+    name = round_name(experiment, game, round)
+    if round:
+        config = replace(config, seed=fresh_seed(config, round, evaluations(store, game)))
+    return Asked(config, f"{name}/{config.planner}-{config.spec().key[:8]}" if other else name, search)
+
+
+def make_all(asks: Sequence[Asked], store: Store) -> Iterator[Report]:
+    """Play them in turn, or find them; neighbours with one checkpoint share its networks."""
+    for one in asks:
+        if one.search is not None:
+            run_config(one.search, store)
+    for one, report in zip(asks, play_all([one.config for one in asks], store), strict=True):
+        store.point(one.name, report.artefact.ref)
+        yield report
+
+
+def evaluations(store: Store, game: str) -> list[Artefact]:
+    """Every evaluation of a game that the store holds."""
+    return list(store.artefacts(f"{STAGE}/{game}"))
+
+
+def fresh_seed(config: EvaluateConfig, round: str, others: Sequence[Artefact]) -> int:
+    """The seed of a round: that of the round's name, or where its emulators met those of an earlier round, the next.
+
+    Depends on the name and on who asked the same before, not on the day: a round that stands is found again.
+    """
+    wanted = question(config.spec())
+    same = [other for other in others if question(other) == wanted]
+    played = {int(other.manifest.config["seed"]): _emulators(other.manifest.config) for other in same}
+    taken = {seed for seeds in played.values() for seed in seeds}
+    for seed in _seeds(round):
+        mine = _emulators({**config.spec().config, "seed": seed})
+        if seed in played or not mine & taken:
+            return seed
+    raise UsageError(f"Round '{round}' finds no seeds that were not played before: give it another name")
+
+
+def look(evaluation: Artefact, store: Store) -> Drift:
+    """An evaluation against the earlier ones of its checkpoint that the store holds."""
+    return drift(evaluation, evaluations(store, evaluation.manifest.subject))
+
+
+def _seeds(round: str) -> Iterator[int]:
+    for number in range(TRIES):
+        yield int.from_bytes(hashlib.sha256(f"{round}/{number}".encode()).digest()[:4], "big")
+
+
+def _emulators(config: Mapping[str, Any]) -> set[int]:
+    counts = (int(config[name]) for name in ("episodes", "random_episodes", "beam_episodes"))
+    return set(emulator_seeds(int(config["seed"]), max(counts)))

@@ -1,0 +1,206 @@
+"""What every score comes from in the end (replay objects of a bucket, or ROMs), its training data, and all costs."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines.leaderboard.agent_scores import Entry, in_order, number
+from pipelines.store.artefact import Artefact
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One score's roots: (artefact that names the root, what it says) of every one, itself included."""
+
+    experiment: str
+    score: str
+    roots: tuple[tuple[str, dict[str, Any]], ...]
+
+    @property
+    def artefacts(self) -> list[str]:
+        """The artefacts that name a root, in the graph's order: the lines of origins.csv that are about this score."""
+        return list(dict.fromkeys(artefact for artefact, _ in self.roots))
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """The remote replay objects: url, bytes, crc32c, version."""
+        return [root for _, root in self.roots if root.get("url")]
+
+    @property
+    def roms(self) -> list[tuple[str, str]]:
+        """(game, md5) of every ROM, each once."""
+        found = [(str(root.get("game", "")), str(root["rom_md5"])) for _, root in self.roots if root.get("rom_md5")]
+        return list(dict.fromkeys(found))
+
+
+def origins(entries: Sequence[Entry]) -> list[Origin]:
+    """One for every entry, in their order."""
+    return [
+        Origin(
+            entry.experiment,
+            str(entry.score.ref),
+            tuple((str(found.ref), root) for found in (*entry.ancestors, entry.score) for root in found.manifest.roots),
+        )
+        for entry in entries
+    ]
+
+
+def write_csv(found: Sequence[Origin], path: Path) -> None:
+    """A line for every root of every artefact, however many scores share it; columns are all names any root has."""
+    lines = {
+        (artefact, json.dumps(root, sort_keys=True, default=str)): root for o in found for artefact, root in o.roots
+    }
+    names = sorted({name for root in lines.values() for name in root})
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["artefact", *names])
+        for (artefact, _), root in lines.items():
+            writer.writerow([artefact, *(root.get(name, "") for name in names)])
+
+
+@dataclass(frozen=True)
+class Data:
+    """One set of trajectories, and the collection or bucket behind it. None = not recorded.
+
+    `by_fifth` is the mean raw return of each fifth of the collection, `by_checkpoint` the mean clipped return of each
+    replay checkpoint (first agent); both are empty when nobody measured them.
+    """
+
+    game: str
+    address: str
+    episodes: int | None
+    transitions: int | None
+    collected_frames: int | None
+    collected_episodes: int | None
+    origin: dict[str, Any] = field(default_factory=dict)
+    by_fifth: tuple[float | None, ...] = ()
+    by_checkpoint: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One artefact: seconds of wall clock and processor, megabytes (1e6 bytes), None = not recorded."""
+
+    address: str
+    stage: str
+    seconds: float | None
+    cpu_seconds: float | None
+    peak_mb: float | None
+    in_mb: float | None
+    out_mb: float
+    commit: str
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training artefact: which experiments use it, its last losses, its pictures."""
+
+    address: str
+    stage: str
+    experiments: tuple[str, ...]
+    losses: dict[str, float]
+    artefact: Artefact
+
+
+def data(entries: Sequence[Entry]) -> list[Data]:
+    """A row per set of trajectories behind any entry, of the entry's own game or of another."""
+    behind = in_order([found for entry in entries for found in entry.ancestors])
+    parents = {found.ref: [parent.ref for parent in found.manifest.parents] for found in behind}
+    by_address = {str(found.ref): found for found in behind}
+    rows = []
+    for trajectories in behind:
+        if trajectories.ref.stage != "trajectories":
+            continue
+        replays = [by_address[ref] for ref in parents[trajectories.ref] if ref in by_address]
+        collected = in_order(
+            [by_address[ref] for replay in replays for ref in parents[replay.ref] if ref in by_address]
+        )
+        rows.append(_data(trajectories, replays, collected))
+    return rows
+
+
+def _data(trajectories: Artefact, replays: Sequence[Artefact], collected: Sequence[Artefact]) -> Data:
+    counts = trajectories.manifest.counts
+    source = collected[0].manifest if collected else None
+    origin: dict[str, Any] = {}
+    if source is not None and source.roots:
+        origin = dict(source.roots[0])
+    elif replays:
+        origin = {"source": replays[0].manifest.config.get("url", "")}
+    return Data(
+        game=trajectories.ref.subject,
+        address=str(trajectories.ref),
+        episodes=counts.get("episodes"),
+        transitions=counts.get("transitions"),
+        collected_frames=source.counts.get("frames") if source else None,
+        collected_episodes=source.counts.get("episodes") if source else None,
+        origin=origin,
+        by_fifth=_by_fifth(source.metrics.get("fifths")) if source else (),
+        by_checkpoint=_by_checkpoint(replays[0].manifest.metrics.get("mean_clipped_return")) if replays else (),
+    )
+
+
+def _by_fifth(value: Any) -> tuple[float | None, ...]:
+    """[{"mean_return": mean or None, "episodes": n}, ...] as the collection records it."""
+    return tuple(number(part, "mean_return") for part in value) if isinstance(value, list) else ()
+
+
+def _by_checkpoint(value: Any) -> tuple[float | None, ...]:
+    """{"0": mean, "1": mean, ...} as the replay stage records it, in the order of the checkpoints."""
+    if not isinstance(value, Mapping):
+        return ()
+    return tuple(number(value, name) for name in sorted(value, key=lambda name: int(name) if name.isdecimal() else -1))
+
+
+def costs(entries: Sequence[Entry]) -> list[Cost]:
+    """Every artefact behind the page once, in the graph's order."""
+    return [
+        _cost(found) for found in in_order([found for entry in entries for found in (*entry.ancestors, entry.score)])
+    ]
+
+
+def _cost(artefact: Artefact) -> Cost:
+    manifest = artefact.manifest
+
+    def megabytes(name: str) -> float | None:
+        value = manifest.cost.get(name)
+        return None if value is None else value / 1e6
+
+    return Cost(
+        address=str(artefact.ref),
+        stage=artefact.ref.stage,
+        seconds=manifest.cost.get("seconds"),
+        cpu_seconds=manifest.cost.get("cpu_seconds"),
+        peak_mb=megabytes("peak_bytes"),
+        in_mb=megabytes("bytes_in"),
+        out_mb=manifest.total_bytes / 1e6,
+        commit=manifest.git_commit,
+    )
+
+
+def trainings(entries: Sequence[Entry], stages: Sequence[str]) -> list[Training]:
+    """Every training artefact once, with the experiments that stand on it."""
+    users: dict[str, list[str]] = {}
+    for entry in entries:
+        for found in entry.ancestors:
+            users.setdefault(str(found.ref), []).append(entry.experiment)
+    behind = in_order([found for entry in entries for found in entry.ancestors if found.ref.stage in stages])
+    return [
+        Training(
+            address=str(found.ref),
+            stage=found.ref.stage,
+            experiments=tuple(dict.fromkeys(users[str(found.ref)])),
+            losses=_losses(found.manifest.metrics.get("losses")),
+            artefact=found,
+        )
+        for found in behind
+    ]
+
+
+def _losses(value: Any) -> dict[str, float]:
+    if not isinstance(value, Mapping):
+        return {}
+    return {str(name): float(loss) for name, loss in value.items() if isinstance(loss, int | float)}

@@ -1,0 +1,271 @@
+"""The ranking: each agent summed up over its games, in blocks of agents that can be compared.
+
+A block holds the agents that played the same games under the same protocol, on the same ROMs, for the same number of
+episodes. Only agents with an interval have a rank, and the rank is as wide as the intervals leave it.
+Cost: 40 ms an agent with 15 games, and as much for each pair that is compared.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations, pairwise
+from statistics import median
+
+import numpy as np
+
+from pipelines.environments.atari.reference_scores import Against, normalised, reference
+from pipelines.leaderboard.drift import Conditions
+from pipelines.leaderboard.score_row import Headline
+from pipelines.leaderboard.statistics import (
+    Interval,
+    Profile,
+    Scores,
+    intervals,
+    performance_profile,
+    points,
+    probability_of_improvement,
+    ranks,
+)
+
+MOST_NAMED = 4  # games that a heading names one by one
+
+MOST_PAIRED = 6  # agents of which every pair is compared; of more, each with the next in rank
+
+THRESHOLDS = 200
+
+HIGHEST_THRESHOLD = 8.0  # times the human score
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One agent over its games. `human` and `dqn` hold the aggregates of statistics.STATISTICS over normalised scores,
+    empty where no game has a reference; `human_intervals` and `dqn_intervals` are empty where they cannot be told.
+
+    `rows` are the agent's rows, one a game. `without_human` lists the games that no human score is known of.
+    `unranked` says why there is no rank, `aside` what else was measured of the agent and is not in the numbers, or
+    contradicts them.
+    """
+
+    agent: str
+    planner: str
+    kind: str
+    source: str
+    rows: tuple[Headline, ...]
+    human: Mapping[str, float]
+    human_intervals: Mapping[str, Interval]
+    dqn: Mapping[str, float]
+    dqn_intervals: Mapping[str, Interval]
+    median_share: float | None
+    without_human: tuple[str, ...]
+    unranked: str
+    aside: tuple[str, ...] = ()
+    rank: tuple[int, int] | None = None
+
+    @property
+    def label(self) -> str:
+        """Agent and planner in a word or two."""
+        return self.agent if self.planner == "not stated" else f"{self.agent}, {self.planner}"
+
+    @property
+    def limited(self) -> bool:
+        """Whether a game was evaluated under limits: the aggregates then are no result."""
+        return any(row.limits for row in self.rows)
+
+    @property
+    def seeds(self) -> tuple[int, int] | None:
+        """Fewest and most training runs of a game; None where unknown."""
+        known = [row.seeds for row in self.rows if row.seeds is not None]
+        return (min(known), max(known)) if len(known) == len(self.rows) else None
+
+    @property
+    def episodes(self) -> tuple[int, int]:
+        """Fewest and most episodes of a game, those of all runs together."""
+        counts = [row.episodes for row in self.rows]
+        return min(counts), max(counts)
+
+    @property
+    def evaluations(self) -> int:
+        """How many evaluations were pooled, of the game that has most."""
+        return max(row.evaluations for row in self.rows)
+
+    @property
+    def conditions(self) -> dict[str, Conditions]:
+        """Per game, what must be equal in two agents that are compared."""
+        return {row.game: row.conditions for row in self.rows}
+
+    def scores(self, against: Against) -> Scores:
+        """Normalised score of every episode, by game and run, of the games with that reference."""
+        return {row.game: _normalised(row, against) for row in self.rows if _known(row, against)}
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """P(an episode of `better` scores above one of `worse`), averaged over `games`; `better` stands higher."""
+
+    better: str
+    worse: str
+    probability: Interval
+    games: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Agents that can be compared, best first; `apart` says why they cannot be compared with the block above."""
+
+    title: str
+    standings: tuple[Standing, ...]
+    apart: str = ""
+
+    @cached_property
+    def improvements(self) -> list[Improvement]:
+        """Ranked agents against each other on raw returns: every pair of a few, of many each against the next."""
+        ranked = [standing for standing in self.standings if standing.rank]
+        pairs = combinations(ranked, 2) if len(ranked) <= MOST_PAIRED else pairwise(ranked)
+        found = []
+        for better, worse in pairs:
+            ours: Scores = {row.game: row.runs for row in better.rows}
+            theirs: Scores = {row.game: row.runs for row in worse.rows}
+            probability, games = probability_of_improvement(ours, theirs)
+            found.append(Improvement(better.label, worse.label, probability, games))
+        return found
+
+    @cached_property
+    def profiles(self) -> dict[str, Profile]:
+        """Performance profiles of human-normalised scores, of the agents with intervals and without limits."""
+        known = [standing for standing in self.standings if standing.human_intervals and not standing.limited]
+        found = {standing.label: standing.scores("human") for standing in known}
+        if not found:
+            return {}
+        top = max(max(run) for games in found.values() for runs in games.values() for run in runs.values())
+        tau_X = np.linspace(0.0, max(1.5, min(top, HIGHEST_THRESHOLD)), THRESHOLDS).tolist()
+        return {label: performance_profile(games, tau_X) for label, games in found.items()}
+
+    @property
+    def seeds_differ(self) -> bool:
+        """Whether ranked agents stand on different numbers of training runs: their intervals cover different luck."""
+        return len({standing.seeds for standing in self.standings if standing.rank}) > 1
+
+
+def blocks(rows: Sequence[Headline]) -> list[Block]:
+    """Every agent in its block: ours first, whole evaluations before limited ones, then the published ones."""
+    agents: dict[tuple[str, str, str, str], dict[str, list[Headline]]] = {}
+    for row in rows:
+        mine = agents.setdefault((row.kind, row.agent, row.planner, row.protocol), {})
+        mine.setdefault(row.game, []).append(row)
+    groups: dict[frozenset[tuple[str, Conditions]], list[Standing]] = {}
+    for found in agents.values():
+        standing = _standing(found)
+        groups.setdefault(frozenset(standing.conditions.items()), []).append(standing)
+    made: list[Block] = []
+    in_order = sorted(groups.values(), key=lambda found: (found[0].kind != "ours", all(each.limited for each in found)))
+    for members in in_order:
+        ranked = _ranked(members)
+        made.append(Block(_title(ranked), tuple(ranked), _apart(made[-1].standings[0], ranked[0]) if made else ""))
+    return made
+
+
+def _standing(measured: Mapping[str, Sequence[Headline]]) -> Standing:
+    """Of a game that was measured in several ways, the row without limits and with most episodes counts."""
+    rows, aside = [], []
+    for game, found in measured.items():
+        best, *others = sorted(found, key=lambda row: (bool(row.limits), -row.episodes))
+        rows.append(best)
+        aside += [f"not pooled ({game}): {row.apart}" for row in found if row.apart]
+        aside += [f"pooled and yet contradicted ({game}): {row.drift}" for row in found if row.drift]
+        aside += [f"not pooled: {game} with {_told(row)}; here with {_told(best)}" for row in others]
+    return replace(_summed_up(tuple(rows)), aside=tuple(aside))
+
+
+def _told(row: Headline) -> str:
+    """What tells a row from others of the same agent, planner and protocol."""
+    parts = (
+        row.settings,
+        row.emulator,
+        row.rom_md5 and f"ROM {row.rom_md5[:8]}",
+        f"{row.episodes} episode{'' if row.episodes == 1 else 's'}",
+        row.limits,
+    )
+    return ", ".join(filter(None, parts))
+
+
+def _summed_up(rows: tuple[Headline, ...]) -> Standing:
+    unranked = "; ".join(dict.fromkeys(row.unranked for row in rows if row.unranked))
+    no_human = tuple(row.game for row in rows if not _known(row, "human"))
+    shares = [row.share for row in rows if row.share is not None]
+    human, human_intervals = _aggregates(rows, "human")
+    dqn, dqn_intervals = _aggregates(rows, "dqn")
+    return Standing(
+        agent=rows[0].agent,
+        planner=rows[0].planner,
+        kind=rows[0].kind,
+        source="; ".join(rows[0].sources),
+        rows=rows,
+        human=human,
+        human_intervals=human_intervals,
+        dqn=dqn,
+        dqn_intervals=dqn_intervals,
+        median_share=median(shares) if shares else None,
+        without_human=no_human,
+        unranked=unranked or ("no game with a human score" if len(no_human) == len(rows) else ""),
+    )
+
+
+def _aggregates(rows: Sequence[Headline], against: Against) -> tuple[dict[str, float], dict[str, Interval]]:
+    """Aggregates of the published or measured means, and intervals where every game has episodes enough for one."""
+    known = [row for row in rows if _known(row, against) and row.mean is not None]
+    if not known:
+        return {}, {}
+    if any(row.low is None for row in known):
+        # A published mean may be rounded, but it is all there is.
+        means = [(row.game, row.mean) for row in known if row.mean is not None]
+        return points({game: {"": [normalised(game, mean, against)]} for game, mean in means}), {}
+    found = intervals({row.game: _normalised(row, against) for row in known})
+    return {name: interval.value for name, interval in found.items()}, found
+
+
+def _normalised(row: Headline, against: Against) -> dict[str, list[float]]:
+    return {run: [normalised(row.game, value, against) for value in returns] for run, returns in row.runs.items()}
+
+
+def _known(row: Headline, against: Against) -> bool:
+    known = reference(row.game)
+    return known is not None and getattr(known, against) is not None
+
+
+def _ranked(members: Sequence[Standing]) -> list[Standing]:
+    """Ranked ones first, highest IQM of human-normalised scores first; a block with one of them needs no rank."""
+    ranked = [standing for standing in members if not standing.unranked]
+    places = (
+        ranks([standing.human_intervals["iqm"] for standing in ranked]) if len(ranked) > 1 else [None] * len(ranked)
+    )
+    found = [replace(standing, rank=place) for standing, place in zip(ranked, places, strict=True)]
+    found += [standing for standing in members if standing.unranked]
+    return sorted(found, key=lambda standing: (bool(standing.unranked), -standing.human.get("iqm", float("-inf"))))
+
+
+def _title(standings: Sequence[Standing]) -> str:
+    rows = standings[0].rows
+    names = [row.game for row in rows]
+    games = ", ".join(names) if len(names) <= MOST_NAMED else f"{len(names)} games"
+    counts = [count for row in rows for count in row.conditions.episodes]
+    low, high = min(counts), max(counts)
+    count = f"{low}" if low == high else f"{low} to {high}"
+    seeds = " and training seed" if any((standing.seeds or (1, 1))[1] > 1 for standing in standings) else ""
+    roms = "ROM recorded" if all(row.rom_md5 for row in rows) else "ROM not recorded"
+    return f"{games}, protocol {rows[0].protocol}, {count} episode{'' if high == 1 else 's'} a game{seeds}, {roms}"
+
+
+def _apart(above: Standing, below: Standing) -> str:
+    """Why two blocks cannot be compared."""
+    ours, theirs = above.conditions, below.conditions
+    said = []
+    if set(ours) != set(theirs):
+        both = len(set(ours) & set(theirs))
+        said.append(f"other games ({len(theirs)} against {len(ours)}, {both or 'none'} in common)")
+    first, second = next(iter(ours)), next(iter(theirs))
+    shared = [game for game in ours if game in theirs]
+    pairs = [(ours[game], theirs[game]) for game in shared] or [(ours[first], theirs[second])]
+    for mine, other in pairs:
+        # ROMs of two different games differ anyway: that is no news.
+        said += [why for why in other.differences(mine) if shared or why != "another ROM"]
+    return "; ".join(dict.fromkeys(said))

@@ -1,0 +1,159 @@
+"""The checks of a `replay` artefact: what is wrong with the rows, and what the evidence says about their order.
+
+Blocking is what would make training wrong. What stitching already made harmless, by joining nothing there or by
+leaving a log or an episode out, is a finding.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.environments.atari.games import minimal_actions
+from pipelines.sources.dqn_replay.log_facts import UNJOINED, Evidence, Padding, pooled
+from pipelines.sources.dqn_replay.log_order import Border
+from pipelines.sources.dqn_replay.ring_log import RingLog
+from pipelines.sources.dqn_replay.stitch import TIME_LIMIT, Stitched
+
+SHOWN = 3  # examples in a line
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One check with its numbers. `pictured`: the artefact's picture shows what it is about."""
+
+    name: str
+    passed: bool
+    detail: str
+    blocking: bool = False
+    counts: dict[str, int] = field(default_factory=dict)
+    pictured: bool = False
+
+
+def verdicts(found: Stitched, left_out: Sequence[str], game: str, lenient: bool) -> list[Verdict]:
+    """All checks, in the order of FetchConfig.CHECKS. `lenient`: the rows are kept as they are (padding or compat)."""
+    return [
+        _lengths(len(found.evidence), left_out),
+        *_values(found, game),
+        _add_count(found, blocking=not lenient),
+        _padding(found.evidence, blocking=not lenient),
+        _episode_length(found),
+        _no_gap(found.evidence),
+        _invalid_range(found.evidence),
+        _complete(found),
+    ]
+
+
+def _lengths(logs: int, left_out: Sequence[str]) -> Verdict:
+    detail = (
+        f"left out, as files disagree in rows: {_some(left_out)}" if left_out else f"all kinds of {logs} logs agree"
+    )
+    return Verdict("lengths_agree", not left_out, detail, counts={"logs": logs, "left_out": len(left_out)})
+
+
+def _values(found: Stitched, game: str) -> list[Verdict]:
+    """Rewards, actions and terminals of the rows that are used."""
+    size, rows = len(minimal_actions(game)), sum(each.stop - each.first for each in found.stretches)
+
+    def verdict(name: str, outside: str, odd: Callable[[RingLog], NDArray[np.bool_]]) -> Verdict:
+        count = 0
+        for stretch in found.stretches:
+            wrong = odd(stretch.log)
+            count += sum(int(wrong[start:stop].sum()) for start, stop in stretch.spans)
+        return Verdict(name, not count, f"{count:,} {outside}", True, {"rows": rows, "odd": count})
+
+    return [
+        verdict("rewards_clipped", "rewards outside -1, 0, 1", lambda log: ~np.isin(log.rewards, (-1, 0, 1))),
+        verdict("actions_minimal", f"actions outside {game}'s {size}", lambda log: log.actions >= size),
+        verdict("terminals_binary", "terminals outside 0, 1", lambda log: log.terminals > 1),
+    ]
+
+
+def _add_count(found: Stitched, blocking: bool) -> Verdict:
+    """Going back could mean the same rows twice; all else that contradicts a count was only not joined."""
+    seen = found.evidence
+    back = _logs(seen, Border.BACK)
+    doubted = _logs(seen, Border.DIFFERS, Border.RANGE, Border.DISORDERED)
+    steps = {
+        after.add_count - before.add_count
+        for before, after in pairwise(seen)
+        if not after.reset and after.border == Border.JOINED
+    }
+    counts = {
+        "goes_back": len(back),
+        "overlap_rows": sum(each.overlap for each in seen),
+        "overlap_rows_that_differ": sum(each.differing for each in seen if each.border == Border.DIFFERS),
+        "order_confirmed": sum(each.confirmed for each in seen),
+        "order_refuted": sum(each.refuted for each in seen),
+    }
+    if back or doubted:
+        parts = [f"add_count goes back in logs {_some(back)}: list the bucket again or remove them"] if back else []
+        parts += [f"rows or invalid_range contradict it in logs {_some(doubted)}, nothing is joined there"] * bool(
+            doubted
+        )
+        detail = "; ".join(parts)
+    else:
+        told = counts["order_confirmed"]
+        detail = f"rises by {_some([f'{step:,}' for step in sorted(steps)])}" if steps else f"{len(seen)} log alone"
+        detail += f"; the rows confirm it at {told} borders, elsewhere they cannot tell" if len(seen) > 1 else ""
+    return Verdict("add_count", not back and not doubted, detail, blocking and bool(back), counts, pictured=True)
+
+
+def _padding(seen: Sequence[Evidence], blocking: bool) -> Verdict:
+    whole = pooled([each.padding for each in seen])
+    padded, bare = sum(each.padded for each in seen), sum(each.bare for each in seen)
+    files = {f"files_{name.value}": sum(each.padding == name for each in seen) for name in Padding}
+    detail = f"{padded:,} terminals are followed by blank rows, {bare:,} are not"
+    if whole == Padding.MIXED:
+        odd = [each.checkpoint for each in seen if each.bare]
+        detail += f" (logs {_some(odd)}): no pattern to go by; keep_padding reads the rows as they are"
+    counts = {"padded": padded, "bare": bare, **files}
+    return Verdict("blank_rows", whole != Padding.MIXED, detail, blocking, counts, pictured=True)
+
+
+def _episode_length(found: Stitched) -> Verdict:
+    longest = int(found.episodes["length"].max()) if len(found.episodes) else 0
+    truncated = int(found.episodes["truncated"].sum())
+    detail = f"longest {longest:,} steps, {truncated:,} ended by the limit of {TIME_LIMIT:,}"
+    if found.too_long:
+        detail += f", {found.too_long:,} are longer and count as incomplete"
+    counts = {"longest": longest, "truncated": truncated, "too_long": found.too_long}
+    return Verdict("episode_length", not found.too_long, detail, counts=counts, pictured=True)
+
+
+def _no_gap(seen: Sequence[Evidence]) -> Verdict:
+    """The original writer loses a lap now and then, so a gap is a finding; nothing was joined across it."""
+    apart = [f"{each.checkpoint} ({each.border.value})" for each in seen if each.border in UNJOINED]
+    missing = sum(each.missing for each in seen)
+    counts = {
+        "joined": sum(each.border == Border.JOINED for each in seen),
+        "apart": len(apart),
+        "rows_missing": missing,
+    }
+    detail = f"not joined to the log before: {_some(apart)}" if apart else f"{counts['joined']} borders joined"
+    if missing:
+        detail += f"; {missing:,} rows are in no log"
+    return Verdict("no_gap", not apart, detail, counts=counts)
+
+
+def _invalid_range(seen: Sequence[Evidence]) -> Verdict:
+    odd = [each.checkpoint for each in seen if not each.range_fits]
+    detail = f"contradicts add_count in logs {_some(odd)}" if odd else f"fits add_count in {len(seen)} logs"
+    return Verdict("invalid_range", not odd, detail, counts={"fits": len(seen) - len(odd), "contradicts": len(odd)})
+
+
+def _complete(found: Stitched) -> Verdict:
+    complete = int(found.episodes["complete"].sum())
+    counts = {"complete": complete, "incomplete": len(found.episodes) - complete}
+    return Verdict("any_complete_episode", complete > 0, f"{complete:,} complete episodes", True, counts)
+
+
+def _logs(seen: Sequence[Evidence], *borders: Border) -> list[int]:
+    return [each.checkpoint for each in seen if each.border in borders]
+
+
+def _some(names: Sequence[object]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(str(name) for name in names[:SHOWN]) + more

@@ -1,0 +1,126 @@
+"""The files of a `replay` artefact: what was in the bucket, the small arrays, and the stitched episode table.
+
+objects.json     every log file: name relative to the bucket's root, bytes, crc32c (hex), version
+small.h5         F logs of N rows: checkpoints (F,), add_counts (F,), actions (F,N), rewards (F,N), terminals (F,N)
+episodes.parquet one row per episode: stream.EPISODE_COLUMNS
+pieces.parquet   where each episode's rows lie: stream.PIECE_COLUMNS
+evidence.parquet what each log showed about how it was written: evidence.Evidence
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from pipelines.bucket.bucket import Bucket
+from pipelines.bucket.mirror import Mirror
+from pipelines.errors import WorldlineError
+from pipelines.sources.dqn_replay.listing import LogName, RemoteObject, file_name, log_folder, plain
+from pipelines.sources.dqn_replay.log_facts import table
+from pipelines.sources.dqn_replay.ring_log import RingLog
+from pipelines.sources.dqn_replay.stitch import Stitched
+from pipelines.store.artefact import Artefact
+from pipelines.store.ref import Ref
+from pipelines.store.store import Store
+
+OBJECTS, SMALL, EPISODES, PIECES = "objects.json", "small.h5", "episodes.parquet", "pieces.parquet"
+
+EVIDENCE = "evidence.parquet"
+
+
+@dataclass(frozen=True)
+class ReplayRecord:
+    """One agent's replay as read back from its artefact. `bucket` is the one that still holds the frames."""
+
+    ref: Ref
+    bucket: Bucket
+    game: str
+    agent: int
+    objects: tuple[RemoteObject, ...]
+    episodes: pd.DataFrame
+    pieces: pd.DataFrame
+    small: Path
+
+    @classmethod
+    def open(cls, artefact: Artefact, store: Store) -> "ReplayRecord":
+        """Read a `replay` artefact. Raises WorldlineError when the collected replay it came from is gone or damaged."""
+        config, root = artefact.manifest.config, bucket_root(artefact, store)
+        rows = json.loads(artefact.path(OBJECTS).read_text())
+        return cls(
+            ref=artefact.ref,
+            bucket=Bucket.of(root, store.profile, Mirror.of(root, store)),
+            game=config["game"],
+            agent=config["agent"],
+            objects=tuple(RemoteObject(url=f"{root}/{row['name']}", **row) for row in rows),
+            episodes=pd.read_parquet(artefact.path(EPISODES)),
+            pieces=pd.read_parquet(artefact.path(PIECES)),
+            small=artefact.path(SMALL),
+        )
+
+    def object(self, kind: str, checkpoint: int) -> RemoteObject:
+        """The entry of one log file."""
+        name = f"{log_folder(self.game, self.agent)}/{file_name(kind, checkpoint)}"
+        for item in self.objects:
+            if item.name == name:
+                return item
+        raise WorldlineError(f"{self.ref} lists no {name}: delete that artefact and make it again")
+
+    def logs(self) -> list[RingLog]:
+        """The small arrays of every log, ascending."""
+        with h5py.File(self.small, "r") as file:
+            names = ("checkpoints", "add_counts", "actions", "rewards", "terminals")
+            columns = [file[name][:] for name in names]
+        return [RingLog(int(n), int(count), *arrays) for n, count, *arrays in zip(*columns, strict=True)]
+
+    def log(self, checkpoint: int) -> RingLog:
+        """The small arrays of one log; 8 MB for a ring of a million rows."""
+        with h5py.File(self.small, "r") as file:
+            found = np.flatnonzero(file["checkpoints"][:] == checkpoint)
+            if len(found) != 1:
+                raise WorldlineError(f"{self.ref} holds no log {checkpoint}: delete that artefact and make it again")
+            row = int(found[0])
+            arrays = [file[name][row] for name in ("actions", "rewards", "terminals")]
+            return RingLog(checkpoint, int(file["add_counts"][row]), *arrays)
+
+
+def write_record(
+    path: Callable[[str], Path], objects: Sequence[RemoteObject], logs: Sequence[RingLog], found: Stitched
+) -> None:
+    """Write the five files to `path(name)`. Same input, same bytes."""
+    path(OBJECTS).write_text(json.dumps([plain(item) for item in objects], indent=1) + "\n")
+    with h5py.File(path(SMALL), "w") as file:
+        file["checkpoints"] = np.array([log.checkpoint for log in logs], np.int64)
+        file["add_counts"] = np.array([log.add_count for log in logs], np.int64)
+        shape, chunks = (len(logs), logs[0].capacity), (1, min(logs[0].capacity, 1 << 16))
+        for name, dtype in (("actions", np.uint8), ("rewards", np.float32), ("terminals", np.uint8)):
+            data = file.create_dataset(name, shape, dtype, chunks=chunks, compression="gzip", compression_opts=4)
+            for row, log in enumerate(logs):
+                data[row] = getattr(log, name)
+    found.episodes.to_parquet(path(EPISODES), index=False)
+    found.pieces.to_parquet(path(PIECES), index=False)
+    table(found.evidence).to_parquet(path(EVIDENCE), index=False)
+
+
+def bucket_root(artefact: Artefact, store: Store) -> str:
+    """URL of the bucket that a `replay` artefact was read from: the configured one, or our own collected replay."""
+    if url := artefact.manifest.config["url"]:
+        return url.rstrip("/")
+    return local_url(store.open(Ref.parse(artefact.manifest.parents[0].ref)).folder)
+
+
+def local_url(folder: Path) -> str:
+    """A folder as fsspec reads it: `file://` and the plain path, not percent-encoded."""
+    return f"file://{folder.resolve()}"
+
+
+def group_by_checkpoint(objects: Sequence[RemoteObject]) -> dict[int, dict[str, RemoteObject]]:
+    """checkpoint -> kind -> object, ascending."""
+    groups: dict[int, dict[str, RemoteObject]] = {}
+    for item in objects:
+        name: LogName = item.log
+        groups.setdefault(name.checkpoint, {})[name.kind] = item
+    return dict(sorted(groups.items()))

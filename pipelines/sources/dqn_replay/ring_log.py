@@ -1,0 +1,133 @@
+"""One log of a replay ring: its six files, read and found to agree, and what the ring's numbers mean.
+
+A ring of N rows with add_count a holds the add numbers max(0, a - N) .. a - 1; number n lies in row n % N. That is
+all that a snapshot means, whenever it was taken; what the numbers claim is tested against the rows in log_order.py.
+Everything but the frames is read, of which only the header is. Without the observation file (a plan that may not touch
+it) the lengths of the others are compared alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.bucket.bucket import Bucket
+from pipelines.errors import WorldlineError
+from pipelines.sources.dqn_replay.listing import KINDS, SIDE_KINDS, RemoteObject
+from pipelines.sources.dqn_replay.log_reader import read_array, read_header
+
+Span = tuple[int, int]  # rows start .. stop-1 of one ring
+
+
+def spans(first: int, stop: int, capacity: int) -> list[Span]:
+    """Where add numbers first .. stop-1 lie, in their order: one span per lap that they touch. `first` may be -1."""
+    found = []
+    while first < stop:
+        row = first % capacity
+        count = min(capacity - row, stop - first)
+        found.append((row, row + count))
+        first += count
+    return found
+
+
+@dataclass(frozen=True)
+class RingLog:
+    """The small arrays of one log file number. actions, rewards, terminals: (N,); invalid_range: (stack size + 1,)."""
+
+    checkpoint: int
+    add_count: int
+    actions: NDArray[np.integer]
+    rewards: NDArray[np.floating]
+    terminals: NDArray[np.integer]
+    invalid_range: NDArray[np.integer] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def capacity(self) -> int:
+        """N, rows of the ring."""
+        return len(self.actions)
+
+    @property
+    def cursor(self) -> int:
+        """The row that would be written next."""
+        return self.add_count % self.capacity
+
+    @property
+    def oldest(self) -> int:
+        """The smallest add number that is still in the ring."""
+        return max(0, self.add_count - self.capacity)
+
+    @property
+    def blank(self) -> NDArray[np.bool_]:
+        """(N,) True where a row could be a blank one: action, reward and terminal are all zero."""
+        return (self.actions == 0) & (self.rewards == 0) & (self.terminals == 0)
+
+    def range_fits(self, stack_size: int) -> bool:
+        """Whether invalid_range names the rows around the cursor: cursor - 1 and the `stack_size` after it, modulo N.
+
+        One that was not read (empty) denies nothing.
+        """
+        expected = (self.cursor - 1 + np.arange(stack_size + 1)) % self.capacity
+        return not len(self.invalid_range) or np.array_equal(self.invalid_range, expected)
+
+    def differing(self, other: "RingLog", rows: Sequence[Span]) -> int:
+        """How many of these rows hold other values in `other`."""
+        count = 0
+        for start, stop in rows:
+            differ = np.zeros(stop - start, np.bool_)
+            for name in ("actions", "rewards", "terminals"):
+                differ |= getattr(self, name)[start:stop] != getattr(other, name)[start:stop]
+            count += int(differ.sum())
+        return count
+
+
+FRAME = (84, 84)
+
+REPAIR = "fetch that checkpoint again from its source, or remove all of its files"
+
+NUMBERS = {"action": "iu", "reward": "f", "terminal": "iub", "add_count": "iu", "invalid_range": "iu"}
+
+NO_ACTION, NO_REWARD, NO_TERMINAL = 255, 2.0, 2  # stand for impossible numbers and fail their checks
+
+
+def read_log(checkpoint: int, kinds: Mapping[str, RemoteObject], bucket: Bucket) -> RingLog | str:
+    """One checkpoint's small arrays; or, when its files disagree in length, one line that says so.
+
+    Actions become uint8, rewards float32, terminals uint8; numbers that cannot be are replaced (above), as rows that
+    were never written may hold anything. Raises WorldlineError for a damaged file and for arrays of another kind.
+    """
+    arrays = {kind: read_array(item, bucket) for kind, item in kinds.items() if kind != "observation"}
+    for kind, allowed in NUMBERS.items():
+        if arrays[kind].dtype.kind not in allowed:
+            raise WorldlineError(f"{kinds[kind].url} holds {arrays[kind].dtype}, not what a {kind} is: {REPAIR}")
+    if arrays["add_count"].size != 1 or arrays["invalid_range"].ndim != 1:
+        raise WorldlineError(f"{kinds['add_count'].url} or its invalid_range has an unexpected shape: {REPAIR}")
+    shapes = {kind: array.shape for kind, array in arrays.items() if kind not in SIDE_KINDS}
+    if "observation" in kinds:
+        shapes["observation"] = _frames(kinds["observation"], bucket)
+    if odd := next((kind for kind, shape in shapes.items() if len(shape) != 1), None):
+        raise WorldlineError(f"{kinds[odd].url} has shape {shapes[odd]}, one number a row is expected: {REPAIR}")
+    if len(set(shapes.values())) != 1:
+        rows = ", ".join(f"{kind} {shapes[kind][0]:,}" for kind in KINDS if kind in shapes)
+        return f"log {checkpoint} ({rows})"
+    return RingLog(
+        checkpoint,
+        int(arrays["add_count"].reshape(())),
+        _where(arrays["action"], (arrays["action"] >= 0) & (arrays["action"] < NO_ACTION), NO_ACTION, np.uint8),
+        _where(arrays["reward"], np.isfinite(arrays["reward"]), NO_REWARD, np.float32),
+        _where(arrays["terminal"], np.isin(arrays["terminal"], (0, 1)), NO_TERMINAL, np.uint8),
+        arrays["invalid_range"].astype(np.int64),
+    )
+
+
+def _frames(item: RemoteObject, bucket: Bucket) -> tuple[int, ...]:
+    header = read_header(item, bucket)
+    if header.dtype != np.uint8 or header.shape[1:] != FRAME:
+        raise WorldlineError(
+            f"{item.url} holds {header.dtype} of shape {header.shape}, frames are uint8 (N, 84, 84): {REPAIR}"
+        )
+    return header.shape[:1]
+
+
+def _where(array: NDArray, possible: NDArray[np.bool_], instead: float, dtype: type[np.generic]) -> NDArray:
+    return np.where(possible, array, instead).astype(dtype)

@@ -1,0 +1,200 @@
+"""Stage `collected_replay`: play a game and log the replay in DQN-Replay's own layout, ring buffer and all.
+
+The embedded source of data: where the public bucket is out of reach, everything downstream reads these files instead,
+through the same code. Quality rises over the run as in the real logs: random actions give way to the game's script.
+The rings are kept in memory until they are logged.
+Run: `worldline collect`.
+"""
+
+import functools
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.environments.atari.environment import Step, VectorGame, make_vector
+from pipelines.environments.atari.games import IDS, check_game, game_id, minimal_actions, rom_md5, to_minimal
+from pipelines.environments.atari.protocols import protocol
+from pipelines.environments.atari.scripts import SCRIPTS, Script
+from pipelines.errors import UsageError
+from pipelines.progress import Advance, track
+from pipelines.sources.dqn_replay.listing import log_folder
+from pipelines.sources.dqn_replay.ring_writer import RingBufferLog
+from pipelines.store.artefact import Draft, Report
+from pipelines.store.stage_config import StageConfig
+from pipelines.store.store import Store
+
+
+@dataclass(frozen=True)
+class CollectConfig(StageConfig):
+    """Play a game and log the replay as Dopamine would: `agents` independent rings, logged whenever one is full.
+
+    `steps` counts agent steps (4 emulator frames) per agent; `capacity` is the ring's size in rows, so a log is
+    written about every `capacity` steps. Exploration falls linearly from `epsilon_start` to `epsilon_end`
+    over the first `epsilon_share` of the run and stays there.
+    """
+
+    STAGE: ClassVar[str] = "collected_replay"
+    CODE: ClassVar[str] = "1"
+    CHECKS: ClassVar[tuple[str, ...]] = ("whole_episodes",)
+
+    game: str
+    agents: int = 2
+    steps: int = 15_000
+    capacity: int = 3_000
+    policy: str = "script"  # "script" falls back to random actions for games without one
+    epsilon_start: float = 1.0
+    epsilon_end: float = 0.05
+    epsilon_share: float = 1.0
+    sticky: float = 0.25
+    stack_size: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.policy not in ("script", "random"):
+            raise UsageError(f"Collection policy '{self.policy}' is unknown: choose script or random")
+        if self.capacity <= self.stack_size + 1 or self.steps < 1 or self.agents < 1:
+            raise UsageError(
+                f"Collecting {self.steps} steps by {self.agents} agents into rings of {self.capacity} rows is "
+                f"impossible: steps and agents must be positive, capacity above {self.stack_size + 1}"
+            )
+        if not 0.0 < self.epsilon_share <= 1.0:
+            raise UsageError(f"epsilon_share {self.epsilon_share} is no share of the run: give more than 0, at most 1")
+        if not (0.0 <= self.epsilon_end <= self.epsilon_start <= 1.0 and 0.0 <= self.sticky < 1.0):
+            raise UsageError(
+                f"epsilon {self.epsilon_start} -> {self.epsilon_end} and sticky {self.sticky} must fall within 0 and 1"
+            )
+
+    @property
+    def subject(self) -> str:
+        return self.game
+
+
+FIFTHS = 5
+
+ADVANCE_EVERY = 50  # steps between two updates of the progress bar
+
+
+@dataclass
+class ReturnLog:
+    """Raw returns of the episodes that ended in each fifth of the run; an unfinished last episode does not count."""
+
+    agents: int
+    ended: list[list[float]] = field(default_factory=lambda: [[] for _ in range(FIFTHS)])
+
+    def __post_init__(self) -> None:
+        self._running_N = np.zeros(self.agents)
+
+    def add(self, step: Step, fifth: int) -> None:
+        """Count one step of all agents."""
+        self._running_N += step.rewards
+        self.ended[fifth] += self._running_N[step.ended].tolist()
+        self._running_N[step.ended] = 0.0
+
+    def metrics(self) -> dict[str, object]:
+        """Means and numbers of episodes; `behaviour_return` (the last fifth) is what an agent has to compare with."""
+        everything = [value for part in self.ended for value in part]
+        return {
+            "mean_return": _mean(everything),
+            "behaviour_return": _mean(self.ended[-1]),
+            "fifths": [{"mean_return": _mean(part), "episodes": len(part)} for part in self.ended],
+        }
+
+
+def run(config: CollectConfig, store: Store) -> Report:
+    """Make the replay of `config.agents` agents, each in its ring, or find it. Raises UsageError for an unknown game.
+
+    Files: `{Game}/{agent}/replay_logs/...`, agents from 1. Observations (rows, 84, 84) uint8, actions int32 in the
+    game's minimal ids, rewards float32 clipped to [-1, 1], terminals uint8, also 1 where the time limit cut an episode.
+    """
+    check_game(config.game)
+    return store.produce(config.spec(), functools.partial(_build, config))
+
+
+def _build(config: CollectConfig, draft: Draft) -> None:
+    seeds = np.random.SeedSequence([config.seed, game_id(config.game)]).generate_state(2).tolist()
+    rules = replace(protocol("sticky"), sticky=config.sticky)
+    game = make_vector(config.game, config.agents, rules, seed=seeds[0])
+    script = SCRIPTS.get(config.game) if config.policy == "script" else None
+    rings = []
+    for agent in range(1, config.agents + 1):
+        folder = draft.path(f"{log_folder(config.game, agent)}/log").parent
+        rings.append(RingBufferLog(folder, config.capacity, config.stack_size))
+    with track(f"Collect {config.game}", config.steps * config.agents, "frames") as advance:
+        returns = _play(config, game, script, rings, np.random.default_rng(seeds[1]), advance)
+    episodes = sum(len(part) for part in returns.ended)
+    draft.roots.append(
+        {
+            "game": config.game,
+            "rom_md5": rom_md5(config.game),
+            "ale_py": version("ale-py"),
+            "policy": "script" if script else "random",
+            "emulator_seeds": list(game.seeds),
+            "policy_seed": seeds[1],
+            "sticky": config.sticky,
+            "epsilon": [config.epsilon_start, config.epsilon_end] if script else [1.0, 1.0],
+        }
+    )
+    draft.counts = {
+        "frames": config.steps * config.agents,
+        "episodes": episodes,
+        "logs": sum(ring.logs for ring in rings),
+    }
+    draft.metrics = returns.metrics()
+    draft.check("whole_episodes", episodes > 0, f"{episodes} episodes ended; raise steps if there are too few")
+
+
+def _play(
+    config: CollectConfig,
+    game: VectorGame,
+    script: Script | None,
+    rings: list[RingBufferLog],
+    rng: np.random.Generator,
+    advance: Advance,
+) -> ReturnLog:
+    legal = np.array(minimal_actions(config.game))
+    returns = ReturnLog(config.agents)
+    frames_NHW = game.reset()
+    last_N = np.full(config.agents, IDS["NOOP"])
+    for step in range(config.steps):
+        epsilon = _epsilon(config, step)
+        actions_N = _choose(frames_NHW, last_N, script, epsilon, legal, rng)
+        own_N = to_minimal(config.game, actions_N)
+        result = game.step(actions_N)
+        clipped_N = np.clip(result.rewards, -1, 1)
+        for ring, frame, action, reward, ended in zip(rings, frames_NHW, own_N, clipped_N, result.ended, strict=True):
+            ring.add(frame, action, reward, ended)
+        returns.add(result, step * FIFTHS // config.steps)
+        frames_NHW = result.frames
+        last_N = np.where(result.ended, IDS["NOOP"], actions_N)
+        if (step + 1) % ADVANCE_EVERY == 0 or step + 1 == config.steps:
+            advance((step % ADVANCE_EVERY + 1) * config.agents, note=f"epsilon {epsilon:.2f}")
+    for ring in rings:
+        ring.close()
+    return returns
+
+
+def _choose(
+    frames_NHW: NDArray[np.uint8],
+    last_N: NDArray[np.int64],
+    script: Script | None,
+    epsilon: float,
+    legal: NDArray[np.integer],
+    rng: np.random.Generator,
+) -> NDArray[np.integer]:
+    """One of the 18 actions for each frame: with chance epsilon, or without a script, a random legal one."""
+    random_N = rng.choice(legal, len(frames_NHW))
+    explore_N = rng.random(len(frames_NHW)) < epsilon
+    return random_N if script is None else np.where(explore_N, random_N, script(frames_NHW, last_N))
+
+
+def _epsilon(config: CollectConfig, step: int) -> float:
+    """Falls linearly over the first `epsilon_share` of the steps, then stays."""
+    share = min(step / max(config.steps * config.epsilon_share - 1, 1), 1.0)
+    return config.epsilon_start + (config.epsilon_end - config.epsilon_start) * share
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None

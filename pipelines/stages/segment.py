@@ -1,0 +1,65 @@
+"""Stage `segments`: the index of training windows over a game's trajectories, as one Parquet table.
+
+Run: `worldline segment Freeway`.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from pipelines.batches.segments import FILE_NAME, real_steps, segment_index, to_table
+from pipelines.episodes.trajectories import FILE_NAME as TRAJECTORIES
+from pipelines.episodes.trajectories import Trajectories
+from pipelines.errors import UsageError
+from pipelines.store.artefact import Draft, Report
+from pipelines.store.ref import Ref
+from pipelines.store.stage_config import StageConfig
+from pipelines.store.store import Store
+
+
+@dataclass(frozen=True)
+class SegmentConfig(StageConfig):
+    """Cut episodes into windows of `length` steps every `stride` steps; `padding` names the side that is padded."""
+
+    STAGE: ClassVar[str] = "segments"
+    CODE: ClassVar[str] = "1"
+    CHECKS: ClassVar[tuple[str, ...]] = ("terminals_covered",)
+
+    game: str
+    trajectories: Ref | None = None
+    length: int = 8
+    stride: int = 4
+    padding: str = "right"
+
+    def __post_init__(self) -> None:
+        if self.padding not in ("right", "left"):
+            raise UsageError(f"Segment padding '{self.padding}' is unknown: choose right or left")
+        if self.length < 1 or self.stride < 1:
+            raise UsageError(f"Segments of length {self.length}, stride {self.stride}: both must be at least 1")
+
+    @property
+    def subject(self) -> str:
+        return self.game
+
+
+def run(config: SegmentConfig, store: Store) -> Report:
+    """Make the segment index of one game, or find it. Raises UsageError when the trajectories are of another game."""
+    return store.produce(config.spec(), lambda draft: _build(config, draft))
+
+
+def _build(config: SegmentConfig, draft: Draft) -> None:
+    if config.trajectories is None:
+        raise UsageError(f"Segments of {config.game} need trajectories: name their artefact")
+    source = Trajectories(draft.parents[config.trajectories].path(TRAJECTORIES))
+    if source.game != config.game:
+        raise UsageError(f"{config.trajectories} is of {source.game}, not of {config.game}: name one of {config.game}")
+    index = segment_index(source.episode_starts, config.length, config.stride, config.padding)
+    to_table(index, config.game).to_parquet(draft.path(FILE_NAME), index=False)
+    real = real_steps(index)
+    draft.counts |= {"segments": len(index), "episodes": source.num_episodes, "transitions": len(source)}
+    draft.metrics["padding_share"] = round(1 - float(real.sum()) / (len(index) * config.length), 6)
+    last = np.diff(source.episode_starts)
+    covered = len(np.unique(index[index[:, 2] == last[index[:, 0]], 0]))
+    detail = f"the last step of {covered} of {source.num_episodes} episodes is in a segment"
+    draft.check("terminals_covered", covered == source.num_episodes, detail, blocking=True)

@@ -1,0 +1,151 @@
+"""The tree of everything an artefact was made from, read from the manifests alone; and its check, byte for byte.
+
+Each manifest pins its parents by the digest of their manifests; a parent that is missing, damaged or no longer the
+one that was pinned gets a `fault`. Reading the tree reads one small file an artefact, verifying it every file.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pipelines.errors import WorldlineError
+from pipelines.progress import track
+from pipelines.store.artefact import Artefact
+from pipelines.store.manifest import MANIFEST_NAME
+from pipelines.store.ref import Ref
+from pipelines.store.stage_config import Spec
+from pipelines.store.store import Store
+
+
+@dataclass(frozen=True)
+class Node:
+    """One appearance of an artefact in the tree, as the child above it sees it.
+
+    `pinned` is the manifest digest the child recorded (empty for the top of the tree), `fault` what is wrong with
+    that edge ("" when nothing is). `artefact` is None, and there are no parents, when its manifest cannot be read.
+    """
+
+    ref: Ref
+    artefact: Artefact | None
+    pinned: str
+    fault: str
+    parents: tuple["Node", ...]
+
+
+def walk(store: Store, ref: Ref) -> Node:
+    """The tree below `ref`. Raises WorldlineError when `ref` itself is not in the store or its manifest is damaged."""
+    return walk_all(store, [ref])[0]
+
+
+def walk_all(store: Store, refs: Iterable[Ref]) -> list[Node]:
+    """The trees below several artefacts; what they share is read once. Raises WorldlineError as `walk`."""
+    walker = _Walker(store)
+    found = []
+    for ref in refs:
+        if store.find(ref) is None:
+            raise WorldlineError(f"{ref} is not in the store {store.root}: 'worldline list' prints what there is")
+        found.append(walker.node(ref, pinned="", above=()))
+    return found
+
+
+def edges(top: Node) -> Iterator[Node]:
+    """`top`, then every artefact below it once per child that uses it, level by level."""
+    yield top
+    done: set[Ref] = set()
+    queue = deque([top])
+    while queue:
+        node = queue.popleft()
+        if node.ref not in done:
+            done.add(node.ref)
+            yield from node.parents
+            queue.extend(node.parents)
+
+
+def flat(top: Node) -> list[Node]:
+    """Every artefact of the tree once, `top` first, each by the first way that leads to it."""
+    found: dict[Ref, Node] = {}
+    for node in edges(top):
+        found.setdefault(node.ref, node)
+    return list(found.values())
+
+
+class _Walker:
+    """Reads every manifest once; an edge is a new Node, what hangs below it is shared."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.known: dict[Ref, tuple[Artefact | None, str, tuple[Node, ...]]] = {}
+
+    def node(self, ref: Ref, pinned: str, above: tuple[Ref, ...]) -> Node:
+        if ref in above:
+            raise WorldlineError(
+                f"The lineage of {above[0]} runs in a circle through {ref}: its manifests were altered"
+            )
+        if ref not in self.known:
+            self.known[ref] = self._read(ref, above)
+        artefact, fault, parents = self.known[ref]
+        if artefact is not None and pinned and artefact.digest != pinned:
+            fault = f"its manifest is {artefact.digest[:12]}..., {above[-1]} was made from {pinned[:12]}..."
+        return Node(ref, artefact, pinned, fault, parents)
+
+    def _read(self, ref: Ref, above: tuple[Ref, ...]) -> tuple[Artefact | None, str, tuple[Node, ...]]:
+        try:
+            artefact = self.store.find(ref)
+        except WorldlineError as error:
+            return None, str(error), ()
+        if artefact is None:
+            return None, f"missing from the store {self.store.root}", ()
+        entries = artefact.manifest.parents
+        return artefact, "", tuple(self.node(Ref.parse(e.ref), e.manifest_sha256, (*above, ref)) for e in entries)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that differs from the manifests; `detail` names the file or the manifest."""
+
+    ref: Ref
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.ref}: {self.detail}"
+
+
+def verify(store: Store, ref: Ref) -> list[Fault]:
+    """Re-hash every file of every artefact in the lineage of `ref`, and compare every pinned manifest.
+
+    Returns all faults, none when the lineage is sound: parents missing or other than pinned, files missing, changed
+    or not listed, a manifest whose config does not give its key, a top other than its pointers recorded. Raises
+    WorldlineError when `ref` is not in the store.
+    """
+    top = walk(store, ref)
+    faults = list(dict.fromkeys(Fault(node.ref, node.fault) for node in edges(top) if node.fault))
+    faults += _top_faults(store, top)
+    artefacts = [node.artefact for node in flat(top) if node.artefact is not None]
+    with track("Verify", total=len(artefacts), unit="artefacts") as advance:
+        for artefact in artefacts:
+            faults += [Fault(artefact.ref, detail) for detail in _faults(artefact)]
+            advance(1, str(artefact.ref))
+    return faults
+
+
+def _top_faults(store: Store, top: Node) -> list[Fault]:
+    """No child pins the top's manifest, but the pointers to it do."""
+    if top.artefact is None:
+        return []
+    path, digest = top.artefact.folder / MANIFEST_NAME, top.artefact.digest
+    changed = [name for name, pin in store.pins(top.ref).items() if pin != digest]
+    return [Fault(top.ref, f"{path}: sha256 differs from what the name '{name}' recorded") for name in changed]
+
+
+def _faults(artefact: Artefact) -> list[str]:
+    manifest = artefact.manifest
+    found = artefact.faults(rehash=True)
+    parents = tuple(Ref.parse(entry.ref) for entry in manifest.parents)
+    key = Spec(manifest.stage, manifest.subject, manifest.code_version, manifest.config, parents).key
+    if key != manifest.key:
+        found.append(f"{artefact.folder / MANIFEST_NAME}: its code version, config and parents give the key {key}")
+    listed = {*artefact.names(), MANIFEST_NAME}
+    for path in sorted(artefact.folder.rglob("*")):
+        if not path.is_dir() and path.relative_to(artefact.folder).as_posix() not in listed:
+            found.append(f"{path}: not in the manifest")
+    return found

@@ -1,0 +1,218 @@
+"""Training's two hot paths against the plain way, measured side by side: `worldline bench train`.
+
+The settings are those in which JOWA's authors' code was measured: 2 threads, JOWA-40M, stage 2 on 8 segments of random
+tokens (2,368 of them), and its tokenizer on 64 frames. Plain and ours take steps in turns in one process; the figures
+are medians. The paper's sizes on a GPU are `train_device.py`'s.
+"""
+
+import copy
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from models.api import Batch
+from models.jowa.config import JowaConfig
+from models.jowa.model import Jowa
+from models.jowa.objective import world_action_loss
+from models.tokenizers.config import TokenizerConfig
+from models.tokenizers.vq import Tokenizer
+from pipelines.progress import say
+from pipelines.tools.bench import train_plain
+from pipelines.tools.bench.row import Row
+from pipelines.tools.bench.train_profile import top_lines
+from pipelines.training import optimisers as optim
+from pipelines.training.config import PhaseConfig
+from pipelines.training.device import Device
+
+THREADS = 2
+
+ORIGINAL_STEP, ORIGINAL_FRAMES = 1.24, 47.0  # seconds, frames a second: on another machine, so compare with care
+
+PHASE = PhaseConfig("bench", ("world_action",), steps=1)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is measured, and how often."""
+
+    model: JowaConfig = field(default_factory=JowaConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    segments: int = 8
+    frames: int = 64
+    rounds: int = 7
+
+
+FULL = Sizes()
+
+QUICK = Sizes(
+    JowaConfig(layers=1, heads=2, width=32, q_hidden=32),
+    TokenizerConfig(vocab_size=64, embed_dim=16, z_channels=16, channels=8, res_blocks=1),
+    segments=2,
+    frames=8,
+    rounds=2,
+)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Medians over the rounds, in seconds."""
+
+    wall: float
+    cpu: float
+
+
+def run(sizes: Sizes = FULL) -> list[Row]:
+    """Measure all rows, on `THREADS` threads."""
+    with _threads():
+        return [*_steps(sizes), *_encodings(sizes)]
+
+
+def profiles(sizes: Sizes = FULL) -> list[str]:
+    """The profile of our side of each row, on `THREADS` threads, as tables."""
+    say("Profiling ...")
+    model, batch = Jowa(sizes.model), random_batch(sizes.model, sizes.segments)
+    tokenizer, frames_BHW = Tokenizer(sizes.tokenizer).eval(), random_frames(sizes)
+    with _threads():
+        return [
+            top_lines(f"{what}, {'bf16' if bf16 else 'float32'}", call)
+            for bf16 in (False, True)
+            for what, call in (
+                ("stage-2 step", partial(Step(copy.deepcopy(model), Device("cpu", bf16)), batch)),
+                ("encode", partial(encode, tokenizer, frames_BHW, Device("cpu", bf16))),
+            )
+        ]
+
+
+@contextmanager
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Step:
+    """One training step of stage 2, as the loop takes it: losses, gradients, clip, AdamW."""
+
+    def __init__(self, model: Jowa, device: Device) -> None:
+        self.model, self.device = model.train(), device
+        self.optimiser = optim.for_phase(PHASE, {"model": model})["model"]
+        config = model.config
+        self._legal_GA = torch.ones(config.num_games, config.num_actions, dtype=torch.bool, device=device.name)
+
+    def __call__(self, batch: Batch) -> float:
+        """The loss."""
+        with self.device.autocast():
+            losses = world_action_loss(self.model, batch, self._legal_GA)
+        self.optimiser.zero_grad(set_to_none=True)
+        losses.total.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), PHASE.clip)
+        self.optimiser.step()
+        return float(losses.total.detach())
+
+
+def random_batch(config: JowaConfig, segments: int, seed: int = 0) -> Batch:
+    """Whole segments of random tokens, actions, rewards and games; no episode ends."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (segments, config.max_steps)
+
+    def draw(high: int, *size: int) -> Tensor:
+        return torch.randint(0, high, size, generator=generator)
+
+    return Batch(
+        actions_BT=draw(config.num_actions, *shape),
+        rewards_BT=draw(3, *shape).float() - 1,
+        ends_BT=torch.zeros(shape, dtype=torch.bool),
+        mask_BT=torch.ones(shape, dtype=torch.bool),
+        games_B=draw(config.num_games, segments),
+        tokens_BTK=draw(config.vocab_size, *shape, config.tokens_per_frame),
+    )
+
+
+def random_frames(sizes: Sizes) -> Tensor:
+    """Frames (B, H, W) uint8 of noise."""
+    shape = (sizes.frames, sizes.tokenizer.resolution, sizes.tokenizer.resolution)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def encode(tokenizer: Tokenizer, frames_BHW: Tensor, device: Device) -> Tensor:
+    """Our tokens (B, K) of uint8 frames."""
+    with device.autocast():
+        return tokenizer.encode_tokens(frames_BHW)
+
+
+def _steps(sizes: Sizes) -> list[Row]:
+    say("Measuring training steps ...")
+    model, batch = Jowa(sizes.model), random_batch(sizes.model, sizes.segments)
+    steps = [
+        Step(twin(model), Device("cpu", bf16)) for twin in (train_plain.plain, copy.deepcopy) for bf16 in (False, True)
+    ]
+    theirs, theirs_bf16, exact, rounded = in_turns(sizes.rounds, *(partial(step, batch) for step in steps))
+    tokens = sizes.segments * sizes.model.max_tokens
+
+    def text(taken: Taken) -> str:
+        return f"{taken.wall:.2f} s, {tokens / taken.wall:,.0f} tokens/s, {taken.cpu:.2f} s CPU"
+
+    what = f"stage-2 step, {sizes.segments} segments, {tokens:,} tokens"
+    return [
+        _row("step", f"{what}, float32", text, exact, theirs, 1.5, (_original(ORIGINAL_STEP / exact.wall),)),
+        _row(
+            "step-bf16",
+            f"{what}, bf16",
+            text,
+            rounded,
+            theirs,
+            3.0,
+            (_original(ORIGINAL_STEP / rounded.wall), f"the plain way in bf16 too: {text(theirs_bf16)}"),
+        ),
+    ]
+
+
+def _encodings(sizes: Sizes) -> list[Row]:
+    say("Measuring encoding ...")
+    tokenizer, frames_BHW = Tokenizer(sizes.tokenizer).eval(), random_frames(sizes)
+    theirs, exact, rounded = in_turns(
+        sizes.rounds,
+        partial(train_plain.encode, tokenizer, frames_BHW),
+        *(partial(encode, tokenizer, frames_BHW, Device("cpu", bf16)) for bf16 in (False, True)),
+    )
+
+    def text(taken: Taken) -> str:
+        return f"{sizes.frames / taken.wall:,.0f} frames/s, {taken.cpu / sizes.frames * 1e3:.1f} ms CPU a frame"
+
+    def row(name: str, precision: str, taken: Taken, aim: float) -> Row:
+        rate = sizes.frames / taken.wall / ORIGINAL_FRAMES
+        return _row(name, f"encode {sizes.frames} frames, {precision}", text, taken, theirs, aim, (_original(rate),))
+
+    return [row("encode", "float32", exact, 1.0), row("encode-bf16", "bf16", rounded, 4.0)]
+
+
+def in_turns(rounds: int, *calls: Callable[[], object]) -> list[Taken]:
+    """Each call once to warm up, then `rounds` times, in turns."""
+    taken: list[list[tuple[float, float]]] = [[] for _ in calls]
+    for number in range(rounds + 1):
+        for own, call in zip(taken, calls, strict=True):
+            wall, cpu = time.perf_counter(), time.process_time()
+            call()
+            if number:
+                own.append((time.perf_counter() - wall, time.process_time() - cpu))
+    return [Taken(*(statistics.median(part) for part in zip(*own, strict=True))) for own in taken]
+
+
+def _row(
+    name: str, what: str, text: Callable[[Taken], str], ours: Taken, theirs: Taken, aim: float, notes: tuple[str, ...]
+) -> Row:
+    ratio, cpu_ratio = theirs.wall / ours.wall, theirs.cpu / ours.cpu
+    return Row(name, what, "the plain way, float32", text(ours), text(theirs), ratio, aim, cpu_ratio, notes=notes)
+
+
+def _original(ratio: float) -> str:
+    return f"{ratio:.1f} times the original's rate as it was measured on another machine"

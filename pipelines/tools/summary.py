@@ -1,0 +1,101 @@
+"""The last page of `worldline demo`: what was made, what it cost, how the agent plays, and what to try next.
+
+Everything is read from manifests; nothing here computes a result.
+"""
+
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.graph.experiment import Experiment
+from pipelines.graph.make import POINTER
+from pipelines.graph.plan import ALL_STAGES, DATA_STAGES
+from pipelines.store.artefact import Artefact
+from pipelines.store.store import Store
+
+LOSSES = ("reconstruction", "observations", "rewards", "ends", "td", "cql")
+
+
+def summarise(experiment: Experiment, store: Store) -> None:
+    """Print the summary of a finished experiment."""
+    made = _artefacts(experiment, store)
+    out = Console(highlight=False)
+    out.rule(f"[bold]{experiment.key}")
+    out.print(_stages(made))
+    out.print(_agents(made))
+    out.print(_sight(made))
+    losses = [
+        f"{stage}: " + ", ".join(f"{name} {found[name]:.3g}" for name in LOSSES if name in found)
+        for stage in ("pretrained", "world_action_model")
+        for artefact in made.get(stage, [])
+        for found in [artefact.manifest.metrics["losses"]]
+    ]
+    out.print("[bold]Last losses[/bold]  " + "; ".join(losses), soft_wrap=True)
+    board = store.find(store.resolve(POINTER))
+    if board is not None:
+        out.print(f"[bold]Report[/bold]       {board.path('index.html')}", soft_wrap=True)
+    out.print("[bold]Try next[/bold]     worldline ui", soft_wrap=True)
+    out.print(
+        f"             worldline lineage scores/{experiment.key}/{experiment.recipe.games[-1]} --verify", soft_wrap=True
+    )
+
+
+def _artefacts(experiment: Experiment, store: Store) -> dict[str, list[Artefact]]:
+    """The experiment's artefacts by stage, as its scores' lineage names them."""
+    from pipelines.store.lineage import flat, walk
+
+    found: dict[str, dict[str, Artefact]] = {stage: {} for stage in ALL_STAGES}
+    for game in experiment.recipe.games:
+        for node in flat(walk(store, store.resolve(f"scores/{experiment.key}/{game}"))):
+            if node.artefact is not None:
+                found[node.ref.stage][str(node.ref)] = node.artefact
+    return {stage: list(artefacts.values()) for stage, artefacts in found.items() if artefacts}
+
+
+def _stages(made: dict[str, list[Artefact]]) -> Table:
+    table = Table("stage", "for", "counts", "MB", "seconds", box=None, header_style="bold")
+    for stage in ALL_STAGES:
+        for artefact in made.get(stage, []):
+            manifest = artefact.manifest
+            counts = ", ".join(f"{value:,} {name}" for name, value in manifest.counts.items())
+            size, seconds = f"{manifest.total_bytes / 1e6:,.1f}", f"{manifest.cost['seconds']:,.1f}"
+            table.add_row(stage if stage in DATA_STAGES else f"[bold]{stage}", manifest.subject, counts, size, seconds)
+    return table
+
+
+def _agents(made: dict[str, list[Artefact]]) -> Table:
+    table = Table("game", "agent", "mean return", "episodes", "random", "behaviour data", box=None, header_style="bold")
+    for artefact in made.get("scores", []):
+        metrics = artefact.manifest.metrics
+        behaviour = metrics["behaviour"]["mean"]
+        for planner in ("greedy", "beam", "mcts"):
+            if planner in metrics:
+                ours = metrics[planner]
+                cut = f", cut at {ours['max_steps']} steps" if "max_steps" in ours else ""
+                table.add_row(
+                    artefact.manifest.subject,
+                    planner,
+                    f"{ours['mean']:.1f} ± {ours['std']:.1f}",
+                    f"{ours['episodes']}{cut}",
+                    f"{metrics['random']['mean']:.1f}",
+                    "-" if behaviour is None else f"{behaviour:.1f}",
+                )
+    return table
+
+
+def _sight(made: dict[str, list[Artefact]]) -> Table:
+    table = Table(
+        "sight on changing pixels", "perplexity", "reconstruction", "mean frame", "next frame", "copy of last",
+        box=None, header_style="bold",
+    )  # fmt: skip
+    for stage in ("pretrained", "world_action_model"):
+        for artefact in made.get(stage, []):
+            for game, sight in artefact.manifest.metrics["sight"].items():
+                table.add_row(
+                    f"{game} ({stage})",
+                    f"{sight['perplexity']:.0f}",
+                    *(
+                        f"{sight[name]:.1f}"
+                        for name in ("reconstruction_error", "mean_frame_error", "next_frame_error", "copy_last_error")
+                    ),
+                )
+    return table

@@ -1,0 +1,152 @@
+"""Does the agent see? Errors on the pixels that change between two held-out frames, next to simple baselines.
+
+A tokenizer may reach a low loss by drawing the background alone; on changing pixels that shows. Baselines: the
+game's mean frame for the reconstruction, a copy of the last frame for the world model's prediction. All errors are
+mean absolute differences on the 0..255 scale. Cost on the demo: about 2 s a game on two cores.
+
+Letters: P frame pairs, C context steps, H and W pixels, K tokens a frame.
+"""
+
+import itertools
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.api import Context, WorldModel
+from models.losses.vq import code_perplexity
+from models.tokenizers.vq import Tokenizer
+from pipelines.batches.loader import SegmentSource
+from pipelines.errors import WorldlineError
+from pipelines.training.device import Device
+from pipelines.training.inputs import held_out_from
+
+FRAMES_AT_ONCE = 64
+
+PAIRS_AT_ONCE = 32
+
+MEAN_FRAME_SAMPLES = 512
+
+
+@dataclass(frozen=True)
+class Sight:
+    """One game's figures."""
+
+    codes_used: int
+    perplexity: float
+    changed_share: float  # of all pixels, those that differ between the two frames
+    reconstruction_error: float
+    mean_frame_error: float
+    next_frame_error: float
+    copy_last_error: float
+
+    @property
+    def beats_baselines(self) -> bool:
+        """True when reconstruction and prediction are both better than their baselines."""
+        return self.reconstruction_error < self.mean_frame_error and self.next_frame_error < self.copy_last_error
+
+    def to_metrics(self) -> dict[str, float]:
+        """Rounded, for the manifest."""
+        return {name: round(value, 4) for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Held-out windows: C context frames, the actions taken at them, and the frame that followed."""
+
+    context_PCHW: NDArray[np.uint8]
+    actions_PC: NDArray[np.int64]
+    next_PHW: NDArray[np.uint8]
+
+
+def held_out_pairs(source: SegmentSource, holdout: int, count: int, context: int, seed: int) -> Pairs:
+    """Draw windows whose C + 1 frames lie within one held-out episode, `count` of them or as many as there are.
+
+    Raises WorldlineError when the held-out episodes are too short for one.
+    """
+    data = source.trajectories
+    starts = data.episode_starts[held_out_from(data, holdout) :]
+    if len(starts) < 2:  # a single episode in all: measure on it, and the caller's holdout says so
+        starts = data.episode_starts[-2:]
+    firsts = np.concatenate([np.arange(first, last - context) for first, last in itertools.pairwise(starts)])
+    if not len(firsts):
+        raise WorldlineError(
+            f"The held-out episodes of {data.game} have {np.diff(starts).tolist()} steps, sight is measured on windows "
+            f"of {context + 1}: raise loop.holdout_episodes"
+        )
+    chosen = np.sort(np.random.default_rng([seed, source.game]).permutation(firsts)[:count])
+    frames = np.stack([data.frames(int(row), int(row) + context + 1) for row in chosen])
+    actions = source.actions[chosen[:, None] + np.arange(context)].astype(np.int64)
+    return Pairs(frames[:, :-1], actions, frames[:, -1])
+
+
+def mean_frame(source: SegmentSource) -> NDArray[np.float32]:
+    """(H, W) mean, 0..255, over frames spread evenly over the episodes that training sees."""
+    rows = np.unique(np.linspace(0, source.rows - 1, MEAN_FRAME_SAMPLES).astype(np.int64))
+    return np.mean([source.trajectories.frames(row, row + 1)[0] for row in rows.tolist()], axis=0, dtype=np.float32)
+
+
+def reconstruct(tokenizer: Tokenizer, frames_NHW: NDArray[np.uint8], device: Device) -> tuple[torch.Tensor, NDArray]:
+    """Tokens (N, K) and reconstructions (N, H, W) float32 on the 0..255 scale."""
+    tokens, pictures = [], []
+    with torch.no_grad(), device.autocast():
+        for block in torch.as_tensor(frames_NHW).split(FRAMES_AT_ONCE):
+            tokens.append(tokenizer.encode_tokens(block.to(device.name)))
+            pictures.append(draw(tokenizer, tokens[-1]))
+    return torch.cat(tokens), np.concatenate(pictures)
+
+
+def draw(tokenizer: Tokenizer, tokens: torch.Tensor) -> NDArray[np.float32]:
+    """Frames (..., H, W) on the 0..255 scale of tokens (..., K)."""
+    return tokenizer.decode_tokens(tokens).squeeze(-3).float().cpu().numpy() * 255
+
+
+def measure(tokenizer: Tokenizer, world: WorldModel, source: SegmentSource, pairs: Pairs, device: Device) -> Sight:
+    """All figures of one game."""
+    following = pairs.next_PHW.astype(np.float32)
+    last = pairs.context_PCHW[:, -1].astype(np.float32)
+    changed = following != last
+    tokens, pictures = reconstruct(tokenizer, pairs.next_PHW, device)
+    predicted = predict_next(tokenizer, world, source, pairs, device)
+
+    def error(frames: NDArray[np.float32]) -> float:
+        return float(np.abs(frames - following)[changed].mean()) if changed.any() else 0.0
+
+    return Sight(
+        codes_used=len(torch.unique(tokens)),
+        perplexity=float(code_perplexity(tokens, tokenizer.config.vocab_size)),
+        changed_share=float(changed.mean()),
+        reconstruction_error=error(pictures),
+        mean_frame_error=error(np.broadcast_to(mean_frame(source), following.shape)),
+        next_frame_error=error(predicted),
+        copy_last_error=error(last),
+    )
+
+
+def predict_next(
+    tokenizer: Tokenizer, world: WorldModel, source: SegmentSource, pairs: Pairs, device: Device
+) -> NDArray[np.float32]:
+    """The world model's most likely next frames (P, H, W), 0..255, from real context and real actions."""
+    count, context = pairs.actions_PC.shape
+    tokens_NK, _ = reconstruct(tokenizer, pairs.context_PCHW.reshape(-1, *pairs.context_PCHW.shape[2:]), device)
+    tokens_PCK = tokens_NK.reshape(count, context, -1)
+    actions_PC = torch.as_tensor(pairs.actions_PC).to(device.name)
+    pictures = []
+    with torch.no_grad(), device.autocast():
+        for rows in torch.arange(count).split(PAIRS_AT_ONCE):
+            games = torch.full((len(rows),), source.game, device=device.name)
+            world.reset(Context(tokens_PCK[rows], actions_PC[rows, :-1], games))
+            pictures.append(draw(tokenizer, world.step(actions_PC[rows, -1]).tokens_NK))
+    return np.concatenate(pictures)
+
+
+def summary(figures: dict[str, Sight]) -> tuple[bool, str]:
+    """Whether all games beat both baselines, and the numbers in one line: the `sees` check."""
+    parts = [
+        f"{game}: reconstruction {sight.reconstruction_error:.1f} against mean frame {sight.mean_frame_error:.1f}, "
+        f"next frame {sight.next_frame_error:.1f} against copy {sight.copy_last_error:.1f}, "
+        f"code perplexity {sight.perplexity:.0f}"
+        for game, sight in figures.items()
+    ]
+    return all(sight.beats_baselines for sight in figures.values()), "; ".join(parts)

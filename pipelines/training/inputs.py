@@ -1,0 +1,95 @@
+"""From stored data to tensors: open a stage's parents as segment sources, and see numpy batches as torch ones."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from models.api import Batch
+from pipelines.batches.batch import FrameBatch, SegmentBatch
+from pipelines.batches.loader import SegmentSource
+from pipelines.batches.segments import Segmentation
+from pipelines.batches.tokens import memory_mapped
+from pipelines.environments.atari.games import ACTIONS, GAMES, legal_mask
+from pipelines.episodes.reader import TrajectoryReader
+from pipelines.episodes.trajectories import FILE_NAME, Trajectories
+from pipelines.errors import UsageError, WorldlineError
+from pipelines.store.artefact import Artefact
+
+
+def held_out_from(trajectories: TrajectoryReader, holdout: int) -> int:
+    """First episode that training must not see: the last `holdout` are kept for measuring, but never all of them."""
+    return max(trajectories.num_episodes - holdout, 1)
+
+
+def sources(
+    trajectories: list[Artefact], segments: list[Artefact], holdout: int, tokens: list[Artefact], cache: Path
+) -> list[SegmentSource]:
+    """One source a game, without the held-out episodes; with memory-mapped tokens where `tokens` is not empty.
+
+    Raises UsageError for games without segments or tokens, WorldlineError for a game that has no segment to learn from.
+    """
+    for kind, artefacts in (("segments", segments), ("tokens", tokens)):
+        if artefacts or kind == "segments":
+            _check_games(kind, trajectories, artefacts)
+    found = []
+    for index, (data, cut) in enumerate(zip(trajectories, segments, strict=True)):
+        episodes = Trajectories(data.path(FILE_NAME))
+        kept = held_out_from(episodes, holdout)
+        mapped = memory_mapped(tokens[index], cache) if tokens else None
+        rule = cut.manifest.config  # 10 M transitions have 2.5 M segments: computed, not read
+        every = Segmentation(episodes.episode_starts, rule["length"], rule["stride"], rule["padding"])
+        kept_segments = every.first_episodes(kept)
+        if not len(kept_segments):
+            raise WorldlineError(
+                f"{episodes.game} has no segment to learn from in the {kept} episodes that are not held out: take more "
+                "transitions, or lower loop.holdout_episodes"
+            )
+        found.append(SegmentSource(episodes, kept_segments, mapped))
+    return found
+
+
+def check_tokens(tokens: list[Artefact], pretrained: Artefact) -> None:
+    """Raises UsageError for tokens that another tokenizer gave: their codes mean something else."""
+    for artefact in tokens:
+        made_by = [entry.ref for entry in artefact.manifest.parents if entry.ref.startswith(f"{pretrained.ref.stage}/")]
+        if made_by != [str(pretrained.ref)]:
+            raise UsageError(
+                f"{artefact.ref} was made by the tokenizer of {', '.join(made_by) or 'nobody'}, training starts from "
+                f"{pretrained.ref}: tokenize {artefact.ref.subject} with that one"
+            )
+
+
+def _check_games(kind: str, trajectories: list[Artefact], others: list[Artefact]) -> None:
+    games, have = ([artefact.ref.subject for artefact in each] for each in (trajectories, others))
+    if games != have:
+        raise UsageError(
+            f"Games {', '.join(games)} are to be learned from, and there are {kind} of {', '.join(have) or 'none'}: "
+            f"name the {kind} of each game, in that order"
+        )
+
+
+def tensors(batch: SegmentBatch | FrameBatch) -> dict[str, torch.Tensor]:
+    """The arrays of a batch as tensors over the same memory, by field; fields that are None are left out."""
+    return {name: torch.from_numpy(array) for name, array in vars(batch).items() if array is not None}
+
+
+def to_batch(fields: Mapping[str, torch.Tensor]) -> Batch:
+    """A SegmentBatch's tensors, on any device, as the models' batch."""
+    return Batch(
+        frames_uint8_BTHW=fields.get("frames_BTHW"),
+        tokens_BTK=fields.get("tokens_BTK"),
+        actions_BT=fields["actions_BT"],
+        rewards_BT=fields["rewards_BT"],
+        ends_BT=fields["ends_BT"].long(),
+        mask_BT=fields["mask_BT"],
+        games_B=fields["games_B"],
+    )
+
+
+def legal_actions(games: tuple[str, ...]) -> torch.Tensor:
+    """(60, 18) bool: the legal actions of the given games; all actions for the other games."""
+    table = torch.ones(len(GAMES), len(ACTIONS), dtype=torch.bool)
+    for game in games:
+        table[GAMES.index(game)] = torch.as_tensor(legal_mask(game))
+    return table

@@ -1,0 +1,66 @@
+"""From a config to planners with every number resolved."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from models.jowa.config import JowaConfig
+from models.planning.beam import Beam
+from models.planning.greedy import Greedy
+from models.planning.mcts import Mcts
+from pipelines.errors import UsageError
+from pipelines.evaluation.player_settings import Entrant, SearchConfig
+from pipelines.stages.evaluate import EvaluateConfig, roster
+
+
+def test_a_planner_gets_all_its_settings() -> None:
+    search = SearchConfig(leaf="mean", simulations=9, temperature=0.5, choice="visits", sample=True)
+    config = EvaluateConfig(game="Pong", beam_width=3, beam_horizon=4, search=search)
+    built = [roster(replace(config, planner=name))[0].build() for name in ("greedy", "beam", "mcts")]
+    assert built == [Greedy(), Beam(3, 4, "mean"), Mcts(9, 3, 4, 0.5, "mean", "visits", resample=True)]
+    assert roster(replace(config, planner="mcts", search=SearchConfig()))[0].build() == Mcts(width=3, horizon=4)
+
+
+def test_what_a_planner_does_not_read_is_not_among_its_settings() -> None:
+    config = EvaluateConfig(game="Pong", context=3)
+    names = {name: set(roster(replace(config, planner=name))[0].settings()) for name in ("greedy", "beam", "mcts")}
+    assert names["greedy"] == {"context", "epsilon"}
+    assert names["mcts"] - names["beam"] == {"simulations", "temperature", "choice"}
+    assert names["beam"] - names["greedy"] == {"width", "horizon", "leaf", "sample"}
+
+
+def test_a_beam_search_beside_the_planner_has_its_own_episodes() -> None:
+    config = EvaluateConfig(game="Pong", episodes=9, max_steps=70, beam_episodes=2)
+    assert [(each.planner, each.episodes, each.max_steps) for each in roster(config)] == [
+        ("greedy", 9, 70), ("beam", 2, 70),
+    ]  # fmt: skip
+    assert roster(replace(config, beam_steps=30))[1].max_steps == 30
+    assert [each.planner for each in roster(replace(config, beam_episodes=0))] == ["greedy"]
+
+
+def test_tuned_numbers_stand_for_the_configs_where_there_are_any() -> None:
+    config = EvaluateConfig(game="Seaquest", planner="beam", settings="jowa_150m")
+    (found,) = roster(config)
+    assert (found.context, found.width, found.horizon) == (6, 4, 2)
+    (other,) = roster(replace(config, game="Pong"))
+    assert (other.context, other.width) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("entrant", "words"),
+    [
+        (Entrant("mcts", 1, 0, 7, 0.0, 2, 2), "7 steps and a mcts horizon of 2 is more than the 8 steps"),
+        (Entrant("greedy", 1, 0, 9, 0.0), "A context of 9 steps is more than the 8 steps"),
+    ],
+)
+def test_a_planner_that_looks_beyond_the_model_is_refused(entrant: Entrant, words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        entrant.require_fit("Pong", JowaConfig())
+
+
+def test_a_game_that_the_model_cannot_name_is_refused() -> None:
+    entrant = Entrant("greedy", 1, 0, 8, 0.0)
+    entrant.require_fit("Zaxxon", JowaConfig())
+    with pytest.raises(UsageError, match="This model names 5 games and Zaxxon is number 59"):
+        entrant.require_fit("Zaxxon", JowaConfig(num_games=5))

@@ -1,0 +1,155 @@
+"""Spools: any split of frames over files gives the same trajectory file, or one line says what is wrong with it."""
+
+import gzip
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.bucket.bucket import Bucket
+from pipelines.episodes.trajectories import CHUNK, unpack
+from pipelines.errors import WorldlineError
+from pipelines.sources.dqn_replay.frame_extraction import Order, Spool, merge, spool
+
+PIECE = ["start", "stop", "slot"]
+
+
+def write_frames(path: Path, frames: np.ndarray) -> None:
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        np.save(file, frames)
+
+
+def order_of(root: Path, name: str, pieces: list[tuple[int, int, int]], edges: tuple[int, ...] = ()) -> Order:
+    bucket = Bucket.of(f"file://{root}")
+    return Order(bucket.stat(name), bucket, pd.DataFrame(pieces, columns=PIECE), np.array(sorted(edges), np.int64))
+
+
+def merged(spools: list[Spool], total: int) -> np.ndarray:
+    return np.concatenate([unpack(packed) for _, packed in merge(spools, total)])
+
+
+def numbered(count: int, first: int = 0) -> np.ndarray:
+    """Frames that say in every pixel which they are."""
+    numbers = np.arange(first, first + count, dtype=np.uint16)
+    frames = np.empty((count, 84, 84), np.uint8)
+    frames[:, :42], frames[:, 42:] = (numbers % 251)[:, None, None], (numbers // 251)[:, None, None]
+    return frames
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_any_pieces_of_any_files_are_put_where_they_belong(tmp_path_factory, data) -> None:
+    root = tmp_path_factory.mktemp("bucket")
+    rows = data.draw(st.lists(st.integers(1, 700), min_size=1, max_size=3), "rows per file")
+    taken = []
+    for number, count in enumerate(rows):
+        write_frames(root / f"f{number}", numbered(count, 1000 * number))
+        cuts = sorted(data.draw(st.sets(st.integers(0, count), min_size=2, max_size=6), "cuts") | {0, count})
+        keep = data.draw(st.lists(st.integers(0, 2), min_size=len(cuts) - 1, max_size=len(cuts) - 1), "copies")
+        spans = list(itertools.pairwise(cuts))
+        taken += [(number, *span) for span, copies in zip(spans, keep, strict=True) for _ in range(copies)]
+    taken = data.draw(st.permutations(taken), "slot order") or [(0, 0, 1)]
+    wanted, pieces, slot = [], {}, 0
+    for number, start, stop in taken:
+        wanted.append(numbered(stop - start, 1000 * number + start))
+        pieces.setdefault(number, []).append((start, stop, slot))
+        slot += stop - start
+    edges = (0, slot - 1)
+    spools = [spool(order_of(root, f"f{n}", mine, edges), root / f"s{n}", lambda _: None) for n, mine in pieces.items()]
+    np.testing.assert_array_equal(merged(spools, slot)[:slot], np.concatenate(wanted))
+    assert {at for found in spools for at in found.edges["slot"].tolist()} == set(edges)
+    assert sum(found.inflated for found in spools) == sum(rows[n] for n in pieces) * 84 * 84
+    backwards = list(merge(list(reversed(spools)), slot))
+    assert backwards == list(merge(spools, slot))
+    again = Spool.find(spools[0].path)
+    assert again is not None and np.array_equal(again.records, spools[0].records)
+
+
+@pytest.fixture
+def two(tmp_path) -> list[Spool]:
+    """Frames 0..19 of one file, 20..39 of another; chunk 1 is shared."""
+    for number in (0, 1):
+        write_frames(tmp_path / f"f{number}", numbered(20, 20 * number))
+    return [spool(order_of(tmp_path, f"f{n}", [(0, 20, 20 * n)]), tmp_path / f"s{n}", lambda _: None) for n in (0, 1)]
+
+
+def test_absent_and_doubled_frames_are_one_line(two) -> None:
+    np.testing.assert_array_equal(merged(two, 40)[:40], numbered(40))
+    with pytest.raises(WorldlineError, match="1 chunks of drawn frames are absent"):
+        list(merge(two[:1], 40))
+    with pytest.raises(WorldlineError, match="chunk 1 are absent"):
+        list(merge(two[:1], 32))
+    with pytest.raises(WorldlineError, match="chunk 0 are drawn twice"):
+        list(merge([two[0], two[0], two[1]], 40))
+
+
+def test_a_spool_that_changed_on_disk_is_refused_and_made_again(two) -> None:
+    chunks = two[0].path.with_suffix(".chunks")
+    content = bytearray(chunks.read_bytes())
+    content[3] ^= 1
+    chunks.write_bytes(content)
+    with pytest.raises(WorldlineError, match="reads back differently"):
+        list(merge(two, 40))
+    assert Spool.find(two[0].path) is None and Spool.find(two[1].path) is not None
+
+
+def test_a_spool_without_its_index_or_with_half_of_it_is_none(two) -> None:
+    index = two[0].path.with_suffix(".npz")
+    index.write_bytes(index.read_bytes()[:100])
+    assert Spool.find(two[0].path) is None
+    index.unlink()
+    assert Spool.find(two[0].path) is None
+
+
+def test_a_damaged_or_short_file_leaves_no_spool_and_takes_its_progress_back(tmp_path) -> None:
+    write_frames(tmp_path / "f", numbered(600))
+    advanced = []
+    with pytest.raises(WorldlineError, match="has 600 rows, row 699 is needed"):
+        spool(order_of(tmp_path, "f", [(0, 700, 0)]), tmp_path / "s", advanced.append)
+    assert sum(advanced) == 0 < max(advanced)
+    content = bytearray((tmp_path / "f").read_bytes())
+    content[-5] ^= 1
+    (tmp_path / "f").write_bytes(content)
+    with pytest.raises(WorldlineError, match="damaged gzip"):
+        spool(order_of(tmp_path, "f", [(0, 600, 0)]), tmp_path / "s", advanced.append)
+    assert sum(advanced) == 0 and not list(tmp_path.glob("s.*")) and Spool.find(tmp_path / "s") is None
+
+
+PEAK = """
+import sys
+from pathlib import Path
+import numpy as np, pandas as pd
+from pipelines.bucket.bucket import Bucket
+from pipelines.sources.dqn_replay.frame_extraction import Order, merge, spool
+from pipelines.episodes.trajectories import Trajectories, TrajectoryWriter
+root, rows, length = Path(sys.argv[1]), int(sys.argv[2]), 1000
+bucket = Bucket.of(f"file://{root}")
+starts = np.arange(0, rows, length)
+pieces = pd.DataFrame({"start": starts, "stop": starts + length, "slot": starts})
+made = spool(Order(bucket.stat("frames"), bucket, pieces, np.array([0, rows - 1])), root / "s", lambda _: None)
+with TrajectoryWriter(root / "t.h5", "Freeway", ["NOOP"], [length] * len(starts)) as writer:
+    for chunk, packed in merge([made], rows):
+        writer.write_chunk(chunk, packed)
+assert len(Trajectories(root / "t.h5")) == rows and made.inflated == rows * 84 * 84
+status = Path("/proc/self/status").read_text()  # ru_maxrss would count pytest's own memory, from before the exec
+print(status.split("VmHWM:")[1].split()[0])
+"""
+
+
+def test_a_log_of_a_million_rows_needs_less_than_400_mb(tmp_path) -> None:
+    """7.056 GB of frames, all of them drawn: as large as the original's logs, but quick to pack as most are black."""
+    rows, bright = 1_000_000, numbered(CHUNK)
+    with gzip.open(tmp_path / "frames", "wb", compresslevel=1) as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (rows, 84, 84)})
+    black = gzip.compress(bytes(20_000 * 84 * 84 - bright.nbytes), 1) + gzip.compress(bright.tobytes(), 1)
+    with (tmp_path / "frames").open("ab") as file:
+        for _ in range(rows // 20_000):  # a gzip file may have several members
+            file.write(black)
+    peak = subprocess.run([sys.executable, "-c", PEAK, tmp_path, str(rows)], capture_output=True, text=True, check=True)
+    assert 50_000 < int(peak.stdout) < 400_000, "kB"

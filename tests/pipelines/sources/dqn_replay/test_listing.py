@@ -1,0 +1,66 @@
+"""Listing finds the log files and nothing else, and names the one that is missing."""
+
+import fsspec
+import pytest
+
+from pipelines.errors import UsageError, WorldlineError
+from pipelines.sources.dqn_replay.listing import ALL_KINDS, RemoteObject, digest, file_name, list_objects, log_folder
+
+FOLDER = log_folder("Freeway", 1)
+
+
+@pytest.fixture
+def bucket(tmp_path):
+    folder = tmp_path / FOLDER
+    folder.mkdir(parents=True)
+    for checkpoint in (10, 2, 0):
+        for kind in ALL_KINDS:
+            (folder / file_name(kind, checkpoint)).write_bytes(b"x" * (checkpoint + 1))
+    (folder / "README.txt").write_text("not a log")
+    (folder / "checkpoints").mkdir()
+    return tmp_path
+
+
+def test_objects_come_in_numeric_order_with_sizes(bucket) -> None:
+    objects = list_objects(f"file://{bucket}/", "Freeway", 1)
+    assert [(o.log.checkpoint, o.log.kind) for o in objects] == [(n, kind) for n in (0, 2, 10) for kind in ALL_KINDS]
+    assert objects[0].bytes == 1 and objects[-1].bytes == 11
+    assert objects[0].name == f"{FOLDER}/$store$_observation_ckpt.0.gz"
+    assert objects[0].url == f"file://{bucket}/{objects[0].name}"
+    assert fsspec.open(objects[0].url).fs.exists(objects[0].url)
+
+
+def test_digest_sees_any_change_and_no_order(bucket) -> None:
+    objects = list_objects(f"file://{bucket}", "Freeway", 1)
+    assert digest(objects) == digest(objects[::-1])
+    (bucket / objects[3].name).write_bytes(b"longer than before")
+    assert digest(list_objects(f"file://{bucket}", "Freeway", 1)) != digest(objects)
+    assert digest([]) != digest(objects)
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_a_missing_kind_is_named(bucket, kind) -> None:
+    (bucket / FOLDER / file_name(kind, 2)).unlink()
+    with pytest.raises(WorldlineError) as caught:
+        list_objects(f"file://{bucket}", "Freeway", 1)
+    assert file_name(kind, 2) in str(caught.value) and "missing" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_folder_and_no_logs_are_errors(bucket) -> None:
+    with pytest.raises(WorldlineError, match="Freeway/2/replay_logs does not exist"):
+        list_objects(f"file://{bucket}", "Freeway", 2)
+    (bucket / log_folder("Pong", 1)).mkdir(parents=True)
+    with pytest.raises(WorldlineError, match="holds no replay log"):
+        list_objects(f"file://{bucket}", "Pong", 1)
+
+
+def test_an_unknown_kind_of_url_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="no bucket URL") as caught:
+        list_objects("gopher://bucket", "Freeway", 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_foreign_name_is_no_log() -> None:
+    with pytest.raises(ValueError, match="no log file"):
+        _ = RemoteObject("u", "a/b.txt", 1, None, None).log

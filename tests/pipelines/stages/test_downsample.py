@@ -1,0 +1,190 @@
+"""The trajectories stage: every drawn transition is one that was played, and a damaged frame file leaves nothing."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from pipelines.episodes.trajectories import FILE_NAME, Trajectories
+from pipelines.errors import UsageError, WorldlineError
+from pipelines.sources.dqn_replay.listing import digest, file_name, list_objects, log_folder
+from pipelines.stages import downsample, fetch
+from pipelines.stages.downsample import DownsampleConfig
+from pipelines.stages.fetch import FetchConfig
+from pipelines.store.artefact import Artefact
+from pipelines.store.store import Store
+from tests.pipelines.sources.dqn_replay.toy import Truth, write_replay
+from tests.pipelines.stages.helpers import make_replay, make_trajectories, nothing_left, put_collected
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def episode_of_truth(truth: Truth, episode: list[int]) -> tuple[np.ndarray, list[int], list[float]]:
+    frames = np.stack([truth.frames[index] for index in episode])
+    return frames, [truth.actions[index] for index in episode], [truth.rewards[index] for index in episode]
+
+
+def test_every_transition_is_the_one_that_was_played(store, tmp_path) -> None:
+    truths = {}
+    for agent in (1, 2):
+        lengths = [13, 29, 5, 61, 13, 40, 13, 13]  # 61 spans a whole ring
+        truths[agent] = write_replay(tmp_path / "b", lengths, capacity=53, agent=agent, seed=agent, unfinished=4)
+    collected = put_collected(store, tmp_path / "b")
+    artefact = make_trajectories(store, *(make_replay(store, collected, agent) for agent in (1, 2)))
+    found = Trajectories(artefact.path(FILE_NAME))
+    assert len(found) == artefact.manifest.counts["transitions"] > 150
+    assert found.terminals.sum() == found.num_episodes == artefact.manifest.counts["episodes"]
+    for start, stop in zip(found.episode_starts[:-1].tolist(), found.episode_starts[1:].tolist(), strict=True):
+        source = found.source_rows(start, stop)
+        truth = truths[int(source[0, 0])]
+        laps = np.array(truth.logged)[source[:, 1]] - (source[:, 2] == truth.capacity - 1)
+        indices = (laps * truth.capacity + source[:, 2]).tolist()
+        assert indices in truth.episodes
+        frames, actions, rewards = episode_of_truth(truth, indices)
+        np.testing.assert_array_equal(found.frames(start, stop), frames)
+        assert found.actions[start:stop].tolist() == actions
+        assert found.rewards[start:stop].tolist() == rewards
+        assert found.terminals[start:stop].tolist() == [0] * (stop - start - 1) + [1]
+    assert all(check.passed for check in artefact.manifest.checks if check.name != "enough_transitions")
+    metrics = artefact.manifest.metrics
+    assert metrics["raw_bytes"] == len(found) * 7056 and metrics["stored_bytes"] > 0
+
+
+def test_the_order_of_agents_does_not_matter_to_the_bytes(tmp_path) -> None:
+    for agent in (1, 2):
+        write_replay(tmp_path / "b", [13] * 6, capacity=48, agent=agent, seed=agent)
+    hashes = []
+    for order in ((1, 2), (2, 1)):
+        store = Store(tmp_path / f"store{order[0]}")
+        collected = put_collected(store, tmp_path / "b")
+        replays = [make_replay(store, collected, agent) for agent in order]
+        hashes.append(make_trajectories(store, *replays, transitions=80).manifest.files[0].sha256)
+    assert hashes[0] == hashes[1]
+
+
+def frames_file(root, checkpoint: int = 1):
+    return root / log_folder("Freeway", 1) / file_name("observation", checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("where", "damage"), [("collected", "cut"), ("collected", "flip"), ("url", "cut"), ("url", "flip"), ("url", "swap")]
+)
+def test_damaged_frames_leave_one_line_and_no_artefact(store, tmp_path, where, damage) -> None:
+    write_replay(tmp_path / "b", [13] * 8, capacity=48)
+    spoil, other = frames_file(tmp_path / "b"), frames_file(tmp_path / "b", 0)
+
+    def ruin() -> None:
+        content = bytearray(spoil.read_bytes())
+        if damage == "cut":
+            del content[-100:]
+        elif damage == "flip":
+            content[-200] ^= 1
+        else:
+            content = bytearray(other.read_bytes())
+        spoil.write_bytes(content)
+
+    if where == "collected":  # damaged before it was fetched: only the inflater can tell
+        ruin()
+        replay = make_replay(store, put_collected(store, tmp_path / "b"))
+    else:  # damaged after it was fetched: its checksum tells
+        url = f"file://{tmp_path / 'b'}"
+        listing = digest(list_objects(url, "Freeway", 1))
+        replay = fetch.run(FetchConfig("Freeway", 1, url=url, listing=listing), store).artefact
+        ruin()
+    with pytest.raises(WorldlineError) as caught:
+        make_trajectories(store, replay)
+    assert str(spoil.name) in str(caught.value) and "\n" not in str(caught.value)
+    assert nothing_left(store, "trajectories")
+
+
+def test_a_collected_replay_that_was_deleted_is_named(store, tmp_path) -> None:
+    write_replay(tmp_path / "b", [13] * 4, capacity=48)
+    collected = put_collected(store, tmp_path / "b")
+    replay = make_replay(store, collected)
+    shutil.rmtree(store.root / str(collected))
+    with pytest.raises(WorldlineError, match="collected_replay"):
+        make_trajectories(store, replay)
+    assert nothing_left(store, "trajectories")
+
+
+def test_wrong_requests_are_usage_errors(store, tmp_path) -> None:
+    write_replay(tmp_path / "b", [13] * 4, capacity=48)
+    replay = make_replay(store, put_collected(store, tmp_path / "b"))
+    for config, words in (
+        (DownsampleConfig("Freeway", replays=()), "at least one replay"),
+        (DownsampleConfig("Pong", replays=(replay.ref,)), "is a replay of Freeway"),
+        (DownsampleConfig("Freeway", replays=(replay.ref, replay.ref)), "same agent"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            downsample.run(config, store)
+    assert nothing_left(store, "trajectories")
+
+
+def test_no_complete_episode_is_refused(store, tmp_path) -> None:
+    write_replay(tmp_path / "b", [], capacity=48, unfinished=30)
+    replay = make_replay(store, put_collected(store, tmp_path / "b"))
+    with pytest.raises(WorldlineError, match="any_complete_episode"):
+        make_trajectories(store, replay)
+
+
+def of_two_agents(store, root, **options) -> tuple[Artefact, Trajectories]:
+    """Trajectories of two agents' logs, four files each."""
+    if not root.exists():
+        for agent in (1, 2):
+            write_replay(root, [13, 29, 5, 61, 13, 40], capacity=53, agent=agent, seed=agent)
+    collected = put_collected(store, root)
+    replays = tuple(make_replay(store, collected, agent).ref for agent in (1, 2))
+    made = downsample.run(DownsampleConfig("Freeway", replays=replays, **options), store).artefact
+    return made, Trajectories(made.path(FILE_NAME))
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path) -> None:
+    made = [of_two_agents(Store(tmp_path / f"s{n}"), tmp_path / "b", workers=n)[0] for n in (1, 2, 5)]
+    assert len({artefact.manifest.files[0].sha256 for artefact in made}) == 1
+    assert len({artefact.ref for artefact in made}) == 1
+
+
+def test_an_episode_that_is_drawn_twice_is_read_once(store, tmp_path) -> None:
+    made, found = of_two_agents(store, tmp_path / "b", transitions=600, replacement=True)
+    starts = [found.source_rows(start, start + 1)[0].tolist() for start in found.episode_starts[:-1].tolist()]
+    again = [k for k in range(1, len(starts)) if starts[k] == starts[k - 1]]
+    assert again and found.terminals.sum() == found.num_episodes
+    for k in again:
+        (a, b), stop = found.episode_starts[k - 1 : k + 1].tolist(), int(found.episode_starts[k + 1])
+        np.testing.assert_array_equal(found.frames(a, b), found.frames(b, stop))
+    files = {tuple(row) for row in found.source_rows(0, len(found))[:, :2].tolist()}
+    assert made.manifest.metrics["inflated_bytes"] == len(files) * 53 * 7056
+
+
+def test_filters_and_fraction_reach_the_stage(store, tmp_path) -> None:
+    made, found = of_two_agents(store, tmp_path / "b", fraction=1.0, first_checkpoint=1)
+    last = found.episode_starts[1:] - 1
+    assert all(found.source_rows(int(at), int(at) + 1)[0, 1] >= 1 for at in last)
+    assert {check.name: check.passed for check in made.manifest.checks} == dict.fromkeys(DownsampleConfig.CHECKS, True)
+    with pytest.raises(WorldlineError, match="there are checkpoints 0 to"):
+        of_two_agents(store, tmp_path / "b", first_checkpoint=90)
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(store, tmp_path, monkeypatch) -> None:
+    real, read = downsample.spool, []
+
+    def stopping(order, path, advance):
+        if len(read) == 3:
+            raise KeyboardInterrupt
+        read.append(order.item.name)
+        return real(order, path, advance)
+
+    monkeypatch.setattr(downsample, "spool", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        of_two_agents(store, tmp_path / "b", workers=1)
+    assert nothing_left(store, "trajectories")
+    first, after = read.copy(), []
+    monkeypatch.setattr(downsample, "spool", lambda order, *rest: after.append(order.item.name) or real(order, *rest))
+    made, _ = of_two_agents(store, tmp_path / "b", workers=1)
+    assert len(first) == 3 and after and not set(first) & set(after)
+    undisturbed, _ = of_two_agents(Store(tmp_path / "other"), tmp_path / "b")
+    assert made.manifest.files == undisturbed.manifest.files
+    assert not any(store.scratch.iterdir())

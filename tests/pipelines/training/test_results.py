@@ -1,0 +1,27 @@
+"""What every training stage records: figures per game, the check, a sheet per game."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.store.artefact import Draft
+from pipelines.store.store import Store
+from pipelines.training.device import Device
+from pipelines.training.inputs import sources
+from pipelines.training.results import examine
+from tests.fakes import spec
+from tests.pipelines.training.toy_game import GAME, ToyTokenizer, ToyWorld, make_game
+
+
+@pytest.mark.parametrize(("rise", "passed"), [(0, True), (4, False)])
+def test_sight_check_and_sheet_are_recorded(store: Store, tmp_path: Path, rise: int, passed: bool) -> None:
+    data, cut = make_game(store, 10, 10, 10)
+    draft = Draft(spec("pretrained", "toy"), tmp_path / "draft", tmp_path / "scratch", {})
+    draft.folder.mkdir()
+    found = sources([data], [cut], 1, [], tmp_path)
+    examine(draft, ToyTokenizer(), ToyWorld(rise), found, 1, 100, Device("cpu", False))
+    assert draft.metrics["sight"][GAME]["mean_frame_error"] == 4.3333
+    (check,) = draft.checks
+    assert (check.name, check.passed, check.blocking) == ("sees", passed, False)
+    assert check.detail.startswith(f"{GAME}: reconstruction 3.0 against mean frame 4.3")
+    assert draft.path(f"sheet_{GAME}.png").read_bytes().startswith(b"\x89PNG")
