@@ -14,7 +14,7 @@ from assets.step import experiment_step
 from pipelines.graph.plan import Step
 from pipelines.stages.import_weights import ReleasedConfig
 from pipelines.stages.tokenize import TokenizeConfig
-from pipelines.training.config import FinetuneConfig, PretrainConfig, TrainConfig
+from pipelines.stages.train import FinetuneConfig, PretrainConfig, TrainConfig
 
 GROUP = "learning"
 POOL = "gpu"

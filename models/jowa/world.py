@@ -13,12 +13,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from models.api import Batch, Context, Imagined, Losses
+from models.api import Context, Imagined
 from models.blocks.cache import GrowingSpans, KVCache
 from models.blocks.packed import packed, packing_type
 from models.jowa.critic import expected_values
 from models.jowa.model import Jowa
-from models.jowa.objective import world_loss
 
 
 def context_tokens(context: Context, tokens_per_frame: int) -> Tensor:
@@ -75,10 +74,6 @@ class JowaWorld:
         self._player = model  # what is called: the model itself, or its packed copy
         self._packed_at: tuple[object, ...] = ()  # type and versions of the weights it was packed at
         self._cache: KVCache | None = None
-
-    def loss(self, batch: Batch) -> Losses:
-        """Stage 1's objective."""
-        return world_loss(self.model, batch)
 
     @torch.no_grad()
     def reset(self, context: Context) -> Imagined:

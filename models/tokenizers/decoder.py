@@ -27,9 +27,9 @@ class Decoder(nn.Module):
                 stage.upsample = Upsample(width, config.downsample[len(config.downsample) - level])
             self.up.append(stage)
         self.norm_out = group_norm(widths[0], groups)
-        self.conv_out = nn.Conv2d(widths[0], config.patch_stem**2, 3, padding=1)
+        self.conv_out = nn.Conv2d(widths[0], config.frame_channels * config.patch_stem**2, 3, padding=1)
 
-    def forward(self, z: Tensor) -> Tensor:  # (B, z_channels, h, w) -> (B, 1, H, W), about [-1, 1]
+    def forward(self, z: Tensor) -> Tensor:  # (B, z_channels, h, w) -> (B, frame_channels, H, W), about [-1, 1]
         x = self.mid(self.conv_in(fastest_layout(z)))
         for level in reversed(self.up):
             x = level(x)

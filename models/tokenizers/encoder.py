@@ -18,7 +18,7 @@ class Encoder(nn.Module):
         super().__init__()
         widths, groups = config.level_channels, config.norm_groups
         self.patch_stem = config.patch_stem
-        self.conv_in = nn.Conv2d(config.patch_stem**2, config.channels, 3, padding=1)
+        self.conv_in = nn.Conv2d(config.frame_channels * config.patch_stem**2, config.channels, 3, padding=1)
         self.down = nn.ModuleList()
         for level, width in enumerate(widths):
             entering = config.channels if level == 0 else widths[level - 1]
@@ -30,7 +30,7 @@ class Encoder(nn.Module):
         self.norm_out = group_norm(widths[-1], groups)
         self.conv_out = nn.Conv2d(widths[-1], config.z_channels, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, 1, H, W) in [-1, 1] -> (B, z_channels, h, w)
+    def forward(self, x: Tensor) -> Tensor:  # (B, frame_channels, H, W) in [-1, 1] -> (B, z_channels, h, w)
         x = fastest_layout(F.pixel_unshuffle(x, self.patch_stem))
         learning = torch.is_grad_enabled()
         x = self._finest(x) if learning or x.device.type != "cpu" else self._finest_in_pieces(x)
@@ -38,7 +38,7 @@ class Encoder(nn.Module):
             x = level(x)
         return self.conv_out(F.silu(self.norm_out(self.mid(x))))
 
-    def _finest(self, x: Tensor) -> Tensor:  # (B, patch_stem^2, H, W) -> (B, C, H', W')
+    def _finest(self, x: Tensor) -> Tensor:  # (B, frame_channels * patch_stem^2, H, W) -> (B, C, H', W')
         return self.down[0](self.conv_in(x))
 
     def _finest_in_pieces(self, x: Tensor) -> Tensor:

@@ -93,9 +93,7 @@ def finetune(
     base = experiments.find(experiment_folder(), experiment)
     recipe = override(finetuned(base.recipe, game, episodes, imagined), *(changes or []))
     plan = Plan(recipe, profile.replay_root, profile)
-    for start in plan.trained():
-        if start is not None:
-            store.open(start)  # before hours of collecting: there is a checkpoint, and it is whole
+    store.open(plan.trained())  # before hours of collecting: there is a checkpoint, and it is whole
     own = name or "-".join([base.name, game, str(episodes), *(["imagined"] if imagined else [])])
     found = experiments.register(experiment_folder(), own, recipe)
     for step in plan.steps("finetuned"):

@@ -7,13 +7,13 @@ those search 2 steps deep. Importing this imports no torch.
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from models.jowa.config import JowaConfig
+from models.registry import family_of
 from pipelines.environments.atari.games import game_id
 from pipelines.errors import UsageError, WorldlineError, unknown
 from pipelines.store.artefact import Artefact
 
 if TYPE_CHECKING:
-    from models.api import Planner
+    from models.api import Agent, Planner
 
 PLANNERS = ("greedy", "beam", "mcts")
 
@@ -172,17 +172,23 @@ class Entrant:
         unread = ("simulations", "temperature", "choice") if self.planner == "beam" else ()
         return {name: value for name, value in found.items() if name not in unread}
 
-    def require_fit(self, game: str, model: JowaConfig) -> None:
-        """Raises UsageError where a model cannot be asked for this game, or does not see that many steps."""
-        if game_id(game) >= model.num_games:
+    def require_fit(self, game: str, agent: "Agent") -> None:
+        """Raises UsageError where an agent cannot play so, be asked for this game, or see that many steps."""
+        planners, limits = family_of(agent.config).planners, agent.limits
+        if self.planner not in planners:
             raise UsageError(
-                f"This model names {model.num_games} games and {game} is number {game_id(game)}: evaluate another "
+                f"Agents of the family '{agent.config.family}' cannot play by {self.planner}: choose from "
+                f"{', '.join(planners)}"
+            )
+        if game_id(game) >= limits.games:
+            raise UsageError(
+                f"This model names {limits.games} games and {game} is number {game_id(game)}: evaluate another "
                 "game, or train with pretrain.model.num_games raised"
             )
-        if self.context + self.horizon > model.max_steps:
+        if self.context + self.horizon > limits.steps:
             ahead = f" and a {self.planner} horizon of {self.horizon}" if self.horizon else ""
             raise UsageError(
-                f"A context of {self.context} steps{ahead} is more than the {model.max_steps} steps that this model "
+                f"A context of {self.context} steps{ahead} is more than the {limits.steps} steps that this model "
                 "sees: lower evaluate.context or evaluate.beam_horizon, or what tune tries"
             )
 

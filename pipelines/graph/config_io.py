@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any, NamedTuple
 
+from models.family import AgentConfig
+from models.registry import family
 from pipelines.errors import UsageError, unknown
 from pipelines.store.ref import Ref
 
@@ -26,6 +28,8 @@ def from_plain(kind: Any, data: Any, where: str = "") -> Any:
     if is_dataclass(kind) and isinstance(kind, type):
         if not isinstance(data, dict):
             raise UsageError(f"{where or 'The config'} must be a mapping of fields, it is {data!r}")
+        if kind is AgentConfig and data.get("family"):
+            kind = _config_of(data["family"], where)
         hints = typing.get_type_hints(kind)
         known = {field.name for field in fields(kind)}
         for name in data:
@@ -35,6 +39,14 @@ def from_plain(kind: Any, data: Any, where: str = "") -> Any:
                 )
         return kind(**{name: from_plain(hints[name], item, f"{where}{name}.") for name, item in data.items()})
     return _from_plain_leaf(kind, data, where.rstrip("."))
+
+
+def _config_of(name: Any, where: str) -> type[AgentConfig]:
+    """The config of the model family that a frozen config names."""
+    try:
+        return family(name).config
+    except ValueError as error:
+        raise UsageError(f"{where}family: {error}") from error
 
 
 def _from_plain_leaf(kind: Any, data: Any, where: str) -> Any:
@@ -90,7 +102,7 @@ class _Leaf(NamedTuple):
 
     @property
     def prefix(self) -> str:
-        return self.full.removesuffix(".".join(self.path))
+        return self.full.removesuffix(".".join(self.path)) if self.full.endswith(".".join(self.path)) else ""
 
 
 def _override(config: Any, leaves: Sequence[_Leaf]) -> Any:
@@ -101,11 +113,25 @@ def _override(config: Any, leaves: Sequence[_Leaf]) -> Any:
     if not is_dataclass(config) or isinstance(config, type):
         raise UsageError(f"{leaves[0]}: '{leaves[0].name}' lies below a plain value; {where}")
     now = {field.name: getattr(config, field.name) for field in fields(config)}
+    leaves = [_through_inner(config, now, leaf) for leaf in leaves]
     changes = _values(now, typing.get_type_hints(type(config)), "field", leaves, where)
     try:
         return replace(config, **changes)
     except ValueError as error:  # models know no UsageError
         raise UsageError(f"{', '.join(map(str, leaves))}: {error}") from error
+
+
+def _through_inner(config: Any, now: dict[str, Any], leaf: _Leaf) -> _Leaf:
+    """A path that names a field of an `inner` config without it: pretrain.model.width is pretrain.networks.model.width.
+
+    A field is inner where its metadata say so: its own fields read as if they stood beside it.
+    """
+    if leaf.name in now:
+        return leaf
+    for entry in fields(config):
+        if entry.metadata.get("inner") and hasattr(now[entry.name], leaf.name):
+            return leaf._replace(path=(entry.name, *leaf.path))
+    return leaf
 
 
 def _values(

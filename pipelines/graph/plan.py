@@ -19,11 +19,11 @@ from pipelines.stages.fetch import FetchConfig
 from pipelines.stages.import_weights import ReleasedConfig
 from pipelines.stages.segment import SegmentConfig
 from pipelines.stages.tokenize import TokenizeConfig
+from pipelines.stages.train import FinetuneConfig, PretrainConfig, TrainConfig
 from pipelines.stages.tune import TuneConfig
 from pipelines.store.profile import Profile
 from pipelines.store.ref import Ref
 from pipelines.store.stage_config import StageConfig
-from pipelines.training.config import FinetuneConfig, PretrainConfig, TrainConfig
 
 PER_GAME = ("collected_replay", "replay", "trajectories", "segments", "tokens", "finetuned", "tuned", "scores")
 
@@ -181,7 +181,7 @@ class Plan:
         return replace(
             self.recipe.tokenize,
             game=game,
-            pretrained=self.pretrain().spec().ref,
+            agent=self.pretrain().spec().ref,
             trajectories=self.downsample(game).spec().ref,
         )
 
@@ -191,7 +191,7 @@ class Plan:
             self.recipe.train,
             name=self.recipe.name,
             games=games,
-            pretrained=self.pretrain().spec().ref,
+            agent=self.pretrain().spec().ref,
             tokens=tuple(self.tokenize(game).spec().ref for game in games),
             segments=tuple(self.segment(game).spec().ref for game in games),
             trajectories=tuple(self.downsample(game).spec().ref for game in games),
@@ -219,11 +219,9 @@ class Plan:
                 "Greedy play reads no width, horizon or leaf value: search over tune.contexts alone, or set "
                 "evaluate.planner=beam"
             )
-        checkpoint, pretrained = self.player(game)
         return TuneConfig(
             game=game,
-            checkpoint=checkpoint,
-            pretrained=pretrained,
+            agent=self.player(game),
             grid=replace(
                 grid,
                 contexts=grid.contexts or (play.context,),
@@ -243,7 +241,6 @@ class Plan:
         )
 
     def evaluate(self, game: str) -> EvaluateConfig:
-        checkpoint, pretrained = self.player(game)
         play = self.recipe.evaluate
         if self.recipe.tune.wanted:
             found: dict[str, Any] = {name: getattr(EvaluateConfig, name) for name in TUNED_FIELDS}
@@ -251,8 +248,7 @@ class Plan:
         return replace(
             play,
             game=game,
-            checkpoint=checkpoint,
-            pretrained=pretrained,
+            agent=self.player(game),
             collected=self.collect(game).spec().ref if "collected_replay" in self.stages else None,
             seed=self.recipe.seed,
         )
@@ -263,59 +259,46 @@ class Plan:
             raise UsageError(
                 f"Recipe '{self.recipe.name}' imports no checkpoint: 'worldline import-jowa' makes one that does"
             )
-        networks = self.recipe.pretrain
-        return replace(self.recipe.released, name=self.recipe.name, tokenizer=networks.tokenizer, model=networks.model)
+        return replace(self.recipe.released, name=self.recipe.name, networks=self.recipe.pretrain.networks)
 
     def finetuned(self) -> FinetuneConfig:
         """Raises UsageError for a recipe without fine-tuning."""
         if self.recipe.finetune is None:
             raise UsageError(f"Recipe '{self.recipe.name}' fine-tunes nothing: 'worldline finetune' derives one")
-        checkpoint, pretrained = self.trained()
         return replace(
             self.recipe.finetune,
-            checkpoint=checkpoint,
-            pretrained=pretrained,
+            agent=self.trained(),
             trajectories=self.downsample(self.recipe.finetune.game).spec().ref,
             seed=self.recipe.seed,
         )
 
-    def player(self, game: str) -> tuple[Ref, Ref | None]:
-        """The checkpoint that plays `game`, and the artefact of its tokenizer where it does not hold that itself."""
+    def player(self, game: str) -> Ref:
+        """The agent that plays `game`."""
         if self.recipe.finetune is not None and game == self.recipe.finetune.game:
-            return self.finetuned().spec().ref, None
+            return self.finetuned().spec().ref
         return self.trained()
 
-    def trained(self) -> tuple[Ref, Ref | None]:
-        """The same before any fine-tuning."""
-        if self.recipe.released is not None:
-            return self.imported().spec().ref, None
-        return self.train().spec().ref, self.pretrain().spec().ref
+    def trained(self) -> Ref:
+        """The agent before any fine-tuning."""
+        return self.imported().spec().ref if self.recipe.released is not None else self.train().spec().ref
 
 
 def _require_fitting_sizes(recipe: Recipe) -> None:
     """Sizes that two stages must share. Not the recipe's to check: overrides change one of them at a time."""
-    model, tokenizer = recipe.pretrain.model, recipe.pretrain.tokenizer
-    sizes = (
-        ("pretrain.tokenizer.vocab_size", tokenizer.vocab_size, "pretrain.model.vocab_size", model.vocab_size),
-        ("pretrain.tokenizer's frames of tokens", tokenizer.tokens_per_frame,
-         "pretrain.model.tokens_per_frame", model.tokens_per_frame),
-        ("segment.length", recipe.segment.length, "pretrain.model.max_steps", model.max_steps),
-    )  # fmt: skip
-    for ours, value, theirs, other in sizes:
-        if value != other:
-            raise UsageError(
-                f"Recipe '{recipe.name}': {ours} is {value} but {theirs} is {other}: they must be equal, set both"
-            )
+    try:
+        recipe.pretrain.networks.require_fit(recipe.segment.length)
+    except ValueError as error:
+        raise UsageError(f"Recipe '{recipe.name}': pretrain.{error}") from error
     if recipe.finetune is not None and recipe.finetune.imagine is not None:
         imagined = recipe.finetune.imagine.segments
         for phase in recipe.finetune.phases:
-            if imagined >= phase.segments:
+            if imagined >= phase.rows:
                 raise UsageError(
-                    f"Recipe '{recipe.name}': phase '{phase.name}' has {phase.segments} segments, {imagined} of them "
+                    f"Recipe '{recipe.name}': phase '{phase.name}' has batches of {phase.rows}, {imagined} of them "
                     "imagined: some must be real, lower finetune.imagine.segments"
                 )
-    if recipe.evaluate.context > model.max_steps:
+    if recipe.evaluate.context > recipe.segment.length:
         raise UsageError(
             f"Recipe '{recipe.name}': evaluate.context is {recipe.evaluate.context} but the model sees "
-            f"{model.max_steps} steps: lower it or raise pretrain.model.max_steps"
+            f"{recipe.segment.length} steps: lower it or raise pretrain.model.max_steps"
         )

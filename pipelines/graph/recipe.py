@@ -16,8 +16,8 @@ from pipelines.stages.fetch import FetchConfig
 from pipelines.stages.import_weights import ReleasedConfig
 from pipelines.stages.segment import SegmentConfig
 from pipelines.stages.tokenize import TokenizeConfig
+from pipelines.stages.train import FinetuneConfig, PretrainConfig, TrainConfig
 from pipelines.store.stage_config import option
-from pipelines.training.config import FinetuneConfig, PretrainConfig, TrainConfig
 
 SOURCES = ("collected", "bucket")
 

@@ -54,12 +54,11 @@ class EvaluateConfig(StageConfig):
     """
 
     STAGE: ClassVar[str] = "scores"
-    CODE: ClassVar[str] = "3"
+    CODE: ClassVar[str] = "4"
     CHECKS: ClassVar[tuple[str, ...]] = ("beats_random",)
 
     game: str = ""
-    checkpoint: Ref | None = None  # a world_action_model, or what was imported
-    pretrained: Ref | None = None  # its tokenizer, where the checkpoint does not hold that itself
+    agent: Ref | None = None  # who plays
     collected: Ref | None = None  # the behaviour's raw returns, where we collected them ourselves
     tuned: Ref | None = option(None)  # the search whose best settings play; none of its episodes is reported
     protocol: str = "jowa"
@@ -132,7 +131,7 @@ class EvaluateConfig(StageConfig):
 
 
 if TYPE_CHECKING:
-    from pipelines.training.checkpoints import Networks
+    from pipelines.training.checkpoints import LoadedAgent
 
 GIF_STEPS = 240  # of the first episode; every second one is shown
 
@@ -156,19 +155,19 @@ def run_all(configs: Sequence[EvaluateConfig], store: Store, together: int = 1) 
     by rounding, so scores differ only where two actions are worth the same to six digits; hence it is not the default,
     and metrics say which games were played together.
     """
-    from pipelines.training.checkpoints import Networks  # torch is imported where something plays
+    from pipelines.training.checkpoints import LoadedAgent  # torch is imported where something plays
 
-    networks = Networks()
+    agents = LoadedAgent()
     for first in range(0, len(configs), together):
         batch = configs[first : first + together]
         if len(batch) > 1:
-            _play_together(batch, store, networks)
+            _play_together(batch, store, agents)
         for config in batch:
-            yield store.produce(config.spec(), partial(_build, config, networks))
+            yield store.produce(config.spec(), partial(_build, config, agents))
 
 
-def _build(config: EvaluateConfig, networks: "Networks", draft: Draft) -> None:
-    game = _Game(config, draft.parents, draft.scratch, networks)
+def _build(config: EvaluateConfig, agents: "LoadedAgent", draft: Draft) -> None:
+    game = _Game(config, draft.parents, draft.scratch, agents)
     with _kept([game]):
         for who in game.everyone:
             table = game.sitting.table(who, game.seeds(who))
@@ -198,7 +197,7 @@ class _Game:
     """One game of an evaluation with all that its config names found, and refused where it cannot be played."""
 
     def __init__(
-        self, config: EvaluateConfig, opened: Mapping[Ref, Artefact], scratch: Path, networks: "Networks"
+        self, config: EvaluateConfig, opened: Mapping[Ref, Artefact], scratch: Path, agents: "LoadedAgent"
     ) -> None:
         from pipelines.training.device import pick, require_gpu
 
@@ -211,11 +210,12 @@ class _Game:
         self._spent = chosen.spent if chosen else ()
         self.entrants = roster(config, chosen)
         self.everyone = (*self.entrants, chance(config))
-        self._networks = partial(
-            networks.load, config.game, config.checkpoint, config.pretrained, opened, self.device, config.step
-        )  # when asked: others may have played with other ones since
+        if config.agent is None:
+            raise UsageError(f"Scores of {config.game} need an agent: name its artefact")
+        # Loaded when asked: others may have played with other ones since.
+        self._agent = partial(agents.load, opened[config.agent], self.device, config.step)
         for each in self.entrants:
-            each.require_fit(config.game, self._networks()[1].config)
+            each.require_fit(config.game, self._agent())
 
     def seeds(self, who: Entrant) -> tuple[int, ...]:
         """The emulator's, of every episode."""
@@ -227,25 +227,24 @@ class _Game:
 
         if who.planner == RANDOM:
             return RandomPlayer(self.config.game)
-        tokenizer, model = self._networks()
         compiled = "inductor" if self.config.compile else ""
-        return AgentPlayer(who, games, model, tokenizer, self.device.autocast, compiled)
+        return AgentPlayer(who, games, self._agent(), self.device.autocast, compiled)
 
     def kept(self) -> int:
         """How many episodes are finished."""
         return sum(len(self.sitting.played(who, self.seeds(who))) for who in self.everyone)
 
 
-def _play_together(configs: Sequence[EvaluateConfig], store: Store, networks: "Networks") -> None:
+def _play_together(configs: Sequence[EvaluateConfig], store: Store, agents: "LoadedAgent") -> None:
     """Fill the logs of several games; `_build` then finds all but random play done."""
     by_ref = {config.spec().ref: config for config in configs}
     with store.preparing(by_ref) as folders:
         opened = {parent: store.open(parent) for ref in folders for parent in by_ref[ref].spec().parents}
-        games = [_Game(by_ref[ref], opened, folder, networks) for ref, folder in folders.items()]
+        games = [_Game(by_ref[ref], opened, folder, agents) for ref, folder in folders.items()]
         groups: dict[str, list[tuple[_Game, Entrant]]] = {}
         for game in games:
             for who in game.entrants:
-                alike = [who.planner, who.settings(), str(game.config.checkpoint), str(game.device)]
+                alike = [who.planner, who.settings(), str(game.config.agent), str(game.device)]
                 groups.setdefault(json.dumps(alike), []).append((game, who))
         meter = CostMeter()
         with _kept(games):

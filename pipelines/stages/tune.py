@@ -40,11 +40,10 @@ class TuneConfig(StageConfig):
     """
 
     STAGE: ClassVar[str] = "tuned"
-    CODE: ClassVar[str] = "1"
+    CODE: ClassVar[str] = "2"
 
     game: str = ""
-    checkpoint: Ref | None = None
-    pretrained: Ref | None = None
+    agent: Ref | None = None
     grid: GridConfig = GridConfig()  # noqa: RUF009 -- frozen
     protocol: str = "jowa"
     planner: str = "beam"
@@ -77,14 +76,16 @@ def run(config: TuneConfig, store: Store) -> Report:
 
 def _build(config: TuneConfig, draft: Draft) -> None:
     from pipelines.evaluation.players import AgentPlayer
-    from pipelines.training.checkpoints import Networks
+    from pipelines.training.checkpoints import load_agent
     from pipelines.training.device import pick
 
     rom, device = rom_of(config.game, config.rom_dir, config.rom_md5), pick(config.precision)
-    tokenizer, model = Networks().load(config.game, config.checkpoint, config.pretrained, draft.parents, device)
+    if config.agent is None:
+        raise UsageError(f"A search on {config.game} needs an agent: name its artefact")
+    agent = load_agent(draft.parents[config.agent], device)
     entrants, seeds = candidates(config), selection_seeds(config.grid.seed, config.grid.episodes)
     for who in entrants:
-        who.require_fit(config.game, model.config)
+        who.require_fit(config.game, agent)
     played: list[list[Episode]] = []
     for number, who in enumerate(entrants, start=1):
         folder = draft.scratch / _name(who)
@@ -92,7 +93,7 @@ def _build(config: TuneConfig, draft: Draft) -> None:
         sitting = Sitting.of(config.protocol, rom, folder, config.envs)
         table = sitting.table(who, seeds)
         if table.seeds:
-            player = AgentPlayer(who, [config.game] * table.rows, model, tokenizer, device.autocast)
+            player = AgentPlayer(who, [config.game] * table.rows, agent, device.autocast)
             play(table, player, f"Search {config.game}, {_name(who)} ({number} of {len(entrants)})")
         played.append(sitting.played(who, seeds))
     rows = grid(entrants, played)

@@ -6,6 +6,7 @@ from typing import Literal
 
 import pytest
 import torch
+from pipelines.stages.finetune import Finetuning, _sources
 from safetensors.torch import load_file
 
 from pipelines.cli import run
@@ -15,7 +16,6 @@ from pipelines.graph.experiment import find
 from pipelines.graph.plan import Plan, Step
 from pipelines.recipes.jowa import finetuned
 from pipelines.stages import finetune
-from pipelines.stages.finetune import Finetuning, _sources
 from pipelines.store.store import Store
 from pipelines.training import checkpoints as checkpoint
 from pipelines.training.config import FinetuneConfig, ImagineConfig, LoopConfig, PhaseConfig

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.jowa.config import JowaConfig
 from models.jowa.model import Jowa
 
 WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
@@ -110,3 +111,56 @@ def original_state_dict(model: nn.Module) -> dict[str, Tensor]:
         "q_target": place_in_step == per_step - 2,
     }
     return weights | {f"head_{head}.indices": places[chosen] for head, chosen in at.items()}
+
+
+def other_sizes(model: nn.Module, state_dict: Mapping[str, Tensor]) -> str:
+    """What the weights look like where they are of the same kind but of another size, in words; else nothing."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in released_weights(state_dict).items()}
+    kind, sizes = ("JOWA", _model_sizes) if isinstance(model, Jowa) else ("tokenizer", _tokenizer_sizes)
+    try:
+        theirs = sizes(shapes)
+    except (KeyError, IndexError, ValueError):
+        return ""
+    pairs = [(name, found, getattr(model.config, name)) for name, found in theirs.items()]
+    differ = [f"{name} {found} where {ours} is asked for" for name, found, ours in pairs if found != ours]
+    return f"another {kind}: {', '.join(differ)}" if differ else ""
+
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def _model_sizes(shapes: Shapes) -> dict[str, object]:
+    """What tells one JOWA from another: fields of its config, read from the shapes of its weights."""
+    vocab_size, width = shapes["embedder.embedding_tables.1.weight"]
+    num_actions = shapes["embedder.embedding_tables.0.weight"][0]
+    num_q, q_hidden, _ = shapes["head_q.head_module.params.0"]
+    per_step = JowaConfig.tokens_per_frame + 1
+    return {
+        "layers": len({name.split(".")[2] for name in shapes if name.startswith("transformer.blocks.")}),
+        "width": width,
+        "num_q": num_q,
+        "q_hidden": q_hidden,
+        "vocab_size": vocab_size,
+        "max_steps": shapes["pos_emb.weight"][0] // per_step,
+        "task_embedding": f"{TASKS}embedding_tables.0.weight" in shapes,
+        "critic": "c51" if shapes["head_q.head_module.params.9"][1] > num_actions else "mse",
+    }
+
+
+def _tokenizer_sizes(shapes: Shapes) -> dict[str, object]:
+    """The same of a tokenizer."""
+    vocab_size, embed_dim = shapes["embedding.weight"]
+    channels = shapes["encoder.conv_in.weight"][0]
+    levels = len({name.split(".")[2] for name in shapes if name.startswith("encoder.down.")})
+    widths = [shapes[f"encoder.down.{level}.block.0.conv2.weight"][0] for level in range(levels)]
+    factors = tuple(width // channels for width in widths)
+    return {
+        "vocab_size": vocab_size,
+        "embed_dim": embed_dim,
+        "z_channels": shapes["encoder.conv_out.weight"][0],
+        "channels": channels,
+        "channel_mult": () if set(factors) == {1} else factors,
+        # A downsample's kernel is one wider than its stride.
+        "downsample": tuple(shapes[f"encoder.down.{n}.downsample.conv.weight"][2] - 1 for n in range(levels - 1)),
+        "quantizer": "ema" if "embedding.cluster_size" in shapes else "straight_through",
+    }
