@@ -235,12 +235,35 @@ class Limits:
 class Agent(Protocol):
     """All networks of one checkpoint: how they learn, what they see, and how they act."""
 
-    config: Any  # the family's AgentConfig
-    networks: Mapping[str, nn.Module]  # saved as <name>.safetensors
-    limits: Limits
-    gamma: float
-    vocabulary: int  # different tokens; 0 where the family has none
-    tokens_per_frame: int  # numbers of one observation
+    @property
+    def config(self) -> Any:
+        """The family's AgentConfig."""
+        ...
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """By name; each is saved as <name>.safetensors."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """What it can be asked for."""
+        ...
+
+    @property
+    def gamma(self) -> float:
+        """The discount of its values."""
+        ...
+
+    @property
+    def vocabulary(self) -> int:
+        """Different tokens; 0 where the family has none."""
+        ...
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """Numbers of one observation."""
+        ...
 
     def reconfigure(self, **changes: Any) -> None:
         """reconfigure(world_weight=0.5, ...) -> None: what its losses weigh from now on; ValueError for others"""

@@ -129,7 +129,9 @@ def checkpoint(
         raise unknown("format", to, (JowaCheckpoint.form,), "format for checkpoints")
     profile, store = profile_and_store(storage)
     found, plan = plan_of_experiment(experiment, profile)
-    artefact = store.open(plan.player(plan.games("scores")[0]))
+    from pipelines.graph.plan import Step
+
+    artefact = store.open(plan.agent_of(Step("scores", plan.games("scores")[0])))
     agent = load_agent(artefact, Device("cpu", bf16=False))
     print(export(artefact, JowaCheckpoint(agent, found.key), out, overwrite))
 

@@ -8,9 +8,11 @@ from pipelines.graph.recipe import Recipe
 from pipelines.stages.collect import CollectConfig
 from pipelines.stages.downsample import DownsampleConfig
 from pipelines.stages.evaluate import EvaluateConfig
+from pipelines.stages.fetch import FetchConfig
 from pipelines.stages.segment import SegmentConfig
 from pipelines.stages.tokenize import TokenizeConfig
 from pipelines.stages.train import PretrainConfig, TrainConfig
+from pipelines.stages.tune import TuneConfig
 from pipelines.training.config import LoopConfig
 from pipelines.training.schedule import Phase, Use
 
@@ -45,13 +47,12 @@ def demo() -> Recipe:
         value_max=10.0,
         cql_weight=1.0,  # ten times the original: little data, stay close to it
     )
-    return Recipe(
-        name="demo",
-        games=("Boxing", "Freeway"),
-        agents=(1, 2),
-        collect=CollectConfig(game="", agents=2, steps=25_000, capacity=5_500, epsilon_share=0.5),
-        downsample=DownsampleConfig(game="", transitions=50_000),
-        segment=SegmentConfig(game=""),
+    return Recipe("demo", games=("Boxing", "Freeway"), agents=(1, 2)).but(
+        fetch=FetchConfig(),
+        tune=TuneConfig(),
+        collect=CollectConfig(agents=2, steps=25_000, capacity=5_500, epsilon_share=0.5),
+        downsample=DownsampleConfig(transitions=50_000),
+        segment=SegmentConfig(),
         pretrain=PretrainConfig(
             networks=JowaAgentConfig(tokenizer=tokenizer, model=model, commitment=0.25, motion_gain=1.0),
             phases=(
@@ -81,8 +82,7 @@ def mini() -> Recipe:
     big = demo()
     networks, (tokenizer, world) = big.pretrain.networks, big.pretrain.phases
     assert isinstance(networks, JowaAgentConfig)
-    return replace(
-        big,
+    return big.but(
         name="mini",
         games=("Pong",),
         agents=(1,),

@@ -22,8 +22,7 @@ def freeway_boxing() -> Recipe:
     networks, (tokenizer, world) = small.pretrain.networks, small.pretrain.phases
     assert isinstance(networks, JowaAgentConfig)
     (action,) = small.train.phases
-    return replace(
-        small,
+    return small.but(
         name="freeway_boxing",
         collect=replace(small.collect, steps=50_000, capacity=11_000, epsilon_start=0.1, epsilon_end=0.1),
         downsample=replace(small.downsample, transitions=100_000),

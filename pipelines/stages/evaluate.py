@@ -14,23 +14,21 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from pipelines.environments.atari.protocols import canonical, protocol
 from pipelines.environments.rollout import Episode, Player, play, play_together, replay
-from pipelines.errors import UsageError, unknown
+from pipelines.errors import UsageError
 from pipelines.evaluation import film
 from pipelines.evaluation.episode_log import EpisodeLog, episode_table, summary
 from pipelines.evaluation.player_settings import (
-    PLANNERS,
     RANDOM,
     TUNED_FIELDS,
     TUNED_HORIZON,
     Chosen,
     Entrant,
-    SearchConfig,
+    PlaySettings,
     _entrant,
     tuned,
 )
@@ -39,13 +37,12 @@ from pipelines.progress import say
 from pipelines.store.artefact import Artefact, Draft, Report
 from pipelines.store.machine import CostMeter
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import StageConfig, manner, option
+from pipelines.store.stage_config import Beside, StageConfig, filled, manner, option, parent
 from pipelines.store.store import Store
-from pipelines.training.config import check_precision
 
 
 @dataclass(frozen=True)
-class EvaluateConfig(StageConfig):
+class EvaluateConfig(PlaySettings, StageConfig):
     """Play a game with a checkpoint under a named protocol, next to random play under the same one.
 
     `planner` plays `episodes`. Beside it, a beam search may play `beam_episodes` of its own, shorter ones if need be.
@@ -54,40 +51,28 @@ class EvaluateConfig(StageConfig):
     """
 
     STAGE: ClassVar[str] = "scores"
+    VERB: ClassVar[str] = "evaluate"
     CODE: ClassVar[str] = "4"
     CHECKS: ClassVar[tuple[str, ...]] = ("beats_random",)
 
-    game: str = ""
-    agent: Ref | None = None  # who plays
-    collected: Ref | None = None  # the behaviour's raw returns, where we collected them ourselves
-    tuned: Ref | None = option(None)  # the search whose best settings play; none of its episodes is reported
-    protocol: str = "jowa"
+    game: str = filled("game", "")
+    agent: Ref | None = parent(makes="agent")  # who plays
+    collected: Ref | None = parent("collected_replay", soft=True)  # the behaviour's raw returns, if played here
+    tuned: Ref | None = parent("tuned", added=True)  # whose best settings play; none of its episodes is reported
     episodes: int = 16
     context: int = 4  # newest steps the policy sees, at most 8
-    epsilon: float = 0.001
     beam_episodes: int = 0
     beam_width: int = 2
     beam_horizon: int = 2
     beam_steps: int = 0  # agent steps at which a beam-search episode is cut; 0 plays to the end
     random_episodes: int = 8
-    max_steps: int = 0  # agent steps at which every episode is cut; 0 leaves it to the protocol
-    precision: str = "auto"
-    seed: int = 0
-    planner: str = option("greedy")
-    search: SearchConfig = option(SearchConfig())
+    seed: int = filled("seed", 0)
     settings: str = option("")
     step: int = option(0)  # of the checkpoints kept while training, the one after that many steps; 0: the finished one
-    rom_md5: str = option("")  # of a ROM of yours; none plays ale-py's
-    rom_dir: str = manner("")  # the folder that holds it
-    envs: int = manner(0)  # episodes that are played at once; 0: all. Each has its own seeds, so it changes none
     compile: bool = manner(False)  # what is imagined runs compiled, on GPUs; changes no choice but by rounding
 
     def __post_init__(self) -> None:
-        protocol(self.protocol)
-        object.__setattr__(self, "protocol", canonical(self.protocol))
-        check_precision(self.precision)
-        if self.planner not in PLANNERS:
-            raise unknown("planner", self.planner, PLANNERS, "'worldline evaluate --help' explains them")
+        super().__post_init__()
         if self.settings or self.tuned:
             self._refuse_own_numbers()
         if self.planner == "beam" and self.beam_episodes:
@@ -95,10 +80,8 @@ class EvaluateConfig(StageConfig):
                 f"Evaluation with planner beam and beam_episodes {self.beam_episodes} plays beam search twice: set "
                 "beam_episodes to 0"
             )
-        if not 0.0 <= self.epsilon <= 1.0:
-            raise UsageError(f"Evaluation with epsilon {self.epsilon} is impossible: it must fall within 0 and 1")
         least = dict.fromkeys(("episodes", "random_episodes", "beam_width", "beam_horizon", "context"), 1)
-        least |= dict.fromkeys(("beam_episodes", "beam_steps", "max_steps", "envs", "seed", "step"), 0)
+        least |= dict.fromkeys(("beam_episodes", "beam_steps", "seed", "step"), 0)
         for name, bound in least.items():
             if (value := getattr(self, name)) < bound:
                 raise UsageError(f"Evaluation with {name} {value} is impossible: it must be at least {bound}")
@@ -106,6 +89,21 @@ class EvaluateConfig(StageConfig):
     @property
     def subject(self) -> str:
         return self.game
+
+    def fill(self, values: dict[str, Any], beside: Beside) -> Self:
+        """Where settings are searched for, the search brings them."""
+        if values.get("tuned") is not None:
+            values = {entry.name: entry.default for entry in fields(self) if entry.name in TUNED_FIELDS} | values
+        return super().fill(values, beside)
+
+    def check_beside(self, beside: Beside) -> None:
+        """The model must see as many steps as the policy looks at."""
+        longest = getattr(beside.template("segment"), "length", self.context)
+        if beside.template("pretrain") is not None and self.context > longest:
+            raise UsageError(
+                f"Recipe '{beside.name}': evaluate.context is {self.context} but the model sees {longest} steps: lower "
+                "it or raise pretrain.model.max_steps"
+            )
 
     def _refuse_own_numbers(self) -> None:
         """Never let a setting that has no effect pass in silence."""

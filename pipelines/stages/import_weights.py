@@ -14,7 +14,7 @@ from models.registry import family_of
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.files import sha256_of
-from pipelines.store.stage_config import StageConfig, manner
+from pipelines.store.stage_config import StageConfig, filled, manner
 from pipelines.store.store import Store
 
 
@@ -26,6 +26,7 @@ class ReleasedConfig(StageConfig):
     """
 
     STAGE: ClassVar[str] = "imported"
+    VERB: ClassVar[str] = "released"
     CODE: ClassVar[str] = "2"
     CHECKS: ClassVar[tuple[str, ...]] = ("round_trip",)
 
@@ -33,7 +34,7 @@ class ReleasedConfig(StageConfig):
     model_sha256: str = ""
     tokenizer_file: str = manner("")
     model_file: str = manner("")
-    name: str = ""
+    name: str = filled("name", "")
     networks: AgentConfig = field(default_factory=AgentConfig, metadata={"inner": True})
 
     def __post_init__(self) -> None:

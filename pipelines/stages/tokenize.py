@@ -11,12 +11,12 @@ import numpy as np
 from pipelines.batches.tokens import NAME, TokenWriter
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import UsageError
+from pipelines.evaluation.player_settings import check_precision
 from pipelines.progress import track
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import StageConfig
+from pipelines.store.stage_config import StageConfig, filled, parent
 from pipelines.store.store import Store
-from pipelines.training.config import check_precision
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,12 @@ class TokenizeConfig(StageConfig):
     """Encode every frame of a game once with the frozen tokenizer."""
 
     STAGE: ClassVar[str] = "tokens"
+    VERB: ClassVar[str] = "tokenize"
     CODE: ClassVar[str] = "4"
 
-    game: str = ""
-    agent: Ref | None = None  # whose tokenizer encodes
-    trajectories: Ref | None = None
+    game: str = filled("game", "")
+    agent: Ref | None = parent(makes="agent", part="tokenizer")
+    trajectories: Ref | None = parent("trajectories", part="frames")
     batch_frames: int = 256
     precision: str = "auto"
 

@@ -14,7 +14,7 @@ from models.registry import family_of
 from pipelines.errors import UsageError
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import StageConfig, manner, option
+from pipelines.store.stage_config import Beside, StageConfig, filled, manner, option, parent
 from pipelines.store.store import Store
 from pipelines.training.config import ImagineConfig, LoopConfig, check_sight_frames
 from pipelines.training.schedule import Phase, Use, check_phases
@@ -36,7 +36,7 @@ class TrainingConfig(StageConfig):
     phases: tuple[Phase, ...] = ()
     loop: LoopConfig = field(default_factory=LoopConfig)
     sight_frames: int = 256
-    seed: int = 0
+    seed: int = filled("seed", 0)
 
     def __post_init__(self) -> None:
         check_sight_frames(self.sight_frames)
@@ -52,14 +52,15 @@ class PretrainConfig(TrainingConfig):
     """Fresh networks learn from frames. `name` is the recipe's, and the artefact's folder."""
 
     STAGE: ClassVar[str] = "pretrained"
+    VERB: ClassVar[str] = "pretrain"
     CODE: ClassVar[str] = "4"
     PLAYS: ClassVar[bool] = False
 
-    name: str = ""
-    games: tuple[str, ...] = ()
+    name: str = filled("name", "")
+    games: tuple[str, ...] = filled("games", ())
     networks: AgentConfig = field(default_factory=AgentConfig, metadata={"inner": True})
-    trajectories: tuple[Ref, ...] = ()
-    segments: tuple[Ref, ...] = ()
+    trajectories: tuple[Ref, ...] = parent("trajectories", every="game")
+    segments: tuple[Ref, ...] = parent("segments", every="game")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,20 +75,29 @@ class PretrainConfig(TrainingConfig):
     def every_game(self) -> tuple[str, ...]:
         return self.games
 
+    def check_beside(self, beside: Beside) -> None:
+        """Networks must fit each other and the segments."""
+        cut = beside.template("segment")
+        try:
+            self.networks.require_fit(int(getattr(cut, "length", 0)))
+        except ValueError as error:
+            raise UsageError(f"Recipe '{beside.name}': pretrain.{error}") from error
+
 
 @dataclass(frozen=True)
 class TrainConfig(TrainingConfig):
     """An agent goes on learning on tokens of all games; frames are read only to measure how well it sees."""
 
     STAGE: ClassVar[str] = "world_action_model"
+    VERB: ClassVar[str] = "train"
     CODE: ClassVar[str] = "4"
 
-    name: str = ""
-    games: tuple[str, ...] = ()
-    agent: Ref | None = None
-    tokens: tuple[Ref, ...] = ()
-    segments: tuple[Ref, ...] = ()
-    trajectories: tuple[Ref, ...] = ()
+    name: str = filled("name", "")
+    games: tuple[str, ...] = filled("games", ())
+    agent: Ref | None = parent(makes="agent")
+    tokens: tuple[Ref, ...] = parent("tokens", every="game")
+    segments: tuple[Ref, ...] = parent("segments", every="game")
+    trajectories: tuple[Ref, ...] = parent("trajectories", every="game")
 
     @property
     def subject(self) -> str:
@@ -106,6 +116,7 @@ class FinetuneConfig(TrainingConfig):
     """
 
     STAGE: ClassVar[str] = "finetuned"
+    VERB: ClassVar[str] = "finetune"
     CODE: ClassVar[str] = "4"
 
     game: str = ""
@@ -118,8 +129,8 @@ class FinetuneConfig(TrainingConfig):
     penalty: Literal["", "cql", "combo"] = option("")  # none goes on with the agent's own
     imagine: ImagineConfig | None = None
     lpips_file: str = manner("")  # where the weights of the perceptual term lie, if the agent was trained with one
-    agent: Ref | None = None
-    trajectories: Ref | None = None
+    agent: Ref | None = parent(makes="agent")
+    trajectories: Ref | None = parent("trajectories")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -134,8 +145,21 @@ class FinetuneConfig(TrainingConfig):
         return self.game
 
     @property
+    def only_game(self) -> str:
+        return self.game
+
+    @property
     def every_game(self) -> tuple[str, ...]:
         return (self.game,)
+
+    def check_beside(self, beside: Beside) -> None:
+        """Some segments of a batch must be real."""
+        for phase in self.phases if self.imagine else ():
+            if self.imagine and self.imagine.segments >= phase.rows:
+                raise UsageError(
+                    f"Recipe '{beside.name}': phase '{phase.name}' has batches of {phase.rows}, "
+                    f"{self.imagine.segments} of them imagined: some must be real, lower finetune.imagine.segments"
+                )
 
 
 def run(config: TrainingConfig, store: Store) -> Report:

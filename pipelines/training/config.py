@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from pipelines.errors import UsageError
+from pipelines.evaluation.player_settings import check_precision
 from pipelines.store.stage_config import manner, option
 
-PRECISIONS = ("auto", "float32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 COMPILES = ("auto", "on", "off")
 
@@ -66,12 +66,6 @@ class ImagineConfig:
                 f"{self.width}, horizon {self.horizon}, after {self.after} is impossible: after must be at least 0, "
                 "the others 1"
             )
-
-
-def check_precision(name: str) -> None:
-    """Raises UsageError for a precision that is none of PRECISIONS."""
-    if name not in PRECISIONS:
-        raise UsageError(f"Precision '{name}' is unknown: choose from {', '.join(PRECISIONS)}")
 
 
 def check_sight_frames(count: int) -> None:

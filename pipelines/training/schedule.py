@@ -5,7 +5,7 @@ are those of the model family (`models.family.Objective`). Importing this import
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from models.family import AgentConfig, Family, option
 from pipelines.errors import UsageError, unknown
@@ -35,7 +35,7 @@ class Phase:
 
     name: str
     steps: int
-    uses: tuple[Use, ...] = ()
+    uses: tuple[Use, ...] = field(default=(), metadata={"inner": True})
     weight_decay: float = 0.01
     clip: float = 1.0
     warmup: int = 0

@@ -110,9 +110,7 @@ class Task:
 
     def collect(self, item: Collect) -> None:
         """Stored data do not grow. Raises UsageError: rounds that collect need an environment."""
-        raise UsageError(
-            f"This stage learns from stored data and cannot collect {item.steps} steps: give it phases"
-        )
+        raise UsageError(f"This stage learns from stored data and cannot collect {item.steps} steps: give it phases")
 
     @property
     def waited(self) -> float:
@@ -133,8 +131,10 @@ class Task:
             batch = inputs.to_frames(fields)
         else:
             batch = inputs.to_batch(fields)
-            if self.imagined is not None:  # each rank searches alike, in the whole batch, and learns from its own rows
-                batch = rows_of(self.imagined.mix(batch, step), mine)
+            if self.imagined is not None:
+                batch = self.imagined.mix(batch, step)
+        if self.imagined is not None:  # each rank searches alike, in the whole batch, and learns from its own rows
+            batch = rows_of(batch, mine)
         moment = Moment(step, mine.start, use.batch)
         batch = self.agent.prepare(use.name, batch, moment)
         return Drawn(batch, self.ranks.sum_(self.agent.counts(use.name, batch)), moment)
