@@ -18,7 +18,7 @@ from torch import Tensor
 from models.api import Batch
 from models.jowa.config import JowaConfig
 from models.jowa.model import Head, Jowa
-from models.jowa.names import load_released, released_weights
+from models.jowa.state_dict import load_released, released_weights
 from models.parity import TOLERANCE, compare
 from models.tokenizers.parity import read_tokenizer
 

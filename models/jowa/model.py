@@ -2,7 +2,7 @@
 
 Shapes: B rows, L tokens, D width, T steps, K tokens a frame, Q ensemble members, A actions, Z atoms (1 for a scalar
 critic), V vocabulary, G games. A step is K observation tokens, then one action token; sequences begin with an
-observation. Parameters are named as in the released checkpoints (`names.py`). Source: arXiv 2410.00564, section 3.
+observation. Parameters are named as in the released checkpoints (`state_dict.py`). Source: arXiv 2410.00564, section 3.
 """
 
 from collections.abc import Collection

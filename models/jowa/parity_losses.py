@@ -17,7 +17,7 @@ from torch import Tensor
 from models.api import Batch, mixed
 from models.jowa.config import JowaConfig
 from models.jowa.golden import Golden
-from models.jowa.objective import sequence, world_action_loss, world_loss
+from models.jowa.loss import sequence, world_action_loss, world_loss
 from models.jowa.recording import Recording
 from models.losses.rem import mixture_weights
 from models.parity import Check, compare

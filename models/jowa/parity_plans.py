@@ -15,7 +15,7 @@ from models.api import Batch, Context
 from models.jowa import recorded_plans
 from models.jowa.config import JowaConfig
 from models.jowa.golden import Golden
-from models.jowa.objective import sequence
+from models.jowa.loss import sequence
 from models.jowa.recorded_plans import Original, beam_search, tree_search
 from models.jowa.recording import Recording
 from models.jowa.world import JowaWorld

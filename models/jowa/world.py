@@ -17,8 +17,8 @@ from models.api import Batch, Context, Imagined, Losses
 from models.blocks.cache import GrowingSpans, KVCache
 from models.blocks.packed import packed, packing_type
 from models.jowa.critic import expected_values
+from models.jowa.loss import world_loss
 from models.jowa.model import Jowa
-from models.jowa.objective import world_loss
 
 
 def context_tokens(context: Context, tokens_per_frame: int) -> Tensor:

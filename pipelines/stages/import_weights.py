@@ -107,7 +107,7 @@ def _named(file: str, sha256: str) -> Path:
 
 
 def _load(network: "Tokenizer | Jowa", weights: "dict[str, Tensor]", path: Path) -> None:
-    from models.jowa.names import load_released
+    from models.jowa.state_dict import load_released
 
     try:
         load_released(network, weights)
@@ -122,7 +122,7 @@ def _other_sizes(network: "Tokenizer | Jowa", weights: "dict[str, Tensor]") -> s
     """What the weights look like where they are of the same family but another size, in words; else nothing."""
     from models.jowa.golden import config_from_weights as jowa_config
     from models.jowa.model import Jowa
-    from models.jowa.names import released_weights
+    from models.jowa.state_dict import released_weights
     from models.tokenizers.parity import config_from_weights as tokenizer_config
 
     family, names = ("JOWA", SIZES) if isinstance(network, Jowa) else ("tokenizer", TOKENIZER_SIZES)
@@ -140,7 +140,7 @@ def _comes_back(network: "nn.Module", weights: "dict[str, Tensor]") -> bool:
     """Whether what the export would write holds every weight that was taken from the file unchanged."""
     import torch
 
-    from models.jowa.names import original_state_dict, released_weights
+    from models.jowa.state_dict import original_state_dict, released_weights
 
     written = {name: tensor for name, tensor in original_state_dict(network).items() if name in network.state_dict()}
     return all(

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from models.api import Losses
+from models.jowa.loss import world_loss
 from models.jowa.model import Jowa
-from models.jowa.objective import world_loss
 from models.tokenizers.codebook import EMA
 from models.tokenizers.vq import Tokenizer
 from pipelines.batches.batch import BatchSource

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from models.api import Batch, Losses
-from models.jowa.counts import Counts
+from models.jowa.loss import LossCounts, world_action_loss, world_loss
 from models.jowa.model import Jowa
-from models.jowa.objective import world_action_loss, world_loss
 from models.losses.rem import mixture_weights
 from pipelines.training.config import PhaseConfig
 
@@ -21,7 +20,7 @@ class WorldObjective:
     legal_GA: Tensor
     seed: int
 
-    def __call__(self, phase: PhaseConfig, batch: Batch, step: int, counts: Counts) -> dict[str, Losses]:
+    def __call__(self, phase: PhaseConfig, batch: Batch, step: int, counts: LossCounts) -> dict[str, Losses]:
         """The loss that the phase names, by its name, on a batch with tokens; none where it names neither."""
         if "world_action" in phase.objectives:
             weights_Q = self._mixture_weights(step) if self.model.config.random_mixture else None

@@ -20,7 +20,6 @@ from pathlib import Path
 import torch
 
 from models.jowa.config import JowaConfig
-from models.jowa.flops import stage_2_flops
 from models.jowa.model import Jowa
 from models.tokenizers.config import TokenizerConfig
 from models.tokenizers.vq import Tokenizer
@@ -28,6 +27,7 @@ from pipelines.errors import WorldlineError, unknown
 from pipelines.progress import say, track
 from pipelines.stages.tokenize import TokenizeConfig
 from pipelines.stages.train import WorldActionTraining
+from pipelines.tools.bench.flops import stage_2_flops
 from pipelines.tools.bench.plan import RECIPES
 from pipelines.tools.bench.train_data import token_sources
 from pipelines.tools.bench.train_profile import top_lines

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from models.jowa.model import Jowa
-from models.jowa.names import original_state_dict
+from models.jowa.state_dict import original_state_dict
 from models.tokenizers.vq import Tokenizer
 from pipelines.progress import Advance
 from pipelines.tools.exports.exported import differs

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from models.api import Batch
-from models.jowa.counts import Counts
+from models.jowa.loss import LossCounts
 from pipelines.batches.batch import rank_rows
 from pipelines.training.distributed.ranks import ALONE, Ranks
 
@@ -40,9 +40,9 @@ class Share:
         """Over the whole batch of `count` rows, where `values` are this rank's; None where these are all of it."""
         return None if self.whole else self.ranks.sum_(values.mean() * (len(values) / count))
 
-    def counted(self, batch: Batch, tokens_per_frame: int) -> tuple[Batch, Counts]:
+    def counted(self, batch: Batch, tokens_per_frame: int) -> tuple[Batch, LossCounts]:
         """The part's rows of this rank's `batch`, with the counts of the whole one."""
-        counts = Counts.from_tensor(self.ranks.sum_(Counts.of(batch, tokens_per_frame).as_tensor()))
+        counts = LossCounts.from_tensor(self.ranks.sum_(LossCounts.of(batch, tokens_per_frame).as_tensor()))
         return rows_of(batch, self.part_of(len(batch.games_B))), counts
 
 

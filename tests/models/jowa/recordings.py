@@ -12,8 +12,8 @@ from torch import Tensor
 
 from models.api import Batch
 from models.jowa.config import JowaConfig
+from models.jowa.loss import sequence, world_action_loss, world_loss
 from models.jowa.model import Jowa
-from models.jowa.objective import sequence, world_action_loss, world_loss
 from models.jowa.recorded import replay_dropout
 from models.jowa.recorded_plans import Original, beam_search, tree_search
 from models.losses.rem import mixture_weights

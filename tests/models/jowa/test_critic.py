@@ -10,8 +10,8 @@ from torch import Tensor
 from models.api import Batch
 from models.jowa.config import JowaConfig
 from models.jowa.critic import expected_values
+from models.jowa.loss import sequence, world_action_loss, world_loss
 from models.jowa.model import Jowa
-from models.jowa.objective import sequence, world_action_loss, world_loss
 
 VARIANTS = list(product(("c51", "mse"), ("cql", "combo", "none"), (1, 3)))
 

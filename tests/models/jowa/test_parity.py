@@ -8,7 +8,7 @@ import torch
 from models.api import Batch, mixed
 from models.jowa.config import JowaConfig
 from models.jowa.golden import WEIGHTS, Golden, read_model
-from models.jowa.objective import sequence, world_action_loss
+from models.jowa.loss import sequence, world_action_loss
 from models.jowa.parity import check
 from models.planning.beam import Beam
 from models.tokenizers.parity import read_tokenizer

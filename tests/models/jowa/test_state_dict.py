@@ -8,7 +8,7 @@ import torch
 from models.jowa.config import JowaConfig
 from models.jowa.golden import config_from_weights as jowa_config
 from models.jowa.model import Jowa
-from models.jowa.names import load_released, misfit, original_state_dict, released_weights
+from models.jowa.state_dict import load_released, misfit, original_state_dict, released_weights
 from models.tokenizers.config import TokenizerConfig
 from models.tokenizers.parity import config_from_weights as tokenizer_config
 from models.tokenizers.vq import Tokenizer
