@@ -9,6 +9,7 @@ from torch import nn
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.optim import Optimizer
 
+from models.jowa.model import parameter_groups
 from pipelines.training.config import PhaseConfig
 
 
@@ -35,18 +36,6 @@ def _make(kind: type[Optimizer], params: Iterable[Any], lr: float, sharded: bool
     if sharded:
         return ZeroRedundancyOptimizer(params, kind, lr=lr, fused=True)
     return kind(params, lr=lr, fused=True)  # type: ignore[call-arg]
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Decay on weights of linear layers and on the Q head; none on biases, norms and embeddings (JOWA, appendix)."""
-    decayed = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)} | {
-        id(parameter) for name, parameter in model.named_parameters() if name.startswith("head_q.")
-    }
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [item for item in trainable if id(item) in decayed], "weight_decay": weight_decay},
-        {"params": [item for item in trainable if id(item) not in decayed], "weight_decay": 0.0},
-    ]
 
 
 def schedule(phase: PhaseConfig, optimisers: dict[str, Optimizer], step: int) -> None:

@@ -7,7 +7,7 @@ from torch import nn
 from models.jowa.config import JowaConfig
 from models.jowa.model import Jowa
 from pipelines.training.config import PhaseConfig
-from pipelines.training.optimisers import for_phase, parameter_groups, schedule
+from pipelines.training.optimisers import for_phase, schedule
 
 
 @pytest.fixture(scope="module")
@@ -53,18 +53,3 @@ def test_a_phase_optimises_what_its_objectives_name(model: Jowa) -> None:
     assert isinstance(both["tokenizer"], torch.optim.Adam)
     assert isinstance(both["model"], torch.optim.AdamW)
     assert [group["lr"] for group in both["model"].param_groups] == [0.3, 0.3]
-
-
-def test_only_linear_weights_and_the_q_head_decay(model: Jowa) -> None:
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    decayed, plain = parameter_groups(model, 0.01)
-    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.01, 0.0)
-    with_decay = {names[id(parameter)] for parameter in decayed["params"]}
-    without = {names[id(parameter)] for parameter in plain["params"]}
-    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert with_decay | without == trainable
-    assert not with_decay & without
-    assert all(name.endswith("weight") or name.startswith("head_q.") for name in with_decay)
-    assert {name for name in trainable if name.startswith("head_q.")} <= with_decay
-    assert any("emb" in name for name in without)
-    assert not any(name.startswith("head_q_target.") for name in trainable)
