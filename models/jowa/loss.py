@@ -113,7 +113,8 @@ def world_action_loss(
     if config.penalty != "none":
         combo = config.penalty == "combo"
         data_BT, data_count = (batch.real_mask(), counts.real) if combo else (batch.mask_BT, counts.steps)
-        terms["q_logsumexp"] = overestimation(critic.penalised(outputs.logits["q"]), batch.mask_BT, counts.steps)
+        mean_BTA = critic.values(critic.combine(outputs.logits["q"]))  # the plain mean, whatever the mixture is
+        terms["q_logsumexp"] = overestimation(mean_BTA, batch.mask_BT, counts.steps)
         terms["q_taken"] = data_value(critic.values(predicted_BTAZ), batch.actions_BT, data_BT, data_count)
         terms["cql"] = terms["q_logsumexp"] - terms["q_taken"]
         total = total + config.cql_weight * terms["cql"]

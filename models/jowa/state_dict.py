@@ -1,4 +1,4 @@
-"""Weights under the names of the original's checkpoints, there and back. Works for JOWA and for its tokenizer.
+"""State dicts under the names of the original's checkpoints, there and back, of JOWA and of its tokenizer.
 
 Our modules use the same names; what differs is what wrappers put before them (`module.`, `_orig_mod.`), buffers that
 are no weights, a perceptual loss kept with the tokenizer, and tables of task embeddings that are there but not used.
@@ -110,3 +110,52 @@ def original_state_dict(model: nn.Module) -> dict[str, Tensor]:
         "q_target": place_in_step == per_step - 2,
     }
     return weights | {f"head_{head}.indices": places[chosen] for head, chosen in at.items()}
+
+
+def jowa_sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object]:
+    """What names and shapes of weights tell about a JOWA, by property of `JowaConfig`.
+
+    Names are those of `released_weights`. Raises ValueError naming a weight that every JOWA has and these lack.
+    """
+    try:
+        vocab_size, width = shapes["embedder.embedding_tables.1.weight"]
+        num_actions = shapes["embedder.embedding_tables.0.weight"][0]
+        num_q, q_hidden, _ = shapes["head_q.head_module.params.0"]
+        return {
+            "layers": _branches(shapes, "transformer.blocks."),
+            "width": width,
+            "num_q": num_q,
+            "q_hidden": q_hidden,
+            "vocab_size": vocab_size,
+            "max_tokens": shapes["pos_emb.weight"][0],
+            "task_embedding": f"{TASKS}embedding_tables.0.weight" in shapes,
+            "critic": "c51" if shapes["head_q.head_module.params.9"][1] > num_actions else "mse",
+        }
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"These are not a JOWA's weights, missing or of another shape: {error}") from error
+
+
+def tokenizer_sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object]:
+    """As `jowa_sizes`, about a tokenizer, by property of `TokenizerConfig`."""
+    try:
+        vocab_size, embed_dim = shapes["embedding.weight"]
+        channels = shapes["encoder.conv_in.weight"][0]
+        levels = range(_branches(shapes, "encoder.down."))
+        factors = tuple(shapes[f"encoder.down.{level}.block.0.conv2.weight"][0] // channels for level in levels)
+        return {
+            "vocab_size": vocab_size,
+            "embed_dim": embed_dim,
+            "z_channels": shapes["encoder.conv_out.weight"][0],
+            "channels": channels,
+            "channel_mult": () if set(factors) == {1} else factors,
+            # A downsample's kernel is one wider than its stride.
+            "downsample": tuple(shapes[f"encoder.down.{level}.downsample.conv.weight"][2] - 1 for level in levels[:-1]),
+            "quantizer": "ema" if "embedding.cluster_size" in shapes else "straight_through",
+        }
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"These are not a tokenizer's weights, missing or of another shape: {error}") from error
+
+
+def _branches(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> int:
+    """How many different numbers follow the prefix."""
+    return len({name.removeprefix(prefix).split(".")[0] for name in shapes if name.startswith(prefix)})

@@ -54,12 +54,6 @@ class ReleasedConfig(StageConfig):
         return self.name
 
 
-# What tells one JOWA from another in words.
-SIZES = ("layers", "width", "num_q", "q_hidden", "vocab_size", "max_steps", "task_embedding", "critic")
-
-TOKENIZER_SIZES = ("vocab_size", "embed_dim", "z_channels", "channels", "channel_mult", "downsample", "quantizer")
-
-
 def run(config: ReleasedConfig, store: Store) -> Report:
     """Import the two files that `config` names, or find their artefact."""
     return store.produce(config.spec(), lambda draft: _build(config, draft))
@@ -120,18 +114,15 @@ def _load(network: "Tokenizer | Jowa", weights: "dict[str, Tensor]", path: Path)
 
 def _other_sizes(network: "Tokenizer | Jowa", weights: "dict[str, Tensor]") -> str:
     """What the weights look like where they are of the same family but another size, in words; else nothing."""
-    from models.jowa.golden import config_from_weights as jowa_config
     from models.jowa.model import Jowa
-    from models.jowa.state_dict import released_weights
-    from models.tokenizers.parity import config_from_weights as tokenizer_config
+    from models.jowa.state_dict import jowa_sizes, released_weights, tokenizer_sizes
 
-    family, names = ("JOWA", SIZES) if isinstance(network, Jowa) else ("tokenizer", TOKENIZER_SIZES)
+    family, sizes = ("JOWA", jowa_sizes) if isinstance(network, Jowa) else ("tokenizer", tokenizer_sizes)
     try:
-        shapes = {name: tuple(tensor.shape) for name, tensor in released_weights(weights).items()}
-        theirs = jowa_config(shapes) if isinstance(network, Jowa) else tokenizer_config(shapes)
+        theirs = sizes({name: tuple(tensor.shape) for name, tensor in released_weights(weights).items()})
     except ValueError:
         return ""
-    pairs = [(name, getattr(theirs, name), getattr(network.config, name)) for name in names]
+    pairs = [(name, found, getattr(network.config, name)) for name, found in theirs.items()]
     differ = [f"{name} {found} where {ours} is asked for" for name, found, ours in pairs if found != ours]
     return f"another {family}: {', '.join(differ)}" if differ else ""
 
