@@ -22,6 +22,8 @@ Loss = Callable[[int], tuple[Tensor, Mapping[str, Tensor]]]
 """loss(0-based step) -> what to differentiate, and recorded terms by entry"""
 
 OPTIMISERS: Mapping[str, type[Optimizer]] = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
+WORLD_TERMS = {"loss_obs": "observations", "loss_rewards": "rewards", "loss_ends": "ends"}  # ours by theirs
+SIDES = {"q_value_of_negative_samples": "q_logsumexp", "q_value_of_positive_samples": "q_taken"}
 # Gradients that no file records: 0 in truth (a key's bias), or a sum of signs. The target head is not trained.
 UNRECORDED = ("attn.key.bias", ".k.bias", "decoder.conv_out.bias")
 TARGET = "head_q_target."
@@ -91,14 +93,14 @@ def _model_stage(case: Case, stage: Stage) -> Iterator[tuple[str, Tensor]]:
 
 def _terms(stage: Stage, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Terms as the original logs them, after their weight in the total; the penalty's two sides before it."""
-    world = 1.0 if stage.objective == "world" else stage.model.world_weight
-    weighed = {"observations": ("obs", world), "rewards": ("rewards", world), "ends": ("ends", world)}
-    weighed |= {"td": ("td_error", 1.0), "cql": ("cql_penalty", stage.model.cql_weight)}
-    sides = {"q_logsumexp": "negative", "q_taken": "positive"}
-    found = {f"loss/{stage.name}/loss_{name}": w * terms[ours] for ours, (name, w) in weighed.items() if ours in terms}
-    return found | {
-        f"info/{stage.name}/q_value_of_{side}_samples": terms[ours] for ours, side in sides.items() if ours in terms
-    }
+    world_weight = 1.0 if stage.objective == "world" else stage.model.world_weight
+    found = {f"loss/{stage.name}/{name}": world_weight * terms[ours] for name, ours in WORLD_TERMS.items()}
+    if "td" in terms:
+        found[f"loss/{stage.name}/loss_td_error"] = terms["td"]
+    if "cql" in terms:
+        found[f"loss/{stage.name}/loss_cql_penalty"] = stage.model.cql_weight * terms["cql"]
+        found |= {f"info/{stage.name}/{name}": terms[ours] for name, ours in SIDES.items()}
+    return found
 
 
 def _recorded(
