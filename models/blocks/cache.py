@@ -58,15 +58,6 @@ class KVCache:
     def capacity(self) -> int:
         return self.keys.shape[3]
 
-    def gather(self, rows_M: Tensor) -> "KVCache":
-        """A copy of the named rows, in that order, repeats allowed. Raises ValueError while spans are growing."""
-        if self._bias is not None:
-            raise ValueError(f"{self._growing} spans are still growing: gather rows when they are whole")
-        twin = KVCache(self.keys[:, rows_M], self.values[:, rows_M])
-        twin.length, twin.trunk, twin.spans, twin._span_tokens = self.length, self.trunk, self.spans, self._span_tokens
-        twin._paths = self._paths[rows_M]
-        return twin
-
     def branch(self, parents_NR: Tensor, tokens: int) -> None:
         """Open R spans of `tokens` slots in every tree; the next `tokens` passes fill them.
 

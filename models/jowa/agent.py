@@ -14,10 +14,9 @@ from torch.optim import Optimizer
 
 from models.api import Acting, Batch, Learning, Limits, Losses, Moment, WorldModel
 from models.jowa.config import JowaAgentConfig
-from models.jowa.counts import Counts
 from models.jowa.family import JOWA
-from models.jowa.model import Jowa
-from models.jowa.objective import world_action_loss, world_loss
+from models.jowa.loss import LossCounts, world_action_loss, world_loss
+from models.jowa.model import Jowa, parameter_groups
 from models.jowa.policy import JowaPolicy
 from models.jowa.state_dict import load_released, original_state_dict, other_sizes, released_weights
 from models.jowa.world import JowaWorld
@@ -100,10 +99,10 @@ class JowaAgent:
         return self._objective.prepare(batch, moment) if objective == "tokenizer" else batch
 
     def counts(self, objective: str, batch: Any) -> Tensor:
-        """See `TokenizerObjective.counts` and `Counts`."""
+        """See `TokenizerObjective.counts` and `LossCounts`."""
         if objective == "tokenizer":
             return self._objective.counts(batch)
-        return Counts.of(batch, self.model.config.tokens_per_frame).as_tensor()
+        return LossCounts.of(batch, self.model.config.tokens_per_frame).as_tensor()
 
     def loss(self, objective: str, batch: Any, counts: Tensor, moment: Moment) -> Losses:
         """See `TokenizerObjective.loss`, `world_loss` and `world_action_loss`."""
@@ -113,9 +112,9 @@ class JowaAgent:
         with learning.autocast():
             batch = self._with_tokens(batch)
             if objective == "world":
-                return world_loss(self.model, batch, Counts.from_tensor(counts))
+                return world_loss(self.model, batch, LossCounts.from_tensor(counts))
             weights_Q = self._mixture_weights(moment.step) if self.model.config.random_mixture else None
-            return world_action_loss(self.model, batch, learning.legal_GA, weights_Q, Counts.from_tensor(counts))
+            return world_action_loss(self.model, batch, learning.legal_GA, weights_Q, LossCounts.from_tensor(counts))
 
     def _with_tokens(self, batch: Batch) -> Batch:
         """Frames are encoded by the tokenizer as it is now, so that both may learn together."""
@@ -191,15 +190,3 @@ class JowaAgent:
             sample=acting.sample,
             compiled=acting.compiled,
         )
-
-
-def parameter_groups(model: Jowa, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay on weights of linear layers and on the Q head; none on biases, norms and embeddings (JOWA, appendix)."""
-    decayed = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)} | {
-        id(parameter) for name, parameter in model.named_parameters() if name.startswith("head_q.")
-    }
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [item for item in trainable if id(item) in decayed], "weight_decay": weight_decay},
-        {"params": [item for item in trainable if id(item) not in decayed], "weight_decay": 0.0},
-    ]

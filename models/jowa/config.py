@@ -42,7 +42,6 @@ class JowaConfig:
     critic: Literal["c51", "mse"] = option("c51")  # a distribution on atoms, or a scalar with the squared error
     penalty: Literal["cql", "combo", "none"] = option("cql")  # combo: only real steps count as data, not imagined ones
     random_mixture: bool = option(False)  # REM: every step trains another random mixture of the Q heads
-    released_mse_penalty: bool = option(False)  # the released code's slip: see critic.Scalar.penalised
     task_ids: tuple[tuple[int, int], ...] = option(())  # (game, the game whose task embedding it borrows)
 
     def __post_init__(self) -> None:
@@ -68,8 +67,6 @@ class JowaConfig:
                 f"Critic '{self.critic}' with penalty '{self.penalty}': choose critic from c51, mse and "
                 "penalty from cql, combo, none"
             )
-        if self.released_mse_penalty and (self.critic != "mse" or self.penalty == "none"):
-            raise ValueError("released_mse_penalty repeats a slip of the mse critic's penalty: it needs both")
         borrowers = [game for game, _ in self.task_ids]
         if len(set(borrowers)) < len(borrowers) or any(
             not 0 <= game < self.num_games for pair in self.task_ids for game in pair

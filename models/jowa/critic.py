@@ -27,10 +27,6 @@ class Critic(Protocol):
         """Expected return (..., A) of a prediction (..., A, Z)."""
         ...
 
-    def penalised(self, logits_QBTAZ: Tensor) -> Tensor:
-        """Values (B, T, A) whose logsumexp the conservative penalty pushes down."""
-        ...
-
     def target(self, rewards_BT: Tensor, continues_BT: Tensor, next_BTZ: Tensor) -> Tensor:
         """Bellman target (B, T, Z) from the successor's prediction for its greedy action."""
         ...
@@ -53,9 +49,6 @@ class Categorical:
     def values(self, prediction_BTAZ: Tensor) -> Tensor:
         return c51.expectation(prediction_BTAZ, self.atoms_Z)
 
-    def penalised(self, logits_QBTAZ: Tensor) -> Tensor:
-        return self.values(self.combine(logits_QBTAZ))
-
     def target(self, rewards_BT: Tensor, continues_BT: Tensor, next_BTZ: Tensor) -> Tensor:
         return c51.bellman_target(rewards_BT, continues_BT, next_BTZ, self.atoms_Z, self.gamma)
 
@@ -65,24 +58,15 @@ class Categorical:
 
 @dataclass(frozen=True)
 class Scalar:
-    """One number an action: members are averaged, the error is half its square.
-
-    With `slip`, the penalty is that of the released code, where the penalty's weight has taken the place of the
-    mixture's: logsumexp of slip * sum_q Q_q instead of Q. It is there to check numbers of that code.
-    """
+    """One number an action: members are averaged, the error is half its square."""
 
     gamma: float
-    slip: float | None = None
 
     def combine(self, logits_QBTAZ: Tensor, weights_Q: Tensor | None = None) -> Tensor:
         return weighted_mean(logits_QBTAZ.float(), weights_Q)
 
     def values(self, prediction_BTAZ: Tensor) -> Tensor:
         return prediction_BTAZ[..., 0]
-
-    def penalised(self, logits_QBTAZ: Tensor) -> Tensor:
-        values_BTA = self.values(self.combine(logits_QBTAZ))
-        return values_BTA if self.slip is None else self.slip * len(logits_QBTAZ) * values_BTA
 
     def target(self, rewards_BT: Tensor, continues_BT: Tensor, next_BTZ: Tensor) -> Tensor:
         return td.bellman_value(rewards_BT, continues_BT, next_BTZ[..., 0], self.gamma)[..., None]
@@ -94,7 +78,7 @@ class Scalar:
 def critic_of(config: JowaConfig, device: torch.device | None = None) -> Critic:
     """The kind of Q that a configuration asks for."""
     if config.critic == "mse":
-        return Scalar(config.gamma, config.cql_weight if config.released_mse_penalty else None)
+        return Scalar(config.gamma)
     return Categorical(c51.support(config.value_min, config.value_max, config.atoms, device), config.gamma)
 
 

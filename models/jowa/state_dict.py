@@ -1,4 +1,4 @@
-"""Weights under the names of the original's checkpoints, there and back. Works for JOWA and for its tokenizer.
+"""State dicts under the names of the original's checkpoints, there and back, of JOWA and of its tokenizer.
 
 Our modules use the same names; what differs is what wrappers put before them (`module.`, `_orig_mod.`), buffers that
 are no weights, a perceptual loss kept with the tokenizer, and tables of task embeddings that are there but not used.
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.jowa.config import JowaConfig
 from models.jowa.model import Jowa
 
 WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
@@ -115,52 +114,60 @@ def original_state_dict(model: nn.Module) -> dict[str, Tensor]:
 
 def other_sizes(model: nn.Module, state_dict: Mapping[str, Tensor]) -> str:
     """What the weights look like where they are of the same kind but of another size, in words; else nothing."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in released_weights(state_dict).items()}
-    kind, sizes = ("JOWA", _model_sizes) if isinstance(model, Jowa) else ("tokenizer", _tokenizer_sizes)
+    kind, sizes = ("JOWA", jowa_sizes) if isinstance(model, Jowa) else ("tokenizer", tokenizer_sizes)
     try:
-        theirs = sizes(shapes)
-    except (KeyError, IndexError, ValueError):
+        theirs = sizes({name: tuple(tensor.shape) for name, tensor in released_weights(state_dict).items()})
+    except ValueError:
         return ""
     pairs = [(name, found, getattr(model.config, name)) for name, found in theirs.items()]
     differ = [f"{name} {found} where {ours} is asked for" for name, found, ours in pairs if found != ours]
     return f"another {kind}: {', '.join(differ)}" if differ else ""
 
 
-Shapes = Mapping[str, tuple[int, ...]]
+def jowa_sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object]:
+    """What names and shapes of weights tell about a JOWA, by property of `JowaConfig`.
+
+    Names are those of `released_weights`. Raises ValueError naming a weight that every JOWA has and these lack.
+    """
+    try:
+        vocab_size, width = shapes["embedder.embedding_tables.1.weight"]
+        num_actions = shapes["embedder.embedding_tables.0.weight"][0]
+        num_q, q_hidden, _ = shapes["head_q.head_module.params.0"]
+        return {
+            "layers": _branches(shapes, "transformer.blocks."),
+            "width": width,
+            "num_q": num_q,
+            "q_hidden": q_hidden,
+            "vocab_size": vocab_size,
+            "max_tokens": shapes["pos_emb.weight"][0],
+            "task_embedding": f"{TASKS}embedding_tables.0.weight" in shapes,
+            "critic": "c51" if shapes["head_q.head_module.params.9"][1] > num_actions else "mse",
+        }
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"These are not a JOWA's weights, missing or of another shape: {error}") from error
 
 
-def _model_sizes(shapes: Shapes) -> dict[str, object]:
-    """What tells one JOWA from another: fields of its config, read from the shapes of its weights."""
-    vocab_size, width = shapes["embedder.embedding_tables.1.weight"]
-    num_actions = shapes["embedder.embedding_tables.0.weight"][0]
-    num_q, q_hidden, _ = shapes["head_q.head_module.params.0"]
-    per_step = JowaConfig.tokens_per_frame + 1
-    return {
-        "layers": len({name.split(".")[2] for name in shapes if name.startswith("transformer.blocks.")}),
-        "width": width,
-        "num_q": num_q,
-        "q_hidden": q_hidden,
-        "vocab_size": vocab_size,
-        "max_steps": shapes["pos_emb.weight"][0] // per_step,
-        "task_embedding": f"{TASKS}embedding_tables.0.weight" in shapes,
-        "critic": "c51" if shapes["head_q.head_module.params.9"][1] > num_actions else "mse",
-    }
+def tokenizer_sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object]:
+    """As `jowa_sizes`, about a tokenizer, by property of `TokenizerConfig`."""
+    try:
+        vocab_size, embed_dim = shapes["embedding.weight"]
+        channels = shapes["encoder.conv_in.weight"][0]
+        levels = range(_branches(shapes, "encoder.down."))
+        factors = tuple(shapes[f"encoder.down.{level}.block.0.conv2.weight"][0] // channels for level in levels)
+        return {
+            "vocab_size": vocab_size,
+            "embed_dim": embed_dim,
+            "z_channels": shapes["encoder.conv_out.weight"][0],
+            "channels": channels,
+            "channel_mult": () if set(factors) == {1} else factors,
+            # A downsample's kernel is one wider than its stride.
+            "downsample": tuple(shapes[f"encoder.down.{level}.downsample.conv.weight"][2] - 1 for level in levels[:-1]),
+            "quantizer": "ema" if "embedding.cluster_size" in shapes else "straight_through",
+        }
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"These are not a tokenizer's weights, missing or of another shape: {error}") from error
 
 
-def _tokenizer_sizes(shapes: Shapes) -> dict[str, object]:
-    """The same of a tokenizer."""
-    vocab_size, embed_dim = shapes["embedding.weight"]
-    channels = shapes["encoder.conv_in.weight"][0]
-    levels = len({name.split(".")[2] for name in shapes if name.startswith("encoder.down.")})
-    widths = [shapes[f"encoder.down.{level}.block.0.conv2.weight"][0] for level in range(levels)]
-    factors = tuple(width // channels for width in widths)
-    return {
-        "vocab_size": vocab_size,
-        "embed_dim": embed_dim,
-        "z_channels": shapes["encoder.conv_out.weight"][0],
-        "channels": channels,
-        "channel_mult": () if set(factors) == {1} else factors,
-        # A downsample's kernel is one wider than its stride.
-        "downsample": tuple(shapes[f"encoder.down.{n}.downsample.conv.weight"][2] - 1 for n in range(levels - 1)),
-        "quantizer": "ema" if "embedding.cluster_size" in shapes else "straight_through",
-    }
+def _branches(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> int:
+    """How many different numbers follow the prefix."""
+    return len({name.removeprefix(prefix).split(".")[0] for name in shapes if name.startswith(prefix)})

@@ -8,8 +8,12 @@ from torch import Tensor
 
 
 def mixture_weights(members: int, generator: torch.Generator) -> Tensor:
-    """Weights (Q,) float32 of one step: uniform draws over their sum (equation 5). `generator` lives on the CPU."""
-    draws_Q = torch.rand(members, generator=generator)
+    """Weights (Q,) float32 of one step, drawn from `generator`, which lives on the CPU."""
+    return normalised(torch.rand(members, generator=generator))
+
+
+def normalised(draws_Q: Tensor) -> Tensor:
+    """Uniform draws (Q,) as the weights of a mixture: each over their sum (equation 5)."""
     return draws_Q / draws_Q.sum()
 
 

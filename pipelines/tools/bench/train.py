@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from models.api import Batch
 from models.jowa.agent import parameter_groups
 from models.jowa.config import JowaConfig
+from models.jowa.loss import world_action_loss
 from models.jowa.model import Jowa
-from models.jowa.objective import world_action_loss
 from models.tokenizers.config import TokenizerConfig
 from models.tokenizers.vq import Tokenizer
 from pipelines.progress import say

@@ -4,7 +4,7 @@ A step is the training loop's own: batches that worker processes read from token
 AdamW, under bf16 autocast and torch.compile as `loop.compile=auto` has it. Steps are timed as a block, after others
 that compile and warm up; the device is waited for at both ends.
 
-    model FLOP utilisation = FLOPs of a step (models/jowa/flops.py) / (seconds a step * rate)
+    model FLOP utilisation = FLOPs of a step (pipelines/tools/bench/flops.py) / (seconds a step * rate)
 
 with `rate` the operations a second of large square bf16 matrix products, measured in the same run on the same device.
 The code is the same for a CPU, where tests run it at a tiny size.
@@ -21,12 +21,12 @@ import torch
 
 from models.jowa.agent import JowaAgent
 from models.jowa.config import JowaAgentConfig, JowaConfig
-from models.jowa.flops import stage_2_flops
 from models.tokenizers.config import TokenizerConfig
 from models.tokenizers.vq import Tokenizer
 from pipelines.errors import WorldlineError, unknown
 from pipelines.progress import say, track
 from pipelines.stages.tokenize import TokenizeConfig
+from pipelines.tools.bench.flops import stage_2_flops
 from pipelines.tools.bench.plan import RECIPES
 from pipelines.tools.bench.train_data import token_sources
 from pipelines.tools.bench.train_profile import top_lines

@@ -2,17 +2,16 @@
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from types import SimpleNamespace
-
 from models.api import Limits
 from models.jowa.config import JowaAgentConfig
-from models.registry import FAMILIES
 from models.planning.beam import Beam
 from models.planning.greedy import Greedy
 from models.planning.mcts import Mcts
+from models.registry import FAMILIES
 from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import Entrant, SearchConfig
 from pipelines.stages.evaluate import EvaluateConfig, roster

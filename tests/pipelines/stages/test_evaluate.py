@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
 from PIL import Image
+from safetensors.torch import load_file
 
 from pipelines.environments.atari import roms
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.evaluation.player_settings import SearchConfig
-from pipelines.graph.plan import Plan, Step
+from pipelines.graph.plan import Step
 from pipelines.stages import evaluate, train
 from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.store.artefact import Artefact
@@ -156,7 +156,8 @@ def add_and_die(log, *rest):
 
 EpisodeLog.add = add_and_die
 plan = Plan(find(home / "experiments", "tiny").recipe)
-evaluate.run(replace(plan.config(Step("scores", "Breakout")), seed=7, episodes=4, max_steps=8, envs=1), Store(home / "store"))
+config = plan.config(Step("scores", "Breakout"))
+evaluate.run(replace(config, seed=7, episodes=4, max_steps=8, envs=1), Store(home / "store"))
 """
 
 

@@ -2,8 +2,8 @@
 
 import torch
 
+from models.jowa.loss import sequence
 from models.jowa.model import Jowa
-from models.jowa.objective import sequence
 from models.tokenizers.vq import Tokenizer
 from pipelines.tools.bench import train, train_plain
 from pipelines.tools.bench.train import QUICK

@@ -1,19 +1,61 @@
 """JOWA's two objectives: the world model alone, and the world model with TD learning and a penalty on the Q head.
 
+A batch may be spread over processes or be taken in parts. Each part then divides its sums by the counts of the whole
+batch (`LossCounts`), so that totals and gradients of the parts add up to the batch's, however uneven the padding is.
+
 Shapes: B segments, T steps, K tokens a frame, A actions, Z atoms, G games, Q members. Source: arXiv 2410.00564,
 section 3.2. Both run under bfloat16 autocast: every softmax, logarithm and projection is float32.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from models.api import Batch, Losses
-from models.jowa.counts import Counts, pair_mask
 from models.jowa.critic import Critic, critic_of
 from models.jowa.model import ALL_HEADS, WORLD_HEADS, Jowa, Outputs
 from models.losses.cql import data_value, overestimation
 from models.losses.masked import masked_mean
 from models.losses.world_model import end_loss, observation_loss, reward_loss
+
+
+@dataclass(frozen=True)
+class LossCounts:
+    """How many entries each loss term of a batch is a mean over: float64 scalars, read from the masks alone."""
+
+    observations: Tensor  # predicted tokens
+    real: Tensor  # steps that are neither padding nor imagined
+    pairs: Tensor  # pairs of steps for TD learning
+    steps: Tensor  # steps that are no padding
+
+    @classmethod
+    def of(cls, batch: Batch, tokens_per_frame: int) -> "LossCounts":
+        """The counts of one batch (which may be part of a larger one)."""
+        real_BT = batch.real_mask()
+        found = (
+            real_BT.sum() * tokens_per_frame - real_BT[:, 0].sum(),  # a segment's first token has no prediction
+            real_BT.sum(),
+            pair_mask(batch).sum(),
+            batch.mask_BT.sum(),
+        )
+        return cls(*(count.double() for count in found))
+
+    def as_tensor(self) -> Tensor:
+        """(4,) float64, to be summed over processes in one message."""
+        return torch.stack([self.observations, self.real, self.pairs, self.steps])
+
+    @classmethod
+    def from_tensor(cls, counts_4: Tensor) -> "LossCounts":
+        """The counts that `as_tensor` wrote."""
+        return cls(*counts_4)
+
+
+def pair_mask(batch: Batch) -> Tensor:
+    """(B, T) bool: real steps with a real successor in the segment, and real steps that end the game."""
+    followed_BT = torch.zeros_like(batch.mask_BT)
+    followed_BT[:, :-1] = batch.mask_BT[:, :-1] & batch.mask_BT[:, 1:]
+    return followed_BT | (batch.ends_BT.bool() & batch.mask_BT)
 
 
 def sequence(batch: Batch) -> Tensor:
@@ -23,13 +65,13 @@ def sequence(batch: Batch) -> Tensor:
     return torch.cat([batch.tokens_BTK, batch.actions_BT[..., None]], dim=2).flatten(1)
 
 
-def world_loss(model: Jowa, batch: Batch, counts: Counts | None = None) -> Losses:
+def world_loss(model: Jowa, batch: Batch, counts: LossCounts | None = None) -> Losses:
     """Stage 1: cross entropies of the next observation tokens, the reward's sign and the end. Terms by those names.
 
     Imagined segments are left out: a model learns nothing about the world from its own dreams.
     counts: those of the whole batch where `batch` is a part of one; the parts' losses then add up to its loss.
     """
-    counts = counts or Counts.of(batch, model.config.tokens_per_frame)
+    counts = counts or LossCounts.of(batch, model.config.tokens_per_frame)
     terms = _world_terms(model(sequence(batch), batch.games_B, heads=WORLD_HEADS), batch, counts)
     return _losses(sum(terms.values(), torch.zeros_like(terms["ends"])), terms)
 
@@ -39,7 +81,7 @@ def world_action_loss(
     batch: Batch,
     legal_mask_GA: Tensor,
     mixture_weights_Q: Tensor | None = None,
-    counts: Counts | None = None,
+    counts: LossCounts | None = None,
 ) -> Losses:
     """Stage 2: world_weight * stage 1 + td + cql_weight * cql, the last unless the penalty is "none".
 
@@ -59,7 +101,7 @@ def world_action_loss(
         raise ValueError(
             f"random_mixture is {config.random_mixture}: give a step's mixture weights if, and only if, it is on"
         )
-    counts = counts or Counts.of(batch, config.tokens_per_frame)
+    counts = counts or LossCounts.of(batch, config.tokens_per_frame)
     outputs = model(sequence(batch), batch.games_B, heads=ALL_HEADS)
     terms = _world_terms(outputs, batch, counts)
     total = config.world_weight * sum(terms.values(), torch.zeros_like(terms["ends"]))
@@ -71,7 +113,8 @@ def world_action_loss(
     if config.penalty != "none":
         combo = config.penalty == "combo"
         data_BT, data_count = (batch.real_mask(), counts.real) if combo else (batch.mask_BT, counts.steps)
-        terms["q_logsumexp"] = overestimation(critic.penalised(outputs.logits["q"]), batch.mask_BT, counts.steps)
+        mean_BTA = critic.values(critic.combine(outputs.logits["q"]))  # the plain mean, whatever the mixture is
+        terms["q_logsumexp"] = overestimation(mean_BTA, batch.mask_BT, counts.steps)
         terms["q_taken"] = data_value(critic.values(predicted_BTAZ), batch.actions_BT, data_BT, data_count)
         terms["cql"] = terms["q_logsumexp"] - terms["q_taken"]
         total = total + config.cql_weight * terms["cql"]
@@ -107,7 +150,7 @@ def _take(prediction_BTAZ: Tensor, actions_BT: Tensor) -> Tensor:  # (B, T, Z)
     return prediction_BTAZ.gather(2, index)[:, :, 0]
 
 
-def _world_terms(outputs: Outputs, batch: Batch, counts: Counts) -> dict[str, Tensor]:
+def _world_terms(outputs: Outputs, batch: Batch, counts: LossCounts) -> dict[str, Tensor]:
     assert batch.tokens_BTK is not None, "sequence() has checked it"
     real_BT = batch.real_mask()
     return {

@@ -8,9 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.api import Batch
 from models.jowa.config import JowaConfig
-from models.jowa.flops import stage_2_flops
+from models.jowa.loss import world_action_loss
 from models.jowa.model import Jowa
-from models.jowa.objective import world_action_loss
+from pipelines.tools.bench.flops import stage_2_flops
 
 BASE = JowaConfig(vocab_size=32, tokens_per_frame=4, max_steps=3, layers=2, heads=2, width=16, q_hidden=24, num_q=3)
 
