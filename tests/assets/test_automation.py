@@ -13,7 +13,7 @@ from assets.automation import ROUND, SCHEDULES, SENSORS, new_checkpoints, new_sc
 from assets.definitions import defs
 from assets.partitions import EXPERIMENT
 from assets.resources import Installation
-from assets.stages import scores
+from assets.stages import ASSETS
 from pipelines.graph.experiment import Experiment, register
 from pipelines.graph.rounds import evaluations
 from pipelines.recipes.registry import recipe
@@ -187,7 +187,7 @@ def test_a_store_that_cannot_be_read_is_named_and_forgets_nothing(
 def evaluate(ours: TinyRun, instance: dg.DagsterInstance, **config: object) -> dg.ExecuteInProcessResult:
     instance.add_dynamic_partitions(EXPERIMENT, [ours.experiment.key])
     return dg.materialize(
-        [scores],
+        [asset for asset in ASSETS if asset.key == dg.AssetKey("scores")],
         partition_key=dg.MultiPartitionKey({"experiment": ours.experiment.key, "game": "Breakout"}),
         instance=instance,
         resources={"installation": Installation(home=str(ours.home))},

@@ -26,7 +26,7 @@ def tokenizer_outputs(case: Case) -> dict[str, Tensor]:
         "tokenizer/z_quantized": encoded.z_quantized,
         "tokenizer/reconstruction": tokenized.frames,
         "tokenizer/decoded": case.tokenizer.decode_tokens(case.golden.tensor("batch/tokenizer/decode")),
-        "tokenizer/batch_tokens": case.tokenizer.encode_tokens(case.golden.tensor("batch/observations").squeeze(2)),
+        "tokenizer/batch_tokens": case.tokenizer.encode_tokens(case.golden.tensor("batch/observations")),
     }
 
 

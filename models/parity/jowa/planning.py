@@ -112,7 +112,7 @@ def play_outputs(case: Case) -> Iterator[tuple[str, Tensor]]:
         policy = JowaPolicy(
             case.model, case.tokenizer, game, case.legal_GA[game], context=stated["context"], planner=planner
         )
-        yield f"play/{name}/actions", torch.cat([policy.act(frame_1HW) for frame_1HW in frames_F1HW])
+        yield f"play/{name}/actions", torch.cat([policy.act(frame_1HW[None]) for frame_1HW in frames_F1HW])
 
 
 def imagine_outputs(case: Case) -> dict[str, Tensor]:
