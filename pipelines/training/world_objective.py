@@ -8,7 +8,7 @@ from torch import Tensor
 from models.api import Batch, Losses
 from models.jowa.loss import LossCounts, world_action_loss, world_loss
 from models.jowa.model import Jowa
-from models.losses.rem import mixture_weights
+from models.losses.value_learning import mixture_weights
 from pipelines.training.config import PhaseConfig
 
 
