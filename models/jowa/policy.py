@@ -12,8 +12,7 @@ from torch import Tensor
 from models.api import Context, Planner
 from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld
-from models.planning.greedy import Greedy
-from models.planning.values import masked_values
+from models.planning.greedy import Greedy, masked_values
 
 
 class Encoder(Protocol):

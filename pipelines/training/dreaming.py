@@ -12,8 +12,7 @@ from models.api import Batch
 from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld
 from models.planning.beam import Beam
-from models.planning.dreams import Dreams
-from models.planning.imagine import imaginable, imagine
+from models.planning.imagination import ImaginedBuffer, imaginable, imagine
 from models.tokenizers.vq import Tokenizer
 from pipelines.training.config import ImagineConfig
 from pipelines.training.device import Device
@@ -29,7 +28,7 @@ class Dreaming(nn.Module):
         self._config, self._device, self._legal_GA = config, device, legal_GA
         self._networks = (model, tokenizer)  # in a tuple: they are no part of this module
         self._world, self._beam = JowaWorld(model), Beam(config.width, config.horizon)
-        self._dreams = Dreams(config.capacity, seed)
+        self._dreams = ImaginedBuffer(config.capacity, seed)
 
     def __len__(self) -> int:
         return len(self._dreams)
