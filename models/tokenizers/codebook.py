@@ -5,6 +5,7 @@ Distances are always float32: under bfloat16 two near codes tie and the token of
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +13,23 @@ from torch import Tensor, nn
 
 from models.blocks.linear import linear
 from models.tokenizers.config import TokenizerConfig
-from models.tokenizers.encoded import Encoded
 
 DISTANCES_AT_ONCE = 1 << 24  # entries of one block of the N x V distance matrix: 64 MiB of float32
 KMEANS_ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Latents before and after quantisation, and the tokens that name them."""
+
+    z: Tensor  # (B, E, h, w) as compared with the codes: of unit norm when the codebook is cosine
+    z_quantized: Tensor  # (B, E, h, w) the nearest codes; their gradient reaches the codebook, not the encoder
+    tokens_BK: Tensor  # (B, K) int64, row by row over the grid
+
+    @property
+    def straight_through(self) -> Tensor:
+        """The codes as values with the gradient of `z` (van den Oord et al. 2017, section 3.2): what is decoded."""
+        return self.z + (self.z_quantized - self.z).detach()
 
 
 def nearest(latents_NE: Tensor, codes_VE: Tensor) -> tuple[Tensor, Tensor]:

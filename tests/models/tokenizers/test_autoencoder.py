@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from models.tokenizers import encoder
+from models.tokenizers import autoencoder
+from models.tokenizers.autoencoder import ENOUGH, Encoder
 from models.tokenizers.config import TokenizerConfig
-from models.tokenizers.encoder import ENOUGH, Encoder
 
 SMALL = {"embed_dim": 8, "z_channels": 8, "channels": 8}
 
@@ -23,7 +23,7 @@ SMALL = {"embed_dim": 8, "z_channels": 8, "channels": 8}
 def test_without_gradients_latents_are_the_same(
     config: TokenizerConfig, frames: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoder, "IN_CACHE", 1 << 20)  # pieces of a few frames
+    monkeypatch.setattr(autoencoder, "IN_CACHE", 1 << 20)  # pieces of a few frames
     torch.manual_seed(0)
     network = Encoder(config).eval()
     x = torch.rand(frames, 1, 84, 84) * 2 - 1

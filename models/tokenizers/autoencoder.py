@@ -1,10 +1,13 @@
-"""The tokenizer's encoder: frame -> grid of latents. Shapes: B frames, C channels, H x W pixels, h x w grid."""
+"""The tokenizer's two networks: the encoder makes a grid of latents of a frame, the decoder a frame of such a grid.
+
+Shapes: B frames, C channels, H x W pixels, h x w grid. Source: JOWA, arXiv 2410.00564, section 3.1.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks.convolution import Downsample, Level, Middle, fastest_layout, group_norm
+from models.blocks.convolution import Downsample, Level, Middle, Upsample, fastest_layout, group_norm
 from models.tokenizers.config import TokenizerConfig
 
 IN_CACHE = 4 << 20  # bytes of a full-resolution layer: a CPU computes these in pieces that stay in its cache
@@ -50,3 +53,32 @@ class Encoder(nn.Module):
             self.conv_in.out_channels * x.shape[2] * x.shape[3] * (2 if torch.is_autocast_enabled("cpu") else 4)
         )
         return torch.cat([finest(self.conv_in(part)) for part in x.split(max(1, IN_CACHE // bytes_each))])
+
+
+class Decoder(nn.Module):
+    """Mirror of the encoder with one residual block more a level and attention in the middle only (JOWA, section 3.1).
+
+    The factors come in the order of `downsample` (7, then 2), not reversed: the released checkpoints do so.
+    """
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        widths, groups = config.level_channels, config.norm_groups
+        self.patch_stem = config.patch_stem
+        self.conv_in = nn.Conv2d(config.z_channels, widths[-1], 3, padding=1)
+        self.mid = Middle(widths[-1], groups, config.attention)
+        self.up = nn.ModuleList()
+        for level, width in enumerate(widths):
+            entering = widths[min(level + 1, len(widths) - 1)]
+            stage = Level(entering, width, config.res_blocks + 1, groups)
+            if level > 0:
+                stage.upsample = Upsample(width, config.downsample[len(config.downsample) - level])
+            self.up.append(stage)
+        self.norm_out = group_norm(widths[0], groups)
+        self.conv_out = nn.Conv2d(widths[0], config.patch_stem**2, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:  # (B, z_channels, h, w) -> (B, 1, H, W), about [-1, 1]
+        x = self.mid(self.conv_in(fastest_layout(z)))
+        for level in reversed(self.up):
+            x = level(x)
+        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(x))), self.patch_stem)
