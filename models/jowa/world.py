@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.api import Batch, Context, Imagined, Losses
 from models.blocks.cache import GrowingSpans, KVCache
-from models.blocks.packed import packed, packing_type
+from models.cpu.packed import packed, packing_type
 from models.jowa.critic import expected_values
 from models.jowa.loss import world_loss
 from models.jowa.model import Jowa

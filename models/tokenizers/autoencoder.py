@@ -3,15 +3,12 @@
 Shapes: B frames, C channels, H x W pixels, h x w grid. Source: JOWA, arXiv 2410.00564, section 3.1.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks.convolution import Downsample, Level, Middle, Upsample, fastest_layout, group_norm
+from models.blocks.convolution import Downsample, Level, Middle, Upsample, group_norm
+from models.cpu.convolution import fastest_layout, finest_level
 from models.tokenizers.config import TokenizerConfig
-
-IN_CACHE = 4 << 20  # bytes of a full-resolution layer: a CPU computes these in pieces that stay in its cache
-ENOUGH = 8  # frames of which each is quicker by a fraction of what composing kernels for all takes
 
 
 class Encoder(nn.Module):
@@ -35,24 +32,10 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 1, H, W) in [-1, 1] -> (B, z_channels, h, w)
         x = fastest_layout(F.pixel_unshuffle(x, self.patch_stem))
-        learning = torch.is_grad_enabled()
-        x = self._finest(x) if learning or x.device.type != "cpu" else self._finest_in_pieces(x)
+        x = finest_level(self.conv_in, self.down[0], x)  # down[0](conv_in(x))
         for level in self.down[1:]:
             x = level(x)
         return self.conv_out(F.silu(self.norm_out(self.mid(x))))
-
-    def _finest(self, x: Tensor) -> Tensor:  # (B, patch_stem^2, H, W) -> (B, C, H', W')
-        return self.down[0](self.conv_in(x))
-
-    def _finest_in_pieces(self, x: Tensor) -> Tensor:
-        """The same without gradients, on a CPU."""
-        level = self.down[0]
-        assert isinstance(level, Level)
-        finest = level.frozen() if len(x) >= ENOUGH else level
-        bytes_each = (
-            self.conv_in.out_channels * x.shape[2] * x.shape[3] * (2 if torch.is_autocast_enabled("cpu") else 4)
-        )
-        return torch.cat([finest(self.conv_in(part)) for part in x.split(max(1, IN_CACHE // bytes_each))])
 
 
 class Decoder(nn.Module):

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks.linear import linear
 from models.tokenizers.config import TokenizerConfig
 
 DISTANCES_AT_ONCE = 1 << 24  # entries of one block of the N x V distance matrix: 64 MiB of float32
@@ -39,7 +38,7 @@ def nearest(latents_NE: Tensor, codes_VE: Tensor) -> tuple[Tensor, Tensor]:
         code_norms_V, scaled_VE = codes_VE.square().sum(1), -2 * codes_VE
         indices, distances = [], []
         for rows_NE in latents_NE.float().split(max(1, DISTANCES_AT_ONCE // len(codes_VE))):
-            distances_NV = linear(rows_NE, scaled_VE, code_norms_V)  # less |z|^2, the same for all codes
+            distances_NV = F.linear(rows_NE, scaled_VE, code_norms_V)  # less |z|^2, the same for all codes
             best = distances_NV.min(1)
             indices.append(best.indices)
             distances.append((best.values + rows_NE.square().sum(1)).clamp(min=0))
