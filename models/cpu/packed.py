@@ -8,6 +8,7 @@ import copy
 from typing import Generic, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.cpu import shortcuts
@@ -57,11 +58,12 @@ class PackedLinear(nn.Module):
         self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach().to(dtype))
         self.bias = None if linear.bias is None else linear.bias.detach().to(dtype, copy=True)
         self.dtype, self.activation = dtype, _name(behind)
-        self.plain = linear if behind is None else nn.Sequential(linear, behind)
+        self.plain, self.behind = linear, behind
 
     def forward(self, x: Tensor) -> Tensor:  # (..., I) -> (..., O)
         if self.dtype == torch.float32 and x.numel() == x.shape[-1]:
-            return self.plain(x)
+            y = F.linear(x, self.plain.weight, self.plain.bias)
+            return y if self.behind is None else self.behind(y)
         x = x.to(self.dtype)
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, self.activation, [], "none")
 
