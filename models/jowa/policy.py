@@ -1,6 +1,6 @@
 """Acting with JOWA in many environments at once: greedily, by beam search or by tree search.
 
-Shapes: N environments, C steps of context, K tokens a frame, H x W pixels, A actions.
+Shapes: N environments, C steps of context, K tokens a frame, C x H x W frames, A actions.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class Encoder(Protocol):
     """What a policy needs of a tokenizer."""
 
     def encode_tokens(self, frames: Tensor) -> Tensor:
-        """encode_tokens(frames (N, H, W) uint8) -> tokens (N, K) long"""
+        """encode_tokens(frames (N, C, H, W) uint8) -> tokens (N, K) long"""
         ...
 
 
@@ -31,7 +31,7 @@ class JowaPolicy:
     context: how many steps to look at, in 1..max_steps (all if None), shortened to max_steps - the planner's horizon.
     With `sample` what is imagined is drawn instead of the most likely. With probability `epsilon` an environment plays
     a random legal action instead. Every environment draws from its own stream, so none depends on how many play; for
-    that, sampled plans are made one environment at a time. Streams begin from `seed` and the row, or as `reset` says.
+    that, sampled plans are made one environment at a time. Streams begin from `seed` and the row, or as `begin` says.
     compiled: a backend of torch.compile for what is imagined, see `compiled.py`; "" for none.
     The model is put in eval mode. Raises ValueError where a shape or number does not fit.
     """
@@ -76,7 +76,7 @@ class JowaPolicy:
         self._actions_NC = torch.zeros(shape[:2], dtype=torch.long, device=device)
         self._seen = [0] * rows
 
-    def reset(self, rows: Sequence[int], seeds: Sequence[int] | None = None) -> None:
+    def begin(self, rows: Sequence[int], seeds: Sequence[int] | None = None) -> None:
         """These environments begin a new episode: forget what they saw. Draws begin anew from `seeds` if given."""
         for place, row in enumerate(rows):
             self._seen[row] = 0
@@ -84,7 +84,7 @@ class JowaPolicy:
                 self._streams_N[row] = _Streams(seeds[place], self.games_N.device)
 
     def act(self, frames: Tensor, rows: Sequence[int] | None = None) -> Tensor:
-        """Actions (N,) long for the newest frames (N, H, W) uint8 of the environments `rows` (all if None)."""
+        """Actions (N,) long for the newest frames (N, C, H, W) uint8 of the environments `rows` (all if None)."""
         return self.act_on_tokens(self.tokenizer.encode_tokens(frames), rows)
 
     def act_on_tokens(self, tokens_NK: Tensor, rows: Sequence[int] | None = None) -> Tensor:

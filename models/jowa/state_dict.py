@@ -112,6 +112,18 @@ def original_state_dict(model: nn.Module) -> dict[str, Tensor]:
     return weights | {f"head_{head}.indices": places[chosen] for head, chosen in at.items()}
 
 
+def other_sizes(model: nn.Module, state_dict: Mapping[str, Tensor]) -> str:
+    """What the weights look like where they are of the same kind but of another size, in words; else nothing."""
+    kind, sizes = ("JOWA", jowa_sizes) if isinstance(model, Jowa) else ("tokenizer", tokenizer_sizes)
+    try:
+        theirs = sizes({name: tuple(tensor.shape) for name, tensor in released_weights(state_dict).items()})
+    except ValueError:
+        return ""
+    pairs = [(name, found, getattr(model.config, name)) for name, found in theirs.items()]
+    differ = [f"{name} {found} where {ours} is asked for" for name, found, ours in pairs if found != ours]
+    return f"another {kind}: {', '.join(differ)}" if differ else ""
+
+
 def jowa_sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object]:
     """What names and shapes of weights tell about a JOWA, by property of `JowaConfig`.
 

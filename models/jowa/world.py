@@ -10,11 +10,10 @@ D width, V nodes so far.
 import torch
 from torch import Tensor
 
-from models.api import Batch, Context, Imagined, Losses
+from models.api import Context, Imagined
 from models.blocks.cache import KVCache
 from models.cpu.packed import PackedModule
 from models.jowa.critic import expected_values
-from models.jowa.loss import world_loss
 from models.jowa.model import Jowa
 
 
@@ -60,10 +59,6 @@ class JowaWorld:
         self._packed = PackedModule(model)
         self._player = model  # what is called: the model itself or, on a CPU, its packed copy
         self._cache: KVCache | None = None
-
-    def loss(self, batch: Batch) -> Losses:
-        """Stage 1's objective."""
-        return world_loss(self.model, batch)
 
     @torch.no_grad()
     def reset(self, context: Context) -> Imagined:

@@ -31,7 +31,7 @@ def imagine(
 ) -> Batch:
     """The T - H newest steps of each segment, then the H observations of the best path from there.
 
-    With `decode`, a tokenizer's from tokens (..., K) to frames (..., 1, H, W) in [0, 1], and where the batch has
+    With `decode`, a tokenizer's from tokens (..., K) to frames (..., C, H, W) in [0, 1], and where the batch has
     frames, the result has them too: the real ones, then the imagined ones as uint8. Without, it has tokens only.
     The newest real step's action and reward become the plan's first ones. The last imagined step has no successor and
     repeats the action and reward before it. No step ends the game, none is padding, all segments count as imagined.
@@ -50,13 +50,13 @@ def imagine(
     actions_BT = torch.cat([context.actions_NC, path.actions_NH, path.actions_NH[:, -1:]], dim=1)
     rewards = (batch.rewards_BT[:, horizon:-1], path.rewards_NH, path.rewards_NH[:, -1:])
     frames = None
-    if decode is not None and batch.frames_uint8_BTHW is not None:
-        imagined_BHHW = (decode(path.tokens_NHK).squeeze(2) * 255).round().clamp(0, 255).to(torch.uint8)
-        frames = torch.cat([batch.frames_uint8_BTHW[:, horizon:], imagined_BHHW], dim=1)
+    if decode is not None and batch.frames_BTCHW is not None:
+        imagined_BHCHW = (decode(path.tokens_NHK) * 255).round().clamp(0, 255).to(torch.uint8)
+        frames = torch.cat([batch.frames_BTCHW[:, horizon:], imagined_BHCHW], dim=1)
     return replace(
         batch,
         tokens_BTK=torch.cat([context.tokens_NCK, path.tokens_NHK], dim=1),
-        frames_uint8_BTHW=frames,
+        frames_BTCHW=frames,
         actions_BT=actions_BT,
         rewards_BT=torch.cat([reward.to(batch.rewards_BT.dtype) for reward in rewards], dim=1),
         ends_BT=torch.zeros_like(batch.ends_BT),

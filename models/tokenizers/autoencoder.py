@@ -18,7 +18,7 @@ class Encoder(nn.Module):
         super().__init__()
         widths, groups = config.level_channels, config.norm_groups
         self.patch_stem = config.patch_stem
-        self.conv_in = nn.Conv2d(config.patch_stem**2, config.channels, 3, padding=1)
+        self.conv_in = nn.Conv2d(config.frame_channels * config.patch_stem**2, config.channels, 3, padding=1)
         self.down = nn.ModuleList()
         for level, width in enumerate(widths):
             entering = config.channels if level == 0 else widths[level - 1]
@@ -30,7 +30,7 @@ class Encoder(nn.Module):
         self.norm_out = group_norm(widths[-1], groups)
         self.conv_out = nn.Conv2d(widths[-1], config.z_channels, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, 1, H, W) in [-1, 1] -> (B, z_channels, h, w)
+    def forward(self, x: Tensor) -> Tensor:  # (B, frame_channels, H, W) in [-1, 1] -> (B, z_channels, h, w)
         x = fastest_layout(F.pixel_unshuffle(x, self.patch_stem))
         x = finest_level(self.conv_in, self.down[0], x)  # down[0](conv_in(x))
         for level in self.down[1:]:
@@ -58,9 +58,9 @@ class Decoder(nn.Module):
                 stage.upsample = Upsample(width, config.downsample[len(config.downsample) - level])
             self.up.append(stage)
         self.norm_out = group_norm(widths[0], groups)
-        self.conv_out = nn.Conv2d(widths[0], config.patch_stem**2, 3, padding=1)
+        self.conv_out = nn.Conv2d(widths[0], config.frame_channels * config.patch_stem**2, 3, padding=1)
 
-    def forward(self, z: Tensor) -> Tensor:  # (B, z_channels, h, w) -> (B, 1, H, W), about [-1, 1]
+    def forward(self, z: Tensor) -> Tensor:  # (B, z_channels, h, w) -> (B, frame_channels, H, W), about [-1, 1]
         x = self.mid(self.conv_in(fastest_layout(z)))
         for level in reversed(self.up):
             x = level(x)

@@ -25,7 +25,7 @@ from pipelines.store.machine import CostMeter
 from pipelines.store.manifest import MANIFEST_NAME, FileEntry, Manifest, ParentEntry, digest
 from pipelines.store.profile import Profile
 from pipelines.store.ref import Pointer, Ref, check_name
-from pipelines.store.stage_config import Spec
+from pipelines.store.stage_config import VERBS, Spec
 
 REHASH_PARENTS_UP_TO = 2 << 30  # bytes; larger parents are checked by size here and by `worldline lineage --verify`
 
@@ -269,9 +269,8 @@ class Store:
 
 def _maker(stage: str) -> str:
     """The command that makes artefacts of a stage, for repairs."""
-    verb = {"collected_replay": "collect", "replay": "fetch", "trajectories": "downsample", "segments": "segment"}
-    if stage in verb:
-        return f"worldline {verb[stage]} with the same games, agents and --set"
+    if VERBS.get(stage, ("", ""))[1] == "data":
+        return f"worldline {VERBS[stage][0]} with the same games, agents and --set"
     return f"worldline materialize EXPERIMENT --until {stage}"
 
 

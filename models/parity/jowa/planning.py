@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from models.api import Batch, Context, Imagined, Losses
+from models.api import Batch, Context, Imagined
 from models.jowa.policy import JowaPolicy
 from models.jowa.world import JowaWorld
 from models.parity.jowa.case import Case
@@ -27,10 +27,6 @@ class SearchLog:
         self.parents: list[Tensor] = []  # of every level, as all three
         self.actions: list[Tensor] = []
         self.nodes: list[Imagined] = []
-
-    def loss(self, batch: Batch) -> Losses:
-        """See `models.api.WorldModel`."""
-        return self._world.loss(batch)
 
     def reset(self, context: Context) -> Imagined:
         """See `models.api.WorldModel`."""

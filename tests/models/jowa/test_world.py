@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.api import Batch, Context, WorldModel
+from models.api import Context, WorldModel
 from models.jowa.critic import expected_values
 from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld, context_tokens, context_values
@@ -147,7 +147,3 @@ def test_a_step_before_reset_beyond_the_positions_and_frames_of_another_size_are
         world.reset(make_context(model, steps=6))
     with pytest.raises(ValueError, match="7 tokens a frame"):
         world.reset(Context(torch.zeros(1, 1, 7).long(), torch.zeros(1, 0).long(), torch.zeros(1).long()))
-
-
-def test_its_loss_is_the_world_models(model: Jowa, batch: Batch) -> None:
-    assert set(JowaWorld(model).loss(batch).terms) == {"observations", "rewards", "ends"}

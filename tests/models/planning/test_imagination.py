@@ -42,11 +42,11 @@ def test_frames_are_the_real_ones_then_the_decoded_ones(model: Jowa, real: Batch
     def decode(tokens: torch.Tensor) -> torch.Tensor:  # (..., 4) -> (..., 1, 2, 2)
         return tokens.unflatten(-1, (1, 2, 2)) / 255 + 0.001
 
-    frames = torch.arange(2 * 5 * 4).view(2, 5, 2, 2).to(torch.uint8)
-    ours = imagine(JowaWorld(model), replace(real, frames_uint8_BTHW=frames), LEGAL, Beam(2, 2), 0.99, decode)
-    assert ours.frames_uint8_BTHW is not None and ours.tokens_BTK is not None
-    assert torch.equal(ours.frames_uint8_BTHW[:, :3], frames[:, 2:])
-    assert torch.equal(ours.frames_uint8_BTHW[:, 3:].flatten(2).long(), ours.tokens_BTK[:, 3:])
+    frames = torch.arange(2 * 5 * 4).view(2, 5, 1, 2, 2).to(torch.uint8)
+    ours = imagine(JowaWorld(model), replace(real, frames_BTCHW=frames), LEGAL, Beam(2, 2), 0.99, decode)
+    assert ours.frames_BTCHW is not None and ours.tokens_BTK is not None
+    assert torch.equal(ours.frames_BTCHW[:, :3], frames[:, 2:])
+    assert torch.equal(ours.frames_BTCHW[:, 3:].flatten(2).long(), ours.tokens_BTK[:, 3:])
 
 
 def test_padding_missing_tokens_and_horizons_beyond_the_segment_are_refused(
