@@ -21,7 +21,7 @@ from models.jowa.policy import JowaPolicy
 from models.jowa.state_dict import load_released, original_state_dict, other_sizes, released_weights
 from models.jowa.world import JowaWorld
 from models.losses.lpips import Lpips
-from models.losses.rem import mixture_weights
+from models.losses.value_learning import mixture_weights
 from models.tokenizers.codebook import EMA
 from models.tokenizers.objective import TokenizerObjective
 from models.tokenizers.vq import Tokenizer

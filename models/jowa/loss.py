@@ -15,9 +15,8 @@ from torch import Tensor
 from models.api import Batch, Losses
 from models.jowa.critic import Critic, critic_of
 from models.jowa.model import ALL_HEADS, WORLD_HEADS, Jowa, Outputs
-from models.losses.cql import data_value, overestimation
-from models.losses.masked import masked_mean
-from models.losses.world_model import end_loss, observation_loss, reward_loss
+from models.losses.value_learning import data_value, overestimation
+from models.losses.world_model import end_loss, masked_mean, observation_loss, reward_loss
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def world_action_loss(
     """Stage 2: world_weight * stage 1 + td + cql_weight * cql, the last unless the penalty is "none".
 
     legal_mask_GA: (num_games, num_actions) bool, the actions that each game has; others are no greedy choice in the
-    Bellman target. mixture_weights_Q: this step's weights (`models.losses.rem`) where `random_mixture` is on.
+    Bellman target. mixture_weights_Q: this step's weights (see `mixture_weights`) where `random_mixture` is on.
     counts: as in `world_loss`.
     Terms: observations, rewards, ends, td, and with a penalty cql and its two sides, q_logsumexp and q_taken.
     Raises ValueError for another shape of the mask, or for weights that the configuration does not ask for.

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from models.blocks.cache import KVCache
 from models.blocks.ensemble import EnsembleMLP
-from models.blocks.linear import Linear
 from models.blocks.transformer import Transformer
 from models.jowa.config import JowaConfig
 
@@ -55,7 +54,7 @@ class HeadModule(nn.Module):
 
 
 def mlp_head(width: int, outputs: int) -> HeadModule:
-    return HeadModule(nn.Sequential(Linear(width, width), nn.ReLU(), Linear(width, outputs)))
+    return HeadModule(nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs)))
 
 
 def q_head(config: JowaConfig) -> HeadModule:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.api import Context, WorldModel
-from models.planning.values import Leaf, leaf_values, masked_values
+from models.planning.greedy import Leaf, leaf_values, masked_values
 
 
 @dataclass(frozen=True)

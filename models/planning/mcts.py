@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.api import Context, Imagined, WorldModel
-from models.planning.values import Leaf, leaf_values, masked_values
+from models.planning.greedy import Leaf, leaf_values, masked_values
 
 C_BASE, C_INIT = 19652, 1.25  # of PUCT, as in MuZero
 

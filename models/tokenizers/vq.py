@@ -10,11 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from models.blocks.convolution import initialise_orthogonal
-from models.tokenizers.codebook import EMA, Codebook, StraightThrough
+from models.tokenizers.autoencoder import Decoder, Encoder
+from models.tokenizers.codebook import EMA, Codebook, Encoded, StraightThrough
 from models.tokenizers.config import TokenizerConfig
-from models.tokenizers.decoder import Decoder
-from models.tokenizers.encoded import Encoded
-from models.tokenizers.encoder import Encoder
 
 AT_ONCE = 256  # frames that are encoded together, however many are given
 

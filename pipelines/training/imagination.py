@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from models.api import Agent, Batch, mixed, rows_of
 from models.planning.beam import Beam
-from models.planning.dreams import Dreams
-from models.planning.imagine import imaginable, imagine
+from models.planning.imagination import ImaginedBuffer, imaginable, imagine
 from pipelines.training.config import ImagineConfig
 from pipelines.training.device import Device
 
@@ -26,7 +25,7 @@ class ImaginedSegments(nn.Module):
         self._config, self._device, self._legal_GA = config, device, legal_GA
         self._agents = (agent,)  # in a tuple: its networks are no part of this module
         self._world, self._beam = agent.world(), Beam(config.width, config.horizon)
-        self._buffer = Dreams(config.capacity, seed)
+        self._buffer = ImaginedBuffer(config.capacity, seed)
 
     def __len__(self) -> int:
         return len(self._buffer)

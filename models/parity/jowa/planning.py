@@ -16,7 +16,7 @@ from models.jowa.world import JowaWorld
 from models.parity.jowa.case import Case
 from models.parity.jowa.config import planner as planner_of
 from models.planning.beam import Beam, search
-from models.planning.imagine import imaginable, imagine
+from models.planning.imagination import imaginable, imagine
 
 
 class SearchLog:

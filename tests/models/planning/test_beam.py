@@ -7,7 +7,7 @@ from models.api import Context
 from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld
 from models.planning.beam import Beam, plan, search
-from models.planning.values import Leaf
+from models.planning.greedy import Leaf
 from tests.models.planning.table_world import ACTIONS, GAMMA, TableWorld, context
 
 ALL = torch.ones(2, ACTIONS, dtype=torch.bool)

@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from models.blocks.packed import PackedLinear, packed, packing_type
 from models.blocks.transformer import Transformer
+from models.cpu import shortcuts
+from models.cpu.packed import PackedLinear, PackedModule, packed, packing_type
 
 
 def test_a_packed_module_computes_the_same_and_shares_what_it_did_not_pack() -> None:
@@ -60,3 +61,32 @@ def test_only_float32_weights_are_packed() -> None:
     assert packing_type(nn.Linear(2, 2, dtype=torch.bfloat16)) is None
     with torch.autocast("cpu", torch.float16):
         assert packing_type(nn.Linear(2, 2)) is None
+
+
+@pytest.mark.parametrize("layer", [None, nn.GELU()])
+def test_one_row_in_float32_is_the_plain_layers_bit_for_bit(layer: nn.Module | None) -> None:
+    torch.manual_seed(0)
+    linear, x = nn.Linear(40, 30), torch.randn(1, 1, 40)
+    plain = linear if layer is None else nn.Sequential(linear, layer)
+    with torch.no_grad():
+        assert torch.equal(PackedLinear(linear, behind=layer)(x), plain(x))
+
+
+def test_the_copy_follows_the_weights_and_is_made_once() -> None:
+    torch.manual_seed(0)
+    module, x = nn.Sequential(nn.Linear(8, 8), nn.ReLU()), torch.randn(3, 8)
+    kept = PackedModule(module)
+    with torch.no_grad():
+        first = kept.current()
+        assert first is not module and kept.current() is first
+        module[0].weight.mul_(2)
+        assert kept.current() is not first
+        torch.testing.assert_close(kept.current()(x), module(x))
+
+
+def test_the_plain_way_packs_nothing() -> None:
+    module = nn.Linear(8, 8)
+    kept = PackedModule(module)
+    assert kept.current() is not module
+    with shortcuts.off():
+        assert kept.current() is module and packing_type(module) is None

@@ -1,7 +1,17 @@
 import pytest
 import torch
 
-from models.planning.values import leaf_values, masked_values
+from models.planning.greedy import Greedy, leaf_values, masked_values
+from tests.models.planning.table_world import ACTIONS, GAMMA, TableWorld, context
+
+
+def test_greedy_play_takes_the_best_legal_action_and_imagines_nothing() -> None:
+    world, legal_NA = TableWorld(1), torch.tensor([[False, True, True], [True, True, False]])
+    actions = Greedy().plan(world, context(0, 1), legal_NA, GAMMA).tolist()
+    for row, legal in enumerate(([1, 2], [0, 1])):
+        values = world.look_up((1000 + row,))[1]
+        assert len(values) == ACTIONS and actions[row] == max(legal, key=lambda action: float(values[action]))
+    assert not world.asked
 
 
 def test_leaves_are_worth_their_best_or_their_mean_over_legal_actions() -> None:

@@ -3,8 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from models.blocks.dropout import Dropout, causal_attention, keep_mask
+from models.cpu import shortcuts
+from models.cpu.dropout import Dropout, causal_attention, keep_mask
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5])
@@ -43,3 +45,15 @@ def test_what_is_kept_is_scaled_and_what_is_dropped_has_no_gradient(dtype: torch
 def test_evaluation_and_zero_change_nothing() -> None:
     x = torch.randn(5, 6)
     assert torch.equal(Dropout(0.5).eval()(x), x) and torch.equal(Dropout(0.0)(x), x)
+
+
+def test_the_plain_way_draws_as_pytorch_does() -> None:
+    x, query, key, value = torch.randn(50, 60), *torch.randn(3, 2, 3, 7, 4)
+    with shortcuts.off():
+        torch.manual_seed(1)
+        ours = Dropout(0.5)(x), causal_attention(query, key, value, 0.3)
+    torch.manual_seed(1)
+    theirs = nn.Dropout(0.5)(x), F.scaled_dot_product_attention(query, key, value, dropout_p=0.3, is_causal=True)
+    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    torch.manual_seed(1)
+    assert not torch.equal(Dropout(0.5)(x), theirs[0])

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from models.tokenizers import encoder
+from models.cpu import convolution
+from models.cpu.convolution import ENOUGH
+from models.tokenizers.autoencoder import Encoder
 from models.tokenizers.config import TokenizerConfig
-from models.tokenizers.encoder import ENOUGH, Encoder
 
 SMALL = {"embed_dim": 8, "z_channels": 8, "channels": 8}
 
@@ -23,7 +24,7 @@ SMALL = {"embed_dim": 8, "z_channels": 8, "channels": 8}
 def test_without_gradients_latents_are_the_same(
     config: TokenizerConfig, frames: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoder, "IN_CACHE", 1 << 20)  # pieces of a few frames
+    monkeypatch.setattr(convolution, "IN_CACHE", 1 << 20)  # pieces of a few frames
     torch.manual_seed(0)
     network = Encoder(config).eval()
     x = torch.rand(frames, 1, 84, 84) * 2 - 1
