@@ -16,6 +16,7 @@ class Inner:
 @dataclass(frozen=True)
 class Config(StageConfig):
     STAGE: ClassVar[str] = "test"
+    VERB: ClassVar[str] = "try"
     CODE: ClassVar[str] = "1"
 
     game: str
