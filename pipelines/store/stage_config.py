@@ -5,6 +5,7 @@ The key is a hash of exactly these, so an equal key means an equal artefact.
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, ClassVar, Protocol, Self
 
@@ -31,13 +32,22 @@ KEY_HEX = 16
 
 @dataclass(frozen=True)
 class Spec:
-    """One artefact to be made: stage, subject, the stage's code version, resolved config and exact parents."""
+    """One artefact to be made: stage, subject, the stage's code version, resolved config and exact parents.
+
+    `parts` names the part that is read of each parent, "" where that is all of it; no entry at all means all of each.
+    The key does not depend on it. Raises ValueError when parents and parts differ in number.
+    """
 
     stage: str
     subject: str
     code_version: str
     config: dict[str, Any]
     parents: tuple[Ref, ...] = field(default=())
+    parts: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.parts and len(self.parts) != len(self.parents):
+            raise ValueError(f"{len(self.parts)} parts for {len(self.parents)} parents: name one for each, or none")
 
     @property
     def key(self) -> str:
@@ -158,10 +168,7 @@ class StageConfig:
     @property
     def parents(self) -> tuple[Ref, ...]:
         """Every artefact this one is made from, in field order."""
-        found: list[Ref] = []
-        for value in self._values().values():
-            found += [value] if isinstance(value, Ref) else [item for item in _items(value) if isinstance(item, Ref)]
-        return tuple(found)
+        return tuple(ref for ref, _ in self._parents())
 
     def spec(self) -> Spec:
         """The store's view: stage, subject, code version, config without parents, parents."""
@@ -170,10 +177,16 @@ class StageConfig:
             for name, value in plain(self).items()
             if not (isinstance(value, Ref) or any(isinstance(item, Ref) for item in _items(value)))
         }
-        return Spec(self.STAGE, self.subject, self.CODE, config, self.parents)
+        parts = tuple(part for _, part in self._parents())
+        return Spec(self.STAGE, self.subject, self.CODE, config, self.parents, parts if any(parts) else ())
 
-    def _values(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+    def _parents(self) -> Iterator[tuple[Ref, str]]:
+        """Every parent with the part that is read of it, "" where that is all."""
+        for entry in fields(self):  # type: ignore[arg-type]
+            value, declared = getattr(self, entry.name), entry.metadata.get("parent")
+            for item in (value,) if isinstance(value, Ref) else _items(value):
+                if isinstance(item, Ref):
+                    yield item, declared.part if declared else ""
 
 
 def _items(value: Any) -> tuple[Any, ...]:
