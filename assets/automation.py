@@ -11,9 +11,9 @@ from collections.abc import Iterable
 
 import dagster as dg
 
-from assets.jobs import JOBS
 from assets.partitions import EXPERIMENT, partition_of
-from assets.resources import House
+from assets.resources import Installation
+from assets.stages import JOBS
 from pipelines.errors import WorldlineError
 from pipelines.graph.make import board_config
 from pipelines.graph.plan import Step
@@ -43,10 +43,12 @@ def weekly_reevaluation(cron: str = SUNDAY_NIGHT) -> dg.ScheduleDefinition:
         job=JOBS["evaluate"],
         description="Every checkpoint plays its games again with fresh seeds; the episodes add to its pool.",
     )
-    def schedule(context: dg.ScheduleEvaluationContext, house: House) -> list[dg.RunRequest] | dg.SkipReason:
+    def schedule(
+        context: dg.ScheduleEvaluationContext, installation: Installation
+    ) -> list[dg.RunRequest] | dg.SkipReason:
         name = this_round(context.scheduled_execution_time)
         try:
-            found = due(house.experiments(), reachable(house), name)
+            found = due(installation.experiments(), reachable(installation), name)
         except (WorldlineError, OSError) as error:
             return dg.SkipReason(f"Round {name} must wait: {error}")
         # Run keys tell the requests of one tick apart; a second tick of the same week needs this.
@@ -72,9 +74,9 @@ def new_checkpoints(seconds: int = LOOK_EVERY) -> dg.SensorDefinition:
         minimum_interval_seconds=seconds,
         description="A checkpoint that nobody has evaluated plays its experiment's games.",
     )
-    def sensor(context: dg.SensorEvaluationContext, house: House) -> dg.SensorResult | dg.SkipReason:
+    def sensor(context: dg.SensorEvaluationContext, installation: Installation) -> dg.SensorResult | dg.SkipReason:
         try:
-            found = due(house.experiments(), reachable(house))
+            found = due(installation.experiments(), reachable(installation))
         except (WorldlineError, OSError) as error:
             return dg.SkipReason(f"No checkpoint can be seen: {error}")
         seen: dict[str, str] = json.loads(context.cursor or "{}")
@@ -100,11 +102,11 @@ def new_scores(seconds: int = LOOK_EVERY) -> dg.SensorDefinition:
         minimum_interval_seconds=seconds,
         description="Scores that the leaderboard does not show yet bring a new one, when no evaluation is running.",
     )
-    def sensor(context: dg.SensorEvaluationContext, house: House) -> dg.SensorResult | dg.SkipReason:
+    def sensor(context: dg.SensorEvaluationContext, installation: Installation) -> dg.SensorResult | dg.SkipReason:
         if running := len(under_way(context.instance)):
             return dg.SkipReason(f"Evaluations under way: {running}; the leaderboard waits for all of them")
         try:
-            store = reachable(house)
+            store = reachable(installation)
             wanted = board_config(store).spec()
             stands = store.find(wanted.ref) is not None
         except (WorldlineError, OSError) as error:
@@ -116,9 +118,9 @@ def new_scores(seconds: int = LOOK_EVERY) -> dg.SensorDefinition:
     return sensor
 
 
-def reachable(house: House) -> Store:
+def reachable(installation: Installation) -> Store:
     """The store. Raises OSError where its folder cannot be read: what it holds is not known then, and not missing."""
-    store = house.store()
+    store = installation.store()
     next(store.root.iterdir(), None)
     return store
 

@@ -5,18 +5,15 @@ One process per run: a new process per step would cost 1.3 s each, and our steps
 
 import dagster as dg
 
-from assets import data, evaluation, learning
 from assets.automation import SCHEDULES, SENSORS
-from assets.jobs import JOBS
-from assets.resources import House
-
-ASSETS = [*data.ASSETS, *learning.ASSETS, *evaluation.ASSETS]
+from assets.resources import Installation
+from assets.stages import ASSETS, JOBS
 
 defs = dg.Definitions(
     assets=ASSETS,
     jobs=list(JOBS.values()),
     schedules=SCHEDULES,
     sensors=SENSORS,
-    resources={"house": House()},
+    resources={"installation": Installation()},
     executor=dg.in_process_executor,
 )

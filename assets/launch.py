@@ -18,11 +18,11 @@ from sqlalchemy.exc import OperationalError
 from assets.instance import open_instance
 from assets.runner import Runner
 from pipelines.errors import UsageError, WorldlineError, unknown
-from pipelines.graph.plan import DATA_STAGES, STAGES, Plan, Step
+from pipelines.graph.plan import Plan, Step
+from pipelines.graph.table import BOARD, DATA_STAGES, PLANNED
 from pipelines.home import dagster_home
-from pipelines.stages.report import ReportConfig
 
-BOARD = ReportConfig.STAGE
+LAST = PLANNED[-1].name
 WORKSPACE = Path(__file__).resolve().parents[1] / "workspace.yaml"
 INTERRUPTED = 130  # what shells report for Ctrl-C
 
@@ -102,8 +102,8 @@ def choose(plan: Plan, until: str, only: str | None = None, games: Sequence[str]
     for game in games:
         if game not in plan.every_game:
             raise unknown("game of this experiment", game, plan.every_game, "it was frozen when it was registered")
-    steps = plan.steps(STAGES[-1] if until == BOARD else until)
-    if until in (STAGES[-1], BOARD):
+    steps = plan.steps(LAST if until == BOARD else until)
+    if until in (LAST, BOARD):
         steps.append(Step(BOARD))
     chosen = [
         step for step in steps if only in (None, step.stage) and (not games or step.game is None or step.game in games)
@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("materialize", help=materialize.__doc__)
     verb.add_argument("--experiment", required=True, help="its name or key")
-    verb.add_argument("--until", default=STAGES[-1], help="last stage (default: scores, with the leaderboard)")
+    verb.add_argument("--until", default=LAST, help="last stage (default: scores, with the leaderboard)")
     verb.add_argument("--only", help="this stage alone")
     verb.add_argument("--games", default="", help="only these of the experiment's games: A,B")
     verb.set_defaults(run=materialize)

@@ -7,7 +7,8 @@ registered. Checkpoint files inside a replay are rows of a manifest, not partiti
 import dagster as dg
 
 from pipelines.environments.atari.games import GAMES as ALL_GAMES
-from pipelines.graph.plan import DATA_STAGES, Step
+from pipelines.graph import table
+from pipelines.graph.plan import Step
 
 GAMES = dg.StaticPartitionsDefinition(list(ALL_GAMES))
 AGENTS = dg.StaticPartitionsDefinition(["1", "2", "3", "4", "5"])
@@ -19,17 +20,18 @@ EXPERIMENT_GAME = dg.MultiPartitionsDefinition({"experiment": EXPERIMENTS, "game
 
 def partition_of(step: Step, experiment: str) -> str | None:
     """The partition key under which Dagster knows a step of an experiment; None for an asset without partitions."""
-    if step.agent is not None:
-        return dg.MultiPartitionKey({"game": str(step.game), "agent": str(step.agent)})
-    if step.stage in DATA_STAGES:
-        return step.game
-    if step.game is not None:
-        return dg.MultiPartitionKey({"experiment": experiment, "game": step.game})
-    return None if step.stage == "leaderboard" else experiment
+    parts = {"experiment": experiment, "game": step.game, "agent": step.agent}
+    dimensions = table.stage(step.stage).per.split()
+    if not dimensions:
+        return None
+    if len(dimensions) == 1:
+        return str(parts[dimensions[0]])
+    return dg.MultiPartitionKey({name: str(parts[name]) for name in dimensions})
 
 
-def dimensions(key: str) -> dict[str, str]:
-    """A two-dimensional partition key as {dimension: value}. Raises TypeError for any other key."""
-    if not isinstance(key, dg.MultiPartitionKey):
-        raise TypeError(f"partition key '{key}' has one dimension")
-    return dict(key.keys_by_dimension)
+def step_of(stage: str, key: str) -> Step:
+    """The step that a partition of a stage's asset is."""
+    dimensions = table.stage(stage).per.split()
+    parts = dict(key.keys_by_dimension) if isinstance(key, dg.MultiPartitionKey) else {dimensions[0]: str(key)}
+    agent = int(parts["agent"]) if "agent" in parts else None
+    return Step(stage, parts.get("game"), agent)

@@ -14,7 +14,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.resources import House
+from assets.resources import Installation
 from assets.step import experiment_step, one_line_failures, result
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.graph.make import make
@@ -25,19 +25,21 @@ OBSERVE_SECONDS = 10.0
 RANKS = "WORLDLINE_RANKS"
 
 
-def training_step(context: dg.AssetExecutionContext, house: House, key: str, step: Step) -> dg.MaterializeResult:
+def training_step(
+    context: dg.AssetExecutionContext, installation: Installation, key: str, step: Step
+) -> dg.MaterializeResult:
     """Make one training step of an experiment in a child process, on as many ranks as WORLDLINE_RANKS says."""
     with one_line_failures():
-        experiment, store = house.experiment(key), house.store()
-        plan = house.plan(experiment.recipe)
+        experiment, store = installation.experiment(key), installation.store()
+        plan = installation.plan(experiment.recipe)
         config = plan.config(step)
         ref = config.spec().ref
         if store.find(ref) is not None:
-            return experiment_step(house, key, step)
+            return experiment_step(installation, key, step)
         heard = Heard(context)
-        environment = {"WORLDLINE_HOME": str(house.folder())}
-        if house.storage:
-            environment["WORLDLINE_STORAGE"] = house.storage
+        environment = {"WORLDLINE_HOME": str(installation.folder())}
+        if installation.storage:
+            environment["WORLDLINE_STORAGE"] = installation.storage
         client = dg.PipesSubprocessClient(message_reader=heard, env=environment)
         job = {"stage": step.stage, "experiment": experiment.key, "game": step.game or "", "ranks": _ranks()}
         extras = {"job": job, "metrics": str(store.scratch / flat(ref) / "metrics.jsonl")}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from pipelines import home as installation
+from pipelines import home as paths
 from pipelines.graph.experiment import Experiment, find, registered
 from pipelines.graph.plan import Plan
 from pipelines.graph.recipe import Recipe
@@ -14,7 +14,7 @@ from pipelines.store.profile import Profile
 from pipelines.store.store import Store
 
 
-class House(dg.ConfigurableResource):
+class Installation(dg.ConfigurableResource):
     """Empty fields mean WORLDLINE_HOME and WORLDLINE_STORAGE, read when an asset runs and not when this is loaded."""
 
     home: str = ""
@@ -22,15 +22,15 @@ class House(dg.ConfigurableResource):
 
     def folder(self) -> Path:
         """The home: store, experiments, Dagster's instance."""
-        return Path(self.home).expanduser().absolute() if self.home else installation.home()
+        return Path(self.home).expanduser().absolute() if self.home else paths.home()
 
     def profile(self) -> Profile:
         """Where bytes live. Raises UsageError for an unknown profile."""
-        return installation.current_profile(self.storage or None)
+        return paths.current_profile(self.storage or None)
 
     def store(self) -> Store:
         """The artefact store. Raises WorldlineError when the profile puts it where no folder can be."""
-        return installation.open_store(self.profile(), self.folder())
+        return paths.open_store(self.profile(), self.folder())
 
     def experiments(self) -> list[Experiment]:
         """All registered experiments, by name."""

@@ -9,9 +9,10 @@ import dagster as dg
 from assets.definitions import ASSETS
 from assets.orphans import close_orphans, marked
 from assets.partitions import EXPERIMENT, partition_of
-from assets.resources import House
+from assets.resources import Installation
 from assets.step import DataConfig
-from pipelines.graph.plan import DATA_STAGES, Plan, Step
+from pipelines.graph.plan import Plan, Step
+from pipelines.graph.table import DATA_STAGES
 
 # Dagster's console log repeats what our progress says; failures are printed here, from the run's events.
 SILENT = {"console": {"config": {"log_level": "CRITICAL"}}}
@@ -29,18 +30,18 @@ class Runner:
     @classmethod
     def of_experiment(cls, instance: dg.DagsterInstance, name_or_key: str) -> "Runner":
         """Runs a registered experiment, and makes it a partition. Raises UsageError for an unknown one."""
-        house = House()
-        found = house.experiment(name_or_key)
+        installation = Installation()
+        found = installation.experiment(name_or_key)
         instance.add_dynamic_partitions(EXPERIMENT, [found.key])
-        return cls(instance, house.plan(found.recipe), DataConfig(experiment=found.key), found.key)
+        return cls(instance, installation.plan(found.recipe), DataConfig(experiment=found.key), found.key)
 
     @classmethod
     def of_recipe(cls, instance: dg.DagsterInstance, recipe: str, overrides: Sequence[str]) -> "Runner":
         """Runs data stages as a recipe asks. Raises UsageError for an unknown recipe, field or value."""
-        house = House()
+        installation = Installation()
         return cls(
             instance,
-            house.plan(house.recipe(recipe, overrides)),
+            installation.plan(installation.recipe(recipe, overrides)),
             DataConfig(recipe=recipe, overrides=list(overrides)),
         )
 
@@ -48,7 +49,7 @@ class Runner:
     def register_all(instance: dg.DagsterInstance) -> None:
         """Make every experiment on disk a partition, and close the runs that dead processes left."""
         close_orphans(instance)
-        if keys := [experiment.key for experiment in House().experiments()]:
+        if keys := [experiment.key for experiment in Installation().experiments()]:
             instance.add_dynamic_partitions(EXPERIMENT, keys)
 
     def run(self, steps: Sequence[Step]) -> int:
@@ -75,7 +76,7 @@ class Runner:
             partition_key=partition_of(step, self.experiment),
             instance=self.instance,
             run_config=self._config(step),
-            resources={"house": House()},
+            resources={"installation": Installation()},
             tags=tags,
             raise_on_error=False,
         )

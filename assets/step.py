@@ -7,7 +7,7 @@ import dagster as dg
 
 from assets.checks import results
 from assets.metadata import describe
-from assets.resources import House
+from assets.resources import Installation
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.graph.make import make
 from pipelines.graph.plan import Step
@@ -23,15 +23,15 @@ class DataConfig(dg.Config):
     overrides: list[str] = []  # noqa: RUF012 -- pydantic copies it
     experiment: str = ""
 
-    def resolve(self, house: House) -> Recipe:
+    def resolve(self, installation: Installation) -> Recipe:
         """The recipe that is meant. Raises UsageError for an unknown name, and for overrides of a frozen one."""
         if not self.experiment:
-            return house.recipe(self.recipe, self.overrides)
+            return installation.recipe(self.recipe, self.overrides)
         if self.overrides:
             raise UsageError(
                 f"Experiment '{self.experiment}' is frozen: name a recipe to use overrides {self.overrides}"
             )
-        return house.experiment(self.experiment).recipe
+        return installation.experiment(self.experiment).recipe
 
 
 @contextmanager
@@ -43,19 +43,19 @@ def one_line_failures() -> Iterator[None]:
         raise dg.Failure(str(error), metadata={"exit_code": error.exit_code}, allow_retries=False) from None
 
 
-def data_step(house: House, config: DataConfig, step: Step) -> dg.MaterializeResult:
+def data_step(installation: Installation, config: DataConfig, step: Step) -> dg.MaterializeResult:
     """Make or find the data of one game; it belongs to no experiment, equal settings share it."""
     with one_line_failures():
-        plan = house.plan(config.resolve(house))
-        return result(make(plan, step, house.store()), type(plan.config(step)))
+        plan = installation.plan(config.resolve(installation))
+        return result(make(plan, step, installation.store()), type(plan.config(step)))
 
 
-def experiment_step(house: House, key: str, step: Step) -> dg.MaterializeResult:
+def experiment_step(installation: Installation, key: str, step: Step) -> dg.MaterializeResult:
     """Make or find one step of a registered experiment."""
     with one_line_failures():
-        experiment = house.experiment(key)
-        plan = house.plan(experiment.recipe)
-        return result(make(plan, step, house.store(), experiment), type(plan.config(step)))
+        experiment = installation.experiment(key)
+        plan = installation.plan(experiment.recipe)
+        return result(make(plan, step, installation.store(), experiment), type(plan.config(step)))
 
 
 def result(report: Report, config: type[StageConfig], *more: dg.AssetCheckResult) -> dg.MaterializeResult:

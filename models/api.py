@@ -1,30 +1,32 @@
 """What every model family speaks: batches in, losses out; world models that imagine; policies that act.
 
-Shapes: B segments, T steps, H x W pixels, K tokens a frame, N environments or imagined rows, C steps of context,
-A actions of the full 18-action set, R nodes of an environment, M = N * R rows.
+Shapes: B segments, T steps, C channels of H x W pixels, K tokens a frame, N environments or imagined rows, C steps of
+context, A actions, G games, R nodes of an environment, M = N * R rows, n single frames.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Segments as a network eats them. Frames, tokens or both are present; rows where `mask_BT` is False are padding.
+    """Segments as a network reads them. Frames, tokens or both are present; steps where `mask_BT` is False are padding.
 
     Raises ValueError where a shape disagrees with that of `actions_BT`.
     """
 
-    actions_BT: Tensor  # long, in the 18-action set
+    actions_BT: Tensor  # long, numbers of the family's action set
     rewards_BT: Tensor  # float
     ends_BT: Tensor  # bool or integer: a true end of the game, not a truncation
     mask_BT: Tensor  # bool, True is a real step
     games_B: Tensor  # long
-    frames_uint8_BTHW: Tensor | None = None
+    frames_BTCHW: Tensor | None = None  # uint8
     tokens_BTK: Tensor | None = None  # long
     imagined_B: Tensor | None = None  # bool, True where a model dreamt the segment's end; None: all are real
 
@@ -32,7 +34,7 @@ class Batch:
         shape = self.actions_BT.shape
         if len(shape) != 2:
             raise ValueError(f"actions_BT has shape {tuple(shape)}: give (segments, steps)")
-        for name in ("rewards_BT", "ends_BT", "mask_BT", "tokens_BTK", "frames_uint8_BTHW"):
+        for name in ("rewards_BT", "ends_BT", "mask_BT", "tokens_BTK", "frames_BTCHW"):
             tensor = getattr(self, name)
             if tensor is not None and tensor.shape[:2] != shape:
                 raise ValueError(f"{name} has shape {tuple(tensor.shape)}: it must begin with {tuple(shape)}")
@@ -55,6 +57,22 @@ class Batch:
         return replace(self, **{name: tensor.to(device) for name, tensor in present.items() if tensor is not None})
 
 
+@dataclass(frozen=True, kw_only=True)
+class FrameBatch:
+    """Single frames, for objectives that read no sequence."""
+
+    frames_nCHW: Tensor  # uint8
+    games_n: Tensor  # long
+
+
+AnyBatch = TypeVar("AnyBatch", bound="Batch | FrameBatch")
+
+
+def rows_of(batch: AnyBatch, rows: slice) -> AnyBatch:
+    """Some rows of a batch."""
+    return replace(batch, **{name: tensor[rows] for name, tensor in vars(batch).items() if tensor is not None})
+
+
 def mixed(real: Batch, imagined: Batch) -> Batch:
     """Real segments, then imagined ones, marked so. Frames or tokens must be present in both, or they are left out.
 
@@ -68,7 +86,7 @@ def mixed(real: Batch, imagined: Batch) -> Batch:
     if real.actions_BT.shape[1:] != imagined.actions_BT.shape[1:]:
         raise ValueError(f"Segments of {real.actions_BT.shape[1]} and {imagined.actions_BT.shape[1]} steps do not mix")
     joined = {name: torch.cat(pair) for name, pair in pairs.items() if all(tensor is not None for tensor in pair)}
-    if not joined.keys() & {"frames_uint8_BTHW", "tokens_BTK"}:
+    if not joined.keys() & {"frames_BTCHW", "tokens_BTK"}:
         raise ValueError("One batch has frames and the other tokens: encode the frames first")
     return Batch(**joined)
 
@@ -114,22 +132,18 @@ class Context:
 class Imagined:
     """Where N rows stand: at a real observation after `reset`, at an imagined one after `step`."""
 
-    values_NA: Tensor  # float32, expected return of each action here
+    values_NA: Tensor  # float32, expected return of each action here; (N, 0) where the family values no actions
     rewards_N: Tensor  # float32, of the step that led here, in {-1, 0, 1}; 0 after reset
     ends_N: Tensor  # bool, whether that step ended the game; False after reset
     tokens_NK: Tensor  # long, the newest observation
 
 
 class WorldModel(Protocol):
-    """A model of the game that can be trained and played inside.
+    """A model of the game that can be played inside.
 
     From `reset` on it holds a tree for each of N environments: node 0 is the real present, every step adds nodes. Rows
     of a step are M = N * R, environment after environment, as many in each.
     """
-
-    def loss(self, batch: Batch) -> Losses:
-        """loss(batch) -> Losses"""
-        ...
 
     def reset(self, context: Context) -> Imagined:
         """reset(context of N environments) -> Imagined: forget, read the context, stand at its newest observation"""
@@ -155,12 +169,158 @@ class Planner(Protocol):
 
 
 class Policy(Protocol):
-    """Plays N environments at once."""
+    """Plays N environments at once; what it remembers of an episode stays inside."""
 
-    def act(self, frames: Tensor) -> Tensor:
-        """act(frames (N, H, W) uint8) -> actions (N,) long in the 18-action set"""
+    def begin(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
+        """begin(rows, seeds) -> None: those environments begin a new episode, with draws from these seeds"""
         ...
 
-    def reset(self, rows: Sequence[int]) -> None:
-        """reset(rows) -> None: those environments begin a new episode"""
+    def act(self, frames: Tensor, rows: Sequence[int]) -> Tensor:
+        """act(frames (N, C, H, W) uint8, rows) -> actions (N,) long, for those environments"""
+        ...
+
+
+@dataclass(frozen=True)
+class Acting:
+    """How a policy is to play: each environment's game and legal actions, and the settings of the search.
+
+    context: how many steps it looks at (None: as many as it can). With probability `epsilon` an environment plays a
+    random legal action. sample: what is imagined is drawn instead of the most likely. compiled: a backend of
+    torch.compile for what is imagined, "" for none.
+    """
+
+    games_N: Tensor  # long
+    legal_NA: Tensor  # bool
+    planner: "Planner | None" = None
+    context: int | None = None
+    epsilon: float = 0.0
+    sample: bool = False
+    compiled: str = ""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a loss is asked for: the step over the whole run, and where the rows lie in the whole batch."""
+
+    step: int
+    first: int = 0
+    count: int = 0
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What an agent is told before it learns.
+
+    seed: of all draws. legal_GA: (G, A) bool, the actions that each game has. autocast: the context in which networks
+    run. mean_frames: by game, its mean frame (C, H, W) float in [0, 1] over what training sees. outside: the weights of
+    others that `AgentConfig.outside` names. gather: rows of this process -> those of all processes, in order.
+    """
+
+    seed: int
+    legal_GA: Tensor
+    autocast: Callable[[], AbstractContextManager[None]] = nullcontext
+    mean_frames: Callable[[], Mapping[int, Tensor]] = dict
+    outside: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    gather: Callable[[Tensor], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an agent can be asked for: game numbers below `games`, and `steps` of context and imagination together."""
+
+    games: int
+    steps: int
+
+
+class Agent(Protocol):
+    """All networks of one checkpoint: how they learn, what they see, and how they act."""
+
+    @property
+    def config(self) -> Any:
+        """The family's AgentConfig."""
+        ...
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """By name; each is saved as <name>.safetensors."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """What it can be asked for."""
+        ...
+
+    @property
+    def gamma(self) -> float:
+        """The discount of its values."""
+        ...
+
+    @property
+    def vocabulary(self) -> int:
+        """Different tokens; 0 where the family has none."""
+        ...
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """Numbers of one observation."""
+        ...
+
+    def reconfigure(self, **changes: Any) -> None:
+        """reconfigure(world_weight=0.5, ...) -> None: what its losses weigh from now on; ValueError for others"""
+        ...
+
+    def start(self, learning: Learning, objectives: Sequence[str]) -> None:
+        """start(learning, objectives) -> None: these objectives will train; others' networks stay frozen"""
+        ...
+
+    def prepare(self, objective: str, batch: Any, moment: Moment) -> Any:
+        """prepare(objective, batch, moment) -> batch: augmentation, before anything is counted"""
+        ...
+
+    def counts(self, objective: str, batch: Any) -> Tensor:
+        """counts(objective, batch) -> (n,) float64: what its losses are means over; summed over ranks"""
+        ...
+
+    def loss(self, objective: str, batch: Any, counts: Tensor, moment: Moment) -> Losses:
+        """loss(objective, batch, counts of the whole batch, moment) -> Losses; those of a batch's parts add up"""
+        ...
+
+    def optimiser(self, network: str, lr: float, weight_decay: float) -> tuple[type[Optimizer], list[dict[str, Any]]]:
+        """optimiser(network, lr, weight_decay) -> its kind, and groups of parameters with their decay"""
+        ...
+
+    def after_step(self, objectives: Sequence[str], step: int, target_every: int) -> None:
+        """after_step(objectives, step, target_every) -> None: target networks and the like"""
+        ...
+
+    def work(self, objective: str, rows: int) -> int:
+        """work(objective, rows of a batch) -> tokens (or frames, where there are none) that one step reads"""
+        ...
+
+    def load_original(self, network: str, state_dict: Mapping[str, Tensor]) -> None:
+        """load_original(network, weights under the original's names) -> None; ValueError where they do not fit"""
+        ...
+
+    def original_weights(self, network: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """original_weights(network, a file's tensors) -> those that the network takes, under its own names"""
+        ...
+
+    def original_state_dict(self, network: str) -> dict[str, Tensor]:
+        """original_state_dict(network) -> copies of the weights as the original's own loader wants them"""
+        ...
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """encode(frames (..., C, H, W) uint8) -> observations (..., K): tokens, or what the family sees instead"""
+        ...
+
+    def decode(self, observations: Tensor) -> Tensor:
+        """decode(observations (..., K)) -> frames (..., C, H, W) float in [0, 1]"""
+        ...
+
+    def world(self) -> WorldModel:
+        """world() -> a world model that imagines with the networks as they are"""
+        ...
+
+    def policy(self, acting: Acting) -> Policy:
+        """policy(acting) -> a policy for its environments; the networks are put in eval mode"""
         ...

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
+
 from pipelines.store.artefact import Artefact, Draft
 from pipelines.store.ref import Ref
 from pipelines.store.stage_config import Spec
@@ -39,6 +41,17 @@ def fill(text: str = "payload", **fields: Any) -> Callable[[Draft], None]:
     return build
 
 
+def with_parts(**parts: str) -> Callable[[Draft], None]:
+    """A build function that writes a file `<name>.bin` for each part, with that text, and names it as a part."""
+
+    def build(draft: Draft) -> None:
+        for name, text in parts.items():
+            draft.path(f"{name}.bin").write_text(text)
+            draft.part(name, files=[f"{name}.bin"])
+
+    return build
+
+
 def make(store: Store, stage: str, parents: tuple[Ref, ...] = (), text: str = "payload", **config: Any) -> Artefact:
     """One finished artefact of `Freeway`."""
     return store.produce(spec(stage, parents=parents, **config), fill(text, counts={"rows": 3})).artefact
@@ -61,6 +74,11 @@ def flip_byte(path: Path, at: int = 0) -> None:
     raw = bytearray(path.read_bytes())
     raw[at] ^= 0xFF
     path.write_bytes(bytes(raw))
+
+
+def crc32c_of(path: Path) -> str:
+    """Hex crc32c of a file, the checksum that object stores publish."""
+    return google_crc32c.Checksum(path.read_bytes()).hexdigest().decode()
 
 
 def start(program: str, *arguments: object) -> subprocess.Popen[str]:

@@ -3,13 +3,9 @@
 Shapes: B frames, C channels, H x W pixels. Parameter names are those of released VQ-GAN style checkpoints.
 """
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from models.blocks.composed import ComposedDownsample
 
 
 def group_norm(channels: int, groups: int) -> nn.GroupNorm:
@@ -26,18 +22,6 @@ def initialise_orthogonal(module: nn.Module, generator: torch.Generator) -> None
                 nn.init.zeros_(layer.bias)
 
 
-def fastest_layout(x: Tensor) -> Tensor:
-    """The same (B, C, H, W), channels last where bfloat16 autocast is on and the device is a CPU.
-
-    Not in float32: PyTorch's channels-last GroupNorm sums squares plainly, which moved a recorded tokenizer's latents
-    by 1.2e-4 of the largest. That drowns in bfloat16's rounding, but float32 is there to be exact.
-    """
-    if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-        return x
-    # With one channel `contiguous` would change nothing, and a convolution take the strides for the other layout.
-    return torch.empty_like(x, memory_format=torch.channels_last).copy_(x)
-
-
 class ResidualBlock(nn.Module):
     """x + conv(swish(norm(conv(swish(norm(x)))))), with a 1x1 convolution on the skip where the width changes."""
 
@@ -50,13 +34,10 @@ class ResidualBlock(nn.Module):
         self.nin_shortcut = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, Cin, H, W) -> (B, Cout, H, W)
-        skip, h = self.branches(x)
-        return skip + self.conv2(h)
+        return self.nin_shortcut(x) + self.conv2(self.hidden(x))
 
-    def branches(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, Cin, H, W) -> two of (B, Cout, H, W): what is added, and what the last convolution reads."""
-        h = self.conv1(F.silu(self.norm1(x)))
-        return self.nin_shortcut(x), F.silu(self.norm2(h))
+    def hidden(self, x: Tensor) -> Tensor:  # (B, Cin, H, W) -> (B, Cout, H, W), what the last convolution reads
+        return F.silu(self.norm2(self.conv1(F.silu(self.norm1(x)))))
 
 
 class SpatialAttention(nn.Module):
@@ -117,21 +98,6 @@ class Level(nn.Module):
             if self.attn:
                 x = self.attn[i](x)
         return self.upsample(self.downsample(x))
-
-    def frozen(self) -> Callable[[Tensor], Tensor]:
-        """`forward` for weights as they are now, without gradients; cheaper where it ends in a downsample."""
-        if self.attn or not isinstance(self.downsample, Downsample):
-            return self
-        *before, last = self.block
-        assert isinstance(last, ResidualBlock)
-        downsample = ComposedDownsample(last.conv2, self.downsample.conv)
-
-        def forward(x: Tensor) -> Tensor:
-            for block in before:
-                x = block(x)
-            return downsample(*last.branches(x))
-
-        return forward
 
 
 class Middle(nn.Module):

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks.cache import Cache, KVCache
-from models.blocks.dropout import Dropout, causal_attention
-from models.blocks.linear import Linear
+from models.cpu.dropout import Dropout, causal_attention
 
 
 class CausalAttention(nn.Module):
@@ -19,10 +18,10 @@ class CausalAttention(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.key = Linear(width, width)
-        self.query = Linear(width, width)
-        self.value = Linear(width, width)
-        self.proj = Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.query = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, layer: int, cache: Cache | None, newest: bool) -> Tensor:
         """(B, L, D) -> (B, L, D), or (B, 1, D) for the newest token alone."""
@@ -34,14 +33,14 @@ class CausalAttention(nn.Module):
         if cache is not None:
             key, value, mask = cache.append(layer, key, value)
             query = query.to(key.dtype)
-        new, seen = query.shape[2], key.shape[2]
+        new, seen, dropout = query.shape[2], key.shape[2], self.dropout if self.training else 0.0
         causal = new > 1 and mask is None
         if causal and seen > new:
             mask = torch.ones(new, seen, dtype=torch.bool, device=x.device).tril(seen - new)
         if causal and seen == new:
-            y = causal_attention(query, key, value, self.dropout if self.training else 0.0)
+            y = causal_attention(query, key, value, dropout)
         else:
-            y = F.scaled_dot_product_attention(query, key, value, mask, self.dropout if self.training else 0.0)
+            y = F.scaled_dot_product_attention(query, key, value, mask, dropout)
         return self.proj(y.transpose(1, 2).flatten(2))
 
 
@@ -53,7 +52,7 @@ class Block(nn.Module):
         self.ln1 = nn.LayerNorm(width)
         self.ln2 = nn.LayerNorm(width)
         self.attn = CausalAttention(width, heads, dropout)
-        self.mlp = nn.Sequential(Linear(width, 4 * width), nn.GELU(), Linear(4 * width, width))
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, layer: int, cache: Cache | None, newest: bool) -> Tensor:

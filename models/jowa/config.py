@@ -1,12 +1,11 @@
 """JOWA's configuration: sizes, heads and loss weights; the defaults are JOWA-40M's. Imports no torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-
-def option(default: Any) -> Any:
-    """A field that came after models existed: at its default it is left out of keys. Its default may never change."""
-    return field(default=default, metadata={"elide": True})
+from models.family import AgentConfig, manner, option
+from models.tokenizers.config import TokenizerConfig
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,6 @@ class JowaConfig:
     critic: Literal["c51", "mse"] = option("c51")  # a distribution on atoms, or a scalar with the squared error
     penalty: Literal["cql", "combo", "none"] = option("cql")  # combo: only real steps count as data, not imagined ones
     random_mixture: bool = option(False)  # REM: every step trains another random mixture of the Q heads
-    released_mse_penalty: bool = option(False)  # the released code's slip: see critic.Scalar.penalised
     task_ids: tuple[tuple[int, int], ...] = option(())  # (game, the game whose task embedding it borrows)
 
     def __post_init__(self) -> None:
@@ -69,8 +67,6 @@ class JowaConfig:
                 f"Critic '{self.critic}' with penalty '{self.penalty}': choose critic from c51, mse and "
                 "penalty from cql, combo, none"
             )
-        if self.released_mse_penalty and (self.critic != "mse" or self.penalty == "none"):
-            raise ValueError("released_mse_penalty repeats a slip of the mse critic's penalty: it needs both")
         borrowers = [game for game, _ in self.task_ids]
         if len(set(borrowers)) < len(borrowers) or any(
             not 0 <= game < self.num_games for pair in self.task_ids for game in pair
@@ -93,3 +89,51 @@ class JowaConfig:
     def max_tokens(self) -> int:
         """Longest sequence that has positions."""
         return self.max_steps * self.tokens_per_step
+
+
+@dataclass(frozen=True)
+class JowaAgentConfig(AgentConfig):
+    """Both networks, and what the tokenizer's loss weighs; the defaults are those of arXiv 2410.00564, appendix."""
+
+    family: str = "jowa"
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: JowaConfig = field(default_factory=JowaConfig)
+    commitment: float = 1.0
+    motion_gain: float = 0.0  # extra weight of pixels off the game's background; 0 is the original's objective
+    random_shift: int = 0  # pixels of augmentation for the tokenizer's frames
+    lpips_sha256: str = option("")  # of a file with LPIPS weights; none leaves the perceptual term out
+    lpips_file: str = manner("")  # where that file lies
+    lpips_weight: float = option(1.0)
+
+    def __post_init__(self) -> None:
+        if min(self.commitment, self.motion_gain, self.random_shift, self.lpips_weight) < 0:
+            raise ValueError(
+                f"commitment {self.commitment}, motion_gain {self.motion_gain}, random_shift {self.random_shift} and "
+                f"lpips_weight {self.lpips_weight} must be 0 or more"
+            )
+
+    @property
+    def outside(self) -> Mapping[str, tuple[str, str]]:
+        """LPIPS weights, where they are wanted."""
+        return {"lpips": (self.lpips_file, self.lpips_sha256)} if self.lpips_file or self.lpips_sha256 else {}
+
+    def whole_batches(self, objective: str) -> str:
+        """An EMA codebook follows whole batches."""
+        if objective != "tokenizer" or self.tokenizer.quantizer != "ema":
+            return ""
+        return (
+            "an EMA codebook follows whole batches: set it to 1 and take more ranks, or tokenizer.quantizer="
+            "straight_through"
+        )
+
+    def require_fit(self, length: int) -> None:
+        """Raises ValueError where tokenizer, transformer and segments of `length` steps do not fit each other."""
+        ours, theirs = self.tokenizer, self.model
+        sizes = (
+            ("tokenizer.vocab_size", ours.vocab_size, "model.vocab_size", theirs.vocab_size),
+            ("tokenizer's frames of tokens", ours.tokens_per_frame, "model.tokens_per_frame", theirs.tokens_per_frame),
+            ("segment.length", length, "model.max_steps", theirs.max_steps),
+        )
+        for name, value, other, found in sizes:
+            if value != found:
+                raise ValueError(f"{name} is {value} but {other} is {found}: they must be equal, set both")

@@ -12,8 +12,16 @@ import torch
 from torch import Tensor
 
 from models.jowa.config import JowaConfig
-from models.losses import c51, td
-from models.losses.rem import weighted_mean
+from models.losses.value_learning import (
+    bellman_value,
+    c51_bellman_target,
+    c51_cross_entropy,
+    c51_expectation,
+    c51_mixture,
+    c51_support,
+    half_squared_error,
+    weighted_mean,
+)
 
 
 class Critic(Protocol):
@@ -25,10 +33,6 @@ class Critic(Protocol):
 
     def values(self, prediction_BTAZ: Tensor) -> Tensor:
         """Expected return (..., A) of a prediction (..., A, Z)."""
-        ...
-
-    def penalised(self, logits_QBTAZ: Tensor) -> Tensor:
-        """Values (B, T, A) whose logsumexp the conservative penalty pushes down."""
         ...
 
     def target(self, rewards_BT: Tensor, continues_BT: Tensor, next_BTZ: Tensor) -> Tensor:
@@ -48,31 +52,23 @@ class Categorical:
     gamma: float
 
     def combine(self, logits_QBTAZ: Tensor, weights_Q: Tensor | None = None) -> Tensor:
-        return c51.mixture(logits_QBTAZ, weights_Q)
+        return c51_mixture(logits_QBTAZ, weights_Q)
 
     def values(self, prediction_BTAZ: Tensor) -> Tensor:
-        return c51.expectation(prediction_BTAZ, self.atoms_Z)
-
-    def penalised(self, logits_QBTAZ: Tensor) -> Tensor:
-        return self.values(self.combine(logits_QBTAZ))
+        return c51_expectation(prediction_BTAZ, self.atoms_Z)
 
     def target(self, rewards_BT: Tensor, continues_BT: Tensor, next_BTZ: Tensor) -> Tensor:
-        return c51.bellman_target(rewards_BT, continues_BT, next_BTZ, self.atoms_Z, self.gamma)
+        return c51_bellman_target(rewards_BT, continues_BT, next_BTZ, self.atoms_Z, self.gamma)
 
     def error(self, target_BTZ: Tensor, predicted_BTZ: Tensor) -> Tensor:
-        return c51.cross_entropy(target_BTZ, predicted_BTZ)
+        return c51_cross_entropy(target_BTZ, predicted_BTZ)
 
 
 @dataclass(frozen=True)
 class Scalar:
-    """One number an action: members are averaged, the error is half its square.
-
-    With `slip`, the penalty is that of the released code, where the penalty's weight has taken the place of the
-    mixture's: logsumexp of slip * sum_q Q_q instead of Q. It is there to check numbers of that code.
-    """
+    """One number an action: members are averaged, the error is half its square."""
 
     gamma: float
-    slip: float | None = None
 
     def combine(self, logits_QBTAZ: Tensor, weights_Q: Tensor | None = None) -> Tensor:
         return weighted_mean(logits_QBTAZ.float(), weights_Q)
@@ -80,22 +76,18 @@ class Scalar:
     def values(self, prediction_BTAZ: Tensor) -> Tensor:
         return prediction_BTAZ[..., 0]
 
-    def penalised(self, logits_QBTAZ: Tensor) -> Tensor:
-        values_BTA = self.values(self.combine(logits_QBTAZ))
-        return values_BTA if self.slip is None else self.slip * len(logits_QBTAZ) * values_BTA
-
     def target(self, rewards_BT: Tensor, continues_BT: Tensor, next_BTZ: Tensor) -> Tensor:
-        return td.bellman_value(rewards_BT, continues_BT, next_BTZ[..., 0], self.gamma)[..., None]
+        return bellman_value(rewards_BT, continues_BT, next_BTZ[..., 0], self.gamma)[..., None]
 
     def error(self, target_BTZ: Tensor, predicted_BTZ: Tensor) -> Tensor:
-        return td.half_squared_error(target_BTZ[..., 0], predicted_BTZ[..., 0])
+        return half_squared_error(target_BTZ[..., 0], predicted_BTZ[..., 0])
 
 
 def critic_of(config: JowaConfig, device: torch.device | None = None) -> Critic:
     """The kind of Q that a configuration asks for."""
     if config.critic == "mse":
-        return Scalar(config.gamma, config.cql_weight if config.released_mse_penalty else None)
-    return Categorical(c51.support(config.value_min, config.value_max, config.atoms, device), config.gamma)
+        return Scalar(config.gamma)
+    return Categorical(c51_support(config.value_min, config.value_max, config.atoms, device), config.gamma)
 
 
 def expected_values(logits_QBTAZ: Tensor, config: JowaConfig) -> Tensor:

@@ -2,19 +2,18 @@
 
 Shapes: B rows, L tokens, D width, T steps, K tokens a frame, Q ensemble members, A actions, Z atoms (1 for a scalar
 critic), V vocabulary, G games. A step is K observation tokens, then one action token; sequences begin with an
-observation. Parameters are named as in the released checkpoints (`names.py`). Source: arXiv 2410.00564, section 3.
+observation. Parameters are named as in the released checkpoints (`state_dict.py`). Source: arXiv 2410.00564, section 3.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from models.blocks.cache import KVCache
 from models.blocks.ensemble import EnsembleMLP
-from models.blocks.linear import Linear
 from models.blocks.transformer import Transformer
 from models.jowa.config import JowaConfig
 
@@ -55,12 +54,26 @@ class HeadModule(nn.Module):
 
 
 def mlp_head(width: int, outputs: int) -> HeadModule:
-    return HeadModule(nn.Sequential(Linear(width, width), nn.ReLU(), Linear(width, outputs)))
+    return HeadModule(nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs)))
 
 
 def q_head(config: JowaConfig) -> HeadModule:
     sizes = (config.width, config.q_hidden, config.q_hidden, config.num_actions * config.outputs_per_action)
     return HeadModule(EnsembleMLP(config.num_q, sizes, config.q_dropout))
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """AdamW's two groups of trainable parameters: those that decay by `weight_decay`, and those that do not.
+
+    Weights of linear layers and everything in the Q head decay; biases, norms and embeddings do not (JOWA, appendix).
+    """
+    decayed = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
+    decayed |= {id(parameter) for name, parameter in model.named_parameters() if name.startswith("head_q.")}
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [one for one in trainable if id(one) in decayed], "weight_decay": weight_decay},
+        {"params": [one for one in trainable if id(one) not in decayed], "weight_decay": 0.0},
+    ]
 
 
 class Jowa(nn.Module):

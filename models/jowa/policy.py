@@ -1,6 +1,6 @@
 """Acting with JOWA in many environments at once: greedily, by beam search or by tree search.
 
-Shapes: N environments, C steps of context, K tokens a frame, H x W pixels, A actions.
+Shapes: N environments, C steps of context, K tokens a frame, C x H x W frames, A actions.
 """
 
 from collections.abc import Sequence
@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from models.api import Context, Planner
+from models.jowa.compiled import CompiledWorld, PowersOfTwo
 from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld
-from models.planning.greedy import Greedy
-from models.planning.values import masked_values
+from models.planning.greedy import Greedy, masked_values
 
 
 class Encoder(Protocol):
     """What a policy needs of a tokenizer."""
 
     def encode_tokens(self, frames: Tensor) -> Tensor:
-        """encode_tokens(frames (N, H, W) uint8) -> tokens (N, K) long"""
+        """encode_tokens(frames (N, C, H, W) uint8) -> tokens (N, K) long"""
         ...
 
 
@@ -31,8 +31,8 @@ class JowaPolicy:
     context: how many steps to look at, in 1..max_steps (all if None), shortened to max_steps - the planner's horizon.
     With `sample` what is imagined is drawn instead of the most likely. With probability `epsilon` an environment plays
     a random legal action instead. Every environment draws from its own stream, so none depends on how many play; for
-    that, sampled plans are made one environment at a time. Streams begin from `seed` and the row, or as `reset` says.
-    compiled: see `JowaWorld`; environments are then planned in numbers that are powers of two, the last one repeated.
+    that, sampled plans are made one environment at a time. Streams begin from `seed` and the row, or as `begin` says.
+    compiled: a backend of torch.compile for what is imagined, see `compiled.py`; "" for none.
     The model is put in eval mode. Raises ValueError where a shape or number does not fit.
     """
 
@@ -66,8 +66,9 @@ class JowaPolicy:
         self.games_N, self.legal_NA = games_N, legal_NA
         self.context = min(context, longest)
         device = games_N.device
-        self._world, self._sample = JowaWorld(model, compiled=compiled), sample
-        self._compiled = bool(compiled)
+        self._world, self._sample = JowaWorld(model), sample
+        if compiled:
+            self._world, self.planner = CompiledWorld(model, compiled), PowersOfTwo(self.planner)
         self._streams_N = [_Streams((seed << 16) + row, device) for row in range(rows)]
         # Right-aligned: the newest step is last. The newest action is unknown until act() has chosen it.
         shape = (rows, self.context, config.tokens_per_frame)
@@ -75,7 +76,7 @@ class JowaPolicy:
         self._actions_NC = torch.zeros(shape[:2], dtype=torch.long, device=device)
         self._seen = [0] * rows
 
-    def reset(self, rows: Sequence[int], seeds: Sequence[int] | None = None) -> None:
+    def begin(self, rows: Sequence[int], seeds: Sequence[int] | None = None) -> None:
         """These environments begin a new episode: forget what they saw. Draws begin anew from `seeds` if given."""
         for place, row in enumerate(rows):
             self._seen[row] = 0
@@ -83,7 +84,7 @@ class JowaPolicy:
                 self._streams_N[row] = _Streams(seeds[place], self.games_N.device)
 
     def act(self, frames: Tensor, rows: Sequence[int] | None = None) -> Tensor:
-        """Actions (N,) long for the newest frames (N, H, W) uint8 of the environments `rows` (all if None)."""
+        """Actions (N,) long for the newest frames (N, C, H, W) uint8 of the environments `rows` (all if None)."""
         return self.act_on_tokens(self.tokenizer.encode_tokens(frames), rows)
 
     def act_on_tokens(self, tokens_NK: Tensor, rows: Sequence[int] | None = None) -> Tensor:
@@ -105,16 +106,13 @@ class JowaPolicy:
         actions_N = torch.empty(len(rows), dtype=torch.long, device=self.games_N.device)
         for places in self._groups(rows):
             group = [rows[place] for place in places]
-            if self._compiled:
-                group += group[-1:] * ((1 << (len(group) - 1).bit_length()) - len(group))
             steps = self._seen[group[0]]
             if self._sample:
                 self._world.sampler = self._streams_N[group[0]].dreams
             newest = slice(self.context - steps, None)
             actions = self._actions_NC[group, newest][:, :-1]
             context = Context(self._tokens_NCK[group, newest], actions, self.games_N[group])
-            plan_N = self.planner.plan(self._world, context, self.legal_NA[group], self.model.config.gamma)
-            actions_N[places] = plan_N[: len(places)]
+            actions_N[places] = self.planner.plan(self._world, context, self.legal_NA[group], self.model.config.gamma)
         return actions_N
 
     def _groups(self, rows: Sequence[int]) -> list[list[int]]:

@@ -1,24 +1,20 @@
 """JOWA as a `models.api.WorldModel`: a tree of imagined steps for each of N environments at once.
 
 A step costs K + 1 passes of one token for every new node, all in one batch; the observation head is evaluated for the
-newest token, rewards and ends at the action, Q at the last token of a frame. JOWA-40M, one thread, float32, CPU time:
-8 steps of context 37 ms, then 97 ms for 2 new nodes and 132 ms for 4; 16 environments 0.65 s, 0.53 s and 0.81 s.
+newest token, rewards and ends at the action, Q at the last token of a frame.
 
 Shapes: N environments, C steps of context, R new nodes of an environment, M = N * R, K tokens a frame, A actions,
 D width, V nodes so far.
 """
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from models.api import Batch, Context, Imagined, Losses
-from models.blocks.cache import GrowingSpans, KVCache
-from models.blocks.packed import packed, packing_type
+from models.api import Context, Imagined
+from models.blocks.cache import KVCache
+from models.cpu.packed import PackedModule
 from models.jowa.critic import expected_values
 from models.jowa.model import Jowa
-from models.jowa.objective import world_loss
 
 
 def context_tokens(context: Context, tokens_per_frame: int) -> Tensor:
@@ -52,39 +48,26 @@ def _values(model: Jowa, hidden_NRD: Tensor) -> Tensor:  # (N, R, A)
     return expected_values(logits_QNRAZ, model.config)
 
 
-def read_token(transformer: nn.Module, x_NRD: Tensor, spans: GrowingSpans, token: Tensor) -> Tensor:
-    """One token of every growing span, (N, R, D) -> (N, R, D), in tensors of fixed shape: what gets compiled."""
-    return transformer(x_NRD, spans.at(token))
-
-
 class JowaWorld:
     """Imagines the most likely rewards, ends and tokens, or samples them from `sampler`'s stream where one is given.
 
-    The model should be in eval mode. On a CPU its linear layers are copied in a faster layout, in bfloat16 if autocast
-    asks for it, and again when its weights have changed; on another device the model itself is used.
-    `compiled`: a backend of torch.compile for the passes that imagine a token, in place of that; "inductor" with CUDA
-    graphs on a GPU, where it was never run yet. Compiles once for every number of rows.
+    The model should be in eval mode. Its weights are read as they are at a `reset`, and in autocast's type.
     """
 
-    def __init__(self, model: Jowa, sampler: torch.Generator | None = None, compiled: str = "") -> None:
+    def __init__(self, model: Jowa, sampler: torch.Generator | None = None) -> None:
         self.model, self.sampler = model, sampler
-        mode = "reduce-overhead" if compiled == "inductor" else None
-        self._read = None
-        if compiled:
-            self._read = torch.compile(read_token, backend=compiled, mode=mode, dynamic=True, fullgraph=True)
-        self._player = model  # what is called: the model itself, or its packed copy
-        self._packed_at: tuple[object, ...] = ()  # type and versions of the weights it was packed at
+        self._packed = PackedModule(model)
+        self._player = model  # what is called: the model itself or, on a CPU, its packed copy
         self._cache: KVCache | None = None
-
-    def loss(self, batch: Batch) -> Losses:
-        """Stage 1's objective."""
-        return world_loss(self.model, batch)
 
     @torch.no_grad()
     def reset(self, context: Context) -> Imagined:
         """Read N contexts of C steps. C plus the steps to imagine must not exceed the model's steps (ValueError)."""
         rows, device = context.tokens_NCK.shape[0], context.games_N.device
-        self._refresh(rows)
+        self._player = self._packed.current()
+        if self._cache is None or not self._cache.serves(rows, *self.model.transformer.cache_type()):
+            self._cache = self.model.empty_cache(rows)
+        self._cache.clear()
         values_NA = context_values(self._player, context, self._cache)
         self._games_N = context.games_N
         self._newest_NR = self._depths_NV = torch.zeros(rows, 1, dtype=torch.long, device=device)
@@ -107,14 +90,13 @@ class JowaWorld:
         nodes = self._depths_NV.shape[1]
         cache.branch(parents_NR, config.tokens_per_step)
         action_table, token_table = model.embedder.embedding_tables
-        read = self._reader(cache)
-        hidden_NRD = read(action_table(actions_NR) + places_NRSD[:, :, 0])
+        hidden_NRD = self._read(action_table(actions_NR) + places_NRSD[:, :, 0], cache)
         rewards_NR = self._choose(model.head_rewards(hidden_NRD)).float() - 1
         ends_NR = self._choose(model.head_ends(hidden_NRD)).bool()
         tokens = []
         for place in range(1, config.tokens_per_step):
             tokens.append(self._choose(model.head_observations(hidden_NRD)))
-            hidden_NRD = read(token_table(tokens[-1]) + places_NRSD[:, :, place])
+            hidden_NRD = self._read(token_table(tokens[-1]) + places_NRSD[:, :, place], cache)
         values_NRA = _values(model, hidden_NRD)
         self._depths_NV = torch.cat([self._depths_NV, depths_NR], dim=1)
         self._newest_NR = torch.arange(nodes, nodes + actions_NR.shape[1], device=actions_M.device).expand_as(
@@ -124,43 +106,9 @@ class JowaWorld:
             values_NRA.flatten(0, 1), rewards_NR.flatten(), ends_NR.flatten(), torch.stack(tokens, dim=2).flatten(0, 1)
         )
 
-    def _reader(self, cache: KVCache) -> Callable[[Tensor], Tensor]:
-        """What reads the next token of every growing span, (N, R, D) -> (N, R, D)."""
-        transformer, compiled = self._player.transformer, self._read
-        if compiled is None:
-            return lambda x_NRD: transformer(x_NRD, cache)
-        for memory in (cache.keys, cache.values):
-            torch._dynamo.mark_static_address(memory)  # a CUDA graph may write to it
-        spans = cache.growing()
-        numbers = iter(torch.arange(self.model.config.tokens_per_step, device=cache.keys.device))
-
-        def read(x_NRD: Tensor) -> Tensor:
-            torch.compiler.cudagraph_mark_step_begin()  # what the last pass returned has been used
-            hidden_NRD = compiled(transformer, x_NRD, spans, next(numbers))
-            cache.advance(1)
-            return hidden_NRD
-
-        return read
-
-    def _refresh(self, rows: int) -> None:
-        """Pack changed weights, empty the cache."""
-        if self._read is not None or (dtype := packing_type(self.model)) is None:
-            self._player = self.model
-        else:
-            weights = self.model.parameters()
-            versions = (dtype, *(0 if weight.is_inference() else weight._version for weight in weights))
-            if self._player is self.model or versions != self._packed_at:
-                self._player, self._packed_at = packed(self.model, dtype), versions
-        if not self._reusable(self._cache, rows):
-            self._cache = self.model.empty_cache(rows)
-        assert self._cache is not None
-        self._cache.clear()
-
-    def _reusable(self, cache: KVCache | None, rows: int) -> bool:
-        """Whether a cache fits the rows, the type, and the mode: outside inference mode its tensors are frozen."""
-        if cache is None or (cache.keys.is_inference() and not torch.is_inference_mode_enabled()):
-            return False
-        return cache.rows == rows and (cache.keys.dtype, cache.keys.device) == self.model.transformer.cache_type()
+    def _read(self, x_NRD: Tensor, cache: KVCache) -> Tensor:
+        """The next token of every growing span, (N, R, D) -> (N, R, D)."""
+        return self._player.transformer(x_NRD, cache)
 
     def _by_environment(self, actions_M: Tensor, parents_M: Tensor | None) -> tuple[Tensor, Tensor]:
         """Actions and parents (N, R)."""

@@ -2,7 +2,7 @@
 
 The weights are not ours to ship: they are given as a state_dict, VGG16's 13 convolutions and five learned weightings,
 as the released JOWA tokenizers carry them (`lpips.*`) or as torchvision and the authors name them. A pair of
-frames costs about twice what encoding one does (60 ms of CPU time against 28).
+frames costs about twice what JOWA's tokenizer needs to encode one.
 Shapes: B frames, C channels, h x w places.
 """
 

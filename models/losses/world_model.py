@@ -1,13 +1,24 @@
 """Cross entropies of a token world model as pure functions (Micheli et al. 2023, arXiv 2209.00588, section 2.3).
 
-Shapes: B segments, T steps, K tokens a frame, V vocabulary. Each is a mean over real steps, 0 where there is none,
-in float32; `count` as in `masked_mean`.
+Shapes: B segments, T steps, K tokens a frame, V vocabulary. Each is a `masked_mean` over real steps, in float32, and so
+are the losses of `value_learning`.
 """
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.losses.masked import masked_mean
+
+def masked_mean(values: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
+    """Mean of `values` where `mask` (bool, same shape) is True; 0 where it is True nowhere. Returns a scalar.
+
+    `count`: how many entries the whole batch has, of which this is a part; the parts' results then add up to its mean.
+
+    What stands at masked-out places does not matter, be it infinite or NaN. Shapes are static: nothing is selected.
+    Raises ValueError where shapes differ.
+    """
+    if values.shape != mask.shape:
+        raise ValueError(f"Values {tuple(values.shape)} and mask {tuple(mask.shape)} differ in shape")
+    return values.masked_fill(~mask, 0.0).sum() / (mask.sum() if count is None else count.to(values.dtype)).clamp(min=1)
 
 
 def observation_loss(logits_BSV: Tensor, tokens_BTK: Tensor, mask_BT: Tensor, count: Tensor | None = None) -> Tensor:

@@ -5,17 +5,30 @@ Distances are always float32: under bfloat16 two near codes tie and the token of
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks.linear import linear
 from models.tokenizers.config import TokenizerConfig
-from models.tokenizers.encoded import Encoded
 
 DISTANCES_AT_ONCE = 1 << 24  # entries of one block of the N x V distance matrix: 64 MiB of float32
 KMEANS_ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Latents before and after quantisation, and the tokens that name them."""
+
+    z: Tensor  # (B, E, h, w) as compared with the codes: of unit norm when the codebook is cosine
+    z_quantized: Tensor  # (B, E, h, w) the nearest codes; their gradient reaches the codebook, not the encoder
+    tokens_BK: Tensor  # (B, K) int64, row by row over the grid
+
+    @property
+    def straight_through(self) -> Tensor:
+        """The codes as values with the gradient of `z` (van den Oord et al. 2017, section 3.2): what is decoded."""
+        return self.z + (self.z_quantized - self.z).detach()
 
 
 def nearest(latents_NE: Tensor, codes_VE: Tensor) -> tuple[Tensor, Tensor]:
@@ -25,7 +38,7 @@ def nearest(latents_NE: Tensor, codes_VE: Tensor) -> tuple[Tensor, Tensor]:
         code_norms_V, scaled_VE = codes_VE.square().sum(1), -2 * codes_VE
         indices, distances = [], []
         for rows_NE in latents_NE.float().split(max(1, DISTANCES_AT_ONCE // len(codes_VE))):
-            distances_NV = linear(rows_NE, scaled_VE, code_norms_V)  # less |z|^2, the same for all codes
+            distances_NV = F.linear(rows_NE, scaled_VE, code_norms_V)  # less |z|^2, the same for all codes
             best = distances_NV.min(1)
             indices.append(best.indices)
             distances.append((best.values + rows_NE.square().sum(1)).clamp(min=0))

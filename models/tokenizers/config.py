@@ -4,10 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from models.family import option
+
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """Sizes of a VQ-VAE over single grey frames; the defaults are the 4.05 M parameter tokenizer of JOWA (2410.00564).
+    """Sizes of a VQ-VAE over single frames; the defaults are the 4.05 M parameter tokenizer of JOWA (2410.00564).
 
     `resolution / (patch_stem * product(downsample))` is the side of the token grid: 84 / 14 = 6, so 36 tokens a frame.
     `patch_stem` folds s x s pixels into channels before the first convolution (and unfolds them after the last), which
@@ -32,10 +34,12 @@ class TokenizerConfig:
     kmeans_start: bool = False  # EMA: place the codes by k-means on the first training batch
     ema_decay: float = 0.99
     revive_below: float = 0.0  # EMA: move a code used by fewer latents a batch (running mean) than this; 0 is off
+    frame_channels: int = option(1)  # 1 for grey frames, 3 for RGB
 
     def __post_init__(self) -> None:
         sizes = (self.vocab_size, self.embed_dim, self.z_channels, self.channels, self.res_blocks, self.norm_groups)
-        if min(*sizes, self.patch_stem, self.resolution) < 1 or not self.downsample or min(self.downsample) < 1:
+        sides = (self.patch_stem, self.resolution, self.frame_channels)
+        if min(*sizes, *sides) < 1 or not self.downsample or min(self.downsample) < 1:
             raise ValueError(f"Every size of a tokenizer must be at least 1, with one downsample or more: {self}")
         if self.resolution % self.total_stride:
             raise ValueError(

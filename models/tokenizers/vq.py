@@ -1,6 +1,6 @@
-"""VQ-VAE tokenizer: one grey frame <-> a grid of tokens (JOWA, 2410.00564, section 3.1; van den Oord et al. 2017).
+"""VQ-VAE tokenizer: one frame <-> a grid of tokens (JOWA, 2410.00564, section 3.1; van den Oord et al. 2017).
 
-Shapes: B frames, H x W pixels, E embed_dim, h x w grid, K = h*w tokens a frame.
+Shapes: B frames, C channels, H x W pixels, E embed_dim, h x w grid, K = h*w tokens a frame.
 With the default configuration the state_dict's names are those of the released checkpoints.
 """
 
@@ -10,11 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from models.blocks.convolution import initialise_orthogonal
-from models.tokenizers.codebook import EMA, Codebook, StraightThrough
+from models.tokenizers.autoencoder import Decoder, Encoder
+from models.tokenizers.codebook import EMA, Codebook, Encoded, StraightThrough
 from models.tokenizers.config import TokenizerConfig
-from models.tokenizers.decoder import Decoder
-from models.tokenizers.encoded import Encoded
-from models.tokenizers.encoder import Encoder
 
 AT_ONCE = 256  # frames that are encoded together, however many are given
 
@@ -24,7 +22,7 @@ class Reconstructed:
     """A batch of frames through the whole tokenizer."""
 
     encoded: Encoded
-    frames: Tensor  # (B, 1, H, W) about [0, 1], not clipped
+    frames: Tensor  # (B, C, H, W) about [0, 1], not clipped
 
 
 class Tokenizer(nn.Module):
@@ -42,40 +40,42 @@ class Tokenizer(nn.Module):
         initialise_orthogonal(self, generator)
 
     def forward(self, frames: Tensor) -> Reconstructed:
-        """Encode and decode `frames` (B, 1, H, W) in [0, 1], with the straight-through gradient."""
+        """Encode and decode `frames` (B, C, H, W) in [0, 1], with the straight-through gradient."""
         encoded = self.encode(frames)
         return Reconstructed(encoded, self.decode(encoded.straight_through))
 
     def encode(self, frames: Tensor) -> Encoded:
-        """Latents, codes and tokens of `frames` (B, 1, H, W), float in [0, 1]. Raises ValueError for another shape."""
-        side = self.config.resolution
-        if frames.ndim != 4 or frames.shape[1:] != (1, side, side) or not frames.is_floating_point():
+        """Latents, codes and tokens of `frames` (B, C, H, W), float in [0, 1]. Raises ValueError for another shape."""
+        channels, side = self.config.frame_channels, self.config.resolution
+        if frames.ndim != 4 or frames.shape[1:] != (channels, side, side) or not frames.is_floating_point():
             raise ValueError(
                 f"Frames {tuple(frames.shape)} of {frames.dtype} do not fit the tokenizer: "
-                f"give floats in [0, 1] of shape (B, 1, {side}, {side}), or uint8 to encode_tokens"
+                f"give floats in [0, 1] of shape (B, {channels}, {side}, {side}), or uint8 to encode_tokens"
             )
         return self.embedding.quantize(self.pre_quant_conv(self.encoder(frames * 2 - 1)))
 
     def decode(self, z_quantized: Tensor) -> Tensor:
-        """Frames (B, 1, H, W) of latents (B, E, h, w); about [0, 1] but not clipped: losses keep their gradient."""
+        """Frames (B, C, H, W) of latents (B, E, h, w); about [0, 1] but not clipped: losses keep their gradient."""
         return (self.decoder(self.post_quant_conv(z_quantized)) + 1) / 2
 
     @torch.no_grad()
     def encode_tokens(self, frames: Tensor) -> Tensor:
-        """Tokens (..., K) int64 of uint8 frames (..., H, W) in 0..255. Raises ValueError for another shape or dtype."""
-        if frames.dtype != torch.uint8 or frames.ndim < 2:
-            raise ValueError(f"encode_tokens takes uint8 frames (..., H, W), not {frames.dtype} {tuple(frames.shape)}")
-        frames_B1HW = frames.reshape(-1, 1, *frames.shape[-2:])
-        tokens_BK = torch.cat([self.encode(part.float() / 255).tokens_BK for part in frames_B1HW.split(AT_ONCE)])
-        return tokens_BK.reshape(*frames.shape[:-2], -1)
+        """Tokens (..., K) int64 of uint8 frames (..., C, H, W). Raises ValueError for another shape or dtype."""
+        if frames.dtype != torch.uint8 or frames.ndim < 3:
+            raise ValueError(
+                f"encode_tokens takes uint8 frames (..., C, H, W), not {frames.dtype} {tuple(frames.shape)}"
+            )
+        frames_BCHW = frames.reshape(-1, *frames.shape[-3:])
+        tokens_BK = torch.cat([self.encode(part.float() / 255).tokens_BK for part in frames_BCHW.split(AT_ONCE)])
+        return tokens_BK.reshape(*frames.shape[:-3], -1)
 
     @torch.no_grad()
     def decode_tokens(self, tokens: Tensor) -> Tensor:
-        """Frames (..., 1, H, W), clipped to [0, 1], of integer tokens (..., K). Raises ValueError for another K."""
-        grid, side = self.config.grid, self.config.resolution
+        """Frames (..., C, H, W), clipped to [0, 1], of integer tokens (..., K). Raises ValueError for another K."""
+        grid, side, channels = self.config.grid, self.config.resolution, self.config.frame_channels
         if tokens.ndim < 1 or tokens.shape[-1] != grid**2:
             raise ValueError(
                 f"Tokens {tuple(tokens.shape)} do not fit the tokenizer: the last axis must be {grid**2} long"
             )
         z_quantized = self.embedding.look_up(tokens.long().reshape(-1, grid, grid))
-        return self.decode(z_quantized).clamp(0, 1).reshape(*tokens.shape[:-1], 1, side, side)
+        return self.decode(z_quantized).clamp(0, 1).reshape(*tokens.shape[:-1], channels, side, side)

@@ -22,6 +22,7 @@ from pipelines.graph.make import pointer, run_config
 from pipelines.graph.plan import Plan, Step
 from pipelines.graph.rounds import changed, play_all
 from pipelines.stages.evaluate import EvaluateConfig
+from pipelines.stages.tune import TuneConfig
 from pipelines.store.store import Store
 
 
@@ -76,7 +77,7 @@ def evaluate(
     steps = only_games(steps, "" if games == "all" else games, other)
     own = {step: plan.config(step).spec() for step in steps}
     configs = [_config(other, step, seed, rom_dir, envs) for step in steps]
-    if other.recipe.tune.wanted:
+    if TuneConfig.STAGE in other.stages:
         configs = [_tuned(other, config, store) for config in configs]
     for step, config, report in zip(steps, configs, play_all(configs, store, together), strict=True):
         name = pointer(step, found)
@@ -101,7 +102,9 @@ def _config(plan: Plan, step: Step, seed: int | None, rom_dir: Path | None, envs
 
 def _tuned(plan: Plan, config: EvaluateConfig, store: Store) -> EvaluateConfig:
     """The evaluation with the settings that a search finds, which plays now if nobody made it before."""
-    search = replace(plan.tune(config.game), rom_dir=config.rom_dir, rom_md5=config.rom_md5, envs=config.envs)
+    found = plan.config(Step(TuneConfig.STAGE, config.game))
+    assert isinstance(found, TuneConfig)
+    search = replace(found, rom_dir=config.rom_dir, rom_md5=config.rom_md5, envs=config.envs)
     config = replace(config, tuned=search.spec().ref)
     report = run_config(search, store)
     best = report.artefact.manifest.metrics["best"]

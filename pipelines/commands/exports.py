@@ -122,17 +122,18 @@ def checkpoint(
     """
     from pipelines.tools.exports.export import export
     from pipelines.tools.exports.jowa_checkpoint import JowaCheckpoint
-    from pipelines.training.checkpoints import MODEL, TOKENIZER, load_model, load_tokenizer
+    from pipelines.training.checkpoints import load_agent
     from pipelines.training.device import Device
 
     if to != JowaCheckpoint.form:
         raise unknown("format", to, (JowaCheckpoint.form,), "format for checkpoints")
     profile, store = profile_and_store(storage)
     found, plan = plan_of_experiment(experiment, profile)
-    player, pretrained = plan.player(plan.games("scores")[0])
-    artefact, cpu = store.open(player), Device("cpu", bf16=False)
-    tokenizer = load_tokenizer(store.open(pretrained or player).path(TOKENIZER), cpu)
-    print(export(artefact, JowaCheckpoint(tokenizer, load_model(artefact.path(MODEL), cpu), found.key), out, overwrite))
+    from pipelines.graph.plan import Step
+
+    artefact = store.open(plan.agent_of(Step("scores", plan.games("scores")[0])))
+    agent = load_agent(artefact, Device("cpu", bf16=False))
+    print(export(artefact, JowaCheckpoint(agent, found.key), out, overwrite))
 
 
 def _open(ref: str, stages: str, storage: str | None) -> Any:

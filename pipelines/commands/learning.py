@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,9 +21,11 @@ from pipelines.graph.config_io import override
 from pipelines.graph.launch import Job, check_ranks, launch
 from pipelines.graph.make import make, run_config
 from pipelines.graph.plan import Plan, Step
+from pipelines.graph.recipe import Recipe
 from pipelines.recipes.jowa import finetuned
 from pipelines.recipes.registry import RECIPES
 from pipelines.recipes.registry import recipe as named_recipe
+from pipelines.stages.import_weights import ReleasedConfig
 
 PANEL = "Stages, in order"
 SIZES = {"40m": "jowa_40m", "70m": "jowa_70m", "150m": "jowa_150m"}
@@ -48,7 +50,6 @@ def import_jowa(
     Both files are read as data, nothing in them is run. Wrappers' prefixes are stripped, buffers and LPIPS left out.
     Example: worldline import-jowa --tokenizer tokenizer.pt --model JOWA_150M.pt --size 150m
     """
-    from pipelines.stages.import_weights import ReleasedConfig
     from pipelines.store.files import sha256_of
 
     chosen = SIZES.get(size.lower(), size)
@@ -63,7 +64,7 @@ def import_jowa(
         )
     except OSError as error:
         raise UsageError(f"{error.filename} cannot be read ({error.strerror}): give a checkpoint's file") from error
-    recipe = replace(named_recipe(chosen, [f"games={games}"] if games else []), released=released)
+    recipe = _released(named_recipe(chosen, [f"games={games}"] if games else []), released)
     profile, store = profile_and_store(storage)
     plan = Plan(recipe, profile.replay_root, profile)
     report = run_config(plan.config(Step("imported")), store)  # what cannot be imported is not registered
@@ -71,6 +72,16 @@ def import_jowa(
     make(plan, Step("imported"), store, experiment)  # it stands: this names it
     print(report)
     print(f"Experiment {experiment.key}: let it play with 'worldline evaluate {experiment.name} --games GAME'")
+
+
+def _released(recipe: Recipe, released: ReleasedConfig) -> Recipe:
+    """The recipe with a released checkpoint of its networks in place of all training."""
+    from pipelines.graph.table import STAGES
+    from pipelines.stages.train import PretrainConfig
+
+    networks = recipe.of(PretrainConfig).networks
+    gone: dict[str, Any] = {row.verb: None for row in STAGES if row.kind == "learning"}
+    return recipe.but(**gone | {ReleasedConfig.VERB: replace(released, networks=networks)})
 
 
 def finetune(
@@ -93,9 +104,9 @@ def finetune(
     base = experiments.find(experiment_folder(), experiment)
     recipe = override(finetuned(base.recipe, game, episodes, imagined), *(changes or []))
     plan = Plan(recipe, profile.replay_root, profile)
-    for start in plan.trained():
-        if start is not None:
-            store.open(start)  # before hours of collecting: there is a checkpoint, and it is whole
+    store.open(
+        plan.agent_of(Step("finetuned", game))
+    )  # before hours of collecting: there is a checkpoint, and it is whole
     own = name or "-".join([base.name, game, str(episodes), *(["imagined"] if imagined else [])])
     found = experiments.register(experiment_folder(), own, recipe)
     for step in plan.steps("finetuned"):

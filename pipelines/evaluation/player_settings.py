@@ -7,15 +7,18 @@ those search 2 steps deep. Importing this imports no torch.
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from models.jowa.config import JowaConfig
+from models.registry import family_of
 from pipelines.environments.atari.games import game_id
+from pipelines.environments.atari.protocols import canonical, protocol
 from pipelines.errors import UsageError, WorldlineError, unknown
 from pipelines.store.artefact import Artefact
+from pipelines.store.stage_config import manner, option
 
 if TYPE_CHECKING:
-    from models.api import Planner
+    from models.api import Agent, Planner
 
 PLANNERS = ("greedy", "beam", "mcts")
+PRECISIONS = ("auto", "float32", "bf16")
 
 LEAVES, CHOICES = ("max", "mean"), ("value", "visits")
 
@@ -40,6 +43,39 @@ class SearchConfig:
                 f"A search with simulations {self.simulations} and temperature {self.temperature} is impossible: "
                 "simulations must be at least 0 (0: as many as a beam's nodes), temperature above 0"
             )
+
+
+def check_precision(name: str) -> None:
+    """Raises UsageError for a precision that is none of PRECISIONS."""
+    if name not in PRECISIONS:
+        raise UsageError(f"Precision '{name}' is unknown: choose from {', '.join(PRECISIONS)}")
+
+
+@dataclass(frozen=True)
+class PlaySettings:
+    """How episodes are played, whether their scores are reported or only choose among settings."""
+
+    protocol: str = "jowa"
+    planner: str = option("greedy")
+    epsilon: float = 0.001
+    max_steps: int = 0  # agent steps at which every episode is cut; 0 leaves it to the protocol
+    precision: str = "auto"
+    search: SearchConfig = option(SearchConfig())
+    rom_md5: str = option("")  # of a ROM of yours; none plays ale-py's
+    rom_dir: str = manner("")  # the folder that holds it
+    envs: int = manner(0)  # episodes that are played at once; 0: all. Each has its own seeds, so it changes none
+
+    def __post_init__(self) -> None:
+        protocol(self.protocol)
+        object.__setattr__(self, "protocol", canonical(self.protocol))
+        check_precision(self.precision)
+        if self.planner not in PLANNERS:
+            raise unknown("planner", self.planner, PLANNERS, "'worldline evaluate --help' explains them")
+        if not 0.0 <= self.epsilon <= 1.0:
+            raise UsageError(f"Evaluation with epsilon {self.epsilon} is impossible: it must fall within 0 and 1")
+        for name in ("max_steps", "envs"):
+            if (value := getattr(self, name)) < 0:
+                raise UsageError(f"Evaluation with {name} {value} is impossible: it must be at least 0")
 
 
 @dataclass(frozen=True)
@@ -172,17 +208,23 @@ class Entrant:
         unread = ("simulations", "temperature", "choice") if self.planner == "beam" else ()
         return {name: value for name, value in found.items() if name not in unread}
 
-    def require_fit(self, game: str, model: JowaConfig) -> None:
-        """Raises UsageError where a model cannot be asked for this game, or does not see that many steps."""
-        if game_id(game) >= model.num_games:
+    def require_fit(self, game: str, agent: "Agent") -> None:
+        """Raises UsageError where an agent cannot play so, be asked for this game, or see that many steps."""
+        planners, limits = family_of(agent.config).planners, agent.limits
+        if self.planner not in planners:
             raise UsageError(
-                f"This model names {model.num_games} games and {game} is number {game_id(game)}: evaluate another "
+                f"Agents of the family '{agent.config.family}' cannot play by {self.planner}: choose from "
+                f"{', '.join(planners)}"
+            )
+        if game_id(game) >= limits.games:
+            raise UsageError(
+                f"This model names {limits.games} games and {game} is number {game_id(game)}: evaluate another "
                 "game, or train with pretrain.model.num_games raised"
             )
-        if self.context + self.horizon > model.max_steps:
+        if self.context + self.horizon > limits.steps:
             ahead = f" and a {self.planner} horizon of {self.horizon}" if self.horizon else ""
             raise UsageError(
-                f"A context of {self.context} steps{ahead} is more than the {model.max_steps} steps that this model "
+                f"A context of {self.context} steps{ahead} is more than the {limits.steps} steps that this model "
                 "sees: lower evaluate.context or evaluate.beam_horizon, or what tune tries"
             )
 

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.jowa.model import Jowa
-from models.jowa.policy import Encoder, JowaPolicy
+from models.api import Acting, Agent
 from pipelines.environments.atari.games import game_id, legal_mask
 from pipelines.evaluation.player_settings import Entrant
 
@@ -17,42 +16,41 @@ class AgentPlayer:
     """A checkpoint with a planner, in one environment for each of `games`; those that play are planned together.
 
     Environments of different games may share it: each has its own task and its own legal actions. Who is planned
-    beside whom changes no choice but by rounding. Measured on a CPU: JOWA-40M's values of a row in a batch of 1 to 3
-    rows differ by 2e-6 from those in larger ones, and by nothing among larger ones or in bf16. It runs on the model's
-    device, inside the context that `autocast` opens. The model is put in eval mode. `compiled` is a backend of
-    torch.compile for what it imagines; see `JowaPolicy`.
+    beside whom changes no choice but by rounding. It runs on the agent's device, inside the context that `autocast`
+    opens. The networks are put in eval mode. `compiled` is a backend of torch.compile for what is imagined.
     """
 
     def __init__(
         self,
         entrant: Entrant,
         games: Sequence[str],
-        model: Jowa,
-        tokenizer: Encoder,
+        agent: Agent,
         autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
         compiled: str = "",
     ) -> None:
-        self._device, self._autocast = next(model.parameters()).device, autocast
-        self._policy = JowaPolicy(
-            model,
-            tokenizer,
-            torch.tensor([game_id(game) for game in games], device=self._device),
-            torch.as_tensor(np.stack([legal_mask(game) for game in games])).to(self._device),
+        network = next(iter(agent.networks.values()))
+        self._device, self._autocast = next(network.parameters()).device, autocast
+        acting = Acting(
+            games_N=torch.tensor([game_id(game) for game in games], device=self._device),
+            legal_NA=torch.as_tensor(np.stack([legal_mask(game) for game in games])).to(self._device),
+            planner=entrant.build(),
             context=entrant.context,
             epsilon=entrant.epsilon,
-            planner=entrant.build(),
             sample=entrant.search.sample,
             compiled=compiled,
         )
+        self._policy = agent.policy(acting)
 
     def begin(self, row: int, seed: int) -> None:
         """See `rollout.Player`."""
-        self._policy.reset([row], [seed])
+        self._policy.begin([row], [seed])
 
     def act(self, frames: NDArray[np.uint8], rows: Sequence[int]) -> NDArray[np.integer]:
         """See `rollout.Player`."""
+        pictures = torch.as_tensor(frames)  # (N, H, W), or (N, H, W, C) of colours
+        pictures = pictures[:, None] if pictures.ndim == 3 else pictures.movedim(-1, 1)
         with torch.inference_mode(), self._autocast():
-            return self._policy.act(torch.as_tensor(frames).to(self._device), rows).cpu().numpy()
+            return self._policy.act(pictures.to(self._device), rows).cpu().numpy()
 
 
 class RandomPlayer:

@@ -10,14 +10,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any, NamedTuple
 
+from models.family import AgentConfig
+from models.registry import family
 from pipelines.errors import UsageError, unknown
+from pipelines.graph.recipe import Recipe
+from pipelines.graph.table import BY_VERB
 from pipelines.store.ref import Ref
 
 NUMBERS = {int: "a whole number, such as 3000", float: "a number, such as 0.001"}
 
 
 def to_plain(value: Any) -> Any:
-    """A frozen config as JSON types."""
+    """A frozen config as JSON types; a recipe's templates stand under their verbs."""
+    if isinstance(value, Recipe):
+        return {name: to_plain(part) if is_dataclass(part) else part for name, part in value.parts().items()}
     return asdict(value)
 
 
@@ -26,6 +32,10 @@ def from_plain(kind: Any, data: Any, where: str = "") -> Any:
     if is_dataclass(kind) and isinstance(kind, type):
         if not isinstance(data, dict):
             raise UsageError(f"{where or 'The config'} must be a mapping of fields, it is {data!r}")
+        if kind is Recipe:
+            return _recipe(data)
+        if kind is AgentConfig and data.get("family"):
+            kind = _config_of(data["family"], where)
         hints = typing.get_type_hints(kind)
         known = {field.name for field in fields(kind)}
         for name in data:
@@ -35,6 +45,26 @@ def from_plain(kind: Any, data: Any, where: str = "") -> Any:
                 )
         return kind(**{name: from_plain(hints[name], item, f"{where}{name}.") for name, item in data.items()})
     return _from_plain_leaf(kind, data, where.rstrip("."))
+
+
+def _recipe(data: dict[str, Any]) -> Recipe:
+    """A recipe from its own fields and the templates under their verbs."""
+    hints = typing.get_type_hints(Recipe)
+    own = {name: from_plain(hints[name], value, f"{name}.") for name, value in data.items() if name in hints}
+    others = {name: value for name, value in data.items() if name not in hints}
+    for verb in others:
+        if verb not in BY_VERB:
+            raise unknown("field", verb, [*hints, *BY_VERB], "see 'worldline recipe show'")
+    stages = tuple(from_plain(BY_VERB[verb].config, value, f"{verb}.") for verb, value in others.items() if value)
+    return Recipe(**{**own, "stages": stages})
+
+
+def _config_of(name: Any, where: str) -> type[AgentConfig]:
+    """The config of the model family that a frozen config names."""
+    try:
+        return family(name).config
+    except ValueError as error:
+        raise UsageError(f"{where}family: {error}") from error
 
 
 def _from_plain_leaf(kind: Any, data: Any, where: str) -> Any:
@@ -90,7 +120,7 @@ class _Leaf(NamedTuple):
 
     @property
     def prefix(self) -> str:
-        return self.full.removesuffix(".".join(self.path))
+        return self.full.removesuffix(".".join(self.path)) if self.full.endswith(".".join(self.path)) else ""
 
 
 def _override(config: Any, leaves: Sequence[_Leaf]) -> Any:
@@ -98,14 +128,38 @@ def _override(config: Any, leaves: Sequence[_Leaf]) -> Any:
     if isinstance(config, tuple):
         members = {getattr(item, "name", str(index)): item for index, item in enumerate(config)}
         return tuple((members | _values(members, None, "member", leaves, where)).values())
+    if isinstance(config, Recipe):
+        parts = config.parts()
+        kinds = typing.get_type_hints(Recipe) | {name: type(part) for name, part in parts.items() if is_dataclass(part)}
+        return config.but(**_values(parts, kinds, "field", leaves, where))
     if not is_dataclass(config) or isinstance(config, type):
         raise UsageError(f"{leaves[0]}: '{leaves[0].name}' lies below a plain value; {where}")
     now = {field.name: getattr(config, field.name) for field in fields(config)}
+    leaves = [_through_inner(config, now, leaf) for leaf in leaves]
     changes = _values(now, typing.get_type_hints(type(config)), "field", leaves, where)
     try:
         return replace(config, **changes)
     except ValueError as error:  # models know no UsageError
         raise UsageError(f"{', '.join(map(str, leaves))}: {error}") from error
+
+
+def _through_inner(config: Any, now: dict[str, Any], leaf: _Leaf) -> _Leaf:
+    """A path that names a field of an `inner` config without it: pretrain.model.width is pretrain.networks.model.width.
+
+    A field is inner where its metadata say so: its own fields, or the members of its tuple by their names, read as if
+    they stood beside it; and the fields of a tuple's only member.
+    """
+    for entry in fields(config):
+        inner = now[entry.name] if entry.metadata.get("inner") else None
+        if isinstance(inner, tuple):
+            members = {member.name: member for member in inner}
+            if leaf.name in members:
+                return leaf._replace(path=(entry.name, *leaf.path))
+            if len(inner) == 1 and leaf.name != "name" and hasattr(inner[0], leaf.name):
+                return leaf._replace(path=(entry.name, inner[0].name, *leaf.path))
+        elif inner is not None and hasattr(inner, leaf.name):
+            return leaf._replace(path=(entry.name, *leaf.path))
+    return leaf
 
 
 def _values(

@@ -26,7 +26,7 @@ class Experiment:
     @property
     def key(self) -> str:
         """`<name>-<8 hex>`; equal for equal names and configs."""
-        frozen = plain(self.recipe)
+        frozen = {name: plain(part) for name, part in self.recipe.parts().items()}
         return f"{self.name}-{hashlib.sha256(canonical_json(frozen).encode()).hexdigest()[:8]}"
 
 

@@ -15,13 +15,15 @@ import pandas as pd
 from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.mirror import Mirror
 from pipelines.errors import WorldlineError
-from pipelines.graph.plan import Plan
+from pipelines.graph.plan import Plan, Step
 from pipelines.sources.dqn_replay.draw import draw, placed, pool
 from pipelines.sources.dqn_replay.listing import RemoteObject, list_objects
 from pipelines.sources.dqn_replay.readings import read
 from pipelines.sources.dqn_replay.record import ReplayRecord, group_by_checkpoint, local_url
 from pipelines.sources.dqn_replay.ring_log import RingLog, read_log
 from pipelines.stages import fetch
+from pipelines.stages.downsample import DownsampleConfig
+from pipelines.stages.fetch import FetchConfig
 from pipelines.store.store import Store
 
 
@@ -75,7 +77,7 @@ def prospect(plan: Plan, store: Store) -> Prospect:
     shares: list[Share] = []
     replays: list[_Replay] = []
     for game in plan.recipe.games:
-        config = replace(plan.recipe.downsample, game=game)
+        config = replace(plan.recipe.of(DownsampleConfig), game=game)
         replays = [_replay(plan, game, agent, store) for agent in plan.recipe.agents]
         candidates = pool(pd.concat([each.episodes for each in replays], ignore_index=True), config)
         drawn = draw(candidates, config)
@@ -110,7 +112,8 @@ def _share(game: str, replay: _Replay, drawn: pd.DataFrame) -> Share:
 
 
 def _replay(plan: Plan, game: str, agent: int, store: Store) -> _Replay:
-    config = plan.fetch(game, agent)
+    config = plan.config(Step(FetchConfig.STAGE, game, agent))
+    assert isinstance(config, FetchConfig)
     if (made := store.find(config.spec().ref)) is not None:
         record = ReplayRecord.open(made, store)
         return _Replay(agent, record.bucket, record.objects, record.episodes, record.pieces)

@@ -22,9 +22,9 @@ from pipelines.graph import experiment as experiments
 from pipelines.graph.experiment import Experiment
 from pipelines.graph.make import make
 from pipelines.graph.plan import Plan, Step
+from pipelines.stages.train import TrainingConfig
 from pipelines.store.artefact import Report
 from pipelines.store.store import Store
-from pipelines.training.config import FinetuneConfig, TrainingConfig
 from pipelines.training.distributed.gpus import own_gpus
 
 WATCH_SECONDS = 0.5
@@ -68,7 +68,7 @@ def launch(job: Job, ranks: int = 1) -> Report:
         return job.make()
     if store.find(config.spec().ref) is not None:
         return job.make()
-    assert isinstance(config, TrainingConfig | FinetuneConfig), f"{step} is no training"
+    assert isinstance(config, TrainingConfig), f"{step} is no training"
     with own_gpus(ranks, config.loop.device):
         if ranks == 1:
             return job.make()

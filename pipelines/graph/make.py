@@ -4,35 +4,21 @@ import importlib
 from collections.abc import Collection
 
 from pipelines.errors import UsageError
+from pipelines.graph import table
 from pipelines.graph.experiment import Experiment
-from pipelines.graph.plan import DATA_STAGES, Plan, Step
+from pipelines.graph.plan import Plan, Step
+from pipelines.graph.table import DATA_STAGES
 from pipelines.stages.report import ReportConfig
 from pipelines.store.artefact import Report
 from pipelines.store.stage_config import StageConfig
 from pipelines.store.store import Store
-
-# Stage -> module with `run(config, store) -> Report`. Imported on use: only the learning stages pull in torch.
-MODULES = {
-    "collected_replay": "pipelines.stages.collect",
-    "replay": "pipelines.stages.fetch",
-    "trajectories": "pipelines.stages.downsample",
-    "segments": "pipelines.stages.segment",
-    "pretrained": "pipelines.stages.pretrain",
-    "tokens": "pipelines.stages.tokenize",
-    "world_action_model": "pipelines.stages.train",
-    "imported": "pipelines.stages.import_weights",
-    "finetuned": "pipelines.stages.finetune",
-    "tuned": "pipelines.stages.tune",
-    "scores": "pipelines.stages.evaluate",
-    "leaderboard": "pipelines.stages.report",
-}
 
 
 def run_config(config: StageConfig, store: Store) -> Report:
     """Run the stage that `config` belongs to, or find its artefact (then nothing is imported)."""
     if (found := store.find(config.spec().ref)) is not None:
         return Report(found, skipped=True)
-    return importlib.import_module(MODULES[config.STAGE]).run(config, store)
+    return importlib.import_module(table.stage(config.STAGE).module).run(config, store)
 
 
 def make(plan: Plan, step: Step, store: Store, experiment: Experiment | None = None) -> Report:

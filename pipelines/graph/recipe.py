@@ -1,63 +1,44 @@
-"""A complete run configuration: every stage's config in one frozen value.
+"""A complete run configuration: a name, games, a seed, and the templates of the stages that it consists of.
 
-The stage configs inside are templates: the plan fills in game, parents and seed. Recipes are functions that derive
-from each other by `dataclasses.replace`; overrides are `field.path=value` (see `config_io.py`).
+The stage configs inside are templates: the plan fills in game, parents and seed. A stage that has no template is not in
+the plan. Recipes are functions that derive from each other by `Recipe.but`; overrides are `verb.field=value` (see
+`config_io.py`).
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 from pipelines.environments.atari.games import check_game
-from pipelines.errors import UsageError
-from pipelines.evaluation.player_settings import GridConfig
+from pipelines.errors import UsageError, unknown
+from pipelines.graph.table import BY_VERB, PLANNED
 from pipelines.stages.collect import CollectConfig
-from pipelines.stages.downsample import DownsampleConfig
-from pipelines.stages.evaluate import EvaluateConfig
-from pipelines.stages.fetch import FetchConfig
-from pipelines.stages.import_weights import ReleasedConfig
-from pipelines.stages.segment import SegmentConfig
-from pipelines.stages.tokenize import TokenizeConfig
-from pipelines.store.stage_config import option
-from pipelines.training.config import FinetuneConfig, PretrainConfig, TrainConfig
+from pipelines.store.stage_config import StageConfig
 
 SOURCES = ("collected", "bucket")
-
-# What the plan fills into the stages' configs from the recipe's own field: set in a template it would be ignored.
-FILLED_IN = {
-    "game": "games", "games": "games", "name": "name", "seed": "seed", "agent": "agents", "url": "source",
-    "listing": "source",
-}  # fmt: skip
-
-OWN_SEED = ("collect", "downsample")
+# Which setting of the recipe fills a field of a template, for the error of one who sets that field.
+OWN = {"game": "games", "agent": "agents"}
+Config = TypeVar("Config", bound=StageConfig)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """`source` says where replay comes from: played here ("collected") or read from the profile's bucket.
 
-    With `released`, a checkpoint that was trained elsewhere takes the place of all training. With `finetune`, what was
-    trained goes on learning on one game, which need not be among `games`, and plays that one. Where `tune` names
-    settings to search over, evaluation's planner is tried with each of them first, and then plays with the best.
+    A template can be had by its verb: `recipe.pretrain`; None where the recipe has none. `recipe.of(PretrainConfig)` is
+    the same with its type.
     """
 
     name: str
     games: tuple[str, ...]
     source: str = "collected"
     agents: tuple[int, ...] = (1, 2)
-    collect: CollectConfig = field(default_factory=lambda: CollectConfig(game=""))
-    fetch: FetchConfig = option(FetchConfig(game="", agent=0))
-    downsample: DownsampleConfig = field(default_factory=lambda: DownsampleConfig(game=""))
-    segment: SegmentConfig = field(default_factory=lambda: SegmentConfig(game=""))
-    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
-    tokenize: TokenizeConfig = field(default_factory=TokenizeConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     seed: int = 0
-    released: ReleasedConfig | None = option(None)
-    finetune: FinetuneConfig | None = option(None)
-    tune: GridConfig = option(GridConfig())
+    stages: tuple[StageConfig, ...] = ()
 
     def __post_init__(self) -> None:
-        for game in (*self.games, *([self.finetune.game] if self.finetune else [])):
+        object.__setattr__(self, "stages", _in_order(self.stages))
+        for game in (*self.games, *(each.only_game for each in self.stages if each.only_game)):
             check_game(game)
         if not self.games or len(set(self.games)) != len(self.games):
             raise UsageError(f"Recipe '{self.name}' has games {self.games}: name at least one, each once")
@@ -65,21 +46,65 @@ class Recipe:
             raise UsageError(f"Replay source '{self.source}' is unknown: choose from {', '.join(SOURCES)}")
         if not self.agents or min(self.agents) < 1 or len(set(self.agents)) != len(self.agents):
             raise UsageError(f"Recipe '{self.name}' has agents {self.agents}: name at least one from 1 on, each once")
-        self._refuse_filled_in()
-        if self.source == "collected" and max(self.agents) > self.collect.agents:
+        for each in self.stages:
+            _refuse_filled_in(each)
+        collect = self.template(CollectConfig.VERB)
+        if self.source == "collected" and isinstance(collect, CollectConfig) and max(self.agents) > collect.agents:
             raise UsageError(
-                f"Recipe '{self.name}' reads agent {max(self.agents)} but collects only {self.collect.agents}: "
+                f"Recipe '{self.name}' reads agent {max(self.agents)} but collects only {collect.agents}: "
                 "raise collect.agents or lower agents"
             )
 
-    def _refuse_filled_in(self) -> None:
-        """Never let a setting that has no effect pass in silence."""
-        for stage in ("collect", "fetch", "downsample", "segment", "pretrain", "tokenize", "train", "evaluate"):
-            template = getattr(self, stage)
-            for name, own in FILLED_IN.items():
-                value = getattr(template, name, None)
-                if value and not (name == "seed" and stage in OWN_SEED):
-                    raise UsageError(
-                        f"'{stage}.{name}' is {value} and has no effect, the plan fills it in: set the recipe's "
-                        f"'{own}' instead"
-                    )
+    def __getattr__(self, verb: str) -> Any:
+        if verb in BY_VERB:
+            return self.template(verb)
+        raise AttributeError(f"Recipe has no '{verb}': it has its own fields, and a template by the verb of each stage")
+
+    def template(self, verb: str) -> StageConfig | None:
+        """The template of a stage, None where the recipe has none."""
+        return next((each for each in self.stages if verb == each.VERB), None)
+
+    def of(self, kind: type[Config]) -> Config:
+        """The template of this kind. Raises UsageError where the recipe has none."""
+        found = self.template(kind.VERB)
+        if not isinstance(found, kind):
+            raise UsageError(f"Recipe '{self.name}' has no stage '{kind.STAGE}': it cannot be changed there")
+        return found
+
+    def but(self, **changes: Any) -> "Recipe":
+        """A copy with other fields, or other templates by their verbs; None takes a stage out.
+
+        Raises UsageError for a verb that no stage has.
+        """
+        own = {name: value for name, value in changes.items() if name in _OWN_FIELDS}
+        others = {name: value for name, value in changes.items() if name not in own}
+        for verb in others:
+            if verb not in BY_VERB:
+                raise unknown("stage's verb", verb, BY_VERB, "'worldline recipe show NAME' prints them")
+        kept = [each for each in self.stages if each.VERB not in others]
+        return replace(self, **own, stages=(*kept, *(each for each in others.values() if each is not None)))
+
+    def parts(self) -> dict[str, Any]:
+        """Its own fields, then its templates by their verbs."""
+        own = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "stages"}
+        return own | {each.VERB: each for each in self.stages}
+
+
+_OWN_FIELDS = {entry.name for entry in fields(Recipe)}
+
+
+def _in_order(stages: Iterable[StageConfig]) -> tuple[StageConfig, ...]:
+    """In the order of the graph, so that equal recipes are equal however they were put together."""
+    verbs = [row.verb for row in PLANNED]
+    return tuple(sorted(stages, key=lambda each: verbs.index(each.VERB)))
+
+
+def _refuse_filled_in(template: StageConfig) -> None:
+    """Never let a setting that has no effect pass in silence."""
+    for entry in fields(template):  # type: ignore[arg-type]
+        by = entry.metadata.get("filled")
+        if by and (value := getattr(template, entry.name)) != entry.default:
+            raise UsageError(
+                f"'{template.VERB}.{entry.name}' is {value} and has no effect, the plan fills it in: set the recipe's "
+                f"'{OWN.get(by, by)}' instead"
+            )

@@ -14,6 +14,7 @@ from typing import Any
 from pipelines.environments.atari.environment import emulator_seeds
 from pipelines.errors import UsageError
 from pipelines.evaluation.pool import STAGE, question
+from pipelines.graph import table
 from pipelines.graph.config_io import override
 from pipelines.graph.experiment import Experiment
 from pipelines.graph.make import pointer, run_config
@@ -114,11 +115,12 @@ def due(experiments: Iterable[Experiment], store: Store, round: str = "") -> lis
 def checkpoints(experiment: Experiment, store: Store, named: Mapping[str, Ref]) -> dict[str, Ref]:
     """By game, the checkpoint that plays it, of those that `named` (the pointers) leads to and the store holds."""
     recipe = experiment.recipe
-    if recipe.finetune is not None:
-        found = {recipe.finetune.game: f"finetuned/{experiment.key}/{recipe.finetune.game}"}
-    else:
-        stage = "world_action_model" if recipe.released is None else "imported"
-        found = dict.fromkeys(recipe.games, f"{stage}/{experiment.key}")
+    rows = [row for row in table.PLANNED if row.makes == "agent" and recipe.template(row.verb) is not None]
+    if not rows:
+        return {}
+    last = recipe.template(rows[-1].verb)
+    games = (last.only_game,) if last is not None and last.only_game else recipe.games
+    found = {game: pointer(Step(rows[-1].name, game if rows[-1].per_game else None), experiment) for game in games}
     standing = {name for name in set(found.values()) if name in named and store.find(named[name]) is not None}
     return {game: named[name] for game, name in found.items() if name in standing}
 
@@ -140,12 +142,21 @@ def asked(
     if game not in plan.games(STAGE):
         raise UsageError(f"{experiment.key} does not play '{game}': it plays {', '.join(plan.games(STAGE))}")
     asking = Plan(changed(plan.recipe, changes), plan.bucket, plan.profile) if changes else plan
-    config, search = evaluate_config(asking, step), asking.tune(game) if asking.recipe.tune.wanted else None
+    config, search = evaluate_config(asking, step), _search(asking, game)
     other = config.spec() != evaluate_config(plan, step).spec()
     name = round_name(experiment, game, round)
     if round:
         config = replace(config, seed=fresh_seed(config, round, evaluations(store, game)))
     return Asked(config, f"{name}/{config.planner}-{config.spec().key[:8]}" if other else name, search)
+
+
+def _search(plan: Plan, game: str) -> TuneConfig | None:
+    """The search for the settings that a game is played with, where the recipe has one."""
+    if TuneConfig.STAGE not in plan.stages:
+        return None
+    config = plan.config(Step(TuneConfig.STAGE, game))
+    assert isinstance(config, TuneConfig)
+    return config
 
 
 def make_all(asks: Sequence[Asked], store: Store) -> Iterator[Report]:

@@ -2,15 +2,19 @@
 
 from dataclasses import replace
 
-from models.jowa.config import JowaConfig
+from models.jowa.config import JowaAgentConfig, JowaConfig
 from models.tokenizers.config import TokenizerConfig
 from pipelines.graph.recipe import Recipe
 from pipelines.stages.collect import CollectConfig
 from pipelines.stages.downsample import DownsampleConfig
 from pipelines.stages.evaluate import EvaluateConfig
+from pipelines.stages.fetch import FetchConfig
 from pipelines.stages.segment import SegmentConfig
 from pipelines.stages.tokenize import TokenizeConfig
-from pipelines.training.config import LoopConfig, PhaseConfig, PretrainConfig, TrainConfig
+from pipelines.stages.train import PretrainConfig, TrainConfig
+from pipelines.stages.tune import TuneConfig
+from pipelines.training.config import LoopConfig
+from pipelines.training.schedule import Phase, Use
 
 
 def demo() -> Recipe:
@@ -43,37 +47,28 @@ def demo() -> Recipe:
         value_max=10.0,
         cql_weight=1.0,  # ten times the original: little data, stay close to it
     )
-    return Recipe(
-        name="demo",
-        games=("Boxing", "Freeway"),
-        agents=(1, 2),
-        collect=CollectConfig(game="", agents=2, steps=25_000, capacity=5_500, epsilon_share=0.5),
-        downsample=DownsampleConfig(game="", transitions=50_000),
-        segment=SegmentConfig(game=""),
+    return Recipe("demo", games=("Boxing", "Freeway"), agents=(1, 2)).but(
+        fetch=FetchConfig(),
+        tune=TuneConfig(),
+        collect=CollectConfig(agents=2, steps=25_000, capacity=5_500, epsilon_share=0.5),
+        downsample=DownsampleConfig(transitions=50_000),
+        segment=SegmentConfig(),
         pretrain=PretrainConfig(
-            tokenizer=tokenizer,
-            model=model,
+            networks=JowaAgentConfig(tokenizer=tokenizer, model=model, commitment=0.25, motion_gain=1.0),
             phases=(
-                PhaseConfig(
-                    "tokenizer", ("tokenizer",), steps=3000, frames=32, lr_tokenizer=5e-3, warmup=20, decay=True
-                ),
-                PhaseConfig("world", ("world",), steps=1200, segments=8, lr_model=5e-3, warmup=20, decay=True),
+                Phase("tokenizer", 3000, (Use("tokenizer", 32, lr=5e-3),), warmup=20, decay=True),
+                Phase("world", 1200, (Use("world", 8, lr=5e-3),), warmup=20, decay=True),
             ),
-            commitment=0.25,
-            motion_gain=1.0,
         ),
         tokenize=TokenizeConfig(),
         train=TrainConfig(
             phases=(
-                PhaseConfig(
+                Phase(
                     "world_action",
-                    ("world_action",),
-                    steps=1200,
-                    segments=16,
-                    lr_model=2e-3,
+                    1200,
+                    (Use("world_action", 16, lr=2e-3, target_every=25),),
                     warmup=20,
                     decay=True,
-                    target_every=25,
                 ),
             ),
             loop=LoopConfig(),
@@ -85,8 +80,9 @@ def demo() -> Recipe:
 def mini() -> Recipe:
     """The demo with one short game, one agent and a few training steps; its scores mean nothing."""
     big = demo()
-    return replace(
-        big,
+    networks, (tokenizer, world) = big.pretrain.networks, big.pretrain.phases
+    assert isinstance(networks, JowaAgentConfig)
+    return big.but(
         name="mini",
         games=("Pong",),
         agents=(1,),
@@ -94,13 +90,18 @@ def mini() -> Recipe:
         downsample=replace(big.downsample, transitions=3_000),
         pretrain=replace(
             big.pretrain,
-            tokenizer=replace(big.pretrain.tokenizer, channels=4, vocab_size=64, z_channels=16, embed_dim=16),
-            model=replace(big.pretrain.model, vocab_size=64, layers=1, heads=2, width=32, q_hidden=24),
-            phases=tuple(replace(phase, steps=4, frames=8, segments=2) for phase in big.pretrain.phases),
+            networks=replace(
+                networks,
+                tokenizer=replace(networks.tokenizer, channels=4, vocab_size=64, z_channels=16, embed_dim=16),
+                model=replace(networks.model, vocab_size=64, layers=1, heads=2, width=32, q_hidden=24),
+            ),
+            phases=(_shorter(tokenizer, 8), _shorter(world, 2)),
             sight_frames=8,
         ),
-        train=replace(
-            big.train, phases=tuple(replace(phase, steps=4, segments=2) for phase in big.train.phases), sight_frames=8
-        ),
+        train=replace(big.train, phases=tuple(_shorter(phase, 2) for phase in big.train.phases), sight_frames=8),
         evaluate=replace(big.evaluate, episodes=2, random_episodes=2, beam_episodes=1, beam_steps=3, max_steps=40),
     )
+
+
+def _shorter(phase: Phase, batch: int) -> Phase:
+    return replace(phase, steps=4, uses=tuple(replace(use, batch=batch) for use in phase.uses))

@@ -11,6 +11,7 @@ Run: `worldline demo --recipe freeway_boxing --name hour`.
 
 from dataclasses import replace
 
+from models.jowa.config import JowaAgentConfig
 from pipelines.graph.recipe import Recipe
 from pipelines.recipes.demo import demo
 
@@ -18,20 +19,23 @@ from pipelines.recipes.demo import demo
 def freeway_boxing() -> Recipe:
     """Freeway and Boxing from 200,000 frames, played greedily and by beam search for as long: 45 CPU minutes."""
     small = demo()
-    tokenizer, world = small.pretrain.phases
+    networks, (tokenizer, world) = small.pretrain.networks, small.pretrain.phases
+    assert isinstance(networks, JowaAgentConfig)
     (action,) = small.train.phases
-    return replace(
-        small,
+    return small.but(
         name="freeway_boxing",
         collect=replace(small.collect, steps=50_000, capacity=11_000, epsilon_start=0.1, epsilon_end=0.1),
         downsample=replace(small.downsample, transitions=100_000),
         pretrain=replace(
             small.pretrain,
-            model=replace(
-                small.pretrain.model,
-                value_min=-5.0,
-                value_max=5.0,  # Q starts at the middle: 0, not a bias that bootstrapping takes long to lose
-                cql_weight=0.1,
+            networks=replace(
+                networks,
+                model=replace(
+                    networks.model,
+                    value_min=-5.0,
+                    value_max=5.0,  # Q starts at the middle: 0, not a bias that bootstrapping takes long to lose
+                    cql_weight=0.1,
+                ),
             ),
             phases=(tokenizer, replace(world, steps=1500)),
         ),

@@ -8,19 +8,19 @@ Source: JOWA (ICLR 2025, arXiv 2410.00564), its sections on training and fine-tu
 
 from dataclasses import replace
 
-from models.jowa.config import JowaConfig
+from models.jowa.config import JowaAgentConfig, JowaConfig
 from pipelines.environments.atari.games import JOWA_TRAINING, game_id
 from pipelines.graph.recipe import Recipe
+from pipelines.stages.collect import CollectConfig
 from pipelines.stages.downsample import DownsampleConfig
 from pipelines.stages.evaluate import EvaluateConfig
-from pipelines.training.config import (
-    FinetuneConfig,
-    ImagineConfig,
-    LoopConfig,
-    PhaseConfig,
-    PretrainConfig,
-    TrainConfig,
-)
+from pipelines.stages.fetch import FetchConfig
+from pipelines.stages.segment import SegmentConfig
+from pipelines.stages.tokenize import TokenizeConfig
+from pipelines.stages.train import FinetuneConfig, PretrainConfig, TrainConfig
+from pipelines.stages.tune import TuneConfig
+from pipelines.training.config import ImagineConfig, LoopConfig
+from pipelines.training.schedule import Phase, Use
 
 # A game that pre-training never saw borrows the task embedding of one like it; Pong keeps its own.
 BORROWED_TASKS = {
@@ -33,17 +33,26 @@ BORROWED_TASKS = {
 
 def jowa_40m() -> Recipe:
     """JOWA-40M: 4 layers of width 512; 10 M transitions a game, 1.75 M steps of 512 segments."""
-    stage_1 = PhaseConfig("tokenizer_and_world", ("tokenizer", "world"), steps=250_000)
-    stage_2 = PhaseConfig("world_action", ("world_action",), steps=1_500_000, lr_model=5e-5)
+    stage_1 = Phase("tokenizer_and_world", 250_000, (Use("tokenizer", 2048), Use("world", 512)))
+    stage_2 = Phase("world_action", 1_500_000, (Use("world_action", 512, lr=5e-5),))
     task_ids = tuple((game_id(game), game_id(lender)) for game, lender in BORROWED_TASKS.items())
-    return Recipe(
-        name="jowa_40m",
+    recipe = Recipe(
+        "jowa_40m",
         games=JOWA_TRAINING,
         source="bucket",
         agents=(1, 2),  # two of the five, as the paper; it draws another pair for each game
-        downsample=DownsampleConfig(game="", transitions=10_000_000),
+    )
+    return recipe.but(
+        collect=CollectConfig(),
+        fetch=FetchConfig(),
+        segment=SegmentConfig(),
+        tokenize=TokenizeConfig(),
+        tune=TuneConfig(),
+        downsample=DownsampleConfig(transitions=10_000_000),
         pretrain=PretrainConfig(
-            model=JowaConfig(task_ids=task_ids), phases=(stage_1,), loop=LoopConfig(save_seconds=600.0, workers=4)
+            networks=JowaAgentConfig(model=JowaConfig(task_ids=task_ids)),
+            phases=(stage_1,),
+            loop=LoopConfig(save_seconds=600.0, workers=4),
         ),
         train=TrainConfig(
             phases=(stage_2,),
@@ -64,9 +73,11 @@ def jowa_150m() -> Recipe:
 
 
 def _resized(base: Recipe, name: str, **sizes: int) -> Recipe:
-    model = replace(base.pretrain.model, **sizes)  # type: ignore[arg-type]  # all of them are whole numbers
+    networks = base.pretrain.networks
+    assert isinstance(networks, JowaAgentConfig)
+    networks = replace(networks, model=replace(networks.model, **sizes))  # type: ignore[arg-type]  # whole numbers
     evaluate = replace(base.evaluate, settings=name)
-    return replace(base, name=name, pretrain=replace(base.pretrain, model=model), evaluate=evaluate)
+    return base.but(name=name, pretrain=replace(base.pretrain, networks=networks), evaluate=evaluate)
 
 
 def finetuned(base: Recipe, game: str, episodes: int = 4, imagined: bool = False) -> Recipe:
@@ -74,20 +85,13 @@ def finetuned(base: Recipe, game: str, episodes: int = 4, imagined: bool = False
 
     Raises UsageError for an unknown game or no episode.
     """
-    learned = base.pretrain
-    return replace(
-        base,
+    return base.but(
         finetune=FinetuneConfig(
             game=game,
             episodes=episodes,
             imagine=ImagineConfig() if imagined else None,
-            commitment=learned.commitment,
-            motion_gain=learned.motion_gain,
-            random_shift=learned.random_shift,
-            lpips_sha256=learned.lpips_sha256,
-            lpips_file=learned.lpips_file,
-            lpips_weight=learned.lpips_weight,
-            loop=base.train.loop,
+            lpips_file=getattr(base.pretrain.networks, "lpips_file", "") if base.pretrain else "",
+            loop=base.train.loop if base.train else LoopConfig(),
         ),
     )
 
@@ -129,4 +133,4 @@ def _on_pong(base: Recipe) -> Recipe:
 
 def _with_imagination(recipe: Recipe) -> Recipe:
     assert recipe.finetune is not None, "it derives from a fine-tuning"
-    return replace(recipe, finetune=replace(recipe.finetune, imagine=ImagineConfig()))
+    return recipe.but(finetune=replace(recipe.finetune, imagine=ImagineConfig()))

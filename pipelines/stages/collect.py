@@ -23,7 +23,7 @@ from pipelines.progress import Advance, track
 from pipelines.sources.dqn_replay.listing import log_folder
 from pipelines.sources.dqn_replay.ring_writer import RingBufferLog
 from pipelines.store.artefact import Draft, Report
-from pipelines.store.stage_config import StageConfig
+from pipelines.store.stage_config import StageConfig, filled
 from pipelines.store.store import Store
 
 
@@ -37,10 +37,12 @@ class CollectConfig(StageConfig):
     """
 
     STAGE: ClassVar[str] = "collected_replay"
+    VERB: ClassVar[str] = "collect"
+    DATA: ClassVar[bool] = True
     CODE: ClassVar[str] = "1"
     CHECKS: ClassVar[tuple[str, ...]] = ("whole_episodes",)
 
-    game: str
+    game: str = filled("game", "")
     agents: int = 2
     steps: int = 15_000
     capacity: int = 3_000

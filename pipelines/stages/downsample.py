@@ -31,7 +31,7 @@ from pipelines.sources.dqn_replay.frame_extraction import Order, Spool, merge, s
 from pipelines.sources.dqn_replay.record import ReplayRecord
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import StageConfig, manner
+from pipelines.store.stage_config import StageConfig, manner, parent
 from pipelines.store.store import Store
 
 
@@ -40,10 +40,12 @@ class DownsampleConfig(DrawConfig, StageConfig):
     """Draw a game's episodes and pack their frames. `workers` files are read at a time (0: one a core, at most 8)."""
 
     STAGE: ClassVar[str] = "trajectories"
+    VERB: ClassVar[str] = "downsample"
+    DATA: ClassVar[bool] = True
     CODE: ClassVar[str] = "2"
     CHECKS: ClassVar[tuple[str, ...]] = ("enough_transitions", "reads_back")
 
-    replays: tuple[Ref, ...] = ()
+    replays: tuple[Ref, ...] = parent("replay", every="agent")
     workers: int = manner(0)
 
     def __post_init__(self) -> None:

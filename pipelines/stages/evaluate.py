@@ -14,23 +14,21 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from pipelines.environments.atari.protocols import canonical, protocol
 from pipelines.environments.rollout import Episode, Player, play, play_together, replay
-from pipelines.errors import UsageError, unknown
+from pipelines.errors import UsageError
 from pipelines.evaluation import film
 from pipelines.evaluation.episode_log import EpisodeLog, episode_table, summary
 from pipelines.evaluation.player_settings import (
-    PLANNERS,
     RANDOM,
     TUNED_FIELDS,
     TUNED_HORIZON,
     Chosen,
     Entrant,
-    SearchConfig,
+    PlaySettings,
     _entrant,
     tuned,
 )
@@ -39,13 +37,12 @@ from pipelines.progress import say
 from pipelines.store.artefact import Artefact, Draft, Report
 from pipelines.store.machine import CostMeter
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import StageConfig, manner, option
+from pipelines.store.stage_config import Beside, StageConfig, filled, manner, option, parent
 from pipelines.store.store import Store
-from pipelines.training.config import check_precision
 
 
 @dataclass(frozen=True)
-class EvaluateConfig(StageConfig):
+class EvaluateConfig(PlaySettings, StageConfig):
     """Play a game with a checkpoint under a named protocol, next to random play under the same one.
 
     `planner` plays `episodes`. Beside it, a beam search may play `beam_episodes` of its own, shorter ones if need be.
@@ -54,41 +51,28 @@ class EvaluateConfig(StageConfig):
     """
 
     STAGE: ClassVar[str] = "scores"
-    CODE: ClassVar[str] = "3"
+    VERB: ClassVar[str] = "evaluate"
+    CODE: ClassVar[str] = "4"
     CHECKS: ClassVar[tuple[str, ...]] = ("beats_random",)
 
-    game: str = ""
-    checkpoint: Ref | None = None  # a world_action_model, or what was imported
-    pretrained: Ref | None = None  # its tokenizer, where the checkpoint does not hold that itself
-    collected: Ref | None = None  # the behaviour's raw returns, where we collected them ourselves
-    tuned: Ref | None = option(None)  # the search whose best settings play; none of its episodes is reported
-    protocol: str = "jowa"
+    game: str = filled("game", "")
+    agent: Ref | None = parent(makes="agent")  # who plays
+    collected: Ref | None = parent("collected_replay", soft=True)  # the behaviour's raw returns, if played here
+    tuned: Ref | None = parent("tuned", added=True)  # whose best settings play; none of its episodes is reported
     episodes: int = 16
     context: int = 4  # newest steps the policy sees, at most 8
-    epsilon: float = 0.001
     beam_episodes: int = 0
     beam_width: int = 2
     beam_horizon: int = 2
     beam_steps: int = 0  # agent steps at which a beam-search episode is cut; 0 plays to the end
     random_episodes: int = 8
-    max_steps: int = 0  # agent steps at which every episode is cut; 0 leaves it to the protocol
-    precision: str = "auto"
-    seed: int = 0
-    planner: str = option("greedy")
-    search: SearchConfig = option(SearchConfig())
+    seed: int = filled("seed", 0)
     settings: str = option("")
     step: int = option(0)  # of the checkpoints kept while training, the one after that many steps; 0: the finished one
-    rom_md5: str = option("")  # of a ROM of yours; none plays ale-py's
-    rom_dir: str = manner("")  # the folder that holds it
-    envs: int = manner(0)  # episodes that are played at once; 0: all. Each has its own seeds, so it changes none
     compile: bool = manner(False)  # what is imagined runs compiled, on GPUs; changes no choice but by rounding
 
     def __post_init__(self) -> None:
-        protocol(self.protocol)
-        object.__setattr__(self, "protocol", canonical(self.protocol))
-        check_precision(self.precision)
-        if self.planner not in PLANNERS:
-            raise unknown("planner", self.planner, PLANNERS, "'worldline evaluate --help' explains them")
+        super().__post_init__()
         if self.settings or self.tuned:
             self._refuse_own_numbers()
         if self.planner == "beam" and self.beam_episodes:
@@ -96,10 +80,8 @@ class EvaluateConfig(StageConfig):
                 f"Evaluation with planner beam and beam_episodes {self.beam_episodes} plays beam search twice: set "
                 "beam_episodes to 0"
             )
-        if not 0.0 <= self.epsilon <= 1.0:
-            raise UsageError(f"Evaluation with epsilon {self.epsilon} is impossible: it must fall within 0 and 1")
         least = dict.fromkeys(("episodes", "random_episodes", "beam_width", "beam_horizon", "context"), 1)
-        least |= dict.fromkeys(("beam_episodes", "beam_steps", "max_steps", "envs", "seed", "step"), 0)
+        least |= dict.fromkeys(("beam_episodes", "beam_steps", "seed", "step"), 0)
         for name, bound in least.items():
             if (value := getattr(self, name)) < bound:
                 raise UsageError(f"Evaluation with {name} {value} is impossible: it must be at least {bound}")
@@ -107,6 +89,21 @@ class EvaluateConfig(StageConfig):
     @property
     def subject(self) -> str:
         return self.game
+
+    def fill(self, values: dict[str, Any], beside: Beside) -> Self:
+        """Where settings are searched for, the search brings them."""
+        if values.get("tuned") is not None:
+            values = {entry.name: entry.default for entry in fields(self) if entry.name in TUNED_FIELDS} | values
+        return super().fill(values, beside)
+
+    def check_beside(self, beside: Beside) -> None:
+        """The model must see as many steps as the policy looks at."""
+        longest = getattr(beside.template("segment"), "length", self.context)
+        if beside.template("pretrain") is not None and self.context > longest:
+            raise UsageError(
+                f"Recipe '{beside.name}': evaluate.context is {self.context} but the model sees {longest} steps: lower "
+                "it or raise pretrain.model.max_steps"
+            )
 
     def _refuse_own_numbers(self) -> None:
         """Never let a setting that has no effect pass in silence."""
@@ -132,7 +129,7 @@ class EvaluateConfig(StageConfig):
 
 
 if TYPE_CHECKING:
-    from pipelines.training.checkpoints import Networks
+    from pipelines.training.checkpoints import LoadedAgent
 
 GIF_STEPS = 240  # of the first episode; every second one is shown
 
@@ -156,19 +153,19 @@ def run_all(configs: Sequence[EvaluateConfig], store: Store, together: int = 1) 
     by rounding, so scores differ only where two actions are worth the same to six digits; hence it is not the default,
     and metrics say which games were played together.
     """
-    from pipelines.training.checkpoints import Networks  # torch is imported where something plays
+    from pipelines.training.checkpoints import LoadedAgent  # torch is imported where something plays
 
-    networks = Networks()
+    agents = LoadedAgent()
     for first in range(0, len(configs), together):
         batch = configs[first : first + together]
         if len(batch) > 1:
-            _play_together(batch, store, networks)
+            _play_together(batch, store, agents)
         for config in batch:
-            yield store.produce(config.spec(), partial(_build, config, networks))
+            yield store.produce(config.spec(), partial(_build, config, agents))
 
 
-def _build(config: EvaluateConfig, networks: "Networks", draft: Draft) -> None:
-    game = _Game(config, draft.parents, draft.scratch, networks)
+def _build(config: EvaluateConfig, agents: "LoadedAgent", draft: Draft) -> None:
+    game = _Game(config, draft.parents, draft.scratch, agents)
     with _kept([game]):
         for who in game.everyone:
             table = game.sitting.table(who, game.seeds(who))
@@ -198,7 +195,7 @@ class _Game:
     """One game of an evaluation with all that its config names found, and refused where it cannot be played."""
 
     def __init__(
-        self, config: EvaluateConfig, opened: Mapping[Ref, Artefact], scratch: Path, networks: "Networks"
+        self, config: EvaluateConfig, opened: Mapping[Ref, Artefact], scratch: Path, agents: "LoadedAgent"
     ) -> None:
         from pipelines.training.device import pick, require_gpu
 
@@ -211,11 +208,12 @@ class _Game:
         self._spent = chosen.spent if chosen else ()
         self.entrants = roster(config, chosen)
         self.everyone = (*self.entrants, chance(config))
-        self._networks = partial(
-            networks.load, config.game, config.checkpoint, config.pretrained, opened, self.device, config.step
-        )  # when asked: others may have played with other ones since
+        if config.agent is None:
+            raise UsageError(f"Scores of {config.game} need an agent: name its artefact")
+        # Loaded when asked: others may have played with other ones since.
+        self._agent = partial(agents.load, opened[config.agent], self.device, config.step)
         for each in self.entrants:
-            each.require_fit(config.game, self._networks()[1].config)
+            each.require_fit(config.game, self._agent())
 
     def seeds(self, who: Entrant) -> tuple[int, ...]:
         """The emulator's, of every episode."""
@@ -227,25 +225,24 @@ class _Game:
 
         if who.planner == RANDOM:
             return RandomPlayer(self.config.game)
-        tokenizer, model = self._networks()
         compiled = "inductor" if self.config.compile else ""
-        return AgentPlayer(who, games, model, tokenizer, self.device.autocast, compiled)
+        return AgentPlayer(who, games, self._agent(), self.device.autocast, compiled)
 
     def kept(self) -> int:
         """How many episodes are finished."""
         return sum(len(self.sitting.played(who, self.seeds(who))) for who in self.everyone)
 
 
-def _play_together(configs: Sequence[EvaluateConfig], store: Store, networks: "Networks") -> None:
+def _play_together(configs: Sequence[EvaluateConfig], store: Store, agents: "LoadedAgent") -> None:
     """Fill the logs of several games; `_build` then finds all but random play done."""
     by_ref = {config.spec().ref: config for config in configs}
     with store.preparing(by_ref) as folders:
         opened = {parent: store.open(parent) for ref in folders for parent in by_ref[ref].spec().parents}
-        games = [_Game(by_ref[ref], opened, folder, networks) for ref, folder in folders.items()]
+        games = [_Game(by_ref[ref], opened, folder, agents) for ref, folder in folders.items()]
         groups: dict[str, list[tuple[_Game, Entrant]]] = {}
         for game in games:
             for who in game.entrants:
-                alike = [who.planner, who.settings(), str(game.config.checkpoint), str(game.device)]
+                alike = [who.planner, who.settings(), str(game.config.agent), str(game.device)]
                 groups.setdefault(json.dumps(alike), []).append((game, who))
         meter = CostMeter()
         with _kept(games):

@@ -6,7 +6,7 @@ Run: `worldline fetch --games Freeway --agents 1`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import pandas as pd
 
@@ -27,7 +27,7 @@ from pipelines.sources.dqn_replay.ring_log import REPAIR, RingLog, read_log
 from pipelines.sources.dqn_replay.stitch import Stitched
 from pipelines.store.artefact import Artefact, Draft, Report
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import StageConfig, manner, option
+from pipelines.store.stage_config import Beside, StageConfig, filled, manner, option, parent
 from pipelines.store.store import Store
 
 
@@ -41,6 +41,8 @@ class FetchConfig(StageConfig):
     """
 
     STAGE: ClassVar[str] = "replay"
+    VERB: ClassVar[str] = "fetch"
+    DATA: ClassVar[bool] = True
     CODE: ClassVar[str] = "2"
     CHECKS: ClassVar[tuple[str, ...]] = (
         "lengths_agree",
@@ -55,11 +57,11 @@ class FetchConfig(StageConfig):
         "any_complete_episode",
     )
 
-    game: str
-    agent: int
-    collected: Ref | None = None
-    url: str = ""
-    listing: str = ""
+    game: str = filled("game", "")
+    agent: int = filled("agent", 0)
+    collected: Ref | None = parent("collected_replay")
+    url: str = filled("source", "")
+    listing: str = filled("source", "")
     keep_padding: bool = option(False)
     compat: str = option("")
     mirror: str = manner("small")
@@ -77,6 +79,13 @@ class FetchConfig(StageConfig):
     @property
     def subject(self) -> str:
         return f"{self.game}/{self.agent}"
+
+    def fill(self, values: dict[str, Any], beside: Beside) -> Self:
+        """With the bucket, where nothing was collected here."""
+        if "collected" not in values:
+            url, listing = beside.listed(values["game"], values["agent"])
+            values = values | {"url": url, "listing": listing}
+        return super().fill(values, beside)
 
 
 PICTURE = "replay.png"

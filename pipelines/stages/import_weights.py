@@ -1,46 +1,41 @@
-"""Stage `imported`: a released JOWA checkpoint as safetensors under our config, ready to be evaluated and fine-tuned.
+"""Stage `imported`: a released checkpoint as an agent of ours, ready to be evaluated and fine-tuned.
 
+The family of the agent says what its files are called and how their names become ours.
 Run: `worldline import-jowa --tokenizer tokenizer.pt --model JOWA_150M.pt --size 150m`.
 """
 
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from models.jowa.config import JowaConfig
-from models.tokenizers.config import TokenizerConfig
+from models.family import AgentConfig
+from models.registry import family_of
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.files import sha256_of
-from pipelines.store.stage_config import StageConfig, manner
+from pipelines.store.stage_config import StageConfig, filled, manner
 from pipelines.store.store import Store
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from models.jowa.model import Jowa
-    from models.tokenizers.vq import Tokenizer
 
 
 @dataclass(frozen=True)
 class ReleasedConfig(StageConfig):
-    """Weights that someone else trained, as an artefact of ours. Where the files lie decides nothing.
+    """Weights that someone else trained. Their files are known by their sha256; where they lie decides nothing.
 
     `name` and the networks' sizes are the recipe's.
     """
 
     STAGE: ClassVar[str] = "imported"
-    CODE: ClassVar[str] = "1"
+    VERB: ClassVar[str] = "released"
+    CODE: ClassVar[str] = "2"
     CHECKS: ClassVar[tuple[str, ...]] = ("round_trip",)
 
     tokenizer_sha256: str = ""
     model_sha256: str = ""
     tokenizer_file: str = manner("")
     model_file: str = manner("")
-    name: str = ""
-    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    model: JowaConfig = field(default_factory=JowaConfig)
+    name: str = filled("name", "")
+    networks: AgentConfig = field(default_factory=AgentConfig, metadata={"inner": True})
 
     def __post_init__(self) -> None:
         for field_name in ("tokenizer_sha256", "model_sha256"):
@@ -53,41 +48,40 @@ class ReleasedConfig(StageConfig):
     def subject(self) -> str:
         return self.name
 
-
-# What tells one JOWA from another in words.
-SIZES = ("layers", "width", "num_q", "q_hidden", "vocab_size", "max_steps", "task_embedding", "critic")
-
-TOKENIZER_SIZES = ("vocab_size", "embed_dim", "z_channels", "channels", "channel_mult", "downsample", "quantizer")
+    @property
+    def files(self) -> dict[str, tuple[str, str]]:
+        """By network, its file and the sha256 of that."""
+        return {
+            "tokenizer": (self.tokenizer_file, self.tokenizer_sha256),
+            "model": (self.model_file, self.model_sha256),
+        }
 
 
 def run(config: ReleasedConfig, store: Store) -> Report:
-    """Import the two files that `config` names, or find their artefact."""
+    """Import the files that `config` names, or find their artefact."""
     return store.produce(config.spec(), lambda draft: _build(config, draft))
 
 
 def _build(config: ReleasedConfig, draft: Draft) -> None:
-    from models.jowa.model import Jowa
-    from models.tokenizers.vq import Tokenizer
-    from pipelines.training import checkpoints as checkpoint
-    from pipelines.training.weight_files import read_state_dict
+    from pipelines.training.checkpoints import save_agent
+    from pipelines.training.weight_files import comes_back, read_state_dict
 
-    tokenizer, model = Tokenizer(config.tokenizer), Jowa(config.model)
+    agent = family_of(config.networks).build(config.networks)
     same = True
-    for file, sha256, network, name in (
-        (config.tokenizer_file, config.tokenizer_sha256, tokenizer, checkpoint.TOKENIZER),
-        (config.model_file, config.model_sha256, model, checkpoint.MODEL),
-    ):
+    for name, (file, sha256) in config.files.items():
         path = _named(file, sha256)
         weights = read_state_dict(path)
-        _load(network, weights, path)
-        checkpoint.save(draft.path(name), network, network.config)
+        try:
+            agent.load_original(name, weights)
+        except ValueError as error:
+            raise WorldlineError(f"{path} {error}") from error
         draft.roots.append({"file": path.name, "sha256": sha256, "bytes": path.stat().st_size})
-        same = same and _comes_back(network, weights)
-    draft.counts |= {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "tokenizer_parameters": sum(parameter.numel() for parameter in tokenizer.parameters()),
-    }
-    draft.check("round_trip", same, "every weight of both files comes back under its name, bit for bit", blocking=True)
+        same = same and comes_back(agent, name, weights, draft.scratch)
+    save_agent(draft.folder, agent)
+    sizes = {name: sum(weight.numel() for weight in network.parameters()) for name, network in agent.networks.items()}
+    draft.counts |= {"parameters": sizes["model"], "tokenizer_parameters": sizes["tokenizer"]}
+    detail = "every weight of both files, exported and read back, is bit for bit the one that came in"
+    draft.check("round_trip", same, detail, blocking=True)
 
 
 def _named(file: str, sha256: str) -> Path:
@@ -104,47 +98,3 @@ def _named(file: str, sha256: str) -> Path:
     if found != sha256:
         raise UsageError(f"{file} has sha256 {found}, not {sha256}: it is another file, import it as such")
     return path
-
-
-def _load(network: "Tokenizer | Jowa", weights: "dict[str, Tensor]", path: Path) -> None:
-    from models.jowa.names import load_released
-
-    try:
-        load_released(network, weights)
-    except ValueError as error:
-        message = f"{path}: {error}"
-        if found := _other_sizes(network, weights):
-            message = f"{path} holds {found}: choose the --size it was trained with"
-        raise WorldlineError(message) from error
-
-
-def _other_sizes(network: "Tokenizer | Jowa", weights: "dict[str, Tensor]") -> str:
-    """What the weights look like where they are of the same family but another size, in words; else nothing."""
-    from models.jowa.golden import config_from_weights as jowa_config
-    from models.jowa.model import Jowa
-    from models.jowa.names import released_weights
-    from models.tokenizers.parity import config_from_weights as tokenizer_config
-
-    family, names = ("JOWA", SIZES) if isinstance(network, Jowa) else ("tokenizer", TOKENIZER_SIZES)
-    try:
-        shapes = {name: tuple(tensor.shape) for name, tensor in released_weights(weights).items()}
-        theirs = jowa_config(shapes) if isinstance(network, Jowa) else tokenizer_config(shapes)
-    except ValueError:
-        return ""
-    pairs = [(name, getattr(theirs, name), getattr(network.config, name)) for name in names]
-    differ = [f"{name} {found} where {ours} is asked for" for name, found, ours in pairs if found != ours]
-    return f"another {family}: {', '.join(differ)}" if differ else ""
-
-
-def _comes_back(network: "nn.Module", weights: "dict[str, Tensor]") -> bool:
-    """Whether what the export would write holds every weight that was taken from the file unchanged."""
-    import torch
-
-    from models.jowa.names import original_state_dict, released_weights
-
-    written = {name: tensor for name, tensor in original_state_dict(network).items() if name in network.state_dict()}
-    return all(
-        torch.equal(written[name], tensor.to(written[name].dtype))
-        for name, tensor in released_weights(weights).items()
-        if name in written
-    )

@@ -35,6 +35,7 @@ class ReportConfig(StageConfig):
     """One page from `scores`; `names[i]` is the experiment that `scores[i]` belongs to."""
 
     STAGE: ClassVar[str] = "leaderboard"
+    VERB: ClassVar[str] = "report"
     CODE: ClassVar[str] = "4"
     CHECKS: ClassVar[tuple[str, ...]] = ("agents_see",)
 

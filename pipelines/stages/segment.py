@@ -14,7 +14,7 @@ from pipelines.episodes.trajectories import Trajectories
 from pipelines.errors import UsageError
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import StageConfig
+from pipelines.store.stage_config import StageConfig, filled, parent
 from pipelines.store.store import Store
 
 
@@ -23,11 +23,13 @@ class SegmentConfig(StageConfig):
     """Cut episodes into windows of `length` steps every `stride` steps; `padding` names the side that is padded."""
 
     STAGE: ClassVar[str] = "segments"
+    VERB: ClassVar[str] = "segment"
+    DATA: ClassVar[bool] = True
     CODE: ClassVar[str] = "1"
     CHECKS: ClassVar[tuple[str, ...]] = ("terminals_covered",)
 
-    game: str
-    trajectories: Ref | None = None
+    game: str = filled("game", "")
+    trajectories: Ref | None = parent("trajectories")
     length: int = 8
     stride: int = 4
     padding: str = "right"

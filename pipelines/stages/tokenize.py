@@ -11,12 +11,12 @@ import numpy as np
 from pipelines.batches.tokens import NAME, TokenWriter
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import UsageError
+from pipelines.evaluation.player_settings import check_precision
 from pipelines.progress import track
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import StageConfig
+from pipelines.store.stage_config import StageConfig, filled, parent
 from pipelines.store.store import Store
-from pipelines.training.config import check_precision
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,12 @@ class TokenizeConfig(StageConfig):
     """Encode every frame of a game once with the frozen tokenizer."""
 
     STAGE: ClassVar[str] = "tokens"
-    CODE: ClassVar[str] = "3"
+    VERB: ClassVar[str] = "tokenize"
+    CODE: ClassVar[str] = "4"
 
-    game: str = ""
-    pretrained: Ref | None = None
-    trajectories: Ref | None = None
+    game: str = filled("game", "")
+    agent: Ref | None = parent(makes="agent", part="tokenizer")
+    trajectories: Ref | None = parent("trajectories", part="frames")
     batch_frames: int = 256
     precision: str = "auto"
 
@@ -50,26 +51,29 @@ def run(config: TokenizeConfig, store: Store) -> Report:
 def _build(config: TokenizeConfig, draft: Draft) -> None:
     import torch
 
-    from pipelines.training.checkpoints import TOKENIZER, load_tokenizer
+    from pipelines.training.checkpoints import load_agent
     from pipelines.training.device import pick
+    from pipelines.training.inputs import channels_first
 
-    if config.pretrained is None or config.trajectories is None:
-        raise UsageError(f"Tokens of {config.game} need a tokenizer and trajectories: name both artefacts")
+    if config.agent is None or config.trajectories is None:
+        raise UsageError(f"Tokens of {config.game} need an agent and trajectories: name both artefacts")
     device = pick(config.precision)
-    tokenizer = load_tokenizer(draft.parents[config.pretrained].path(TOKENIZER), device)
+    agent = load_agent(draft.parents[config.agent], device)
     data = Trajectories(draft.parents[config.trajectories].path(FILE_NAME))
-    sizes = tokenizer.config
-    if sizes.vocab_size > np.iinfo(np.uint16).max + 1:
-        raise UsageError(f"A vocabulary of {sizes.vocab_size} codes does not fit uint16: use at most 65,536")
-    writer = TokenWriter(draft.path(NAME), len(data), sizes.tokens_per_frame)
-    seen = torch.zeros(sizes.vocab_size, dtype=torch.bool)
+    if not 0 < agent.vocabulary <= np.iinfo(np.uint16).max + 1:
+        raise UsageError(
+            f"{config.agent} has a vocabulary of {agent.vocabulary} codes: tokens are stored as uint16, use 1 to 65,536"
+        )
+    per_frame = agent.tokens_per_frame
+    writer = TokenWriter(draft.path(NAME), len(data), per_frame)
+    seen = torch.zeros(agent.vocabulary, dtype=torch.bool)
     with track(f"Tokenize {config.game}", total=len(data), unit="frames") as advance, device.autocast():
         for start in range(0, len(data), config.batch_frames):
             frames = torch.as_tensor(data.frames(start, start + config.batch_frames))
-            tokens = tokenizer.encode_tokens(frames.to(device.name)).cpu()
+            tokens = agent.encode(channels_first(frames, 3).to(device.name)).cpu()
             seen[tokens.unique()] = True
             writer.append(tokens.numpy().astype(np.uint16))
             advance(len(frames))
     writer.close()
-    draft.counts |= {"frames": len(data), "tokens": len(data) * sizes.tokens_per_frame, "codes_used": int(seen.sum())}
+    draft.counts |= {"frames": len(data), "tokens": len(data) * per_frame, "codes_used": int(seen.sum())}
     draft.metrics["device"] = str(device)

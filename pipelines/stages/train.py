@@ -1,129 +1,274 @@
-"""Stage `world_action_model`: JOWA's stage 2, world model and Q-function on tokens; no frame is read for training.
+"""Stages `pretrained`, `world_action_model` and `finetuned`: an agent learns from stored data, in phases.
 
-Run: `worldline train EXPERIMENT`.
+They differ in what they start from and in what they read. `pretrained` builds the networks and learns from frames;
+`world_action_model` goes on with them on tokens; `finetuned` goes on with any agent on the best episodes of one game,
+some of whose segments the model may continue itself. What the phases train, and on what, the model family says.
+Run: `worldline pretrain EXPERIMENT`, `worldline train EXPERIMENT`, `worldline finetune EXPERIMENT --game Pong`.
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from torch import nn
-
-from models.api import Losses
-from models.jowa.model import Jowa
-from pipelines.batches.loader import SegmentLoader, SegmentSource
+from models.family import AgentConfig
+from models.registry import family_of
 from pipelines.errors import UsageError
 from pipelines.store.artefact import Draft, Report
+from pipelines.store.ref import Ref
+from pipelines.store.stage_config import Beside, StageConfig, filled, manner, option, parent
 from pipelines.store.store import Store
-from pipelines.training import checkpoints as checkpoint
-from pipelines.training.checkpoints import Keeper
-from pipelines.training.config import PhaseConfig, TrainConfig
-from pipelines.training.device import Device, compile_for, pick
-from pipelines.training.diagnostics.greedy_play import greedy_returns
-from pipelines.training.distributed.produce import produce
-from pipelines.training.distributed.ranks import ALONE, Ranks
-from pipelines.training.distributed.shard import Share
-from pipelines.training.inputs import check_tokens, legal_actions, sources, to_batch
-from pipelines.training.loop import train
-from pipelines.training.prefetch import Feed, Parts
-from pipelines.training.results import record
-from pipelines.training.world_objective import WorldObjective
+from pipelines.training.config import ImagineConfig, LoopConfig, check_sight_frames
+from pipelines.training.schedule import Phase, Use, check_phases
+
+if TYPE_CHECKING:
+    from models.api import Agent
+    from pipelines.batches.loader import SegmentSource
+    from pipelines.training.device import Device
+    from pipelines.training.distributed.ranks import Ranks
 
 
-def run(config: TrainConfig, store: Store) -> Report:
-    """Train stage 2 of a recipe, or find its artefact; with torchrun on all its ranks. A killed run resumes."""
+@dataclass(frozen=True)
+class TrainingConfig(StageConfig):
+    """What all three share. `sight_frames` held-out frame pairs a game tell how well the agent sees."""
+
+    CHECKS: ClassVar[tuple[str, ...]] = ("sees",)
+    PLAYS: ClassVar[bool] = True  # whether what is trained can play on the way
+
+    phases: tuple[Phase, ...] = ()
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    sight_frames: int = 256
+    seed: int = filled("seed", 0)
+
+    def __post_init__(self) -> None:
+        check_sight_frames(self.sight_frames)
+
+    @property
+    def every_game(self) -> tuple[str, ...]:
+        """The games that it learns from."""
+        raise TypeError(f"{type(self).__name__} must define every_game")
+
+
+@dataclass(frozen=True)
+class PretrainConfig(TrainingConfig):
+    """Fresh networks learn from frames. `name` is the recipe's, and the artefact's folder."""
+
+    STAGE: ClassVar[str] = "pretrained"
+    VERB: ClassVar[str] = "pretrain"
+    CODE: ClassVar[str] = "4"
+    PLAYS: ClassVar[bool] = False
+
+    name: str = filled("name", "")
+    games: tuple[str, ...] = filled("games", ())
+    networks: AgentConfig = field(default_factory=AgentConfig, metadata={"inner": True})
+    trajectories: tuple[Ref, ...] = parent("trajectories", every="game")
+    segments: tuple[Ref, ...] = parent("segments", every="game")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.networks.family:
+            check_phases(self.phases, family_of(self.networks), self.networks)
+
+    @property
+    def subject(self) -> str:
+        return self.name
+
+    @property
+    def every_game(self) -> tuple[str, ...]:
+        return self.games
+
+    def check_beside(self, beside: Beside) -> None:
+        """Networks must fit each other and the segments."""
+        cut = beside.template("segment")
+        try:
+            self.networks.require_fit(int(getattr(cut, "length", 0)))
+        except ValueError as error:
+            raise UsageError(f"Recipe '{beside.name}': pretrain.{error}") from error
+
+
+@dataclass(frozen=True)
+class TrainConfig(TrainingConfig):
+    """An agent goes on learning on tokens of all games; frames are read only to measure how well it sees."""
+
+    STAGE: ClassVar[str] = "world_action_model"
+    VERB: ClassVar[str] = "train"
+    CODE: ClassVar[str] = "4"
+
+    name: str = filled("name", "")
+    games: tuple[str, ...] = filled("games", ())
+    agent: Ref | None = parent(makes="agent")
+    tokens: tuple[Ref, ...] = parent("tokens", every="game")
+    segments: tuple[Ref, ...] = parent("segments", every="game")
+    trajectories: tuple[Ref, ...] = parent("trajectories", every="game")
+
+    @property
+    def subject(self) -> str:
+        return self.name
+
+    @property
+    def every_game(self) -> tuple[str, ...]:
+        return self.games
+
+
+@dataclass(frozen=True)
+class FinetuneConfig(TrainingConfig):
+    """An agent learns on from the `episodes` of one game that have the highest return. The numbers are JOWA's.
+
+    `world_weight` and `penalty` change what its losses weigh, from here on.
+    """
+
+    STAGE: ClassVar[str] = "finetuned"
+    VERB: ClassVar[str] = "finetune"
+    CODE: ClassVar[str] = "4"
+
+    game: str = ""
+    episodes: int = 4
+    stride: int = 1
+    phases: tuple[Phase, ...] = (
+        Phase("expert", 50_000, (Use("tokenizer", 128), Use("world_action", 32, lr=5e-5))),
+    )  # fmt: skip
+    world_weight: float = 0.5  # of the world model's terms beside TD and its penalty
+    penalty: Literal["", "cql", "combo"] = option("")  # none goes on with the agent's own
+    imagine: ImagineConfig | None = None
+    lpips_file: str = manner("")  # where the weights of the perceptual term lie, if the agent was trained with one
+    agent: Ref | None = parent(makes="agent")
+    trajectories: Ref | None = parent("trajectories")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.episodes < 1 or self.stride < 1 or self.world_weight < 0:
+            raise UsageError(
+                f"Fine-tuning on {self.episodes} episodes with stride {self.stride} and world_weight "
+                f"{self.world_weight} is impossible: episodes and stride must be at least 1, world_weight 0"
+            )
+
+    @property
+    def subject(self) -> str:
+        return self.game
+
+    @property
+    def only_game(self) -> str:
+        return self.game
+
+    @property
+    def every_game(self) -> tuple[str, ...]:
+        return (self.game,)
+
+    def check_beside(self, beside: Beside) -> None:
+        """Some segments of a batch must be real."""
+        for phase in self.phases if self.imagine else ():
+            if self.imagine and self.imagine.segments >= phase.rows:
+                raise UsageError(
+                    f"Recipe '{beside.name}': phase '{phase.name}' has batches of {phase.rows}, "
+                    f"{self.imagine.segments} of them imagined: some must be real, lower finetune.imagine.segments"
+                )
+
+
+def run(config: TrainingConfig, store: Store) -> Report:
+    """Train, or find the artefact; with torchrun on all its ranks. A killed run resumes."""
+    from pipelines.training.distributed.produce import produce
+
     return produce(store, config.spec(), lambda draft, ranks: _build(config, draft, ranks))
 
 
-def _build(config: TrainConfig, draft: Draft, ranks: Ranks) -> None:
-    if config.pretrained is None:
-        raise UsageError("The world-action model starts from a pretrained artefact: name it")
+def _build(config: TrainingConfig, draft: Draft, ranks: "Ranks") -> None:
+    import torch
+
+    from pipelines.training import inputs, results
+    from pipelines.training.checkpoints import CheckpointManager
+    from pipelines.training.device import compile_for, pick
+    from pipelines.training.diagnostics.greedy_play import greedy_returns
+    from pipelines.training.imagination import ImaginedSegments
+    from pipelines.training.loop import train
+    from pipelines.training.task import Task
+
     device = pick(config.loop.precision, config.loop.device)
     torch.manual_seed(ranks.seed(config.seed))
-    pretrained = draft.parents[config.pretrained]
-    check_tokens([draft.parents[ref] for ref in config.tokens], pretrained)
-    model = checkpoint.load_model(pretrained.path(checkpoint.MODEL), device)
-    tokenizer = checkpoint.load_tokenizer(pretrained.path(checkpoint.TOKENIZER), device)
-    with ranks.first_alone():  # tokens are unpacked once
-        data = sources(
-            [draft.parents[ref] for ref in config.trajectories],
-            [draft.parents[ref] for ref in config.segments],
-            config.loop.holdout_episodes,
-            [draft.parents[ref] for ref in config.tokens],
-            draft.scratch,
-        )
-    task = WorldActionTraining(config, data, model, device, ranks)
-    compile_for(device, task.model, config.loop.compile)
+    agent = _agent(config, draft, device)
+    family = family_of(agent.config)
+    check_phases(config.phases, family, agent.config)
+    sources, measured = _sources(config, draft, agent, ranks)
+    legal_GA = inputs.legal_actions(config.every_game).to(device.name)
+    imagine = config.imagine if isinstance(config, FinetuneConfig) else None
+    imagined = ImaginedSegments(imagine, agent, legal_GA, device, config.seed) if imagine else None
+    objectives = tuple(dict.fromkeys(name for phase in config.phases for name in phase.objectives))
+    length = agent.limits.steps
+    task = Task(agent, sources, objectives, config.loop, config.seed, device, ranks, length, legal_GA, imagined)
+    for name in family.sequence_networks(objectives):
+        compile_for(device, agent.networks[name], config.loop.compile)
 
     def plays() -> dict[str, float]:
-        return greedy_returns(model, tokenizer, config.games, config.loop, device, ranks)
+        return greedy_returns(agent, config.every_game, config.loop, device, ranks)
 
-    keeper = Keeper(draft.scratch, config.loop, task.save, plays, ranks)
-    train(task, config.phases, config.loop, draft.path("metrics.jsonl"), draft.scratch, "Train", ranks, keeper)
-    if ranks.first:
-        record(draft, task, tokenizer, config, data, device)
-        draft.counts["games"] = len(data)
+    manager = CheckpointManager(draft.scratch, config.loop, task.save, plays if config.PLAYS else None, ranks)
+    title = f"{_TITLES[config.STAGE]} {config.subject if isinstance(config, FinetuneConfig) else ''}".strip()
+    train(task, config.phases, config.loop, draft.path("metrics.jsonl"), draft.scratch, title, ranks, manager)
+    if not ranks.first:
+        return
+    results.record(draft, task, config.phases, config.loop, config.sight_frames, measured, device)
+    draft.counts |= _counts(sources, imagined) if isinstance(config, FinetuneConfig) else {"games": len(sources)}
+    if isinstance(config, FinetuneConfig):
+        experts = sources[0].trajectories
+        draft.metrics["expert_clipped_return"] = float(experts.rewards.sum()) / experts.num_episodes
 
 
-@dataclass
-class WorldActionTraining:
-    """The task of stage 2 for the training loop."""
+_TITLES = {"pretrained": "Pretrain", "world_action_model": "Train", "finetuned": "Fine-tune"}
 
-    config: TrainConfig
-    sources: list[SegmentSource]
-    model: Jowa
-    device: Device
-    ranks: Ranks = ALONE
-    modules: dict[str, nn.Module] = field(init=False)
 
-    def __post_init__(self) -> None:
-        checkpoint.trainable(self.model)
-        self.modules = {"model": self.model}
-        legal_GA = legal_actions(self.config.games).to(self.device.name)
-        self._objective = WorldObjective(self.model, legal_GA, self.config.seed)
-        self._feeds: dict[PhaseConfig, Feed] = {}
-        self._fed: tuple[int, Parts] = (-1, {})
+def _agent(config: TrainingConfig, draft: Draft, device: "Device") -> "Agent":
+    """Fresh networks, or those of the agent that the config starts from."""
+    import torch
 
-    def losses(self, phase: PhaseConfig, step: int, part: int = 0) -> dict[str, Losses]:
-        """World-action loss, or the world model's alone, on one batch of token segments."""
-        if part == 0:
-            self._fed = step, self._feed(phase).batch(step)
-        at, fed = self._fed
-        assert at == step, "parts are asked for in order"
-        share = Share(self.ranks, part, phase.accumulate)
-        batch, counts = share.counted(to_batch(fed["segments"]), self.model.config.tokens_per_frame)
-        with self.device.autocast():
-            return self._objective(phase, batch, step, counts)
+    from pipelines.training.checkpoints import load_agent
 
-    def after_step(self, phase: PhaseConfig, step: int) -> None:
-        """Let the target head follow."""
-        self._objective.after_step(phase, step)
+    if isinstance(config, PretrainConfig):
+        agent = family_of(config.networks).build(config.networks, config.seed)
+        for network in agent.networks.values():
+            network.to(torch.device(device.name))
+        return agent
+    assert isinstance(config, TrainConfig | FinetuneConfig)
+    if config.agent is None:
+        raise UsageError(f"Training of {config.STAGE} starts from an agent: name its artefact")
+    agent = load_agent(draft.parents[config.agent], device)
+    if isinstance(config, FinetuneConfig):
+        changes = {"world_weight": config.world_weight, "lpips_file": config.lpips_file}
+        agent.reconfigure(**changes, **({"penalty": config.penalty} if config.penalty else {}))
+    return agent
 
-    def tokens(self, phase: PhaseConfig) -> int:
-        """Those of the sequences, actions included."""
-        return phase.segments * self.model.config.max_steps * (self.model.config.tokens_per_frame + 1)
 
-    @property
-    def waited(self) -> float:
-        """Seconds in which this phase's batches were waited for."""
-        return sum(feed.waited for feed in self._feeds.values())
+def _sources(
+    config: TrainingConfig, draft: Draft, agent: "Agent", ranks: "Ranks"
+) -> "tuple[list[SegmentSource], list[SegmentSource]]":
+    """What is learned from, and what the result is measured on; held-out episodes are in neither's segments."""
+    from pipelines.training import inputs
 
-    def save(self, folder: Path) -> None:
-        """The network."""
-        checkpoint.save(folder / checkpoint.MODEL, self.model, self.model.config)
+    holdout = config.loop.holdout_episodes
+    if isinstance(config, FinetuneConfig):
+        if config.trajectories is None:
+            raise UsageError(f"Fine-tuning on {config.game} needs trajectories: name their artefact")
+        # A search starts from segments whose newest steps are real, which are those that are padded on the left.
+        padding = "right" if config.imagine is None else "left"
+        data = draft.parents[config.trajectories]
+        every, best = inputs.best_sources(data, config.episodes, agent.limits.steps, config.stride, padding, holdout)
+        return [best], [every]
+    assert isinstance(config, PretrainConfig | TrainConfig)
+    tokens = [draft.parents[ref] for ref in config.tokens] if isinstance(config, TrainConfig) else []
+    if isinstance(config, TrainConfig) and config.agent is not None:
+        inputs.check_tokens(tokens, draft.parents[config.agent])
+    with ranks.first_alone():  # tokens are unpacked once
+        found = inputs.sources(
+            [draft.parents[ref] for ref in config.trajectories],
+            [draft.parents[ref] for ref in config.segments],
+            holdout,
+            tokens,
+            draft.scratch,
+        )
+    return found, found
 
-    def _feed(self, phase: PhaseConfig) -> Feed:
-        """The batches of the phase; the feed of the phase before is let go with its workers."""
-        if phase not in self._feeds:
-            steps = self.model.config.max_steps
-            loader = SegmentLoader(self.sources, phase.segments, self.config.seed, steps, with_frames=False)
-            self._feeds = {
-                phase: Feed(
-                    {"segments": loader},
-                    self.device,
-                    self.config.loop.workers,
-                    rank=self.ranks.rank,
-                    world=self.ranks.world,
-                )
-            }
-        return self._feeds[phase]
+
+def _counts(sources: "list[SegmentSource]", imagined: object) -> dict[str, int]:
+    (experts,) = sources
+    return {
+        "episodes": experts.trajectories.num_episodes,
+        "frames": len(experts.trajectories),
+        "segments": len(experts.segments),
+        "imagined": len(imagined) if imagined is not None else 0,  # type: ignore[arg-type]
+    }

@@ -7,67 +7,84 @@ Run: `worldline evaluate EXPERIMENT --planner beam --set tune.contexts=1,2,4 --s
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import product
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 
-from pipelines.environments.atari.protocols import canonical, protocol
 from pipelines.environments.rollout import Episode, play
-from pipelines.errors import UsageError, unknown
+from pipelines.errors import UsageError
 from pipelines.evaluation.episode_log import episode_table, summary
 from pipelines.evaluation.player_settings import (
-    PLANNERS,
     Entrant,
     GridConfig,
-    SearchConfig,
+    PlaySettings,
     _entrant,
 )
 from pipelines.evaluation.session import Sitting, rom_of, selection_seeds
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import StageConfig, manner, option
+from pipelines.store.stage_config import Beside, StageConfig, filled, parent
 from pipelines.store.store import Store
 
 
 @dataclass(frozen=True)
-class TuneConfig(StageConfig):
-    """Play every setting of `grid`, whose axes are all filled, on seeds that are never reported.
+class TuneConfig(PlaySettings, StageConfig):
+    """Play every setting of `grid` on seeds that are never reported.
 
-    The other fields are those of the evaluation that the best setting is for.
+    The other fields are those of the evaluation that the best setting is for: the plan copies them from there, and
+    gives an axis that the grid leaves empty the evaluation's own value.
     """
 
     STAGE: ClassVar[str] = "tuned"
-    CODE: ClassVar[str] = "1"
+    VERB: ClassVar[str] = "tune"
+    CODE: ClassVar[str] = "2"
 
-    game: str = ""
-    checkpoint: Ref | None = None
-    pretrained: Ref | None = None
-    grid: GridConfig = GridConfig()  # noqa: RUF009 -- frozen
-    protocol: str = "jowa"
-    planner: str = "beam"
-    epsilon: float = 0.001
-    max_steps: int = 0
-    precision: str = "auto"
-    search: SearchConfig = option(SearchConfig())
-    rom_md5: str = option("")
-    rom_dir: str = manner("")
-    envs: int = manner(0)
+    game: str = filled("game", "")
+    agent: Ref | None = parent(makes="agent")
+    grid: GridConfig = field(default=GridConfig(), metadata={"inner": True})
 
     def __post_init__(self) -> None:
-        protocol(self.protocol)
-        object.__setattr__(self, "protocol", canonical(self.protocol))
-        if self.planner not in PLANNERS:
-            raise unknown("planner", self.planner, PLANNERS, "'worldline evaluate --help' explains them")
-        needed = ("contexts", "leaves") if self.planner == "greedy" else ("contexts", "widths", "horizons", "leaves")
-        if empty := [name for name in needed if not getattr(self.grid, name)]:
+        super().__post_init__()
+        greedy = self.planner == "greedy"
+        needed = ("contexts", "leaves") if greedy else ("contexts", "widths", "horizons", "leaves")
+        if self.game and (empty := [name for name in needed if not getattr(self.grid, name)]):
             raise UsageError(f"A search for {self.planner} with no {empty[0]} is impossible: give at least one")
 
     @property
     def subject(self) -> str:
         return self.game
+
+    @property
+    def wanted(self) -> bool:
+        return self.grid.wanted
+
+    def fill(self, values: dict[str, Any], beside: Beside) -> Self:
+        """The evaluation's settings, and all axes filled. Raises UsageError for what the planner does not read."""
+        play: Any = beside.template("evaluate")
+        grid, greedy = self.grid, play.planner == "greedy"
+        if play.settings or play.beam_episodes:
+            raise UsageError(
+                f"A search serves one planner and finds all its numbers: set evaluate.beam_episodes=0 (it is "
+                f"{play.beam_episodes}) and evaluate.settings= (it is '{play.settings}')"
+            )
+        if greedy and (grid.widths or grid.horizons or grid.leaves):
+            raise UsageError(
+                "Greedy play reads no width, horizon or leaf value: search over tune.contexts alone, or set "
+                "evaluate.planner=beam"
+            )
+        filled_grid = replace(
+            grid,
+            contexts=grid.contexts or (play.context,),
+            widths=() if greedy else grid.widths or (play.beam_width,),
+            horizons=() if greedy else grid.horizons or (play.beam_horizon,),
+            leaves=grid.leaves or (play.search.leaf,),
+        )
+        shared = {entry.name: getattr(play, entry.name) for entry in fields(PlaySettings)}
+        shared["max_steps"] = grid.max_steps or play.max_steps
+        return super().fill({**shared, **values, "grid": filled_grid}, beside)
 
 
 def run(config: TuneConfig, store: Store) -> Report:
@@ -77,14 +94,16 @@ def run(config: TuneConfig, store: Store) -> Report:
 
 def _build(config: TuneConfig, draft: Draft) -> None:
     from pipelines.evaluation.players import AgentPlayer
-    from pipelines.training.checkpoints import Networks
+    from pipelines.training.checkpoints import load_agent
     from pipelines.training.device import pick
 
     rom, device = rom_of(config.game, config.rom_dir, config.rom_md5), pick(config.precision)
-    tokenizer, model = Networks().load(config.game, config.checkpoint, config.pretrained, draft.parents, device)
+    if config.agent is None:
+        raise UsageError(f"A search on {config.game} needs an agent: name its artefact")
+    agent = load_agent(draft.parents[config.agent], device)
     entrants, seeds = candidates(config), selection_seeds(config.grid.seed, config.grid.episodes)
     for who in entrants:
-        who.require_fit(config.game, model.config)
+        who.require_fit(config.game, agent)
     played: list[list[Episode]] = []
     for number, who in enumerate(entrants, start=1):
         folder = draft.scratch / _name(who)
@@ -92,7 +111,7 @@ def _build(config: TuneConfig, draft: Draft) -> None:
         sitting = Sitting.of(config.protocol, rom, folder, config.envs)
         table = sitting.table(who, seeds)
         if table.seeds:
-            player = AgentPlayer(who, [config.game] * table.rows, model, tokenizer, device.autocast)
+            player = AgentPlayer(who, [config.game] * table.rows, agent, device.autocast)
             play(table, player, f"Search {config.game}, {_name(who)} ({number} of {len(entrants)})")
         played.append(sitting.played(who, seeds))
     rows = grid(entrants, played)

@@ -1,6 +1,9 @@
-"""An artefact: while it is being made (`Draft`), finished on disk (`Artefact`), as what a stage returns (`Report`)."""
+"""An artefact: while it is being made (`Draft`), finished on disk (`Artefact`), as what a stage returns (`Report`).
 
-from collections.abc import Iterator, Mapping
+A stage gets a `Draft` from `Store.produce(spec, build)`, whose `build(draft)` writes `draft.path("name")`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ from pipelines.errors import WorldlineError
 from pipelines.progress import size
 from pipelines.store.files import sha256_of
 from pipelines.store.manifest import MANIFEST_NAME, CheckEntry, Manifest
-from pipelines.store.ref import Ref
+from pipelines.store.ref import Ref, check_name
 from pipelines.store.stage_config import Spec
 
 
@@ -62,6 +65,7 @@ class Draft:
     metrics: dict[str, Any] = field(default_factory=dict)
     roots: list[dict[str, Any]] = field(default_factory=list)
     checks: list[CheckEntry] = field(default_factory=list)
+    parts: dict[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)  # name -> files, digest
 
     def path(self, name: str) -> Path:
         """Where to write one output file; its parent folders are made. Raises ValueError for a name outside."""
@@ -89,6 +93,16 @@ class Draft:
         """
         self.checks.append(CheckEntry(name, bool(passed), blocking, detail, dict(counts or {}), picture))
 
+    def part(self, name: str, files: Sequence[str] = (), digest: str = "") -> None:
+        """Name a part of the artefact, which a child may have as its parent: these files of it, or arrays.
+
+        files: names as given to `path`. digest: hash of the arrays that belong to the part, computed by the stage.
+        Raises ValueError for a part of nothing.
+        """
+        if not files and not digest:
+            raise ValueError(f"Part '{name}' consists of nothing: name its files, or give a digest of its arrays")
+        self.parts[check_name(name)] = tuple(files), digest
+
     def files(self) -> Iterator[Path]:
         """Every file written so far, in a fixed order. Raises ValueError for a link."""
         for path in sorted(self.folder.rglob("*")):
@@ -100,17 +114,24 @@ class Draft:
 
 @dataclass(frozen=True)
 class Report:
-    """`skipped` is True when an artefact with the same key stood there already; then nothing was computed."""
+    """What `Store.produce` did.
+
+    `skipped` is True when nothing was computed: an artefact with the same key stood there already, or the files of an
+    equal one were `adopted`.
+    """
 
     artefact: Artefact
     skipped: bool
+    adopted: bool = False
 
     def __str__(self) -> str:
         manifest = self.artefact.manifest
         counts = ", ".join(f"{value:,} {name}" for name, value in manifest.counts.items())
         room = size(manifest.total_bytes)
         how = f"made in {manifest.cost['seconds']:.1f} s ({room}; {counts})"
-        if self.skipped:
+        if self.adopted:
+            how = f"adopted from {manifest.adopted} ({room}; {counts}), same config, code version and parts of parents"
+        elif self.skipped:
             how = f"already there ({room}; {counts}), same config, code version and parents"
         return "\n".join([f"{self.artefact.ref}: {how}", *self.findings])
 

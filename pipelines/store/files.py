@@ -1,4 +1,4 @@
-"""Files on disk: content hashes, locks between processes, and the operating system's refusals as one line.
+"""Files on disk: content hashes, locks between processes, and the operating system's errors as one line.
 
 The kernel lets go of a lock when its holder dies, kill -9 included.
 """
@@ -12,11 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import google_crc32c
-
 from pipelines.errors import WorldlineError
-
-BLOCK = 1 << 20
 
 
 def sha256_of(path: Path) -> str:
@@ -25,13 +21,13 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def crc32c_of(path: Path) -> str:
-    """Hex crc32c of a file, the checksum that object stores publish."""
-    checksum = google_crc32c.Checksum()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            checksum.update(block)
-    return checksum.hexdigest().decode()
+def sync(path: Path) -> None:
+    """Have the disk hold what was written to a file or folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _nothing() -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pipelines.errors import WorldlineError
 from pipelines.store.artefact import Artefact
-from pipelines.store.files import locked_now, writable
+from pipelines.store.files import locked_now, sync, writable
 from pipelines.store.ref import Ref
-from pipelines.store.store import Store, flat, sync
+from pipelines.store.store import Store, flat
 
 
 @dataclass(frozen=True)

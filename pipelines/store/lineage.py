@@ -1,7 +1,8 @@
 """The tree of everything an artefact was made from, read from the manifests alone; and its check, byte for byte.
 
-Each manifest pins its parents by the digest of their manifests; a parent that is missing, damaged or no longer the
-one that was pinned gets a `fault`. Reading the tree reads one small file an artefact, verifying it every file.
+Each manifest pins its parents by the digest of their manifests, or by the hash of the part that was read. A parent
+that is missing, damaged or no longer the one that was pinned gets a `fault`. Reading the tree reads one small file of
+each artefact; verifying it reads every file. Command: `worldline lineage NAME [--verify]`.
 """
 
 from collections import deque
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pipelines.errors import WorldlineError
 from pipelines.progress import track
 from pipelines.store.artefact import Artefact
-from pipelines.store.manifest import MANIFEST_NAME
+from pipelines.store.manifest import MANIFEST_NAME, ParentEntry
 from pipelines.store.ref import Ref
 from pipelines.store.stage_config import Spec
 from pipelines.store.store import Store
@@ -21,8 +22,9 @@ from pipelines.store.store import Store
 class Node:
     """One appearance of an artefact in the tree, as the child above it sees it.
 
-    `pinned` is the manifest digest the child recorded (empty for the top of the tree), `fault` what is wrong with
-    that edge ("" when nothing is). `artefact` is None, and there are no parents, when its manifest cannot be read.
+    `pinned` is the manifest digest that the child recorded (empty for the top of the tree), `part` the part that the
+    child read ("" for all of it), `fault` what is wrong with that edge ("" when nothing is). `artefact` is None, and
+    there are no parents, when its manifest cannot be read.
     """
 
     ref: Ref
@@ -30,6 +32,7 @@ class Node:
     pinned: str
     fault: str
     parents: tuple["Node", ...]
+    part: str = ""
 
 
 def walk(store: Store, ref: Ref) -> Node:
@@ -44,7 +47,7 @@ def walk_all(store: Store, refs: Iterable[Ref]) -> list[Node]:
     for ref in refs:
         if store.find(ref) is None:
             raise WorldlineError(f"{ref} is not in the store {store.root}: 'worldline list' prints what there is")
-        found.append(walker.node(ref, pinned="", above=()))
+        found.append(walker.node(ParentEntry(str(ref), ""), above=()))
     return found
 
 
@@ -76,7 +79,9 @@ class _Walker:
         self.store = store
         self.known: dict[Ref, tuple[Artefact | None, str, tuple[Node, ...]]] = {}
 
-    def node(self, ref: Ref, pinned: str, above: tuple[Ref, ...]) -> Node:
+    def node(self, entry: ParentEntry, above: tuple[Ref, ...]) -> Node:
+        """The artefact of `entry` as the last of `above` pinned it. Raises WorldlineError for a circle."""
+        ref = Ref.parse(entry.ref)
         if ref in above:
             raise WorldlineError(
                 f"The lineage of {above[0]} runs in a circle through {ref}: its manifests were altered"
@@ -84,9 +89,9 @@ class _Walker:
         if ref not in self.known:
             self.known[ref] = self._read(ref, above)
         artefact, fault, parents = self.known[ref]
-        if artefact is not None and pinned and artefact.digest != pinned:
-            fault = f"its manifest is {artefact.digest[:12]}..., {above[-1]} was made from {pinned[:12]}..."
-        return Node(ref, artefact, pinned, fault, parents)
+        if artefact is not None and above:
+            fault = _pin_fault(artefact, entry, above[-1])
+        return Node(ref, artefact, entry.manifest_sha256, fault, parents, entry.part)
 
     def _read(self, ref: Ref, above: tuple[Ref, ...]) -> tuple[Artefact | None, str, tuple[Node, ...]]:
         try:
@@ -95,8 +100,21 @@ class _Walker:
             return None, str(error), ()
         if artefact is None:
             return None, f"missing from the store {self.store.root}", ()
-        entries = artefact.manifest.parents
-        return artefact, "", tuple(self.node(Ref.parse(e.ref), e.manifest_sha256, (*above, ref)) for e in entries)
+        return artefact, "", tuple(self.node(entry, (*above, ref)) for entry in artefact.manifest.parents)
+
+
+def _pin_fault(artefact: Artefact, entry: ParentEntry, child: Ref) -> str:
+    """What is wrong with an artefact as the parent that `child` pinned; "" when it is still the same."""
+    if not entry.part:
+        if artefact.digest == entry.manifest_sha256:
+            return ""
+        return f"its manifest is {artefact.digest[:12]}..., {child} was made from {entry.manifest_sha256[:12]}..."
+    found = artefact.manifest.parts.get(entry.part)
+    if found is None:
+        return f"it has no part '{entry.part}' that {child} was made from"
+    if found.sha256 == entry.part_sha256:
+        return ""  # another artefact by its manifest, perhaps, but not in what was read
+    return f"its part '{entry.part}' is {found.sha256[:12]}..., {child} was made from {entry.part_sha256[:12]}..."
 
 
 @dataclass(frozen=True)
@@ -114,8 +132,8 @@ def verify(store: Store, ref: Ref) -> list[Fault]:
     """Re-hash every file of every artefact in the lineage of `ref`, and compare every pinned manifest.
 
     Returns all faults, none when the lineage is sound: parents missing or other than pinned, files missing, changed
-    or not listed, a manifest whose config does not give its key, a top other than its pointers recorded. Raises
-    WorldlineError when `ref` is not in the store.
+    or not listed, parts that are not what their files are, a manifest whose config does not give its key, a top other
+    than its pointers recorded. Raises WorldlineError when `ref` is not in the store.
     """
     top = walk(store, ref)
     faults = list(dict.fromkeys(Fault(node.ref, node.fault) for node in edges(top) if node.fault))
@@ -144,6 +162,7 @@ def _faults(artefact: Artefact) -> list[str]:
     key = Spec(manifest.stage, manifest.subject, manifest.code_version, manifest.config, parents).key
     if key != manifest.key:
         found.append(f"{artefact.folder / MANIFEST_NAME}: its code version, config and parents give the key {key}")
+    found += [f"{artefact.folder / MANIFEST_NAME}: {fault}" for fault in manifest.part_faults()]
     listed = {*artefact.names(), MANIFEST_NAME}
     for path in sorted(artefact.folder.rglob("*")):
         if not path.is_dir() and path.relative_to(artefact.folder).as_posix() not in listed:

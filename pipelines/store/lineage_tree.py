@@ -60,9 +60,14 @@ def _short(value: Any) -> str:
 
 def _markup(node: Node, above: bool = False) -> str:
     text = f"[bold]{node.ref.stage}[/]/{node.ref.subject}/[cyan]{node.ref.key}[/]"
+    text += f"  [magenta]{escape(_part(node))}[/]" if node.part else ""
     if node.artefact is not None:
         text += f"  [dim]{ABOVE if above else escape(facts(node.artefact.manifest))}[/]"
     return text + (f"  [bold red]{escape(node.fault)}[/]" if node.fault else "")
+
+
+def _part(node: Node) -> str:
+    return f"only its {node.part}" if node.part else ""
 
 
 def _branch(tree: Tree, node: Node, seen: set[Ref]) -> Tree:
@@ -91,8 +96,10 @@ def _record(node: Node) -> dict[str, Any]:
             "bytes": manifest.total_bytes,
             "cost": manifest.cost,
             "roots": list(manifest.roots),
+            "parts": {name: part.sha256 for name, part in manifest.parts.items()},
+            "adopted": manifest.adopted,
             "parents": [
-                {"ref": str(parent.ref), "manifest_sha256": parent.pinned, "fault": parent.fault}
+                {"ref": str(parent.ref), "part": parent.part, "manifest_sha256": parent.pinned, "fault": parent.fault}
                 for parent in node.parents
             ],
         }
@@ -103,6 +110,7 @@ def _item(node: Node, seen: set[Ref]) -> str:
     above = node.ref in seen
     seen.add(node.ref)
     text = f"<code>{html.escape(str(node.ref))}</code>"
+    text += f" <span>{html.escape(_part(node))}</span>" if node.part else ""
     if node.artefact is not None:
         text += f" <span>{ABOVE if above else html.escape(facts(node.artefact.manifest))}</span>"
     if node.fault:

@@ -1,7 +1,11 @@
-"""The last file written of an artefact, and our truth about it: inputs, outputs, checks, cost, machine."""
+"""The last file written of an artefact, and our truth about it: inputs, outputs, checks, cost, machine.
+
+Read one: `Manifest.from_bytes(path.read_bytes(), str(path))`, or `Store.find(ref).manifest`.
+"""
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import PurePosixPath
 from typing import Any, cast, get_origin
@@ -24,11 +28,39 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
+class PartEntry:
+    """What a child may read of an artefact without the rest: some of its files, or arrays inside of them.
+
+    `content` is a digest that the stage computed over arrays; it is empty where whole files are the part. `sha256` is
+    the hash of the part: it covers `content` and the names and hashes of `files`.
+    """
+
+    sha256: str
+    files: tuple[str, ...] = ()
+    content: str = ""
+
+    @classmethod
+    def of(cls, files: Iterable[FileEntry], content: str = "") -> "PartEntry":
+        """The part that consists of `files`, in any order, and of what `content` is a digest of."""
+        listed = sorted((entry.path, entry.sha256) for entry in files)
+        text = json.dumps([content, listed], separators=(",", ":"))
+        return cls(hashlib.sha256(text.encode()).hexdigest(), tuple(path for path, _ in listed), content)
+
+
+@dataclass(frozen=True)
 class ParentEntry:
-    """One input artefact, pinned by the digest of its manifest."""
+    """One input artefact, pinned by the digest of its manifest; by the hash of a part where only that was read."""
 
     ref: str
     manifest_sha256: str
+    part: str = ""
+    part_sha256: str = ""
+
+    def same_input(self, other: "ParentEntry") -> bool:
+        """Whether both stand for the same bytes: the same part wherever it lies, or the same artefact."""
+        if self.part and (self.part, self.part_sha256) == (other.part, other.part_sha256):
+            return True
+        return (self.ref, self.manifest_sha256) == (other.ref, other.manifest_sha256)
 
 
 @dataclass(frozen=True)
@@ -48,7 +80,12 @@ class CheckEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything an artefact can be traced by. `roots` are what has no parent: remote objects, or ROM and policy."""
+    """Everything an artefact can be traced by.
+
+    `roots` are what has no parent: remote objects, or ROM and policy. `parts` names what a child may read alone.
+    `adopted` is the address of the artefact whose files these are, where nothing was computed; libraries, machine and
+    commit are then those that made the files.
+    """
 
     stage: str
     subject: str
@@ -66,11 +103,22 @@ class Manifest:
     machine: dict[str, Any] = field(default_factory=dict)
     git_commit: str = ""
     created: str = ""
+    parts: dict[str, PartEntry] = field(default_factory=dict)
+    adopted: str = ""
     format: int = FORMAT
 
     def to_bytes(self) -> bytes:
-        """The exact bytes of manifest.json. NumPy numbers become plain ones: a stage should not fail after its work."""
-        return (json.dumps(asdict(self), indent=1, sort_keys=True, default=_number) + "\n").encode()
+        """The exact bytes of manifest.json. NumPy numbers become plain ones: a stage should not fail after its work.
+
+        Fields that came after artefacts existed are left out while they are empty, so that older releases read it.
+        """
+        data = asdict(self)
+        data = {name: value for name, value in data.items() if value or name not in ("parts", "adopted")}
+        data["parents"] = [
+            {name: value for name, value in entry.items() if value or name not in ("part", "part_sha256")}
+            for entry in data["parents"]
+        ]
+        return (json.dumps(data, indent=1, sort_keys=True, default=_number) + "\n").encode()
 
     @property
     def total_bytes(self) -> int:
@@ -90,6 +138,7 @@ class Manifest:
             data["files"] = tuple(FileEntry(**entry) for entry in data["files"])
             data["checks"] = tuple(CheckEntry(**entry) for entry in data["checks"])
             data["roots"] = tuple(data["roots"])
+            data["parts"] = {name: _part(entry) for name, entry in data.get("parts", {}).items()}
             manifest = cls(**data)
             manifest.check()
             return manifest
@@ -106,12 +155,34 @@ class Manifest:
                 raise ValueError(f"field '{entry.name}' must be {cast(type, kind).__name__}")
         for parent in self.parents:
             Ref.parse(parent.ref)
+            if not isinstance(parent.part, str) or not isinstance(parent.part_sha256, str):
+                raise ValueError(f"parent '{parent.ref}' needs the name and the hash of its part as text")
         for file in self.files:
             path = PurePosixPath(file.path)
             if path.is_absolute() or ".." in path.parts or not path.parts:
                 raise ValueError(f"file '{file.path}' leaves the artefact's folder")
             if type(file.bytes) is not int or not isinstance(file.sha256, str):
                 raise ValueError(f"file '{file.path}' needs a size and a hash")
+        listed = {file.path for file in self.files}
+        for name, part in self.parts.items():
+            if not isinstance(part.sha256, str) or not isinstance(part.content, str):
+                raise ValueError(f"part '{name}' needs a hash")
+            if not listed.issuperset(part.files):
+                raise ValueError(f"part '{name}' holds a file that the manifest does not list")
+
+    def part_faults(self) -> list[str]:
+        """The parts whose hash is not that of their files' hashes, in words. Empty when all agree."""
+        entries = {entry.path: entry for entry in self.files}
+        return [
+            f"part '{name}' has another hash than its files give"
+            for name, part in self.parts.items()
+            if part != PartEntry.of((entries[path] for path in part.files), part.content)
+        ]
+
+
+def _part(entry: dict[str, Any]) -> PartEntry:
+    part = PartEntry(**entry)
+    return PartEntry(part.sha256, tuple(part.files), part.content)
 
 
 def _number(value: Any) -> Any:

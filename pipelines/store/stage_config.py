@@ -5,24 +5,49 @@ The key is a hash of exactly these, so an equal key means an equal artefact.
 
 import hashlib
 import json
-from dataclasses import Field, dataclass, field, fields
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import Any, ClassVar, Protocol, Self
 
+from models.family import manner, option
 from pipelines.errors import UsageError
 from pipelines.store.ref import Ref
+
+__all__ = [
+    "VERBS",
+    "Beside",
+    "Parent",
+    "Spec",
+    "StageConfig",
+    "canonical_json",
+    "filled",
+    "manner",
+    "option",
+    "parent",
+    "plain",
+]
 
 KEY_HEX = 16
 
 
 @dataclass(frozen=True)
 class Spec:
-    """One artefact to be made: stage, subject, the stage's code version, resolved config and exact parents."""
+    """One artefact to be made: stage, subject, the stage's code version, resolved config and exact parents.
+
+    `parts` names the part that is read of each parent, "" where that is all of it; no entry at all means all of each.
+    The key does not depend on it. Raises ValueError when parents and parts differ in number.
+    """
 
     stage: str
     subject: str
     code_version: str
     config: dict[str, Any]
     parents: tuple[Ref, ...] = field(default=())
+    parts: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.parts and len(self.parts) != len(self.parents):
+            raise ValueError(f"{len(self.parts)} parts for {len(self.parents)} parents: name one for each, or none")
 
     @property
     def key(self) -> str:
@@ -49,30 +74,91 @@ def canonical_json(value: Any) -> str:
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def option(default: Any) -> Any:
-    """A field that came after artefacts existed: at its default it is left out of config and key.
+@dataclass(frozen=True)
+class Parent:
+    """What a field of a config reads: the artefact of a stage, or the agent that an earlier stage made.
 
-    Artefacts made before the option was there so keep matching. Its default may never change.
+    every: "game" or "agent", for a field that holds the artefacts of all of them. part: the only part of the artefact
+    that is read. soft: it is read only where the plan makes it for another stage anyway. A parent whose stage is not in
+    a plan is left out.
     """
-    return field(default=default, metadata={"elide": True})
+
+    stage: str = ""
+    makes: str = ""
+    every: str = ""
+    part: str = ""
+    soft: bool = False
 
 
-def manner(default: Any) -> Any:
-    """A field that says how the work is done, not what comes out (workers, mirrors): never in config or key."""
-    return field(default=default, metadata={"manner": True})
+def parent(
+    stage: str = "", *, makes: str = "", every: str = "", part: str = "", soft: bool = False, added: bool = False
+) -> Any:
+    """A field that the plan fills with the address of a parent, of its own game where there are several.
+
+    `makes="agent"` is the last stage before this one that makes an agent. `added`: see `option`.
+    """
+    metadata = {"parent": Parent(stage, makes, every, part, soft)} | ({"elide": True} if added else {})
+    return field(default=() if every else None, metadata=metadata)
+
+
+def filled(by: str, default: Any) -> Any:
+    """A field that the plan fills from the recipe or the step: game, agent, name, games or seed."""
+    return field(default=default, metadata={"filled": by})
+
+
+class Beside(Protocol):
+    """What a config may ask of the plan that it belongs to."""
+
+    @property
+    def name(self) -> str:
+        """The recipe's name."""
+
+    def template(self, verb: str) -> "StageConfig | None":
+        """Another stage's settings in the same recipe; None where it has none."""
+
+    def listed(self, game: str, agent: int) -> tuple[str, str]:
+        """The URL of the bucket that replay comes from, and the digest of its listing of one agent."""
+
+
+VERBS: dict[str, tuple[str, str]] = {}
+"""Stage -> the verb that makes its artefacts, and whether they are plain data; of stages whose config was imported."""
 
 
 class StageConfig:
-    """Base of the frozen dataclasses in this folder.
+    """Base of the stages' frozen configs.
 
-    Fields that are a `Ref`, or a tuple of them, are the parents; all others are the config, except as `option` and
-    `manner` say. Raise `CODE` whenever the stage would write other bytes for the same config: old artefacts then
-    stop matching and are made anew. `CHECKS` names every check that the stage records in the manifest.
+    Fields that are a `Ref`, or a tuple of them, are the parents (`parent` says whose); all others are the config,
+    except as `option` and `manner` say. `VERB` is the stage's name in recipes, overrides and commands. Raise `CODE`
+    whenever the stage would write other bytes for the same config: old artefacts then stop matching and are made
+    anew. `CHECKS` names every check that the stage records in the manifest.
     """
 
     STAGE: ClassVar[str]
+    VERB: ClassVar[str]
     CODE: ClassVar[str]
     CHECKS: ClassVar[tuple[str, ...]] = ()
+    DATA: ClassVar[bool] = False  # whether a command makes its artefacts without an experiment
+
+    def __init_subclass__(cls) -> None:
+        if "STAGE" in cls.__dict__:
+            VERBS[cls.STAGE] = cls.VERB, "data" if cls.DATA else ""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a recipe with this template has the stage at all."""
+        return True
+
+    @property
+    def only_game(self) -> str:
+        """The one game that this stage and all after it are about; empty where it is the recipe's games."""
+        return ""
+
+    def fill(self, values: dict[str, Any], beside: Beside) -> Self:
+        """The template with what the plan fills in: parents, game, seed and the like, by field."""
+        return replace(self, **values)  # type: ignore[type-var]  # every config is a dataclass
+
+    def check_beside(self, beside: Beside) -> None:
+        """Raises UsageError where this template does not fit others of its recipe."""
 
     @property
     def subject(self) -> str:
@@ -82,10 +168,7 @@ class StageConfig:
     @property
     def parents(self) -> tuple[Ref, ...]:
         """Every artefact this one is made from, in field order."""
-        found: list[Ref] = []
-        for value in self._values().values():
-            found += [value] if isinstance(value, Ref) else [item for item in _items(value) if isinstance(item, Ref)]
-        return tuple(found)
+        return tuple(ref for ref, _ in self._parents())
 
     def spec(self) -> Spec:
         """The store's view: stage, subject, code version, config without parents, parents."""
@@ -94,10 +177,16 @@ class StageConfig:
             for name, value in plain(self).items()
             if not (isinstance(value, Ref) or any(isinstance(item, Ref) for item in _items(value)))
         }
-        return Spec(self.STAGE, self.subject, self.CODE, config, self.parents)
+        parts = tuple(part for _, part in self._parents())
+        return Spec(self.STAGE, self.subject, self.CODE, config, self.parents, parts if any(parts) else ())
 
-    def _values(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+    def _parents(self) -> Iterator[tuple[Ref, str]]:
+        """Every parent with the part that is read of it, "" where that is all."""
+        for entry in fields(self):  # type: ignore[arg-type]
+            value, declared = getattr(self, entry.name), entry.metadata.get("parent")
+            for item in (value,) if isinstance(value, Ref) else _items(value):
+                if isinstance(item, Ref):
+                    yield item, declared.part if declared else ""
 
 
 def _items(value: Any) -> tuple[Any, ...]:

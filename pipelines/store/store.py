@@ -1,15 +1,15 @@
 """The artefact store: a folder in which nothing exists until its manifest is written.
 
 `produce` is the only way in: it waits for the key's lock, skips when the artefact stands already, verifies the
-parents, lets the stage write into a private folder, hashes and syncs every file, writes the manifest last and
-renames the folder into place. A process killed at any point leaves a private folder that the next holder of the
-lock sweeps away. Hashing costs about 1 s per GB written, and as much again for each parent up to 2 GiB.
+parents, lets the stage write into a private folder (or adopts the files of an equal artefact: adoption.py), hashes
+and syncs every file, writes the manifest last and renames the folder into place (commit.py). A process killed at any
+point leaves a private folder that the next holder of the lock sweeps away.
+Use: `home.open_store()`, then `store.produce(config.spec(), build)` in a stage, `store.open(ref)` elsewhere.
 """
 
 import hashlib
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,14 +18,15 @@ from pathlib import Path
 
 from pipelines.errors import WorldlineError
 from pipelines.progress import say
-from pipelines.store import machine
+from pipelines.store.adoption import adopt, equals
 from pipelines.store.artefact import Artefact, Draft, Report
-from pipelines.store.files import locked, sha256_of, writable
+from pipelines.store.commit import commit, hashed
+from pipelines.store.files import locked, sync, writable
 from pipelines.store.machine import CostMeter
-from pipelines.store.manifest import MANIFEST_NAME, FileEntry, Manifest, ParentEntry, digest
+from pipelines.store.manifest import MANIFEST_NAME, FileEntry, Manifest, digest
 from pipelines.store.profile import Profile
 from pipelines.store.ref import Pointer, Ref, check_name
-from pipelines.store.stage_config import Spec
+from pipelines.store.stage_config import VERBS, Spec
 
 REHASH_PARENTS_UP_TO = 2 << 30  # bytes; larger parents are checked by size here and by `worldline lineage --verify`
 
@@ -109,7 +110,11 @@ class Store:
     # ---- writing ----
 
     def produce(self, spec: Spec, build: Callable[[Draft], None]) -> Report:
-        """Make the artefact of `spec` with `build`, or find it. The stages' one door; see the file's docstring."""
+        """Make the artefact of `spec` with `build`, or find it, or adopt the files of an equal one.
+
+        The stages' one door; see the file's docstring. Raises WorldlineError for a parent that is missing, damaged or
+        failed a blocking check, for a damaged artefact under the key itself, and for a disk that refuses bytes.
+        """
         ref = spec.ref
         if (found := self._standing(ref)) is not None:
             return Report(found, skipped=True)
@@ -124,12 +129,15 @@ class Store:
             folder.mkdir(parents=True)
             try:
                 draft = Draft(spec, folder, scratch, parents)
-                build(draft)
-                artefact = self._commit(draft, meter)
+                source, files = self._adopt(draft) or (None, ())
+                if source is None:
+                    build(draft)
+                    files = hashed(draft)
+                artefact = commit(draft, files, meter, self._folder(ref), source)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
             shutil.rmtree(scratch, ignore_errors=True)
-            return Report(artefact, skipped=False)
+            return Report(artefact, skipped=source is not None, adopted=source is not None)
 
     @contextmanager
     def preparing(self, refs: Iterable[Ref]) -> Iterator[dict[Ref, Path]]:
@@ -154,48 +162,26 @@ class Store:
             raise WorldlineError(f"{ref} is damaged: {faults[0]}; delete {artefact.folder} and run this again")
         return artefact
 
-    def _commit(self, draft: Draft, meter: CostMeter) -> Artefact:
-        files = []
-        for path in draft.files():
-            sync(path)
-            name = path.relative_to(draft.folder).as_posix()
-            files.append(FileEntry(name, path.stat().st_size, sha256_of(path)))
-        if not files:
-            raise WorldlineError(f"{draft.spec.ref} produced no file: this is a fault of the stage, please report it")
-        cost = meter.read()
-        cost["bytes_in"] = float(sum(parent.manifest.total_bytes for parent in draft.parents.values()))
-        cost["bytes_out"] = float(sum(entry.bytes for entry in files))
-        manifest = Manifest(
-            stage=draft.spec.stage,
-            subject=draft.spec.subject,
-            key=draft.spec.key,
-            code_version=draft.spec.code_version,
-            config=draft.spec.config,
-            parents=tuple(ParentEntry(str(ref), draft.parents[ref].digest) for ref in draft.spec.parents),
-            files=tuple(files),
-            roots=tuple(draft.roots),
-            counts=draft.counts,
-            metrics=draft.metrics,
-            checks=tuple(draft.checks),
-            cost=cost,
-            libraries=machine.library_versions(),
-            machine=machine.describe(),
-            git_commit=machine.git_commit(),
-            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        )
-        raw = manifest.to_bytes()
-        for folder in sorted(path for path in draft.folder.rglob("*") if path.is_dir()):
-            sync(folder)
-        (draft.folder / MANIFEST_NAME).write_bytes(raw)
-        sync(draft.folder / MANIFEST_NAME)
-        sync(draft.folder)
-        target = self._folder(draft.spec.ref)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():  # a folder without a manifest: someone deleted it, or copied half of it
-            shutil.rmtree(target)
-        draft.folder.rename(target)
-        sync(target.parent)
-        return Artefact(draft.spec.ref, target, Manifest.from_bytes(raw, str(target)), digest(raw))
+    def _siblings(self, ref: Ref) -> Iterator[Artefact]:
+        """The other artefacts of the same stage and subject that can be read."""
+        for path in sorted(self._folder(ref).parent.glob(f"*/{MANIFEST_NAME}")):
+            try:
+                found = self.find(Ref(ref.stage, ref.subject, path.parent.name))
+            except WorldlineError:  # damaged, or a folder that is no artefact's: not ours to judge here
+                continue
+            if found is not None and found.ref != ref:
+                yield found
+
+    def _adopt(self, draft: Draft) -> tuple[Artefact, tuple[FileEntry, ...]] | None:
+        """An artefact whose files the draft took over because its inputs are the same, and these files."""
+        if not any(draft.spec.parts):
+            return None
+        for source in equals(draft, self._siblings(draft.spec.ref)):
+            files = adopt(draft, source)
+            if files is not None:
+                return source, files
+            say(f"{source.ref} is damaged: {draft.spec.ref} is made from its parents, not from that")
+        return None
 
     # ---- pointers: the names people use, and the roots that `gc` keeps ----
 
@@ -269,9 +255,8 @@ class Store:
 
 def _maker(stage: str) -> str:
     """The command that makes artefacts of a stage, for repairs."""
-    verb = {"collected_replay": "collect", "replay": "fetch", "trajectories": "downsample", "segments": "segment"}
-    if stage in verb:
-        return f"worldline {verb[stage]} with the same games, agents and --set"
+    if VERBS.get(stage, ("", ""))[1] == "data":
+        return f"worldline {VERBS[stage][0]} with the same games, agents and --set"
     return f"worldline materialize EXPERIMENT --until {stage}"
 
 
@@ -282,12 +267,3 @@ def flat(ref: Ref) -> str:
 
 def _say_waiting(ref: Ref) -> None:
     say(f"{ref}: another process is making it, waiting ...")
-
-
-def sync(path: Path) -> None:
-    """Have the disk hold what was written to a file or folder."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,42 +1,36 @@
-"""`worldline parity`: our tokenizer and JOWA against a golden file, entry by entry.
+"""`worldline parity`: our models against a golden file, entry by entry.
 
-A golden file is an .npz with weights, inputs and outputs of the original on tiny models. What is in it is compared,
-sections that it lacks are left out, and an entry that nothing here knows is named. Cost: 6 s of CPU time a file.
+A golden file is an .npz with config, weights, inputs and outputs of an original's code on tiny models. Every entry is
+read as an input or compared as an output (`models/parity/check.py`).
 """
 
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from models.jowa import parity as jowa
-from models.parity import Check, uncovered
-from models.tokenizers import parity as tokenizer
-from pipelines.environments.atari.games import GAMES, minimal_actions
+from models.parity.check import FAMILIES, Check, check
 from pipelines.errors import UsageError
 
 MOST_BYTES = 4 << 30  # unpacked: what is compressed could swell to anything
 
 
 def check_file(path: Path) -> list[Check]:
-    """All checks of one file. Raises UsageError when it is not a golden file."""
+    """All checks of one file. Raises UsageError where it is no golden file, or a damaged one."""
     arrays = _read(path)
     try:
         with _one_thread():
-            checks = _check(arrays)
-    except (KeyError, ValueError, IndexError, RuntimeError, TypeError, ZeroDivisionError, MemoryError) as error:
+            return check(arrays)
+    except (LookupError, ValueError, RuntimeError, TypeError, AttributeError, ArithmeticError, MemoryError) as error:
         # A stranger's arrays of any type and shape meet torch here, which raises all of these.
-        why = " ".join(str(error).split())[:200]
+        families = ", ".join(FAMILIES)
         raise UsageError(
-            f"{path} is no golden file ({why}): it needs weights/tokenizer, weights/jowa, inputs, outputs"
+            f"{path} cannot be checked: {_why(error)}; give a whole golden file of a family known here ({families})"
         ) from None
-    if not any(one.covered for one in checks):
-        raise UsageError(f"{path} is no golden file: it records no output of a tokenizer or a JOWA")
-    return checks
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -49,24 +43,20 @@ def _read(path: Path) -> dict[str, np.ndarray]:
                 raise ValueError(f"{size} bytes unpacked, {MOST_BYTES} at most")
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, MemoryError) as error:
-        why = " ".join(str(error).split())[:200]
         raise UsageError(
-            f"{path} is no readable .npz file ({why}): give a golden file such as tests/golden/*.npz"
+            f"{path} is no readable .npz file ({_why(error)}): give a golden file such as tests/golden/*.npz"
         ) from None
 
 
-def _check(arrays: Mapping[str, np.ndarray]) -> list[Check]:
-    checks = []
-    if any(name.startswith((tokenizer.WEIGHTS, *tokenizer.SECTIONS)) for name in arrays):
-        checks += tokenizer.check(arrays)
-    if any(name.startswith((jowa.WEIGHTS, *jowa.SECTIONS)) for name in arrays):
-        checks += jowa.check(arrays, GAMES, minimal_actions)
-    return checks + uncovered(arrays, checks, f"{tokenizer.INPUTS}|{jowa.INPUTS}")
+def _why(error: BaseException) -> str:
+    """One line, even of torch's longest message."""
+    words = " ".join(str(error).split())[:200]
+    return f"it or its meta/config lacks {words}" if isinstance(error, KeyError) else words
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Networks this small gain nothing by more, and lose a lot where other work holds the cores (92 s, not 8)."""
+    """Networks this small gain nothing by more threads, and lose a lot where other work holds the cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

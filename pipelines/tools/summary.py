@@ -8,7 +8,7 @@ from rich.table import Table
 
 from pipelines.graph.experiment import Experiment
 from pipelines.graph.make import POINTER
-from pipelines.graph.plan import ALL_STAGES, DATA_STAGES
+from pipelines.graph.table import DATA_STAGES, NAMES
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 
@@ -43,7 +43,7 @@ def _artefacts(experiment: Experiment, store: Store) -> dict[str, list[Artefact]
     """The experiment's artefacts by stage, as its scores' lineage names them."""
     from pipelines.store.lineage import flat, walk
 
-    found: dict[str, dict[str, Artefact]] = {stage: {} for stage in ALL_STAGES}
+    found: dict[str, dict[str, Artefact]] = {stage: {} for stage in NAMES}
     for game in experiment.recipe.games:
         for node in flat(walk(store, store.resolve(f"scores/{experiment.key}/{game}"))):
             if node.artefact is not None:
@@ -53,7 +53,7 @@ def _artefacts(experiment: Experiment, store: Store) -> dict[str, list[Artefact]
 
 def _stages(made: dict[str, list[Artefact]]) -> Table:
     table = Table("stage", "for", "counts", "MB", "seconds", box=None, header_style="bold")
-    for stage in ALL_STAGES:
+    for stage in NAMES:
         for artefact in made.get(stage, []):
             manifest = artefact.manifest
             counts = ", ".join(f"{value:,} {name}" for name, value in manifest.counts.items())

@@ -1,4 +1,7 @@
-"""Networks at rest: written as safetensors with their config in the header, kept on the way, and loaded to play.
+"""Checkpoints at rest: one `agent.json` and all networks as safetensors; kept on the way, and loaded to play.
+
+`agent.json` holds the family's name and config and the spaces that it was trained on: whoever loads a checkpoint needs
+nothing else and names no family.
 
 `checkpoints/step-N/` holds a run's networks under the names that they have in the artefact; `checkpoints/index.json`
 lists them with their returns: the newest few, and the best few by what they returned in play. They lie in the scratch
@@ -11,77 +14,82 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from models.jowa.config import JowaConfig
-from models.jowa.model import Jowa
-from models.tokenizers.config import TokenizerConfig
-from models.tokenizers.vq import Tokenizer
+from models.api import Agent
+from models.registry import family, family_of
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.artefact import Artefact
-from pipelines.store.ref import Ref
 from pipelines.training.config import LoopConfig
 from pipelines.training.device import Device
 from pipelines.training.distributed.ranks import ALONE, Ranks
 
-Module = TypeVar("Module", bound=nn.Module)
-
-Config = TypeVar("Config", TokenizerConfig, JowaConfig)
-
-TOKENIZER, MODEL = "tokenizer.safetensors", "model.safetensors"
+AGENT = "agent.json"
+FORMAT = 1
 
 
-def save(path: Path, module: nn.Module, config: Any) -> None:
-    """Write all weights and buffers, with the config as JSON in the header."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    save_file(tensors, path, metadata={"config": json.dumps(asdict(config), sort_keys=True)})
+def save_agent(folder: Path, agent: Agent) -> None:
+    """Write `agent.json` and every network's weights and buffers into `folder`."""
+    for name, network in agent.networks.items():
+        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
+        save_file(tensors, folder / _file(name))
+    data = {"format": FORMAT, "family": agent.config.family, "config": agent.config.plain()}
+    (folder / AGENT).write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
 
 
-def load_tokenizer(path: Path, device: Device) -> Tokenizer:
-    """The frozen tokenizer of a `pretrained` artefact, in eval mode. Raises WorldlineError for a damaged file."""
-    return _load(Tokenizer(_config(path, TokenizerConfig)), path, device)
+def load_agent(artefact: Artefact, device: Device, step: int = 0) -> Agent:
+    """The agent of a checkpoint, frozen and in eval mode on the device.
+
+    `step` takes it as it was after so many steps, where training kept that; 0 as it is at the end. Raises UsageError
+    for an artefact that holds no agent or no such step, WorldlineError for a damaged file.
+    """
+    if AGENT not in artefact.names():
+        raise UsageError(f"{artefact.ref} holds no agent ({AGENT}): name the artefact of a training or an import")
+    if step and step not in (kept := kept_steps(artefact.names())):
+        choices = f"choose of {', '.join(map(str, kept))}" if kept else "it keeps none (loop.checkpoint_every)"
+        raise UsageError(
+            f"{artefact.ref} keeps no checkpoint of step {step}: {choices}, or set evaluate.step=0, the finished one"
+        )
+    agent = _build(artefact.path(AGENT))
+    for name, network in agent.networks.items():
+        kept_file = f"{kept_folder(step)}/{_file(name)}"
+        _fill(network, artefact.path(kept_file if step and kept_file in artefact.names() else _file(name)), device)
+    return agent
 
 
-def load_model(path: Path, device: Device) -> Jowa:
-    """A JOWA in eval mode. Raises WorldlineError for a damaged file."""
-    return _load(Jowa(_config(path, JowaConfig)), path, device)
+def agent_files(names: Iterable[str]) -> list[str]:
+    """Of an artefact's files, those that make its finished agent."""
+    return sorted(name for name in names if name == AGENT or ("/" not in name and name.endswith(".safetensors")))
 
 
-def trainable(model: Jowa) -> None:
-    """Let a loaded model learn again; its target head stays frozen."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not name.startswith("head_q_target."))
+def _file(network: str) -> str:
+    return f"{network}.safetensors"
 
 
-def _load(module: Module, path: Path, device: Device) -> Module:
+def _build(path: Path) -> Agent:
+    """Fresh networks of the config in an agent.json."""
     try:
-        module.load_state_dict(load_file(path))
+        data = json.loads(path.read_text())
+        if data["format"] != FORMAT:
+            raise ValueError(f"format {data['format']}, this version reads {FORMAT}")
+        found = family(data["family"])
+        return found.build(found.config.of(data["config"]))
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WorldlineError(f"{path} describes no agent of Worldline ({error}): make its artefact again") from error
+
+
+def _fill(network: nn.Module, path: Path, device: Device) -> None:
+    try:
+        network.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError, OSError) as error:
         why = " ".join(str(error).split())[:200]  # torch names every weight, a line each
         raise WorldlineError(f"{path} does not hold this network ({why}): make its artefact again") from error
-    for parameter in module.parameters():
-        parameter.requires_grad_(False)
-    return module.to(torch.device(device.name)).eval()
-
-
-def _tuples(value: Any) -> Any:
-    """Lists of JSON as the tuples that they were."""
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
-
-
-def _config(path: Path, kind: type[Config]) -> Config:
-    try:
-        with safe_open(path, framework="pt") as file:
-            data = json.loads(file.metadata()["config"])
-        fields: dict[str, Any] = {name: _tuples(value) for name, value in data.items()}
-        return kind(**fields)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise WorldlineError(f"{path} is no network of Worldline ({error}): make its artefact again") from error
+    network.requires_grad_(False)
+    network.to(torch.device(device.name)).eval()
 
 
 FOLDER = "checkpoints"
@@ -101,7 +109,7 @@ def kept_steps(names: Iterable[str]) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptCheckpoint:
     """One checkpoint: steps done, mean return by game where it was played, and whether it is among the best."""
 
     step: int
@@ -115,7 +123,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Keeper:
+class CheckpointManager:
     """Makes, plays and drops checkpoints under `scratch`.
 
     save: writes the networks into a folder. play: mean returns by game, called on all ranks; None where a run has
@@ -140,12 +148,9 @@ class Keeper:
         """Where they lie while the run goes on."""
         return self.scratch / FOLDER
 
-    def after(self, step: int) -> bool:
-        """Keep a checkpoint if one is due after `step` steps; tells whether it was, the same on all ranks."""
-        played = self.loop.evaluate_every and step % self.loop.evaluate_every == 0
-        if not played and not (self.loop.checkpoint_every and step % self.loop.checkpoint_every == 0):
-            return False
-        returns = self.play() if played and self.play else {}
+    def keep(self, step: int, play: bool) -> None:
+        """Keep a checkpoint after `step` steps; with `play`, let it play first. Called on all ranks."""
+        returns = self.play() if play and self.play else {}
         if self.ranks.first:
             aside = self.folder / f".step-{step}"
             shutil.rmtree(aside, ignore_errors=True)
@@ -153,13 +158,12 @@ class Keeper:
             self.save(aside)
             shutil.rmtree(self._place(step), ignore_errors=True)
             aside.rename(self._place(step))
-            self._settle([*(each for each in self.kept() if each.step != step), Kept(step, returns)])
-        return True
+            self._settle([*(each for each in self.kept() if each.step != step), KeptCheckpoint(step, returns)])
 
-    def kept(self) -> list[Kept]:
+    def kept(self) -> list[KeptCheckpoint]:
         """What there is, oldest first."""
         path = self.folder / INDEX
-        return [Kept(**entry) for entry in json.loads(path.read_text())] if path.exists() else []
+        return [KeptCheckpoint(**entry) for entry in json.loads(path.read_text())] if path.exists() else []
 
     def forget_after(self, step: int) -> None:
         """Drop checkpoints that a resumed run will make again."""
@@ -171,12 +175,14 @@ class Keeper:
         if self.folder.exists():
             shutil.copytree(self.folder, artefact / FOLDER, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
 
-    def _settle(self, found: list[Kept]) -> None:
+    def _settle(self, found: list[KeptCheckpoint]) -> None:
         """Keep the newest and the best of `found`, which is in order; first the index, then the folders."""
         played = sorted((each for each in found if each.returns), key=lambda each: (each.score, each.step))
         best = {each.step for each in played[max(len(played) - self.loop.keep_best, 0) :]}
         last = {each.step for each in found[-self.loop.keep_last :]}
-        left = [Kept(each.step, each.returns, each.step in best) for each in found if each.step in best | last]
+        left = [
+            KeptCheckpoint(each.step, each.returns, each.step in best) for each in found if each.step in best | last
+        ]
         aside = self.folder / f".{INDEX}"
         aside.write_text(json.dumps([asdict(each) for each in left], indent=1) + "\n")
         aside.replace(self.folder / INDEX)
@@ -189,50 +195,23 @@ class Keeper:
         return self.scratch / kept_folder(step)
 
 
-class Networks:
-    """Holds the newest pair only. Costs nothing until asked."""
+class LoadedAgent:
+    """The agent of a checkpoint, loaded once for all the games that it plays in a process: the newest one only."""
 
     def __init__(self) -> None:
-        self._of: tuple[str, str, Device, int] | None = None
-        self._held: tuple[Tokenizer, Jowa] | None = None
+        self._of: tuple[str, Device, int] | None = None
+        self._agent: Agent | None = None
 
-    def load(
-        self,
-        game: str,
-        checkpoint: Ref | None,
-        holder: Ref | None,
-        opened: Mapping[Ref, Artefact],
-        device: Device,
-        step: int = 0,
-    ) -> tuple[Tokenizer, Jowa]:
-        """Tokenizer and model that play `game`, in eval mode; `holder` has the tokenizer where `checkpoint` does not.
-
-        `step` takes them as they were after so many steps, where training kept that; 0 as they are at the end.
-        Raises UsageError where there is no such checkpoint or no tokenizer, WorldlineError for a damaged file.
-        """
-        if checkpoint is None:
-            raise UsageError(f"Scores of {game} need a checkpoint: name its artefact")
-        model, tokenizer = opened[checkpoint], opened[holder or checkpoint]
-        if TOKENIZER not in tokenizer.names():
-            raise UsageError(
-                f"{tokenizer.ref} holds no tokenizer, without which {game} cannot be seen: name the artefact of the "
-                "tokenizer that its model was trained with"
-            )
-        if step and step not in (kept := kept_steps(model.names())):
-            choices = f"choose of {', '.join(map(str, kept))}" if kept else "it keeps none (loop.checkpoint_every)"
-            raise UsageError(
-                f"{model.ref} keeps no checkpoint of step {step}: {choices}, or set evaluate.step=0, the finished one"
-            )
-        wanted = (model.digest, tokenizer.digest, device, step)
-        if self._held is None or wanted != self._of:
-            self._held = None  # before the next ones take as much memory again
-            self._of = wanted
-            eyes = _path(tokenizer, TOKENIZER, step if tokenizer is model else 0)
-            self._held = load_tokenizer(eyes, device), load_model(_path(model, MODEL, step), device)
-        return self._held
+    def load(self, artefact: Artefact, device: Device, step: int = 0) -> Agent:
+        """As `load_agent`; at once where it is the one that was asked for last."""
+        wanted = (artefact.digest, device, step)
+        if self._agent is None or wanted != self._of:
+            self._agent = None  # before the next one takes as much memory again
+            self._of, self._agent = wanted, load_agent(artefact, device, step)
+        return self._agent
 
 
-def _path(artefact: Artefact, name: str, step: int) -> Path:
-    """One network's file: of the checkpoint kept at `step` where that holds it, else the finished one."""
-    kept = f"{kept_folder(step)}/{name}"
-    return artefact.path(kept if step and kept in artefact.names() else name)
+def require_family(agent: Agent, name: str, what: str) -> None:
+    """Raises UsageError where `what` is for another family than the agent's."""
+    if family_of(agent.config).name != name:
+        raise UsageError(f"{what} is for agents of the family '{name}', this one is of '{agent.config.family}'")

@@ -1,20 +1,25 @@
 """From stored data to tensors: open a stage's parents as segment sources, and see numpy batches as torch ones."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from models.api import Batch
-from pipelines.batches.batch import FrameBatch, SegmentBatch
+from models.api import Batch, FrameBatch
+from pipelines.batches import batch as stored
 from pipelines.batches.loader import SegmentSource
 from pipelines.batches.segments import Segmentation
 from pipelines.batches.tokens import memory_mapped
 from pipelines.environments.atari.games import ACTIONS, GAMES, legal_mask
-from pipelines.episodes.reader import TrajectoryReader
+from pipelines.episodes.reader import BestEpisodes, TrajectoryReader, best_episodes
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.artefact import Artefact
+from pipelines.training.device import Device
+
+MEAN_FRAME_SAMPLES = 512
 
 
 def held_out_from(trajectories: TrajectoryReader, holdout: int) -> int:
@@ -49,6 +54,20 @@ def sources(
     return found
 
 
+def best_sources(
+    trajectories: Artefact, episodes: int, length: int, stride: int, padding: str, holdout: int
+) -> tuple[SegmentSource, SegmentSource]:
+    """A game without its held-out episodes, to measure on; and the best `episodes` of those, to learn from."""
+    data = Trajectories(trajectories.path(FILE_NAME))
+    kept = held_out_from(data, holdout)
+    best = BestEpisodes(data, best_episodes(data, episodes, among=kept))
+    every = Segmentation(data.episode_starts, length, stride, padding).first_episodes(kept)
+    return (
+        SegmentSource(data, every),
+        SegmentSource(best, Segmentation(best.episode_starts, length, stride, padding)),
+    )
+
+
 def check_tokens(tokens: list[Artefact], pretrained: Artefact) -> None:
     """Raises UsageError for tokens that another tokenizer gave: their codes mean something else."""
     for artefact in tokens:
@@ -69,7 +88,7 @@ def _check_games(kind: str, trajectories: list[Artefact], others: list[Artefact]
         )
 
 
-def tensors(batch: SegmentBatch | FrameBatch) -> dict[str, torch.Tensor]:
+def tensors(batch: stored.SegmentBatch | stored.FrameBatch) -> dict[str, torch.Tensor]:
     """The arrays of a batch as tensors over the same memory, by field; fields that are None are left out."""
     return {name: torch.from_numpy(array) for name, array in vars(batch).items() if array is not None}
 
@@ -77,7 +96,7 @@ def tensors(batch: SegmentBatch | FrameBatch) -> dict[str, torch.Tensor]:
 def to_batch(fields: Mapping[str, torch.Tensor]) -> Batch:
     """A SegmentBatch's tensors, on any device, as the models' batch."""
     return Batch(
-        frames_uint8_BTHW=fields.get("frames_BTHW"),
+        frames_BTCHW=None if "frames_BTHW" not in fields else channels_first(fields["frames_BTHW"], 4),
         tokens_BTK=fields.get("tokens_BTK"),
         actions_BT=fields["actions_BT"],
         rewards_BT=fields["rewards_BT"],
@@ -85,6 +104,28 @@ def to_batch(fields: Mapping[str, torch.Tensor]) -> Batch:
         mask_BT=fields["mask_BT"],
         games_B=fields["games_B"],
     )
+
+
+def to_frames(fields: Mapping[str, torch.Tensor]) -> FrameBatch:
+    """A stored FrameBatch's tensors, on any device, as the models' batch of single frames."""
+    return FrameBatch(frames_nCHW=channels_first(fields["frames_nHW"], 3), games_n=fields["games_n"])
+
+
+def channels_first(frames: torch.Tensor, grey: int) -> torch.Tensor:
+    """Frames as stored, (..., H, W) grey or (..., H, W, C), as (..., C, H, W). `grey`: dimensions of grey ones."""
+    return frames.unsqueeze(-3) if frames.ndim == grey else frames.movedim(-1, -3)
+
+
+def mean_frame(source: SegmentSource) -> NDArray[np.float32]:
+    """(H, W) or (H, W, C) mean, 0..255, over frames spread evenly over the episodes that training sees."""
+    rows = np.unique(np.linspace(0, source.rows - 1, MEAN_FRAME_SAMPLES).astype(np.int64))
+    return np.mean([source.trajectories.frames(row, row + 1)[0] for row in rows.tolist()], axis=0, dtype=np.float32)
+
+
+def mean_frames(sources: Sequence[SegmentSource], device: Device) -> dict[int, torch.Tensor]:
+    """By game, its mean frame (C, H, W) float32 in [0, 1] on the device."""
+    target = torch.device(device.name)
+    return {source.game: channels_first(torch.as_tensor(mean_frame(source)), 2).to(target) / 255 for source in sources}
 
 
 def legal_actions(games: tuple[str, ...]) -> torch.Tensor:

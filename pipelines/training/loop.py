@@ -1,119 +1,147 @@
-"""The one training loop: phases are data, a task computes losses, everything else happens here and in `step.py`.
+"""The one training loop: a schedule is a list of items, a task computes losses, everything else happens here.
 
-It resumes bit for bit on CPU, stops on a non-finite loss, clips, schedules, logs, keeps checkpoints and shows progress,
-on one rank or many. The cost is the task's; a resumable state takes about 10 ms per million parameters, at most once
-in `save_seconds`.
+The loop walks the items (`schedule.py`): updates (`step.py`), collecting, keeping checkpoints. It resumes bit for bit
+on a CPU, stops on a non-finite loss, clips, schedules, logs and shows progress, on one rank or many.
 """
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch.optim import Optimizer
 
 from pipelines.errors import UsageError
 from pipelines.progress import track
-from pipelines.training import optimisers as optim
 from pipelines.training import state
-from pipelines.training.checkpoints import Keeper
-from pipelines.training.config import LoopConfig, PhaseConfig
+from pipelines.training.checkpoints import CheckpointManager
+from pipelines.training.config import LoopConfig
 from pipelines.training.distributed.ranks import ALONE, Ranks
 from pipelines.training.metrics import Metrics
+from pipelines.training.optimisers import schedule_rates
+from pipelines.training.schedule import Collect, Keep, Phase, Schedule, Update, unroll
 from pipelines.training.state import Position
-from pipelines.training.step import Task, Values, update
+from pipelines.training.step import Trainable, Values, update
 
 
 def train(
-    task: Task,
-    phases: tuple[PhaseConfig, ...],
+    task: Trainable,
+    schedule: Schedule,
     loop: LoopConfig,
     log: Path,
     scratch: Path,
     title: str,
     ranks: Ranks = ALONE,
-    keeper: Keeper | None = None,
+    manager: CheckpointManager | None = None,
 ) -> None:
-    """Run all phases, from the saved state if `scratch` holds one; the trained networks are in `task.modules`.
+    """Run a whole schedule, from the saved state if `scratch` holds one; what was trained is in `task.modules`.
 
     `log` is where metrics.jsonl goes in the end, with TensorBoard's events and the kept checkpoints beside it; the
-    first rank alone writes them. Raises WorldlineError on a loss that is not finite.
+    first rank alone writes them. Raises UsageError for a schedule that ranks cannot share, WorldlineError on a loss
+    that is not finite.
     """
-    if not phases:
-        raise UsageError(f"{title} has no phase: a recipe gives each training stage at least one")
-    for phase in phases:
-        if ranks.world * phase.accumulate > phase.rows:
-            raise UsageError(
-                f"Phase '{phase.name}' has batches of {phase.rows} for {ranks.world} ranks with {phase.accumulate} "
-                "parts each: take fewer ranks or lower accumulate"
-            )
+    _check(schedule, ranks, title)
     position, saved = state.load_position(scratch, task.modules, ranks)
     metrics = Metrics.open(scratch / log.name, position.step, loop.wandb) if ranks.first else Metrics()
-    if keeper:
-        keeper.forget_after(position.step)
+    if manager:
+        manager.forget_after(position.step)
     with metrics:
-        done_before = 0
-        for index, phase in enumerate(phases):
-            if index >= position.phase:
-                here = max(position.step - done_before, 0)
-                run = _Phase(task, phase, loop, metrics, keeper, ranks, scratch, index, done_before)
-                position = run.run(here, position.seconds, saved, f"{title}: {phase.name}")
-                saved = {}
-            done_before += phase.steps
+        run = _Run(task, loop, metrics, ranks, scratch, title, manager, saved)
+        keep, play = (loop.checkpoint_every, loop.evaluate_every) if manager else (0, 0)
+        for index, item in enumerate(unroll(schedule, keep, play)):
+            if index >= position.item:
+                position = run.do(item, index, position)
     if ranks.first:
         metrics.copy_to(log)
-        if keeper:
-            keeper.copy_to(log.parent)
+        if manager:
+            manager.copy_to(log.parent)
+
+
+def _check(schedule: Schedule, ranks: Ranks, title: str) -> None:
+    if not schedule:
+        raise UsageError(f"{title} has no phase: a recipe gives each training stage at least one")
+    for item in unroll(schedule):
+        if isinstance(item, Update) and ranks.world * item.phase.accumulate > item.phase.rows:
+            raise UsageError(
+                f"Phase '{item.phase.name}' has batches of {item.phase.rows} for {ranks.world} ranks with "
+                f"{item.phase.accumulate} parts each: take fewer ranks or lower accumulate"
+            )
 
 
 @dataclass
-class _Phase:
-    """One phase of a run; `offset` is the number of steps before it."""
+class _Run:
+    """What the items share. `saved` are the optimisers' states of a run that is resumed, "phase/network" each."""
 
-    task: Task
-    phase: PhaseConfig
+    task: Trainable
     loop: LoopConfig
     metrics: Metrics
-    keeper: Keeper | None
     ranks: Ranks
     scratch: Path
-    index: int
-    offset: int
+    title: str
+    manager: CheckpointManager | None
+    saved: Mapping[str, dict]
+    optimisers: dict[str, dict[str, Optimizer]] = field(default_factory=dict)  # by phase, by network
 
-    def run(self, first: int, seconds: float, saved: Mapping[str, dict], title: str) -> Position:
-        """Steps `first`.. of the phase; returns the position from which the next phase starts."""
-        optimisers = optim.for_phase(self.phase, self.task.modules, sharded=self.loop.shard and self.ranks.world > 1)
-        for name, optimiser_state in saved.items():
-            optimisers[name].load_state_dict(optimiser_state)
+    def do(self, item: Update | Collect | Keep, index: int, position: Position) -> Position:
+        """One item, from where `position` stands in it; returns the position behind it, which is saved."""
+        started = time.monotonic()
+        if isinstance(item, Update):
+            self._update(item, index, position)
+            if item.last:
+                self.optimisers.pop(item.phase.name)
+            done = item.start + item.steps
+        elif isinstance(item, Keep):
+            assert self.manager is not None, "only a run with a manager keeps checkpoints"
+            self.manager.keep(item.start, item.play)
+            done = item.start
+        else:
+            self.task.collect(item)
+            done = item.start
+        end = Position(done, index + 1, position.seconds + time.monotonic() - started)
+        if not isinstance(item, Update) or item.last:
+            self._save(end)
+        return end
+
+    def _update(self, item: Update, index: int, position: Position) -> None:
+        phase, here = item.phase, max(position.step - item.start, 0)
+        optimisers = self._optimisers_of(phase)
         for name, module in self.task.modules.items():
             module.train(name in optimisers)
         started = last_save = time.monotonic()
-        with track(title, total=self.phase.steps, unit="steps") as advance:
-            if first:
-                advance(first)
-            for number in range(first, self.phase.steps):
-                step = self.offset + number
-                optim.schedule(self.phase, optimisers, number)
-                values = update(self.task, self.phase, step, optimisers, self.ranks, self.scratch)
+        with track(f"{self.title}: {phase.name}", total=phase.steps, unit="steps") as advance:
+            if item.first + here:
+                advance(item.first + here)
+            for number in range(here, item.steps):
+                step = item.start + number
+                schedule_rates(phase, optimisers, item.first + number)
+                values = update(self.task, phase, step, optimisers, self.ranks, self.scratch)
                 spent = time.monotonic() - started
-                if (number + 1) % self.loop.log_every == 0 or number + 1 == self.phase.steps:
-                    self._log(step + 1, seconds + spent, values)
-                rate = self.task.tokens(self.phase) * (number + 1 - first) / max(spent, 1e-6)
+                in_phase = item.first + number + 1
+                if in_phase % self.loop.log_every == 0 or in_phase == phase.steps:
+                    self._log(phase, step + 1, position.seconds + spent, values)
+                rate = self.task.tokens(phase) * (number + 1 - here) / max(spent, 1e-6)
                 advance(1, note=f"{rate:,.0f} tokens/s {_note(values)}")
-                kept = self.keeper is not None and self.keeper.after(step + 1)
-                if self.ranks.agree(kept or time.monotonic() - last_save > self.loop.save_seconds):
+                if self.ranks.agree(time.monotonic() - last_save > self.loop.save_seconds):
                     last_save = time.monotonic()
-                    self._save(Position(step + 1, self.index, seconds + spent), optimisers)
-        end = Position(self.offset + self.phase.steps, self.index + 1, seconds + time.monotonic() - started)
-        self._save(end, {})
-        return end
+                    self._save(Position(step + 1, index, position.seconds + spent))
 
-    def _log(self, step: int, seconds: float, values: Values) -> None:
+    def _optimisers_of(self, phase: Phase) -> dict[str, Optimizer]:
+        """Those of the phase: as they are, as they were saved, or fresh."""
+        if phase.name not in self.optimisers:
+            found = self.task.optimisers(phase)
+            for network, optimiser in found.items():
+                if (kept := self.saved.get(f"{phase.name}/{network}")) is not None:
+                    optimiser.load_state_dict(kept)
+            self.optimisers[phase.name] = found
+        return self.optimisers[phase.name]
+
+    def _log(self, phase: Phase, step: int, seconds: float, values: Values) -> None:
         row = {name: round(value, 6) for name, value in values.items()}
-        self.metrics.write({"phase": self.phase.name, "step": step, "seconds": round(seconds, 2), **row})
+        self.metrics.write({"phase": phase.name, "step": step, "seconds": round(seconds, 2), **row})
 
-    def _save(self, position: Position, optimisers: Mapping[str, Optimizer]) -> None:
-        state.save(self.scratch, position, self.task.modules, optimisers, self.ranks)
+    def _save(self, position: Position) -> None:
+        flat = {f"{phase}/{name}": each for phase, by in self.optimisers.items() for name, each in by.items()}
+        state.save(self.scratch, position, self.task.modules, flat, self.ranks)
 
 
 def _note(values: Values) -> str:

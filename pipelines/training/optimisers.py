@@ -1,55 +1,38 @@
-"""Optimisers of the phases: Adam for the tokenizer, AdamW with two parameter groups for the transformer."""
+"""Optimisers of a phase: each network has its own, of the kind and with the groups that its family says."""
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Mapping
 
-import torch
-from torch import nn
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.optim import Optimizer
 
-from pipelines.training.config import PhaseConfig
+from models.api import Agent
+from models.registry import family_of
+from pipelines.training.schedule import Phase
 
 
-def for_phase(phase: PhaseConfig, modules: dict[str, nn.Module], sharded: bool = False) -> dict[str, Optimizer]:
-    """Fresh optimisers for the modules that the phase's objectives train (JOWA resets them between stages).
+def for_phase(phase: Phase, agent: Agent, sharded: bool = False) -> dict[str, Optimizer]:
+    """Fresh optimisers, by network, for those that the phase's objectives train.
 
     `sharded`: each rank keeps the state of, and steps, its share of the parameters and sends them to the others: the
     same bits, with AdamW's 8 bytes a parameter divided by the ranks (ZeRO stage 1, Rajbhandari et al. 2020).
     """
     found: dict[str, Optimizer] = {}
-    if "tokenizer" in phase.objectives:
-        found["tokenizer"] = _make(torch.optim.Adam, modules["tokenizer"].parameters(), phase.lr_tokenizer, sharded)
-    if {"world", "world_action"} & set(phase.objectives):
-        groups = parameter_groups(modules["model"], phase.weight_decay)
-        found["model"] = _make(torch.optim.AdamW, groups, phase.lr_model, sharded)
+    for use in phase.uses:
+        for network in family_of(agent.config).objectives[use.name].trains:
+            kind, groups = agent.optimiser(network, use.lr, phase.weight_decay)
+            # `fused` is one pass over the weights, on CPU as on GPU, where PyTorch would make seven.
+            if sharded:
+                found[network] = ZeroRedundancyOptimizer(groups, kind, lr=use.lr, fused=True)
+            else:
+                found[network] = kind(groups, fused=True)  # type: ignore[call-arg]
     for optimiser in found.values():
         for group in optimiser.param_groups:
             group["peak_lr"] = group["lr"]
     return found
 
 
-def _make(kind: type[Optimizer], params: Iterable[Any], lr: float, sharded: bool) -> Optimizer:
-    """`fused` is one pass over the weights, on CPU as on GPU, where PyTorch would make seven."""
-    if sharded:
-        return ZeroRedundancyOptimizer(params, kind, lr=lr, fused=True)
-    return kind(params, lr=lr, fused=True)  # type: ignore[call-arg]
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Decay on weights of linear layers and on the Q head; none on biases, norms and embeddings (JOWA, appendix)."""
-    decayed = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)} | {
-        id(parameter) for name, parameter in model.named_parameters() if name.startswith("head_q.")
-    }
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [item for item in trainable if id(item) in decayed], "weight_decay": weight_decay},
-        {"params": [item for item in trainable if id(item) not in decayed], "weight_decay": 0.0},
-    ]
-
-
-def schedule(phase: PhaseConfig, optimisers: dict[str, Optimizer], step: int) -> None:
+def schedule_rates(phase: Phase, optimisers: Mapping[str, Optimizer], step: int) -> None:
     """Set the learning rates for step `step` (0-based) of the phase: linear warm-up, then constant or cosine to 10%."""
     factor = min(1.0, (step + 1) / phase.warmup) if phase.warmup else 1.0
     if phase.decay:

@@ -29,7 +29,7 @@ Parts = dict[str, dict[str, Tensor]]
 """by source, by field of its batch"""
 
 
-class Feed:
+class Prefetcher:
     """`sources` by name, each read for every step; `stop` is the step behind the last (None: there is no last).
 
     Raises WorldlineError, in one line, when a worker fails or dies.

@@ -25,10 +25,10 @@ NAME = "state.pt"
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands: steps done in all, and in which phase."""
+    """Where a run stands: optimiser steps done in all, and in which item of the unrolled schedule."""
 
     step: int = 0
-    phase: int = 0
+    item: int = 0
     seconds: float = 0.0
 
 
@@ -49,7 +49,7 @@ def save(
     if not ranks.first:
         return
     state = {
-        "position": [position.step, position.phase, position.seconds],
+        "position": [position.step, position.item, position.seconds],
         "modules": {name: module.state_dict() for name, module in modules.items()},
         "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
         **rng,
@@ -82,7 +82,7 @@ def _load(path: Path, modules: Mapping[str, nn.Module], ranks: Ranks) -> tuple[P
         return None
     try:
         state = read_data(path)
-        step, phase, seconds = state["position"]
+        step, item, seconds = state["position"]
         for name, module in modules.items():
             module.load_state_dict(state["modules"][name])
         rng = state["rng"].view(-1, len(torch.get_rng_state()))
@@ -96,4 +96,4 @@ def _load(path: Path, modules: Mapping[str, nn.Module], ranks: Ranks) -> tuple[P
             path.unlink(missing_ok=True)
         return None
     say(f"Resuming after step {step:,} ({path})")
-    return Position(step, phase, seconds), state["optimisers"]
+    return Position(step, item, seconds), state["optimisers"]

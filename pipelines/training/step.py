@@ -18,34 +18,40 @@ from torch.optim import Optimizer
 from models.api import Losses
 from pipelines.errors import WorldlineError
 from pipelines.training import state
-from pipelines.training.config import PhaseConfig
 from pipelines.training.distributed.ranks import Ranks
+from pipelines.training.schedule import Collect, Phase
 
 Values = dict[str, float]
 """what is logged of a step, by name"""
 
 
-class Task(Protocol):
-    """What is trained: networks by name ("tokenizer", "model") and the losses of one step."""
+class Trainable(Protocol):
+    """What the loop trains: modules by name, and the losses of one step."""
 
     modules: dict[str, nn.Module]
 
-    def losses(self, phase: PhaseConfig, step: int, part: int) -> dict[str, Losses]:
+    def optimisers(self, phase: Phase) -> dict[str, Optimizer]:
+        """Fresh optimisers of the phase, by the name of the module that each steps."""
+
+    def losses(self, phase: Phase, step: int, part: int) -> dict[str, Losses]:
         """(phase, step over the whole run, 0 .. phase.accumulate - 1) -> losses by objective.
 
         Of the batch that belongs to `step`, this rank's share of rows, and of that the part. Their sum over ranks and
         parts is the whole batch's loss.
         """
 
-    def after_step(self, phase: PhaseConfig, step: int) -> None:
+    def after_step(self, phase: Phase, step: int) -> None:
         """Called after each update: target networks and the like."""
 
-    def tokens(self, phase: PhaseConfig) -> int:
-        """Tokens that one step of the phase sees, on all ranks."""
+    def tokens(self, phase: Phase) -> int:
+        """Tokens that one step of the phase reads, on all ranks."""
+
+    def collect(self, item: Collect) -> None:
+        """Play, and add what was played to what is learned from. Schedules of phases never ask for it."""
 
 
 def update(
-    task: Task, phase: PhaseConfig, step: int, optimisers: Mapping[str, Optimizer], ranks: Ranks, scratch: Path
+    task: Trainable, phase: Phase, step: int, optimisers: Mapping[str, Optimizer], ranks: Ranks, scratch: Path
 ) -> Values:
     """Make one step; returns the terms and the gradients' norms before clipping.
 
@@ -71,7 +77,7 @@ def update(
     return values
 
 
-def _backward(task: Task, phase: PhaseConfig, step: int) -> dict[str, Tensor]:
+def _backward(task: Trainable, phase: Phase, step: int) -> dict[str, Tensor]:
     """Gradients of all parts, left in the parameters; the parts' terms and totals, summed, by objective/name."""
     found: dict[str, Tensor] = {}
     for part in range(phase.accumulate):
@@ -92,7 +98,7 @@ def _summed(found: dict[str, Tensor], ranks: Ranks) -> tuple[Values, Values]:
     return {name: value for name, value in both.items() if name not in totals}, totals
 
 
-def _check_finite(values: Values, phase: PhaseConfig, step: int, scratch: Path) -> None:
+def _check_finite(values: Values, phase: Phase, step: int, scratch: Path) -> None:
     for name, value in values.items():
         if not math.isfinite(value):
             raise WorldlineError(
@@ -111,7 +117,7 @@ def ran_out_of_memory(error: BaseException | None) -> bool:
 
 
 @contextmanager
-def _memory_named(phase: PhaseConfig, step: int) -> Iterator[None]:
+def _memory_named(phase: Phase, step: int) -> Iterator[None]:
     """An allocator's failure as one line that says what to lower."""
     try:
         yield
@@ -119,7 +125,7 @@ def _memory_named(phase: PhaseConfig, step: int) -> Iterator[None]:
         if not ran_out_of_memory(error):
             raise
         asked = re.search(r"allocate ([\d.]+ \w+)", " ".join(str(error).split()))
-        batch = f"{phase.frames} frames" if "tokenizer" in phase.objectives else f"{phase.segments} segments"
+        batch = ", ".join(f"{use.batch} for {use.name}" for use in phase.uses)
         raise WorldlineError(
             f"Out of memory at step {step + 1} of phase '{phase.name}'"
             + (f", which asked for {asked[1]} more" if asked else "")

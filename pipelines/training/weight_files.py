@@ -9,6 +9,7 @@ import hashlib
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.losses.lpips import Lpips
+from models.api import Agent
+from models.family import AgentConfig
 from pipelines.errors import UsageError, WorldlineError
-from pipelines.training.device import Device
 
 CODE = re.compile(r"(?:Unsupported (?:global|class)|GLOBAL|Trying to call reduce for)[: ]+(?:GLOBAL )?(\S+)")
 
@@ -77,6 +78,21 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return data
 
 
+def comes_back(agent: Agent, network: str, weights: Mapping[str, Tensor], scratch: Path) -> bool:
+    """Whether a network, exported under the original's names and read back from the disk, holds these very weights.
+
+    `weights` are a file's, with whatever that file holds besides; what the network does not take is not compared.
+    """
+    path = scratch / f"{network}.pt"
+    torch.save(agent.original_state_dict(network), path)
+    written = read_state_dict(path)
+    path.unlink()
+    taken = agent.original_weights(network, weights)
+    return bool(taken) and all(
+        name in written and torch.equal(written[name], tensor.to(written[name].dtype)) for name, tensor in taken.items()
+    )
+
+
 def _check_archive(path: Path) -> None:
     """torch.load compares no checksums, and torch.save never compresses: what is compressed is not from there."""
     if not zipfile.is_zipfile(path):  # the format before torch 1.6, or no checkpoint: torch.load will tell
@@ -89,28 +105,34 @@ def _check_archive(path: Path) -> None:
             raise WorldlineError(f"{path} is damaged ('{damaged}' has another checksum): download it again")
 
 
-def load_lpips(file: str, sha256: str, device: Device) -> Lpips | None:
-    """The distance on its device; None where neither file nor digest is given.
+def outside_weights(config: AgentConfig) -> dict[str, dict[str, Tensor]]:
+    """The tensors of every file that a family's config names (`AgentConfig.outside`), by name.
 
-    Raises UsageError when one of the two is missing, the file is another one, or it holds no LPIPS weights.
+    Raises UsageError when file or digest is missing, or the file is another one.
     """
-    if not file and not sha256:
-        return None
+    return {name: _outside(name, file, sha256) for name, (file, sha256) in config.outside.items()}
+
+
+def _outside(name: str, file: str, sha256: str) -> dict[str, Tensor]:
     if not file:
-        raise UsageError(f"LPIPS weights of sha256 {sha256} are wanted: say where they lie (pretrain.lpips_file=PATH)")
+        raise UsageError(
+            f"{name.upper()} weights of sha256 {sha256} are wanted: say where they lie (pretrain.{name}_file=PATH)"
+        )
     path = Path(file)
     try:
         with path.open("rb") as opened:
             found = hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
-        raise UsageError(f"LPIPS weights {file} cannot be read ({error.strerror}): give a file") from error
+        raise UsageError(f"{name.upper()} weights {file} cannot be read ({error.strerror}): give a file") from error
     if found != sha256:
         wanted = f"not {sha256}" if re.fullmatch("[0-9a-f]{64}", sha256) else "which the config must name"
-        raise UsageError(f"LPIPS weights {file} have sha256 {found}, {wanted}: set pretrain.lpips_sha256={found}")
+        raise UsageError(
+            f"{name.upper()} weights {file} have sha256 {found}, {wanted}: set pretrain.{name}_sha256={found}"
+        )
     try:
-        return Lpips(_tensors(path)).to(torch.device(device.name))
+        return _tensors(path)
     except ValueError as error:
-        raise UsageError(f"{file}: {error}: give a state_dict with VGG16's and LPIPS's weights") from error
+        raise UsageError(f"{file}: {error}: give a state_dict of the {name.upper()} weights") from error
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -119,7 +141,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         data = read_data(path)
     except WorldlineError as error:
-        raise UsageError(f"LPIPS weights: {error}") from error
+        raise UsageError(f"Weights of others: {error}") from error
     except (SafetensorError, OSError) as error:
         raise ValueError(f"no weights can be read ({' '.join(str(error).split())[:120]})") from error
     if not isinstance(data, dict):

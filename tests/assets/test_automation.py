@@ -11,9 +11,9 @@ import pytest
 
 from assets.automation import ROUND, SCHEDULES, SENSORS, new_checkpoints, new_scores, weekly_reevaluation
 from assets.definitions import defs
-from assets.evaluation import scores
 from assets.partitions import EXPERIMENT
-from assets.resources import House
+from assets.resources import Installation
+from assets.stages import ASSETS
 from pipelines.graph.experiment import Experiment, register
 from pipelines.graph.rounds import evaluations
 from pipelines.recipes.registry import recipe
@@ -40,29 +40,33 @@ def on_disk(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installation:
     monkeypatch.delenv("WORLDLINE_STORAGE", raising=False)
-    return House(home=str(tmp_path / "home"))
+    return Installation(home=str(tmp_path / "home"))
 
 
 @pytest.fixture
-def trained(house: House) -> Experiment:
+def trained(installation: Installation) -> Experiment:
     """An experiment of two games with a checkpoint, and one without."""
-    found = register(house.folder() / "experiments", "trained", recipe("mini", ["games=Pong,Freeway"]))
-    register(house.folder() / "experiments", "waiting", recipe("mini"))
-    house.store().point(f"world_action_model/{found.key}", checkpoint(house.store()).ref)
+    found = register(installation.folder() / "experiments", "trained", recipe("mini", ["games=Pong,Freeway"]))
+    register(installation.folder() / "experiments", "waiting", recipe("mini"))
+    installation.store().point(f"world_action_model/{found.key}", checkpoint(installation.store()).ref)
     return found
 
 
-def tick(house: House, instance: dg.DagsterInstance, at: datetime = SUNDAY) -> list[dg.RunRequest] | str:
-    context = dg.build_schedule_context(instance=instance, scheduled_execution_time=at, resources={"house": house})
+def tick(installation: Installation, instance: dg.DagsterInstance, at: datetime = SUNDAY) -> list[dg.RunRequest] | str:
+    context = dg.build_schedule_context(
+        instance=instance, scheduled_execution_time=at, resources={"installation": installation}
+    )
     found = weekly_reevaluation()(context)
     return str(found.skip_message) if isinstance(found, dg.SkipReason) else found  # type: ignore[return-value]
 
 
-def look(sensor: dg.SensorDefinition, house: House, instance: dg.DagsterInstance, cursor: str | None = None):  # type: ignore[no-untyped-def]
+def look(
+    sensor: dg.SensorDefinition, installation: Installation, instance: dg.DagsterInstance, cursor: str | None = None
+):  # type: ignore[no-untyped-def]
     """(requests, why there are none, the next cursor)"""
-    context = dg.build_sensor_context(instance=instance, cursor=cursor, resources={"house": house})
+    context = dg.build_sensor_context(instance=instance, cursor=cursor, resources={"installation": installation})
     found = sensor(context)
     if isinstance(found, dg.SkipReason):
         return [], str(found.skip_message), cursor
@@ -81,9 +85,9 @@ def test_all_are_off_and_the_schedule_is_weekly() -> None:
 
 
 def test_a_tick_asks_for_every_checkpoints_round(
-    house: House, trained: Experiment, on_disk: dg.DagsterInstance
+    installation: Installation, trained: Experiment, on_disk: dg.DagsterInstance
 ) -> None:
-    found = tick(house, on_disk)
+    found = tick(installation, on_disk)
     assert [each.run_key for each in found] == [f"2026-W47/{trained.key}|{game}" for game in ("Pong", "Freeway")]
     assert [each.partition_key for each in found] == [f"{trained.key}|{game}" for game in ("Pong", "Freeway")]
     assert all(each.tags[ROUND] == "2026-W47" for each in found)
@@ -92,11 +96,13 @@ def test_a_tick_asks_for_every_checkpoints_round(
     assert dg.validate_run_config(defs.resolve_job_def("evaluate"), found[0].run_config)
 
 
-def test_a_second_tick_asks_for_nothing_twice(house: House, trained: Experiment, on_disk: dg.DagsterInstance) -> None:
-    store = house.store()
+def test_a_second_tick_asks_for_nothing_twice(
+    installation: Installation, trained: Experiment, on_disk: dg.DagsterInstance
+) -> None:
+    store = installation.store()
     done = played(store, 4, {"greedy": [1.0]}, game="Pong", checkpoint=checkpoint(store).ref)
     store.point(f"scores/{trained.key}/Pong/2026-W47", done.ref)
-    [left] = tick(house, on_disk)
+    [left] = tick(installation, on_disk)
     assert left.run_key == f"2026-W47/{trained.key}|Freeway"
     on_disk.create_run_for_job(
         defs.resolve_job_def("evaluate"),
@@ -104,34 +110,34 @@ def test_a_second_tick_asks_for_nothing_twice(house: House, trained: Experiment,
         run_config=left.run_config,
         status=dg.DagsterRunStatus.STARTED,
     )
-    assert tick(house, on_disk) == "Round 2026-W47: every checkpoint has its scores, or they are under way"
-    assert len(tick(house, on_disk, datetime(2026, 11, 29, 22, tzinfo=UTC))) == 2, "the week after"
+    assert tick(installation, on_disk) == "Round 2026-W47: every checkpoint has its scores, or they are under way"
+    assert len(tick(installation, on_disk, datetime(2026, 11, 29, 22, tzinfo=UTC))) == 2, "the week after"
 
 
 def test_a_new_checkpoint_is_asked_to_play_once(
-    house: House, trained: Experiment, instance: dg.DagsterInstance
+    installation: Installation, trained: Experiment, instance: dg.DagsterInstance
 ) -> None:
-    sensor, store = new_checkpoints(), house.store()
-    found, _, cursor = look(sensor, house, instance)
+    sensor, store = new_checkpoints(), installation.store()
+    found, _, cursor = look(sensor, installation, instance)
     key = checkpoint(store).ref.key
     assert [each.run_key for each in found] == [f"{key}/{trained.key}|{game}" for game in ("Pong", "Freeway")]
     assert not found[0].tags and found[0].run_config["ops"]["scores"]["config"] == {"round": ""}
     assert instance.get_dynamic_partitions(EXPERIMENT) == [trained.key]
-    assert look(sensor, house, instance, cursor)[0] == [], "whether it succeeded or not"
+    assert look(sensor, installation, instance, cursor)[0] == [], "whether it succeeded or not"
     store.point(f"scores/{trained.key}/Pong", played(store, 0, {"greedy": [1.0]}, game="Pong").ref)
-    assert len(look(sensor, house, instance)[0]) == 1, "what stands is not asked for, whoever made it"
+    assert len(look(sensor, installation, instance)[0]) == 1, "what stands is not asked for, whoever made it"
     again = checkpoint(store, trained="again").ref
     store.point(f"world_action_model/{trained.key}", again)
-    found, _, newer = look(sensor, house, instance, cursor)
+    found, _, newer = look(sensor, installation, instance, cursor)
     assert [each.run_key for each in found] == [f"{again.key}/{trained.key}|{game}" for game in ("Pong", "Freeway")]
     assert set(json.loads(newer).values()) == {str(again)}
 
 
 def test_new_scores_bring_one_leaderboard_when_all_have_ended(
-    house: House, trained: Experiment, instance: dg.DagsterInstance
+    installation: Installation, trained: Experiment, instance: dg.DagsterInstance
 ) -> None:
-    sensor, store = new_scores(), house.store()
-    found, why, cursor = look(sensor, house, instance)
+    sensor, store = new_scores(), installation.store()
+    found, why, cursor = look(sensor, installation, instance)
     assert not found and "A leaderboard of no scores is impossible" in why and cursor is None
     store.point(f"scores/{trained.key}/Pong", played(store, 0, {"greedy": [1.0]}, game="Pong").ref)
     running = instance.create_run_for_job(
@@ -140,22 +146,26 @@ def test_new_scores_bring_one_leaderboard_when_all_have_ended(
         run_config={},
         status=dg.DagsterRunStatus.STARTED,
     )
-    found, why, cursor = look(sensor, house, instance)
+    found, why, cursor = look(sensor, installation, instance)
     assert not found and why.startswith("Evaluations under way: 1")
     instance.report_run_failed(running)
-    [first], _, cursor = look(sensor, house, instance, cursor)
-    assert look(sensor, house, instance, cursor)[0] == []
+    [first], _, cursor = look(sensor, installation, instance, cursor)
+    assert look(sensor, installation, instance, cursor)[0] == []
     store.point(f"scores/{trained.key}/Pong/2026-W47", played(store, 1, {"greedy": [1.0]}, game="Pong").ref)
-    [second], _, _ = look(sensor, house, instance, cursor)
+    [second], _, _ = look(sensor, installation, instance, cursor)
     assert second.run_key != first.run_key
 
 
 @pytest.mark.parametrize("broken", ["gone", "a file", "elsewhere", "damaged experiment", "damaged manifest"])
 def test_a_store_that_cannot_be_read_is_named_and_forgets_nothing(
-    house: House, trained: Experiment, instance: dg.DagsterInstance, broken: str, monkeypatch: pytest.MonkeyPatch
+    installation: Installation,
+    trained: Experiment,
+    instance: dg.DagsterInstance,
+    broken: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    root, experiments = house.store().root, house.folder() / "experiments"
-    _, _, cursor = look(new_checkpoints(), house, instance)
+    root, experiments = installation.store().root, installation.folder() / "experiments"
+    _, _, cursor = look(new_checkpoints(), installation, instance)
     said = str(root)
     if broken in ("gone", "a file"):
         shutil.rmtree(root)
@@ -168,19 +178,19 @@ def test_a_store_that_cannot_be_read_is_named_and_forgets_nothing(
         said = str(experiments)
     if broken == "damaged manifest":
         next(root.glob("world_action_model/tiny/*/manifest.json")).write_text("{")
-    found, why, kept = look(new_checkpoints(), house, instance, cursor)
+    found, why, kept = look(new_checkpoints(), installation, instance, cursor)
     assert not found and said in why and kept == cursor
-    why = tick(house, instance)
+    why = tick(installation, instance)
     assert isinstance(why, str) and why.startswith("Round 2026-W47 must wait: ") and said in why
 
 
 def evaluate(ours: TinyRun, instance: dg.DagsterInstance, **config: object) -> dg.ExecuteInProcessResult:
     instance.add_dynamic_partitions(EXPERIMENT, [ours.experiment.key])
     return dg.materialize(
-        [scores],
+        [asset for asset in ASSETS if asset.key == dg.AssetKey("scores")],
         partition_key=dg.MultiPartitionKey({"experiment": ours.experiment.key, "game": "Breakout"}),
         instance=instance,
-        resources={"house": House(home=str(ours.home))},
+        resources={"installation": Installation(home=str(ours.home))},
         run_config={"ops": {"scores": {"config": config}}},
         raise_on_error=False,
     )

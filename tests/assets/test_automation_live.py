@@ -31,14 +31,14 @@ EVERY_MINUTE = """
 import dagster as dg
 from assets.automation import new_checkpoints, new_scores, weekly_reevaluation
 from assets.definitions import ASSETS, JOBS
-from assets.resources import House
+from assets.resources import Installation
 
 defs = dg.Definitions(
     assets=ASSETS,
     jobs=list(JOBS.values()),
     schedules=[weekly_reevaluation("* * * * *")],
     sensors=[new_checkpoints(5), new_scores(5)],
-    resources={"house": House()},
+    resources={"installation": Installation()},
     executor=dg.in_process_executor,
 )
 """

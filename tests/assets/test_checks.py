@@ -18,6 +18,7 @@ class Judged(StageConfig):
     """A stage with three declared checks."""
 
     STAGE: ClassVar[str] = "replay"
+    VERB: ClassVar[str] = "judge"
     CODE: ClassVar[str] = "1"
     CHECKS: ClassVar[tuple[str, ...]] = ("good", "odd", "fatal")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets.definitions import defs
-from pipelines.graph.make import MODULES
+from pipelines.graph.table import NAMES
 from tests.fakes import ROOT
 
 GRAPH = {
@@ -29,8 +29,8 @@ GRAPH = {
     "leaderboard": ("evaluation", {"scores"}),
 }
 JOBS = {
-    "collect", "fetch", "downsample", "pretrain", "tokenize", "train", "import_jowa", "finetune", "tune", "evaluate",
-    "board",
+    "collect", "fetch", "downsample", "segment", "pretrain", "tokenize", "train", "import_weights", "finetune", "tune",
+    "evaluate", "board",
 }  # fmt: skip
 GPU = {"pretrained", "tokens", "world_action_model", "finetuned"}
 
@@ -49,7 +49,7 @@ def test_assets_groups_and_edges_are_these() -> None:
         for key in graph.get_all_asset_keys()
     }
     assert found == GRAPH
-    assert set(GRAPH) == set(MODULES), "every stage is an asset, every asset a stage"
+    assert set(GRAPH) == set(NAMES), "every stage is an asset, every asset a stage"
 
 
 def test_jobs_are_these_and_each_resolves() -> None:

@@ -4,7 +4,7 @@ import dagster as dg
 import pytest
 
 from assets.definitions import defs
-from assets.partitions import AGENTS, EXPERIMENT, GAMES, dimensions, partition_of
+from assets.partitions import AGENTS, EXPERIMENT, GAMES, partition_of, step_of
 from pipelines.environments.atari.games import GAMES as ALL_GAMES
 from pipelines.graph.plan import Step
 
@@ -42,7 +42,7 @@ def test_partition_of_a_step_is_one_of_its_asset(step: Step, key: str | None) ->
             assert found in definition.get_partition_keys(dynamic_partitions_store=instance)
 
 
-def test_dimensions_of_a_two_dimensional_key() -> None:
-    assert dimensions(dg.MultiPartitionKey({"game": "Pong", "agent": "2"})) == {"game": "Pong", "agent": "2"}
-    with pytest.raises(TypeError, match="one dimension"):
-        dimensions("Pong")
+@pytest.mark.parametrize("step", [Step("replay", "Pong", 2), Step("segments", "Pong"), Step("tokens", "Pong")], ids=str)
+def test_a_partition_is_its_step_again(step: Step) -> None:
+    key = partition_of(step, KEY)
+    assert key is not None and step_of(step.stage, key) == step

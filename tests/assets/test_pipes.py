@@ -16,7 +16,6 @@ from assets.pipes_child import newest
 from pipelines.graph.config_io import override
 from pipelines.graph.experiment import register
 from pipelines.home import open_store
-from pipelines.training.checkpoints import MODEL
 from tests.fakes import ROOT, finish, wait_for
 from tests.pipelines.conftest import TinyRun, tiny, tiny_copy  # noqa: F401 -- fixtures
 
@@ -68,7 +67,7 @@ def straight(tiny: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> dict[in
 
 def weights(key: str) -> bytes:
     store = open_store()
-    return store.open(store.resolve(f"{STAGE}/{key}")).path(MODEL).read_bytes()
+    return store.open(store.resolve(f"{STAGE}/{key}")).path("model.safetensors").read_bytes()
 
 
 def test_a_run_is_observed_and_its_materialisation_is_complete(ours: TinyRun) -> None:

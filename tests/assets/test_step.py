@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from assets.definitions import ASSETS
-from assets.resources import House
+from assets.resources import Installation
 from assets.step import DataConfig
 from pipelines.errors import UsageError
 from pipelines.home import open_store
@@ -36,7 +36,7 @@ def _run(instance: dg.DagsterInstance, stage: str, key: str, config: dict[str, A
         partition_key=key,
         instance=instance,
         run_config={"ops": {stage: {"config": config}}, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        resources={"house": House()},
+        resources={"installation": Installation()},
         raise_on_error=False,
     )
 
@@ -102,12 +102,12 @@ def test_a_missing_parent_is_one_line() -> None:
 
 def test_a_frozen_experiment_takes_no_overrides() -> None:
     with pytest.raises(UsageError, match="is frozen"):
-        DataConfig(experiment="demo-1a2b3c4d", overrides=["seed=1"]).resolve(House())
+        DataConfig(experiment="demo-1a2b3c4d", overrides=["seed=1"]).resolve(Installation())
 
 
 def test_the_home_of_the_resource_wins_over_the_environment(tmp_path: Path) -> None:
-    assert House(home=str(tmp_path / "other")).store().root == tmp_path / "other" / "store"
-    assert House().store().root == tmp_path / "home" / "store"
-    assert House(storage="gcs").store().profile.name == "gcs"
+    assert Installation(home=str(tmp_path / "other")).store().root == tmp_path / "other" / "store"
+    assert Installation().store().root == tmp_path / "home" / "store"
+    assert Installation(storage="gcs").store().profile.name == "gcs"
     with pytest.raises(UsageError, match="Unknown storage profile 'locl'"):
-        House(storage="locl").store()
+        Installation(storage="locl").store()

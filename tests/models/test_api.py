@@ -20,7 +20,7 @@ def test_batch_refuses_shapes_that_disagree(batch: Batch) -> None:
 def test_batch_moves_with_all_its_tensors(batch: Batch) -> None:
     moved = batch.to("meta")
     assert moved.tokens_BTK is not None and moved.tokens_BTK.is_meta and moved.games_B.is_meta
-    assert moved.frames_uint8_BTHW is None
+    assert moved.frames_BTCHW is None
 
 
 def test_context_keeps_its_newest_steps_and_the_actions_between() -> None:
@@ -42,7 +42,7 @@ def test_imagined_segments_are_marked_and_come_last(batch: Batch) -> None:
 
 
 def test_batches_that_do_not_mix_are_refused(batch: Batch) -> None:
-    frames = replace(batch, tokens_BTK=None, frames_uint8_BTHW=torch.zeros(3, 5, 8, 8, dtype=torch.uint8))
+    frames = replace(batch, tokens_BTK=None, frames_BTCHW=torch.zeros(3, 5, 8, 8, dtype=torch.uint8))
     with pytest.raises(ValueError, match="One batch has frames"):
         mixed(batch, frames)
     shorter = Batch(

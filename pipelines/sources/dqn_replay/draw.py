@@ -14,7 +14,7 @@ import pandas as pd
 from pipelines.environments.atari.games import game_id
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.sources.dqn_replay.record import ReplayRecord
-from pipelines.store.stage_config import option
+from pipelines.store.stage_config import filled, option
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class DrawConfig:
     `replacement` draws as JOWA's own script does.
     """
 
-    game: str
+    game: str = filled("game", "")
     transitions: int = 10_000_000
     seed: int = 0
     fraction: float = option(0.0)

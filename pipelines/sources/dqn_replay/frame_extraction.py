@@ -25,7 +25,7 @@ from pipelines.episodes.trajectories import CHUNK, FRAME, pack, unpack
 from pipelines.errors import WorldlineError
 from pipelines.sources.dqn_replay.listing import RemoteObject
 from pipelines.sources.dqn_replay.log_reader import iter_blocks
-from pipelines.store.store import sync
+from pipelines.store.files import sync
 
 RECORD = np.dtype([("chunk", "<i8"), ("mask", "<u2"), ("offset", "<i8"), ("bytes", "<i4"), ("crc32c", "<u4")])
 

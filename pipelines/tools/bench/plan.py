@@ -85,8 +85,8 @@ def sizes(model: str = "40m", environments: int = 16) -> Sizes:
     """The sizes of a named model. Raises UsageError for an unknown one."""
     if model not in RECIPES:
         raise unknown("model", model, tuple(RECIPES), "they are the paper's sizes")
-    config = RECIPES[model]().pretrain
-    return Sizes(config.model, config.tokenizer, model, environments)
+    networks = RECIPES[model]().pretrain.networks
+    return Sizes(networks.model, networks.tokenizer, model, environments)
 
 
 QUICK = Sizes(

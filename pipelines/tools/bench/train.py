@@ -17,24 +17,23 @@ import torch
 from torch import Tensor, nn
 
 from models.api import Batch
+from models.jowa.agent import parameter_groups
 from models.jowa.config import JowaConfig
+from models.jowa.loss import world_action_loss
 from models.jowa.model import Jowa
-from models.jowa.objective import world_action_loss
 from models.tokenizers.config import TokenizerConfig
 from models.tokenizers.vq import Tokenizer
 from pipelines.progress import say
 from pipelines.tools.bench import train_plain
 from pipelines.tools.bench.row import Row
 from pipelines.tools.bench.train_profile import top_lines
-from pipelines.training import optimisers as optim
-from pipelines.training.config import PhaseConfig
 from pipelines.training.device import Device
 
 THREADS = 2
 
 ORIGINAL_STEP, ORIGINAL_FRAMES = 1.24, 47.0  # seconds, frames a second: on another machine, so compare with care
 
-PHASE = PhaseConfig("bench", ("world_action",), steps=1)
+LR, WEIGHT_DECAY, CLIP = 1e-4, 0.01, 1.0
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class Step:
 
     def __init__(self, model: Jowa, device: Device) -> None:
         self.model, self.device = model.train(), device
-        self.optimiser = optim.for_phase(PHASE, {"model": model})["model"]
+        self.optimiser = torch.optim.AdamW(parameter_groups(model, WEIGHT_DECAY), lr=LR, fused=True)
         config = model.config
         self._legal_GA = torch.ones(config.num_games, config.num_actions, dtype=torch.bool, device=device.name)
 
@@ -114,7 +113,7 @@ class Step:
             losses = world_action_loss(self.model, batch, self._legal_GA)
         self.optimiser.zero_grad(set_to_none=True)
         losses.total.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), PHASE.clip)
+        nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         self.optimiser.step()
         return float(losses.total.detach())
 
@@ -146,7 +145,7 @@ def random_frames(sizes: Sizes) -> Tensor:
 def encode(tokenizer: Tokenizer, frames_BHW: Tensor, device: Device) -> Tensor:
     """Our tokens (B, K) of uint8 frames."""
     with device.autocast():
-        return tokenizer.encode_tokens(frames_BHW)
+        return tokenizer.encode_tokens(frames_BHW[:, None])
 
 
 def _steps(sizes: Sizes) -> list[Row]:

@@ -4,7 +4,7 @@ A step is the training loop's own: batches that worker processes read from token
 AdamW, under bf16 autocast and torch.compile as `loop.compile=auto` has it. Steps are timed as a block, after others
 that compile and warm up; the device is waited for at both ends.
 
-    model FLOP utilisation = FLOPs of a step (models/jowa/flops.py) / (seconds a step * rate)
+    model FLOP utilisation = FLOPs of a step (pipelines/tools/bench/flops.py) / (seconds a step * rate)
 
 with `rate` the operations a second of large square bf16 matrix products, measured in the same run on the same device.
 The code is the same for a CPU, where tests run it at a tiny size.
@@ -19,23 +19,24 @@ from pathlib import Path
 
 import torch
 
-from models.jowa.config import JowaConfig
-from models.jowa.flops import stage_2_flops
-from models.jowa.model import Jowa
+from models.jowa.agent import JowaAgent
+from models.jowa.config import JowaAgentConfig, JowaConfig
 from models.tokenizers.config import TokenizerConfig
 from models.tokenizers.vq import Tokenizer
 from pipelines.errors import WorldlineError, unknown
 from pipelines.progress import say, track
 from pipelines.stages.tokenize import TokenizeConfig
-from pipelines.stages.train import WorldActionTraining
+from pipelines.tools.bench.flops import stage_2_flops
 from pipelines.tools.bench.plan import RECIPES
 from pipelines.tools.bench.train_data import token_sources
 from pipelines.tools.bench.train_profile import top_lines
-from pipelines.training import optimisers as optim
-from pipelines.training.config import LoopConfig, PhaseConfig, TrainConfig
+from pipelines.training.config import LoopConfig
 from pipelines.training.device import Device, compile_for
 from pipelines.training.distributed.ranks import ALONE
+from pipelines.training.inputs import legal_actions
+from pipelines.training.schedule import Phase, Use
 from pipelines.training.step import ran_out_of_memory, update
+from pipelines.training.task import Task
 
 UTILISATION, WAIT = 0.45, 0.02  # aims: of the measured matrix rate, at least; of a step's time, below
 
@@ -149,7 +150,7 @@ def run(sizes: DeviceSizes, device: Device, folder: Path) -> Speed:
         _forget_peak(device)
         seconds, waited = time_steps(task, sizes)
         peak = torch.cuda.max_memory_allocated() if _is_gpu(device) else None
-        parameters = sum(parameter.numel() for parameter in task.model.parameters())
+        parameters = sum(parameter.numel() for parameter in task.modules["model"].parameters())
     del task
     with _fits(f"Encoding batches of {TokenizeConfig().batch_frames} frames", "what else runs on this device"):
         frames = encoding_rate(sizes, device)
@@ -162,7 +163,8 @@ def sizes_of(model: str, batch: int) -> DeviceSizes:
     if model not in RECIPES:
         raise unknown("model", model, RECIPES, "they are the paper's sizes")
     recipe = RECIPES[model]()
-    return DeviceSizes(recipe.name, recipe.pretrain.model, recipe.pretrain.tokenizer, batch)
+    networks = recipe.pretrain.networks
+    return DeviceSizes(recipe.name, networks.model, networks.tokenizer, batch)
 
 
 def missing(sizes: DeviceSizes) -> str:
@@ -180,8 +182,8 @@ def profiles(sizes: DeviceSizes, device: Device, folder: Path) -> list[str]:
     say(f"Profiling stage 2 of {sizes.name} on {device} ...")
     with _fits(f"{sizes.name} with batches of {sizes.batch}", LOWER):
         task = training(sizes, device, folder)
-        (phase,) = task.config.phases
-        optimisers, steps = optim.for_phase(phase, task.modules), count()
+        phase = phase_of(sizes)
+        optimisers, steps = task.optimisers(phase), count()
         step = top_lines(
             f"stage-2 step, {sizes.name}",
             lambda: update(task, phase, next(steps), optimisers, ALONE, Path()),
@@ -190,21 +192,28 @@ def profiles(sizes: DeviceSizes, device: Device, folder: Path) -> list[str]:
     return [step]
 
 
-def training(sizes: DeviceSizes, device: Device, folder: Path) -> WorldActionTraining:
+def phase_of(sizes: DeviceSizes) -> Phase:
+    """The phase that is measured."""
+    return Phase("bench", sizes.warm_up + sizes.steps, (Use("world_action", sizes.batch, lr=5e-5),))
+
+
+def training(sizes: DeviceSizes, device: Device, folder: Path) -> Task:
     """The task that the stage itself would train."""
     sources = token_sources(folder, sizes.episodes, sizes.model.tokens_per_frame, sizes.model.vocab_size)
-    phase = PhaseConfig("bench", ("world_action",), sizes.warm_up + sizes.steps, sizes.batch, lr_model=5e-5)
     games = tuple(source.trajectories.game for source in sources)
-    config = TrainConfig(games=games, phases=(phase,), loop=LoopConfig(workers=sizes.workers))
-    model = Jowa(sizes.model).to(device.name).train()
-    compile_for(device, model, config.loop.compile)
-    return WorldActionTraining(config, sources, model, device)
+    loop = LoopConfig(workers=sizes.workers)
+    agent = JowaAgent(JowaAgentConfig(tokenizer=sizes.tokenizer, model=sizes.model))
+    for network in agent.networks.values():
+        network.to(device.name)
+    compile_for(device, agent.model.train(), loop.compile)
+    legal_GA = legal_actions(games).to(device.name)
+    return Task(agent, sources, ("world_action",), loop, 0, device, length=sizes.model.max_steps, legal_GA=legal_GA)
 
 
-def time_steps(task: WorldActionTraining, sizes: DeviceSizes) -> tuple[float, float]:
+def time_steps(task: Task, sizes: DeviceSizes) -> tuple[float, float]:
     """Seconds a step, and of them seconds in which the loader was waited for."""
-    (phase,) = task.config.phases
-    optimisers = optim.for_phase(phase, task.modules)
+    phase = phase_of(sizes)
+    optimisers = task.optimisers(phase)
 
     def take(first: int, count: int, title: str) -> float:
         with track(title, total=count, unit="steps") as advance:
@@ -230,7 +239,7 @@ def encoding_rate(sizes: DeviceSizes, device: Device) -> float:
 
     def encode() -> None:
         for part in frames_NHW.split(TokenizeConfig().batch_frames):
-            tokenizer.encode_tokens(part.to(device.name)).cpu()
+            tokenizer.encode_tokens(part[:, None].to(device.name)).cpu()
 
     with device.autocast():
         return sizes.frames / _quickest(encode, device)

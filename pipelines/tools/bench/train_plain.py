@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks.cache import KVCache
-from models.blocks.dropout import Dropout
-from models.blocks.linear import Linear
 from models.blocks.transformer import CausalAttention
+from models.cpu.dropout import Dropout
 from models.jowa.model import Jowa
 from models.tokenizers.vq import Tokenizer
 
@@ -53,8 +52,6 @@ def plain(model: Jowa) -> Jowa:
             if isinstance(child, CausalAttention):
                 width = child.proj.in_features
                 replacement: nn.Module = PlainAttention(width, child.heads, child.dropout, model.config.max_tokens)
-            elif isinstance(child, Linear):
-                replacement = nn.Linear(child.in_features, child.out_features)
             elif isinstance(child, Dropout):
                 replacement = nn.Dropout(child.p)
             else:

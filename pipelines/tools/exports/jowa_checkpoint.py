@@ -12,22 +12,17 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from models.jowa.model import Jowa
-from models.jowa.names import original_state_dict
-from models.tokenizers.vq import Tokenizer
+from models.api import Agent
 from pipelines.progress import Advance
 from pipelines.tools.exports.exported import differs
 from pipelines.tools.exports.target import Origin
 
-TOKENIZER, MODEL = "tokenizer.pt", "model.pt"
-
 
 @dataclass(frozen=True)
 class JowaCheckpoint:
-    """An `Export` of one player: the folder `name` with both files."""
+    """An `Export` of one agent: the folder `name` with a file a network."""
 
-    tokenizer: Tokenizer
-    model: Jowa
+    agent: Agent
     name: str
 
     form: ClassVar[str] = "jowa"
@@ -56,4 +51,4 @@ class JowaCheckpoint:
             advance(1)
 
     def _files(self) -> dict[str, dict[str, Tensor]]:
-        return {TOKENIZER: original_state_dict(self.tokenizer), MODEL: original_state_dict(self.model)}
+        return {f"{name}.pt": self.agent.original_state_dict(name) for name in self.agent.networks}

@@ -1,4 +1,4 @@
-"""Greedy play of the networks that train: what `Keeper` judges checkpoints by. No planner, fixed seeds.
+"""Greedy play of the networks that train: what `CheckpointManager` judges checkpoints by. No planner, fixed seeds.
 
 Cost: that of 16 episodes a game, all at once; games are shared out over the ranks.
 """
@@ -6,8 +6,7 @@ Cost: that of 16 episodes a game, all at once; games are shared out over the ran
 import numpy as np
 import torch
 
-from models.jowa.model import Jowa
-from models.tokenizers.vq import Tokenizer
+from models.api import Agent
 from pipelines.environments.atari.protocols import protocol
 from pipelines.environments.rollout import Episode, Table, play
 from pipelines.evaluation.player_settings import Entrant
@@ -26,25 +25,25 @@ SEED = 1_000_003  # not those of the scores
 
 
 def greedy_returns(
-    model: Jowa, tokenizer: Tokenizer, games: tuple[str, ...], loop: LoopConfig, device: Device, ranks: Ranks
+    agent: Agent, games: tuple[str, ...], loop: LoopConfig, device: Device, ranks: Ranks
 ) -> dict[str, float]:
     """Mean raw return by game. Leaves the networks' modes and the random numbers as they were."""
-    modes = [(module, module.training) for module in (model, tokenizer)]
+    modes = [(module, module.training) for module in agent.networks.values()]
     means = torch.zeros(len(games), dtype=torch.float64)
     with torch.random.fork_rng():
         for module, _ in modes:
             module.eval()
         for index in range(ranks.rank, len(games), ranks.world):
-            means[index] = _mean_return(model, tokenizer, games[index], loop, device)
+            means[index] = _mean_return(agent, games[index], loop, device)
     for module, training in modes:
         module.train(training)
     return dict(zip(games, ranks.sum_(means).tolist(), strict=True))
 
 
-def _mean_return(model: Jowa, tokenizer: Tokenizer, game: str, loop: LoopConfig, device: Device) -> float:
+def _mean_return(agent: Agent, game: str, loop: LoopConfig, device: Device) -> float:
     greedy = Entrant("greedy", loop.evaluate_episodes, loop.evaluate_steps, CONTEXT, EPSILON)
     seeds = {number: SEED + number for number in range(greedy.episodes)}
     episodes: list[Episode] = []
     table = Table(game, protocol(PROTOCOL), seeds, episodes.append, max_steps=greedy.max_steps)
-    play(table, AgentPlayer(greedy, [game] * table.rows, model, tokenizer, device.autocast))
+    play(table, AgentPlayer(greedy, [game] * table.rows, agent, device.autocast))
     return float(np.mean([episode.score for episode in episodes]))

@@ -14,26 +14,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.api import Context, WorldModel
+from models.api import Agent, Context, WorldModel
 from models.losses.vq import code_perplexity
-from models.tokenizers.vq import Tokenizer
 from pipelines.batches.loader import SegmentSource
 from pipelines.errors import WorldlineError
 from pipelines.training.device import Device
-from pipelines.training.inputs import held_out_from
+from pipelines.training.inputs import channels_first, held_out_from, mean_frame
 
 FRAMES_AT_ONCE = 64
 
 PAIRS_AT_ONCE = 32
-
-MEAN_FRAME_SAMPLES = 512
 
 
 @dataclass(frozen=True)
 class Sight:
     """One game's figures."""
 
-    codes_used: int
+    codes_used: int  # 0 where the family has no tokens
     perplexity: float
     changed_share: float  # of all pixels, those that differ between the two frames
     reconstruction_error: float
@@ -81,41 +78,39 @@ def held_out_pairs(source: SegmentSource, holdout: int, count: int, context: int
     return Pairs(frames[:, :-1], actions, frames[:, -1])
 
 
-def mean_frame(source: SegmentSource) -> NDArray[np.float32]:
-    """(H, W) mean, 0..255, over frames spread evenly over the episodes that training sees."""
-    rows = np.unique(np.linspace(0, source.rows - 1, MEAN_FRAME_SAMPLES).astype(np.int64))
-    return np.mean([source.trajectories.frames(row, row + 1)[0] for row in rows.tolist()], axis=0, dtype=np.float32)
+def reconstruct(agent: Agent, frames_NHW: NDArray[np.uint8], device: Device) -> tuple[torch.Tensor, NDArray]:
+    """Observations (N, K) and reconstructions like the frames, float32 on the 0..255 scale.
 
-
-def reconstruct(tokenizer: Tokenizer, frames_NHW: NDArray[np.uint8], device: Device) -> tuple[torch.Tensor, NDArray]:
-    """Tokens (N, K) and reconstructions (N, H, W) float32 on the 0..255 scale."""
-    tokens, pictures = [], []
+    frames_NHW: grey, or (N, H, W, C).
+    """
+    observations, pictures = [], []
     with torch.no_grad(), device.autocast():
-        for block in torch.as_tensor(frames_NHW).split(FRAMES_AT_ONCE):
-            tokens.append(tokenizer.encode_tokens(block.to(device.name)))
-            pictures.append(draw(tokenizer, tokens[-1]))
-    return torch.cat(tokens), np.concatenate(pictures)
+        for block in channels_first(torch.as_tensor(frames_NHW), 3).split(FRAMES_AT_ONCE):
+            observations.append(agent.encode(block.to(device.name)))
+            pictures.append(draw(agent, observations[-1]))
+    return torch.cat(observations), np.concatenate(pictures)
 
 
-def draw(tokenizer: Tokenizer, tokens: torch.Tensor) -> NDArray[np.float32]:
-    """Frames (..., H, W) on the 0..255 scale of tokens (..., K)."""
-    return tokenizer.decode_tokens(tokens).squeeze(-3).float().cpu().numpy() * 255
+def draw(agent: Agent, observations: torch.Tensor) -> NDArray[np.float32]:
+    """Frames (..., H, W), or (..., H, W, C) of colours, on the 0..255 scale, of observations (..., K)."""
+    frames = agent.decode(observations).float().movedim(-3, -1).cpu().numpy() * 255
+    return frames[..., 0] if frames.shape[-1] == 1 else frames
 
 
-def measure(tokenizer: Tokenizer, world: WorldModel, source: SegmentSource, pairs: Pairs, device: Device) -> Sight:
+def measure(agent: Agent, world: WorldModel, source: SegmentSource, pairs: Pairs, device: Device) -> Sight:
     """All figures of one game."""
     following = pairs.next_PHW.astype(np.float32)
     last = pairs.context_PCHW[:, -1].astype(np.float32)
     changed = following != last
-    tokens, pictures = reconstruct(tokenizer, pairs.next_PHW, device)
-    predicted = predict_next(tokenizer, world, source, pairs, device)
+    observations, pictures = reconstruct(agent, pairs.next_PHW, device)
+    predicted = predict_next(agent, world, source, pairs, device)
 
     def error(frames: NDArray[np.float32]) -> float:
         return float(np.abs(frames - following)[changed].mean()) if changed.any() else 0.0
 
     return Sight(
-        codes_used=len(torch.unique(tokens)),
-        perplexity=float(code_perplexity(tokens, tokenizer.config.vocab_size)),
+        codes_used=len(torch.unique(observations)) if agent.vocabulary else 0,
+        perplexity=float(code_perplexity(observations, agent.vocabulary)) if agent.vocabulary else 0.0,
         changed_share=float(changed.mean()),
         reconstruction_error=error(pictures),
         mean_frame_error=error(np.broadcast_to(mean_frame(source), following.shape)),
@@ -125,19 +120,19 @@ def measure(tokenizer: Tokenizer, world: WorldModel, source: SegmentSource, pair
 
 
 def predict_next(
-    tokenizer: Tokenizer, world: WorldModel, source: SegmentSource, pairs: Pairs, device: Device
+    agent: Agent, world: WorldModel, source: SegmentSource, pairs: Pairs, device: Device
 ) -> NDArray[np.float32]:
     """The world model's most likely next frames (P, H, W), 0..255, from real context and real actions."""
     count, context = pairs.actions_PC.shape
-    tokens_NK, _ = reconstruct(tokenizer, pairs.context_PCHW.reshape(-1, *pairs.context_PCHW.shape[2:]), device)
-    tokens_PCK = tokens_NK.reshape(count, context, -1)
+    observed_NK, _ = reconstruct(agent, pairs.context_PCHW.reshape(-1, *pairs.context_PCHW.shape[2:]), device)
+    observed_PCK = observed_NK.reshape(count, context, -1)
     actions_PC = torch.as_tensor(pairs.actions_PC).to(device.name)
     pictures = []
     with torch.no_grad(), device.autocast():
         for rows in torch.arange(count).split(PAIRS_AT_ONCE):
             games = torch.full((len(rows),), source.game, device=device.name)
-            world.reset(Context(tokens_PCK[rows], actions_PC[rows, :-1], games))
-            pictures.append(draw(tokenizer, world.step(actions_PC[rows, -1]).tokens_NK))
+            world.reset(Context(observed_PCK[rows], actions_PC[rows, :-1], games))
+            pictures.append(draw(agent, world.step(actions_PC[rows, -1]).tokens_NK))
     return np.concatenate(pictures)
 
 

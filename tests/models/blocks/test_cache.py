@@ -23,15 +23,6 @@ def vectors(*shape: int, seed: int = 1) -> torch.Tensor:
     return torch.randn(*shape, WIDTH, generator=torch.Generator().manual_seed(seed))
 
 
-def test_gathered_rows_continue_as_if_they_had_been_alone(transformer: Transformer) -> None:
-    x, rows = vectors(3, 8), torch.tensor([2, 0, 2, 2])
-    cache = transformer.empty_cache(3, 8)
-    transformer(x[:, :5], cache)
-    gathered = cache.gather(rows)
-    torch.testing.assert_close(transformer(x[rows, 5:], gathered), transformer(x[rows])[:, 5:], rtol=1e-5, atol=1e-5)
-    assert cache.length == 5 and gathered.length == 8  # the source is as it was
-
-
 @given(st.data(), st.integers(1, 3), st.integers(1, 4), st.integers(1, 3))
 @settings(max_examples=25, deadline=None)
 @torch.no_grad()
@@ -76,8 +67,6 @@ def test_a_growing_span_may_not_be_left_or_changed(transformer: Transformer) -> 
     cache.branch(torch.tensor([[0, 0]]), 2)
     with pytest.raises(ValueError, match="2 spans that still grow"):
         cache.branch(torch.tensor([[0]]), 2)
-    with pytest.raises(ValueError, match="2 spans are still growing"):
-        cache.gather(torch.tensor([0]))
     with pytest.raises(ValueError, match="and 2 growing spans"):
         transformer(vectors(1, 3), cache)
     for _ in range(2):

@@ -22,7 +22,6 @@ def test_a_step_is_a_frame_and_an_action() -> None:
         ({"cql_weight": -1.0}, "must be 0 or more"),
         ({"critic": "dqn"}, "choose critic from c51, mse"),
         ({"penalty": "sac"}, "penalty from cql, combo, none"),
-        ({"released_mse_penalty": True}, "needs both"),
         ({"task_ids": ((1, 60),)}, "pairs of games in 0..59"),
         ({"task_ids": ((1, 2), (1, 3))}, "each borrower once"),
     ],

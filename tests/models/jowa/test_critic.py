@@ -10,8 +10,8 @@ from torch import Tensor
 from models.api import Batch
 from models.jowa.config import JowaConfig
 from models.jowa.critic import expected_values
+from models.jowa.loss import sequence, world_action_loss, world_loss
 from models.jowa.model import Jowa
-from models.jowa.objective import sequence, world_action_loss, world_loss
 
 VARIANTS = list(product(("c51", "mse"), ("cql", "combo", "none"), (1, 3)))
 
@@ -91,8 +91,6 @@ class ByHand:
         pushed, lifted = [], []
         for b, t in batch.mask_BT.nonzero().tolist():
             values = torch.stack([self.value(self.q, b, t, a, equal) for a in range(18)])
-            if self.config.released_mse_penalty:
-                values = sum(self.config.cql_weight * self.q[q, b, t, :, 0] for q in range(len(self.q)))  # type: ignore
             pushed.append(values.exp().sum().log())
             dreamt = batch.imagined_B is not None and bool(batch.imagined_B[b])
             if self.config.penalty == "cql" or not dreamt:
@@ -138,18 +136,6 @@ def test_stage_two_and_its_gradient_follow_the_equations(
     assert losses.total.item() == pytest.approx(total.item(), rel=1e-4)
     ours, theirs = gradients(losses.total, model), gradients(total, model)
     assert (ours - theirs).norm() < 1e-4 * theirs.norm()
-
-
-@pytest.mark.parametrize("members", [1, 3])
-def test_the_released_slip_takes_the_penaltys_weight_for_the_mixtures(
-    config: JowaConfig, batch: Batch, members: int
-) -> None:
-    config = replace(config, critic="mse", num_q=members, released_mse_penalty=True, cql_weight=0.3)
-    model = drastic(config)
-    losses = world_action_loss(model, batch, legal_actions())
-    assert losses.terms["cql"].item() == pytest.approx(
-        ByHand(model, batch, [1 / members] * members).penalty().item(), rel=1e-4
-    )
 
 
 def test_the_world_is_not_learned_from_dreams(model: Jowa, batch: Batch) -> None:

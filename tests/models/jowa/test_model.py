@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.jowa.config import JowaConfig
-from models.jowa.model import Jowa
+from models.jowa.model import Jowa, parameter_groups
 
 
 def random_tokens(config: JowaConfig, rows: int = 3) -> torch.Tensor:
@@ -154,3 +154,20 @@ def _uninitialised(config: JowaConfig) -> Jowa:
 def test_tokens_of_another_shape_or_type_are_refused(model: Jowa, tokens: torch.Tensor, games: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="Tokens"):
         model(tokens, games)
+
+
+def test_only_linear_weights_and_the_q_head_decay(model: Jowa) -> None:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decaying, constant = parameter_groups(model, 0.01)
+    assert (decaying["weight_decay"], constant["weight_decay"]) == (0.01, 0.0)
+    with_decay = {names[id(parameter)] for parameter in decaying["params"]}
+    without = {names[id(parameter)] for parameter in constant["params"]}
+    linear = {"attn.key", "attn.query", "attn.value", "attn.proj", "mlp.0", "mlp.2"}
+    layers = {f"transformer.blocks.{block}.{layer}.weight" for block in range(2) for layer in linear}
+    heads = {
+        f"head_{head}.head_module.{layer}.weight" for head in ("observations", "rewards", "ends") for layer in "02"
+    }
+    assert with_decay == layers | heads | {name for name in names.values() if name.startswith("head_q.")}
+    frozen = {name for name in names.values() if name.startswith("head_q_target.")}
+    assert without == set(names.values()) - with_decay - frozen
+    assert {"transformer.ln_f.weight", "transformer.blocks.0.ln1.weight", "pos_emb.weight"} <= without

@@ -42,7 +42,7 @@ def test_many_environments_play_as_each_would_alone_through_resets(model: Jowa) 
     done: list[list[torch.Tensor]] = [[], [], []]
     for step in range(7):
         if step in (2, 5):
-            policy.reset([1])
+            policy.begin([1])
             seen[1], done[1] = [], []
         now = frames(step)
         actions = policy.act(now)
@@ -88,11 +88,11 @@ def test_an_environment_plays_as_it_would_alone(model: Jowa, options: dict[str, 
 
     def play(asked: list[list[int]], restart: int = -1) -> dict[int, list[int]]:
         policy = make(model, context=3, epsilon=0.5, **options)
-        policy.reset([0, 1, 2], [7, 8, 9])
+        policy.begin([0, 1, 2], [7, 8, 9])
         found: dict[int, list[int]] = {0: [], 1: [], 2: []}
         for step, rows in enumerate(asked):
             if step == restart:
-                policy.reset([2], [9])
+                policy.begin([2], [9])
                 found[2] = []
             actions = policy.act(frames(step)[rows], rows)
             for row, action in zip(rows, actions.tolist(), strict=True):

@@ -1,12 +1,10 @@
 import pytest
 import torch
 
-from models.api import Batch, Context, WorldModel
+from models.api import Context, WorldModel
 from models.jowa.critic import expected_values
 from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld, context_tokens, context_values
-from models.planning.beam import Beam
-from models.planning.mcts import Mcts
 
 
 def make_context(model: Jowa, rows: int = 3, steps: int = 2) -> Context:
@@ -149,29 +147,3 @@ def test_a_step_before_reset_beyond_the_positions_and_frames_of_another_size_are
         world.reset(make_context(model, steps=6))
     with pytest.raises(ValueError, match="7 tokens a frame"):
         world.reset(Context(torch.zeros(1, 1, 7).long(), torch.zeros(1, 0).long(), torch.zeros(1).long()))
-
-
-def test_its_loss_is_the_world_models(model: Jowa, batch: Batch) -> None:
-    assert set(JowaWorld(model).loss(batch).terms) == {"observations", "rewards", "ends"}
-
-
-@pytest.mark.parametrize(
-    "backend", ["eager", pytest.param("inductor", marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
-)
-def test_a_compiled_world_decides_alike(model: Jowa, backend: str) -> None:
-    """Trees that branch, and grow beyond their memory; on the slow backend with other rows and planners too."""
-    torch._dynamo.reset()
-    whole = backend != "eager"
-    plain, compiled = JowaWorld(model), JowaWorld(model, compiled=backend)
-    context = make_context(model)
-    legal_NA = torch.ones(3, 18, dtype=torch.bool)
-    for rows in (3, 2) if whole else (3,):
-        few = Context(context.tokens_NCK[:rows], context.actions_NC[:rows], context.games_N[:rows])
-        for planner in (Beam(3, 2), Mcts(simulations=9, horizon=3)) if whole else (Beam(3, 2),):
-            ours, theirs = (planner.plan(world, few, legal_NA[:rows], 0.99) for world in (compiled, plain))
-            assert ours.tolist() == theirs.tolist()
-    actions, parents = torch.arange(2 * rows), torch.zeros(2 * rows, dtype=torch.long)
-    for again in range(2):
-        here, expected = (world.step(actions, parents + again) for world in (compiled, plain))
-        torch.testing.assert_close(here.values_NA, expected.values_NA, rtol=1e-4, atol=1e-4)
-        assert torch.equal(here.tokens_NK, expected.tokens_NK) and torch.equal(here.rewards_N, expected.rewards_N)

@@ -7,7 +7,7 @@ from models.api import Context
 from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld
 from models.planning.beam import Beam, plan, search
-from models.planning.values import Leaf
+from models.planning.greedy import Leaf
 from tests.models.planning.table_world import ACTIONS, GAMMA, TableWorld, context
 
 ALL = torch.ones(2, ACTIONS, dtype=torch.bool)
@@ -61,6 +61,7 @@ def test_a_search_returns_the_steps_of_its_best_path() -> None:
             taken = (*taken, action)
             assert path.rewards_NH[row, depth] == world.look_up(taken)[0]
             assert path.tokens_NHK[row, depth].tolist() == [hash(taken) % 1000]
+        assert path.scores_N[row].item() == pytest.approx(score(world, taken, [0, 1, 2]), rel=1e-6)
 
 
 def test_illegal_actions_are_never_played_though_all_values_are_negative() -> None:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models.tokenizers import codebook
-from models.tokenizers.codebook import EMA, StraightThrough, far_latents, kmeans, nearest
+from models.tokenizers.codebook import EMA, Encoded, StraightThrough, far_latents, kmeans, nearest
 from models.tokenizers.config import TokenizerConfig
 
 
@@ -158,3 +158,13 @@ def test_far_latents_prefers_distance_and_survives_none() -> None:
     distances[42] = 1.0
     assert far_latents(z, distances, 1, rng()).item() == 42
     assert len(far_latents(z, torch.zeros(100), 100, rng()).unique()) == 100
+
+
+def test_straight_through_has_the_codes_value_and_the_latents_gradient() -> None:
+    z = torch.tensor([1.0, 2.0], requires_grad=True)
+    codes = torch.tensor([0.0, 4.0], requires_grad=True)
+    value = Encoded(z, codes, torch.zeros(1, 2, dtype=torch.int64)).straight_through
+    assert value.tolist() == [0.0, 4.0]
+    (value * torch.tensor([3.0, 5.0])).sum().backward()
+    assert z.grad is not None and z.grad.tolist() == [3.0, 5.0]
+    assert codes.grad is None

@@ -47,10 +47,10 @@ def test_shapes_hold_for_every_stem_and_width(changes: dict) -> None:
 
 def test_tokens_round_trip_through_leading_axes() -> None:
     tokenizer = Tokenizer(CHEAP).eval()
-    frames = frames_uint8(2, 3)
+    frames = frames_uint8(2, 3)[:, :, None]
     tokens_BTK = tokenizer.encode_tokens(frames)
     assert tokens_BTK.shape == (2, 3, 36)
-    out = tokenizer(frames.flatten(0, 1)[:, None] / 255)
+    out = tokenizer(frames.flatten(0, 1) / 255)
     assert torch.equal(tokens_BTK.flatten(0, 1), out.encoded.tokens_BK)
     decoded = tokenizer.decode_tokens(tokens_BTK.to(torch.int32))
     assert decoded.shape == (2, 3, 1, 84, 84)
@@ -61,9 +61,18 @@ def test_tokens_round_trip_through_leading_axes() -> None:
 def test_encoding_tokens_leaves_an_ema_codebook_alone_while_training() -> None:
     tokenizer = Tokenizer(TokenizerConfig(**{**vars(CHEAP), "quantizer": "ema", "kmeans_start": True}))
     before = tokenizer.embedding.weight.clone()
-    tokenizer.encode_tokens(frames_uint8(4))
+    tokenizer.encode_tokens(frames_uint8(4, 1))
     assert torch.equal(tokenizer.embedding.weight, before)
     assert "embedding.cluster_size" in tokenizer.state_dict()
+
+
+def test_frames_of_colours_have_a_tokenizer_of_their_own() -> None:
+    tokenizer = Tokenizer(TokenizerConfig(**{**vars(CHEAP), "frame_channels": 3})).eval()
+    tokens = tokenizer.encode_tokens(frames_uint8(2, 3))
+    assert tokens.shape == (2, tokenizer.config.tokens_per_frame)
+    assert tokenizer.decode_tokens(tokens).shape == (2, 3, 84, 84)
+    with pytest.raises(ValueError, match=r"of shape \(B, 3, 84, 84\)"):
+        tokenizer.encode_tokens(frames_uint8(2, 1))
 
 
 @pytest.mark.parametrize(

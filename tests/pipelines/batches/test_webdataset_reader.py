@@ -20,7 +20,7 @@ from pipelines.store.store import Store
 from pipelines.tools.exports.export import export
 from pipelines.tools.exports.webdataset import Webdataset
 from pipelines.training.device import Device
-from pipelines.training.prefetch import Feed
+from pipelines.training.prefetch import Prefetcher
 from tests.pipelines.episodes.made_episodes import put_episodes
 
 
@@ -158,7 +158,10 @@ def test_impossible_requests_are_refused(made) -> None:
 def test_any_number_of_workers_gives_the_same_batches(made, workers) -> None:
     folder, _ = made
     sources = {"stream": WebdatasetStream(exports(folder), batch_size=4, seed=0)}
-    alone, many = Feed(sources, Device("cpu", False)), Feed(sources, Device("cpu", False), workers=workers, stop=12)
+    alone, many = (
+        Prefetcher(sources, Device("cpu", False)),
+        Prefetcher(sources, Device("cpu", False), workers=workers, stop=12),
+    )
     for step in range(12):
         ours, theirs = alone.batch(step)["stream"], many.batch(step)["stream"]
         assert ours.keys() == theirs.keys()

@@ -13,7 +13,6 @@ from pipelines import home
 from pipelines.cli import run
 from pipelines.graph.experiment import find
 from pipelines.store.store import Store
-from pipelines.training.checkpoints import MODEL, TOKENIZER
 from tests.fakes import flip_byte
 from tests.pipelines.conftest import TinyRun
 
@@ -63,7 +62,7 @@ def test_out_and_in_again_is_exact_and_plays_the_same(
     assert made.manifest.checks[0].name == "round_trip" and made.manifest.checks[0].passed
     assert [root["file"] for root in made.manifest.roots] == ["tokenizer.pt", "model.pt"]
     assert all(len(root["sha256"]) == 64 for root in made.manifest.roots) and not made.manifest.parents
-    for name, stage in ((TOKENIZER, "pretrained"), (MODEL, "world_action_model")):
+    for name, stage in (("tokenizer.safetensors", "pretrained"), ("model.safetensors", "world_action_model")):
         before, after = load_file(ours.made[stage].path(name)), load_file(made.path(name))
         assert before.keys() == after.keys()
         assert all(torch.equal(before[key], after[key]) for key in before)

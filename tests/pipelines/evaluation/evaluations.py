@@ -34,7 +34,7 @@ def scores(
 ) -> Artefact:
     """One evaluation, `config` being fields of EvaluateConfig; `seeds` are its episodes' in place of the seed's own."""
     parent = checkpoint(store).ref
-    asked = EvaluateConfig(game=game, checkpoint=config.pop("checkpoint", parent), seed=seed, **config).spec()
+    asked = EvaluateConfig(game=game, agent=config.pop("checkpoint", parent), seed=seed, **config).spec()
 
     def build(draft: Draft) -> None:
         rows = [

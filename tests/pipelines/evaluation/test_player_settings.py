@@ -2,16 +2,26 @@
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from models.jowa.config import JowaConfig
+from models.api import Limits
+from models.jowa.config import JowaAgentConfig
 from models.planning.beam import Beam
 from models.planning.greedy import Greedy
 from models.planning.mcts import Mcts
+from models.registry import FAMILIES
 from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import Entrant, SearchConfig
 from pipelines.stages.evaluate import EvaluateConfig, roster
+
+
+def replace_limits(games: int) -> SimpleNamespace:
+    return SimpleNamespace(config=JowaAgentConfig(), limits=Limits(games, 8))
+
+
+AGENT = replace_limits(60)
 
 
 def test_a_planner_gets_all_its_settings() -> None:
@@ -56,11 +66,17 @@ def test_tuned_numbers_stand_for_the_configs_where_there_are_any() -> None:
 )
 def test_a_planner_that_looks_beyond_the_model_is_refused(entrant: Entrant, words: str) -> None:
     with pytest.raises(UsageError, match=re.escape(words)):
-        entrant.require_fit("Pong", JowaConfig())
+        entrant.require_fit("Pong", AGENT)
+
+
+def test_a_planner_that_the_family_cannot_use_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAMILIES, "jowa", replace(FAMILIES["jowa"], planners=("greedy",)))
+    with pytest.raises(UsageError, match="Agents of the family 'jowa' cannot play by beam: choose from greedy"):
+        Entrant("beam", 1, 0, 2, 0.0, 2, 2).require_fit("Pong", AGENT)
 
 
 def test_a_game_that_the_model_cannot_name_is_refused() -> None:
     entrant = Entrant("greedy", 1, 0, 8, 0.0)
-    entrant.require_fit("Zaxxon", JowaConfig())
+    entrant.require_fit("Zaxxon", AGENT)
     with pytest.raises(UsageError, match="This model names 5 games and Zaxxon is number 59"):
-        entrant.require_fit("Zaxxon", JowaConfig(num_games=5))
+        entrant.require_fit("Zaxxon", replace_limits(5))

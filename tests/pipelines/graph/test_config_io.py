@@ -22,8 +22,12 @@ WHOLE = (
     "evaluate.episodes",
     "evaluate.beam_steps",
 )
-REAL = ("evaluate.epsilon", "pretrain.tokenizer.ema_decay", "train.phases.world_action.weight_decay")
-SWITCHES = ("pretrain.tokenizer.cosine", "pretrain.model.task_embedding", "train.phases.world_action.decay")
+REAL = ("evaluate.epsilon", "pretrain.networks.tokenizer.ema_decay", "train.phases.world_action.weight_decay")
+SWITCHES = (
+    "pretrain.networks.tokenizer.cosine",
+    "pretrain.networks.model.task_embedding",
+    "train.phases.world_action.decay",
+)
 
 
 def through_json(value: Recipe) -> Recipe:
@@ -82,7 +86,11 @@ def test_any_text_is_an_override_or_one_line_that_says_why_not(text: str) -> Non
 
 def test_tuples_and_choices_are_read_by_their_type() -> None:
     found = recipe("mini", ["games=Pong,Qbert", "collect.agents=3", "agents=3,1", "pretrain.tokenizer.channel_mult="])
-    assert (found.games, found.agents, found.pretrain.tokenizer.channel_mult) == (("Pong", "Qbert"), (3, 1), ())
+    assert (found.games, found.agents, found.pretrain.networks.tokenizer.channel_mult) == (
+        ("Pong", "Qbert"),
+        (3, 1),
+        (),
+    )
     assert override(recipe("demo"), "evaluate.protocol=jowa").evaluate.protocol == "jowa"
 
 
@@ -104,10 +112,19 @@ def test_overrides_are_applied_at_once_in_any_order() -> None:
 
 def test_of_two_values_the_later_counts_and_siblings_stay() -> None:
     phase = "pretrain.phases.world"
-    found = override(recipe("mini"), f"{phase}.steps=7", "seed=3", f"{phase}.segments=5", f"{phase}.steps=9")
+    found = override(recipe("mini"), f"{phase}.steps=7", "seed=3", f"{phase}.batch=5", f"{phase}.steps=9")
     world = next(one for one in found.pretrain.phases if one.name == "world")
-    assert (world.steps, world.segments, found.seed) == (9, 5, 3)
+    assert (world.steps, world.uses[0].batch, found.seed) == (9, 5, 3)
     assert override(recipe("mini")) == recipe("mini")
+
+
+def test_fields_of_an_inner_config_read_as_if_they_stood_beside_it() -> None:
+    short, long = "pretrain.model.width=64", "pretrain.networks.model.width=64"
+    assert override(recipe("mini"), short) == override(recipe("mini"), long)
+    assert override(recipe("mini"), short).pretrain.networks.model.width == 64
+    both = recipe("jowa_40m", ["pretrain.phases.tokenizer_and_world.tokenizer.batch=9"]).pretrain.phases[0]
+    assert [use.batch for use in both.uses] == [9, 512]
+    assert recipe("mini", ["tune.contexts=1,2", "tune.max_steps=3"]).tune.grid.max_steps == 3
 
 
 REFUSED = {
@@ -128,7 +145,7 @@ REFUSED = {
     "pretrain.phases=1": "Override 'pretrain.phases=1': name one of its fields instead",
     "pretrain.phases.world=1": "Override 'pretrain.phases.world=1': name one of its fields instead",
     "pretrain.phases.word.steps=1": "Unknown member 'pretrain.phases.word': did you mean 'pretrain.phases.world'?",
-    "evaluate.checkpoint=a/b/c": "parents follow from the plan and cannot be set",
+    "evaluate.agent=a/b/c": "parents follow from the plan and cannot be set",
     "pretrain.segments=a/b/c": "parents follow from the plan and cannot be set",
     "pretrain.tokenizer.cosine=yes": "the field is true or false",
     "pretrain.tokenizer.quantizer=emma": "choose from straight_through, ema",

@@ -49,7 +49,7 @@ def test_the_key_follows_name_and_config_alone() -> None:
         ("seed=1", "seed is 0, not 1"),
         ("pretrain.phases.world.steps=9", "pretrain.phases.1.steps is 4, not 9"),
         ("games=Pong,Qbert", "games.1 is None, not Qbert"),
-        ("pretrain.tokenizer.cosine=true", "pretrain.tokenizer.cosine is False, not True"),
+        ("pretrain.tokenizer.cosine=true", "pretrain.networks.tokenizer.cosine is False, not True"),
     ],
 )
 def test_a_name_taken_by_another_config_names_the_first_difference(tmp_path: Path, change: str, words: str) -> None:

@@ -16,7 +16,6 @@ from pipelines.graph.config_io import override
 from pipelines.graph.experiment import Experiment, find, register
 from pipelines.graph.launch import Job, launch
 from pipelines.store.store import Store
-from pipelines.training.checkpoints import MODEL
 from tests.fakes import ROOT, finish, wait_for
 from tests.pipelines.conftest import TinyRun
 
@@ -46,7 +45,7 @@ def weights(home: Path) -> bytes:
     store = Store(home / "store")
     return (
         store.open(store.resolve(f"world_action_model/{find(home / 'experiments', 'long').key}"))
-        .path(MODEL)
+        .path("model.safetensors")
         .read_bytes()
     )
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import UsageError, WorldlineError
-from pipelines.graph.plan import DATA_STAGES, STAGES, Plan, Step
+from pipelines.graph.plan import Plan, Step
+from pipelines.graph.table import DATA_STAGES
 from pipelines.recipes.registry import recipe
 from tests.pipelines.sources.dqn_replay.toy import write_replay
 
+STAGES = Plan(recipe("mini")).stages
 LEARNING = STAGES[len(DATA_STAGES) :]
 
 
@@ -73,7 +75,7 @@ def test_an_unknown_stage_is_refused() -> None:
     plan = Plan(recipe("mini"))
     with pytest.raises(UsageError, match=r"Unknown stage 'token': did you mean 'tokens'\?"):
         plan.steps("token")
-    with pytest.raises(UsageError, match="Unknown stage 'leaderboard'"):
+    with pytest.raises(UsageError, match="Stage 'leaderboard' is not in recipe 'mini'"):
         plan.config(Step("leaderboard"))
     with pytest.raises(UsageError, match="Unknown game 'Bong': did you mean"):
         plan.config(Step("tokens", "Bong"))
@@ -82,9 +84,12 @@ def test_an_unknown_stage_is_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("pretrain.model.vocab_size=65", "pretrain.tokenizer.vocab_size is 64 but pretrain.model.vocab_size is 65"),
-        ("segment.length=4", "segment.length is 4 but pretrain.model.max_steps is 8: they must be equal, set both"),
-        ("pretrain.model.tokens_per_frame=9", "tokens is 36 but pretrain.model.tokens_per_frame is 9"),
+        (
+            "pretrain.model.vocab_size=65",
+            "pretrain.tokenizer.vocab_size is 64 but model.vocab_size is 65: they must be equal, set both",
+        ),
+        ("segment.length=4", "segment.length is 4 but model.max_steps is 8: they must be equal, set both"),
+        ("pretrain.model.tokens_per_frame=9", "tokens is 36 but model.tokens_per_frame is 9"),
         ("evaluate.context=9", "evaluate.context is 9 but the model sees 8 steps"),
     ],
 )
@@ -95,7 +100,7 @@ def test_sizes_that_do_not_fit_are_refused_before_anything_is_made(change: str, 
 
 def test_sizes_may_be_changed_together() -> None:
     changed = Plan(recipe("mini", ["pretrain.tokenizer.vocab_size=32", "pretrain.model.vocab_size=32"]))
-    assert changed.pretrain().model.vocab_size == 32
+    assert changed.config(Step("pretrained")).networks.model.vocab_size == 32
 
 
 def test_a_bucket_is_named_by_what_it_lists(tmp_path: Path) -> None:

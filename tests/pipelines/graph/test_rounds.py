@@ -12,7 +12,7 @@ from pipelines.errors import UsageError
 from pipelines.evaluation.pool import pools
 from pipelines.graph import rounds as reevaluation
 from pipelines.graph.experiment import Experiment, register
-from pipelines.graph.plan import Plan
+from pipelines.graph.plan import Plan, Step
 from pipelines.graph.rounds import asked, due, evaluations, fresh_seed, look, suite, this_round
 from pipelines.recipes.jowa import finetuned
 from pipelines.recipes.registry import recipe
@@ -53,7 +53,10 @@ def test_a_round_is_played_once_pooled_compared_and_kept(tiny_copy: TinyRun) -> 
 
 def test_a_round_under_other_settings_has_a_name_of_its_own(tiny: TinyRun) -> None:
     own = asked(tiny.plan, tiny.experiment, "Breakout", tiny.store)
-    assert (own.config, own.name) == (tiny.plan.evaluate("Breakout"), f"scores/{tiny.experiment.key}/Breakout")
+    assert (own.config, own.name) == (
+        tiny.plan.config(Step("scores", "Breakout")),
+        f"scores/{tiny.experiment.key}/Breakout",
+    )
     other = asked(tiny.plan, tiny.experiment, "Breakout", tiny.store, "extra", LITTLE)
     assert other.name == f"scores/{tiny.experiment.key}/Breakout/extra/greedy-{other.config.spec().key[:8]}"
     assert other.config.max_steps == 3 and other.config.seed != own.config.seed
@@ -100,7 +103,9 @@ def test_who_plays_is_read_from_pointers(store: Store, tmp_path_factory: pytest.
 
 
 def test_a_recipe_that_imports_plays_what_was_imported(store: Store) -> None:
-    released = replace(recipe("mini"), released=ReleasedConfig("0" * 64, "1" * 64, "t.pt", "m.pt"))
+    released = recipe("mini").but(
+        pretrain=None, tokenize=None, train=None, released=ReleasedConfig("0" * 64, "1" * 64, "t.pt", "m.pt")
+    )
     experiment = Experiment("theirs", released)
     store.point(f"imported/{experiment.key}", checkpoint(store).ref)
     assert [each.game for each in suite([experiment], store)] == ["Pong"]
@@ -108,7 +113,7 @@ def test_a_recipe_that_imports_plays_what_was_imported(store: Store) -> None:
 
 @given(st.text(st.characters(codec="utf-8"), max_size=12), st.integers(1, 40))
 def test_the_seed_follows_from_the_rounds_name(round: str, episodes: int) -> None:
-    config = replace(Plan(recipe("mini")).evaluate("Pong"), episodes=episodes)
+    config = replace(Plan(recipe("mini")).config(Step("scores", "Pong")), episodes=episodes)
     seed = fresh_seed(config, round, [])
     assert seed == fresh_seed(config, round, []) != config.seed
     assert seed != fresh_seed(config, round + "x", [])
@@ -117,7 +122,7 @@ def test_the_seed_follows_from_the_rounds_name(round: str, episodes: int) -> Non
 def test_a_seed_whose_emulators_were_played_before_is_passed_over(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked_now = EvaluateConfig(game="Freeway", checkpoint=checkpoint(store).ref, episodes=4)
+    asked_now = EvaluateConfig(game="Freeway", agent=checkpoint(store).ref, episodes=4)
     others = [scores(store, 7, {"greedy": [1.0]}, episodes=4)]
     # Seeds 7 and 8 stand for a chance of one in millions: that a name's seed gives an emulator's of an earlier round.
     monkeypatch.setattr(reevaluation, "_seeds", lambda name: iter((8, 9)))

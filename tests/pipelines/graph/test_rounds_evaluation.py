@@ -11,7 +11,7 @@ from tests.pipelines.conftest import TinyRun
 
 def test_changes_are_the_evaluations_own() -> None:
     found = changed(recipe("mini"), ["evaluate.max_steps=3", "tune.contexts=1,2"])
-    assert (found.evaluate.max_steps, found.tune.contexts) == (3, (1, 2))
+    assert (found.evaluate.max_steps, found.tune.grid.contexts) == (3, (1, 2))
     assert changed(recipe("mini"), []) == recipe("mini")
     with pytest.raises(UsageError, match="'seed=1' would change more than how the checkpoint plays"):
         changed(recipe("mini"), ["evaluate.max_steps=3", "seed=1"])

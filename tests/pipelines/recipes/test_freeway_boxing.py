@@ -9,7 +9,7 @@ def test_exploration_never_changes_within_the_data() -> None:
 
 
 def test_q_starts_without_a_bias_and_is_penalised_as_in_the_paper() -> None:
-    model = freeway_boxing().pretrain.model
+    model = freeway_boxing().pretrain.networks.model
     assert model.value_min == -model.value_max
     assert model.cql_weight == type(model)().cql_weight
 

@@ -10,6 +10,7 @@ from pipelines.graph.experiment import Experiment
 from pipelines.graph.recipe import Recipe
 from pipelines.recipes.jowa import BORROWED_TASKS, finetuned, jowa_40m, jowa_70m, jowa_150m
 from pipelines.recipes.registry import RECIPES
+from pipelines.training.schedule import Use
 
 
 @pytest.mark.parametrize(
@@ -21,14 +22,14 @@ from pipelines.recipes.registry import RECIPES
     ],
 )
 def test_sizes_are_the_papers(recipe: Recipe, layers: int, heads: int, width: int, q_heads: int, q_hidden: int) -> None:
-    model = recipe.pretrain.model
+    model = recipe.pretrain.networks.model
     assert (model.layers, model.heads, model.width) == (layers, heads, width)
     assert (model.num_q, model.q_hidden) == (q_heads, q_hidden)
-    assert recipe.pretrain.tokenizer.tokens_per_frame == model.tokens_per_frame == 36
+    assert recipe.pretrain.networks.tokenizer.tokens_per_frame == model.tokens_per_frame == 36
 
 
 def test_held_out_games_borrow_the_task_embedding_of_a_game_like_them() -> None:
-    borrowed = {GAMES[game]: GAMES[lender] for game, lender in jowa_150m().pretrain.model.task_ids}
+    borrowed = {GAMES[game]: GAMES[lender] for game, lender in jowa_150m().pretrain.networks.model.task_ids}
     assert borrowed == BORROWED_TASKS and set(borrowed) == set(JOWA_HELD_OUT) - {"Pong"}
     assert set(borrowed.values()) <= set(JOWA_TRAINING)
 
@@ -37,14 +38,14 @@ def test_the_schedule_is_1_75_million_steps_of_512_segments() -> None:
     recipe = jowa_150m()
     phases = (*recipe.pretrain.phases, *recipe.train.phases)
     assert sum(phase.steps for phase in phases) == 1_750_000
-    assert {phase.segments for phase in phases} == {512}
+    assert {use.batch for phase in phases for use in phase.uses if use.name != "tokenizer"} == {512}
     assert recipe.games == JOWA_TRAINING
     assert recipe.downsample.transitions == 10_000_000 and recipe.source == "bucket"
 
 
 @pytest.mark.parametrize("recipe", [jowa_40m(), jowa_70m(), jowa_150m()], ids=lambda recipe: recipe.name)
 def test_every_other_number_is_the_papers(recipe: Recipe) -> None:
-    model, tokenizer = recipe.pretrain.model, recipe.pretrain.tokenizer
+    model, tokenizer = recipe.pretrain.networks.model, recipe.pretrain.networks.tokenizer
     assert (model.vocab_size, model.max_steps, model.num_actions, model.num_games) == (2048, 8, 18, 60)
     assert (model.atoms, model.value_min, model.value_max, model.gamma) == (51, -10.0, 30.0, 0.99)
     assert (model.dropout, model.q_dropout, model.embedding_std) == (0.1, 0.01, 0.02)
@@ -52,11 +53,11 @@ def test_every_other_number_is_the_papers(recipe: Recipe) -> None:
     assert model.task_embedding and model.q_trains_trunk and not model.random_mixture and not model.factored_positions
     assert (tokenizer.vocab_size, tokenizer.embed_dim, tokenizer.z_channels, tokenizer.channels) == (2048, 512, 512, 64)
     assert (tokenizer.downsample, tokenizer.res_blocks, tokenizer.norm_groups) == ((7, 2), 2, 2)
-    assert (recipe.pretrain.commitment, recipe.pretrain.motion_gain) == (1.0, 0.0)
+    assert (recipe.pretrain.networks.commitment, recipe.pretrain.networks.motion_gain) == (1.0, 0.0)
     [stage_1], [stage_2] = recipe.pretrain.phases, recipe.train.phases
-    assert (stage_1.objectives, stage_1.steps, stage_1.frames) == (("tokenizer", "world"), 250_000, 2048)
-    assert (stage_1.lr_tokenizer, stage_1.lr_model) == (1e-4, 1e-4)
-    assert (stage_2.objectives, stage_2.lr_model, stage_2.target_every) == (("world_action",), 5e-5, 1000)
+    assert stage_1.steps == 250_000
+    assert stage_1.uses == (Use("tokenizer", 2048, lr=1e-4), Use("world", 512, lr=1e-4))
+    assert stage_2.uses == (Use("world_action", 512, lr=5e-5, target_every=1000),)
     for phase in (stage_1, stage_2):
         assert (phase.weight_decay, phase.clip, phase.warmup, phase.decay) == (0.01, 1.0, 0, False)
     assert (recipe.segment.length, recipe.segment.stride, recipe.segment.padding) == (8, 4, "right")
@@ -74,8 +75,8 @@ def test_fine_tuning_is_the_papers() -> None:
     recipe = finetuned(jowa_150m(), "Pong", imagined=True)
     assert recipe.finetune is not None and recipe.finetune.imagine is not None
     [phase], dreams = recipe.finetune.phases, recipe.finetune.imagine
-    assert (phase.steps, phase.segments, phase.frames) == (50_000, 32, 128)
-    assert (phase.lr_model, phase.lr_tokenizer) == (5e-5, 1e-4)
+    assert phase.steps == 50_000
+    assert phase.uses == (Use("tokenizer", 128, lr=1e-4), Use("world_action", 32, lr=5e-5))
     assert (recipe.finetune.world_weight, recipe.finetune.stride) == (0.5, 1)
     assert (dreams.after, dreams.segments, dreams.width, dreams.horizon) == (20_000, 16, 2, 2)
 

@@ -12,14 +12,15 @@ TRAINED = [Step("pretrained"), Step("world_action_model")]
 
 @pytest.mark.parametrize("size", ["40m", "70m", "150m"])
 def test_it_starts_from_the_base_s_own_checkpoint(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Plan, "_listing", lambda *_: "digest")
+    monkeypatch.setattr(Plan, "listed", lambda *_: (BUCKET, "digest"))
     base, tuned, imagined = (Plan(recipe(f"jowa_{size}{kind}"), BUCKET) for kind in ("", "_finetune", "_imagined"))
     for step in TRAINED:
         assert base.config(step).spec().ref == tuned.config(step).spec().ref == imagined.config(step).spec().ref
     assert tuned.games("scores") == ("Pong",) and "Pong" not in tuned.games("segments")
-    plain, dreamt = tuned.finetuned(), imagined.finetuned()
+    step = Step("finetuned", "Pong")
+    plain, dreamt = tuned.config(step), imagined.config(step)
     assert plain.imagine is None and dreamt.imagine == ImagineConfig()
-    assert plain.checkpoint == dreamt.checkpoint == base.train().spec().ref
+    assert plain.agent == dreamt.agent == base.config(Step("world_action_model")).spec().ref
     assert plain.spec().ref.key != dreamt.spec().ref.key
 
 

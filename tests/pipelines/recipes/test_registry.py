@@ -3,8 +3,10 @@
 import pytest
 
 from pipelines.errors import UsageError
-from pipelines.graph.plan import STAGES, Plan
+from pipelines.graph.plan import Plan
 from pipelines.recipes.registry import RECIPES, recipe
+
+STAGES = Plan(recipe("demo")).stages
 
 
 @pytest.mark.parametrize("name", RECIPES)

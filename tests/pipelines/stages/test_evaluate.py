@@ -11,15 +11,16 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from pipelines.environments.atari import roms
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.evaluation.player_settings import SearchConfig
+from pipelines.graph.plan import Step
 from pipelines.stages import evaluate, train
 from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.store.artefact import Artefact
-from pipelines.training import checkpoints as networks
-from pipelines.training.checkpoints import load_model
+from pipelines.training import checkpoints
 from pipelines.training.device import pick
 from tests import fakes
 from tests.pipelines.conftest import TinyRun
@@ -71,7 +72,7 @@ def test_the_film_shows_every_second_step(tiny: TinyRun) -> None:
 
 
 def test_the_same_seed_gives_the_same_scores_and_another_does_not(tiny_copy: TinyRun) -> None:
-    config, first = tiny_copy.plan.evaluate("Breakout"), tiny_copy.made["scores"]
+    config, first = tiny_copy.plan.config(Step("scores", "Breakout")), tiny_copy.made["scores"]
     before = table(first)
     shutil.rmtree(first.folder)
     again = evaluate.run(config, tiny_copy.store)
@@ -85,14 +86,14 @@ def test_the_same_seed_gives_the_same_scores_and_another_does_not(tiny_copy: Tin
 
 
 def test_without_collected_replay_the_behaviour_is_unknown(tiny_copy: TinyRun) -> None:
-    config = replace(tiny_copy.plan.evaluate("Breakout"), collected=None, beam_episodes=0, max_steps=3)
+    config = replace(tiny_copy.plan.config(Step("scores", "Breakout")), collected=None, beam_episodes=0, max_steps=3)
     metrics = evaluate.run(config, tiny_copy.store).artefact.manifest.metrics
     assert metrics["behaviour"] == {"mean": None, "overall_mean": None}
 
 
 def changed(tiny_copy: TinyRun, **changes: object) -> EvaluateConfig:
     """The tiny evaluation with nothing beside its planner."""
-    return replace(tiny_copy.plan.evaluate("Breakout"), beam_episodes=0, random_episodes=1, **changes)
+    return replace(tiny_copy.plan.config(Step("scores", "Breakout")), beam_episodes=0, random_episodes=1, **changes)
 
 
 def lines(scores: Artefact) -> list[dict]:
@@ -140,7 +141,7 @@ from pathlib import Path
 from pipelines.stages import evaluate
 from pipelines.evaluation.episode_log import EpisodeLog
 from pipelines.graph.experiment import find
-from pipelines.graph.plan import Plan
+from pipelines.graph.plan import Plan, Step
 from pipelines.store.store import Store
 
 home, kept, how = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
@@ -155,7 +156,8 @@ def add_and_die(log, *rest):
 
 EpisodeLog.add = add_and_die
 plan = Plan(find(home / "experiments", "tiny").recipe)
-evaluate.run(replace(plan.evaluate("Breakout"), seed=7, episodes=4, max_steps=8, envs=1), Store(home / "store"))
+config = plan.config(Step("scores", "Breakout"))
+evaluate.run(replace(config, seed=7, episodes=4, max_steps=8, envs=1), Store(home / "store"))
 """
 
 
@@ -163,7 +165,7 @@ evaluate.run(replace(plan.evaluate("Breakout"), seed=7, episodes=4, max_steps=8,
 def test_a_killed_evaluation_goes_on_with_what_is_missing(
     tiny_copy: TinyRun, monkeypatch: pytest.MonkeyPatch, how: str, code: int
 ) -> None:
-    config = replace(tiny_copy.plan.evaluate("Breakout"), seed=7, episodes=4, max_steps=8)
+    config = replace(tiny_copy.plan.config(Step("scores", "Breakout")), seed=7, episodes=4, max_steps=8)
     whole = evaluate.run(config, tiny_copy.store).artefact
     wanted = table(whole)
     shutil.rmtree(whole.folder)
@@ -217,8 +219,10 @@ def test_games_planned_in_one_batch_score_as_each_alone(tiny_copy: TinyRun, plan
 
 def test_games_share_the_networks_of_a_process(tiny_copy: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[Path] = []
-    real = networks.load_model
-    monkeypatch.setattr(networks, "load_model", lambda path, device: (loaded.append(path), real(path, device))[1])
+    real = checkpoints.load_agent
+    monkeypatch.setattr(
+        checkpoints, "load_agent", lambda found, *rest: (loaded.append(found.folder), real(found, *rest))[1]
+    )
     for config, report in zip(both(tiny_copy), evaluate.run_all(both(tiny_copy), tiny_copy.store), strict=True):
         assert (report.artefact.ref, report.skipped) == (config.spec().ref, False)
         assert "together" not in report.artefact.manifest.metrics
@@ -261,8 +265,8 @@ def test_what_cannot_be_played_is_refused_in_a_line(
             evaluate.run(changed(tiny_copy, **changes), tiny_copy.store)
         assert "\n" not in str(error.value)
 
-    refused("Scores of Breakout need a checkpoint: name its artefact", checkpoint=None)
-    refused("world_action_model/.* holds no tokenizer, without which Breakout cannot be seen", pretrained=None)
+    refused("Scores of Breakout need an agent: name its artefact", agent=None)
+    refused(r"tokens/.* holds no agent \(agent\.json\)", agent=tiny_copy.made["tokens"].ref)
     refused("context of 7 steps and a beam horizon of 2 is more than the 8 steps", planner="beam", context=7)
     refused("context of 9 steps is more than the 8 steps", context=9)
     refused(r"The ROM of Breakout has md5 .*, not 0{32}.*name the ROM with --rom-dir", rom_md5="0" * 32)
@@ -271,18 +275,16 @@ def test_what_cannot_be_played_is_refused_in_a_line(
 
 
 def test_a_checkpoint_kept_on_the_way_plays(tiny_copy: TinyRun) -> None:
-    training = tiny_copy.plan.train()
+    training = tiny_copy.plan.config(Step("world_action_model"))
     keeping = replace(training, loop=replace(training.loop, checkpoint_every=2))
-    model = train.run(keeping, tiny_copy.store).artefact
-    config = changed(tiny_copy, checkpoint=model.ref, seed=31)
-    parents = {ref: tiny_copy.store.open(ref) for ref in (config.checkpoint, config.pretrained) if ref}
+    made = train.run(keeping, tiny_copy.store).artefact
+    config = changed(tiny_copy, agent=made.ref, seed=31)
 
     def weights(step: int) -> dict[str, torch.Tensor]:
-        held = networks.Networks().load("Breakout", model.ref, config.pretrained, parents, pick("float32"), step)
-        return held[1].state_dict()
+        return checkpoints.load_agent(made, pick("float32"), step).networks["model"].state_dict()
 
     for step, name in ((0, "model.safetensors"), (2, "checkpoints/step-2/model.safetensors")):
-        saved = load_model(model.path(name), pick("float32")).state_dict()
+        saved = load_file(made.path(name))
         assert all(torch.equal(value, saved[key]) for key, value in weights(step).items())
     assert not torch.equal(weights(0)["pos_emb.weight"], weights(2)["pos_emb.weight"])
     scores = evaluate.run(replace(config, step=2), tiny_copy.store).artefact

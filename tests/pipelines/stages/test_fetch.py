@@ -15,9 +15,9 @@ from pipelines.sources.dqn_replay.log_reader import read_array
 from pipelines.sources.dqn_replay.record import ReplayRecord
 from pipelines.stages import fetch
 from pipelines.stages.fetch import FetchConfig
-from pipelines.store.files import crc32c_of
 from pipelines.store.manifest import CheckEntry
 from pipelines.store.store import Store
+from tests import fakes
 from tests.pipelines.sources.dqn_replay.toy import write_replay
 from tests.pipelines.stages.helpers import make_replay, make_trajectories, nothing_left, put_collected
 
@@ -48,7 +48,7 @@ def test_records_objects_arrays_episodes_and_checks(store, bucket) -> None:
     assert all(check.passed for check in artefact.manifest.checks), artefact.manifest.checks
     assert len(record.objects) == 3 * len(ALL_KINDS) == artefact.manifest.counts["files"]
     for item in record.objects:
-        assert item.crc32c == crc32c_of(bucket / item.name) and item.bytes == (bucket / item.name).stat().st_size
+        assert item.crc32c == fakes.crc32c_of(bucket / item.name) and item.bytes == (bucket / item.name).stat().st_size
         assert item.version is None
     assert record.episodes["complete"].sum() == 8 == artefact.manifest.counts["complete_episodes"]
     assert artefact.manifest.counts["transitions"] == 8 * 13 + 3

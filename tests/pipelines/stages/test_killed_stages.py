@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.graph.experiment import register
-from pipelines.graph.plan import STAGES
+from pipelines.graph.plan import Plan
 from pipelines.recipes.registry import recipe
 from pipelines.store.store import Store
 from tests import fakes
@@ -18,7 +18,7 @@ PROGRAM = """
 import json, os, signal, sys
 from pathlib import Path
 import torch
-from pipelines.stages import collect, downsample, evaluate, fetch, pretrain, report, segment, tokenize, train
+from pipelines.stages import collect, downsample, evaluate, fetch, report, segment, tokenize, train
 from pipelines.graph.make import make_board
 from pipelines.graph.experiment import find
 from pipelines.graph.plan import Plan
@@ -63,7 +63,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list]]:
 
 def test_a_killed_stage_is_not_trusted_and_runs_again(lines: tuple[Path, list[list]]) -> None:
     _, rows = lines
-    assert [row[0] for row in rows] == [*STAGES, "leaderboard"]
+    assert [row[0] for row in rows] == [*Plan(recipe("mini")).stages, "leaderboard"]
     for stage, killed, trusted, left, again in rows:
         assert killed == signal.SIGKILL, stage
         assert not trusted, stage
@@ -75,7 +75,7 @@ def test_what_was_made_in_the_end_is_whole(lines: tuple[Path, list[list]]) -> No
     home, _ = lines
     store = Store(home / "store")
     found = list(store.artefacts())
-    assert sorted(artefact.ref.stage for artefact in found) == sorted([*STAGES, "leaderboard"])
+    assert sorted(artefact.ref.stage for artefact in found) == sorted([*Plan(recipe("mini")).stages, "leaderboard"])
     assert all(artefact.faults(rehash=True) == [] for artefact in found)
     assert list((store.root / ".partial").iterdir()) == []
     assert list(store.scratch.iterdir()) == []

@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 from models.losses.lpips import STAGES
 from pipelines.errors import WorldlineError
 from pipelines.graph.experiment import register
-from pipelines.graph.plan import Plan
+from pipelines.graph.plan import Plan, Step
 from pipelines.recipes.registry import recipe
-from pipelines.stages import pretrain
+from pipelines.stages import train
+from pipelines.stages.train import PretrainConfig
 from pipelines.store.artefact import Artefact
-from pipelines.training import checkpoints as checkpoint
-from pipelines.training.config import PretrainConfig
+from pipelines.training.checkpoints import load_agent
 from pipelines.training.device import Device
 from pipelines.training.metrics import read
 from tests import fakes
@@ -38,9 +38,16 @@ LONGER = (
 COMMAND = "import sys; from pipelines.cli import run; sys.exit(run(['pretrain', 'longer']))"
 
 
+def pretraining(plan: Plan) -> PretrainConfig:
+    config = plan.config(Step("pretrained"))
+    assert isinstance(config, PretrainConfig)
+    return config
+
+
 def test_what_is_left_is_complete(tiny: TinyRun) -> None:
     made = tiny.made["pretrained"]
     assert set(made.names()) == {
+        "agent.json",
         "curves.png",
         "metrics.jsonl",
         "model.safetensors",
@@ -54,13 +61,12 @@ def test_what_is_left_is_complete(tiny: TinyRun) -> None:
     assert {"reconstruction", "observations", "rewards", "ends"} <= set(made.manifest.metrics["losses"])
     assert [(row["phase"], row["step"]) for row in read(made.path("metrics.jsonl"))] == [("tokenizer", 4), ("world", 8)]
     config = tiny.experiment.recipe.pretrain
-    assert checkpoint.load_tokenizer(made.path("tokenizer.safetensors"), CPU).config == config.tokenizer
-    assert checkpoint.load_model(made.path("model.safetensors"), CPU).config == config.model
+    assert load_agent(made, CPU).config == config.networks
 
 
 def test_the_world_phase_leaves_the_tokenizer_alone(tiny: TinyRun) -> None:
     """The tokenizer of eight steps equals the one that the first phase alone leaves."""
-    config = tiny.plan.pretrain()
+    config = pretraining(tiny.plan)
     trained = load_file(tiny.made["pretrained"].path("tokenizer.safetensors"))
     assert int(trained["embedding.step"]) == config.phases[0].steps
 
@@ -75,7 +81,7 @@ def test_a_run_killed_in_mid_phase_ends_as_if_it_had_not_been(
 ) -> None:
     whole, cut = tiny.copy(tmp_path / "whole"), tiny.copy(tmp_path / "cut")
     longer = recipe("mini", LONGER)
-    config = Plan(longer).pretrain()
+    config = pretraining(Plan(longer))
     register(cut.home / "experiments", "longer", longer)
     monkeypatch.setenv("WORLDLINE_HOME", str(cut.home))
     process = fakes.start(COMMAND)
@@ -89,8 +95,8 @@ def test_a_run_killed_in_mid_phase_ends_as_if_it_had_not_been(
     assert cut.store.find(config.spec().ref) is None
 
     torch.manual_seed(99)
-    resumed = pretrain.run(config, cut.store).artefact
-    uninterrupted = pretrain.run(config, whole.store).artefact
+    resumed = train.run(config, cut.store).artefact
+    uninterrupted = train.run(config, whole.store).artefact
     assert resumed.path("model.safetensors").read_bytes() == uninterrupted.path("model.safetensors").read_bytes()
     ours, theirs = (load_file(made.path("tokenizer.safetensors")) for made in (resumed, uninterrupted))
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
@@ -102,12 +108,12 @@ def test_a_run_killed_in_mid_phase_ends_as_if_it_had_not_been(
 
 
 def test_a_loss_that_explodes_leaves_no_artefact(tiny_copy: TinyRun) -> None:
-    plan = Plan(recipe("mini", [*TINY, "pretrain.phases.tokenizer.lr_tokenizer=1e30"]))
+    plan = Plan(recipe("mini", [*TINY, "pretrain.phases.tokenizer.lr=1e30"]))
     with pytest.raises(
         WorldlineError, match=r"Loss term 'tokenizer/\w+' became (nan|inf) at step \d of phase 'tokeniz"
     ):
-        pretrain.run(plan.pretrain(), tiny_copy.store)
-    assert tiny_copy.store.find(plan.pretrain().spec().ref) is None
+        train.run(pretraining(plan), tiny_copy.store)
+    assert tiny_copy.store.find(pretraining(plan).spec().ref) is None
     assert list((tiny_copy.store.root / ".partial").iterdir()) == []
 
 
@@ -122,9 +128,9 @@ def test_the_perceptual_term_is_trained_and_its_weights_are_part_of_the_key(tiny
     save_file(weights, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     overrides = [*TINY, "pretrain.phases.tokenizer.steps=1", "pretrain.phases.world.steps=1"]
-    plain = Plan(recipe("mini", overrides)).pretrain()
-    config = replace(plain, lpips_sha256=digest, lpips_file=str(path))
+    plain = pretraining(Plan(recipe("mini", overrides)))
+    config = replace(plain, networks=replace(plain.networks, lpips_sha256=digest, lpips_file=str(path)))
     assert config.spec().ref != plain.spec().ref
-    assert replace(config, lpips_file="elsewhere").spec().ref == config.spec().ref
-    made = pretrain.run(config, tiny_copy.store).artefact
+    assert replace(config, networks=replace(config.networks, lpips_file="elsewhere")).spec().ref == config.spec().ref
+    made = train.run(config, tiny_copy.store).artefact
     assert made.manifest.metrics["losses"]["lpips"] > 0

@@ -9,35 +9,56 @@ from safetensors.torch import load_file
 
 from pipelines.episodes.trajectories import Trajectories
 from pipelines.errors import UsageError, WorldlineError
+from pipelines.graph.plan import Step
 from pipelines.stages import train
-from pipelines.stages.train import WorldActionTraining
+from pipelines.stages.train import TrainConfig
 from pipelines.store.store import Store
-from pipelines.training import checkpoints as checkpoint
-from pipelines.training.config import TrainConfig
+from pipelines.training.checkpoints import load_agent
 from pipelines.training.device import Device
-from pipelines.training.inputs import sources
+from pipelines.training.inputs import legal_actions, sources
 from pipelines.training.metrics import read
+from pipelines.training.schedule import Phase
+from pipelines.training.task import Task
 from tests.pipelines.conftest import TinyRun
 
 CPU = Device("cpu", False)
 
 
+def config_of(tiny: TinyRun) -> TrainConfig:
+    config = tiny.plan.config(Step("world_action_model"))
+    assert isinstance(config, TrainConfig)
+    return config
+
+
 @pytest.fixture
-def task(tiny: TinyRun, tmp_path: Path) -> WorldActionTraining:
-    made = tiny.made
-    data = sources([made["trajectories"]], [made["segments"]], 1, [made["tokens"]], tmp_path)
-    model = checkpoint.load_model(made["pretrained"].path(checkpoint.MODEL), CPU)
-    return WorldActionTraining(tiny.plan.train(), data, model, CPU)
+def task(tiny: TinyRun, tmp_path: Path) -> Task:
+    return task_of(tiny, tmp_path)
+
+
+def task_of(tiny: TinyRun, folder: Path, workers: int = 0) -> Task:
+    made, config = tiny.made, config_of(tiny)
+    data = sources([made["trajectories"]], [made["segments"]], 1, [made["tokens"]], folder)
+    agent = load_agent(made["pretrained"], CPU)
+    loop = replace(config.loop, workers=workers)
+    return Task(agent, data, ("world", "world_action"), loop, config.seed, CPU, legal_GA=legal_actions(config.games))
+
+
+@pytest.fixture
+def phase(tiny: TinyRun) -> Phase:
+    (found,) = config_of(tiny).phases
+    return found
 
 
 def test_what_is_left_is_complete(tiny: TinyRun) -> None:
     made = tiny.made["world_action_model"]
     assert set(made.names()) == {
+        "agent.json",
         "curves.png",
         "metrics.jsonl",
         "model.safetensors",
         "sheet_Breakout.png",
         "tensorboard/events.out.tfevents.0.worldline",
+        "tokenizer.safetensors",
     }
     assert [check.name for check in made.manifest.checks] == list(TrainConfig.CHECKS)
     assert {"td", "cql", "observations", "rewards", "ends"} <= set(made.manifest.metrics["losses"])
@@ -51,21 +72,20 @@ def test_what_is_left_is_complete(tiny: TinyRun) -> None:
     assert not any(name.startswith("head_q_target.") for name in moved)  # it follows every 100 steps, there were 4
 
 
-def test_learning_reads_tokens_and_no_frame(task: WorldActionTraining, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_learning_reads_tokens_and_no_frame(task: Task, phase: Phase, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("a frame was read")
 
     monkeypatch.setattr(Trajectories, "frames", refuse)
-    (phase,) = task.config.phases
     losses = task.losses(phase, 0)
     assert set(losses) == {"world_action"}
     assert losses["world_action"].total.isfinite()
-    assert set(task.losses(replace(phase, objectives=("world",)), 0)) == {"world"}
+    assert set(task.losses(replace(phase, uses=(replace(phase.uses[0], name="world"),)), 0)) == {"world"}
 
 
-def test_the_target_head_follows_every_so_many_steps(task: WorldActionTraining) -> None:
-    phase = replace(task.config.phases[0], target_every=3)
-    head, target = task.model.head_q, task.model.head_q_target
+def test_the_target_head_follows_every_so_many_steps(task: Task, phase: Phase) -> None:
+    phase = replace(phase, uses=(replace(phase.uses[0], target_every=3),))
+    head, target = task.agent.model.head_q, task.agent.model.head_q_target
     followed = []
     for step in range(7):
         with torch.no_grad():
@@ -77,31 +97,29 @@ def test_the_target_head_follows_every_so_many_steps(task: WorldActionTraining) 
     assert followed == [False, False, True, False, False, True, False]
 
 
-def test_a_batch_depends_on_seed_and_step_alone(task: WorldActionTraining) -> None:
-    (phase,) = task.config.phases
-    task.model.eval()
+def test_a_batch_depends_on_seed_and_step_alone(task: Task, phase: Phase) -> None:
+    task.modules["model"].eval()
     later = task.losses(phase, 3)["world_action"].total.item()
     task.losses(phase, 1)
     assert task.losses(phase, 3)["world_action"].total.item() == later
     assert task.losses(phase, 4)["world_action"].total.item() != later
 
 
-def test_workers_change_neither_losses_nor_key(task: WorldActionTraining) -> None:
-    (phase,) = task.config.phases
-    config = replace(task.config, loop=replace(task.config.loop, workers=2))
-    assert config.spec() == task.config.spec()
-    other = WorldActionTraining(config, task.sources, task.model, CPU)
+def test_workers_change_neither_losses_nor_key(tiny: TinyRun, phase: Phase, tmp_path: Path) -> None:
+    config = config_of(tiny)
+    assert replace(config, loop=replace(config.loop, workers=2)).spec() == config.spec()
+    tasks = [task_of(tiny, tmp_path), task_of(tiny, tmp_path, workers=2)]
     for step in (0, 1, 2):
         losses = []
-        for each in (task, other):
+        for each in tasks:
             torch.manual_seed(step)
             losses.append(each.losses(phase, step)["world_action"].total.item())
         assert losses[0] == losses[1]
 
 
 def test_it_needs_its_parents(tiny: TinyRun, store: Store) -> None:
-    with pytest.raises(UsageError, match="starts from a pretrained artefact: name it"):
-        train.run(replace(tiny.plan.train(), pretrained=None), tiny.store)
+    with pytest.raises(UsageError, match="Training of world_action_model starts from an agent: name its artefact"):
+        train.run(replace(config_of(tiny), agent=None), tiny.store)
     with pytest.raises(WorldlineError, match=r"is not in the store .*: make it first \(worldline "):
-        train.run(tiny.plan.train(), store)
+        train.run(config_of(tiny), store)
     assert not (store.root / "world_action_model").exists()

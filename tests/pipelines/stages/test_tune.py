@@ -25,13 +25,19 @@ SMALL = GridConfig(contexts=(1, 2), episodes=2, max_steps=2)
 
 def searching(tiny: TinyRun, grid: GridConfig = GRID, **changes: object) -> Plan:
     asked = {"planner": "beam", "beam_episodes": 0, "random_episodes": 1, "episodes": 2, "max_steps": 4} | changes
-    recipe = replace(tiny.experiment.recipe, tune=grid)
-    return Plan(replace(recipe, evaluate=replace(recipe.evaluate, **asked)))
+    recipe = tiny.experiment.recipe
+    return Plan(recipe.but(tune=TuneConfig(grid=grid), evaluate=replace(recipe.evaluate, **asked)))
+
+
+def search_of(plan: Plan) -> TuneConfig:
+    config = plan.config(Step("tuned", "Breakout"))
+    assert isinstance(config, TuneConfig)
+    return config
 
 
 def test_the_best_of_the_grid_plays_the_reported_episodes(tiny_copy: TinyRun) -> None:
     plan = searching(tiny_copy)
-    found = run_config(plan.tune("Breakout"), tiny_copy.store).artefact
+    found = run_config(search_of(plan), tiny_copy.store).artefact
     metrics = found.manifest.metrics
     grid = [(row["context"], row["width"], row["horizon"], row["leaf"]) for row in metrics["grid"]]
     assert grid == [(1, 1, 2, "max"), (3, 1, 2, "max"), (1, 2, 2, "max"), (3, 2, 2, "max")]
@@ -50,7 +56,7 @@ def test_the_best_of_the_grid_plays_the_reported_episodes(tiny_copy: TinyRun) ->
     reported = set(pd.read_parquet(scores.path("episodes.parquet")).seed)
     assert reported and not reported & set(metrics["seeds"])
 
-    other = replace(plan.evaluate("Breakout"), planner="mcts")
+    other = replace(plan.config(Step("scores", "Breakout")), planner="mcts")
     with pytest.raises(UsageError, match=r"were chosen for beam, not mcts: set evaluate\.planner=beam"):
         evaluate.run(other, tiny_copy.store)
     with pytest.raises(WorldlineError, match="holds no chosen settings"):
@@ -59,10 +65,10 @@ def test_the_best_of_the_grid_plays_the_reported_episodes(tiny_copy: TinyRun) ->
 
 def test_reported_seeds_give_way_where_a_search_spent_them(tiny_copy: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = searching(tiny_copy, SMALL)
-    config = plan.evaluate("Breakout")
+    config = plan.config(Step("scores", "Breakout"))
     clash = evaluate.reported_seeds(config.seed, 2)
     monkeypatch.setattr(tune, "selection_seeds", lambda seed, count: clash[:count])
-    run_config(plan.tune("Breakout"), tiny_copy.store)
+    run_config(search_of(plan), tiny_copy.store)
     played = pd.read_parquet(evaluate.run(config, tiny_copy.store).artefact.path("episodes.parquet"))
     assert tuple(played[played.planner == "beam"].seed) == evaluate.reported_seeds(config.seed, 4)[2:]
 
@@ -72,13 +78,13 @@ def test_a_search_in_the_recipe_is_a_stage_before_the_scores(tiny: TinyRun) -> N
     plan = searching(tiny)
     assert plan.stages[-2:] == ("tuned", "scores")
     assert plan.config(Step("tuned", "Breakout")).spec().ref in plan.config(Step("scores", "Breakout")).parents
-    assert searching(tiny, replace(GRID, seed=1)).tune("Breakout").spec().key != plan.tune("Breakout").spec().key
+    assert search_of(searching(tiny, replace(GRID, seed=1))).spec().key != search_of(plan).spec().key
 
 
 def test_an_axis_that_is_left_empty_keeps_the_evaluations_own_value(tiny: TinyRun) -> None:
-    grid = searching(tiny, GridConfig(widths=(1,)), search=SearchConfig(leaf="mean")).tune("Breakout").grid
+    grid = search_of(searching(tiny, GridConfig(widths=(1,)), search=SearchConfig(leaf="mean"))).grid
     assert (grid.contexts, grid.widths, grid.horizons, grid.leaves) == ((2,), (1,), (2,), ("mean",))
-    greedy = searching(tiny, GridConfig(contexts=(4, 2)), planner="greedy").tune("Breakout")
+    greedy = search_of(searching(tiny, GridConfig(contexts=(4, 2)), planner="greedy"))
     assert [each.settings() for each in candidates(greedy)] == [
         {"context": 2, "epsilon": 0.001}, {"context": 4, "epsilon": 0.001},
     ]  # fmt: skip
@@ -89,16 +95,16 @@ def test_what_cannot_be_searched_is_refused_in_a_line(tiny_copy: TinyRun) -> Non
         ("Greedy play reads no width", GRID, {"planner": "greedy"}),
         ("A search serves one planner", GRID, {"planner": "greedy", "beam_episodes": 1}),
         ("A search serves one planner", GRID, {"settings": "jowa_40m", "context": 4}),
-        ("searches over no settings", GridConfig(), {}),
+        ("Stage 'tuned' is not in recipe", GridConfig(), {}),
     ]:
         with pytest.raises(UsageError, match=words):
-            searching(tiny_copy, grid, **changes).tune("Breakout")
+            search_of(searching(tiny_copy, grid, **changes))
     with pytest.raises(UsageError, match="context of 7 steps and a beam horizon of 2 is more than the 8 steps"):
-        run_config(searching(tiny_copy, replace(GRID, contexts=(1, 7))).tune("Breakout"), tiny_copy.store)
+        run_config(search_of(searching(tiny_copy, replace(GRID, contexts=(1, 7)))), tiny_copy.store)
     with pytest.raises(UsageError, match="A search for mcts with no widths"):
-        TuneConfig(planner="mcts", grid=GridConfig(contexts=(1,), leaves=("max",)))
+        TuneConfig(game="Pong", planner="mcts", grid=GridConfig(contexts=(1,), leaves=("max",)))
     with pytest.raises(UsageError, match=r"evaluate\.beam_episodes=0"):
-        replace(tiny_copy.plan.evaluate("Breakout"), tuned=tiny_copy.made["scores"].ref, context=4)
+        replace(tiny_copy.plan.config(Step("scores", "Breakout")), tuned=tiny_copy.made["scores"].ref, context=4)
 
 
 def entrant(context: int, width: int) -> Entrant:
@@ -123,7 +129,7 @@ from types import SimpleNamespace
 from pipelines.evaluation.episode_log import EpisodeLog
 from pipelines.graph.experiment import find
 from pipelines.store.store import Store
-from tests.pipelines.stages.test_tune import SMALL, searching
+from tests.pipelines.stages.test_tune import SMALL, search_of, searching
 
 home, kept = Path(sys.argv[1]), int(sys.argv[2])
 add = EpisodeLog.add
@@ -138,12 +144,12 @@ def add_and_die(log, *rest):
 EpisodeLog.add = add_and_die
 from pipelines.stages import tune
 tiny = SimpleNamespace(experiment=find(home / "experiments", "tiny"))
-tune.run(searching(tiny, SMALL).tune("Breakout"), Store(home / "store"))
+tune.run(search_of(searching(tiny, SMALL)), Store(home / "store"))
 """
 
 
 def test_a_killed_search_goes_on_with_what_is_missing(tiny_copy: TinyRun) -> None:
-    config = searching(tiny_copy, SMALL).tune("Breakout")
+    config = search_of(searching(tiny_copy, SMALL))
     whole = tune.run(config, tiny_copy.store).artefact
     wanted = whole.manifest.metrics
     shutil.rmtree(whole.folder)

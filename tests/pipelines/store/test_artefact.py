@@ -1,11 +1,13 @@
-"""Drafts: files stay inside, links and the store's own name are refused, checks are recorded."""
+"""Drafts keep their files inside and record checks; artefacts name their faults; reports say what was done."""
 
 from pathlib import Path
 
 import pytest
 
+from pipelines.errors import WorldlineError
 from pipelines.store.artefact import Draft
 from pipelines.store.manifest import CheckEntry
+from pipelines.store.store import Store
 from tests import fakes
 
 
@@ -47,3 +49,54 @@ def test_files_come_in_order_and_checks_are_kept(draft: Draft) -> None:
         CheckEntry("rows", False, True, "0 rows"),
         CheckEntry("cols", True, False, "2 columns", {"cols": 2}, "a.png"),
     ]
+
+
+# ---- artefacts: files by name only, and faults that name the file ----
+
+
+def test_files_are_reached_by_listed_names_only(store: Store) -> None:
+    artefact = fakes.make(store, "tokens")
+    assert artefact.names() == ["data.bin", "sub/more.bin"]
+    assert artefact.path("sub/more.bin").read_text() == "daolyap"
+    for name in ("manifest.json", "../../../refs", "other.bin"):
+        with pytest.raises(WorldlineError, match=r"has no file .*: it holds data\.bin, sub/more\.bin"):
+            artefact.path(name)
+
+
+def test_faults_name_the_file_and_only_hashing_sees_a_flipped_byte(store: Store) -> None:
+    artefact = fakes.make(store, "tokens")
+    data, more = artefact.path("data.bin"), artefact.path("sub/more.bin")
+    assert artefact.faults(rehash=True) == []
+    fakes.flip_byte(data)
+    assert artefact.faults(rehash=False) == []
+    assert artefact.faults(rehash=True) == [f"{data}: sha256 differs from the manifest"]
+    data.write_text("long" * 9)
+    more.unlink()
+    assert artefact.faults(rehash=False) == [f"{data}: 36 bytes, the manifest says 7", f"{more}: missing"]
+
+
+# ---- the line that a stage prints ----
+
+
+def test_made_and_skipped_are_told_apart(store: Store) -> None:
+    build = fakes.fill(counts={"rows": 12_345})
+    made, again = (store.produce(fakes.spec(), build) for _ in range(2))
+    assert str(made).startswith(f"{made.artefact.ref}: made in ")
+    assert "12,345 rows" in str(made)
+    assert made.findings == [] and not made.blocked
+    assert "already there" in str(again) and "same config, code version and parents" in str(again)
+
+
+def test_failed_checks_are_said_and_a_blocking_one_is_told_apart(store: Store) -> None:
+    def build(draft: Draft) -> None:
+        draft.path("file.txt").write_text("rows")
+        draft.check("fine", True, "all is well")
+        draft.check("no_gap", False, "1 gap")
+        draft.check("rewards", False, "3 odd rewards", blocking=True)
+
+    report = store.produce(fakes.spec(), build)
+    assert report.findings == [
+        "  note: no_gap, 1 gap",
+        "  failed, nothing may be made from this: rewards, 3 odd rewards",
+    ]
+    assert report.blocked and str(report).endswith("3 odd rewards")

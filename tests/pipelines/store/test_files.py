@@ -1,4 +1,4 @@
-"""Every way a library says 'disk full' becomes the same line; errors about other files pass through."""
+"""Full disks and foreign folders are one line; hashes have published check values; locks hold across processes."""
 
 import errno
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import WorldlineError
-from pipelines.store.files import writable
+from pipelines.store.files import locked, locked_now, sha256_of, writable
+from tests import fakes
 
 
 @pytest.mark.parametrize(
@@ -47,3 +48,56 @@ def test_a_root_that_is_or_lies_under_a_file_is_refused(tmp_path: Path) -> None:
     for root in (tmp_path / "file", tmp_path / "file" / "store"):
         with pytest.raises(WorldlineError, match="is not writable"), writable(root):
             raise AssertionError("never entered")
+
+
+# ---- hashes against published check values ----
+
+
+def test_a_hash_is_the_published_one(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"abc")
+    assert sha256_of(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
+
+
+# ---- locks across real processes ----
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from pipelines.store.files import locked
+with locked(Path(sys.argv[1]), shared=sys.argv[2] == "shared"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_alone_excludes_everyone_until_the_holder_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "lock"
+    holder = fakes.start(HOLD, path, "alone")
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    with locked_now(path) as free:
+        assert not free
+    waited: list[bool] = []
+
+    def on_wait() -> None:
+        waited.append(True)
+        holder.kill()
+
+    with locked(path, on_wait=on_wait):
+        assert waited == [True]
+    fakes.finish(holder)
+
+
+def test_sharers_do_not_wait_for_each_other_but_keep_the_lonely_out(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    holder = fakes.start(HOLD, path, "shared")
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    with locked(path, shared=True):
+        pass
+    with locked_now(path) as free:
+        assert not free
+    holder.kill()
+    fakes.finish(holder)
+    with locked_now(path) as free:
+        assert free

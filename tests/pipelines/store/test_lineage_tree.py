@@ -9,6 +9,7 @@ from rich.console import Console
 from pipelines.store.lineage import Node, walk
 from pipelines.store.lineage_tree import LONGEST_VALUE, MOST_ROOTS, to_html, to_json, to_tree
 from pipelines.store.ref import Ref
+from pipelines.store.stage_config import Spec
 from pipelines.store.store import Store
 from tests import fakes
 
@@ -43,6 +44,15 @@ def test_faults_are_shown_in_every_view(store: Store) -> None:
     assert "missing from the store" in " ".join(printed(top).split())
     assert "<strong>missing from the store" in to_html(top)
     assert "missing from the store" in json.loads(to_json(top))["artefacts"][-1]["fault"]
+
+
+def test_every_view_says_which_part_was_read(store: Store) -> None:
+    agent = store.produce(fakes.spec("pretrained"), fakes.with_parts(tokenizer="codes", world="dynamics")).artefact
+    spec = Spec("tokens", "Freeway", "1", {}, (agent.ref,), ("tokenizer",))
+    top = walk(store, store.produce(spec, fakes.fill()).artefact.ref)
+    assert "only its tokenizer" in printed(top) and "<span>only its tokenizer</span>" in to_html(top)
+    child, parent = json.loads(to_json(top))["artefacts"]
+    assert child["parents"][0]["part"] == "tokenizer" and set(parent["parts"]) == {"tokenizer", "world"}
 
 
 def test_what_another_fragment_wrote_is_only_named(store: Store) -> None:

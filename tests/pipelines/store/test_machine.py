@@ -1,10 +1,13 @@
-"""What a manifest says of the machine: versions and processor, no names of people or hosts."""
+"""What a manifest says of the machine and of costs: versions and processor, no names of people or hosts."""
 
+import json
 import re
+import time
 
 import pytest
 
 from pipelines.store import machine
+from pipelines.store.machine import CostMeter
 
 
 def test_versions_are_those_installed() -> None:
@@ -29,3 +32,17 @@ def test_the_commit_is_a_hash_or_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("PATH", "")  # no git at all
     assert machine.git_commit() == ""
     machine.git_commit.cache_clear()
+
+
+# ---- costs grow with work and are JSON numbers ----
+
+
+def test_seconds_processor_time_and_memory_are_measured() -> None:
+    meter = CostMeter()
+    until = time.process_time() + 0.05
+    while time.process_time() < until:
+        pass
+    cost = meter.read()
+    assert 0.04 <= cost["cpu_seconds"] <= cost["seconds"] + 1.0
+    assert cost["peak_bytes"] > 5e6
+    assert json.loads(json.dumps(cost)) == cost

@@ -1,11 +1,13 @@
-"""Addresses: they round-trip, and nothing that could leave the store passes."""
+"""Addresses and pointers round-trip; nothing that could leave the store passes, and damage is named."""
+
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.errors import UsageError
-from pipelines.store.ref import LONGEST, Ref, check_name
+from pipelines.errors import UsageError, WorldlineError
+from pipelines.store.ref import LONGEST, Pointer, Ref, check_name
 
 names = st.text(st.sampled_from("abcXYZ019_+=-"), min_size=1, max_size=12)
 
@@ -46,3 +48,24 @@ def test_long_addresses_and_the_pointers_folder_are_refused() -> None:
         Ref("scores", "/".join(["part" * 10] * 5), "0" * 16)
     with pytest.raises(UsageError, match="'refs' cannot name a stage"):
         Ref("refs", "Freeway", "0" * 16)
+
+
+# ---- pointer files read back; what is damaged is said by name ----
+
+
+def test_a_pointer_reads_back(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(Pointer("scores/Freeway/abc", "f" * 64).to_bytes())
+    assert Pointer.read(path) == Pointer("scores/Freeway/abc", "f" * 64)
+    assert Pointer.read(path).target == Ref("scores", "Freeway", "abc")
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"\xff", b"[1]", b'{"ref": "/etc/passwd"}', b'{"ref": null}', b'{"manifest_sha256": ""}']
+)
+def test_damage_is_one_line(tmp_path: Path, raw: bytes) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(raw)
+    with pytest.raises(WorldlineError, match=r"a\.json is not a readable pointer") as caught:
+        Pointer.read(path)
+    assert "\n" not in str(caught.value)

@@ -1,7 +1,8 @@
-"""Keys: equal for equal inputs in any field order, different for any change."""
+"""Keys: equal for equal inputs in any field order, different for any change; which fields are config, which parents."""
 
 import json
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipelines.errors import UsageError
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import KEY_HEX, Spec, canonical_json
+from pipelines.store.stage_config import KEY_HEX, Spec, StageConfig, canonical_json, manner, option, parent
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 values = st.recursive(
@@ -81,3 +82,59 @@ def test_a_key_made_today_is_the_key_of_tomorrow() -> None:
 def test_numbers_json_does_not_know_are_refused(value: Any) -> None:
     with pytest.raises(UsageError, match="config of tokens cannot be hashed"):
         key({"rate": value})
+
+
+# ---- which fields of a config make an artefact another one ----
+
+
+@dataclass(frozen=True)
+class Inner:
+    steps: int = 3
+    late: bool = option(False)
+
+
+@dataclass(frozen=True)
+class Config(StageConfig):
+    STAGE: ClassVar[str] = "test"
+    VERB: ClassVar[str] = "try"
+    CODE: ClassVar[str] = "1"
+
+    game: str
+    one: Ref | None = None
+    many: tuple[Ref, ...] = ()
+    inner: tuple[Inner, ...] = (Inner(),)
+    late: int = option(0)
+    workers: int = manner(2)
+    agent: Ref | None = parent(makes="agent", part="tokenizer")
+
+    @property
+    def subject(self) -> str:
+        return self.game
+
+
+def test_an_option_counts_once_it_is_used() -> None:
+    plain = Config("Pong").spec()
+    assert plain.config["inner"] == [{"steps": 3}] and "late" not in plain.config
+    assert Config("Pong", late=1).spec().config["late"] == 1
+    assert Config("Pong", late=1).spec().key != plain.key
+    assert Config("Pong", inner=(Inner(late=True),)).spec().key != plain.key
+
+
+def test_a_manner_never_counts() -> None:
+    assert Config("Pong", workers=16).spec() == Config("Pong").spec()
+
+
+def test_parents_are_not_config() -> None:
+    ref = Ref("other", "Pong", "0" * 16)
+    spec = Config("Pong", one=ref, many=(ref,)).spec()
+    assert spec.parents == (ref, ref) and not {"one", "many"} & set(spec.config)
+
+
+def test_a_part_is_named_beside_its_parent_and_never_in_the_key() -> None:
+    ref, agent = Ref("other", "Pong", "0" * 16), Ref("pretrained", "x", "1" * 16)
+    spec = Config("Pong", one=ref, agent=agent).spec()
+    assert (spec.parents, spec.parts) == ((ref, agent), ("", "tokenizer"))
+    assert spec.key == replace(spec, parts=()).key
+    assert Config("Pong", one=ref).spec().parts == ()
+    with pytest.raises(ValueError, match="1 parts for 2 parents"):
+        replace(spec, parts=("tokenizer",))

@@ -1,114 +1,190 @@
-"""Networks at rest: the same numbers after loading, and one line for a file that is not one."""
+"""Checkpoints at rest: the same numbers after loading, one line for a file that is not one, and which are kept."""
 
 import json
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from models.jowa.config import JowaConfig
-from models.jowa.model import Jowa
+from models.jowa.agent import JowaAgent
+from models.jowa.config import JowaAgentConfig, JowaConfig
 from models.tokenizers.config import TokenizerConfig
-from models.tokenizers.vq import Tokenizer
-from pipelines.errors import WorldlineError
-from pipelines.training.checkpoints import load_model, load_tokenizer, save, trainable
+from pipelines.errors import UsageError, WorldlineError
+from pipelines.store.artefact import Artefact
+from pipelines.store.store import Store
+from pipelines.training.checkpoints import CheckpointManager, LoadedAgent, load_agent, save_agent
+from pipelines.training.config import LoopConfig
 from pipelines.training.device import Device
+from tests.fakes import spec
 
 CPU = Device("cpu", False)
-TOKENIZER = TokenizerConfig(
-    vocab_size=16, embed_dim=8, z_channels=8, channels=2, channel_mult=(1, 2), res_blocks=1, attention=False,
-    downsample=(7,), patch_stem=2, quantizer="ema",
+CONFIG = JowaAgentConfig(
+    tokenizer=TokenizerConfig(
+        vocab_size=16, embed_dim=8, z_channels=8, channels=2, channel_mult=(1, 2), res_blocks=1, attention=False,
+        downsample=(7,), patch_stem=2, quantizer="ema",
+    ),
+    model=JowaConfig(vocab_size=16, layers=1, heads=2, width=16, q_hidden=8, task_ids=((2, 1),)),
 )  # fmt: skip
-MODEL = JowaConfig(vocab_size=16, layers=1, heads=2, width=16, q_hidden=8, task_ids=((2, 1),))
+LOOP = LoopConfig(keep_last=2, keep_best=1)
 
 
-def test_a_tokenizer_comes_back_whole(tmp_path: Path) -> None:
-    ours = Tokenizer(TOKENIZER, seed=5)
-    save(tmp_path / "t.safetensors", ours, TOKENIZER)
-    found = load_tokenizer(tmp_path / "t.safetensors", CPU)
-    assert found.config == TOKENIZER
-    assert not found.training
-    assert not any(parameter.requires_grad for parameter in found.parameters())
-    frames = torch.randint(0, 256, (3, 84, 84), dtype=torch.uint8)
-    assert torch.equal(found.encode_tokens(frames), ours.eval().encode_tokens(frames))
+def stored(store: Store, agent: JowaAgent, seed: int = 0) -> Artefact:
+    return store.produce(spec("pretrained", "toy", seed=seed), lambda draft: save_agent(draft.folder, agent)).artefact
 
 
-def test_a_model_comes_back_whole_and_may_learn_again(tmp_path: Path) -> None:
-    ours = Jowa(MODEL, seed=5)
-    save(tmp_path / "m.safetensors", ours, MODEL)
-    found = load_model(tmp_path / "m.safetensors", CPU)
-    assert found.config == MODEL
-    for name, value in ours.state_dict().items():
-        assert torch.equal(found.state_dict()[name], value), name
-    trainable(found)
-    frozen = {name for name, parameter in found.named_parameters() if not parameter.requires_grad}
-    assert frozen == {name for name, parameter in ours.named_parameters() if not parameter.requires_grad}
-    assert frozen and all(name.startswith("head_q_target.") for name in frozen)
+def test_an_agent_comes_back_whole_and_may_learn_again(store: Store) -> None:
+    ours = JowaAgent(CONFIG, seed=5)
+    found = load_agent(stored(store, ours), CPU)
+    assert found.config == CONFIG
+    for name, network in ours.networks.items():
+        loaded = found.networks[name]
+        assert not loaded.training and not any(parameter.requires_grad for parameter in loaded.parameters())
+        assert loaded.state_dict().keys() == network.state_dict().keys()
+        assert all(torch.equal(loaded.state_dict()[key], value) for key, value in network.state_dict().items())
+    frames = torch.randint(0, 256, (3, 1, 84, 84), dtype=torch.uint8)
+    ours.tokenizer.eval()
+    assert torch.equal(found.encode(frames), ours.encode(frames))
 
 
-def _junk(path: Path) -> None:
-    path.write_bytes(b"junk" * 99)
+def test_the_same_checkpoint_is_loaded_once_and_another_anew(store: Store) -> None:
+    first, second = stored(store, JowaAgent(CONFIG, 1), 1), stored(store, JowaAgent(CONFIG, 2), 2)
+    loaded = LoadedAgent()
+    agent = loaded.load(first, CPU)
+    assert loaded.load(first, CPU) is agent
+    assert loaded.load(second, CPU) is not agent
+    assert loaded.load(first, Device("cpu", True)) is not agent
 
 
-def _empty(path: Path) -> None:
-    path.write_bytes(b"")
+def test_what_holds_no_agent_or_no_such_step_is_said(store: Store) -> None:
+    empty = store.produce(spec("tokens", "toy"), lambda draft: draft.path("a").write_text("a")).artefact  # type: ignore[arg-type, return-value]
+    with pytest.raises(UsageError, match="holds no agent"):
+        load_agent(empty, CPU)
+    with pytest.raises(UsageError, match=r"keeps no checkpoint of step 7: it keeps none \(loop.checkpoint_every\)"):
+        load_agent(stored(store, JowaAgent(CONFIG)), CPU, step=7)
 
 
-def _truncated(path: Path) -> None:
+def _change(**fields: object) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        path = folder / "agent.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+    return damage
+
+
+def _write(name: str, data: bytes) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        (folder / name).write_bytes(data)
+
+    return damage
+
+
+def _truncated(folder: Path) -> None:
+    path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def _no_config(path: Path) -> None:
-    save_file({"weight": torch.zeros(2)}, path)
+def _other_network(folder: Path) -> None:
+    save_file({"weight": torch.zeros(2)}, folder / "tokenizer.safetensors")
 
 
-def _no_json(path: Path) -> None:
-    save_file({"weight": torch.zeros(2)}, path, metadata={"config": "{"})
-
-
-def _strange_field(path: Path) -> None:
-    save_file({"weight": torch.zeros(2)}, path, metadata={"config": json.dumps({"colour": 1})})
-
-
-def _config_of_no_fields(path: Path) -> None:
-    save_file({"weight": torch.zeros(2)}, path, metadata={"config": "[1]"})
-
-
-def _impossible_size(path: Path) -> None:
-    save_file({"weight": torch.zeros(2)}, path, metadata={"config": json.dumps({"vocab_size": 0})})
-
-
-def _other_network(path: Path) -> None:
-    save_file({"weight": torch.zeros(2)}, path, metadata={"config": "{}"})
-
-
-def _gone(path: Path) -> None:
-    path.unlink()
+def _gone(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        _junk,
-        _empty,
+        _write("agent.json", b"junk" * 99),
+        _write("agent.json", b"[1]"),
+        _change(format=99),
+        _change(family="nobody"),
+        _change(config={"family": "jowa", "colour": 1}),
+        _change(config={"family": "jowa", "model": {"layers": 0}}),
+        _change(config=3),
+        _write("model.safetensors", b"junk" * 99),
+        _write("tokenizer.safetensors", b""),
         _truncated,
-        _no_config,
-        _no_json,
-        _strange_field,
-        _config_of_no_fields,
-        _impossible_size,
         _other_network,
         _gone,
     ],
 )
-@pytest.mark.parametrize("load", [load_tokenizer, load_model])
-def test_a_file_that_is_no_such_network_is_named_in_one_line(tmp_path: Path, damage, load) -> None:
-    path = tmp_path / "weights.safetensors"
-    ours = (Tokenizer(TOKENIZER), TOKENIZER) if load is load_tokenizer else (Jowa(MODEL), MODEL)
-    save(path, *ours)
-    damage(path)
-    with pytest.raises(WorldlineError, match=re.escape(str(path)) + ".*make its artefact again") as caught:
-        load(path, CPU)
+def test_a_damaged_checkpoint_is_named_in_one_line(store: Store, damage: Callable[[Path], None]) -> None:
+    artefact = stored(store, JowaAgent(CONFIG))
+    damage(artefact.folder)
+    with pytest.raises(WorldlineError, match=re.escape(str(artefact.folder)) + ".*make its artefact again") as caught:
+        load_agent(artefact, CPU)
     assert "\n" not in str(caught.value)
+
+
+def manager(scratch: Path, loop: LoopConfig = LOOP, scores: Iterator[float] = iter(())) -> CheckpointManager:
+    def save(folder: Path) -> None:
+        (folder / "model.safetensors").write_text(folder.name)
+
+    return CheckpointManager(scratch, loop, save, lambda: {"Pong": next(scores), "Boxing": 0.0})
+
+
+def folders(scratch: Path) -> list[int]:
+    return sorted(int(path.name.partition("-")[2]) for path in (scratch / "checkpoints").glob("step-*"))
+
+
+def test_the_newest_and_the_best_stay(tmp_path: Path) -> None:
+    made = manager(tmp_path, scores=iter([3.0, 5.0, 1.0]))
+    for step in range(10, 71, 10):
+        made.keep(step, play=step % 20 == 0)
+    assert [(each.step, dict(each.returns), each.best) for each in made.kept()] == [
+        (40, {"Pong": 5.0, "Boxing": 0.0}, True),
+        (60, {"Pong": 1.0, "Boxing": 0.0}, False),
+        (70, {}, False),
+    ]
+    assert folders(tmp_path) == [40, 60, 70]
+    made.copy_to(tmp_path / "artefact")
+    found = sorted(path.name for path in (tmp_path / "artefact/checkpoints").iterdir())
+    assert found == ["index.json", "step-40", "step-60", "step-70"]
+
+
+def test_nothing_is_kept_unless_asked_for(tmp_path: Path) -> None:
+    made = manager(tmp_path, LoopConfig())
+    made.forget_after(50)
+    made.copy_to(tmp_path / "artefact")
+    assert list(tmp_path.iterdir()) == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(scores=st.lists(st.integers(-5, 5), min_size=4, max_size=9), cut=st.integers(1, 8), again=st.integers(0, 2))
+def test_a_resumed_run_ends_with_the_checkpoints_of_an_uninterrupted_one(
+    tmp_path_factory: pytest.TempPathFactory, scores: list[int], cut: int, again: int
+) -> None:
+    """The state is saved with every checkpoint: a run resumes behind the newest, or makes that one again."""
+    loop = LoopConfig(evaluate_every=1, keep_last=2, keep_best=2)
+    whole, broken = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("broken")
+    made = manager(whole, loop, iter(map(float, scores)))
+    for step in range(1, len(scores) + 1):
+        made.keep(step, play=True)
+    cut = min(cut, len(scores))
+    first = manager(broken, loop, iter(map(float, scores)))
+    for step in range(1, cut + 1):
+        first.keep(step, play=True)
+    resumed = manager(broken, loop, iter(map(float, scores[cut:])))
+    resumed.forget_after(cut)
+    for step in range(cut + 1, len(scores) + 1):
+        resumed.keep(step, play=True)
+    assert resumed.kept() == made.kept()
+    assert folders(broken) == folders(whole)
+
+
+def test_what_a_resumed_run_makes_again_is_dropped_first(tmp_path: Path) -> None:
+    made = manager(tmp_path, scores=iter([1.0]))
+    for step in (10, 20):
+        made.keep(step, play=step == 20)
+    made.forget_after(15)
+    assert [each.step for each in made.kept()] == folders(tmp_path) == [10]
+
+
+def test_a_stage_that_cannot_play_refuses_to_be_judged_by_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"loop.evaluate_every is 20, .* set it for the train stage"):
+        CheckpointManager(tmp_path, LoopConfig(evaluate_every=20), lambda folder: None)

@@ -1,28 +1,20 @@
 """Configs of the learning stages refuse, before anything runs, what could only fail or mislead after hours."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from pipelines.errors import UsageError
 from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.stages.tokenize import TokenizeConfig
-from pipelines.training.config import LoopConfig, PhaseConfig, PretrainConfig, TrainConfig
+from pipelines.stages.train import FinetuneConfig, PretrainConfig, TrainConfig
+from pipelines.training.config import ImagineConfig, LoopConfig
 
 
 @pytest.mark.parametrize(
     ("kind", "fields", "words"),
     [
-        (PhaseConfig, {"objectives": ()}, "Phase 'p' has objectives (): choose from"),
-        (PhaseConfig, {"objectives": ("wrold",)}, "Phase 'p' has objectives ('wrold',): choose from"),
-        (PhaseConfig, {"objectives": ("world", "world_action")}, "'world_action' contains 'world', name one of them"),
-        (PhaseConfig, {"steps": 0}, "has 0 steps"),
-        (PhaseConfig, {"target_every": 0}, "target_every 0, accumulate 1: each must be at least 1"),
-        (PhaseConfig, {"accumulate": 0}, "accumulate 0: each must be at least 1"),
-        (PhaseConfig, {"segments": 2, "accumulate": 3}, "takes batches of 2 in 3 parts: lower its accumulate"),
-        (PhaseConfig, {"lr_model": 0.0}, "lr_model 0.0"),
-        (PhaseConfig, {"clip": -1.0}, "clip -1.0"),
-        (PhaseConfig, {"warmup": -1}, "warmup -1"),
         (LoopConfig, {"device": "tpu"}, "loop.device 'tpu' is unknown: choose from auto, cpu, cuda"),
         (LoopConfig, {"compile": "yes"}, "loop.compile 'yes' is unknown: choose from auto, on, off"),
         (
@@ -53,9 +45,8 @@ from pipelines.training.config import LoopConfig, PhaseConfig, PretrainConfig, T
     ],
 )
 def test_refused(kind: type, fields: dict, words: str) -> None:
-    given = {"name": "p", "objectives": ("world",), "steps": 1} | fields if kind is PhaseConfig else fields
     with pytest.raises(UsageError, match=re.escape(words)):
-        kind(**given)
+        kind(**fields)
 
 
 def test_names_of_the_same_rules_make_the_same_key_and_manners_none() -> None:
@@ -66,26 +57,24 @@ def test_names_of_the_same_rules_make_the_same_key_and_manners_none() -> None:
     assert not {"planner", "search", "settings", "rom_md5"} & set(sticky.spec().config)
 
 
-@pytest.mark.parametrize(
-    ("kind", "objectives", "words"),
-    [
-        (PretrainConfig, ["world_action"], "'p0' has objective 'world_action', which its stage does not train: choose"),
-        (
-            TrainConfig,
-            ["tokenizer"],
-            "objective 'tokenizer', which its stage does not train: choose from world, world_",
-        ),
-        (TrainConfig, ["world", "world_action"], "Phases same, same share a name: give each one of its own"),
-    ],
-)
-def test_phases_that_do_not_fit_their_stage_are_refused(kind: type, objectives: list[str], words: str) -> None:
-    names = ["same", "same"] if len(objectives) == 2 else ["p0"]
-    phases = tuple(PhaseConfig(name, (goal,), 1) for name, goal in zip(names, objectives, strict=True))
-    with pytest.raises(UsageError, match=re.escape(words)):
-        kind(phases=phases)
-
-
 def test_what_the_original_uses_is_accepted() -> None:
     assert PretrainConfig().subject == ""
     assert EvaluateConfig(game="Pong").spec().config["protocol"] == "jowa"
-    assert PhaseConfig("both", ("tokenizer", "world"), 1).frames == 2048
+
+
+def test_what_fine_tuning_cannot_do_is_one_line() -> None:
+    for field, value in (("episodes", 0), ("stride", 0), ("world_weight", -1.0)):
+        with pytest.raises(
+            UsageError, match=r"Fine-tuning on .* is impossible: episodes and stride must be at least 1"
+        ):
+            replace(FinetuneConfig(game="Pong"), **{field: value})
+    for field in ("segments", "every", "capacity", "width", "horizon"):
+        with pytest.raises(UsageError, match=f"Imagination with .*{field} 0.* is impossible"):
+            ImagineConfig(**{field: 0})
+
+
+def test_parts_and_kept_checkpoints_have_keys_of_their_own() -> None:
+    plain = FinetuneConfig(game="Pong")
+    parts = replace(plain, phases=tuple(replace(phase, accumulate=2) for phase in plain.phases))
+    kept = replace(plain, loop=LoopConfig(checkpoint_every=5, evaluate_every=10))
+    assert len({config.spec().ref.key for config in (plain, parts, kept)}) == 3

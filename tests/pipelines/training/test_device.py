@@ -8,8 +8,8 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from models.jowa.config import JowaConfig
+from models.jowa.loss import world_action_loss
 from models.jowa.model import Jowa
-from models.jowa.objective import world_action_loss
 from pipelines.errors import UsageError
 from pipelines.tools.bench.train import random_batch
 from pipelines.training.device import Device, compile_for, pick

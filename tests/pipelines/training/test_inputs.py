@@ -48,8 +48,8 @@ def test_tensors_hold_what_the_loader_gave(store: Store, tmp_path: Path) -> None
     assert batch.tokens_BTK is None
     for name in ("actions_BT", "rewards_BT", "ends_BT", "mask_BT", "games_B"):
         assert np.array_equal(getattr(batch, name).numpy(), getattr(ours, name)), name
-    assert np.array_equal(batch.frames_uint8_BTHW.numpy(), ours.frames_BTHW)
-    assert batch.frames_uint8_BTHW.dtype == torch.uint8
+    assert np.array_equal(batch.frames_BTCHW.numpy()[:, :, 0], ours.frames_BTHW)
+    assert batch.frames_BTCHW.dtype == torch.uint8
     assert set(batch.games_B.tolist()) == {game_id(GAME)}
     assert set(batch.actions_BT[batch.mask_BT].tolist()) == {IDS["NOOP"], IDS["UP"], IDS["DOWN"]}
 

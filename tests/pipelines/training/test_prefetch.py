@@ -17,7 +17,7 @@ from pipelines.errors import WorldlineError
 from pipelines.store.store import Store
 from pipelines.training.device import Device
 from pipelines.training.inputs import sources, tensors
-from pipelines.training.prefetch import Feed, Parts
+from pipelines.training.prefetch import Parts, Prefetcher
 from tests.pipelines.training.toy_game import make_game
 
 CPU = Device("cpu", False)
@@ -52,14 +52,14 @@ def assert_same(left: Parts, right: Parts) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2, 8])
 def test_batches_are_the_same_for_any_number_of_workers(source: SegmentSource, workers: int) -> None:
-    feed = Feed(made_of(source), CPU, workers, stop=12)
+    feed = Prefetcher(made_of(source), CPU, workers, stop=12)
     for step in range(12):
         assert_same(feed.batch(step), direct(source, step))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_two_ranks_together_give_the_batch_of_one(source: SegmentSource, workers: int) -> None:
-    ranks = [Feed(made_of(source), CPU, workers, rank=rank, world=2) for rank in range(2)]
+    ranks = [Prefetcher(made_of(source), CPU, workers, rank=rank, world=2) for rank in range(2)]
     for step in range(4):
         left, right = (feed.batch(step) for feed in ranks)
         both = {
@@ -69,20 +69,20 @@ def test_two_ranks_together_give_the_batch_of_one(source: SegmentSource, workers
 
 
 def test_it_goes_on_from_any_step(source: SegmentSource) -> None:
-    feed = Feed(made_of(source), CPU, workers=2, stop=40)
+    feed = Prefetcher(made_of(source), CPU, workers=2, stop=40)
     for step in (17, 18, 19, 3, 4, 39, 0):
         assert_same(feed.batch(step), direct(source, step))
     loader = SegmentLoader([source], batch_size=6, seed=5)
     epoch, position = loader.epochs.place(31)
     assert (epoch, position) > (1, 0)
-    assert_same(Feed(made_of(source), CPU, 2).batch(loader.epochs.step(epoch, position)), direct(source, 31))
+    assert_same(Prefetcher(made_of(source), CPU, 2).batch(loader.epochs.step(epoch, position)), direct(source, 31))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_torchs_random_numbers_are_left_alone(source: SegmentSource, workers: int) -> None:
     """Dropout must not depend on workers, nor on how often a run was resumed."""
     before = torch.get_rng_state()
-    feed = Feed(made_of(source), CPU, workers)
+    feed = Prefetcher(made_of(source), CPU, workers)
     for step in (0, 1, 7):
         feed.batch(step)
     assert torch.equal(torch.get_rng_state(), before)
@@ -92,7 +92,7 @@ def test_no_file_is_open_when_workers_are_forked(source: SegmentSource) -> None:
     read = made_of(source)
     read["segments"].batch(0)
     path = source.trajectories.path
-    feed = Feed(read, CPU, workers=2)
+    feed = Prefetcher(read, CPU, workers=2)
     assert path in _open_files(os.getpid())
     assert_same(feed.batch(0), direct(source, 0))  # `direct` has the file open here again
     source.trajectories.close()
@@ -105,7 +105,7 @@ def test_no_file_is_open_when_workers_are_forked(source: SegmentSource) -> None:
 
 
 def test_workers_end_with_the_last_step_and_with_close(source: SegmentSource) -> None:
-    feed = Feed(made_of(source), CPU, workers=2, stop=3)
+    feed = Prefetcher(made_of(source), CPU, workers=2, stop=3)
     for step in range(3):
         feed.batch(step)
     assert _children() == []
@@ -118,7 +118,7 @@ def test_workers_end_with_the_last_step_and_with_close(source: SegmentSource) ->
 
 
 def test_a_killed_worker_is_one_line_at_the_next_batch_and_nowhere_else(source: SegmentSource) -> None:
-    feed = Feed(made_of(source), CPU, workers=2)
+    feed = Prefetcher(made_of(source), CPU, workers=2)
     feed.batch(0)
     for worker in _children():
         os.kill(worker.pid, signal.SIGKILL)
@@ -170,7 +170,7 @@ class UnsendableError(Exception):
     ],
 )
 def test_a_worker_that_fails_is_one_line(error: Exception | None, line: str) -> None:
-    feed = Feed({"frames": Failing(3, error)}, CPU, workers=2)
+    feed = Prefetcher({"frames": Failing(3, error)}, CPU, workers=2)
     seen = []
     with pytest.raises(WorldlineError, match=line) as it:
         for step in range(4):
@@ -181,13 +181,13 @@ def test_a_worker_that_fails_is_one_line(error: Exception | None, line: str) -> 
 
 def test_without_workers_errors_stay_what_they_are() -> None:
     with pytest.raises(KeyError):
-        Feed({"frames": Failing(0, KeyError("x"))}, CPU).batch(0)
+        Prefetcher({"frames": Failing(0, KeyError("x"))}, CPU).batch(0)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_reach_the_gpu_through_pinned_memory(source: SegmentSource, workers: int) -> None:
-    feed = Feed(made_of(source), Device("cuda", True), workers)
+    feed = Prefetcher(made_of(source), Device("cuda", True), workers)
     for step in range(3):
         found = feed.batch(step)
         assert all(tensor.is_cuda for part in found.values() for tensor in part.values())

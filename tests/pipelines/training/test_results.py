@@ -10,7 +10,7 @@ from pipelines.training.device import Device
 from pipelines.training.inputs import sources
 from pipelines.training.results import examine
 from tests.fakes import spec
-from tests.pipelines.training.toy_game import GAME, ToyTokenizer, ToyWorld, make_game
+from tests.pipelines.training.toy_game import GAME, ToyAgent, make_game
 
 
 @pytest.mark.parametrize(("rise", "passed"), [(0, True), (4, False)])
@@ -19,7 +19,7 @@ def test_sight_check_and_sheet_are_recorded(store: Store, tmp_path: Path, rise: 
     draft = Draft(spec("pretrained", "toy"), tmp_path / "draft", tmp_path / "scratch", {})
     draft.folder.mkdir()
     found = sources([data], [cut], 1, [], tmp_path)
-    examine(draft, ToyTokenizer(), ToyWorld(rise), found, 1, 100, Device("cpu", False))
+    examine(draft, ToyAgent(rise), found, 1, 100, Device("cpu", False))
     assert draft.metrics["sight"][GAME]["mean_frame_error"] == 4.3333
     (check,) = draft.checks
     assert (check.name, check.passed, check.blocking) == ("sees", passed, False)

@@ -8,19 +8,18 @@ import torch
 
 from models.api import Losses
 from pipelines.errors import WorldlineError
-from pipelines.training import optimisers
-from pipelines.training.config import PhaseConfig
 from pipelines.training.distributed.ranks import ALONE
+from pipelines.training.schedule import Phase
 from pipelines.training.step import update
 from tests.pipelines.training.tiny_task import PHASES, TinyTask
 
 PHASE = PHASES[1]
 
 
-def step(task: TinyTask, phase: PhaseConfig) -> dict[str, float]:
+def step(task: TinyTask, phase: Phase) -> dict[str, float]:
     for module in task.modules.values():
         module.eval()  # dropout would draw otherwise for parts
-    return update(task, phase, 0, optimisers.for_phase(phase, task.modules), ALONE, Path("scratch"))
+    return update(task, phase, 0, task.optimisers(phase), ALONE, Path("scratch"))
 
 
 @pytest.mark.parametrize("parts", [2, 3, 16])
@@ -35,9 +34,7 @@ def test_parts_make_the_step_of_the_whole_batch(parts: int) -> None:
 
 def test_copies_of_the_weights_can_tell_that_they_are_old() -> None:
     task = TinyTask()
-    optimised = [
-        weight for name in optimisers.for_phase(PHASE, task.modules) for weight in task.modules[name].parameters()
-    ]
+    optimised = [weight for name in task.optimisers(PHASE) for weight in task.modules[name].parameters()]
     before = [weight._version for weight in optimised]
     step(task, PHASE)
     assert all(weight._version > version for weight, version in zip(optimised, before, strict=True))
@@ -46,7 +43,7 @@ def test_copies_of_the_weights_can_tell_that_they_are_old() -> None:
 class Exploding(TinyTask):
     """A finite loss whose gradient is none."""
 
-    def losses(self, phase: PhaseConfig, step: int, part: int = 0) -> dict[str, Losses]:
+    def losses(self, phase: Phase, step: int, part: int = 0) -> dict[str, Losses]:
         weight = self.modules["tokenizer"][0].weight
         error = ((weight - weight.detach()) * 1e38 * 1e38).sum() * 0 + (weight - weight.detach()).abs().sqrt().sum()
         return {"tokenizer": Losses(error, {"error": error.detach()})}
@@ -65,7 +62,7 @@ class Greedy(TinyTask):
 
     error: Exception | None = None
 
-    def losses(self, phase: PhaseConfig, step: int, part: int = 0) -> dict[str, Losses]:
+    def losses(self, phase: Phase, step: int, part: int = 0) -> dict[str, Losses]:
         if self.error:
             raise self.error
         torch.empty(1 << 58, dtype=torch.uint8)

@@ -4,15 +4,16 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from models.api import Losses
 from pipelines.batches.batch import rank_rows
-from pipelines.training.config import PhaseConfig
 from pipelines.training.distributed.ranks import ALONE, Ranks
+from pipelines.training.schedule import Collect, Phase, Use
 
 PHASES = (
-    PhaseConfig("first", ("tokenizer",), steps=7, lr_tokenizer=0.05, warmup=3),
-    PhaseConfig("second", ("tokenizer", "world"), steps=9, lr_tokenizer=0.01, lr_model=0.02, decay=True),
+    Phase("first", 7, (Use("tokenizer", 16, lr=0.05),), warmup=3),
+    Phase("second", 9, (Use("tokenizer", 16, lr=0.01), Use("world", 16, lr=0.02)), decay=True),
 )
 
 
@@ -28,9 +29,24 @@ class TinyTask:
         self.stop_at, self.break_at = stop_at, break_at
         self.seen: list[int] = []
         self.after: list[int] = []
+        self.collected: list[Collect] = []
         self.training: list[tuple[bool, bool]] = []
 
-    def losses(self, phase: PhaseConfig, step: int, part: int = 0) -> dict[str, Losses]:
+    def optimisers(self, phase: Phase) -> dict[str, Optimizer]:
+        found: dict[str, Optimizer] = {}
+        for use in phase.uses:
+            name = "tokenizer" if use.name == "tokenizer" else "model"
+            kind = torch.optim.Adam if name == "tokenizer" else torch.optim.AdamW
+            found[name] = kind(self.modules[name].parameters(), lr=use.lr, fused=True)
+        for optimiser in found.values():
+            for group in optimiser.param_groups:
+                group["peak_lr"] = group["lr"]
+        return found
+
+    def collect(self, item: Collect) -> None:
+        self.collected.append(item)
+
+    def losses(self, phase: Phase, step: int, part: int = 0) -> dict[str, Losses]:
         if step == self.stop_at:
             raise KeyboardInterrupt
         self.seen.append(step)
@@ -47,10 +63,10 @@ class TinyTask:
             found[objective] = Losses(error, {f"{objective}_error": error.detach()})
         return found
 
-    def after_step(self, phase: PhaseConfig, step: int) -> None:
+    def after_step(self, phase: Phase, step: int) -> None:
         self.after.append(step)
 
-    def tokens(self, phase: PhaseConfig) -> int:
+    def tokens(self, phase: Phase) -> int:
         return 16 * 4
 
     def weights(self) -> dict[str, Tensor]:

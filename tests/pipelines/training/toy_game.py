@@ -3,13 +3,14 @@
 Step t of an episode shows 2t on the left half of the screen and 50 on the right.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from models.api import Batch, Context, Imagined, Losses
-from models.tokenizers.config import TokenizerConfig
+from models.api import Context, Imagined
 from pipelines.environments.atari.games import ACTIONS, minimal_actions
 from pipelines.episodes.trajectories import FILE_NAME, TrajectoryWriter
 from pipelines.stages import segment
@@ -43,18 +44,25 @@ def make_game(store: Store, *lengths: int) -> tuple[Artefact, Artefact]:
     return data, segment.run(SegmentConfig(game=GAME, trajectories=data.ref), store).artefact
 
 
-class ToyTokenizer:
+class ToyAgent:
     """One token a frame, the brightness of its left half; draws that plus BIAS, and a black right half."""
 
-    config = TokenizerConfig(vocab_size=256)
+    vocabulary = 256
+    networks: Mapping[str, nn.Module] = {}
 
-    def encode_tokens(self, frames: Tensor) -> Tensor:
-        return frames[..., 0, :1].long()
+    def __init__(self, rise: int = 0) -> None:
+        self.rise = rise
 
-    def decode_tokens(self, tokens: Tensor) -> Tensor:
+    def encode(self, frames: Tensor) -> Tensor:
+        return frames[..., 0, 0, :1].long()
+
+    def decode(self, tokens: Tensor) -> Tensor:
         pictures = torch.zeros(*tokens.shape[:-1], 1, 84, 84)
         pictures[..., :HALF] = ((tokens.float() + BIAS) / 255)[..., None, None]
         return pictures
+
+    def world(self) -> "ToyWorld":
+        return ToyWorld(self.rise)
 
 
 class ToyWorld:
@@ -64,9 +72,6 @@ class ToyWorld:
         self.rise = rise
         self.contexts: list[Context] = []
         self.actions: list[Tensor] = []
-
-    def loss(self, batch: Batch) -> Losses:
-        raise AssertionError("sight trains nothing")
 
     def reset(self, context: Context) -> Imagined:
         self.contexts.append(context)

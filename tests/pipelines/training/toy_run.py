@@ -14,23 +14,19 @@ from pathlib import Path
 import torch
 
 from models.api import Losses
-from models.jowa.config import JowaConfig
+from models.jowa.config import JowaAgentConfig, JowaConfig
 from models.tokenizers.config import TokenizerConfig
 from pipelines.errors import WorldlineError
-from pipelines.stages import finetune, pretrain, tokenize, train
+from pipelines.stages import tokenize, train
 from pipelines.stages.tokenize import TokenizeConfig
+from pipelines.stages.train import FinetuneConfig, PretrainConfig, TrainConfig
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 from pipelines.training import state
-from pipelines.training.config import (
-    FinetuneConfig,
-    ImagineConfig,
-    LoopConfig,
-    PhaseConfig,
-    PretrainConfig,
-    TrainConfig,
-)
+from pipelines.training.config import ImagineConfig, LoopConfig
 from pipelines.training.distributed.ranks import join
+from pipelines.training.schedule import Phase, Use
+from pipelines.training.task import Task
 from tests.pipelines.training.toy_game import GAME, make_game
 
 TOKENIZER = TokenizerConfig(vocab_size=16, embed_dim=8, z_channels=8, channels=4, res_blocks=1, attention=False)
@@ -44,29 +40,31 @@ def configs(store: Store, options: dict) -> tuple[PretrainConfig, TrainConfig, T
     dream_every (steps between searches)."""
     data, cut = make_game(store, 9, 33, 3, 20, 40, 12)
     accumulate = options.get("accumulate", 1)
-    sizes = {"segments": 5, "frames": 7, "accumulate": accumulate, "lr_model": 1e-3, "lr_tokenizer": 1e-3}
+    eyes, world, action = Use("tokenizer", 7, 1e-3), Use("world", 5, 1e-3), Use("world_action", 5, 1e-3, target_every=5)
     loop = replace(LOOP, **options.get("loop", {}))
     model = replace(MODEL, dropout=options.get("dropout", 0.0))
     first = PretrainConfig(
         name="toy",
         games=(GAME,),
         phases=(
-            PhaseConfig("both", ("tokenizer", "world"), steps=8, **sizes),
-            PhaseConfig("world", ("world",), steps=4, **sizes),
+            Phase("both", 8, (eyes, world), accumulate=accumulate),
+            Phase("world", 4, (world,), accumulate=accumulate),
         ),
         loop=loop if options.get("stage") != "train" else LOOP,
         sight_frames=4,
         trajectories=(data.ref,),
         segments=(cut.ref,),
-        tokenizer=EMA if options.get("codebook") == "ema" else TOKENIZER,
-        model=model,
-        motion_gain=2.0,
-        random_shift=2,
+        networks=JowaAgentConfig(
+            tokenizer=EMA if options.get("codebook") == "ema" else TOKENIZER,
+            model=model,
+            motion_gain=2.0,
+            random_shift=2,
+        ),
     )
     second = TrainConfig(
         name="toy",
         games=(GAME,),
-        phases=(PhaseConfig("q", ("world_action",), steps=12, target_every=5, **sizes),),
+        phases=(Phase("q", 12, (action,), accumulate=accumulate),),
         loop=loop,
         sight_frames=4,
         segments=(cut.ref,),
@@ -76,13 +74,11 @@ def configs(store: Store, options: dict) -> tuple[PretrainConfig, TrainConfig, T
     third = FinetuneConfig(
         game=GAME,
         episodes=3,
-        phases=(PhaseConfig("expert", ("tokenizer", "world_action"), steps=12, target_every=5, **sizes),),
+        phases=(Phase("expert", 12, (eyes, action), accumulate=accumulate),),
         # The first search sees the same bits on any number of ranks; later, rounding may tip it to another action.
         imagine=ImagineConfig(after=0, segments=2, every=options.get("dream_every", 100), capacity=4),
         loop=loop if options.get("stage") != "train" else LOOP,
         sight_frames=4,
-        motion_gain=2.0,
-        random_shift=2,
         trajectories=data.ref,
     )
     return first, second, tokens, third
@@ -97,12 +93,12 @@ def run(folder: Path, options: dict) -> dict[str, Artefact]:
     else:
         join().hear("made")
     first, second, tokens, third = configs(store, options)
-    pretrained = pretrain.run(first, store).artefact
+    pretrained = train.run(first, store).artefact
     if options.get("stage") == "pretrain":
         return {"pretrained": pretrained}
-    encoded = tokenize.run(replace(tokens, pretrained=pretrained.ref), store).artefact
-    trained = train.run(replace(second, pretrained=pretrained.ref, tokens=(encoded.ref,)), store).artefact
-    tuned = finetune.run(replace(third, checkpoint=trained.ref, pretrained=pretrained.ref), store).artefact
+    encoded = tokenize.run(replace(tokens, agent=pretrained.ref), store).artefact
+    trained = train.run(replace(second, agent=pretrained.ref, tokens=(encoded.ref,)), store).artefact
+    tuned = train.run(replace(third, agent=trained.ref), store).artefact
     return {"pretrained": pretrained, "trained": trained, "finetuned": tuned}
 
 
@@ -120,9 +116,9 @@ def _kill_after(step: int, rank: int, stage: str) -> None:
 
 def _break(rank: int, step: int, how: str) -> None:
     """Let one rank fail alone in a step: with an error of its own, or by a loss that is no number."""
-    losses = pretrain.Pretraining.losses
+    losses = Task.losses
 
-    def broken(task: pretrain.Pretraining, phase: PhaseConfig, at: int, part: int = 0) -> dict[str, Losses]:
+    def broken(task: Task, phase: Phase, at: int, part: int = 0) -> dict[str, Losses]:
         found = losses(task, phase, at, part)
         if (join().rank, at) == (rank, step):
             if how == "error":
@@ -130,7 +126,7 @@ def _break(rank: int, step: int, how: str) -> None:
             found["world"] = replace(found["world"], total=found["world"].total * math.nan)
         return found
 
-    pretrain.Pretraining.losses = broken  # type: ignore[method-assign]
+    Task.losses = broken  # type: ignore[method-assign]
 
 
 def main() -> None:

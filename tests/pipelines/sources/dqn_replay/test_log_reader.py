@@ -15,7 +15,7 @@ from pipelines.bucket.remote import BucketObject
 from pipelines.errors import WorldlineError
 from pipelines.sources.dqn_replay import log_reader
 from pipelines.sources.dqn_replay.log_reader import crc32c_of_object, iter_blocks, read_array, read_header
-from pipelines.store.files import crc32c_of
+from tests import fakes
 
 
 def packed(array: np.ndarray) -> bytes:
@@ -65,7 +65,7 @@ def test_small_arrays_come_back(tmp_path, inflater, array) -> None:
 
 def test_checksum_is_of_the_packed_bytes(tmp_path, inflater) -> None:
     url = saved(tmp_path, packed(FRAMES))
-    right = crc32c_of(tmp_path / "$store$_observation_ckpt.0.gz")
+    right = fakes.crc32c_of(tmp_path / "$store$_observation_ckpt.0.gz")
     assert crc32c_of_object(url) == right
     assert read_array(*listed(url, right)).shape == FRAMES.shape
     with pytest.raises(WorldlineError, match=r"crc32c .* the object list says 00000000"):

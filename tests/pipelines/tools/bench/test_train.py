@@ -2,8 +2,8 @@
 
 import torch
 
+from models.jowa.loss import sequence
 from models.jowa.model import Jowa
-from models.jowa.objective import sequence
 from models.tokenizers.vq import Tokenizer
 from pipelines.tools.bench import train, train_plain
 from pipelines.tools.bench.train import QUICK
@@ -20,7 +20,7 @@ def test_both_sides_have_the_same_logits() -> None:
 def test_both_sides_encode_the_same_tokens() -> None:
     tokenizer = Tokenizer(QUICK.tokenizer).eval()
     frames = torch.randint(0, 256, (70, 84, 84), dtype=torch.uint8)
-    assert (tokenizer.encode_tokens(frames) == train_plain.encode(tokenizer, frames)).float().mean() > 0.999
+    assert (tokenizer.encode_tokens(frames[:, None]) == train_plain.encode(tokenizer, frames)).float().mean() > 0.999
 
 
 def test_every_row_is_measured() -> None:

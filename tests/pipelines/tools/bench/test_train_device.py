@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from models.jowa.config import JowaConfig
-from models.jowa.flops import stage_2_flops
 from models.tokenizers.config import TokenizerConfig
 from pipelines.cli import run as worldline
 from pipelines.errors import WorldlineError
+from pipelines.tools.bench.flops import stage_2_flops
 from pipelines.tools.bench.train_data import EPISODE, token_sources
 from pipelines.tools.bench.train_device import DeviceSizes, Speed, profiles, run
 from pipelines.training.device import Device

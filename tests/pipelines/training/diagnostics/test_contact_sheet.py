@@ -10,7 +10,7 @@ from pipelines.store.store import Store
 from pipelines.training.device import Device
 from pipelines.training.diagnostics import contact_sheet as sheets
 from pipelines.training.inputs import sources
-from tests.pipelines.training.toy_game import GAME, ToyTokenizer, ToyWorld, make_game
+from tests.pipelines.training.toy_game import GAME, ToyAgent, ToyWorld, make_game
 
 
 def test_every_row_of_a_toy_game(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,7 +25,7 @@ def test_every_row_of_a_toy_game(store: Store, tmp_path: Path, monkeypatch: pyte
     data, cut = make_game(store, 10, 8)
     (source,) = sources([data], [cut], 1, [], tmp_path)
     world = ToyWorld(rise=10)
-    sheets.draw_sheet(tmp_path / "sheet.png", ToyTokenizer(), world, source, 1, 8, Device("cpu", False))
+    sheets.draw_sheet(tmp_path / "sheet.png", ToyAgent(), world, source, 1, 8, Device("cpu", False))
     left = {name: row[:, 0, 0].tolist() for name, row in drawn.items()}
     assert left == {
         "original": [0, 2, 4, 6, 8, 10, 12, 14],
@@ -41,5 +41,5 @@ def test_the_picture_is_written(store: Store, tmp_path: Path) -> None:
     data, cut = make_game(store, 10, 10)
     (source,) = sources([data], [cut], 1, [], tmp_path)
     path = tmp_path / "sheet.png"
-    sheets.draw_sheet(path, ToyTokenizer(), ToyWorld(rise=2), source, 1, 8, Device("cpu", False))
+    sheets.draw_sheet(path, ToyAgent(), ToyWorld(rise=2), source, 1, 8, Device("cpu", False))
     assert path.read_bytes().startswith(b"\x89PNG")

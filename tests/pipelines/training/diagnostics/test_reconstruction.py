@@ -11,9 +11,9 @@ from pipelines.environments.atari.games import game_id
 from pipelines.errors import WorldlineError
 from pipelines.store.store import Store
 from pipelines.training.device import Device
-from pipelines.training.diagnostics.reconstruction import Sight, held_out_pairs, mean_frame, measure, summary
-from pipelines.training.inputs import sources
-from tests.pipelines.training.toy_game import GAME, ToyTokenizer, ToyWorld, make_game
+from pipelines.training.diagnostics.reconstruction import Sight, held_out_pairs, measure, summary
+from pipelines.training.inputs import mean_frame, sources
+from tests.pipelines.training.toy_game import GAME, ToyAgent, ToyWorld, make_game
 
 CPU = Device("cpu", False)
 
@@ -26,7 +26,7 @@ def source_of(store: Store, cache: Path, *lengths: int, holdout: int = 1) -> Seg
 def test_every_figure_by_hand(store: Store, tmp_path: Path) -> None:
     source = source_of(store, tmp_path, 10, 10, 10)
     pairs = held_out_pairs(source, 1, 100, 4, seed=0)
-    found = measure(ToyTokenizer(), ToyWorld(rise=4), source, pairs, CPU)
+    found = measure(ToyAgent(), ToyWorld(rise=4), source, pairs, CPU)
     assert found.codes_used == 6  # next frames at steps 4..9, brightness 8, 10, ... 18
     assert found.perplexity == pytest.approx(6.0)
     assert found.changed_share == 0.5  # the left half
@@ -35,14 +35,14 @@ def test_every_figure_by_hand(store: Store, tmp_path: Path) -> None:
     assert found.next_frame_error == pytest.approx(4 + 3 - 2, abs=1e-4)  # rises by 4 and bias, truly by 2
     assert found.copy_last_error == 2.0
     assert not found.beats_baselines
-    assert measure(ToyTokenizer(), ToyWorld(rise=0), source, pairs, CPU).beats_baselines  # 0 + 3 - 2 is below 2
+    assert measure(ToyAgent(), ToyWorld(rise=0), source, pairs, CPU).beats_baselines  # 0 + 3 - 2 is below 2
 
 
 def test_windows_are_real_context_with_the_actions_taken(store: Store, tmp_path: Path) -> None:
     source = source_of(store, tmp_path, 10, 10, 12)
     world = ToyWorld(rise=0)
     pairs = held_out_pairs(source, 1, 100, 4, seed=0)
-    measure(ToyTokenizer(), world, source, pairs, CPU)
+    measure(ToyAgent(), world, source, pairs, CPU)
     (context,) = world.contexts
     assert context.tokens_NCK[..., 0].tolist() == [[2 * (first + step) for step in range(4)] for first in range(8)]
     actions = torch.as_tensor(source.actions[20:].astype(np.int64)).unfold(0, 4, 1)[:8]

@@ -1,0 +1,129 @@
+"""The plug of a model family: what it trains, what each objective reads, and where its networks are. Imports no torch.
+
+A family is a folder `models/<family>/` whose `family.py` holds one `Family`, and one line in `models/registry.py`.
+Pipelines read this description and never name a network: plans and loaders ask the objectives what they read, and
+`models.api.Agent` computes the losses.
+"""
+
+import importlib
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from models.api import Agent
+
+
+def option(default: Any) -> Any:
+    """A field newer than some artefacts: at its default it is left out of keys. Its default may never change."""
+    return field(default=default, metadata={"elide": True})
+
+
+def manner(default: Any) -> Any:
+    """A field that says how the work is done, not what comes out (where a file lies): it is never part of a key."""
+    return field(default=default, metadata={"manner": True})
+
+
+@dataclass(frozen=True)
+class Frames:
+    """An objective that reads single frames, drawn from all steps that training sees."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """An objective that reads segments of consecutive steps: their frames, or their tokens where those are stored."""
+
+
+Reads = Frames | Segments
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss of a family: the networks that it trains, by name, and what a batch of it is."""
+
+    trains: tuple[str, ...]
+    reads: Reads
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """Base of a family's frozen config: the sizes of all its networks and what their losses weigh.
+
+    Its fields are plain numbers, text, tuples and further frozen dataclasses, so that it can stand in a checkpoint's
+    agent.json. `family` is the name in `models/registry.py`.
+    """
+
+    family: str = ""
+
+    @property
+    def outside(self) -> Mapping[str, tuple[str, str]]:
+        """Weights of others that training wants: name -> (file, its sha256). Files that decide about the result."""
+        return {}
+
+    def whole_batches(self, objective: str) -> str:
+        """Why a batch of this objective cannot be taken in parts; empty where it can."""
+        return ""
+
+    def require_fit(self, length: int) -> None:
+        """Raises ValueError where the networks do not fit each other, or segments of `length` steps."""
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON types, without what says how the work is done and not what comes out."""
+        return _without_manner(self, asdict(self))
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> "AgentConfig":
+        """Back from `plain`. Raises TypeError or ValueError for fields that this family does not have."""
+        return _read(cls, data)
+
+
+def _read(kind: Any, data: Any) -> Any:
+    """A value of the annotated type from JSON types: dataclasses from mappings, tuples from lists."""
+    if is_dataclass(kind) and isinstance(kind, type):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: _read(hints.get(name, Any), value) for name, value in dict(data).items()})
+    if typing.get_origin(kind) is tuple and isinstance(data, list):
+        return tuple(_read(typing.get_args(kind)[0], item) for item in data)
+    return data
+
+
+def _without_manner(config: Any, values: dict[str, Any]) -> dict[str, Any]:
+    kept = {}
+    for name, entry in config.__dataclass_fields__.items():
+        if entry.metadata.get("manner"):
+            continue
+        value = getattr(config, name)
+        kept[name] = _without_manner(value, values[name]) if hasattr(value, "__dataclass_fields__") else values[name]
+    return kept
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family of models.
+
+    config: the type of its frozen config. agent: "module:Class" of its `models.api.Agent`, called with config and seed.
+    objectives: its losses by name. planners: how it can choose actions, of greedy, beam and mcts. tokens: whether its
+    frames can be stored as tokens.
+    """
+
+    name: str
+    config: type[AgentConfig]
+    agent: str
+    objectives: Mapping[str, Objective]
+    planners: tuple[str, ...] = ("greedy",)
+    tokens: bool = False
+
+    def build(self, config: AgentConfig, seed: int = 0) -> "Agent":
+        """The networks of a config with fresh weights; the seed fixes them. Imports torch."""
+        module, _, name = self.agent.partition(":")
+        build: Callable[..., Agent] = getattr(importlib.import_module(module), name)
+        return build(config, seed)
+
+    def sequence_networks(self, objectives: tuple[str, ...]) -> tuple[str, ...]:
+        """The networks that learn from segments: what a compiler should see on a GPU."""
+        return self.trains(tuple(name for name in objectives if isinstance(self.objectives[name].reads, Segments)))
+
+    def trains(self, objectives: tuple[str, ...]) -> tuple[str, ...]:
+        """The networks that some of its objectives train, each once, in order."""
+        return tuple(dict.fromkeys(name for each in objectives for name in self.objectives[each].trains))

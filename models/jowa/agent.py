@@ -1,0 +1,192 @@
+"""JOWA as a `models.api.Agent`: a tokenizer, and one transformer that is world model and Q-function.
+
+Objectives: "tokenizer" on single frames; "world" and "world_action" on segments, of stored tokens or of frames that the
+tokenizer encodes as it is at the time. Source: arXiv 2410.00564.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from models.api import Acting, Batch, Learning, Limits, Losses, Moment, WorldModel
+from models.jowa.config import JowaAgentConfig
+from models.jowa.family import JOWA
+from models.jowa.loss import LossCounts, world_action_loss, world_loss
+from models.jowa.model import Jowa, parameter_groups
+from models.jowa.policy import JowaPolicy
+from models.jowa.state_dict import load_released, original_state_dict, other_sizes, released_weights
+from models.jowa.world import JowaWorld
+from models.losses.lpips import Lpips
+from models.losses.value_learning import mixture_weights
+from models.tokenizers.codebook import EMA
+from models.tokenizers.objective import TokenizerObjective
+from models.tokenizers.vq import Tokenizer
+
+
+class JowaAgent:
+    """Both networks. `seed` fixes their first weights."""
+
+    def __init__(self, config: JowaAgentConfig, seed: int = 0) -> None:
+        self.config = config
+        self.tokenizer = Tokenizer(config.tokenizer, seed=seed)
+        self.model = Jowa(config.model, seed=seed)
+        self.networks: dict[str, nn.Module] = {"tokenizer": self.tokenizer, "model": self.model}
+
+    @property
+    def limits(self) -> Limits:
+        """Games that have a task embedding, and steps that have positions."""
+        return Limits(self.model.config.num_games, self.model.config.max_steps)
+
+    @property
+    def gamma(self) -> float:
+        """The discount of its values."""
+        return self.model.config.gamma
+
+    @property
+    def vocabulary(self) -> int:
+        """Codes of the tokenizer."""
+        return self.config.tokenizer.vocab_size
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """Tokens K of one frame."""
+        return self.config.tokenizer.tokens_per_frame
+
+    # ---- learning ----
+
+    def reconfigure(self, **changes: Any) -> None:
+        """world_weight and penalty are the transformer's, all other fields the agent's own. ValueError for others."""
+        ours = {name: value for name, value in changes.items() if hasattr(self.config, name)}
+        theirs = {name: value for name, value in changes.items() if name not in ours}
+        if unknown := sorted(name for name in theirs if not hasattr(self.model.config, name)):
+            raise ValueError(f"A JOWA has no setting '{unknown[0]}' that could change while it learns on")
+        self.model.config = replace(self.model.config, **theirs)
+        self.config = replace(self.config, model=self.model.config, **ours)
+
+    def start(self, learning: Learning, objectives: Sequence[str]) -> None:
+        """See `models.api.Agent`. The target head never learns by gradient."""
+        self._learning = learning
+        trains = JOWA.trains(tuple(objectives))
+        self.tokenizer.requires_grad_("tokenizer" in trains)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_("model" in trains and not name.startswith("head_q_target."))
+        if learning.gather is not None and isinstance(self.tokenizer.embedding, EMA):
+            self.tokenizer.embedding.gather = learning.gather
+        if "tokenizer" in objectives:
+            self._objective = self._tokenizer_objective(learning)
+
+    def _tokenizer_objective(self, learning: Learning) -> TokenizerObjective:
+        config = self.config
+        perceptual = None
+        if "lpips" in learning.outside:
+            perceptual = Lpips(dict(learning.outside["lpips"])).to(next(self.tokenizer.parameters()).device)
+        return TokenizerObjective(
+            config.commitment,
+            config.motion_gain,
+            config.random_shift,
+            learning.seed,
+            learning.mean_frames() if config.motion_gain else None,
+            perceptual,
+            config.lpips_weight,
+        )
+
+    def prepare(self, objective: str, batch: Any, moment: Moment) -> Any:
+        """The tokenizer's frames are shifted at random; segments stay as they are."""
+        return self._objective.prepare(batch, moment) if objective == "tokenizer" else batch
+
+    def counts(self, objective: str, batch: Any) -> Tensor:
+        """See `TokenizerObjective.counts` and `LossCounts`."""
+        if objective == "tokenizer":
+            return self._objective.counts(batch)
+        return LossCounts.of(batch, self.model.config.tokens_per_frame).as_tensor()
+
+    def loss(self, objective: str, batch: Any, counts: Tensor, moment: Moment) -> Losses:
+        """See `TokenizerObjective.loss`, `world_loss` and `world_action_loss`."""
+        learning = self._learning
+        if objective == "tokenizer":
+            return self._objective.loss(self.tokenizer, batch, counts, learning.autocast)
+        with learning.autocast():
+            batch = self._with_tokens(batch)
+            if objective == "world":
+                return world_loss(self.model, batch, LossCounts.from_tensor(counts))
+            weights_Q = self._mixture_weights(moment.step) if self.model.config.random_mixture else None
+            return world_action_loss(self.model, batch, learning.legal_GA, weights_Q, LossCounts.from_tensor(counts))
+
+    def _with_tokens(self, batch: Batch) -> Batch:
+        """Frames are encoded by the tokenizer as it is now, so that both may learn together."""
+        if batch.frames_BTCHW is None:
+            return batch
+        return replace(batch, tokens_BTK=self.tokenizer.encode_tokens(batch.frames_BTCHW))
+
+    def _mixture_weights(self, step: int) -> Tensor:
+        """This step's random mixture of the Q heads: it depends on the seed and the step alone."""
+        generator = torch.Generator().manual_seed(self._learning.seed * 1_000_003 + step)
+        return mixture_weights(self.model.config.num_q, generator).to(self._learning.legal_GA.device)
+
+    def optimiser(self, network: str, lr: float, weight_decay: float) -> tuple[type[Optimizer], list[dict[str, Any]]]:
+        """Adam for the tokenizer; AdamW for the transformer, which decays linear weights and the Q head alone."""
+        if network == "tokenizer":
+            return torch.optim.Adam, [{"params": list(self.tokenizer.parameters()), "lr": lr}]
+        return torch.optim.AdamW, [{**group, "lr": lr} for group in parameter_groups(self.model, weight_decay)]
+
+    def after_step(self, objectives: Sequence[str], step: int, target_every: int) -> None:
+        """Copy the Q head into the target head every `target_every` steps."""
+        if "world_action" in objectives and (step + 1) % target_every == 0:
+            self.model.update_target()
+
+    def work(self, objective: str, rows: int) -> int:
+        """Tokens of the tokenizer's frames, or of the transformer's sequences with their actions."""
+        sizes = self.model.config
+        return rows * (sizes.tokens_per_frame if objective == "tokenizer" else sizes.max_tokens)
+
+    # ---- the original's files ----
+
+    def load_original(self, network: str, state_dict: Mapping[str, Tensor]) -> None:
+        """See `state_dict.load_released`; the error says which size the weights look like, if they are of another."""
+        try:
+            load_released(self.networks[network], state_dict)
+        except ValueError as error:
+            if found := other_sizes(self.networks[network], state_dict):
+                raise ValueError(f"holds {found}: choose the --size it was trained with") from error
+            raise ValueError(f"does not fit: {error}") from error
+
+    def original_weights(self, network: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Without wrappers' prefixes, buffers and LPIPS."""
+        own = self.networks[network].state_dict()
+        return {name: tensor for name, tensor in released_weights(state_dict).items() if name in own}
+
+    def original_state_dict(self, network: str) -> dict[str, Tensor]:
+        """See `state_dict.original_state_dict`."""
+        return original_state_dict(self.networks[network])
+
+    # ---- seeing and acting ----
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Tokens (..., K) int64 of uint8 frames (..., C, H, W)."""
+        return self.tokenizer.encode_tokens(frames)
+
+    def decode(self, observations: Tensor) -> Tensor:
+        """Frames (..., C, H, W) in [0, 1] of tokens (..., K)."""
+        return self.tokenizer.decode_tokens(observations)
+
+    def world(self) -> WorldModel:
+        """The transformer imagines."""
+        return JowaWorld(self.model)
+
+    def policy(self, acting: Acting) -> JowaPolicy:
+        """See `JowaPolicy`."""
+        return JowaPolicy(
+            self.model,
+            self.tokenizer,
+            acting.games_N,
+            acting.legal_NA,
+            context=acting.context,
+            epsilon=acting.epsilon,
+            planner=acting.planner,
+            sample=acting.sample,
+            compiled=acting.compiled,
+        )

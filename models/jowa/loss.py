@@ -1,0 +1,165 @@
+"""JOWA's two objectives: the world model alone, and the world model with TD learning and a penalty on the Q head.
+
+A batch may be spread over processes or be taken in parts. Each part then divides its sums by the counts of the whole
+batch (`LossCounts`), so that totals and gradients of the parts add up to the batch's, however uneven the padding is.
+
+Shapes: B segments, T steps, K tokens a frame, A actions, Z atoms, G games, Q members. Source: arXiv 2410.00564,
+section 3.2. Both run under bfloat16 autocast: every softmax, logarithm and projection is float32.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.api import Batch, Losses
+from models.jowa.critic import Critic, critic_of
+from models.jowa.model import ALL_HEADS, WORLD_HEADS, Jowa, Outputs
+from models.losses.value_learning import data_value, overestimation
+from models.losses.world_model import end_loss, masked_mean, observation_loss, reward_loss
+
+
+@dataclass(frozen=True)
+class LossCounts:
+    """How many entries each loss term of a batch is a mean over: float64 scalars, read from the masks alone."""
+
+    observations: Tensor  # predicted tokens
+    real: Tensor  # steps that are neither padding nor imagined
+    pairs: Tensor  # pairs of steps for TD learning
+    steps: Tensor  # steps that are no padding
+
+    @classmethod
+    def of(cls, batch: Batch, tokens_per_frame: int) -> "LossCounts":
+        """The counts of one batch (which may be part of a larger one)."""
+        real_BT = batch.real_mask()
+        found = (
+            real_BT.sum() * tokens_per_frame - real_BT[:, 0].sum(),  # a segment's first token has no prediction
+            real_BT.sum(),
+            pair_mask(batch).sum(),
+            batch.mask_BT.sum(),
+        )
+        return cls(*(count.double() for count in found))
+
+    def as_tensor(self) -> Tensor:
+        """(4,) float64, to be summed over processes in one message."""
+        return torch.stack([self.observations, self.real, self.pairs, self.steps])
+
+    @classmethod
+    def from_tensor(cls, counts_4: Tensor) -> "LossCounts":
+        """The counts that `as_tensor` wrote."""
+        return cls(*counts_4)
+
+
+def pair_mask(batch: Batch) -> Tensor:
+    """(B, T) bool: real steps with a real successor in the segment, and real steps that end the game."""
+    followed_BT = torch.zeros_like(batch.mask_BT)
+    followed_BT[:, :-1] = batch.mask_BT[:, :-1] & batch.mask_BT[:, 1:]
+    return followed_BT | (batch.ends_BT.bool() & batch.mask_BT)
+
+
+def sequence(batch: Batch) -> Tensor:
+    """Tokens (B, T * (K + 1)) of each step's observation and action. Raises ValueError for a batch without tokens."""
+    if batch.tokens_BTK is None:
+        raise ValueError("The batch has frames but no tokens: encode them with the tokenizer first")
+    return torch.cat([batch.tokens_BTK, batch.actions_BT[..., None]], dim=2).flatten(1)
+
+
+def world_loss(model: Jowa, batch: Batch, counts: LossCounts | None = None) -> Losses:
+    """Stage 1: cross entropies of the next observation tokens, the reward's sign and the end. Terms by those names.
+
+    Imagined segments are left out: a model learns nothing about the world from its own dreams.
+    counts: those of the whole batch where `batch` is a part of one; the parts' losses then add up to its loss.
+    """
+    counts = counts or LossCounts.of(batch, model.config.tokens_per_frame)
+    terms = _world_terms(model(sequence(batch), batch.games_B, heads=WORLD_HEADS), batch, counts)
+    return _losses(sum(terms.values(), torch.zeros_like(terms["ends"])), terms)
+
+
+def world_action_loss(
+    model: Jowa,
+    batch: Batch,
+    legal_mask_GA: Tensor,
+    mixture_weights_Q: Tensor | None = None,
+    counts: LossCounts | None = None,
+) -> Losses:
+    """Stage 2: world_weight * stage 1 + td + cql_weight * cql, the last unless the penalty is "none".
+
+    legal_mask_GA: (num_games, num_actions) bool, the actions that each game has; others are no greedy choice in the
+    Bellman target. mixture_weights_Q: this step's weights (see `mixture_weights`) where `random_mixture` is on.
+    counts: as in `world_loss`.
+    Terms: observations, rewards, ends, td, and with a penalty cql and its two sides, q_logsumexp and q_taken.
+    Raises ValueError for another shape of the mask, or for weights that the configuration does not ask for.
+    """
+    config = model.config
+    if legal_mask_GA.shape != (config.num_games, config.num_actions) or legal_mask_GA.dtype != torch.bool:
+        raise ValueError(
+            f"Legal mask {tuple(legal_mask_GA.shape)} of {legal_mask_GA.dtype}: "
+            f"give bool ({config.num_games}, {config.num_actions})"
+        )
+    if (mixture_weights_Q is not None) != config.random_mixture:
+        raise ValueError(
+            f"random_mixture is {config.random_mixture}: give a step's mixture weights if, and only if, it is on"
+        )
+    counts = counts or LossCounts.of(batch, config.tokens_per_frame)
+    outputs = model(sequence(batch), batch.games_B, heads=ALL_HEADS)
+    terms = _world_terms(outputs, batch, counts)
+    total = config.world_weight * sum(terms.values(), torch.zeros_like(terms["ends"]))
+    critic = critic_of(config, batch.actions_BT.device)
+    predicted_BTAZ = critic.combine(outputs.logits["q"], mixture_weights_Q)
+    target_BTAZ = critic.combine(outputs.logits["q_target"], mixture_weights_Q)
+    terms["td"] = td_loss(predicted_BTAZ, target_BTAZ, batch, legal_mask_GA[batch.games_B], critic, counts.pairs)
+    total = total + terms["td"]
+    if config.penalty != "none":
+        combo = config.penalty == "combo"
+        data_BT, data_count = (batch.real_mask(), counts.real) if combo else (batch.mask_BT, counts.steps)
+        mean_BTA = critic.values(critic.combine(outputs.logits["q"]))  # the plain mean, whatever the mixture is
+        terms["q_logsumexp"] = overestimation(mean_BTA, batch.mask_BT, counts.steps)
+        terms["q_taken"] = data_value(critic.values(predicted_BTAZ), batch.actions_BT, data_BT, data_count)
+        terms["cql"] = terms["q_logsumexp"] - terms["q_taken"]
+        total = total + config.cql_weight * terms["cql"]
+    return _losses(total, terms)
+
+
+def td_loss(
+    predicted_BTAZ: Tensor,
+    target_BTAZ: Tensor,
+    batch: Batch,
+    legal_BA: Tensor,
+    critic: Critic,
+    count: Tensor | None = None,
+) -> Tensor:
+    """The critic's error of the taken action's prediction against its Bellman target, a mean over pairs; a scalar.
+
+    A pair is a real step with a real successor in the segment, or a real step that ends the game (target r alone).
+    The successor's action is the greedy legal one of the same averaged target prediction.
+    """
+    ends_BT = batch.ends_BT.bool() & batch.mask_BT
+    taken_BTZ = _take(predicted_BTAZ, batch.actions_BT)
+    with torch.no_grad():
+        values_BTA = critic.values(target_BTAZ).masked_fill(~legal_BA[:, None], -torch.inf)
+        greedy_BTZ = _take(target_BTAZ, values_BTA.argmax(-1))
+        # The last step has no successor; where it is a pair it ends the game, and any prediction will do.
+        next_BTZ = greedy_BTZ.roll(-1, dims=1)
+        bellman_BTZ = critic.target(batch.rewards_BT, ~ends_BT, next_BTZ)
+    return masked_mean(critic.error(bellman_BTZ, taken_BTZ), pair_mask(batch), count)
+
+
+def _take(prediction_BTAZ: Tensor, actions_BT: Tensor) -> Tensor:  # (B, T, Z)
+    index = actions_BT[..., None, None].expand(-1, -1, 1, prediction_BTAZ.shape[-1])
+    return prediction_BTAZ.gather(2, index)[:, :, 0]
+
+
+def _world_terms(outputs: Outputs, batch: Batch, counts: LossCounts) -> dict[str, Tensor]:
+    assert batch.tokens_BTK is not None, "sequence() has checked it"
+    real_BT = batch.real_mask()
+    return {
+        "observations": observation_loss(
+            outputs.logits["observations"], batch.tokens_BTK, real_BT, counts.observations
+        ),
+        "rewards": reward_loss(outputs.logits["rewards"], batch.rewards_BT, real_BT, counts.real),
+        "ends": end_loss(outputs.logits["ends"], batch.ends_BT, real_BT, counts.real),
+    }
+
+
+def _losses(total: Tensor, terms: dict[str, Tensor]) -> Losses:
+    return Losses(total, {name: term.detach() for name, term in terms.items()})

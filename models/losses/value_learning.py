@@ -1,0 +1,108 @@
+"""Learning of action values from logged data as pure functions: TD, conservative penalty, random mixtures, C51.
+
+Sources: temporal differences (Mnih et al. 2015); the conservative penalty, `overestimation - data_value` (Kumar et al.
+2020, arXiv 2006.04779); random ensemble mixtures, where each step trains another convex combination of the members
+(Agarwal et al. 2020, 1907.04543); the categorical distribution of returns (Bellemare et al. 2017, 1707.06887).
+
+Shapes: B segments, T steps, A actions, Q members, Z atoms; `...` any leading axes. Everything is computed in float32,
+whatever the inputs' type. `count` as in `masked_mean`.
+"""
+
+import torch
+from torch import Tensor
+
+from models.losses.world_model import masked_mean
+
+# ---- temporal differences of a scalar Q ----
+
+
+def bellman_value(rewards: Tensor, continues: Tensor, next_values: Tensor, gamma: float) -> Tensor:
+    """r + gamma Q', r alone where `continues` (bool) is False. All (...)."""
+    return rewards.float() + gamma * continues * next_values
+
+
+def half_squared_error(target: Tensor, predicted: Tensor) -> Tensor:
+    """(target - predicted)^2 / 2. All (...)."""
+    return 0.5 * (target - predicted).square()
+
+
+# ---- the two sides of the conservative penalty ----
+
+
+def overestimation(values_BTA: Tensor, mask_BT: Tensor, count: Tensor | None = None) -> Tensor:
+    """Mean over real steps of logsumexp over all A actions of Q, legal or not: what the penalty pushes down."""
+    return masked_mean(values_BTA.float().logsumexp(-1), mask_BT, count)
+
+
+def data_value(values_BTA: Tensor, actions_BT: Tensor, mask_BT: Tensor, count: Tensor | None = None) -> Tensor:
+    """Mean over the data's steps of Q of the taken action: what the penalty lifts. actions_BT: long.
+
+    `mask_BT` leaves out padding, and in COMBO (Yu et al. 2021, 2102.08363) what a model imagined.
+    """
+    return masked_mean(values_BTA.float().gather(-1, actions_BT[..., None])[..., 0], mask_BT, count)
+
+
+# ---- random mixtures of an ensemble ----
+
+
+def mixture_weights(members: int, generator: torch.Generator) -> Tensor:
+    """Weights (Q,) float32 of one step, drawn from `generator`, which lives on the CPU."""
+    return normalised(torch.rand(members, generator=generator))
+
+
+def normalised(draws_Q: Tensor) -> Tensor:
+    """Uniform draws (Q,) as the weights of a mixture: each over their sum (equation 5)."""
+    return draws_Q / draws_Q.sum()
+
+
+def weighted_mean(values_Q: Tensor, weights_Q: Tensor | None) -> Tensor:
+    """sum_q w_q x_q, or the plain mean without weights: (Q, ...) -> (...)."""
+    if weights_Q is None:
+        return values_Q.mean(0)
+    return torch.tensordot(weights_Q.to(values_Q), values_Q, dims=1)
+
+
+# ---- a categorical Q (C51) ----
+
+
+def c51_support(value_min: float, value_max: float, atoms: int, device: torch.device | None = None) -> Tensor:
+    """The atoms z_j: (Z,) float32 from value_min to value_max in equal steps."""
+    return torch.linspace(value_min, value_max, atoms, device=device)
+
+
+def c51_mixture(logits_QZ: Tensor, weights_Q: Tensor | None = None) -> Tensor:
+    """Mean over an ensemble's members *as probabilities*: logits (Q, ..., Z) and weights (Q,) -> (..., Z)."""
+    return weighted_mean(logits_QZ.float().softmax(-1), weights_Q)
+
+
+def c51_expectation(probs_Z: Tensor, atoms_Z: Tensor) -> Tensor:
+    """sum_j p_j z_j: (..., Z) -> (...)."""
+    return (probs_Z * atoms_Z).sum(-1)  # no matrix product: autocast would round it to bfloat16
+
+
+def c51_project(target_support_BZ: Tensor, probs_BZ: Tensor, atoms_Z: Tensor) -> Tensor:
+    """A distribution on moved atoms, put back on the fixed ones: (..., Z) -> (..., Z).
+
+    Atom j gets sum_k p_k clamp(1 - |clip(target_k) - z_j| / dz, 0, 1), clip to [z_1, z_Z] (equation 7). What lies
+    beyond the support ends on its nearest atom, so the result sums to what `probs_BZ` sums to.
+    """
+    spacing = atoms_Z[1] - atoms_Z[0]
+    clipped_BZ = target_support_BZ.clamp(atoms_Z[0], atoms_Z[-1])
+    share_BZZ = (1 - (clipped_BZ[..., None, :] - atoms_Z[:, None]).abs() / spacing).clamp(0, 1)  # (..., to, from)
+    return (share_BZZ * probs_BZ[..., None, :]).sum(-1)
+
+
+def c51_bellman_target(
+    rewards: Tensor, continues: Tensor, next_probs_Z: Tensor, atoms_Z: Tensor, gamma: float
+) -> Tensor:
+    """Distribution of r + gamma Z' on the atoms, of r alone where `continues` (bool) is False.
+
+    rewards, continues: (...). next_probs_Z: (..., Z) of the next step's chosen action. Returns (..., Z).
+    """
+    moved_Z = rewards[..., None].float() + gamma * continues[..., None] * atoms_Z
+    return c51_project(moved_Z, next_probs_Z, atoms_Z)
+
+
+def c51_cross_entropy(target_probs_Z: Tensor, predicted_probs_Z: Tensor) -> Tensor:
+    """-sum_j target_j log(predicted_j + 1e-8): (..., Z) -> (...)."""
+    return -(target_probs_Z * (predicted_probs_Z + 1e-8).log()).sum(-1)

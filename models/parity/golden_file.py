@@ -1,0 +1,88 @@
+"""What all golden files have in common: entries by name, of which `meta/*` says how the others were made.
+
+`meta/family` names the family, `meta/config` is JSON with all numbers of the recording. Entries under `weights/`,
+`batch/` and `draws/` are inputs too; every other entry is an output, which can be had from the inputs alone.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+INPUTS = ("weights/", "batch/", "draws/")
+META = "meta/"
+
+
+class GoldenFile:
+    """The arrays of a file; `read` collects the names of all inputs that were asked for.
+
+    Raises ValueError where the file does not state its family or its config.
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self.arrays = arrays
+        self.read = {name for name in arrays if name.startswith(META)}
+        self.family = self._text("meta/family")
+        self.config = self._json("meta/config")
+
+    def tensor(self, name: str) -> Tensor:
+        """A copy of an input as float32, int64, uint8 or bool. Raises ValueError where it is missing or no numbers."""
+        if not name.startswith(INPUTS):
+            raise ValueError(f"{name} is an output: compute it from the inputs ({', '.join(INPUTS)})")
+        if name not in self.arrays:
+            raise ValueError(f"input {name} is missing")
+        array = self.arrays[name]
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"input {name} holds {array.dtype}, no numbers")
+        self.read.add(name)
+        tensor = torch.from_numpy(np.array(array))
+        if tensor.is_floating_point():
+            return tensor.float()
+        return tensor if tensor.dtype in (torch.bool, torch.uint8) else tensor.long()
+
+    def tensors(self, prefix: str) -> dict[str, Tensor]:
+        """All inputs whose names begin so, by the rest of their names. Raises ValueError as `tensor`."""
+        return {name.removeprefix(prefix): self.tensor(name) for name in list(self.arrays) if name.startswith(prefix)}
+
+    def _text(self, name: str) -> str:
+        if name not in self.arrays or self.arrays[name].dtype.kind != "U" or self.arrays[name].ndim:
+            raise ValueError(f"{name} is missing or no text")
+        return str(self.arrays[name])
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            content = json.loads(self._text(name))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{name} is no JSON: {error}") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"{name} is no JSON object")
+        return content
+
+
+def renamed(stated: Mapping[str, Any], names: Mapping[str, str], fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """A part of a config under our names; lists become tuples.
+
+    names: ours by theirs, where `a.b` is entry b of section a. fixed: entries for which this project has one value
+    alone, by theirs. Raises ValueError for an entry that is missing, that neither table has, or that differs from
+    its fixed value.
+    """
+    flat = dict(_flattened(stated))
+    if unknown := sorted(flat.keys() - names.keys() - fixed.keys()):
+        raise ValueError(f"meta/config states '{unknown[0]}', which is not known here")
+    if missing := sorted((names.keys() | fixed.keys()) - flat.keys()):
+        raise ValueError(f"meta/config does not state '{missing[0]}'")
+    for name, value in fixed.items():
+        if flat[name] != value:
+            raise ValueError(f"meta/config states {name} = {flat[name]}, where this project has {value} alone")
+    return {ours: flat[theirs] for theirs, ours in names.items()}
+
+
+def _flattened(stated: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in stated.items():
+        if isinstance(value, dict):
+            yield from _flattened(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,21 @@
+"""All model families by name: the one line that a new family adds outside its folder. Imports no torch.
+
+Run: `python -c "from models.registry import FAMILIES; print(*FAMILIES)"`.
+"""
+
+from models.family import AgentConfig, Family
+from models.jowa.family import JOWA
+
+FAMILIES: dict[str, Family] = {"jowa": JOWA}
+
+
+def family(name: str) -> Family:
+    """The family of that name. Raises ValueError with the names that there are."""
+    if name not in FAMILIES:
+        raise ValueError(f"Unknown model family '{name}': choose from {', '.join(sorted(FAMILIES))}")
+    return FAMILIES[name]
+
+
+def family_of(config: AgentConfig) -> Family:
+    """The family that a config belongs to. Raises ValueError for one of none."""
+    return family(config.family)

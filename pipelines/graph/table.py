@@ -1,0 +1,204 @@
+"""The table of stages: the whole graph as data. A new stage is a file in `pipelines/stages/` and a row here.
+
+From a row follow the plan's order, partitions, parents of the asset, its job, the module that is imported on use, and
+the names in help and errors. A config says what it reads (`store.stage_config.parent`); the row says what it is.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipelines.errors import unknown
+from pipelines.stages.collect import CollectConfig
+from pipelines.stages.downsample import DownsampleConfig
+from pipelines.stages.evaluate import EvaluateConfig
+from pipelines.stages.fetch import FetchConfig
+from pipelines.stages.import_weights import ReleasedConfig
+from pipelines.stages.report import ReportConfig
+from pipelines.stages.segment import SegmentConfig
+from pipelines.stages.tokenize import TokenizeConfig
+from pipelines.stages.train import FinetuneConfig, PretrainConfig, TrainConfig
+from pipelines.stages.tune import TuneConfig
+from pipelines.store.stage_config import StageConfig
+
+Per = Literal["", "game", "game agent", "experiment", "experiment game"]
+Kind = Literal["data", "learning", "evaluation"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row.
+
+    per: what its artefacts are of, which are its partitions. makes: "agent" where it makes a checkpoint. gpu: one at a
+    time in Dagster's pool. trains: it runs in a process of its own, on many ranks. source: only recipes whose replay
+    comes from there have it. kinds and about: what Dagster's UI shows. job: the job's name, where it is not the verb.
+    """
+
+    config: type[StageConfig]
+    per: Per
+    kind: Kind
+    kinds: tuple[str, ...]
+    about: str
+    makes: str = ""
+    gpu: bool = False
+    trains: bool = False
+    source: str = ""
+    job: str = ""
+
+    @property
+    def name(self) -> str:
+        """The stage's name: of its asset, and of its folder in the store."""
+        return self.config.STAGE
+
+    @property
+    def verb(self) -> str:
+        """Its name in recipes and overrides."""
+        return self.config.VERB
+
+    @property
+    def module(self) -> str:
+        """Where `run(config, store)` is."""
+        return self.config.__module__
+
+    @property
+    def per_game(self) -> bool:
+        """Whether there is one artefact a game."""
+        return "game" in self.per.split()
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        CollectConfig,
+        per="game",
+        kind="data",
+        kinds=("atari", "numpy"),
+        source="collected",
+        about="""Replay of one game, played here by a script that explores less and less.
+
+It is a local bucket in DQN-Replay's own file layout, so everything downstream reads it as it reads the real one.""",
+    ),
+    Stage(
+        FetchConfig,
+        per="game agent",
+        kind="data",
+        kinds=("numpy", "parquet"),
+        about="""What one agent's logs hold: files with checksums, actions, rewards, ends, and the stitched episodes.
+
+Read from a collected replay or from the bucket of the storage profile; frames stay where they are.""",
+    ),
+    Stage(
+        DownsampleConfig,
+        per="game",
+        kind="data",
+        kinds=("hdf5",),
+        about="Whole episodes drawn from all replays of a game, frames included, losslessly packed into one HDF5 file.",
+    ),
+    Stage(
+        SegmentConfig,
+        per="game",
+        kind="data",
+        kinds=("parquet",),
+        about="The index of a game's training windows over its trajectories: episode, first and last step, padding.",
+    ),
+    Stage(
+        PretrainConfig,
+        per="experiment",
+        kind="learning",
+        kinds=("torch", "safetensors"),
+        makes="agent",
+        gpu=True,
+        trains=True,
+        about="""Stage 1 of an experiment: the agent's networks, learned from the frames of all its games.
+
+The check `sees` compares them with what a blind model reaches on the pixels that change.""",
+    ),
+    Stage(
+        TokenizeConfig,
+        per="experiment game",
+        kind="learning",
+        kinds=("torch", "zarr"),
+        gpu=True,
+        about="Every frame of a game's trajectories as tokens of the experiment's frozen tokenizer.",
+    ),
+    Stage(
+        TrainConfig,
+        per="experiment",
+        kind="learning",
+        kinds=("torch", "safetensors"),
+        makes="agent",
+        gpu=True,
+        trains=True,
+        about="""Stage 2 of an experiment: the checkpoint that plays, trained on tokens to predict and to value actions.
+
+Trajectories are read only to measure the next-frame error on held-out frames.""",
+    ),
+    Stage(
+        ReleasedConfig,
+        per="experiment",
+        kind="learning",
+        kinds=("torch", "safetensors"),
+        makes="agent",
+        job="import_weights",
+        about="""A released checkpoint in place of an experiment's training, brought in from files.
+
+The manifest's roots name the files by their sha256. Only experiments that import have this.""",
+    ),
+    Stage(
+        FinetuneConfig,
+        per="experiment game",
+        kind="learning",
+        kinds=("torch", "safetensors"),
+        makes="agent",
+        gpu=True,
+        trains=True,
+        about="""An experiment's checkpoint after it learned on from the best few episodes of one game.
+
+Only experiments that `worldline finetune` registered have this, each for its own game.""",
+    ),
+    Stage(
+        TuneConfig,
+        per="experiment game",
+        kind="evaluation",
+        kinds=("atari", "torch"),
+        about="""Which context, width, horizon and leaf value an experiment's planner plays a game best with.
+
+Every setting plays the same episodes, none of which is ever reported. Only experiments whose recipe has a `tune` to
+search over have this.""",
+    ),
+    Stage(
+        EvaluateConfig,
+        per="experiment game",
+        kind="evaluation",
+        kinds=("atari", "torch"),
+        about="""Returns of an experiment's checkpoint on one game, next to random play under the same protocol.
+
+Where the replay was collected here, the returns of the behaviour that made it stand beside them. A round plays with
+fresh seeds; the check `no_drift` holds it against the rounds before.""",
+    ),
+    Stage(
+        ReportConfig,
+        per="",
+        kind="evaluation",
+        kinds=("html",),
+        job="board",
+        about="One self-contained HTML page of all scores: tables, learning curves, reconstruction sheets, lineage.",
+    ),
+)
+BOARD = STAGES[-1].name
+NAMES = tuple(stage.name for stage in STAGES)
+PLANNED = tuple(stage for stage in STAGES if stage.per)  # the leaderboard is of no experiment
+DATA_STAGES = tuple(stage.name for stage in STAGES if stage.kind == "data")
+BY_VERB = {stage.verb: stage for stage in PLANNED}
+_BY_NAME = {stage.name: stage for stage in STAGES}
+
+
+def stage(name: str) -> Stage:
+    """The row of that name. Raises UsageError with the nearest name."""
+    if name not in _BY_NAME:
+        raise unknown("stage", name, NAMES, "'worldline materialize --help' explains them")
+    return _BY_NAME[name]
+
+
+def before(name: str, makes: str) -> tuple[str, ...]:
+    """The stages before `name` that make such a thing, the nearest first."""
+    rows = STAGES[: NAMES.index(name)]
+    return tuple(row.name for row in reversed(rows) if row.makes == makes)

@@ -1,0 +1,167 @@
+"""What is trained, for any model family: the family's objectives on batches of stored segments.
+
+The task asks the family what an objective reads, feeds it, and hands the rows to `models.api.Agent`. A batch may be
+spread over ranks and taken in parts; counts of the whole batch make the parts add up to its loss.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from models.api import Agent, Batch, FrameBatch, Learning, Losses, Moment, rows_of
+from models.family import Frames
+from models.registry import family_of
+from pipelines.batches.batch import BatchSource, rank_rows
+from pipelines.batches.loader import FrameLoader, SegmentLoader, SegmentSource
+from pipelines.errors import UsageError
+from pipelines.training import checkpoints, inputs, optimisers
+from pipelines.training.config import LoopConfig
+from pipelines.training.device import Device
+from pipelines.training.distributed.ranks import ALONE, Ranks
+from pipelines.training.imagination import ImaginedSegments
+from pipelines.training.prefetch import Prefetcher
+from pipelines.training.schedule import Collect, Phase, Use
+from pipelines.training.weight_files import outside_weights
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """This rank's rows of an objective's batch, the whole batch's counts, and where the rows lie in it."""
+
+    batch: Batch | FrameBatch
+    counts: Tensor
+    moment: Moment
+
+    def part(self, number: int, of: int) -> Batch | FrameBatch:
+        """The rows that are taken in turn."""
+        rows = len(self.batch.games_B if isinstance(self.batch, Batch) else self.batch.games_n)
+        return rows_of(self.batch, rank_rows(rows, number, of))
+
+
+class Task:
+    """An agent that learns from segments. `modules` are what the loop trains and saves, by name.
+
+    legal_GA: (games, actions) bool, the actions that each game has. objectives: all that any phase will train.
+    imagined: segments that the model itself continues, mixed into the batches of segments.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        sources: Sequence[SegmentSource],
+        objectives: Sequence[str],
+        loop: LoopConfig,
+        seed: int,
+        device: Device,
+        ranks: Ranks = ALONE,
+        length: int = 8,
+        legal_GA: Tensor | None = None,
+        imagined: ImaginedSegments | None = None,
+    ) -> None:
+        self.agent, self.sources, self.loop, self.seed = agent, list(sources), loop, seed
+        self.device, self.ranks, self.length, self.imagined = device, ranks, length, imagined
+        self.family = family_of(agent.config)
+        trains = self.family.trains(tuple(objectives))
+        self.modules: dict[str, nn.Module] = {name: agent.networks[name] for name in trains}
+        if imagined is not None:
+            self.modules["imagined"] = imagined
+        learning = Learning(
+            seed=seed,
+            legal_GA=torch.ones(0, 0, dtype=torch.bool) if legal_GA is None else legal_GA,
+            autocast=device.autocast,
+            mean_frames=lambda: inputs.mean_frames(self.sources, device),
+            outside=outside_weights(agent.config),
+            gather=ranks.gather,
+        )
+        try:
+            agent.start(learning, objectives)
+        except ValueError as error:  # models know no UsageError
+            raise UsageError(f"Training cannot begin: {error}") from error
+        self._feeds: dict[Phase, Prefetcher] = {}
+        self._drawn: tuple[int, dict[str, Drawn]] = (-1, {})
+
+    def optimisers(self, phase: Phase) -> dict[str, Optimizer]:
+        """Fresh optimisers of the phase, by network."""
+        return optimisers.for_phase(phase, self.agent, sharded=self.loop.shard and self.ranks.world > 1)
+
+    def losses(self, phase: Phase, step: int, part: int = 0) -> dict[str, Losses]:
+        """The loss of each objective of the phase, on one part of this rank's rows of the step's batches."""
+        if part == 0:
+            self._drawn = step, {use.name: self._draw(phase, use, step) for use in phase.uses}
+        at, drawn = self._drawn
+        assert at == step, "parts are asked for in order"
+        return {
+            name: self.agent.loss(name, one.part(part, phase.accumulate), one.counts, one.moment)
+            for name, one in drawn.items()
+        }
+
+    def after_step(self, phase: Phase, step: int) -> None:
+        """Let target networks follow."""
+        for use in phase.uses:
+            self.agent.after_step([use.name], step, use.target_every)
+
+    def tokens(self, phase: Phase) -> int:
+        """Tokens (or frames) that one step reads, on all ranks."""
+        return sum(self.agent.work(use.name, use.batch) for use in phase.uses)
+
+    def collect(self, item: Collect) -> None:
+        """Stored data do not grow. Raises UsageError: rounds that collect need an environment."""
+        raise UsageError(f"This stage learns from stored data and cannot collect {item.steps} steps: give it phases")
+
+    @property
+    def waited(self) -> float:
+        """Seconds in which this phase's batches were waited for."""
+        return sum(feed.waited for feed in self._feeds.values())
+
+    def save(self, folder: Path) -> None:
+        """Write the whole checkpoint."""
+        checkpoints.save_agent(folder, self.agent)
+
+    # ---- batches ----
+
+    def _draw(self, phase: Phase, use: Use, step: int) -> Drawn:
+        fields = self._feed(phase).batch(step)[use.name]
+        mine = rank_rows(use.batch, self.ranks.rank, self.ranks.world)
+        batch: Batch | FrameBatch
+        if isinstance(self.family.objectives[use.name].reads, Frames):
+            batch = inputs.to_frames(fields)
+        else:
+            batch = inputs.to_batch(fields)
+            if self.imagined is not None:
+                batch = self.imagined.mix(batch, step)
+        if self.imagined is not None:  # each rank searches alike, in the whole batch, and learns from its own rows
+            batch = rows_of(batch, mine)
+        moment = Moment(step, mine.start, use.batch)
+        batch = self.agent.prepare(use.name, batch, moment)
+        return Drawn(batch, self.ranks.sum_(self.agent.counts(use.name, batch)), moment)
+
+    def _feed(self, phase: Phase) -> Prefetcher:
+        """The batches that the phase's objectives ask for; the feed of the phase before ends with its workers."""
+        if phase not in self._feeds:
+            sources = self._sources(phase)
+            whole = self.imagined is not None
+            rank, world = (0, 1) if whole else (self.ranks.rank, self.ranks.world)
+            feed = Prefetcher(sources, self.device, self.loop.workers, rank=rank, world=world)
+            self._feeds = {phase: feed}
+        return self._feeds[phase]
+
+    def _sources(self, phase: Phase) -> Mapping[str, BatchSource]:
+        """One loader for all segments of the phase, whose frames single frames are drawn from too."""
+        single = [use for use in phase.uses if isinstance(self.family.objectives[use.name].reads, Frames)]
+        sizes = {use.name: use.batch for use in phase.uses if use not in single}
+        tokens = self.sources[0].tokens_NK is not None
+        preload = 0 if tokens and not single else self.loop.preload_bytes
+
+        def loader(size: int) -> SegmentLoader:
+            return SegmentLoader(
+                self.sources, size, self.seed, self.length, with_frames=not tokens, preload_bytes=preload
+            )
+
+        loaders = {size: loader(size) for size in set(sizes.values()) or {1}}
+        found: dict[str, BatchSource] = {name: loaders[size] for name, size in sizes.items()}
+        frames = next(iter(loaders.values()))
+        return found | {use.name: FrameLoader(frames, use.batch) for use in single}

@@ -1,0 +1,117 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.losses.value_learning import (
+    bellman_value,
+    c51_bellman_target,
+    c51_cross_entropy,
+    c51_expectation,
+    c51_mixture,
+    c51_project,
+    c51_support,
+    data_value,
+    half_squared_error,
+    mixture_weights,
+    overestimation,
+    weighted_mean,
+)
+
+ATOMS = torch.tensor([0.0, 1.0, 2.0])
+VALUES = torch.tensor([[[0.0, 0.0], [1.0, 3.0], [50.0, 60.0]]])
+ACTIONS = torch.tensor([[0, 1, 0]])
+MASK = torch.tensor([[True, True, False]])
+
+
+def test_an_end_leaves_a_scalar_target_the_reward_alone() -> None:
+    rewards, continues, after = torch.tensor([1.0, 1.0]), torch.tensor([True, False]), torch.tensor([4.0, 4.0])
+    assert bellman_value(rewards, continues, after, 0.5).tolist() == [3.0, 1.0]
+
+
+def test_the_error_of_a_scalar_is_half_its_square() -> None:
+    assert half_squared_error(torch.tensor([3.0, -1.0]), torch.tensor([1.0, -1.0])).tolist() == [2.0, 0.0]
+
+
+def test_both_sides_of_the_penalty_by_hand() -> None:
+    high = (math.log(2) + math.log(math.e + math.e**3)) / 2
+    assert overestimation(VALUES, MASK).item() == pytest.approx(high)
+    assert data_value(VALUES, ACTIONS, MASK).item() == pytest.approx(1.5)
+
+
+def test_the_penalty_lifts_the_taken_action_and_lowers_the_other() -> None:
+    values = VALUES.clone().requires_grad_()
+    (overestimation(values, MASK) - data_value(values, ACTIONS, MASK)).backward()
+    assert values.grad is not None
+    assert values.grad[0, 0].tolist() == pytest.approx([-0.25, 0.25])  # (softmax - taken) / real steps
+    assert values.grad[0, 2].tolist() == [0.0, 0.0]
+
+
+@given(st.integers(1, 9), st.integers(0, 2**31))
+def test_weights_are_a_convex_combination_and_depend_on_the_seed_alone(members: int, seed: int) -> None:
+    weights_Q = mixture_weights(members, torch.Generator().manual_seed(seed))
+    assert weights_Q.shape == (members,) and bool((weights_Q >= 0).all())
+    assert weights_Q.sum().item() == pytest.approx(1, abs=1e-5)
+    assert torch.equal(weights_Q, mixture_weights(members, torch.Generator().manual_seed(seed)))
+
+
+def test_a_weighted_mean_without_weights_is_the_mean() -> None:
+    values = torch.arange(12.0).view(3, 2, 2)
+    assert torch.equal(weighted_mean(values, None), values.mean(0))
+    torch.testing.assert_close(weighted_mean(values, torch.full((3,), 1 / 3)), values.mean(0))
+    assert torch.equal(weighted_mean(values, torch.tensor([0.0, 1.0, 0.0])), values[1])
+
+
+def test_support_has_equal_steps_and_both_ends() -> None:
+    assert c51_support(-10, 30, 51)[:3].tolist() == pytest.approx([-10.0, -9.2, -8.4])
+    assert c51_support(-10, 30, 51)[-1].item() == 30.0
+
+
+@pytest.mark.parametrize(
+    ("point", "expected"),
+    [(0.5, [0.5, 0.5, 0]), (1.0, [0, 1, 0]), (1.75, [0, 0.25, 0.75]), (-7.0, [1, 0, 0]), (99.0, [0, 0, 1])],
+)
+def test_a_point_mass_is_shared_by_its_neighbours(point: float, expected: list[float]) -> None:
+    moved = torch.tensor([[point, 0.0, 0.0]])
+    assert c51_project(moved, torch.tensor([[1.0, 0.0, 0.0]]), ATOMS)[0].tolist() == pytest.approx(expected)
+
+
+def test_a_bellman_target_by_hand() -> None:
+    # r = 0.5 and gamma = 0.5 move the atoms 0, 1, 2 to 0.5, 1.0, 1.5; an end leaves r alone.
+    next_probs = torch.tensor([[0.2, 0.3, 0.5], [0.2, 0.3, 0.5]])
+    target = c51_bellman_target(torch.tensor([0.5, 0.5]), torch.tensor([True, False]), next_probs, ATOMS, gamma=0.5)
+    assert target[0].tolist() == pytest.approx([0.1, 0.1 + 0.3 + 0.25, 0.25])
+    assert target[1].tolist() == pytest.approx([0.5, 0.5, 0.0])
+
+
+@given(
+    st.lists(st.floats(-100, 100, width=32), min_size=5, max_size=5),
+    st.lists(st.floats(0, 1, width=32), min_size=5, max_size=5),
+)
+def test_projection_keeps_mass_and_inside_the_support_the_mean(points: list[float], masses: list[float]) -> None:
+    atoms, moved, probs = c51_support(-10, 30, 5), torch.tensor(points), torch.tensor(masses)
+    projected = c51_project(moved, probs, atoms)
+    assert projected.sum().item() == pytest.approx(probs.sum().item(), abs=1e-4)
+    assert (projected >= 0).all()
+    clipped = moved.clamp(-10, 30)
+    assert c51_expectation(projected, atoms).item() == pytest.approx((clipped * probs).sum().item(), abs=1e-3)
+
+
+def test_ensembles_mix_probabilities_not_logits() -> None:
+    logits = torch.tensor([[0.0, 0.0], [0.0, math.log(3)]])
+    assert c51_mixture(logits).tolist() == pytest.approx([0.375, 0.625])
+    assert c51_mixture(logits.bfloat16()).dtype == torch.float32
+
+
+def test_cross_entropy_by_hand_and_finite_at_zero() -> None:
+    target, predicted = torch.tensor([[0.5, 0.5], [0.0, 1.0]]), torch.tensor([[0.25, 0.75], [1.0, 0.0]])
+    losses = c51_cross_entropy(target, predicted)
+    assert losses[0].item() == pytest.approx(-0.5 * math.log(0.25) - 0.5 * math.log(0.75))
+    assert losses[1].item() == pytest.approx(-math.log(1e-8), rel=1e-4)
+
+
+def test_cross_entropy_of_what_was_held_impossible_is_bounded_by_the_original_s_epsilon() -> None:
+    loss = c51_cross_entropy(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0]))
+    assert loss.item() == pytest.approx(-math.log(1e-8), rel=1e-5)

@@ -1,0 +1,139 @@
+"""The limits of the house, as a ratchet: how long files and functions are, which rooms know which, where names stand.
+
+A limit that is lowered stays low. Rooms are the folders below `models` and `pipelines`, and `assets` as one; an arrow
+is an import between two rooms that runs whenever the importing code does.
+"""
+
+import ast
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from models.registry import FAMILIES
+from pipelines.graph.table import STAGES
+from tests.fakes import ROOT
+
+LINES, FUNCTION, ROOMS, ARROWS = 400, 60, 23, 96
+# Who may name a family: its own rooms and plug, what is made for it alone, and its recipes.
+OF_FAMILIES = (
+    "models/registry.py",
+    "models/parity/",
+    "pipelines/recipes/",
+    "pipelines/tools/bench/",
+)
+
+
+@cache
+def sources() -> dict[str, Path]:
+    """Every module of the project by its dotted name."""
+    files = [path for layer in ("assets", "pipelines", "models") for path in (ROOT / layer).rglob("*.py")]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The project's modules that a file imports, but for annotations."""
+    for_annotations = {
+        id(inner)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree(path)):
+        if id(node) in for_annotations:
+            continue
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom) and node.module:
+            full = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in sources() else node.module for name in full]
+        yield from (name for name in names if name in sources())
+
+
+def room(module: str) -> str | None:
+    """The room that a module lies in; None for a file that stands beside the rooms."""
+    parts = module.split(".")
+    if parts[0] == "assets":
+        return "assets"
+    return ".".join(parts[:2]) if len(parts) > 1 and (ROOT / parts[0] / parts[1]).is_dir() else None
+
+
+def arrows() -> dict[str, set[str]]:
+    """The rooms that each room imports."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for module, path in sources().items():
+        if (here := room(module)) is not None:
+            found[here] |= {there for name in imports(path) if (there := room(name)) is not None and there != here}
+    return found
+
+
+def test_no_file_and_no_function_is_too_long() -> None:
+    tests = (ROOT / "tests").rglob("*.py")
+    files = {path: len(path.read_text().splitlines()) for path in (*sources().values(), *tests)}
+    assert not {str(path): lines for path, lines in files.items() if lines > LINES}
+    functions = {
+        f"{module}.{node.name}": length
+        for module, path in sources().items()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno is not None
+        and (length := node.end_lineno - node.lineno + 1) > FUNCTION
+    }
+    assert not functions
+
+
+def test_rooms_are_few_and_know_each_other_in_one_direction() -> None:
+    found = arrows()
+    assert len(found) <= ROOMS, sorted(found)
+    assert sum(map(len, found.values())) <= ARROWS
+    try:
+        tuple(TopologicalSorter(found).static_order())
+    except CycleError as error:
+        pytest.fail(f"rooms in a circle: {' -> '.join(error.args[1])}")
+
+
+def test_only_its_own_rooms_and_the_registry_import_a_family() -> None:
+    strangers = {
+        (str(path.relative_to(ROOT)), name)
+        for path in sources().values()
+        for name in imports(path)
+        for family in FAMILIES
+        if name.startswith(f"models.{family}") and not path.is_relative_to(ROOT / "models" / family)
+    }
+    assert not {pair for pair in strangers if not pair[0].startswith(OF_FAMILIES)}
+
+
+def test_a_stage_is_named_by_its_row_and_its_file_alone() -> None:
+    """What the graph and Dagster do for stages follows from the table: a new stage is two edits."""
+    names = {row.name for row in STAGES if "_" in row.name}  # a plain word such as 'tokens' means other things too
+    generic = [path for name, path in sources().items() if name.startswith(("assets", "pipelines.graph"))]
+    found = {
+        (str(path.relative_to(ROOT)), node.value)
+        for path in generic
+        if path.name != "table.py"
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Constant) and node.value in names
+    }
+    assert not found
+
+
+@pytest.mark.parametrize(("stage", "most"), [("pipelines.stages.train", 18), ("pipelines.stages.segment", 12)])
+def test_a_stages_file_needs_few_others(stage: str, most: int) -> None:
+    assert len(set(imports(sources()[stage]))) <= most
+
+
+def test_describing_a_run_imports_neither_torch_nor_dagster() -> None:
+    asked = "import sys, pipelines.recipes.registry, pipelines.graph.plan; print({'torch', 'dagster'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
