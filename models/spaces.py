@@ -100,14 +100,13 @@ class Spaces:
                 "protocol of the agent's frame size and colour"
             )
         ours, theirs = self.actions, environment.actions
-        same = (
-            ours.names == theirs.names
-            if isinstance(ours, Discrete) and isinstance(theirs, Discrete)
-            else ours == theirs
-        )
+        if isinstance(ours, Discrete) and isinstance(theirs, Discrete):
+            same = ours.names == theirs.names  # which of them a game uses is the environment's to say
+        else:
+            same = ours == theirs
         if not same:
             raise ValueError(
-                f"{who} chooses among {_kind(ours)}, {where} takes {_kind(theirs)}: play a game with the agent's actions"
+                f"{who} chooses among {_kind(ours)}, {where} takes {_kind(theirs)}: play what has the agent's actions"
             )
 
     def to_json(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from models.jowa.config import JowaConfig
-from pipelines.environments.atari.games import game_id
+from pipelines.environments.registry import game_id
 from pipelines.errors import UsageError, WorldlineError, unknown
 from pipelines.store.artefact import Artefact
 

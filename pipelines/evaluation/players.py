@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from models.jowa.model import Jowa
 from models.jowa.policy import Encoder, JowaPolicy
-from pipelines.environments.atari.games import game_id, legal_mask
+from pipelines.environments.registry import game_id, legal_mask
 from pipelines.evaluation.player_settings import Entrant
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipelines.bucket.bucket import Bucket
-from pipelines.environments.atari.games import check_game
+from pipelines.environments.registry import check_game
 from pipelines.errors import UsageError, unknown
 from pipelines.evaluation.player_settings import TUNED_FIELDS
 from pipelines.graph.recipe import Recipe

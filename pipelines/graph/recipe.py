@@ -6,7 +6,7 @@ from each other by `dataclasses.replace`; overrides are `field.path=value` (see 
 
 from dataclasses import dataclass, field
 
-from pipelines.environments.atari.games import check_game
+from pipelines.environments.registry import check_game
 from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import GridConfig
 from pipelines.stages.collect import CollectConfig

@@ -9,7 +9,7 @@ Source: JOWA (ICLR 2025, arXiv 2410.00564), its sections on training and fine-tu
 from dataclasses import replace
 
 from models.jowa.config import JowaConfig
-from pipelines.environments.atari.games import JOWA_TRAINING, game_id
+from pipelines.environments.registry import game_id
 from pipelines.graph.recipe import Recipe
 from pipelines.stages.downsample import DownsampleConfig
 from pipelines.stages.evaluate import EvaluateConfig
@@ -21,6 +21,11 @@ from pipelines.training.config import (
     PretrainConfig,
     TrainConfig,
 )
+
+TRAINING_GAMES = (
+    "Assault", "Atlantis", "BeamRider", "Berzerk", "Carnival", "Centipede", "ChopperCommand", "DemonAttack",
+    "NameThisGame", "Phoenix", "Seaquest", "SpaceInvaders", "StarGunner", "TimePilot", "Zaxxon",
+)  # fmt: skip
 
 # A game that pre-training never saw borrows the task embedding of one like it; Pong keeps its own.
 BORROWED_TASKS = {
@@ -38,7 +43,7 @@ def jowa_40m() -> Recipe:
     task_ids = tuple((game_id(game), game_id(lender)) for game, lender in BORROWED_TASKS.items())
     return Recipe(
         name="jowa_40m",
-        games=JOWA_TRAINING,
+        games=TRAINING_GAMES,
         source="bucket",
         agents=(1, 2),  # two of the five, as the paper; it draws another pair for each game
         downsample=DownsampleConfig(game="", transitions=10_000_000),

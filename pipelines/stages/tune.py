@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from pipelines.environments.atari.protocols import canonical, protocol
+from pipelines.environments.registry import canonical, options, protocol
 from pipelines.environments.rollout import Episode, play
 from pipelines.errors import UsageError, unknown
 from pipelines.evaluation.episode_log import episode_table, summary
@@ -25,7 +25,7 @@ from pipelines.evaluation.player_settings import (
     SearchConfig,
     _entrant,
 )
-from pipelines.evaluation.session import Sitting, rom_of, selection_seeds
+from pipelines.evaluation.session import Sitting, selection_seeds
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
 from pipelines.store.stage_config import StageConfig, manner, option
@@ -80,7 +80,7 @@ def _build(config: TuneConfig, draft: Draft) -> None:
     from pipelines.training.checkpoints import Networks
     from pipelines.training.device import pick
 
-    rom, device = rom_of(config.game, config.rom_dir, config.rom_md5), pick(config.precision)
+    given, device = options(config.game, config.rom_dir, config.rom_md5), pick(config.precision)
     tokenizer, model = Networks().load(config.game, config.checkpoint, config.pretrained, draft.parents, device)
     entrants, seeds = candidates(config), selection_seeds(config.grid.seed, config.grid.episodes)
     for who in entrants:
@@ -89,7 +89,7 @@ def _build(config: TuneConfig, draft: Draft) -> None:
     for number, who in enumerate(entrants, start=1):
         folder = draft.scratch / _name(who)
         folder.mkdir(exist_ok=True)
-        sitting = Sitting.of(config.protocol, rom, folder, config.envs)
+        sitting = Sitting.of(config.game, config.protocol, folder, config.envs, given)
         table = sitting.table(who, seeds)
         if table.seeds:
             player = AgentPlayer(who, [config.game] * table.rows, model, tokenizer, device.autocast)

@@ -8,8 +8,8 @@ import torch
 
 from models.jowa.model import Jowa
 from models.tokenizers.vq import Tokenizer
-from pipelines.environments.atari.protocols import protocol
-from pipelines.environments.rollout import Episode, Table, play
+from pipelines.environments.registry import protocol
+from pipelines.environments.rollout import Episode, EpisodeBatch, play
 from pipelines.evaluation.player_settings import Entrant
 from pipelines.evaluation.players import AgentPlayer
 from pipelines.training.config import LoopConfig
@@ -45,6 +45,6 @@ def _mean_return(model: Jowa, tokenizer: Tokenizer, game: str, loop: LoopConfig,
     greedy = Entrant("greedy", loop.evaluate_episodes, loop.evaluate_steps, CONTEXT, EPSILON)
     seeds = {number: SEED + number for number in range(greedy.episodes)}
     episodes: list[Episode] = []
-    table = Table(game, protocol(PROTOCOL), seeds, episodes.append, max_steps=greedy.max_steps)
+    table = EpisodeBatch(game, protocol(PROTOCOL), seeds, episodes.append, max_steps=greedy.max_steps)
     play(table, AgentPlayer(greedy, [game] * table.rows, model, tokenizer, device.autocast))
     return float(np.mean([episode.score for episode in episodes]))
