@@ -6,7 +6,7 @@ registered. Checkpoint files inside a replay are rows of a manifest, not partiti
 
 import dagster as dg
 
-from pipelines.environments.atari.games import GAMES as ALL_GAMES
+from pipelines.environments.registry import GAMES as ALL_GAMES
 from pipelines.graph import table
 from pipelines.graph.plan import Step
 

@@ -1,6 +1,7 @@
-"""The batch that every loader gives, whatever it reads from, and which of its rows belong to a rank.
+"""The batch that every loader gives, whatever it reads from; which source each of its rows comes from, and which rank.
 
-Shape letters: B segments of a batch, b of them on one rank, T steps, H and W 84, K tokens per frame, n single frames.
+Shape letters: B segments of a batch, T steps, H and W pixels, K tokens per frame, n single frames. Frames are grey
+where no channel axis is named; RGB frames have a last axis of 3.
 """
 
 from dataclasses import dataclass
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class SegmentBatch:
-    """Padding steps are zeros with mask False. Actions are ids of the 18-action vocabulary, games ids of the 60."""
+    """Padding steps are zeros with mask False. Actions are numbered as the game's spaces, games as the registry."""
 
-    frames_BTHW: NDArray[np.uint8] | None
+    frames_BTHW: NDArray[np.uint8] | None  # (B, T, H, W), or (B, T, H, W, 3) of RGB
     tokens_BTK: NDArray[np.int64] | None
     actions_BT: NDArray[np.int64]
     rewards_BT: NDArray[np.float32]
@@ -27,7 +28,7 @@ class SegmentBatch:
 class FrameBatch:
     """Single frames, for the tokenizer."""
 
-    frames_nHW: NDArray[np.uint8]
+    frames_nHW: NDArray[np.uint8]  # (n, H, W), or (n, H, W, 3) of RGB
     games_n: NDArray[np.int64]
 
 
@@ -51,3 +52,13 @@ def rank_rows(count: int, rank: int, world: int) -> slice:
     if world > count:
         raise ValueError(f"A batch of {count} cannot be shared by {world} ranks: make it larger or take fewer ranks")
     return slice(rank * count // world, (rank + 1) * count // world)
+
+
+def samples(step: int, count: int, sources: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each of the `count` samples of a step: its source, and how many samples that source gave before it.
+
+    Both (count,) int64. Samples go round the `sources` in turn, however they are cut into batches, so that equal shares
+    are exact at any step.
+    """
+    nths, slots = np.divmod(step * count + np.arange(count), sources)
+    return slots, nths

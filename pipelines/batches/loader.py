@@ -1,33 +1,33 @@
 """Batches of segments, the same for a given (seed, step) whatever ran before: resuming needs no state but the step.
 
-Each game's segments are permuted anew every epoch; which game a sample comes from follows a fixed cycle that keeps the
-games' shares exact. A rank gathers only its own rows of the one global batch. Frames come from the trajectories' file,
-or from memory when they fit `preload_bytes`. `pipelines.training.prefetch` reads ahead in worker processes.
-Measured per CPU second, segments of 8: 10,000 from HDF5, 55,000 preloaded, 560,000 of tokens alone.
+Each game's segments are permuted anew every epoch; samples come from the games in turn, so that equal shares are exact.
+A rank gathers only its own rows of the one global batch. Frames come from the trajectories' file, or from memory when
+they fit `preload_bytes`. `pipelines.training.prefetch` reads ahead in worker processes.
 
-Shape letters: B batch, b rows of it, T steps of a segment, H and W 84, K tokens per frame, N transitions, S segments.
+Shape letters: B batch, b rows of it, T steps of a segment, H and W pixels, K tokens per frame, N transitions,
+S segments. Frames are as the trajectories hold them: grey, or RGB with a last axis of 3.
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.batches.batch import FrameBatch, SegmentBatch, rank_rows
-from pipelines.batches.sampling import Epochs, Mixture
+from pipelines.batches.batch import FrameBatch, SegmentBatch, rank_rows, samples
 from pipelines.batches.segments import Segmentation, last_episode
-from pipelines.environments.atari.games import game_id, to_full
+from pipelines.environments.registry import game_id, to_shared
 from pipelines.episodes.reader import TrajectoryReader
-from pipelines.episodes.trajectories import FRAME
 
 
 @dataclass(frozen=True)
 class SegmentSource:
     """One game's segments over its trajectories, with its tokens once they exist.
 
-    Episodes behind the last one that has a segment are never drawn from: training can so be kept from held-out ones.
+    Episodes behind the last one that has a segment are never drawn from: so training is kept from held-out ones.
+    Raises ValueError where segments or tokens are of other trajectories, or where there is no segment.
     """
 
     trajectories: TrajectoryReader
@@ -45,8 +45,8 @@ class SegmentSource:
 
     @functools.cached_property
     def actions(self) -> NDArray[np.uint8]:
-        """(N,) in the 18-action vocabulary."""
-        return to_full(self.trajectories.game, self.trajectories.actions)
+        """(N,) numbered as the game's spaces."""
+        return to_shared(self.trajectories.game, self.trajectories.actions)
 
     @functools.cached_property
     def rows(self) -> int:
@@ -55,7 +55,7 @@ class SegmentSource:
 
     @functools.cached_property
     def game(self) -> int:
-        """Index in the list of 60."""
+        """The game's id in the registry."""
         return game_id(self.trajectories.game)
 
 
@@ -68,12 +68,12 @@ class SegmentLoader:
         batch_size: int,
         seed: int,
         length: int = 8,
-        weights: Sequence[float] | None = None,
         with_frames: bool = True,
         preload_bytes: int = 0,
     ) -> None:
-        """`weights` are the games' shares of the samples (default equal). `preload_bytes`: keep all games' frames in
-        memory when they take no more than this, uncompressed. Raises ValueError for no source or impossible weights.
+        """`preload_bytes`: keep all games' frames in memory when they take no more than this, uncompressed.
+
+        Raises ValueError for no source, and for games whose frames are not of one shape.
         """
         if not sources or batch_size < 1 or length < 1:
             raise ValueError(
@@ -81,19 +81,21 @@ class SegmentLoader:
             )
         self.sources, self.batch_size, self.seed = list(sources), batch_size, seed
         self.length, self.with_frames = length, with_frames
-        self._mixture = Mixture(weights, len(sources))
-        self.epochs = Epochs.of([len(source.segments) for source in sources], self._mixture, batch_size)
+        shapes = {source.trajectories.frame_shape for source in sources}
+        if len(shapes) > 1:
+            raise ValueError(f"Frames of {', '.join(map(str, sorted(shapes)))} share no batch: give games of one shape")
+        self._frame_shape = shapes.pop()
         self._memory: list[NDArray[np.uint8]] | None = None
-        if sum(source.rows for source in sources) * int(np.prod(FRAME)) <= preload_bytes:
+        if sum(source.rows for source in sources) * math.prod(self._frame_shape) <= preload_bytes:
             self._memory = [source.trajectories.frames(0, source.rows) for source in sources]
         self._permutations: dict[tuple[int, int], NDArray[np.int32]] = {}
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> SegmentBatch:
         """The batch of one step, counted from 0, or one rank's rows of it: `rank_rows(batch_size, rank, world)`."""
         mine = rank_rows(self.batch_size, rank, world)
-        slot_b, nth_b = (column[mine] for column in self._mixture.samples(step, self.batch_size))
+        slot_b, nth_b = (column[mine] for column in samples(step, self.batch_size, len(self.sources)))
         shape = (len(slot_b), self.length)
-        frames = np.zeros((*shape, *FRAME), np.uint8) if self.with_frames else None
+        frames = np.zeros((*shape, *self._frame_shape), np.uint8) if self.with_frames else None
         tokens = self._token_space(shape)
         actions, rewards = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
         ends, mask = np.zeros(shape, np.uint8), np.zeros(shape, np.bool_)
@@ -117,9 +119,9 @@ class SegmentLoader:
     def frames_batch(self, step: int, n: int, rank: int = 0, world: int = 1) -> FrameBatch:
         """Single frames of a step, drawn uniformly within each game: n, or one rank's share of them."""
         mine = rank_rows(n, rank, world)
-        slot_n = self._mixture.samples(step, n)[0][mine]
+        slot_n = samples(step, n, len(self.sources))[0][mine]
         draws = np.random.default_rng([self.seed, 1, step]).random(n)[mine]
-        frames = np.empty((len(slot_n), *FRAME), np.uint8)
+        frames = np.empty((len(slot_n), *self._frame_shape), np.uint8)
         for slot, source in enumerate(self.sources):
             into = np.flatnonzero(slot_n == slot)
             rows = (draws[into] * source.rows).astype(np.int64)
@@ -129,11 +131,6 @@ class SegmentLoader:
             for place, row in zip(into.tolist(), rows.tolist(), strict=True):
                 frames[place] = source.trajectories.frames(row, row + 1)[0]
         return FrameBatch(frames, np.array([source.game for source in self.sources], np.int64)[slot_n])
-
-    @property
-    def steps_per_epoch(self) -> float:
-        """Steps until every game's segments were seen once, for the game that takes longest."""
-        return float(self.epochs.steps)
 
     def close(self) -> None:
         """Let go of the trajectories' files; the next batch opens them again."""
@@ -175,7 +172,7 @@ class SegmentLoader:
         frames: NDArray[np.uint8],
     ) -> None:
         if self._memory is not None:
-            found = self._memory[slot][rows]  # (b, T, 84, 84)
+            found = self._memory[slot][rows]  # (b, T, H, W) or (b, T, H, W, 3)
             found[~real] = 0
             frames[into] = found
             return

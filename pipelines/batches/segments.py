@@ -4,7 +4,6 @@ A segment covers steps `start .. start + length - 1` of its episode; steps below
 Right-padded segments (pre-training) start at 0, stride, 2 stride, ... < T. Left-padded ones (imagination) end at T,
 T - stride, ... > 0, so their start may be negative. Source: JOWA (arXiv 2410.00564); the original's left-padded ends
 begin one step earlier, so that it never shows a terminal step there.
-Measured: 16 us of CPU for 512 of the 2.6 M segments of 10 M transitions, whose table would take 63 MB.
 """
 
 import functools

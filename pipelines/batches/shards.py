@@ -1,17 +1,18 @@
 """One webdataset export: tar files of ready segments and `shards.json`, which says what each must hold.
 
-A segment is two members: `00000042.frames.npy` (T,84,84) uint8, gzip'd with a further `.gz` by default, and
-`00000042.json` with actions (ids of the 18), rewards, ends, mask, source (agent, log file, row), game, episode, start.
+A segment is two members: `00000042.frames.npy` (T,H,W) or (T,H,W,3) uint8, gzip'd with a further `.gz` by default, and
+`00000042.json` with actions (numbered as the game's spaces), rewards, ends, mask, source (agent, log file, row), game,
+episode, start.
 webdataset's own reader takes both by their names. Same source, options and libraries: same bytes.
-Measured: 107 us of CPU to read a segment of 8 Seaquest frames, 3.5 kB; 74 us uncompressed, 58 kB.
 
-Letters: T steps of a segment; padding steps are zeros with mask 0.
+Letters: T steps of a segment, H, W pixels; padding steps are zeros with mask 0.
 """
 
 import functools
 import hashlib
 import io
 import json
+import math
 import re
 import tarfile
 import zlib
@@ -24,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.bucket.bucket import Bucket
-from pipelines.environments.atari.games import ACTIONS, check_game
-from pipelines.episodes.trajectories import FRAME
+from pipelines.environments.registry import check_game, legal_mask
+from pipelines.episodes.trajectories import frame_shape_of
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.profile import Profile
 
@@ -43,6 +44,8 @@ LARGEST_SHARD = 4 << 30
 
 LONGEST = 4096  # steps of a segment
 
+LARGEST_FRAME = 1 << 20  # bytes
+
 _SHARD = re.compile(r"segments-[0-9]{6}\.tar", re.ASCII)
 
 _MEMBER = re.compile(r"([0-9]{8})\.(frames\.npy|frames\.npy\.gz|json)", re.ASCII)
@@ -52,7 +55,7 @@ _MEMBER = re.compile(r"([0-9]{8})\.(frames\.npy|frames\.npy\.gz|json)", re.ASCII
 class Segment:
     """One ready segment; all but `source` as `SegmentBatch` means them."""
 
-    frames: NDArray[np.uint8]  # (T, 84, 84)
+    frames: NDArray[np.uint8]  # (T, H, W) or (T, H, W, 3)
     actions: NDArray[np.uint8]  # (T,), like the next three
     rewards: NDArray[np.float32]
     ends: NDArray[np.uint8]
@@ -113,6 +116,10 @@ class ShardSet:
             self.shards = tuple(Shard(**entry) for entry in index["shards"])
             if not self.shards or not 1 <= self.length <= LONGEST:
                 raise ValueError(f"{len(self.shards)} shards of length {self.length}")
+            shape = index.get("frame", (84, 84))  # exports of earlier versions do not say it
+            self.frame_shape = frame_shape_of((self.length, *(int(size) for size in shape)))
+            if not 0 < math.prod(self.frame_shape) <= LARGEST_FRAME:
+                raise ValueError(f"frames of {self.frame_shape}, at most {LARGEST_FRAME:,} bytes are read")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, UsageError) as error:
             raise WorldlineError(f"{listed.url} is no list of segment shards ({error}): export it again") from error
 
@@ -140,7 +147,7 @@ class ShardSet:
 
     def unpack(self, packed: tuple[bytes, bytes]) -> Segment:
         """One segment of `load`."""
-        shape = (self.length, *FRAME)
+        shape, numbers = (self.length, *self.frame_shape), len(legal_mask(self.game))
         try:
             frames = _frames(packed[0], shape, self.compress)
             steps = json.loads(packed[1])
@@ -148,7 +155,7 @@ class ShardSet:
                 raise ValueError(f"a segment of {str(steps['game'])[:40]} among those of {self.game}")
             return Segment(
                 frames,
-                _column(steps, "actions", np.uint8, (self.length,), len(ACTIONS) - 1),
+                _column(steps, "actions", np.uint8, (self.length,), numbers - 1),
                 _column(steps, "rewards", np.float32, (self.length,)),
                 _column(steps, "ends", np.uint8, (self.length,), 1),
                 _column(steps, "mask", np.uint8, (self.length,), 1).astype(np.bool_),
@@ -163,7 +170,10 @@ class ShardSet:
 
 
 def write_index(folder: Path, shards: list[Shard], facts: dict[str, Any]) -> None:
-    """Write `shards.json`: `facts` are game, length, compress, worldline, and whatever else is worth knowing."""
+    """Write `shards.json`: `facts` are game, length, compress, frame, worldline, and whatever else is known.
+
+    `frame` is the shape of one: (H, W) or (H, W, 3).
+    """
     index = {"format": FORMAT, **facts, "shards": [asdict(shard) for shard in shards]}
     (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n")
 

@@ -1,10 +1,10 @@
 """Batches from webdataset exports, near or behind a URL, the same for a given (seed, step) whatever ran before.
 
+No stage of ours reads exports; this is the reader for whoever trains from one without our store.
+
 A game's shards are put in a new order every epoch and read `MIXED` at a time, their segments mixed; every segment comes
 once an epoch. Each process reads a shard whole, checks its sha256 and keeps the shards it is mixing in memory,
 packed: so every worker and rank reads all shards, and a shard should be small (512 segments: 30 MB, gzip'd 2 MB).
-Measured: 9,400 segments per CPU second, 13,600 uncompressed, in batches of 64 from a local disk, shards loaded and
-checked on the way.
 """
 
 from collections import OrderedDict
@@ -14,40 +14,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.batches.batch import SegmentBatch, rank_rows
-from pipelines.batches.sampling import Epochs, Mixture
+from pipelines.batches.batch import SegmentBatch, rank_rows, samples
 from pipelines.batches.shards import ShardSet
-from pipelines.environments.atari.games import game_id
-from pipelines.episodes.trajectories import FRAME
+from pipelines.environments.registry import game_id
 
 MIXED = 8  # shards
 
 
 class WebdatasetStream:
-    """A `BatchSource` over one export a game; resumed from a step, or from (epoch, position) through `epochs`."""
+    """A `BatchSource` over one export a game, whose samples come from the games in turn.
 
-    def __init__(
-        self, exports: Sequence[ShardSet], batch_size: int, seed: int, weights: Sequence[float] | None = None
-    ) -> None:
-        """`weights` are the games' shares of the samples (default equal). Raises ValueError for impossible requests."""
-        lengths = {export.length for export in exports}
-        if not exports or batch_size < 1 or len(lengths) > 1:
+    Raises ValueError for no export, and for exports of several lengths or frame shapes.
+    """
+
+    def __init__(self, exports: Sequence[ShardSet], batch_size: int, seed: int) -> None:
+        lengths, shapes = {export.length for export in exports}, {export.frame_shape for export in exports}
+        if not exports or batch_size < 1 or len(lengths) > 1 or len(shapes) > 1:
             raise ValueError(
-                f"{len(exports)} exports of lengths {sorted(lengths)}, batches of {batch_size}: "
-                "give at least one export, all of one length, and at least 1"
+                f"{len(exports)} exports of lengths {sorted(lengths)} and frames {sorted(shapes)}, batches of "
+                f"{batch_size}: give at least one export, all of one length and frame shape, and at least 1"
             )
         self.exports, self.batch_size, self.seed, self.length = list(exports), batch_size, seed, lengths.pop()
-        self._mixture = Mixture(weights, len(exports))
-        self.epochs = Epochs.of([len(export) for export in exports], self._mixture, batch_size)
+        self._frame_shape = shapes.pop()
         self._orders: dict[tuple[int, int], NDArray[np.int64]] = {}
         self._loaded: OrderedDict[tuple[int, int], list[tuple[bytes, bytes]]] = OrderedDict()
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> SegmentBatch:
         """The batch of one step, counted from 0, or one rank's rows of it: `rank_rows(batch_size, rank, world)`."""
         mine = rank_rows(self.batch_size, rank, world)
-        slot_b, nth_b = (column[mine] for column in self._mixture.samples(step, self.batch_size))
+        slot_b, nth_b = (column[mine] for column in samples(step, self.batch_size, len(self.exports)))
         shape = (len(slot_b), self.length)
-        frames = np.empty((*shape, *FRAME), np.uint8)
+        frames = np.empty((*shape, *self._frame_shape), np.uint8)
         actions, rewards = np.empty(shape, np.int64), np.empty(shape, np.float32)
         ends, mask = np.empty(shape, np.uint8), np.empty(shape, np.bool_)
         games = np.array([game_id(export.game) for export in self.exports], np.int64)[slot_b]

@@ -29,9 +29,9 @@ def games(storage: Storage = None) -> None:
 
     Example: worldline games
     """
-    from pipelines.environments.atari.games import GAMES, minimal_actions
     from pipelines.environments.atari.reference_scores import reference
     from pipelines.environments.atari.scripts import SCRIPTS
+    from pipelines.environments.registry import GAMES, own_actions
 
     _, store = profile_and_store(storage)
     made: dict[str, set[str]] = {}
@@ -45,7 +45,7 @@ def games(storage: Storage = None) -> None:
         table.add_row(
             str(number),
             game,
-            str(len(minimal_actions(game))),
+            str(len(own_actions(game))),
             "yes" if game in SCRIPTS else "",
             f"{known.random:,.1f}" if known else "",
             f"{known.human:,.1f}" if known and known.human is not None else "",

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.episodes.reader import narrowed, require_sound
-from pipelines.episodes.trajectories import FLAT, FRAME, FlatEpisodes
+from pipelines.episodes.trajectories import FLAT, FlatEpisodes
 from pipelines.errors import WorldlineError
 
 
@@ -69,6 +69,8 @@ def new_file(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
         stop_if_refused()
 
 
+FRAME = (84, 84)  # the layout knows no other
+
 KEPT_OPEN = 1024  # episodes; looking a dataset up by name costs as much as reading a segment
 
 LONGEST = 1 << 20  # steps of an episode; Dopamine stops at 27,000
@@ -86,6 +88,7 @@ class JowaTrajectories(FlatEpisodes):
 
     def __init__(self, path: Path, game: str | None = None) -> None:
         self.path, self.game = path, game or path.stem
+        self.frame_shape: tuple[int, ...] = FRAME
         self._file: h5py.File | None = None
         self._owner = 0
         self._observations: dict[int, h5py.Dataset] = {}

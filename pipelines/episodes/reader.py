@@ -2,7 +2,7 @@
 
 `Trajectories` reads ours (HDF5), `JowaTrajectories` the original's groups, `ZarrTrajectories` a zarr store anywhere;
 `BestEpisodes` is the few best episodes of one of these, a small expert set for fine-tuning.
-Letters: N transitions of a game, flat, episode after episode; E episodes; H = W = 84.
+Letters: N transitions of a game, flat, episode after episode; E episodes; H, W pixels of a grey or RGB frame.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.environments.atari.games import game_id
+from pipelines.environments.registry import GAMES, check_game
 from pipelines.episodes.trajectories import FLAT
 from pipelines.errors import UsageError, WorldlineError
 
@@ -20,7 +20,8 @@ class TrajectoryReader(Protocol):
     """The small arrays are in memory, frames are read on demand. May be pickled and used after a fork."""
 
     game: str
-    actions: NDArray[np.uint8]  # (N,) the game's minimal ids
+    frame_shape: tuple[int, ...]  # (H, W) grey, (H, W, 3) RGB
+    actions: NDArray[np.uint8]  # (N,) the game's own ids
     rewards: NDArray[np.float32]  # (N,) clipped
     terminals: NDArray[np.uint8]  # (N,) true game over only
     truncations: NDArray[np.uint8]  # (N,) 1 where the time limit ended the episode
@@ -34,7 +35,7 @@ class TrajectoryReader(Protocol):
         """E."""
 
     def frames(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """(stop-start, 84, 84) uint8: frames start .. stop-1."""
+        """(stop-start, H, W) or (stop-start, H, W, 3) uint8: frames start .. stop-1."""
 
     def close(self) -> None:
         """Let go of files; the next read opens them again."""
@@ -44,10 +45,10 @@ def require_sound(reader: TrajectoryReader, where: str) -> None:
     """Refuse contents that no writer makes. Raises WorldlineError naming the file, the rule and the repair."""
     repair = "the file was altered: export it again"
     try:
-        game_id(reader.game)
+        check_game(reader.game)
     except UsageError as error:
         raise WorldlineError(
-            f"{where} names '{str(reader.game)[:40]}', which is none of the 60 games: {repair}"
+            f"{where} names '{str(reader.game)[:40]}', which is none of the {len(GAMES)} games: {repair}"
         ) from error
     starts = reader.episode_starts
     if starts.ndim != 1 or len(starts) < 2 or starts[0] != 0 or (np.diff(starts) < 1).any():
@@ -67,7 +68,7 @@ def require_sound(reader: TrajectoryReader, where: str) -> None:
 
 
 def narrowed(values: NDArray[Any], name: str, dtype: Any, where: str) -> NDArray[Any]:
-    """`values` as `dtype`, refused when any value would change: 256 must not become action 0."""
+    """`values` as `dtype`, refused when any value would change: 256 must not become action 0. Raises WorldlineError."""
     if values.dtype.kind in "buif":
         with np.errstate(invalid="ignore", over="ignore"):
             found = values.astype(dtype)
@@ -95,7 +96,7 @@ class BestEpisodes:
 
     def __init__(self, reader: TrajectoryReader, episodes: Sequence[int]) -> None:
         starts = reader.episode_starts
-        self.game, self._reader = reader.game, reader
+        self.game, self.frame_shape, self._reader = reader.game, reader.frame_shape, reader
         self._rows_N = np.concatenate([np.arange(starts[episode], starts[episode + 1]) for episode in episodes])
         self.actions: NDArray[np.uint8] = reader.actions[self._rows_N]
         self.rewards: NDArray[np.float32] = reader.rewards[self._rows_N]
@@ -113,7 +114,7 @@ class BestEpisodes:
         return len(self.episode_starts) - 1
 
     def frames(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """(stop - start, 84, 84) uint8."""
+        """(stop-start, H, W) or (stop-start, H, W, 3) uint8: frames start .. stop-1."""
         rows = self._rows_N[start:stop]
         pieces = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
         return np.concatenate([self._reader.frames(int(piece[0]), int(piece[-1]) + 1) for piece in pieces])

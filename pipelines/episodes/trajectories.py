@@ -1,8 +1,9 @@
 """One game's drawn episodes in one HDF5 file: flat arrays over N transitions and where each of E episodes starts.
 
-observations (N,84,84) uint8 in chunks of 16 frames, zstd-3 (gzip-4 without hdf5plugin); actions (N,) uint8, the game's
-minimal ids; rewards (N,) float32, clipped; terminals, truncations (N,) uint8; episode_starts (E+1,) int64; source_rows
-(N,3) int32 = agent, log file n, row in that file. Attributes: game, actions (names, in the ids' order).
+observations (N,H,W) grey or (N,H,W,3) RGB, uint8 in chunks of 16 frames, zstd-3 (gzip-4 without hdf5plugin); actions
+(N,) uint8, the game's own ids; rewards (N,) float32, clipped; terminals, truncations (N,) uint8; episode_starts (E+1,)
+int64; source_rows (N,3) int32 = agent, log file n, row in that file. Attributes: game, actions (names, in the ids'
+order). DQN-Replay's frames are 84x84 grey; the file says what its own are.
 Flat arrays with a start table read faster than one group per episode. Chunks are packed here and not in HDF5's own
 filter, because this releases the interpreter lock, so that several files are packed at once.
 """
@@ -20,6 +21,42 @@ from numpy.typing import NDArray
 
 from pipelines.errors import WorldlineError
 
+try:
+    import hdf5plugin
+    from numcodecs.zstd import Zstd
+except ImportError:
+    COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 4}
+    _zstd = None
+else:
+    COMPRESSION = dict(hdf5plugin.Zstd(clevel=3))
+    _zstd = Zstd(level=3)
+
+CHUNK = 16  # frames
+
+CACHE = 8 << 20  # bytes of chunk cache per array while writing: a chunk that several writes share is packed once
+
+FILE_NAME = "trajectories.h5"
+
+FLAT = {"actions": np.uint8, "rewards": np.float32, "terminals": np.uint8, "truncations": np.uint8}
+
+
+def frame_shape_of(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of one frame, (H, W) or (H, W, 3), of an array of N frames. Raises ValueError for any other array."""
+    if not (len(shape) == 3 or (len(shape) == 4 and shape[3] == 3)) or 0 in shape[1:]:
+        raise ValueError(f"frames are {shape}, they must be (N, H, W) grey or (N, H, W, 3) RGB")
+    return tuple(shape[1:])
+
+
+def pack(frames: NDArray[np.uint8]) -> bytes:
+    """One whole chunk, C-contiguous, as the filter of `COMPRESSION` reads it."""
+    return zlib.compress(frames.data, 4) if _zstd is None else _zstd.encode(frames)
+
+
+def unpack(packed: bytes, frame_shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The chunk that was packed, (n, *frame_shape) uint8."""
+    data = zlib.decompress(packed) if _zstd is None else _zstd.decode(packed)
+    return np.frombuffer(data, np.uint8).reshape(-1, *frame_shape)
+
 
 class FlatEpisodes:
     """Mixin of the trajectory readers. N transitions, episode after episode; E episodes."""
@@ -36,43 +73,21 @@ class FlatEpisodes:
         return len(self.episode_starts) - 1
 
 
-try:
-    import hdf5plugin
-    from numcodecs.zstd import Zstd
-except ImportError:
-    COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 4}
-    _zstd = None
-else:
-    COMPRESSION = dict(hdf5plugin.Zstd(clevel=3))
-    _zstd = Zstd(level=3)
-
-FRAME = (84, 84)
-
-CHUNK = 16  # frames
-
-
-def pack(frames: NDArray[np.uint8]) -> bytes:
-    """One whole chunk, C-contiguous, as the filter of `COMPRESSION` reads it."""
-    return zlib.compress(frames.data, 4) if _zstd is None else _zstd.encode(frames)
-
-
-def unpack(packed: bytes) -> NDArray[np.uint8]:
-    """The chunk that was packed, (n,84,84) uint8."""
-    data = zlib.decompress(packed) if _zstd is None else _zstd.decode(packed)
-    return np.frombuffer(data, np.uint8).reshape(-1, *FRAME)
-
-
-CACHE = 8 << 20  # bytes of chunk cache per array while writing: a chunk that several writes share is packed once
-
-FILE_NAME = "trajectories.h5"
-
-FLAT = {"actions": np.uint8, "rewards": np.float32, "terminals": np.uint8, "truncations": np.uint8}
-
-
 class TrajectoryWriter:
-    """Creates the file with every slot reserved; frames and rows may then arrive in any order."""
+    """Creates the file with every slot reserved; frames and rows may then arrive in any order.
 
-    def __init__(self, path: Path, game: str, actions: Sequence[str], lengths: Sequence[int]) -> None:
+    `actions` are the names of the game's own ids, `lengths` the episodes' transitions, `frame_shape` is (H, W) or
+    (H, W, 3); DQN-Replay's unless given. Raises WorldlineError where there is no transition.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        game: str,
+        actions: Sequence[str],
+        lengths: Sequence[int],
+        frame_shape: tuple[int, ...] = (84, 84),
+    ) -> None:
         starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         total = int(starts[-1])
         if total == 0:
@@ -80,9 +95,10 @@ class TrajectoryWriter:
         self._file = h5py.File(path, "w", rdcc_nbytes=CACHE, rdcc_nslots=10_007)
         self._file.attrs["game"] = game
         self._file.attrs["actions"] = list(actions)
-        chunks = (min(CHUNK, total), *FRAME)
-        frames = self._file.create_dataset("observations", (total, *FRAME), np.uint8, chunks=chunks, **COMPRESSION)
-        self._chunks, self._chunk = frames.id, chunks[0]
+        shape = (total, *frame_shape_of((total, *frame_shape)))
+        chunks = (min(CHUNK, total), *frame_shape)
+        frames = self._file.create_dataset("observations", shape, np.uint8, chunks=chunks, **COMPRESSION)
+        self._chunks, self._chunk, self._corner = frames.id, chunks[0], (0,) * len(frame_shape)
         flat = (min(1 << 16, total),)
         for name, dtype in FLAT.items():
             self._file.create_dataset(name, (total,), dtype, chunks=flat, **COMPRESSION)
@@ -90,15 +106,15 @@ class TrajectoryWriter:
         self._file["episode_starts"] = starts
 
     def write(self, name: str, start: int, values: NDArray) -> None:
-        """Fill slots start .. start+len(values)-1 of one array."""
+        """Fill slots start .. start+len(values)-1 of one array. Raises ValueError for slots that are not there."""
         data = self._file[name]
         if start < 0 or start + len(values) > len(data):
             raise ValueError(f"{name} has {len(data)} slots, {start} to {start + len(values)} do not fit")
         data[start : start + len(values)] = values
 
     def write_chunk(self, chunk: int, packed: bytes) -> None:
-        """Fill one chunk of the observations with what `packing.pack` made of its frames."""
-        self._chunks.write_direct_chunk((chunk * self._chunk, 0, 0), packed)
+        """Fill one chunk of the observations with what `pack` made of its frames."""
+        self._chunks.write_direct_chunk((chunk * self._chunk, *self._corner), packed)
 
     def __enter__(self) -> "TrajectoryWriter":
         return self
@@ -110,7 +126,11 @@ class TrajectoryWriter:
 
 
 class Trajectories(FlatEpisodes):
-    """Reads such a file. The small arrays are read once; the frames' handle opens late, again in each process."""
+    """A `TrajectoryReader` of such a file. Raises WorldlineError for a file that is damaged or of another form.
+
+    The small arrays are read once; the frames' handle opens late, again in each process. `frame_shape` is (H, W) or
+    (H, W, 3).
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -126,25 +146,22 @@ class Trajectories(FlatEpisodes):
                 self.terminals: NDArray[np.uint8] = file["terminals"][:]
                 self.truncations: NDArray[np.uint8] = file["truncations"][:]
                 self.episode_starts: NDArray[np.int64] = file["episode_starts"][:]
-                observations = file["observations"].shape
-        except (OSError, KeyError) as error:
+                observations = file["observations"]
+                frames, self.frame_shape = observations.shape[0], frame_shape_of(observations.shape)
+        except (OSError, KeyError, ValueError) as error:
             raise WorldlineError(
                 f"{path} is no readable trajectory file ({error}): delete and make it again"
             ) from error
-        if observations != (len(self), *FRAME) or self.episode_starts[-1] != len(self):
+        if frames != len(self) or self.episode_starts[-1] != len(self):
             raise WorldlineError(f"{path} holds arrays of different lengths: delete and make it again")
 
     def frames(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Frames start .. stop-1 of the flat array, (stop-start, 84, 84) uint8."""
+        """Frames start .. stop-1 of the flat array, (stop-start, H, W) or (stop-start, H, W, 3) uint8."""
         return self._dataset("observations")[start:stop]
 
     def source_rows(self, start: int, stop: int) -> NDArray[np.int32]:
         """(stop-start, 3) int32: agent, log file n and row that each transition came from."""
         return self._dataset("source_rows")[start:stop]
-
-    def episode_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The episode that each flat row belongs to."""
-        return np.searchsorted(self.episode_starts, rows, side="right") - 1
 
     def close(self) -> None:
         """Let go of the file; the next read opens it again."""

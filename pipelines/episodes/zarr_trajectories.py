@@ -1,12 +1,13 @@
 """Trajectories as a sharded zarr v3 group, on a disk or behind any fsspec URL; written and read here.
 
-The arrays are those of our HDF5: observations (N,84,84) uint8 in chunks of 16 frames and shards of 4,096, zstd-3;
-actions, rewards, terminals, truncations (N,); source_rows (N,3) int32; episode_starts (E+1,) int64.
+The arrays are those of our HDF5: observations (N,H,W) or (N,H,W,3) uint8, zstd-3, in chunks of 16 frames and shards of
+4,096; actions, rewards, terminals, truncations (N,); source_rows (N,3) int32; episode_starts (E+1,) int64.
 Attributes: game, actions (names in the ids' order), worldline (what it was exported from).
 A shard's index stands at its start, because some object stores ignore requests for the last bytes of an object.
-Measured: 800 us of CPU for a segment of 8 (49 us from our HDF5): this is for bytes that lie far away.
+Our HDF5 is read faster from a disk: this is for bytes that lie far away.
 """
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -18,29 +19,30 @@ from zarr.codecs import ZstdCodec
 from zarr.storage import FsspecStore, LocalStore
 
 from pipelines.bucket.bucket import Bucket
-from pipelines.environments.atari.games import ACTIONS, minimal_actions
+from pipelines.environments.registry import own_actions
 from pipelines.episodes.reader import require_sound
-from pipelines.episodes.trajectories import CHUNK, FLAT, FRAME, FlatEpisodes
+from pipelines.episodes.trajectories import CHUNK, FLAT, FlatEpisodes, frame_shape_of
 from pipelines.errors import WorldlineError
 from pipelines.store.profile import Profile
 
-SHARD = 256 * CHUNK  # frames: 29 MB of them before compression
+SHARD = 256 * CHUNK  # frames: 29 MB of 84x84 grey before compression
 
 FLAT_CHUNK = 1 << 16  # rows of a small array
 
 MOST_ROWS = 1 << 28  # five whole agents have 250 M
 
-ARRAYS: dict[str, tuple[Any, tuple[int, ...]]] = {  # dtype, shape of a row
-    "observations": (np.uint8, FRAME),
+LARGEST_FRAME = 1 << 20  # bytes
+
+ROWS: dict[str, tuple[Any, tuple[int, ...]]] = {  # dtype, shape of a row; frames have the shape that the store says
     **{name: (dtype, ()) for name, dtype in FLAT.items()},
     "source_rows": (np.int32, (3,)),
 }
 
-STARTS = "episode_starts"
+FRAMES, STARTS = "observations", "episode_starts"
 
 
 class ZarrWriter:
-    """An empty store of `rows` transitions in a folder; fill it by slices, whole shards of frames at a time."""
+    """An empty store in a folder for frames of `frame_shape`; fill it by slices, whole shards of frames at a time."""
 
     def __init__(
         self,
@@ -49,12 +51,13 @@ class ZarrWriter:
         game: str,
         actions: tuple[str, ...],
         lineage: dict[str, Any],
+        frame_shape: tuple[int, ...],
     ) -> None:
         rows = int(episode_starts[-1])
         self._group: Any = zarr.create_group(store=LocalStore(folder), zarr_format=3)
         self._attributes = {"game": game, "actions": list(actions), "worldline": lineage}
-        for name, (dtype, row) in ARRAYS.items():
-            chunk, shard = (CHUNK, SHARD) if row == FRAME else (FLAT_CHUNK, FLAT_CHUNK)
+        for name, (dtype, row) in {FRAMES: (np.uint8, frame_shape), **ROWS}.items():
+            chunk, shard = (CHUNK, SHARD) if name == FRAMES else (FLAT_CHUNK, FLAT_CHUNK)
             sharding: Any = {"shape": (shard, *row), "index_location": "start"}
             self._group.create_array(
                 name=name,
@@ -72,12 +75,15 @@ class ZarrWriter:
 
     def close(self) -> None:
         """Write the attributes, and in them how many chunks there are: zarr reads a missing one as zeros."""
-        chunks = {name: int(self._group[name].nchunks_initialized) for name in (*ARRAYS, STARTS)}
+        chunks = {name: int(self._group[name].nchunks_initialized) for name in (FRAMES, *ROWS, STARTS)}
         self._group.attrs.update(self._attributes | {"chunks": chunks})
 
 
 class ZarrTrajectories(FlatEpisodes):
-    """A `TrajectoryReader` of a folder or URL, reached as `profile` says. Raises WorldlineError for a bad store."""
+    """A `TrajectoryReader` of a folder or URL, reached as `profile` says. Raises WorldlineError for a bad store.
+
+    `frame_shape` is (H, W) or (H, W, 3), as the store says.
+    """
 
     def __init__(self, url: str | Path, profile: Profile | None = None) -> None:
         self.url, self._profile = str(url), profile
@@ -103,12 +109,15 @@ class ZarrTrajectories(FlatEpisodes):
         except Exception as error:
             raise self._refusal(error) from error
         require_sound(self, self.url)
-        if self.action_names != tuple(ACTIONS[number] for number in minimal_actions(self.game)):
+        if self.action_names != own_actions(self.game):
             raise WorldlineError(f"{self.url}: its actions are not those of {self.game}: the attributes were altered")
 
     def frames(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Frames start .. stop-1, (stop-start, 84, 84) uint8. Raises WorldlineError for a damaged chunk."""
-        return self._read("observations", start, stop)
+        """Frames start .. stop-1, (stop-start, H, W) or (stop-start, H, W, 3) uint8.
+
+        Raises WorldlineError for a damaged chunk.
+        """
+        return self._read(FRAMES, start, stop)
 
     def source_rows(self, start: int, stop: int) -> NDArray[np.int32]:
         """(stop-start, 3) int32: agent, log file n and row that each transition came from."""
@@ -133,7 +142,12 @@ class ZarrTrajectories(FlatEpisodes):
         rows, starts = group["actions"].shape[0], group[STARTS].shape
         if rows > MOST_ROWS or len(starts) != 1 or starts[0] > rows + 1:
             raise WorldlineError(f"{self.url}: {rows:,} rows, {starts} episode starts are impossible: export it again")
-        for name, (dtype, row) in ARRAYS.items():
+        self.frame_shape = frame_shape_of(group[FRAMES].shape)
+        if math.prod(self.frame_shape) > LARGEST_FRAME:
+            raise WorldlineError(
+                f"{self.url}: a frame of {self.frame_shape} is larger than {LARGEST_FRAME:,} bytes: export it again"
+            )
+        for name, (dtype, row) in {FRAMES: (np.uint8, self.frame_shape), **ROWS}.items():
             if group[name].dtype != dtype or group[name].shape != (rows, *row):
                 raise WorldlineError(
                     f"{self.url}: {name} is {group[name].dtype} {group[name].shape}, it must be "

@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from models.registry import family_of
-from pipelines.environments.atari.games import game_id
-from pipelines.environments.atari.protocols import canonical, protocol
+from pipelines.environments.registry import canonical, game_id, protocol
 from pipelines.errors import UsageError, WorldlineError, unknown
 from pipelines.store.artefact import Artefact
 from pipelines.store.stage_config import manner, option

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.api import Acting, Agent
-from pipelines.environments.atari.games import game_id, legal_mask
+from pipelines.environments.registry import game_id, legal_mask
 from pipelines.evaluation.player_settings import Entrant
 
 

@@ -4,19 +4,16 @@ Seeds on which settings are chosen are never among those whose scores are report
 part of its score to the episodes that it was chosen on.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipelines.environments.atari.environment import emulator_seeds
-from pipelines.environments.atari.protocols import Protocol, protocol
-from pipelines.environments.atari.roms import Rom, find, require, shipped
-from pipelines.environments.rollout import Episode, Table
-from pipelines.errors import UsageError
+from pipelines.environments.environment import Rules, emulator_seeds
+from pipelines.environments.registry import protocol, roots
+from pipelines.environments.rollout import Episode, EpisodeBatch
 from pipelines.evaluation.episode_log import EpisodeLog
 from pipelines.evaluation.player_settings import Entrant
 from pipelines.progress import say
@@ -44,23 +41,23 @@ def selection_seeds(seed: int, count: int) -> tuple[int, ...]:
 class Sitting:
     """`envs` episodes are played at once (0: all). Every finished one is in the log: a kill loses the others."""
 
-    rules: Protocol
-    rom: Rom
+    game: str
+    rules: Rules
     log: EpisodeLog
     envs: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)  # what `registry.options` found for the game
 
     @classmethod
-    def of(cls, rules: str, rom: Rom, folder: Path, envs: int = 0) -> "Sitting":
-        """With the log in `folder`. Raises UsageError for an unknown protocol."""
-        under = {"protocol": protocol(rules).name, "emulator": f"ale-py {version('ale-py')}", "rom_md5": rom.md5}
-        return cls(protocol(rules), rom, EpisodeLog(folder, under), envs)
+    def of(
+        cls, game: str, rules: str, folder: Path, envs: int = 0, options: Mapping[str, Any] | None = None
+    ) -> "Sitting":
+        """With the log in `folder`. Raises UsageError for an unknown game or protocol."""
+        given = options or {}
+        played = roots(game, protocol(rules), **given)
+        under: dict[str, Any] = {name: played[name] for name in ("protocol", "emulator", "rom_md5") if name in played}
+        return cls(game, protocol(rules), EpisodeLog(folder, under), envs, given)
 
-    @property
-    def game(self) -> str:
-        """Its name among the 60."""
-        return self.rom.game
-
-    def table(self, who: Entrant, seeds: Sequence[int]) -> Table:
+    def table(self, who: Entrant, seeds: Sequence[int]) -> EpisodeBatch:
         """The episodes of `who` that the log lacks; those that it gets are kept at once."""
         found = self._found(who, seeds)
         missing = {number: seed for number, seed in enumerate(seeds) if number not in found}
@@ -70,7 +67,7 @@ class Sitting:
         def finished(episode: Episode) -> None:
             self.log.add(who.planner, who.settings(), episode)
 
-        return Table(self.game, self.rules, missing, finished, self.envs, who.max_steps, self.rom)
+        return EpisodeBatch(self.game, self.rules, missing, finished, self.envs, who.max_steps, self.options)
 
     def played(self, who: Entrant, seeds: Sequence[int]) -> list[Episode]:
         """The finished episodes of `who`, by number."""
@@ -79,33 +76,9 @@ class Sitting:
 
     def root(self) -> dict[str, Any]:
         """What was played, for the manifest."""
-        return {
-            "game": self.game,
-            **self.log.under,
-            "rom": self.rom.origin,
-            "replays_rom": self.rom.is_replays,
-            "sticky": self.rules.sticky,
-            "noop_max": self.rules.noop_max,
-            "max_steps": self.rules.max_steps,
-        }
+        return roots(self.game, self.rules, **self.options)
 
     def _found(self, who: Entrant, seeds: Sequence[int]) -> dict[int, Episode]:
         wanted = dict(enumerate(seeds))
         logged = self.log.found(who.planner).items()
         return {number: episode for number, episode in logged if wanted.get(number) == episode.seed}
-
-
-def rom_of(game: str, folder: str = "", md5: str = "") -> Rom:
-    """The ROM to play: yours where a folder is named, else ale-py's. Raises an error of one line for another md5."""
-    ours = shipped(game)
-    rom = find(game, Path(folder)) if folder else ours
-    if rom.md5 == ours.md5:
-        rom = ours
-    elif not md5:
-        raise UsageError(
-            f"The ROM of {game} in {folder} is not ale-py's, and scores are known by their ROM: set "
-            f"evaluate.rom_md5={rom.md5} too, as 'worldline evaluate --rom-dir' does"
-        )
-    if md5 and rom.md5 != md5:
-        require(game, md5)
-    return rom

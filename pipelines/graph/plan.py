@@ -9,7 +9,7 @@ from dataclasses import Field, dataclass, fields
 from typing import Any
 
 from pipelines.bucket.bucket import Bucket
-from pipelines.environments.atari.games import check_game
+from pipelines.environments.registry import check_game
 from pipelines.errors import UsageError
 from pipelines.graph import table
 from pipelines.graph.recipe import Recipe

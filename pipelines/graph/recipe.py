@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
-from pipelines.environments.atari.games import check_game
+from pipelines.environments.registry import check_game
 from pipelines.errors import UsageError, unknown
 from pipelines.graph.table import BY_VERB, PLANNED
 from pipelines.stages.collect import CollectConfig

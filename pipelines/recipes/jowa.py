@@ -9,7 +9,7 @@ Source: JOWA (ICLR 2025, arXiv 2410.00564), its sections on training and fine-tu
 from dataclasses import replace
 
 from models.jowa.config import JowaAgentConfig, JowaConfig
-from pipelines.environments.atari.games import JOWA_TRAINING, game_id
+from pipelines.environments.registry import game_id
 from pipelines.graph.recipe import Recipe
 from pipelines.stages.collect import CollectConfig
 from pipelines.stages.downsample import DownsampleConfig
@@ -21,6 +21,11 @@ from pipelines.stages.train import FinetuneConfig, PretrainConfig, TrainConfig
 from pipelines.stages.tune import TuneConfig
 from pipelines.training.config import ImagineConfig, LoopConfig
 from pipelines.training.schedule import Phase, Use
+
+TRAINING_GAMES = (
+    "Assault", "Atlantis", "BeamRider", "Berzerk", "Carnival", "Centipede", "ChopperCommand", "DemonAttack",
+    "NameThisGame", "Phoenix", "Seaquest", "SpaceInvaders", "StarGunner", "TimePilot", "Zaxxon",
+)  # fmt: skip
 
 # A game that pre-training never saw borrows the task embedding of one like it; Pong keeps its own.
 BORROWED_TASKS = {
@@ -38,7 +43,7 @@ def jowa_40m() -> Recipe:
     task_ids = tuple((game_id(game), game_id(lender)) for game, lender in BORROWED_TASKS.items())
     recipe = Recipe(
         "jowa_40m",
-        games=JOWA_TRAINING,
+        games=TRAINING_GAMES,
         source="bucket",
         agents=(1, 2),  # two of the five, as the paper; it draws another pair for each game
     )

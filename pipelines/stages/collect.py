@@ -14,10 +14,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.environments.atari.environment import Step, VectorGame, make_vector
-from pipelines.environments.atari.games import IDS, check_game, game_id, minimal_actions, rom_md5, to_minimal
-from pipelines.environments.atari.protocols import protocol
+from pipelines.environments.atari.games import IDS, check_game, minimal_actions, rom_md5
+from pipelines.environments.atari.protocols import PROTOCOLS
 from pipelines.environments.atari.scripts import SCRIPTS, Script
+from pipelines.environments.environment import Environment, Step, emulator_seeds
+from pipelines.environments.registry import game_id, make, to_own
 from pipelines.errors import UsageError
 from pipelines.progress import Advance, track
 from pipelines.sources.dqn_replay.listing import log_folder
@@ -117,8 +118,8 @@ def run(config: CollectConfig, store: Store) -> Report:
 
 def _build(config: CollectConfig, draft: Draft) -> None:
     seeds = np.random.SeedSequence([config.seed, game_id(config.game)]).generate_state(2).tolist()
-    rules = replace(protocol("sticky"), sticky=config.sticky)
-    game = make_vector(config.game, config.agents, rules, seed=seeds[0])
+    rules = replace(PROTOCOLS["sticky"], sticky=config.sticky)
+    game = make(config.game, emulator_seeds(seeds[0], config.agents), rules)
     script = SCRIPTS.get(config.game) if config.policy == "script" else None
     rings = []
     for agent in range(1, config.agents + 1):
@@ -150,7 +151,7 @@ def _build(config: CollectConfig, draft: Draft) -> None:
 
 def _play(
     config: CollectConfig,
-    game: VectorGame,
+    game: Environment,
     script: Script | None,
     rings: list[RingBufferLog],
     rng: np.random.Generator,
@@ -163,7 +164,7 @@ def _play(
     for step in range(config.steps):
         epsilon = _epsilon(config, step)
         actions_N = _choose(frames_NHW, last_N, script, epsilon, legal, rng)
-        own_N = to_minimal(config.game, actions_N)
+        own_N = to_own(config.game, actions_N)
         result = game.step(actions_N)
         clipped_N = np.clip(result.rewards, -1, 1)
         for ring, frame, action, reward, ended in zip(rings, frames_NHW, own_N, clipped_N, result.ended, strict=True):

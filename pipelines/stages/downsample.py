@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 
 from pipelines.bucket.retry import once_more
 from pipelines.environments.atari.games import ACTIONS, minimal_actions
-from pipelines.episodes.trajectories import FILE_NAME, FRAME, Trajectories, TrajectoryWriter
+from pipelines.episodes.trajectories import FILE_NAME, Trajectories, TrajectoryWriter
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.progress import track
 from pipelines.sources.dqn_replay.draw import DrawConfig, all_episodes, budget, draw, placed, pool
 from pipelines.sources.dqn_replay.frame_extraction import Order, Spool, merge, spool
 from pipelines.sources.dqn_replay.record import ReplayRecord
+from pipelines.sources.dqn_replay.ring_log import FRAME
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
 from pipelines.store.stage_config import StageConfig, manner, parent
@@ -84,7 +85,7 @@ def _build(config: DownsampleConfig, draft: Draft, store: Store) -> None:
         spools = _spool_all(orders, draft.scratch, config.workers, advance)
 
     path, names = draft.path(FILE_NAME), [ACTIONS[number] for number in minimal_actions(config.game)]
-    with TrajectoryWriter(path, config.game, names, drawn["length"].tolist()) as writer:
+    with TrajectoryWriter(path, config.game, names, drawn["length"].tolist(), FRAME) as writer:
         for chunk, packed in merge(spools, total):
             writer.write_chunk(chunk, packed)
         for record in records:

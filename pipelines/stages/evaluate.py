@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from pipelines.environments.registry import options
 from pipelines.environments.rollout import Episode, Player, play, play_together, replay
 from pipelines.errors import UsageError
 from pipelines.evaluation import film
@@ -32,7 +33,7 @@ from pipelines.evaluation.player_settings import (
     _entrant,
     tuned,
 )
-from pipelines.evaluation.session import Sitting, reported_seeds, rom_of
+from pipelines.evaluation.session import Sitting, reported_seeds
 from pipelines.progress import say
 from pipelines.store.artefact import Artefact, Draft, Report
 from pipelines.store.machine import CostMeter
@@ -172,7 +173,7 @@ def _build(config: EvaluateConfig, agents: "LoadedAgent", draft: Draft) -> None:
             if table.seeds:
                 play(table, game.player(who, [config.game] * table.rows), f"Play {config.game}, {who.planner}")
     played = {who.planner: game.sitting.played(who, game.seeds(who)) for who in game.everyone}
-    again = partial(replay, config.game, protocol=game.sitting.rules, rom=game.sitting.rom)
+    again = partial(replay, config.game, rules=game.sitting.rules, **game.sitting.options)
     _write_files(config, draft, game.sitting.log, played, again)
     draft.metrics |= {name: summary(episodes) for name, episodes in played.items()}
     for each in game.entrants:
@@ -202,8 +203,8 @@ class _Game:
         self.config, self.device = config, pick(config.precision)
         if config.compile:
             require_gpu(self.device, "evaluate.compile=true", "evaluate.compile=false")
-        rom = rom_of(config.game, config.rom_dir, config.rom_md5)
-        self.sitting = Sitting.of(config.protocol, rom, scratch, config.envs)
+        given = options(config.game, config.rom_dir, config.rom_md5)
+        self.sitting = Sitting.of(config.game, config.protocol, scratch, config.envs, given)
         chosen = Chosen.of(opened[config.tuned]) if config.tuned else None
         self._spent = chosen.spent if chosen else ()
         self.entrants = roster(config, chosen)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 
+from pipelines.environments.registry import options
 from pipelines.environments.rollout import Episode, play
 from pipelines.errors import UsageError
 from pipelines.evaluation.episode_log import episode_table, summary
@@ -23,7 +24,7 @@ from pipelines.evaluation.player_settings import (
     PlaySettings,
     _entrant,
 )
-from pipelines.evaluation.session import Sitting, rom_of, selection_seeds
+from pipelines.evaluation.session import Sitting, selection_seeds
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
 from pipelines.store.stage_config import Beside, StageConfig, filled, parent
@@ -97,7 +98,7 @@ def _build(config: TuneConfig, draft: Draft) -> None:
     from pipelines.training.checkpoints import load_agent
     from pipelines.training.device import pick
 
-    rom, device = rom_of(config.game, config.rom_dir, config.rom_md5), pick(config.precision)
+    given, device = options(config.game, config.rom_dir, config.rom_md5), pick(config.precision)
     if config.agent is None:
         raise UsageError(f"A search on {config.game} needs an agent: name its artefact")
     agent = load_agent(draft.parents[config.agent], device)
@@ -108,7 +109,7 @@ def _build(config: TuneConfig, draft: Draft) -> None:
     for number, who in enumerate(entrants, start=1):
         folder = draft.scratch / _name(who)
         folder.mkdir(exist_ok=True)
-        sitting = Sitting.of(config.protocol, rom, folder, config.envs)
+        sitting = Sitting.of(config.game, config.protocol, folder, config.envs, given)
         table = sitting.table(who, seeds)
         if table.seeds:
             player = AgentPlayer(who, [config.game] * table.rows, agent, device.autocast)

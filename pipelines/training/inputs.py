@@ -12,7 +12,8 @@ from pipelines.batches import batch as stored
 from pipelines.batches.loader import SegmentSource
 from pipelines.batches.segments import Segmentation
 from pipelines.batches.tokens import memory_mapped
-from pipelines.environments.atari.games import ACTIONS, GAMES, legal_mask
+from pipelines.environments.atari.games import ACTIONS, GAMES
+from pipelines.environments.registry import legal_mask
 from pipelines.episodes.reader import BestEpisodes, TrajectoryReader, best_episodes
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import UsageError, WorldlineError

@@ -5,7 +5,7 @@ import pytest
 
 from assets.definitions import defs
 from assets.partitions import AGENTS, EXPERIMENT, GAMES, partition_of, step_of
-from pipelines.environments.atari.games import GAMES as ALL_GAMES
+from pipelines.environments.registry import GAMES as ALL_GAMES
 from pipelines.graph.plan import Step
 
 KEY = "demo-1a2b3c4d"

@@ -1,4 +1,4 @@
-"""Reference scores (random, human, DQN), normalised scores and how games are summed up.
+"""Reference scores (random, human, DQN), published results, and scores normalised by them.
 
 Data: scores.json, from the authors' release of JOWA (arXiv 2410.00564, corrected code): 46 games have references, and
 JOWA's 15 training games have the published results of JOWA and its baselines. Pooyan has no human score.
@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipelines.environments.atari.games import check_game
+from pipelines.environments.registry import check_game
 from pipelines.errors import WorldlineError, unknown
 
 Against = Literal["human", "dqn"]
@@ -26,16 +26,6 @@ class Reference:
     random: float
     human: float | None
     dqn: float | None
-
-
-@dataclass(frozen=True)
-class Aggregate:
-    """Normalised scores of several games summed up; `above` counts the games with a score above 1."""
-
-    median: float
-    iqm: float
-    above: int
-    games: int
 
 
 @dataclass(frozen=True)
@@ -61,7 +51,10 @@ def _data() -> dict[str, Any]:
 
 
 def reference(game: str) -> Reference | None:
-    """The game's reference scores; None for the 14 games without. Raises UsageError for an unknown game."""
+    """The game's reference scores; None for a game without, as for 14 of Atari's 60.
+
+    Raises UsageError for an unknown game.
+    """
     found = _data()["reference"].get(check_game(game))
     return Reference(found["random"], found["human"], found["dqn"]) if found else None
 
@@ -90,7 +83,7 @@ def publications() -> list[Published]:
             means=published(name),
             returns={
                 game: tuple(entry["returns"])
-                for game, entry in _data()["jowa_rollouts"].get(about.get("rollouts"), {}).items()
+                for game, entry in _data()["rollouts"].get(about.get("rollouts"), {}).items()
             },
         )
         for name, about in _data()["methods"].items()
@@ -121,9 +114,3 @@ def iqm(values: Sequence[float]) -> float:
         raise ValueError("The interquartile mean of no scores is undefined: give at least one")
     cut = len(values) // 4
     return float(np.mean(np.sort(np.asarray(values, np.float64))[cut : len(values) - cut]))
-
-
-def aggregate(scores: Mapping[str, float], against: Against = "human") -> Aggregate:
-    """Sum up the mean returns of several games, {game: return}. Raises WorldlineError as `normalised` does."""
-    values = [normalised(game, score, against) for game, score in scores.items()]
-    return Aggregate(float(np.median(values)), iqm(values), sum(value > 1 for value in values), len(values))

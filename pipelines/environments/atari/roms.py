@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipelines.environments.atari.games import GAMES, ale_name, check_game, rom_md5, rom_path
+from pipelines.environments.atari.games import ale_name, check_game, rom_md5, rom_path
 from pipelines.errors import UsageError, WorldlineError
 
 LARGEST = 1 << 16  # bytes; no cartridge of the 60 games holds more than 16 KiB
@@ -51,10 +51,6 @@ _REPLAY_MD5 = {
     "YarsRevenge": "ee8027d554d14c8d0b86f94737d2fdcc",
 }
 
-_LOOK_THE_SAME = {
-    "Atlantis", "DemonAttack", "Krull", "KungFuMaster", "MsPacman", "SpaceInvaders", "Venture", "YarsRevenge",
-}  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Rom:
@@ -70,11 +66,6 @@ class Rom:
         """Whether these are the bytes that DQN-Replay was played on."""
         return self.md5 == replay_md5(self.game)
 
-    @property
-    def looks_like_replay(self) -> bool:
-        """Whether its screens were found equal to those of DQN-Replay's ROM, in one and the same emulator."""
-        return self.is_replays or self.game in _LOOK_THE_SAME
-
 
 def replay_md5(game: str) -> str:
     """Hex md5 of the ROM behind DQN-Replay. Raises UsageError for an unknown game."""
@@ -84,11 +75,6 @@ def replay_md5(game: str) -> str:
 def shipped(game: str) -> Rom:
     """ale-py's own ROM. Raises UsageError for an unknown game."""
     return Rom(game, rom_path(game), rom_md5(game), "shipped")
-
-
-def ledger() -> list[Rom]:
-    """The shipped ROMs of all 60 games."""
-    return [shipped(game) for game in GAMES]
 
 
 def find(game: str, folder: Path) -> Rom:
@@ -133,3 +119,19 @@ def require(game: str, md5: str) -> None:
             f"The ROM of {game} has md5 {here}, not {md5}: the scores would not compare; install the ale-py it was "
             "made with, or name the ROM with --rom-dir"
         )
+
+
+def chosen(game: str, folder: str = "", md5: str = "") -> Rom:
+    """The ROM to play: yours where a folder is named, else ale-py's. Raises an error of one line for another md5."""
+    ours = shipped(game)
+    rom = find(game, Path(folder)) if folder else ours
+    if rom.md5 == ours.md5:
+        rom = ours
+    elif not md5:
+        raise UsageError(
+            f"The ROM of {game} in {folder} is not ale-py's, and scores are known by their ROM: set "
+            f"evaluate.rom_md5={rom.md5} too, as 'worldline evaluate --rom-dir' does"
+        )
+    if md5 and rom.md5 != md5:
+        require(game, md5)
+    return rom

@@ -4,7 +4,7 @@ A script is a function of the frame in sight and the action played last, both of
 sees too, so that a small network can learn to imitate it. All but Freeway's need eyes. Measured mean raw return over 8
 whole episodes with sticky actions, script against random play: Boxing 73.4 against 2.9, Breakout 17.0 against 0.6,
 Freeway 21.0 against 0.0, Pong -13.6 against -20.4.
-Letters: N frames, H and W pixels (84x84), x to the right and y downwards. Cost: at most 20 microseconds a frame.
+Letters: N frames, H and W pixels (84x84), x to the right and y downwards.
 """
 
 from collections.abc import Callable

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pipelines.environments.atari.games import game_id
+from pipelines.environments.registry import game_id
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.sources.dqn_replay.record import ReplayRecord
 from pipelines.store.stage_config import filled, option

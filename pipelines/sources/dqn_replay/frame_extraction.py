@@ -21,10 +21,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipelines.bucket.bucket import Bucket
-from pipelines.episodes.trajectories import CHUNK, FRAME, pack, unpack
+from pipelines.episodes.trajectories import CHUNK, pack, unpack
 from pipelines.errors import WorldlineError
 from pipelines.sources.dqn_replay.listing import RemoteObject
 from pipelines.sources.dqn_replay.log_reader import iter_blocks
+from pipelines.sources.dqn_replay.ring_log import FRAME
 from pipelines.store.files import sync
 
 RECORD = np.dtype([("chunk", "<i8"), ("mask", "<u2"), ("offset", "<i8"), ("bytes", "<i4"), ("crc32c", "<u4")])
@@ -194,7 +195,7 @@ def _merged(chunk: int, parts: Sequence[tuple[int, bytes]], length: int, size: i
         if there & mask:
             raise WorldlineError(f"Frames of chunk {chunk} are drawn twice: fetch the replay again")
         chosen = (mask >> np.arange(CHUNK)) & 1 == 1
-        frames[chosen] = unpack(packed)[chosen]
+        frames[chosen] = unpack(packed, FRAME)[chosen]
         there |= mask
     if there != (1 << length) - 1:
         raise WorldlineError(f"Frames of chunk {chunk} are absent: fetch the replay again")

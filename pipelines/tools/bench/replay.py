@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from pipelines.batches.segments import segment_index, to_table
-from pipelines.episodes.trajectories import FRAME, Trajectories
+from pipelines.episodes.trajectories import Trajectories
 from pipelines.errors import WorldlineError, unknown
 from pipelines.progress import say
+from pipelines.sources.dqn_replay.ring_log import FRAME
 from pipelines.tools.bench import emulator, replay_ours, replay_plain
 from pipelines.tools.bench.child import Cost, in_turns, measure
 from pipelines.tools.bench.replay_data import FULL, Data, Sizes

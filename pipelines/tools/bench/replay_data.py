@@ -13,10 +13,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.episodes.trajectories import FILE_NAME, FRAME, Trajectories
+from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import WorldlineError
 from pipelines.sources.dqn_replay.listing import file_name, log_folder
 from pipelines.sources.dqn_replay.log_reader import iter_blocks, read_array
+from pipelines.sources.dqn_replay.ring_log import FRAME
 from pipelines.sources.dqn_replay.ring_writer import GZIP_LEVEL, RingBufferLog
 from pipelines.stages import collect, downsample, fetch
 from pipelines.stages.collect import CollectConfig

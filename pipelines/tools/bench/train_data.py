@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipelines.batches.loader import SegmentSource
 from pipelines.batches.segments import Segmentation
-from pipelines.environments.atari.games import JOWA_TRAINING
+from pipelines.recipes.jowa import TRAINING_GAMES
 
 EPISODE = 1_000  # transitions; sources cut segments of 8 at stride 4, the last of an episode half padding
 
@@ -20,6 +20,7 @@ class Played:
 
     def __init__(self, game: str, episodes: int) -> None:
         self.game, self.num_episodes = game, episodes
+        self.frame_shape: tuple[int, ...] = (84, 84)
         self.episode_starts = np.arange(episodes + 1, dtype=np.int64) * EPISODE
         rows = episodes * EPISODE
         self.actions = np.zeros(rows, np.uint8)
@@ -38,7 +39,7 @@ class Played:
 
 
 def token_sources(
-    folder: Path, episodes: int, tokens_per_frame: int, vocab_size: int, games: tuple[str, ...] = JOWA_TRAINING
+    folder: Path, episodes: int, tokens_per_frame: int, vocab_size: int, games: tuple[str, ...] = TRAINING_GAMES
 ) -> list[SegmentSource]:
     """One source a game, with memory-mapped tokens (episodes * EPISODE, K) uint16 from files in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pipelines.episodes.jowa_h5 import JowaTrajectories, new_file
-from pipelines.episodes.trajectories import CHUNK, FRAME, Trajectories
+from pipelines.episodes.jowa_h5 import FRAME, JowaTrajectories, new_file
+from pipelines.episodes.trajectories import CHUNK, Trajectories
+from pipelines.errors import UsageError
 from pipelines.progress import Advance
 from pipelines.tools.exports.exported import BLOCK, require_same
 from pipelines.tools.exports.target import Origin
@@ -31,6 +32,13 @@ class JowaH5:
 
     form: ClassVar[str] = "jowa-h5"
     unit: ClassVar[str] = "frames"
+
+    def __post_init__(self) -> None:
+        if self.source.frame_shape != FRAME:
+            raise UsageError(
+                f"Frames of {self.source.game} are {self.source.frame_shape}, the layout jowa-h5 holds {FRAME} alone: "
+                "export them with --to zarr"
+            )
 
     @property
     def name(self) -> str:

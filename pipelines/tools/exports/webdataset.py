@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pipelines.batches.loader import flat_rows
 from pipelines.batches.segments import Segmentation
 from pipelines.batches.shards import Segment, ShardSet, shard_name, write_index, write_shard
-from pipelines.environments.atari.games import to_full
-from pipelines.episodes.trajectories import FRAME, Trajectories
+from pipelines.environments.registry import to_shared
+from pipelines.episodes.trajectories import Trajectories
 from pipelines.errors import UsageError
 from pipelines.progress import Advance
 from pipelines.tools.exports.exported import differs
@@ -72,7 +72,8 @@ class Webdataset:
         for number, (first, chosen) in enumerate(self._parts()):
             cut = self._cut(chosen, advance)
             shards.append(write_shard(path / shard_name(number), first, cut, self.source.game, self.compress))
-        write_index(path, shards, {"game": self.source.game, **self.options, "worldline": origin.record()})
+        facts = {"game": self.source.game, **self.options, "frame": self.source.frame_shape}
+        write_index(path, shards, {**facts, "worldline": origin.record()})
 
     def read_back(self, path: Path, advance: Advance) -> None:
         export = ShardSet(path)
@@ -98,10 +99,10 @@ class Webdataset:
         """The segments of index rows (b, 3), one by one; padding is zeros."""
         source, length = self.source, self.segments.length
         rows, real = flat_rows(chosen, source.episode_starts, length)  # (b, T)
-        actions = to_full(source.game, source.actions[rows]) * real
+        actions = to_shared(source.game, source.actions[rows]) * real
         for place, (episode, start, _) in enumerate(chosen.tolist()):
             row, mask = rows[place], real[place]
-            frames = np.zeros((length, *FRAME), np.uint8)
+            frames = np.zeros((length, *source.frame_shape), np.uint8)
             frames[mask] = source.frames(int(row[mask][0]), int(row[mask][-1]) + 1)
             yield Segment(
                 frames,

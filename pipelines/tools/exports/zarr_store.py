@@ -42,7 +42,9 @@ class ZarrStore:
 
     def write(self, path: Path, origin: Origin, advance: Advance) -> None:
         source = self.source
-        writer = ZarrWriter(path, source.episode_starts, source.game, source.action_names, origin.record())
+        writer = ZarrWriter(
+            path, source.episode_starts, source.game, source.action_names, origin.record(), source.frame_shape
+        )
         for name in FLAT:
             writer.write(name, 0, getattr(source, name))
         writer.write("source_rows", 0, source.source_rows(0, len(source)))

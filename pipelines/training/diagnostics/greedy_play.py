@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from models.api import Agent
-from pipelines.environments.atari.protocols import protocol
-from pipelines.environments.rollout import Episode, Table, play
+from pipelines.environments.registry import protocol
+from pipelines.environments.rollout import Episode, EpisodeBatch, play
 from pipelines.evaluation.player_settings import Entrant
 from pipelines.evaluation.players import AgentPlayer
 from pipelines.training.config import LoopConfig
@@ -44,6 +44,6 @@ def _mean_return(agent: Agent, game: str, loop: LoopConfig, device: Device) -> f
     greedy = Entrant("greedy", loop.evaluate_episodes, loop.evaluate_steps, CONTEXT, EPSILON)
     seeds = {number: SEED + number for number in range(greedy.episodes)}
     episodes: list[Episode] = []
-    table = Table(game, protocol(PROTOCOL), seeds, episodes.append, max_steps=greedy.max_steps)
+    table = EpisodeBatch(game, protocol(PROTOCOL), seeds, episodes.append, max_steps=greedy.max_steps)
     play(table, AgentPlayer(greedy, [game] * table.rows, agent, device.autocast))
     return float(np.mean([episode.score for episode in episodes]))

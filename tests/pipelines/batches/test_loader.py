@@ -11,18 +11,21 @@ from hypothesis import strategies as st
 
 from pipelines.batches.loader import FrameLoader, SegmentLoader, SegmentSource, flat_rows
 from pipelines.batches.segments import Segmentation, segment_index
-from pipelines.environments.atari.games import game_id, minimal_actions
+from pipelines.environments.atari.games import minimal_actions
+from pipelines.environments.registry import game_id
 from pipelines.episodes.trajectories import Trajectories, TrajectoryWriter
 
 
-def make_source(folder, game: str, lengths: list[int], seed: int, padding: str = "right") -> SegmentSource:
+def make_source(
+    folder, game: str, lengths: list[int], seed: int, padding: str = "right", frame: tuple[int, ...] = (84, 84)
+) -> SegmentSource:
     rng = np.random.default_rng(seed)
     total, path = sum(lengths), folder / f"{game}.h5"
     ends = np.cumsum(lengths) - 1
     terminals, truncations = np.zeros(total, np.uint8), np.zeros(total, np.uint8)
     terminals[ends[:-1]], truncations[ends[-1]] = 1, 1  # the last episode ran into the time limit
-    with TrajectoryWriter(path, game, ["unused"], lengths) as writer:
-        writer.write("observations", 0, rng.integers(1, 256, (total, 84, 84), dtype=np.uint8))
+    with TrajectoryWriter(path, game, ["unused"], lengths, frame) as writer:
+        writer.write("observations", 0, rng.integers(1, 256, (total, *frame), dtype=np.uint8))
         writer.write("actions", 0, rng.integers(0, len(minimal_actions(game)), total).astype(np.uint8))
         writer.write("rewards", 0, rng.integers(-1, 2, total).astype(np.float32))
         writer.write("terminals", 0, terminals)
@@ -62,7 +65,7 @@ def test_every_step_is_the_transition_it_claims(sources) -> None:
             frames = batch.frames_BTHW[b, real]
             row = next(r for r in range(len(data)) if np.array_equal(data.frames(r, r + 1)[0], frames[0]))
             rows = np.arange(row, row + len(frames))
-            assert len(set(data.episode_of(rows))) == 1
+            assert len(set(np.searchsorted(data.episode_starts, rows, side="right"))) == 1
             np.testing.assert_array_equal(frames, data.frames(row, row + len(frames)))
             np.testing.assert_array_equal(batch.tokens_BTK[b, real], source.tokens_NK[rows])
             table = np.array(minimal_actions(data.game))
@@ -105,22 +108,19 @@ def test_an_epoch_shows_every_segment_once(sources) -> None:
     epochs = [[loader.batch(e * count + i).tokens_BTK.tobytes() for i in range(count)] for e in (0, 1)]
     assert set(epochs[0]) == set(epochs[1]) and len(set(epochs[0])) == count
     assert epochs[0] != epochs[1]
-    assert loader.steps_per_epoch == count
 
 
 def test_shares_of_the_games_are_exact(sources) -> None:
     equal = SegmentLoader(sources, batch_size=8, seed=0, with_frames=False)
     assert [int((equal.batch(step).games_B == game_id("Pong")).sum()) for step in range(5)] == [4] * 5
-    skewed = SegmentLoader(sources, batch_size=8, seed=0, with_frames=False, weights=[3, 1])
-    assert [int((skewed.batch(step).games_B == game_id("Pong")).sum()) for step in range(5)] == [2] * 5
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 40), st.integers(1, 9), st.integers(1, 9), st.sampled_from([None, (3.0, 1.0)]))
-def test_ranks_together_give_the_batch_of_one_process(sources, step, batch_size, world, weights) -> None:
+@given(st.integers(0, 40), st.integers(1, 9), st.integers(1, 9))
+def test_ranks_together_give_the_batch_of_one_process(sources, step, batch_size, world) -> None:
     if world > batch_size:
         return
-    loader = SegmentLoader(sources, batch_size, seed=1, weights=weights)
+    loader = SegmentLoader(sources, batch_size, seed=1)
     for source in (loader, FrameLoader(loader, batch_size)):
         whole = vars(source.batch(step))
         parts = [vars(source.batch(step, rank, world)) for rank in range(world)]
@@ -128,14 +128,21 @@ def test_ranks_together_give_the_batch_of_one_process(sources, step, batch_size,
             np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), value, err_msg=name)
 
 
-def test_a_run_goes_on_from_epoch_and_position(sources) -> None:
-    loader = SegmentLoader(sources, batch_size=5, seed=3)
-    batches = [loader.batch(step) for step in range(12)]
-    assert [loader.epochs.place(step)[0] for step in (3, 11)] == [0, 1]
-    for step in (3, 7, 11):
-        epoch, position = loader.epochs.place(step)
-        resumed = SegmentLoader(sources, batch_size=5, seed=3)
-        assert_same(resumed.batch(resumed.epochs.step(epoch, position)), batches[step])
+@pytest.mark.parametrize("preload_bytes", [0, 1 << 30])
+def test_rgb_frames_of_any_size_come_as_they_lie_in_the_file(tmp_path, preload_bytes) -> None:
+    source = make_source(tmp_path, "Freeway", [5, 40], 0, frame=(16, 12, 3))
+    data, loader = source.trajectories, SegmentLoader([source], 6, seed=0, preload_bytes=preload_bytes)
+    assert data.frame_shape == (16, 12, 3)
+    rows_of = {frame.tobytes(): row for row, frame in enumerate(data.frames(0, 45))}
+    for step in range(5):
+        batch = loader.batch(step)
+        assert batch.frames_BTHW.shape == (6, 8, 16, 12, 3) and not batch.frames_BTHW[~batch.mask_BT].any()
+        for b in range(6):
+            rows = [rows_of[frame.tobytes()] for frame in batch.frames_BTHW[b, batch.mask_BT[b]]]
+            np.testing.assert_array_equal(batch.rewards_BT[b, batch.mask_BT[b]], data.rewards[rows])
+            assert rows == list(range(rows[0], rows[0] + len(rows)))
+        drawn = loader.frames_batch(step, 7).frames_nHW
+        assert drawn.shape == (7, 16, 12, 3) and all(frame.tobytes() in rows_of for frame in drawn)
 
 
 def test_computed_segments_give_the_batches_of_the_table(sources) -> None:
@@ -201,9 +208,9 @@ def test_impossible_requests_are_refused(sources, tmp_path) -> None:
     source = sources[0]
     with pytest.raises(ValueError, match="0 sources"):
         SegmentLoader([], 4, 0)
-    for weights in ([1.0], [1.0, 0.0], [1.0, float("nan")], [1.0, 1e-9]):
-        with pytest.raises(ValueError, match="Weights"):
-            SegmentLoader(sources, 4, 0, weights=weights)
+    rgb = make_source(tmp_path, "Boxing", [9], 0, frame=(16, 12, 3))
+    with pytest.raises(ValueError, match=r"Frames of \(16, 12, 3\), \(84, 84\) share no batch"):
+        SegmentLoader([source, rgb], 4, 0)
     with pytest.raises(ValueError, match="token rows"):
         SegmentSource(source.trajectories, source.segments, source.tokens_NK[:-1])
     with pytest.raises(ValueError, match="no segment"):

@@ -18,10 +18,10 @@ from pipelines.errors import WorldlineError
 T = 4
 
 
-def segment(number: int) -> Segment:
+def segment(number: int, frame: tuple[int, ...] = (84, 84)) -> Segment:
     rng = np.random.default_rng(number)
     return Segment(
-        rng.integers(0, 256, (T, 84, 84), dtype=np.uint8),
+        rng.integers(0, 256, (T, *frame), dtype=np.uint8),
         rng.integers(0, 18, T).astype(np.uint8),
         rng.integers(-1, 2, T).astype(np.float32),
         np.zeros(T, np.uint8),
@@ -45,6 +45,23 @@ def written(folder: Path, compress: bool = True, sizes: tuple[int, ...] = (2, 1)
 def read_all(folder: Path) -> list[Segment]:
     export = ShardSet(folder)
     return [export.unpack(packed) for number in range(len(export.shards)) for packed in export.load(number)]
+
+
+def test_rgb_segments_come_back_in_the_shape_that_the_list_says(tmp_path) -> None:
+    made = segment(0, (16, 12, 3))
+    shards = [write_shard(tmp_path / shard_name(0), 0, iter([made]), "Pong", True)]
+    facts = {"game": "Pong", "length": T, "compress": True, "worldline": {}}
+    write_index(tmp_path, shards, facts | {"frame": (16, 12, 3)})
+    assert ShardSet(tmp_path).frame_shape == (16, 12, 3)
+    (found,) = read_all(tmp_path)
+    np.testing.assert_array_equal(found.frames, made.frames)
+    write_index(tmp_path, shards, facts)
+    with pytest.raises(WorldlineError, match=r"frames are \(4, 16, 12, 3\) uint8, not \(4, 84, 84\)"):
+        read_all(tmp_path)
+    for frame in ([16], [16, 12, 4], [10**6, 10**6], ["a", 3], 7):
+        write_index(tmp_path, shards, facts | {"frame": frame})
+        with pytest.raises(WorldlineError, match="is no list of segment shards"):
+            ShardSet(tmp_path)
 
 
 @pytest.mark.parametrize("compress", [False, True])

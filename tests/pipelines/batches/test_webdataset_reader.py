@@ -13,7 +13,7 @@ from pipelines.batches.loader import SegmentLoader, SegmentSource
 from pipelines.batches.segments import Segmentation
 from pipelines.batches.shards import ShardSet
 from pipelines.batches.webdataset_reader import WebdatasetStream, epoch_order
-from pipelines.environments.atari.games import game_id
+from pipelines.environments.registry import game_id
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import WorldlineError
 from pipelines.store.store import Store
@@ -97,14 +97,9 @@ def test_ranks_together_are_the_whole_batch(made, world) -> None:
                 np.testing.assert_array_equal(value, np.concatenate([getattr(part, name) for part in parts]))
 
 
-def test_resumed_from_epoch_and_position(made) -> None:
-    folder, _ = made
-    stream = WebdatasetStream(exports(folder), batch_size=4, seed=0)
-    for step in (0, 3, 17):
-        epoch, position = stream.epochs.place(step)
-        assert stream.epochs.step(epoch, position) == step
-    shares = WebdatasetStream(exports(folder), batch_size=8, seed=0, weights=[3, 1])
-    assert [int((shares.batch(step).games_B == game_id("Pong")).sum()) for step in range(3)] == [2] * 3
+def test_games_take_turns(made) -> None:
+    stream = WebdatasetStream(exports(made[0]), batch_size=8, seed=0)
+    assert [int((stream.batch(step).games_B == game_id("Pong")).sum()) for step in range(3)] == [4] * 3
 
 
 def test_few_shards_are_in_memory_and_each_is_loaded_once_an_epoch(made, monkeypatch) -> None:
@@ -150,6 +145,9 @@ def test_impossible_requests_are_refused(made) -> None:
             WebdatasetStream(wanted, batch_size, 0)
     shards[1].length = 9
     with pytest.raises(ValueError, match="all of one length"):
+        WebdatasetStream(shards, 4, 0)
+    shards[1].length, shards[1].frame_shape = 8, (64, 64, 3)
+    with pytest.raises(ValueError, match="all of one length and frame shape"):
         WebdatasetStream(shards, 4, 0)
 
 

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipelines.environments import rollout
-from pipelines.environments.atari.environment import Step, emulator_seeds
-from pipelines.environments.atari.games import legal_mask
-from pipelines.environments.atari.protocols import Protocol, protocol
+from pipelines.environments import registry, rollout
+from pipelines.environments.atari.protocols import AtariRules
 from pipelines.environments.atari.roms import find, shipped
-from pipelines.environments.rollout import Episode, Table, play, play_together, replay
+from pipelines.environments.environment import Step, emulator_seeds
+from pipelines.environments.registry import legal_mask, protocol
+from pipelines.environments.rollout import Episode, EpisodeBatch, play, play_together, replay
 from pipelines.errors import WorldlineError
 
-RULES = Protocol("test", sticky=0.0, max_frames=400)
+RULES = AtariRules("test", sticky=0.0, max_frames=400)
 
 
 class Scripted:
@@ -29,6 +29,7 @@ class Scripted:
     def __init__(self, seeds: Sequence[int]) -> None:
         self.lengths, self.at = np.array(seeds), np.zeros(len(seeds), int)
         self.actions: list[list[int]] = []
+        self.spaces = registry.spaces("Pong", RULES)
 
     def reset(self) -> NDArray[np.uint8]:
         return self._frames()
@@ -45,6 +46,9 @@ class Scripted:
         self.at[ended] = 0
         odd = self.lengths % 2 == 1
         return Step(self._frames(), rewards, ended & ~odd, ended & odd)
+
+    def close(self) -> None:
+        self.closed = True
 
     def _frames(self) -> NDArray[np.uint8]:
         frames = np.zeros((len(self.at), 84, 84), np.uint8)
@@ -76,9 +80,9 @@ def run(seeds: Sequence[int], **options: int) -> tuple[list[Episode], Watcher, S
     made: list[Scripted] = []
     found: list[Episode] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rollout, "VectorGame", lambda game, seeds, *_, **__: made.append(Scripted(seeds)) or made[-1])
+        patch.setattr(rollout, "make", lambda game, seeds, *_, **__: made.append(Scripted(seeds)) or made[-1])
         player = Watcher()
-        play(Table("Pong", RULES, dict(enumerate(seeds)), found.append, **options), player)
+        play(EpisodeBatch("Pong", RULES, dict(enumerate(seeds)), found.append, **options), player)
     return found, player, made[0]
 
 
@@ -91,6 +95,7 @@ def test_short_and_long_episodes_count_once_each_and_the_ended_are_asked_no_more
     ]
     assert player.asked == [[0, 1, 2]] * 2 + [[1, 2]] + [[1]] * 3
     assert games.actions[-1] == [0, 6, 0]  # who has ended idles
+    assert games.closed
 
 
 def test_an_environment_takes_the_next_episode_at_once() -> None:
@@ -126,11 +131,11 @@ def test_an_emulator_that_never_ends_is_cut_by_the_protocol() -> None:
 @given(st.lists(st.lists(st.integers(1, 30), max_size=5, unique=True), max_size=4), st.integers(0, 3))
 def test_games_that_play_together_get_the_episodes_that_each_gets_alone(games: list[list[int]], envs: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rollout, "VectorGame", lambda game, seeds, *_, **__: Scripted(seeds))
+        patch.setattr(rollout, "make", lambda game, seeds, *_, **__: Scripted(seeds))
         found: list[list[Episode]] = [[] for _ in games]
         player = Watcher()
         tables = [
-            Table("Pong", RULES, dict(enumerate(seeds)), episodes.append, envs)
+            EpisodeBatch("Pong", RULES, dict(enumerate(seeds)), episodes.append, envs)
             for seeds, episodes in zip(games, found, strict=True)
         ]
         play_together(tables, player, "all")
@@ -157,7 +162,7 @@ class Chance:
 def breakout(rules: str, seed: int, **options: object) -> list[Episode]:
     found: list[Episode] = []
     seeds = dict(enumerate(emulator_seeds(seed, 3)))
-    play(Table("Breakout", protocol(rules), seeds, found.append, **options), Chance())  # type: ignore[arg-type]
+    play(EpisodeBatch("Breakout", protocol(rules), seeds, found.append, **options), Chance())  # type: ignore[arg-type]
     return sorted(found, key=lambda episode: episode.episode)
 
 
@@ -184,4 +189,4 @@ def test_a_rom_of_ones_own_is_played_whatever_its_file_is_called(tmp_path: Path)
     (tmp_path / "Brick Kick.a26").write_bytes(shipped("Breakout").path.read_bytes())
     rom = find("Breakout", tmp_path)
     assert rom.origin == "yours"
-    assert breakout("jowa", 3, rom=rom, max_steps=40) == breakout("jowa", 3, max_steps=40)
+    assert breakout("jowa", 3, options={"rom": rom}, max_steps=40) == breakout("jowa", 3, max_steps=40)

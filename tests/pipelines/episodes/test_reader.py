@@ -1,4 +1,7 @@
-"""Readers of other layouts: the same batches as from our own file, bit for bit, near, far and in child processes."""
+"""Readers of other layouts give the batches of our own file, bit for bit, near, far and in child processes.
+
+The expert set: the right episodes, read through as if they were a file of their own.
+"""
 
 import multiprocessing
 import pickle
@@ -9,16 +12,19 @@ import pytest
 
 from pipelines.batches.loader import SegmentLoader, SegmentSource
 from pipelines.batches.segments import Segmentation
+from pipelines.batches.shards import ShardSet
+from pipelines.batches.webdataset_reader import WebdatasetStream
 from pipelines.episodes.jowa_h5 import JowaTrajectories
-from pipelines.episodes.reader import narrowed
+from pipelines.episodes.reader import BestEpisodes, best_episodes, narrowed
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.episodes.zarr_trajectories import ZarrTrajectories
-from pipelines.errors import WorldlineError
+from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.store import Store
 from pipelines.tools.exports.export import export
 from pipelines.tools.exports.jowa_h5 import JowaH5
+from pipelines.tools.exports.webdataset import Webdataset
 from pipelines.tools.exports.zarr_store import ZarrStore
-from tests.pipelines.episodes.made_episodes import put_episodes
+from tests.pipelines.episodes.made_episodes import put_episodes, write_episodes
 
 FORMS = ("jowa", "jowa gzip", "zarr")
 
@@ -100,3 +106,49 @@ def test_values_are_never_bent_to_fit() -> None:
     for bad in ([256], [-1], [0.5], [np.nan], ["a"]):
         with pytest.raises(WorldlineError, match="do not fit uint8"):
             narrowed(np.array(bad), "x", np.uint8, "f")
+
+
+def test_rgb_frames_are_exported_and_read_as_they_are(tmp_path) -> None:
+    artefact = put_episodes(Store(tmp_path / "store"), frame=(14, 21, 3))
+    source = Trajectories(artefact.path(FILE_NAME))
+    found = ZarrTrajectories(export(artefact, ZarrStore(source), tmp_path).path)
+    assert found.frame_shape == source.frame_shape == (14, 21, 3)
+    np.testing.assert_array_equal(found.frames(3, 50), source.frames(3, 50))
+    assert_same(loader(source).batch(1), loader(found).batch(1))
+    cut = Webdataset(source, Segmentation(source.episode_starts, 8, 4, "right"))
+    stream = WebdatasetStream([ShardSet(export(artefact, cut, tmp_path).path)], batch_size=4, seed=0)
+    assert stream.batch(0).frames_BTHW.shape == (4, 8, 14, 21, 3)
+    with pytest.raises(UsageError, match=r"\(14, 21, 3\), the layout jowa-h5 holds \(84, 84\) alone: "):
+        JowaH5(source)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Trajectories:
+    return write_episodes(tmp_path / FILE_NAME, lengths=(5, 40, 3, 22))
+
+
+def test_the_best_are_those_of_the_highest_return(data: Trajectories) -> None:
+    starts = data.episode_starts
+    data.rewards = np.zeros(len(data), np.float32)
+    for episode in range(data.num_episodes):
+        data.rewards[starts[episode] : starts[episode] + episode % 3] = 1
+    returns = [episode % 3 for episode in range(data.num_episodes)]
+    for count in range(1, data.num_episodes + 1):
+        chosen = best_episodes(data, count, among=data.num_episodes)
+        assert chosen == sorted(sorted(range(data.num_episodes), key=lambda e: (-returns[e], e))[:count])
+    assert best_episodes(data, 1, among=2) == [1]
+    with pytest.raises(UsageError, match=r"3 expert episodes of Freeway are wanted, .* hold 2 to learn from"):
+        best_episodes(data, 3, among=2)
+
+
+def test_chosen_episodes_read_as_one_file(data: Trajectories) -> None:
+    starts, chosen = data.episode_starts, [0, 2]
+    best = BestEpisodes(data, chosen)
+    rows = np.concatenate([np.arange(starts[episode], starts[episode + 1]) for episode in chosen])
+    assert len(best) == len(rows) == best.episode_starts[-1] and best.num_episodes == 2
+    for name in ("actions", "rewards", "terminals", "truncations"):
+        np.testing.assert_array_equal(getattr(best, name), getattr(data, name)[rows])
+    everything = data.frames(0, len(data))
+    np.testing.assert_array_equal(best.frames(0, len(best)), everything[rows])
+    border = int(best.episode_starts[1])
+    np.testing.assert_array_equal(best.frames(border - 2, border + 3), everything[rows[border - 2 : border + 3]])

@@ -4,14 +4,14 @@ import re
 
 import pytest
 
-from pipelines.environments.atari.games import JOWA_TRAINING
 from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import SETTINGS, GridConfig, SearchConfig, Tuned, tuned
+from pipelines.recipes.jowa import TRAINING_GAMES
 
 
 def test_every_training_game_has_numbers_for_every_size() -> None:
     for settings in SETTINGS:
-        found = [tuned(settings, game) for game in JOWA_TRAINING]
+        found = [tuned(settings, game) for game in TRAINING_GAMES]
         assert all(numbers and 1 <= numbers.context <= 6 and 2 <= numbers.width <= 4 for numbers in found)
 
 

@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-import pytest
-
 from pipelines.environments.atari import roms
 from pipelines.environments.rollout import Episode
-from pipelines.errors import UsageError, WorldlineError
 from pipelines.evaluation.player_settings import Entrant
-from pipelines.evaluation.session import Sitting, rom_of
+from pipelines.evaluation.session import Sitting
 from pipelines.stages.evaluate import EvaluateConfig, chance
 
 WHO = Entrant("beam", 3, 40, context=2, epsilon=0.1, width=2, horizon=2)
@@ -16,7 +13,7 @@ SEEDS = (11, 12, 13)
 
 
 def test_only_what_the_log_lacks_is_to_be_played(tmp_path: Path) -> None:
-    sitting = Sitting.of("machado", rom_of("Pong"), tmp_path, envs=2)
+    sitting = Sitting.of("Pong", "machado", tmp_path, envs=2)
     table = sitting.table(WHO, SEEDS)
     assert (table.game, table.seeds, table.rows, table.max_steps) == ("Pong", {0: 11, 1: 12, 2: 13}, 2, 40)
     episode = Episode(1, 12, 3.0, 1.0, 2, "terminated", b"\0\1")
@@ -34,15 +31,6 @@ def test_chance_has_no_settings(tmp_path: Path) -> None:
 
 
 def test_what_was_played_is_written_down(tmp_path: Path) -> None:
-    root = Sitting.of("atari100k", rom_of("Pong"), tmp_path).root()
+    root = Sitting.of("Pong", "atari100k", tmp_path).root()
     assert (root["game"], root["protocol"], root["noop_max"], root["sticky"]) == ("Pong", "atari100k", 30, 0.0)
     assert root["rom_md5"] == roms.shipped("Pong").md5 and root["emulator"].startswith("ale-py ")
-
-
-def test_a_rom_is_ale_pys_or_named(tmp_path: Path) -> None:
-    (tmp_path / "x.bin").write_bytes(roms.shipped("Pong").path.read_bytes())
-    assert rom_of("Pong", str(tmp_path)).origin == "shipped"  # the same bytes
-    with pytest.raises(WorldlineError, match=r"The ROM of Pong has md5 .*, not 00"):
-        rom_of("Pong", md5="0" * 32)
-    with pytest.raises(UsageError, match="ROM folder /nowhere cannot be read"):
-        rom_of("Pong", "/nowhere")

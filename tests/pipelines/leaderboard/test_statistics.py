@@ -36,7 +36,7 @@ def alone(scores: dict[str, list[float]]) -> dict[str, dict[str, list[float]]]:
 
 def rollouts(size: str, against: str) -> dict[str, dict[str, list[float]]]:
     """The authors' 16 returns a game, normalised."""
-    games = DATA["jowa_rollouts"][size]
+    games = DATA["rollouts"][size]
     return alone(
         {game: [normalised(game, score, against) for score in entry["returns"]] for game, entry in games.items()}
     )  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipelines.environments.atari.games import rom_md5
+from pipelines.environments.atari.protocols import PROTOCOLS
 from pipelines.errors import UsageError
 from pipelines.sources.dqn_replay.listing import ALL_KINDS, file_name, log_folder
 from pipelines.stages import collect
@@ -90,8 +91,7 @@ def test_a_game_without_a_script_is_played_at_random_and_says_so(tmp_path: Path)
 
 
 def test_the_time_limit_is_logged_as_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    short = replace(collect.protocol("sticky"), max_frames=40)
-    monkeypatch.setattr(collect, "protocol", lambda name: short)
+    monkeypatch.setitem(PROTOCOLS, "sticky", replace(PROTOCOLS["sticky"], max_frames=40))
     artefact = collect.run(CollectConfig("Pong", agents=1, steps=30, capacity=50), Store(tmp_path)).artefact
     terminal = load(artefact, 1, "terminal", 0)
     assert np.nonzero(terminal)[0].tolist() == [12, 25, 38]  # 3 blank rows and 10 steps each

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from pipelines.batches.loader import SegmentLoader
-from pipelines.environments.atari.games import ACTIONS, IDS, game_id
+from pipelines.environments.atari.games import ACTIONS, IDS
+from pipelines.environments.registry import game_id
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.store import Store
@@ -34,7 +35,7 @@ def test_held_out_episodes_are_never_drawn_from(store: Store, tmp_path: Path, pr
     (source,) = sources([data], [cut], 2, [], tmp_path)
     loader = SegmentLoader([source], 3, seed=1, preload_bytes=preload)
     brightest = 0
-    for step in range(int(3 * loader.steps_per_epoch) + 1):
+    for step in range(len(source.segments) + 1):
         brightest = max(brightest, int(loader.batch(step).frames_BTHW[..., 0, 0].max()))
         brightest = max(brightest, int(loader.frames_batch(step, 16).frames_nHW[:, 0, 0].max()))
     assert brightest == 24

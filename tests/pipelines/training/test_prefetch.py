@@ -72,10 +72,6 @@ def test_it_goes_on_from_any_step(source: SegmentSource) -> None:
     feed = Prefetcher(made_of(source), CPU, workers=2, stop=40)
     for step in (17, 18, 19, 3, 4, 39, 0):
         assert_same(feed.batch(step), direct(source, step))
-    loader = SegmentLoader([source], batch_size=6, seed=5)
-    epoch, position = loader.epochs.place(31)
-    assert (epoch, position) > (1, 0)
-    assert_same(Prefetcher(made_of(source), CPU, 2).batch(loader.epochs.step(epoch, position)), direct(source, 31))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

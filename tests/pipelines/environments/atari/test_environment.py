@@ -8,14 +8,19 @@ import numpy as np
 import pytest
 from ale_py import Action, ALEInterface
 
-from pipelines.environments.atari.environment import Step, VectorGame, emulator_seeds, make_vector
 from pipelines.environments.atari.games import GAMES, IDS, minimal_actions, rom_path
-from pipelines.environments.atari.protocols import protocol
+from pipelines.environments.atari.roms import shipped
+from pipelines.environments.environment import Environment, Step, emulator_seeds
+from pipelines.environments.registry import make, protocol
 from pipelines.errors import UsageError
 
 
+def make_vector(game: str, count: int, rules: str, seed: int, threads: int = 2) -> Environment:
+    return make(game, emulator_seeds(seed, count), protocol(rules), threads)
+
+
 def play(game: str, seed: int, threads: int, steps: int = 40) -> list[Step]:
-    vector = make_vector(game, 2, protocol("sticky"), seed, threads)
+    vector = make_vector(game, 2, "sticky", seed, threads)
     vector.reset()
     rng = np.random.default_rng(0)
     return [vector.step(rng.choice(minimal_actions(game), 2)) for _ in range(steps)]
@@ -28,7 +33,7 @@ def test_same_seed_same_frames_whatever_the_threads() -> None:
 
 
 def test_environments_have_their_own_seeds() -> None:
-    vector = make_vector("Pong", 3, protocol("sticky"), 0, 1)
+    vector = make_vector("Pong", 3, "sticky", 0, 1)
     assert len(set(vector.seeds)) == 3
     assert all(0 <= seed < 2**31 for seed in vector.seeds)
     assert (vector.reset() == vector.reset()).all()
@@ -36,7 +41,7 @@ def test_environments_have_their_own_seeds() -> None:
 
 def same_as_by_hand(game: str, rules: str, steps: int) -> None:
     """Dopamine's preprocessing, written out, next to the vector environment."""
-    vector = make_vector(game, 1, protocol(rules), 3, 1)
+    vector = make_vector(game, 1, rules, 3, 1)
     emulator = ALEInterface()
     emulator.setInt("random_seed", vector.seeds[0])
     emulator.setFloat("repeat_action_probability", protocol(rules).sticky)
@@ -74,7 +79,7 @@ def test_all_60_games_equal_a_hand_written_loop(game: str, rules: str) -> None:
 
 def first_noops(seeds: Sequence[int], rules: str) -> list[int]:
     """How many frames of no-ops began each episode of Freeway, whose cars tell every frame from the next."""
-    vector = VectorGame("Freeway", seeds, protocol(rules), threads=1)
+    vector = make("Freeway", seeds, protocol(rules), threads=1)
     vector.reset()
     wanted = vector.step(np.full(len(seeds), IDS["UP"])).frames
     found = []
@@ -106,13 +111,13 @@ def test_no_ops_are_0_to_29_emulator_frames_by_the_seed() -> None:
 
 @pytest.mark.parametrize("rules", ["machado", "atari100k"])
 def test_a_restarted_row_plays_as_a_new_environment_of_that_seed(rules: str) -> None:
-    vector = make_vector("Breakout", 3, protocol(rules), 0, 2)
+    vector = make_vector("Breakout", 3, rules, 0, 2)
     vector.reset()
     for action in (1, 3, 4, 3):
         before = vector.step(np.full(3, action)).frames
     frames = vector.restart([1], [99])
     assert (frames[[0, 2]] == before[[0, 2]]).all()
-    alone = VectorGame("Breakout", [99], protocol(rules), threads=1)
+    alone = make("Breakout", [99], protocol(rules), threads=1)
     assert (alone.reset()[0] == frames[1]).all()
     rng = np.random.default_rng(0)
     for _ in range(60):
@@ -126,7 +131,7 @@ def test_more_seeds_begin_with_the_same_ones() -> None:
 
 
 def test_the_limit_truncates_and_the_next_episodes_first_frame_follows() -> None:
-    vector = make_vector("Pong", 2, replace(protocol("sticky"), max_frames=40), 0, 1)
+    vector = make("Pong", emulator_seeds(0, 2), replace(protocol("sticky"), max_frames=40), threads=1)
     first = vector.reset()
     for count in range(1, 11):
         step = vector.step(np.array([IDS["RIGHT"]] * 2))
@@ -137,7 +142,7 @@ def test_the_limit_truncates_and_the_next_episodes_first_frame_follows() -> None
 
 
 def test_frames_of_a_step_survive_the_next_step() -> None:
-    vector = make_vector("Pong", 1, protocol("sticky"), 0, 1)
+    vector = make_vector("Pong", 1, "sticky", 0, 1)
     vector.reset()
     step = vector.step(np.array([0]))
     copy = step.frames.copy()
@@ -147,7 +152,7 @@ def test_frames_of_a_step_survive_the_next_step() -> None:
 
 
 def test_actions_that_the_game_lacks_are_refused() -> None:
-    vector = make_vector("Skiing", 1, protocol("sticky"), 0, 1)
+    vector = make_vector("Skiing", 1, "sticky", 0, 1)
     vector.reset()
     with pytest.raises(ValueError, match="FIRE is no action of Skiing"):
         vector.step(np.array([IDS["FIRE"]]))
@@ -155,6 +160,35 @@ def test_actions_that_the_game_lacks_are_refused() -> None:
 
 def test_unknown_game_and_no_environments() -> None:
     with pytest.raises(UsageError, match="Unknown game 'pong'"):
-        make_vector("pong", 1, protocol("sticky"), 0)
+        make_vector("pong", 1, "sticky", 0)
     with pytest.raises(ValueError, match="0 environments"):
-        make_vector("Pong", 0, protocol("sticky"), 0)
+        make_vector("Pong", 0, "sticky", 0)
+
+
+def test_it_says_what_is_played_and_how_it_looks() -> None:
+    vector = make_vector("Pong", 1, "machado", 0)
+    assert vector.spaces.frame == (84, 84, 1) and vector.reset().shape == (1, *vector.spaces.frame_shape)
+    assert vector.spaces.actions.mask("Pong") == tuple(number in minimal_actions("Pong") for number in range(18))
+    found = vector.roots()
+    assert (found["game"], found["protocol"], found["rom_md5"]) == ("Pong", "sticky", shipped("Pong").md5)
+    assert (found["sticky"], found["frame"], found["life_loss"]) == (0.25, [84, 84, 1], False)
+
+
+def test_rules_of_another_kind_are_refused() -> None:
+    class Others:
+        name, frame, max_steps = "crafter", (64, 64, 3), 10_000
+
+    with pytest.raises(UsageError, match="Pong cannot be played under crafter: choose rules of Atari"):
+        make("Pong", [1], Others())
+
+
+def test_larger_rgb_frames_are_those_of_the_screen() -> None:
+    """The size and colour of frames are the rules' to say, also in ale-py's own environment."""
+    rules = replace(protocol("jowa"), frame_size=96, colour=True)
+    vector, emulator = make("Breakout", [5], rules), ALEInterface()
+    emulator.setInt("random_seed", 5)
+    emulator.setFloat("repeat_action_probability", 0.0)
+    emulator.loadROM(str(rom_path("Breakout")))
+    emulator.reset_game()
+    wanted = cv2.resize(emulator.getScreenRGB(), (96, 96), interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(vector.reset(), wanted[None])

@@ -1,22 +1,22 @@
-"""Action numbers against the emulator, by name."""
+"""The 60 games, their ROMs, and their action numbers against the emulator, by name."""
 
-import numpy as np
+import re
+
 import pytest
 from ale_py import Action, ALEInterface, LoggerMode
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipelines.environments.atari.games import (
     ACTIONS,
     GAMES,
     IDS,
-    legal_mask,
+    actions,
+    ale_name,
+    check_game,
     minimal_actions,
+    rom_md5,
     rom_path,
-    to_full,
-    to_minimal,
 )
-from pipelines.errors import UsageError, WorldlineError
+from pipelines.errors import UsageError
 
 
 def test_the_vocabulary_is_the_emulators_own() -> None:
@@ -36,13 +36,13 @@ def test_the_vocabulary_is_the_emulators_own() -> None:
 )
 def test_minimal_sets_in_the_games_order(game: str, names: str) -> None:
     assert [ACTIONS[number] for number in minimal_actions(game)] == names.split()
-    assert legal_mask(game).sum() == len(names.split())
+    assert sum(actions(game).mask(game)) == len(names.split())
 
 
 @pytest.mark.parametrize("game", GAMES)
 def test_every_game_maps_into_the_vocabulary_by_name(game: str) -> None:
     number = len(minimal_actions(game))
-    names = [ACTIONS[action] for action in to_full(game, np.arange(number))]
+    names = [ACTIONS[action] for action in actions(game).own(game)]
     ALEInterface.setLoggerMode(LoggerMode.Error)
     emulator = ALEInterface()
     emulator.loadROM(str(rom_path(game)))
@@ -56,25 +56,24 @@ def test_boxing_uses_all_eighteen() -> None:
     assert minimal_actions("Boxing") == tuple(range(18))
 
 
-@given(st.sampled_from(["Freeway", "Breakout", "Skiing"]), st.lists(st.integers(0, 2), max_size=20))
-def test_to_minimal_undoes_to_full(game: str, own: list[int]) -> None:
-    full = to_full(game, np.array(own, np.int32))
-    assert full.dtype == np.uint8
-    assert legal_mask(game)[full].all()
-    assert to_minimal(game, full).tolist() == own
+def test_sixty_games_in_alphabetical_order() -> None:
+    assert len(GAMES) == len(set(GAMES)) == 60
+    assert list(GAMES) == sorted(GAMES)
 
 
-@pytest.mark.parametrize("bad", [-1, 3, 255])
-def test_a_number_outside_the_games_set_is_refused(bad: int) -> None:
-    with pytest.raises(WorldlineError, match=f"Action {bad} is none of Freeway's 3"):
-        to_full("Freeway", [0, 1, bad])
+def test_every_game_has_its_own_rom() -> None:
+    assert all(rom_path(name).is_file() for name in GAMES)
+    digests = {rom_md5(name) for name in GAMES}
+    assert len(digests) == 60
+    assert all(re.fullmatch("[0-9a-f]{32}", digest) for digest in digests)
 
 
-def test_an_action_the_game_lacks_is_refused() -> None:
-    with pytest.raises(WorldlineError, match="LEFT is no action of Freeway: choose among NOOP, UP, DOWN"):
-        to_minimal("Freeway", [IDS["UP"], IDS["LEFT"]])
+def test_names_as_ale_py_spells_them() -> None:
+    spelled = [ale_name(name) for name in ("MsPacman", "UpNDown", "Qbert", "KungFuMaster", "Jamesbond", "WizardOfWor")]
+    assert spelled == ["ms_pacman", "up_n_down", "qbert", "kung_fu_master", "jamesbond", "wizard_of_wor"]
 
 
 def test_unknown_game() -> None:
-    with pytest.raises(UsageError, match="Unknown game 'Pang'"):
-        minimal_actions("Pang")
+    for ask in (minimal_actions, check_game, ale_name):
+        with pytest.raises(UsageError, match=r"Unknown game 'Pang': .*'worldline games' lists all 60"):
+            ask("Pang")

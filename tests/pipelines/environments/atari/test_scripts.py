@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines.environments.atari.environment import make_vector
-from pipelines.environments.atari.games import ACTIONS, GAMES, IDS, legal_mask, minimal_actions
-from pipelines.environments.atari.protocols import protocol
+from pipelines.environments.atari.games import ACTIONS, GAMES, IDS, minimal_actions
 from pipelines.environments.atari.scripts import SCRIPTS, Script, boxing, breakout, freeway, pong
+from pipelines.environments.environment import emulator_seeds
+from pipelines.environments.registry import legal_mask, make, protocol
 
 
 def name_of(script: Script, frame: NDArray[np.uint8], last: str = "NOOP") -> str:
@@ -87,7 +87,7 @@ def test_scripts_with_eyes_beat_random_play(game: str, steps: int) -> None:
     rng = np.random.default_rng(0)
     points = {}
     for player in ("script", "random"):
-        vector = make_vector(game, 2, protocol("sticky"), 0)
+        vector = make(game, emulator_seeds(0, 2), protocol("sticky"))
         frames = vector.reset()
         points[player], last = 0.0, np.zeros(2, np.int64)
         for _ in range(steps):

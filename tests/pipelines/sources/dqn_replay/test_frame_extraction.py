@@ -31,7 +31,7 @@ def order_of(root: Path, name: str, pieces: list[tuple[int, int, int]], edges: t
 
 
 def merged(spools: list[Spool], total: int) -> np.ndarray:
-    return np.concatenate([unpack(packed) for _, packed in merge(spools, total)])
+    return np.concatenate([unpack(packed, (84, 84)) for _, packed in merge(spools, total)])
 
 
 def numbered(count: int, first: int = 0) -> np.ndarray:

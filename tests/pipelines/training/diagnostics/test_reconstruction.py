@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipelines.batches.loader import SegmentSource
-from pipelines.environments.atari.games import game_id
+from pipelines.environments.registry import game_id
 from pipelines.errors import WorldlineError
 from pipelines.store.store import Store
 from pipelines.training.device import Device

@@ -1,0 +1,162 @@
+"""Everything that can be played, by name. Another environment is one line in KINDS and a module that it names.
+
+A module of a kind defines `make`, `roots` and `options` as the functions of those names here call them. It is imported
+when a game of its kind is played, so that naming games loads no emulator.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from models.spaces import Box, Discrete, Spaces
+from pipelines.environments.atari import games as atari
+from pipelines.environments.atari import protocols as atari_protocols
+from pipelines.environments.environment import Environment, Rules
+from pipelines.errors import WorldlineError, unknown
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of environment: the games that it plays, their actions, and the rules under which it plays them."""
+
+    module: str
+    games: tuple[str, ...]
+    actions: Callable[[str], Discrete | Box]
+    protocols: Mapping[str, Rules]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+
+KINDS = (
+    Kind(
+        "pipelines.environments.atari.environment",
+        atari.GAMES,
+        atari.actions,
+        atari_protocols.PROTOCOLS,
+        atari_protocols.ALIASES,
+    ),
+)
+
+GAMES = tuple(game for kind in KINDS for game in kind.games)  # a game's id is its index here: new kinds go last
+
+_PROTOCOLS = {name: rules for kind in KINDS for name, rules in kind.protocols.items()}
+
+_ALIASES = {alias: name for kind in KINDS for alias, name in kind.aliases.items()}
+
+
+def check_game(name: str) -> str:
+    """The name itself; raises UsageError with the nearest name when nothing of that name can be played."""
+    if name not in GAMES:
+        raise unknown("game", name, GAMES, f"'worldline games' lists all {len(GAMES)}")
+    return name
+
+
+def game_id(name: str) -> int:
+    """Index in GAMES; raises UsageError for an unknown name."""
+    return GAMES.index(check_game(name))
+
+
+def canonical(name: str) -> str:
+    """The one name of a set of rules that has several, so that equal rules make equal keys; others are unchanged."""
+    return _ALIASES.get(name, name)
+
+
+def protocol(name: str) -> Rules:
+    """The rules of that name or alias; raises UsageError for an unknown one."""
+    if canonical(name) not in _PROTOCOLS:
+        raise unknown("protocol", name, (*_PROTOCOLS, *_ALIASES), "pipelines/environments defines them")
+    return _PROTOCOLS[canonical(name)]
+
+
+def actions(game: str) -> Discrete | Box:
+    """The actions that an agent chooses among in that game. Raises UsageError for an unknown game."""
+    return _kind(game).actions(game)
+
+
+def spaces(game: str, rules: Rules) -> Spaces:
+    """What an agent sees and does in `game` under `rules`; rewards are the game's own points.
+
+    Raises UsageError for an unknown game.
+    """
+    return Spaces(rules.frame, actions(game), "raw")
+
+
+def legal_mask(game: str) -> NDArray[np.bool_]:
+    """(A,) bool: True where the game uses the action. Raises as `own_actions` does."""
+    return np.array(_discrete(game).mask(game))
+
+
+def own_actions(game: str) -> tuple[str, ...]:
+    """Names of the game's own actions in its own numbering, which is that of stored episodes.
+
+    Raises UsageError for an unknown game, WorldlineError for one whose actions have no numbers.
+    """
+    return tuple(_discrete(game).names[number] for number in _discrete(game).own(game))
+
+
+def to_shared(game: str, own: ArrayLike) -> NDArray[np.uint8]:
+    """Turn a game's own action numbers (any shape, integers) into those of its spaces, uint8 of the same shape.
+
+    Raises WorldlineError naming the first number that the game does not have.
+    """
+    table, ids = np.array(_discrete(game).own(game), np.uint8), np.asarray(own)
+    if bad := ids[(ids < 0) | (ids >= len(table))].tolist():
+        raise WorldlineError(
+            f"Action {bad[0]} is none of {game}'s {len(table)}: its own are numbered 0 to {len(table) - 1}; "
+            "was the replay recorded with another action set?"
+        )
+    return table[ids]
+
+
+def to_own(game: str, shared: ArrayLike) -> NDArray[np.int32]:
+    """The reverse of `to_shared`: numbers of the game's spaces (any shape) into the game's own, int32.
+
+    Raises WorldlineError naming the first action that the game does not use.
+    """
+    space = _discrete(game)
+    table = np.full(len(space), -1, np.int32)
+    table[list(space.own(game))] = np.arange(len(space.own(game)))
+    found = table[np.asarray(shared)]
+    if (found < 0).any():
+        first = space.names[np.asarray(shared)[found < 0].flat[0]]
+        raise WorldlineError(f"{first} is no action of {game}: choose among {', '.join(own_actions(game))}")
+    return found
+
+
+def make(game: str, seeds: Sequence[int], rules: Rules, threads: int = 2, **given: Any) -> Environment:
+    """One environment of `game` for each of `seeds`; `given` is what `options` found. `threads` changes no result.
+
+    Raises UsageError for an unknown game, ValueError for no seed.
+    """
+    return _module(game).make(game, seeds, rules, threads, **given)
+
+
+def options(game: str, rom_dir: str = "", rom_md5: str = "") -> dict[str, Any]:
+    """What the game's environment needs besides rules, for `make` and `roots`: a ROM, where it has one.
+
+    Raises UsageError or WorldlineError where the ROM that is named is not there or not the one meant.
+    """
+    return _module(game).options(game, rom_dir, rom_md5)
+
+
+def roots(game: str, rules: Rules, **given: Any) -> dict[str, Any]:
+    """`Environment.roots` of a game that is not being played. Raises UsageError for an unknown game."""
+    return _module(game).roots(game, rules, **given)
+
+
+def _kind(game: str) -> Kind:
+    return next(kind for kind in KINDS if check_game(game) in kind.games)
+
+
+def _module(game: str) -> Any:
+    return importlib.import_module(_kind(game).module)
+
+
+def _discrete(game: str) -> Discrete:
+    found = actions(game)
+    if isinstance(found, Box):
+        raise WorldlineError(f"{game} is played with {found.size} numbers an action, which have no names or numbers")
+    return found
