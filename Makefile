@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test lint ui clean
+.PHONY: help setup demo test test-slow lint ui clean
 
 help:
 	@echo "make demo   collect, train, score and report on two Atari games (CPU, no account, about ten minutes)"
 	@echo "make test   run the tests"
+	@echo "make test-slow   run the long tests; SLICE=0 to 9 runs a tenth of them"
 	@echo "make lint   ruff, mypy, import contracts"
 	@echo "make ui     open the asset graph in Dagster's UI on 127.0.0.1"
 
@@ -27,6 +28,9 @@ demo: setup
 
 test: setup
 	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+test-slow: setup
+	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m slow $(if $(SLICE),--slice $(SLICE))
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -309,6 +309,10 @@ class Agent(Protocol):
         """original_state_dict(network) -> copies of the weights as the original's own loader wants them"""
         ...
 
+    def probe(self) -> Mapping[str, tuple[Tensor, ...]]:
+        """probe() -> by network, what it returns for one small input that is always the same, in eval mode"""
+        ...
+
     def encode(self, frames: Tensor) -> Tensor:
         """encode(frames (..., C, H, W) uint8) -> observations (..., K): tokens, or what the family sees instead"""
         ...

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,23 @@ from tests.buckets.fixtures import gcs_bucket, gcs_emulator, s3_bucket, s3_emula
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # As in a shell's background jobs; the programs that tests interrupt would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+SLICES = 10
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--slice N`: of what is selected, the tenth that belongs to N; all tenths together are everything, once."""
+    parser.addoption("--slice", type=int, choices=range(SLICES), default=None, help="run one tenth, 0 to 9")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A test's tenth follows from its name, so that it stays where it is when others come and go."""
+    number = config.getoption("--slice")
+    if number is not None:
+        chosen = [item for item in items if zlib.crc32(item.nodeid.encode()) % SLICES == number]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
 
 
 @pytest.fixture(autouse=True)

@@ -165,6 +165,25 @@ class JowaAgent:
 
     # ---- seeing and acting ----
 
+    def probe(self) -> dict[str, tuple[Tensor, ...]]:
+        """Latents and pictures of noise; hidden states of one step. Draws from no one's random numbers."""
+        sizes, model = self.config.tokenizer, self.model.config
+        device = next(self.tokenizer.parameters()).device
+        draw = torch.Generator().manual_seed(0)
+        shape = (2, sizes.frame_channels, sizes.resolution, sizes.resolution)
+        frames, codes_BK = torch.rand(shape, generator=draw), torch.zeros(1, self.tokens_per_frame, dtype=torch.long)
+        tokens_BL = torch.randint(
+            0, min(model.vocab_size, model.num_actions), (2, model.tokens_per_step), generator=draw
+        )
+        outputs = self.model(tokens_BL.to(device), torch.zeros(2, dtype=torch.long, device=device))
+        return {
+            "tokenizer": (
+                self.tokenizer.encode(frames.to(device)).z,
+                self.tokenizer.decode_tokens(codes_BK.to(device)),
+            ),
+            "model": (outputs.hidden_BLD,),
+        }
+
     def encode(self, frames: Tensor) -> Tensor:
         """Tokens (..., K) int64 of uint8 frames (..., C, H, W)."""
         return self.tokenizer.encode_tokens(frames)

@@ -22,7 +22,7 @@ def replay(
     only: Annotated[str, typer.Option(help="One row: inflate, segments, tokens, size or bucket.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Replay: inflating, random segments, size at rest, a bucket end to end. Exit 1 when a full-size aim is missed.
+    """Replay: inflating, random segments, size at rest, a bucket end to end. A missed aim is a word in the table.
 
     Plays real frames first (minutes), and keeps them in WORLDLINE_HOME/bench for the next run.
     Example: worldline bench replay --only inflate
@@ -39,7 +39,7 @@ def replay(
         if quick:
             print("Quick sizes, far below those that the aims are meant for: read no figure out of this.\n")
         print(table(rows))
-    return 0 if quick or all(row.reached for row in rows) else 1
+    return 0
 
 
 @bench.command()
@@ -51,7 +51,7 @@ def train(
     profile: Annotated[bool, typer.Option("--profile", help="Print where the time goes instead.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Training: a step of stage 2 and encoding, on 2 CPU threads and on a GPU. Exit 1 when a full-size aim is missed.
+    """Training: a step of stage 2 and encoding, on 2 CPU threads and on a GPU. A missed aim is a word in the table.
 
     The GPU's part keeps its tokens files (216 MB) in WORLDLINE_HOME/bench for the next run.
     Example: worldline bench train --only gpu --model 150m --batch 512
@@ -81,7 +81,7 @@ def train(
         warning = "Quick sizes, far below those that the aims are meant for: read no figure out of this."
         texts = [warning if quick else "", table(rows) if rows else "", speed.table() if speed else missing]
         print(*filter(None, texts), sep="\n\n")
-    return 0 if quick or (all(row.reached for row in rows) and (speed is None or speed.reached)) else 1
+    return 0
 
 
 @bench.command()
@@ -91,9 +91,10 @@ def plan(
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes: whether it works, not how fast.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Planning on 2 CPU threads: greedy, beam and tree search, one environment and many. Exit 1 when an aim is missed.
+    """Planning on 2 CPU threads: greedy, beam and tree search, one environment and many.
 
-    Takes minutes, nearly all of them the plain tree search. On a GPU also decisions a second.
+    A missed aim is a word in the table. Takes minutes, nearly all of them the plain
+    tree search. On a GPU also decisions a second.
     Example: worldline bench plan --model 150m
     """
     from pipelines.tools.bench.plan import QUICK, gpu_lines, run, sizes
@@ -107,4 +108,4 @@ def plan(
         if quick:
             print("Quick sizes, far below those that the aims are meant for: read no figure out of this.\n")
         print(table(rows), *(f"- {line}" for line in lines), sep="\n")
-    return 0 if quick or all(row.reached for row in rows) else 1
+    return 0

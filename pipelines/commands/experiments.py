@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.options import Overrides, RecipeName, experiment_folder
+from pipelines.commands.options import Overrides, RecipeName, Storage, experiment_folder, profile_and_store
 from pipelines.graph import experiment as experiments
 from pipelines.graph.config_io import to_plain
 from pipelines.recipes.registry import RECIPES
@@ -24,6 +24,7 @@ def add_to(app: typer.Typer) -> None:
     frozen.command("new")(experiment_new)
     frozen.command("list")(experiment_list)
     frozen.command("show")(experiment_show)
+    frozen.command("remove")(experiment_remove)
     app.add_typer(frozen, name="experiment", rich_help_panel=PANEL)
 
 
@@ -76,3 +77,15 @@ def experiment_show(name: str) -> None:
     Example: worldline experiment show demo
     """
     print(json.dumps(to_plain(experiments.find(experiment_folder(), name).recipe), indent=1))
+
+
+def experiment_remove(key: Annotated[str, typer.Argument(help="Its whole key.")], storage: Storage = None) -> None:
+    """Forget an experiment and the names of what it made; nothing is deleted before 'worldline gc --yes'.
+
+    Data that others share, and scores on the leaderboard's page, stay as long as another name leads to them.
+    Example: worldline experiment remove wide-1a2b3c4d, then worldline gc
+    """
+    _, store = profile_and_store(storage)
+    experiments.forget(experiment_folder(), key)
+    names = store.forget(key)
+    print(f"{key} is forgotten, and {len(names)} names of what it made: 'worldline gc' lists what can go now")

@@ -12,8 +12,12 @@ from pathlib import Path
 from pipelines.errors import UsageError, WorldlineError, unknown
 from pipelines.graph.config_io import from_plain, to_plain
 from pipelines.graph.recipe import Recipe
+from pipelines.progress import say
 from pipelines.store.ref import check_name
 from pipelines.store.stage_config import canonical_json, plain
+
+FORMAT = 2
+OLD = {"collect", "pretrain", "train"}  # what the recipes of format 1, which had no number, consist of
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def register(folder: Path, name: str, recipe: Recipe) -> Experiment:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             aside = path.with_suffix(f".{os.getpid()}.partial")
-            aside.write_text(json.dumps({"name": name, "recipe": to_plain(recipe)}, indent=1) + "\n")
+            aside.write_text(json.dumps({"format": FORMAT, "name": name, "recipe": to_plain(recipe)}, indent=1) + "\n")
             aside.replace(path)
         except OSError as error:
             raise WorldlineError(
@@ -59,9 +63,30 @@ def register(folder: Path, name: str, recipe: Recipe) -> Experiment:
     return experiment
 
 
+class OldExperimentError(WorldlineError):
+    """A file that an earlier version froze: whole, with fields that this version does not know."""
+
+
 def registered(folder: Path) -> list[Experiment]:
-    """Every experiment on disk, by name."""
-    return [_read(path) for path in sorted(folder.glob("*.json"))]
+    """Every experiment on disk, by name; those of earlier versions are told in a line each and left out.
+
+    Raises WorldlineError at a damaged file.
+    """
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found.append(_read(path))
+        except OldExperimentError as old:
+            say(str(old))
+    return found
+
+
+def forget(folder: Path, key: str) -> None:
+    """Remove an experiment's file, whichever version froze it. Raises UsageError for a key that there is none of."""
+    path = folder / f"{check_name(key)}.json"
+    if not path.is_file():
+        raise unknown("experiment", key, [each.stem for each in folder.glob("*.json")], "give its whole key")
+    path.unlink()
 
 
 def find(folder: Path, name_or_key: str) -> Experiment:
@@ -81,11 +106,25 @@ def find(folder: Path, name_or_key: str) -> Experiment:
 def _read(path: Path) -> Experiment:
     try:
         data = json.loads(path.read_text())
-        return Experiment(data["name"], from_plain(Recipe, data["recipe"]))
-    except (ValueError, KeyError, TypeError, UsageError) as error:
+        name, frozen = data["name"], data["recipe"]
+        try:
+            return Experiment(name, from_plain(Recipe, frozen))
+        except UsageError as error:
+            if "format" not in data and {*frozen} >= OLD and path.stem.startswith(f"{name}-"):
+                raise OldExperimentError(_retired(path.stem, frozen["name"])) from error
+            raise
+    except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
         raise WorldlineError(
             f"{path} is no experiment of this version ({error}): register it again under another name and delete it"
         ) from error
+
+
+def _retired(key: str, recipe: str) -> str:
+    return (
+        f"Experiment {key} is of an earlier version of Worldline, whose networks this one cannot read: its data and "
+        f"scores are kept and used again, its networks are made anew by 'worldline experiment new NAME --recipe "
+        f"{recipe}'; 'worldline experiment remove {key}' and 'worldline gc --yes' free their room"
+    )
 
 
 def _difference(ours: Recipe, theirs: Recipe) -> str:

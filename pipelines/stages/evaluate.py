@@ -181,7 +181,7 @@ def _build(config: EvaluateConfig, agents: "LoadedAgent", draft: Draft) -> None:
         if each.max_steps != config.max_steps:
             draft.metrics[each.planner]["max_steps"] = each.max_steps
     draft.metrics["behaviour"] = _behaviour(config, draft)
-    draft.metrics["device"] = str(game.device)
+    draft.metrics |= game.device.metrics()
     if (shared := draft.scratch / TOGETHER).is_file():
         draft.metrics |= json.loads(shared.read_text())
     draft.roots.append(game.sitting.root())
@@ -199,6 +199,7 @@ class _Game:
         self, config: EvaluateConfig, opened: Mapping[Ref, Artefact], scratch: Path, agents: "LoadedAgent"
     ) -> None:
         from pipelines.training.device import pick, require_gpu
+        from pipelines.training.precision import settle
 
         self.config, self.device = config, pick(config.precision)
         if config.compile:
@@ -213,6 +214,7 @@ class _Game:
             raise UsageError(f"Scores of {config.game} need an agent: name its artefact")
         # Loaded when asked: others may have played with other ones since.
         self._agent = partial(agents.load, opened[config.agent], self.device, config.step)
+        self.device = settle(self._agent(), self.device, config.precision)
         for each in self.entrants:
             each.require_fit(config.game, self._agent())
 

@@ -54,11 +54,13 @@ def _build(config: TokenizeConfig, draft: Draft) -> None:
     from pipelines.training.checkpoints import load_agent
     from pipelines.training.device import pick
     from pipelines.training.inputs import channels_first
+    from pipelines.training.precision import settle
 
     if config.agent is None or config.trajectories is None:
         raise UsageError(f"Tokens of {config.game} need an agent and trajectories: name both artefacts")
     device = pick(config.precision)
     agent = load_agent(draft.parents[config.agent], device)
+    device = settle(agent, device, config.precision)
     data = Trajectories(draft.parents[config.trajectories].path(FILE_NAME))
     if not 0 < agent.vocabulary <= np.iinfo(np.uint16).max + 1:
         raise UsageError(
@@ -76,4 +78,4 @@ def _build(config: TokenizeConfig, draft: Draft) -> None:
             advance(len(frames))
     writer.close()
     draft.counts |= {"frames": len(data), "tokens": len(data) * per_frame, "codes_used": int(seen.sum())}
-    draft.metrics["device"] = str(device)
+    draft.metrics |= device.metrics()

@@ -178,11 +178,13 @@ def _build(config: TrainingConfig, draft: Draft, ranks: "Ranks") -> None:
     from pipelines.training.diagnostics.greedy_play import greedy_returns
     from pipelines.training.imagination import ImaginedSegments
     from pipelines.training.loop import train
+    from pipelines.training.precision import settle
     from pipelines.training.task import Task
 
     device = pick(config.loop.precision, config.loop.device)
     torch.manual_seed(ranks.seed(config.seed))
     agent = _agent(config, draft, device)
+    device = settle(agent, device, config.loop.precision)
     family = family_of(agent.config)
     check_phases(config.phases, family, agent.config)
     sources, measured = _sources(config, draft, agent, ranks)

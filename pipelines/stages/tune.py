@@ -97,11 +97,13 @@ def _build(config: TuneConfig, draft: Draft) -> None:
     from pipelines.evaluation.players import AgentPlayer
     from pipelines.training.checkpoints import load_agent
     from pipelines.training.device import pick
+    from pipelines.training.precision import settle
 
     given, device = options(config.game, config.rom_dir, config.rom_md5), pick(config.precision)
     if config.agent is None:
         raise UsageError(f"A search on {config.game} needs an agent: name its artefact")
     agent = load_agent(draft.parents[config.agent], device)
+    device = settle(agent, device, config.precision)
     entrants, seeds = candidates(config), selection_seeds(config.grid.seed, config.grid.episodes)
     for who in entrants:
         who.require_fit(config.game, agent)
@@ -121,7 +123,7 @@ def _build(config: TuneConfig, draft: Draft) -> None:
     )
     pd.DataFrame(rows).to_csv(draft.path("grid.csv"), index=False)
     best = max(rows, key=lambda row: row["mean"])  # of equals the first, which is the cheapest
-    draft.metrics |= {"best": best, "grid": rows, "seeds": list(seeds), "device": str(device)}
+    draft.metrics |= {"best": best, "grid": rows, "seeds": list(seeds), **device.metrics()}
     draft.roots.append(sitting.root())
     draft.counts |= {
         "settings": len(rows),

@@ -200,6 +200,14 @@ class Store:
             finally:
                 aside.unlink(missing_ok=True)
 
+    def forget(self, part: str) -> list[str]:
+        """Remove the pointers of which `part` is a part of the name, and return them; what they named stays."""
+        found = [name for name in self.pointers() if part in name.split("/")]
+        with writable(self.root):
+            for name in found:
+                self._pointer(name).unlink()
+        return found
+
     def resolve(self, name: str) -> Ref:
         """The artefact that a pointer or a full address names. Raises WorldlineError when neither exists."""
         path = self._pointer(name)

@@ -1,7 +1,9 @@
 """Which processor trains, in which precision: CUDA when there is one, bf16 where it is faster than float32."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,14 +13,23 @@ from pipelines.errors import UsageError
 
 @dataclass(frozen=True)
 class Device:
-    """Where tensors live, and whether matrix products run in bfloat16 (weights and losses stay float32)."""
+    """Where tensors live, and whether matrix products run in bfloat16 (weights and losses stay float32).
+
+    errors: by network, the relative error of bf16 where it was measured (`precision.settle`).
+    """
 
     name: str
     bf16: bool
+    errors: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     def autocast(self) -> AbstractContextManager[None]:
         """The context in which networks run."""
         return torch.autocast(torch.device(self.name).type, torch.bfloat16, enabled=self.bf16)
+
+    def metrics(self) -> dict[str, Any]:
+        """For the manifest."""
+        found = {"bf16_errors": {name: round(error, 4) for name, error in self.errors.items()}} if self.errors else {}
+        return {"device": str(self), **found}
 
     def __str__(self) -> str:
         return f"{self.name}, {'bf16' if self.bf16 else 'float32'}"
@@ -26,6 +37,8 @@ class Device:
 
 def pick(precision: str, wanted: str = "auto") -> Device:
     """`precision` is auto, float32 or bf16; auto takes bf16 on GPUs and CPUs with instructions for it.
+
+    Whether bf16 is right for the networks at hand, `precision.settle` finds out.
 
     `wanted` is auto (a GPU where there is one), cpu or cuda. Raises UsageError when cuda is wanted and there is none.
     """

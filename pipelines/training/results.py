@@ -33,7 +33,7 @@ def record(
     rows = metrics.read(draft.path("metrics.jsonl"))
     curves.draw(rows, draft.path("curves.png"))
     draft.counts["steps"] = total_steps(schedule)
-    draft.metrics |= {"losses": metrics.final(rows), "device": str(device)}
+    draft.metrics |= {"losses": metrics.final(rows), **device.metrics()}
     for network in task.agent.networks.values():
         network.eval()
     examine(draft, task.agent, sources, loop.holdout_episodes, sight_frames, device)

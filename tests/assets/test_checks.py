@@ -18,7 +18,7 @@ class Judged(StageConfig):
     """A stage with three declared checks."""
 
     STAGE: ClassVar[str] = "replay"
-    VERB: ClassVar[str] = "judge"
+    VERB: ClassVar[str] = "fetch"  # that of the real stage: the name in hints is known by stage
     CODE: ClassVar[str] = "1"
     CHECKS: ClassVar[tuple[str, ...]] = ("good", "odd", "fatal")
 

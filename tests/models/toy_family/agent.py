@@ -90,6 +90,10 @@ class ToyAgent:
     def original_state_dict(self, network: str) -> dict[str, Tensor]:
         return dict(self.networks[network].state_dict())
 
+    def probe(self) -> dict[str, tuple[Tensor, ...]]:
+        world_11, actor_11 = torch.ones(1, self.tokens_per_frame + ACTIONS), torch.ones(1, self.tokens_per_frame)
+        return {"world": (self.networks["world"](world_11),), "actor": (self.networks["actor"](actor_11),)}
+
     def encode(self, frames: Tensor) -> Tensor:
         """Cells (..., K), whole numbers 0 to 255, of frames (..., C, H, W) uint8."""
         wanted = (self.config.channels, self.config.height, self.config.width)

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import UsageError, WorldlineError
-from pipelines.graph.experiment import Experiment, find, register, registered
+from pipelines.graph import experiment
+from pipelines.graph.config_io import to_plain
+from pipelines.graph.experiment import Experiment, OldExperimentError, find, forget, register, registered
 from pipelines.recipes.registry import recipe
 
 
@@ -111,3 +113,39 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(WorldlineError, match=r"Experiment 'one' cannot be written to .* \(Not a directory\): set"):
         register(tmp_path / "file" / "experiments", "one", recipe("mini"))
+
+
+def old(tmp_path: Path) -> Path:
+    """As the version before format 2 froze it, with two networks in place of one agent."""
+    data = {"name": "demo", "recipe": to_plain(recipe("mini"))}
+    networks = data["recipe"]["pretrain"].pop("networks")
+    data["recipe"]["pretrain"] |= {"tokenizer": networks["tokenizer"], "model": networks["model"]}
+    path = tmp_path / "demo-9c6b7c58.json"
+    path.write_text(json.dumps(data))
+    return path
+
+
+def test_an_experiment_of_an_earlier_version_is_told_and_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(experiment, "say", said.append)
+    old(tmp_path)
+    made = register(tmp_path, "demo", recipe("mini"))
+    assert registered(tmp_path) == [made] and find(tmp_path, "demo") == made
+    assert all("demo-9c6b7c58 is of an earlier version" in line and "made anew by" in line for line in said) and said
+    forget(tmp_path, "demo-9c6b7c58")
+    said.clear()
+    assert registered(tmp_path) == [made] and not said
+    with pytest.raises(UsageError, match=f"Unknown experiment 'demo-9c6b7c58': did you mean '{made.key}'"):
+        forget(tmp_path, "demo-9c6b7c58")
+    with pytest.raises(UsageError):
+        forget(tmp_path, "../demo")
+
+
+def test_a_damaged_file_of_an_earlier_version_is_still_damaged(tmp_path: Path) -> None:
+    path = old(tmp_path)
+    path.rename(tmp_path / "other-00000000.json")
+    with pytest.raises(WorldlineError, match="is no experiment of this version") as caught:
+        registered(tmp_path)
+    assert not isinstance(caught.value, OldExperimentError)

@@ -255,6 +255,15 @@ def test_pointers_move_and_addresses_resolve(store: Store) -> None:
         store.resolve("scores/demo-1a2b")
 
 
+def test_forgetting_removes_names_and_nothing_else(store: Store) -> None:
+    one = fakes.make(store, "tokens")
+    for name in ("tokens/demo-1a2b/Pong", "scores/demo-1a2b/Pong/2026-W47", "tokens/demo-1a2b3/Pong"):
+        store.point(name, one.ref)
+    assert sorted(store.forget("demo-1a2b")) == ["scores/demo-1a2b/Pong/2026-W47", "tokens/demo-1a2b/Pong"]
+    assert list(store.pointers()) == ["tokens/demo-1a2b3/Pong"] and store.find(one.ref) is not None
+    assert store.forget("demo-1a2b") == []
+
+
 @pytest.mark.parametrize("name", ["", "../x", "a/../../b", "a//b", "/", ".locks/store", "a b", "x" * 300])
 def test_names_that_leave_the_store_are_refused(store: Store, name: str) -> None:
     for ask in (lambda: store.resolve(name), lambda: store.point(name, fakes.spec().ref)):
