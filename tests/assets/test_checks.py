@@ -18,7 +18,8 @@ class Judged(StageConfig):
     """A stage with three declared checks."""
 
     STAGE: ClassVar[str] = "replay"
-    VERB: ClassVar[str] = "fetch"  # that of the real stage: the name in hints is known by stage
+    VERB: ClassVar[str] = "fetch"  # hints go by stage: this one must not change those of the real one
+    DATA: ClassVar[bool] = True
     CODE: ClassVar[str] = "1"
     CHECKS: ClassVar[tuple[str, ...]] = ("good", "odd", "fatal")
 
