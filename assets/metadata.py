@@ -14,7 +14,7 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
-from pipelines.sources.dqn_replay.record import EVIDENCE
+from pipelines.sources.dqn_replay.record import LOG_FACTS
 from pipelines.store.artefact import Artefact, Report
 
 FILES_SHOWN = 30  # a token array has thousands of chunks
@@ -40,8 +40,8 @@ def describe(report: Report) -> dict[str, dg.MetadataValue]:
     artefact, manifest = report.artefact, report.artefact.manifest
     shown: dict[str, Any] = {"result": str(report), "skipped": report.skipped}
     shown |= _tables(manifest.metrics)
-    if EVIDENCE in artefact.names():
-        shown["evidence"] = _evidence(artefact.path(EVIDENCE))
+    if LOG_FACTS in artefact.names():
+        shown["evidence"] = _evidence(artefact.path(LOG_FACTS))
     shown |= {
         f"picture/{path.stem}": picture(path)
         for path in [artefact.path(name) for name in artefact.names() if name.endswith(".png")][:PICTURES_SHOWN]

@@ -1,6 +1,6 @@
 """A bucket: any fsspec URL whose objects are listed, and read by ranges that are pinned to one version.
 
-Every request is retried (retry.py), every error is one line. Local files take the same road, without the network.
+Every request is retried (retry.py), and every error is one line. Local files are read through the same code.
 Use: `bucket = Bucket.of(url, store.profile)`, then `bucket.list(folder)`, `bucket.open(item)`.
 """
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from pipelines.bucket.bucket_object import BucketObject, entry_fields, throughput
 from pipelines.bucket.clients import LOCAL, Client, connect, protocol
 from pipelines.bucket.mirror import Mirror
 from pipelines.bucket.reader import Chunks, Reader, file_chunks, range_chunks
-from pipelines.bucket.remote import BucketObject, described, meter
 from pipelines.bucket.retry import (
     GONE,
     BucketError,
@@ -20,8 +20,8 @@ from pipelines.bucket.retry import (
     ObjectReplaced,
     ShortRead,
     reason,
-    retried,
     status_of,
+    with_retries,
 )
 from pipelines.errors import WorldlineError
 from pipelines.store.profile import Profile
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Bucket:
-    """`root` is a URL without a slash at its end. May be shared by threads, pickled, and used after a fork."""
+    """`root` is a URL without a slash at its end. A bucket may be shared by threads, pickled, and used after a fork."""
 
     root: str
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -63,7 +63,7 @@ class Bucket:
         """The objects directly in `folder` (relative to the root), by name. Raises BucketError when it is not there."""
         client = self._client
         url = f"{self.root}/{folder}"
-        entries = self._asked(url, lambda: client.filesystem.ls(f"{client.path}/{folder}", detail=True))
+        entries = self._request(url, lambda: client.filesystem.ls(f"{client.path}/{folder}", detail=True))
         files = [entry for entry in entries if entry.get("type") == "file"]
         return sorted((self._object(f"{folder}/{_last(entry)}", entry) for entry in files), key=lambda item: item.name)
 
@@ -71,7 +71,7 @@ class Bucket:
         """What the bucket says of one object now. Raises BucketError when there is none."""
         client = self._client
         url = f"{self.root}/{name}"
-        entry = self._asked(url, lambda: client.filesystem.info(f"{client.path}/{name}"))
+        entry = self._request(url, lambda: client.filesystem.info(f"{client.path}/{name}"))
         if entry.get("type") != "file":
             raise BucketError(f"{url} cannot be read (it is a folder): name an object")
         return self._object(name, entry)
@@ -79,9 +79,9 @@ class Bucket:
     def read_range(
         self, item: BucketObject, start: int, stop: int, halted: Callable[[], bool] = lambda: False
     ) -> bytes:
-        """Bytes start..stop-1 of the object, at most up to its end; once `halted` says so it is not tried again.
+        """Bytes start..stop-1 of the object, at most up to its end. A failure is not retried once `halted()` is true.
 
-        Raises ObjectReplaced when it is another object by now.
+        Raises ObjectReplaced when it is another object by now, BucketError when the bucket does not give the bytes.
         """
         stop = min(stop, item.bytes)
         if start >= stop:
@@ -89,18 +89,18 @@ class Bucket:
         client = self._client
 
         def read() -> bytes:
-            with meter(self.root).reading(stop - start):
+            with throughput(self.root).reading(stop - start):
                 data = client.read(f"{client.path}/{item.name}", start, stop, item.version if client.pins else None)
             if len(data) != stop - start:
                 raise ShortRead(f"{len(data):,} bytes came where {stop - start:,} were asked for")
             return data
 
-        return self._asked(item.url, read, item, halted)
+        return self._request(item.url, read, item, halted)
 
     def open(self, item: BucketObject) -> Reader:
-        """A raw stream of the whole object that counts and checksums what passes; its `verify` must be the last word.
+        """A raw stream of the whole object that counts its bytes and sums them up; call its `verify` at the end.
 
-        A copy in the mirror is read instead when there is one.
+        When the mirror has a copy, that is read instead. Raises BucketError for a file that cannot be opened.
         """
         copy = self.mirror.find(item) if self.mirror else None
         if copy is None and self.is_local:
@@ -109,35 +109,35 @@ class Bucket:
             chunks = range_chunks(lambda start, stop: self.read_range(item, start, stop), item.bytes)
         else:
             path = copy  # mypy does not see that it stays
-            chunks = file_chunks(self._asked(item.url, lambda: path.open("rb")))
+            chunks = file_chunks(self._request(item.url, lambda: path.open("rb")))
         return self.checked(item, chunks, mirrored=copy is not None and not self.is_local)
 
     def checked(self, item: BucketObject, chunks: Chunks, mirrored: bool = False) -> Reader:
-        """A reader of `chunks`, which are said to be the object's bytes (`mirrored`: those of its copy)."""
-        unproven = not (self.is_local or item.crc32c or item.md5)
-        return Reader(item, chunks, lambda fault: self._settle(item, fault, mirrored), unproven)
+        """A reader that compares `chunks` with what is listed of the object. mirrored: they are read from its copy."""
+        unchecked = not (self.is_local or item.crc32c or item.md5)
+        return Reader(item, chunks, lambda fault: self._raise_for(item, fault, mirrored), unchecked)
 
     def rate(self) -> float | None:
-        """Bytes per second that this bucket gave to this process; None when nothing was read yet."""
-        return meter(self.root).rate()
+        """Bytes per second that this bucket has given to this process; None before the first read."""
+        return throughput(self.root).rate()
 
-    def has_proof(self, item: BucketObject) -> bool:
-        """Whether later readers can tell without reading all of it now: by a checksum, or by a version that pins."""
+    def is_verifiable(self, item: BucketObject) -> bool:
+        """Whether a later reader notices other content: by a checksum, or by a version that reads are pinned to."""
         return bool(item.crc32c or item.md5 or (item.version and self._client.pins))
 
     def _object(self, name: str, entry: Mapping[str, Any]) -> BucketObject:
-        return BucketObject(url=f"{self.root}/{name}", name=name, **described(entry))
+        return BucketObject(url=f"{self.root}/{name}", name=name, **entry_fields(entry))
 
-    def _asked(
+    def _request(
         self,
         what: str,
         action: Callable[[], T],
         item: BucketObject | None = None,
         halted: Callable[[], bool] = lambda: False,
     ) -> T:
-        """`action()` with retries. An error that stays is one line; for a read of `item` it may be ObjectReplaced."""
+        """`action()` with retries. Raises BucketError in one line, or ObjectReplaced where `item` is another by now."""
         try:
-            return retried(what, action, halted)
+            return with_retries(what, action, halted)
         except WorldlineError as error:
             if item is not None and isinstance(error.__cause__, ShortRead):
                 self._require_same(item)
@@ -146,7 +146,7 @@ class Bucket:
             gone = isinstance(error, FileNotFoundError) or status_of(error) in GONE
             if item is not None and gone:
                 self._require_same(item)
-            raise _refusal(what, error) from error
+            raise _read_error(what, error) from error
 
     def _require_same(self, item: BucketObject) -> None:
         now = self.stat(item.name)
@@ -156,14 +156,17 @@ class Bucket:
                 f"says {item.bytes:,} of {item.version}: {REPAIR}"
             )
 
-    def _settle(self, item: BucketObject, fault: str | None, mirrored: bool) -> None:
-        """Say whose fault it is that a reader got other bytes than listed; see Reader."""
+    def _raise_for(self, item: BucketObject, fault: str | None, mirrored: bool) -> None:
+        """Raise the error for a reader that got other bytes than listed; see Reader.
+
+        Raises DamagedInTransit, ObjectReplaced, or WorldlineError where a local file is damaged itself.
+        """
         if fault is None:
             if not (mirrored or item.crc32c or item.md5 or self._client.pins):
                 self._require_same(item)
             return
         if mirrored and self.mirror is not None:
-            self.mirror.drop(item)
+            self.mirror.remove(item)
             raise DamagedInTransit(
                 f"{item.url}: its copy in {self.mirror.folder} {fault} and was dropped: fetch it again"
             )
@@ -174,8 +177,8 @@ class Bucket:
         raise error(f"{item.url} {fault}: fetch that file again from its source")
 
 
-def _refusal(url: str, error: Exception) -> BucketError:
-    """One line for an error that no waiting mends."""
+def _read_error(url: str, error: Exception) -> BucketError:
+    """One line for an error that is not transient."""
     status = status_of(error)
     if isinstance(error, (FileNotFoundError, NotADirectoryError)) or status == 404:
         return BucketError(f"{url} does not exist: check the bucket URL, game and agent, or list the bucket again")

@@ -1,7 +1,7 @@
-"""What differs between kinds of buckets: how a client is opened, and how one range of one version is read.
+"""Clients of the kinds of buckets. They differ in how they are opened, and in how a range of one version is read.
 
-Google: reads name the generation. S3: reads demand the etag. All others, local files included, cannot be pinned:
-their version is compared when an object has been read.
+Reads from Google name the generation, reads from S3 demand the etag. All others, local files included, cannot be
+pinned to a version; it is compared when an object has been read. A new kind of bucket is one class here.
 """
 
 import functools
@@ -16,7 +16,7 @@ import fsspec
 
 from pipelines.errors import UsageError
 
-PATIENCE = 60.0  # seconds for one request, unless the profile's options say otherwise
+TIMEOUT = 60.0  # seconds for one request, unless the profile's options say otherwise
 
 LOCAL = (None, "file", "local")
 
@@ -30,7 +30,7 @@ class Client:
     pins = False
 
     def read(self, path: str, start: int, stop: int, version: str | None) -> bytes:
-        """Bytes start..stop-1."""
+        """Bytes start..stop-1 of the object at `path`, of that version where the kind can pin one."""
         return self.filesystem.cat_file(path, start=start, end=stop)
 
     def md5_is_etag(self, path: str) -> bool:
@@ -39,7 +39,7 @@ class Client:
 
 
 class GoogleClient(Client):
-    """gs://. A generation that is no more reads as 404."""
+    """gs://. Reading a generation that no longer exists gives 404."""
 
     pins = True
 
@@ -48,7 +48,7 @@ class GoogleClient(Client):
 
 
 class S3Client(Client):
-    """s3://. An etag that is no more reads as 412."""
+    """s3://. Reading an etag that no longer exists gives 412."""
 
     pins = True
 
@@ -59,7 +59,7 @@ class S3Client(Client):
             "get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{stop - 1}", **pin
         )
         try:
-            return fsspec.asyn.sync(self.filesystem.loop, response["Body"].read, timeout=PATIENCE)
+            return fsspec.asyn.sync(self.filesystem.loop, response["Body"].read, timeout=TIMEOUT)
         finally:
             response["Body"].close()
 
@@ -78,7 +78,7 @@ def protocol(url: str) -> str | None:
 
 
 def connect(url: str, options: Mapping[str, Any]) -> Client:
-    """The client for a bucket's root. Opened once per process and set of options (fsspec keeps them, fork-safe).
+    """The client for a bucket's root. fsspec opens one per process and set of options, and keeps it safe over forks.
 
     Raises UsageError for a URL of no known kind, a client that is not installed, and options it does not know.
     """
@@ -86,11 +86,11 @@ def connect(url: str, options: Mapping[str, Any]) -> Client:
     given = dict(options)
     try:
         if kind in ("gs", "gcs"):
-            given = {"token": "anon", "requests_timeout": PATIENCE, "use_listings_cache": False} | given
+            given = {"token": "anon", "requests_timeout": TIMEOUT, "use_listings_cache": False} | given
             filesystem = _google()(**given)
             return GoogleClient(filesystem, filesystem._strip_protocol(url))
         if kind in ("s3", "s3a"):
-            config = {"connect_timeout": PATIENCE, "read_timeout": PATIENCE, "retries": {"total_max_attempts": 1}}
+            config = {"connect_timeout": TIMEOUT, "read_timeout": TIMEOUT, "retries": {"total_max_attempts": 1}}
             given["config_kwargs"] = config | dict(given.get("config_kwargs") or {})
             filesystem, path = fsspec.core.url_to_fs(url, **({"use_listings_cache": False} | given))
             filesystem.retries = 1
@@ -109,8 +109,11 @@ def connect(url: str, options: Mapping[str, Any]) -> Client:
 
 @functools.cache
 def _google() -> Any:
-    """gcsfs with one try per request. It must be told before its import to leave its control plane alone, which makes
-    the first request of every kind wait for a minute where there is none."""
+    """The class of gcsfs with one try per request.
+
+    Before its import, gcsfs must be told to leave its control plane alone: where there is none, the first request of
+    every kind would wait for a minute.
+    """
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     base = importlib.import_module("gcsfs").GCSFileSystem
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs a traceback for every error that it raises

@@ -1,7 +1,8 @@
-"""Objects of a bucket into its mirror: several at a time, resumable by byte, verified, committed by rename.
+"""Copies objects of a bucket into its mirror: several at a time, resumable by byte, verified, committed by rename.
 
-An unfinished object is a hidden `.part` file named after its version, so that a newer object never continues an older
-one. Killed at any point, the next call goes on behind the bytes that are there: at most the range in flight is lost.
+An unfinished object is a hidden `.part` file whose name holds its version, so that a newer object never continues an
+older one. When a download was killed, the next call goes on behind the bytes that are there; at most the range that was
+on its way is lost.
 """
 
 import glob
@@ -15,10 +16,10 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from pipelines.bucket.bucket import Bucket
+from pipelines.bucket.bucket_object import BucketObject
 from pipelines.bucket.mirror import Mirror
 from pipelines.bucket.reader import FILE_CHUNK, Chunks
-from pipelines.bucket.remote import BucketObject
-from pipelines.bucket.retry import TRIES, DamagedInTransit, ObjectReplaced, once_more
+from pipelines.bucket.retry import TRIES, DamagedInTransit, ObjectReplaced, retry_if_damaged
 from pipelines.errors import WorldlineError
 from pipelines.progress import say, track
 from pipelines.store.files import DISK_FULL, locked
@@ -33,20 +34,21 @@ Item = TypeVar("Item", bound=BucketObject)
 def download(
     bucket: Bucket, items: Sequence[Item], title: str, workers: int = WORKERS, pinned: bool = False
 ) -> list[Item]:
-    """Bring copies of `items` into the bucket's mirror; returns them in the same order, as they were downloaded.
+    """Copy `items` into the bucket's mirror. Returns them in the same order, as they were downloaded.
 
-    An object that was replaced meanwhile is restarted, which is said, and comes back as the newer one; with `pinned`
-    it raises ObjectReplaced. Raises WorldlineError for no room below the mirror's limit, a full disk, a bucket
-    that does not answer, and an object that stays different from its checksum.
+    When an object was replaced meanwhile, the newer one is downloaded and returned, and a line says so; with `pinned`
+    ObjectReplaced is raised instead. Raises WorldlineError when the mirror's limit or the disk has no room, when the
+    bucket does not answer, and when an object stays different from its checksum; ValueError for a bucket without a
+    mirror.
     """
     if bucket.mirror is None:
         raise ValueError(f"{bucket.root} was opened without a mirror: pass one to Bucket.of")
     bucket.mirror.require_room(items)
     with track(title, total=sum(item.bytes for item in items), unit="bytes") as advance:
-        work = _Work(bucket, bucket.mirror, advance, pinned)
+        work = _Download(bucket, bucket.mirror, advance, pinned)
         pool = ThreadPoolExecutor(workers, "download")
         try:
-            futures = [pool.submit(work.bring, item) for item in items]
+            futures = [pool.submit(work.copy, item) for item in items]
             for future in as_completed(futures):
                 future.result()  # the first failure ends them all
             return [future.result() for future in futures]
@@ -56,12 +58,12 @@ def download(
 
 
 class _Stopped(Exception):  # noqa: N818
-    """Another object failed, or Ctrl-C: the part file stays as it is."""
+    """Another object failed, or the user stopped the program: the part file stays as it is."""
 
 
 @dataclass
-class _Work:
-    """What the threads of one download share."""
+class _Download:
+    """The state that the threads of one call of `download` share."""
 
     bucket: Bucket
     mirror: Mirror
@@ -72,11 +74,11 @@ class _Work:
         self.stop = threading.Event()
         self._counting = threading.Lock()
 
-    def bring(self, item: Item) -> Item:
-        """Have a verified copy of the object, or of the one that took its place."""
+    def copy(self, item: Item) -> Item:
+        """Make a verified copy of the object, or of the one that took its place, which is returned."""
         for attempt in range(1, TRIES + 1):
             try:
-                once_more(lambda wanted=item: self._fetch(wanted))  # type: ignore[misc]
+                retry_if_damaged(lambda wanted=item: self._fetch(wanted))  # type: ignore[misc]
                 return item
             except ObjectReplaced as error:
                 if self.pinned or attempt == TRIES:
@@ -93,7 +95,7 @@ class _Work:
             if self.mirror.find(item) is not None:
                 self._count(item.bytes, held=True)
                 return
-            with locked(part):  # makes it; another process may be at the same object
+            with locked(part):  # locking makes the file; another process may copy the same object
                 if self.mirror.find(item) is not None:
                     part.unlink(missing_ok=True)
                     self._count(item.bytes, held=True)
@@ -102,7 +104,7 @@ class _Work:
                 for old in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
                     old.unlink(missing_ok=True)
         except OSError as error:
-            raise self._refusal(error) from error
+            raise self._write_error(error) from error
 
     def _fill(self, item: BucketObject, part: Path) -> None:
         with part.open("r+b") as file:
@@ -114,10 +116,10 @@ class _Work:
                 file.truncate(0)
                 raise
             os.fsync(file.fileno())
-        self.mirror.keep(item, part)
+        self.mirror.commit(item, part)
 
     def _chunks(self, item: BucketObject, file: IO[bytes]) -> Chunks:
-        """The bytes that are in the file already, then those that are still to come, written before they are used."""
+        """The bytes that are in the file already, then those of the bucket, which are written before they are used."""
         held = 0
         while held < item.bytes and (data := file.read(min(FILE_CHUNK, item.bytes - held))):
             held += len(data)
@@ -138,7 +140,7 @@ class _Work:
         with self._counting:
             self.advance(amount, held=held)
 
-    def _refusal(self, error: OSError) -> WorldlineError:
+    def _write_error(self, error: OSError) -> WorldlineError:
         folder = self.mirror.folder
         if error.errno in DISK_FULL:
             return WorldlineError(

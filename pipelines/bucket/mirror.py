@@ -1,7 +1,7 @@
-"""A local copy of objects in their bucket's own layout, so that the folder is itself a bucket (file://...).
+"""A mirror is a local copy of objects in their bucket's own layout, so that its folder is itself a bucket (file://...).
 
-Beside each object lies a hidden sidecar with its size, checksums and version. Only when these are the ones asked for,
-the copy is used; whoever reads it compares the checksum once more.
+Beside each object lies a hidden file with its size, checksums and version. A copy is used only when these are the ones
+that are wanted; whoever reads it compares the checksum once more.
 """
 
 import hashlib
@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
+from pipelines.bucket.bucket_object import BucketObject
 from pipelines.bucket.clients import LOCAL, protocol
-from pipelines.bucket.remote import BucketObject
 from pipelines.errors import WorldlineError
 from pipelines.store.store import Store
 
@@ -26,7 +26,7 @@ class Mirror:
 
     @classmethod
     def of(cls, url: str, store: Store) -> "Mirror | None":
-        """Where the store's profile keeps its copy of the bucket `url`; None for a bucket that is local anyway."""
+        """The mirror of the bucket `url` where the store's profile keeps it; None for a bucket that is local anyway."""
         if protocol(url) in LOCAL:
             return None
         root = url.rstrip("/")
@@ -35,14 +35,14 @@ class Mirror:
         return cls(base / "mirror" / slug, store.profile.cache_bytes)
 
     def path(self, item: BucketObject) -> Path:
-        """Where the copy of an object lies, there or not. Raises WorldlineError for a name that leaves the folder."""
+        """Where the copy of an object lies or would lie. Raises WorldlineError for a name that leaves the folder."""
         parts = PurePosixPath(item.name).parts
         if not parts or parts[0] == "/" or ".." in parts or "\0" in item.name:
             raise WorldlineError(f"{item.url}: '{item.name}' leads out of the mirror {self.folder}: rename the object")
         return self.folder.joinpath(*parts)
 
     def find(self, item: BucketObject) -> Path | None:
-        """The copy of exactly this object: same size, version and checksums."""
+        """The copy of exactly this object (same size, version and checksums), or None."""
         path = self.path(item)
         try:
             kept = BucketObject(url=item.url, **json.loads(_sidecar(path).read_text()))
@@ -51,8 +51,8 @@ class Mirror:
             return None
         return path if size == kept.bytes and kept.name == item.name and kept.same_as(item) else None
 
-    def keep(self, item: BucketObject, part: Path) -> Path:
-        """Commit a complete and verified file by rename; its sidecar goes first, so that neither vouches alone."""
+    def commit(self, item: BucketObject, part: Path) -> Path:
+        """Commit a complete and verified file by rename. Its sidecar comes first: neither counts without the other."""
         path = self.path(item)
         path.unlink(missing_ok=True)  # an older version must not lie beside the newer's sidecar
         entry = {key: value for key, value in asdict(item).items() if key in BucketObject.__dataclass_fields__}
@@ -61,8 +61,8 @@ class Mirror:
         part.replace(path)
         return path
 
-    def drop(self, item: BucketObject) -> None:
-        """Forget the copy of an object."""
+    def remove(self, item: BucketObject) -> None:
+        """Delete the copy of an object."""
         path = self.path(item)
         _sidecar(path).unlink(missing_ok=True)
         path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""A stream of one object's bytes that knows at its end whether they were the right ones.
+"""A stream of one object's bytes that is compared with the listing at its end.
 
-Ranges of 4 MiB, one read ahead in a thread, so that network and inflating overlap: a dropped connection costs a range.
-Measured: 15 GB of a (cached) local file per CPU second, crc32c included.
+Ranges of 4 MiB are read one ahead in a thread, so that network and inflating overlap. A dropped connection costs one
+range.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import google_crc32c
 
-from pipelines.bucket.remote import BucketObject
+from pipelines.bucket.bucket_object import BucketObject
 
 CHUNK = 4 << 20  # bytes
 
@@ -22,17 +22,17 @@ Chunks = Generator[bytes, None, None]
 
 
 class Reader(io.RawIOBase):
-    """The bytes of `item`, in order and once. Nothing read may be trusted before `verify` has returned.
+    """The bytes of `item`, in order and once. Nothing that was read may be trusted before `verify` has returned.
 
-    `settle(fault)` is told at the end what is wrong with the bytes (None: nothing), and raises the error for it.
-    `unproven` says that no checksum was published, so that damage on the way cannot be told from damage at rest.
+    raise_for(fault): called at the end with what is wrong with the bytes (None when nothing is); it raises the error.
+    unchecked: no checksum was published, so damage on the way cannot be told from damage at rest.
     """
 
     def __init__(
-        self, item: BucketObject, chunks: Chunks, settle: Callable[[str | None], None], unproven: bool
+        self, item: BucketObject, chunks: Chunks, raise_for: Callable[[str | None], None], unchecked: bool
     ) -> None:
-        self.item, self.unproven = item, unproven
-        self._chunks, self._settle = chunks, settle
+        self.item, self.unchecked = item, unchecked
+        self._chunks, self._raise_for = chunks, raise_for
         self._rest = memoryview(b"")
         self._count = 0
         self._crc32c = google_crc32c.Checksum()
@@ -57,7 +57,7 @@ class Reader(io.RawIOBase):
         while self._advance():
             pass
         found = self._crc32c.hexdigest().decode()
-        self._settle(self._fault(found))
+        self._raise_for(self._fault(found))
         return found
 
     def close(self) -> None:
@@ -85,14 +85,14 @@ class Reader(io.RawIOBase):
 
 
 def file_chunks(file: IO[bytes]) -> Chunks:
-    """The bytes of an open file, which is closed at the end."""
+    """The bytes of an open file, block by block. The file is closed at the end."""
     with file:
         while data := file.read(FILE_CHUNK):
             yield data
 
 
 def range_chunks(read: Callable[[int, int], bytes], size: int) -> Chunks:
-    """The bytes 0..size-1 from `read(start, stop)`; while one range is consumed, the next is on its way."""
+    """The bytes 0..size-1 from `read(start, stop)`. While one range is consumed, the next is on its way."""
     if size <= CHUNK:
         yield read(0, size)
         return

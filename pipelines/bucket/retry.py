@@ -1,8 +1,8 @@
-"""What may go wrong between a bucket and its reader, which of it passes by itself, and how long to wait for that.
+"""Errors between a bucket and its reader: which of them are transient, and how long to wait before trying again.
 
-A wait is twice as long each time, with jitter. Every fsspec client has errors of its own. They are told by the names of
-their classes, so that no client is imported that is not used. The clients' own retries are switched off (clients.py):
-they multiply, and they say nothing.
+A wait is twice as long each time, with jitter. Every fsspec client has errors of its own. They are recognised by the
+names of their classes, so that no client is imported that is not used. The clients' own retries are switched off
+(clients.py), because they multiply with ours and print nothing.
 """
 
 import errno
@@ -16,15 +16,15 @@ from pipelines.progress import say
 
 
 class BucketError(WorldlineError):
-    """The bucket did not give the bytes: unreachable, forbidden, absent. Reading it once more is of no use."""
+    """The bucket did not give the bytes: it is unreachable, forbids it or lacks them. Trying again is useless."""
 
 
 class ObjectReplaced(BucketError):  # noqa: N818
-    """Another object lies under that name by now: whatever was read of the old one is void."""
+    """Another object lies under that name by now. What was read of the old one is void."""
 
 
 class DamagedInTransit(BucketError):  # noqa: N818
-    """The bytes are not those that the object list promised, though the object is the same: read it once more."""
+    """The bytes are not those of the object list, though the object is the same. Another try may help."""
 
 
 TRIES = 6
@@ -33,9 +33,9 @@ FIRST_WAIT = 0.5  # seconds
 
 LONGEST_WAIT = 10.0
 
-GONE = (404, 410, 412, 416)  # what a read that is pinned to a version gets when that version is no more
+GONE = (404, 410, 412, 416)  # the answers to a pinned read when that version no longer exists
 
-_PASSING_NAMES = {
+_TRANSIENT_NAMES = {
     "aiohttp.ClientError",
     "botocore.ConnectionError",
     "botocore.HTTPClientError",
@@ -48,7 +48,7 @@ _PASSING_NAMES = {
     "urllib3.HTTPError",
 }
 
-_PASSING_NUMBERS = (errno.EBUSY, errno.EREMOTEIO, errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT, errno.ENETUNREACH)
+_TRANSIENT_NUMBERS = (errno.EBUSY, errno.EREMOTEIO, errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT, errno.ENETUNREACH)
 
 T = TypeVar("T")
 
@@ -57,10 +57,10 @@ class ShortRead(OSError):  # noqa: N818
     """A range came with fewer or more bytes than asked for."""
 
 
-def retried(what: str, action: Callable[[], T], halted: Callable[[], bool] = lambda: False) -> T:
-    """`action()`, tried up to TRIES times while its errors are passing ones and nobody has `halted` it; waits are said.
+def with_retries(what: str, action: Callable[[], T], halted: Callable[[], bool] = lambda: False) -> T:
+    """`action()`, tried up to TRIES times while its errors are transient and `halted()` is false. Each wait is printed.
 
-    Raises BucketError when the last try failed; an error that will not pass goes through at once.
+    Raises BucketError when the last try failed. An error that is not transient is raised as it is, at once.
     """
     for attempt in range(1, TRIES + 1):
         try:
@@ -68,7 +68,7 @@ def retried(what: str, action: Callable[[], T], halted: Callable[[], bool] = lam
         except WorldlineError:
             raise
         except Exception as error:
-            if not passes(error):
+            if not is_transient(error):
                 raise
             if attempt == TRIES or halted():
                 raise BucketError(
@@ -80,8 +80,11 @@ def retried(what: str, action: Callable[[], T], halted: Callable[[], bool] = lam
     raise AssertionError("unreachable: the last try returns or raises")
 
 
-def once_more(read: Callable[[], T]) -> T:
-    """`read()`, and again from its beginning when its bytes came damaged in transit; once, and said."""
+def retry_if_damaged(read: Callable[[], T]) -> T:
+    """`read()`; when its bytes came damaged in transit, a line says so and it is called once more from its beginning.
+
+    Raises DamagedInTransit when they came damaged again.
+    """
     try:
         return read()
     except DamagedInTransit as error:
@@ -89,8 +92,8 @@ def once_more(read: Callable[[], T]) -> T:
     return read()
 
 
-def passes(error: BaseException) -> bool:
-    """Whether waiting may help: lost connections, time-outs, short reads, 408, 429 and 5xx; never 403 or 404."""
+def is_transient(error: BaseException) -> bool:
+    """Whether waiting may help: after lost connections, time-outs, short reads, 408, 429, 5xx; never after 403, 404."""
     status = status_of(error)
     if status is not None:
         return status in (408, 429) or status >= 500
@@ -99,11 +102,11 @@ def passes(error: BaseException) -> bool:
     if isinstance(error, (ConnectionError, TimeoutError, ShortRead)):
         return True
     names = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
-    return bool(names & _PASSING_NAMES) or (isinstance(error, OSError) and error.errno in _PASSING_NUMBERS)
+    return bool(names & _TRANSIENT_NAMES) or (isinstance(error, OSError) and error.errno in _TRANSIENT_NUMBERS)
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status behind an error of any client, None when it has none."""
+    """The HTTP status behind an error of any client, or None."""
     for cause in _chain(error):
         if type(cause).__module__ == "aiohttp.http_exceptions":
             continue  # a connection that broke off; the 400 in it came from no server

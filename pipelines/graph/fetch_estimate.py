@@ -16,12 +16,11 @@ from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.mirror import Mirror
 from pipelines.errors import WorldlineError
 from pipelines.graph.plan import Plan, Step
-from pipelines.sources.dqn_replay.draw import draw, placed, pool
-from pipelines.sources.dqn_replay.listing import RemoteObject, list_objects
-from pipelines.sources.dqn_replay.readings import read
+from pipelines.sources.dqn_replay.draw import draw, eligible, place_pieces
+from pipelines.sources.dqn_replay.listing import RemoteObject, list_objects, mirror_small_arrays
+from pipelines.sources.dqn_replay.read_episodes import read_episodes
 from pipelines.sources.dqn_replay.record import ReplayRecord, group_by_checkpoint, local_url
 from pipelines.sources.dqn_replay.ring_log import RingLog, read_log
-from pipelines.stages import fetch
 from pipelines.stages.downsample import DownsampleConfig
 from pipelines.stages.fetch import FetchConfig
 from pipelines.store.store import Store
@@ -79,7 +78,7 @@ def prospect(plan: Plan, store: Store) -> Prospect:
     for game in plan.recipe.games:
         config = replace(plan.recipe.of(DownsampleConfig), game=game)
         replays = [_replay(plan, game, agent, store) for agent in plan.recipe.agents]
-        candidates = pool(pd.concat([each.episodes for each in replays], ignore_index=True), config)
+        candidates = eligible(pd.concat([each.episodes for each in replays], ignore_index=True), config)
         drawn = draw(candidates, config)
         shares += [_share(game, each, drawn[drawn["agent"] == each.agent]) for each in replays]
     missing = any(share.mirrored < share.bytes for share in shares)
@@ -96,7 +95,7 @@ def _rate(replay: _Replay) -> float | None:
 
 
 def _share(game: str, replay: _Replay, drawn: pd.DataFrame) -> Share:
-    files = set(placed(replay.pieces, drawn)["file"].tolist())
+    files = set(place_pieces(replay.pieces, drawn)["file"].tolist())
     frames = [item for item in replay.objects if item.log.kind == "observation" and item.log.checkpoint in files]
     mirror, whole = replay.bucket.mirror, replay.episodes[replay.episodes["complete"]]
     return Share(
@@ -128,13 +127,13 @@ def _replay(plan: Plan, game: str, agent: int, store: Store) -> _Replay:
         root = config.url
     bucket = Bucket.of(root, store.profile, None if config.mirror == "none" else Mirror.of(root, store))
     objects = list_objects(bucket, game, agent)
-    fetch.mirror_small(bucket, objects)
+    mirror_small_arrays(bucket, objects)
     logs = [_log(checkpoint, kinds, bucket) for checkpoint, kinds in group_by_checkpoint(objects).items()]
     whole = [log for log in logs if isinstance(log, RingLog)]
     title = f"{root} {game}/{agent}"
     if not whole:
         raise WorldlineError(f"{title}: no log whose files agree in rows: fetch it again from its source")
-    found = read(whole, config.game, config.agent, config.compat, config.keep_padding)
+    found = read_episodes(whole, config.game, config.agent, config.compat, config.keep_padding)
     return _Replay(agent, bucket, tuple(objects), found.episodes, found.pieces)
 
 

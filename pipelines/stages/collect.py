@@ -1,9 +1,9 @@
 """Stage `collected_replay`: play a game and log the replay in DQN-Replay's own layout, ring buffer and all.
 
-The embedded source of data: where the public bucket is out of reach, everything downstream reads these files instead,
-through the same code. Quality rises over the run as in the real logs: random actions give way to the game's script.
-The rings are kept in memory until they are logged.
-Run: `worldline collect`.
+This is the embedded source of data: where the public bucket is out of reach, all later stages read these files instead,
+through the same code. Play gets better over the run, as in the real logs: random actions give way to the game's script.
+The rings stay in memory until they are logged.
+Run: `worldline collect --games Freeway`.
 """
 
 import functools
@@ -22,7 +22,7 @@ from pipelines.environments.registry import game_id, make, to_own
 from pipelines.errors import UsageError
 from pipelines.progress import Advance, track
 from pipelines.sources.dqn_replay.listing import log_folder
-from pipelines.sources.dqn_replay.ring_writer import RingBufferLog
+from pipelines.sources.dqn_replay.ring_writer import RingWriter
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.stage_config import StageConfig, filled
 from pipelines.store.store import Store
@@ -124,7 +124,7 @@ def _build(config: CollectConfig, draft: Draft) -> None:
     rings = []
     for agent in range(1, config.agents + 1):
         folder = draft.path(f"{log_folder(config.game, agent)}/log").parent
-        rings.append(RingBufferLog(folder, config.capacity, config.stack_size))
+        rings.append(RingWriter(folder, config.capacity, config.stack_size))
     with track(f"Collect {config.game}", config.steps * config.agents, "frames") as advance:
         returns = _play(config, game, script, rings, np.random.default_rng(seeds[1]), advance)
     episodes = sum(len(part) for part in returns.ended)
@@ -153,7 +153,7 @@ def _play(
     config: CollectConfig,
     game: Environment,
     script: Script | None,
-    rings: list[RingBufferLog],
+    rings: list[RingWriter],
     rng: np.random.Generator,
     advance: Advance,
 ) -> ReturnLog:

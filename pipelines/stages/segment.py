@@ -1,16 +1,13 @@
-"""Stage `segments`: the index of training windows over a game's trajectories, as one Parquet table.
+"""Stage `segments`: cut a game's episodes into training windows, and write their index as one Parquet table.
 
-Run: `worldline segment Freeway`.
+Training takes the rule (length, stride, padding) from this artefact and computes the same windows again; the table is
+for `worldline export segments` and for people.
+Run: `worldline segment --games Freeway`.
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from pipelines.batches.segments import FILE_NAME, real_steps, segment_index, to_table
-from pipelines.episodes.trajectories import FILE_NAME as TRAJECTORIES
-from pipelines.episodes.trajectories import Trajectories
 from pipelines.errors import UsageError
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
@@ -46,14 +43,22 @@ class SegmentConfig(StageConfig):
 
 
 def run(config: SegmentConfig, store: Store) -> Report:
-    """Make the segment index of one game, or find it. Raises UsageError when the trajectories are of another game."""
+    """Make the segment index of one game, or find it.
+
+    Raises UsageError when the trajectories are absent or of another game.
+    """
     return store.produce(config.spec(), lambda draft: _build(config, draft))
 
 
 def _build(config: SegmentConfig, draft: Draft) -> None:
+    import numpy as np
+
+    from pipelines.batches.segments import FILE_NAME, real_steps, segment_index, to_table
+    from pipelines.episodes import trajectories
+
     if config.trajectories is None:
         raise UsageError(f"Segments of {config.game} need trajectories: name their artefact")
-    source = Trajectories(draft.parents[config.trajectories].path(TRAJECTORIES))
+    source = trajectories.Trajectories(draft.parents[config.trajectories].path(trajectories.FILE_NAME))
     if source.game != config.game:
         raise UsageError(f"{config.trajectories} is of {source.game}, not of {config.game}: name one of {config.game}")
     index = segment_index(source.episode_starts, config.length, config.stride, config.padding)

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.bucket.bucket import Bucket
+from pipelines.bucket.bucket_object import BucketObject
 from pipelines.bucket.download import download
 from pipelines.bucket.mirror import Mirror
-from pipelines.bucket.remote import BucketObject
 from pipelines.bucket.retry import DamagedInTransit, ObjectReplaced
 from pipelines.errors import WorldlineError
 from tests import fakes

@@ -7,8 +7,8 @@ import pytest
 
 from pipelines.bucket import retry
 from pipelines.bucket.bucket import Bucket
-from pipelines.bucket.remote import BucketObject
-from pipelines.bucket.retry import DamagedInTransit, ObjectReplaced, once_more
+from pipelines.bucket.bucket_object import BucketObject
+from pipelines.bucket.retry import DamagedInTransit, ObjectReplaced, retry_if_damaged
 from pipelines.errors import WorldlineError
 from tests.buckets.faults import Fault, FaultProxy
 from tests.buckets.servers import EmulatedBucket
@@ -74,7 +74,7 @@ def test_a_flipped_bit_is_damage_and_the_second_pass_is_right(client, proxy) -> 
         whole(client, item)
     assert NAME in one_line(caught.value)
     proxy.add(Fault("flip", skip=3))
-    assert once_more(lambda: whole(client, item)) == CONTENT
+    assert retry_if_damaged(lambda: whole(client, item)) == CONTENT
     assert proxy.struck("flip") == 2
 
 
@@ -83,7 +83,7 @@ def test_a_fault_that_stays_is_one_line_after_bounded_tries(client, proxy, kind)
     item = client.stat(NAME)
     proxy.add(Fault(kind, times=10_000))
     with pytest.raises(WorldlineError) as caught:
-        once_more(lambda: whole(client, item))
+        retry_if_damaged(lambda: whole(client, item))
     assert NAME in one_line(caught.value)
     assert not isinstance(caught.value, ObjectReplaced)
     assert proxy.struck(kind) <= 2 * (retry.TRIES + 5)
@@ -106,7 +106,7 @@ def test_an_object_that_is_replaced_is_never_mixed(client, proxy, bucket, skip, 
     item = client.stat(NAME)
     proxy.add(Fault("pass", skip=skip, act=lambda: bucket.put(NAME, os.urandom(size))))
     with pytest.raises(ObjectReplaced) as caught:
-        once_more(lambda: whole(client, item))
+        retry_if_damaged(lambda: whole(client, item))
     assert NAME in one_line(caught.value)
     assert proxy.struck("pass") == 1
     assert len(whole(client, client.stat(NAME))) == size

@@ -1,28 +1,30 @@
-"""Which episodes of a game are kept: filters, then whole episodes in random order until a budget is reached.
+"""Draws the episodes of a game that are kept: it filters them, then takes whole ones in random order up to a budget.
 
-The draw depends on seed, game and the set of episodes; not on the order of rows, files or replays, nor on workers.
-Cost: under a second for a million episodes; no frame is touched.
+The draw depends on the seed, the game and the set of episodes. It does not depend on the order of rows, files or
+replays, nor on the number of workers. No frame is touched.
+Use: `drawn = draw(eligible(episodes, config), config)`, then `place_pieces(record.pieces, drawn)` for each agent.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from pipelines.environments.registry import game_id
 from pipelines.errors import UsageError, WorldlineError
-from pipelines.sources.dqn_replay.record import ReplayRecord
 from pipelines.store.stage_config import filled, option
+
+if TYPE_CHECKING:
+    import pandas as pd  # the graph's plan imports this file for the config alone
 
 
 @dataclass(frozen=True)
 class DrawConfig:
     """Draw whole episodes from the replay of all chosen agents, until `transitions` steps are reached.
 
-    `fraction` above 0 takes that share of what passes the filters instead. An episode passes when it ends in the
-    checkpoints `first_checkpoint` to `last_checkpoint` (-1: no limit) and its clipped return lies between the
+    A `fraction` above 0 draws that share of the eligible transitions instead. An episode is eligible when it ends in
+    the checkpoints `first_checkpoint` to `last_checkpoint` (-1: no limit) and its clipped return lies between the
     quantiles `min_return` and `max_return` of those: 0.9 to 1 keeps the best tenth, whatever the game's scores.
     `replacement` draws as JOWA's own script does.
     """
@@ -54,36 +56,37 @@ class DrawConfig:
             )
 
 
-def pool(episodes: pd.DataFrame, config: DrawConfig) -> pd.DataFrame:
-    """The complete episodes that pass the filters of `config`, by agent and episode.
+def eligible(episodes: "pd.DataFrame", config: DrawConfig) -> "pd.DataFrame":
+    """The complete episodes that pass the filters of `config`, sorted by agent and episode.
 
-    Checkpoints are those in which episodes end. `min_return` and `max_return` are quantiles of the clipped return
-    among the complete episodes of these checkpoints. Raises WorldlineError when nothing passes.
+    An episode counts to the checkpoint in which it ends. `min_return` and `max_return` are quantiles of the clipped
+    return among the complete episodes of these checkpoints. Raises WorldlineError when nothing passes.
     """
     whole = episodes[episodes["complete"]]
     last = config.last_checkpoint if config.last_checkpoint >= 0 else np.inf
     ranged = whole[whole["checkpoint"].between(config.first_checkpoint, last)]
     if ranged.empty:
-        raise WorldlineError(_nothing(whole, config))
+        raise WorldlineError(_nothing_passes(whole, config))
     low, high = np.quantile(ranged["return"], (config.min_return, config.max_return))
     kept = ranged[ranged["return"].between(low, high)]
     if kept.empty:
-        raise WorldlineError(_nothing(ranged, config))
+        raise WorldlineError(_nothing_passes(ranged, config))
     return kept.sort_values(["agent", "episode"], ignore_index=True)
 
 
-def budget(candidates: pd.DataFrame, config: DrawConfig) -> int:
-    """Transitions to draw: a fraction of what the candidates hold, or the number that was asked for."""
+def budget(candidates: "pd.DataFrame", config: DrawConfig) -> int:
+    """The number of transitions to draw: a fraction of those that the candidates hold, or the configured number."""
     held = int(candidates["length"].sum())
     return math.ceil(config.fraction * held) if config.fraction else config.transitions
 
 
-def draw(candidates: pd.DataFrame, config: DrawConfig) -> pd.DataFrame:
+def draw(candidates: "pd.DataFrame", config: DrawConfig) -> "pd.DataFrame":
     """The drawn episodes by agent and episode, each with the `slot` of its first transition in the trajectory file.
 
-    Without replacement, in random order until the budget is reached: the last one may overshoot, all are taken when
-    there are too few, and a larger budget adds episodes and swaps none. With replacement, ceil(budget / mean length)
-    independent draws, as JOWA's (arXiv 2410.00564) script does it; an episode drawn twice has two rows.
+    Without replacement, episodes are taken in random order until the budget is reached. The last one may exceed it; all
+    are taken when there are too few; a larger budget adds episodes and exchanges none. With replacement, there are
+    ceil(budget / mean length) independent draws, as in JOWA's script (arXiv 2410.00564), and an episode that is drawn
+    twice has two rows.
     """
     wanted, lengths = budget(candidates, config), candidates["length"].to_numpy()
     rng = np.random.default_rng([config.seed, game_id(config.game)])
@@ -97,10 +100,10 @@ def draw(candidates: pd.DataFrame, config: DrawConfig) -> pd.DataFrame:
     return drawn.assign(slot=np.cumsum(drawn["length"]) - drawn["length"])
 
 
-def placed(pieces: pd.DataFrame, drawn: pd.DataFrame) -> pd.DataFrame:
-    """The pieces of one agent's drawn episodes, each with the slot of its first row; by slot.
+def place_pieces(pieces: "pd.DataFrame", drawn: "pd.DataFrame") -> "pd.DataFrame":
+    """The pieces of one agent's drawn episodes, sorted by the slot of their first row.
 
-    Columns: episode, file, start, stop, slot. An episode drawn twice has its pieces twice.
+    Columns: episode, file, start, stop, slot. An episode that is drawn twice has its pieces twice.
     """
     found = drawn[["episode", "slot"]].merge(pieces, on="episode", how="inner")
     rows = found["stop"] - found["start"]
@@ -108,12 +111,7 @@ def placed(pieces: pd.DataFrame, drawn: pd.DataFrame) -> pd.DataFrame:
     return found[["episode", "file", "start", "stop", "slot"]]
 
 
-def all_episodes(records: Sequence[ReplayRecord]) -> pd.DataFrame:
-    """The episode tables of several agents in one."""
-    return pd.concat([record.episodes for record in records], ignore_index=True)
-
-
-def _nothing(there: pd.DataFrame, config: DrawConfig) -> str:
+def _nothing_passes(there: "pd.DataFrame", config: DrawConfig) -> str:
     if there.empty:
         return f"No complete episode of {config.game} in its replays: fetch more checkpoints"
     checkpoints, returns = there["checkpoint"], there["return"]

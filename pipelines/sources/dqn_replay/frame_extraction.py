@@ -1,15 +1,18 @@
-"""The wanted frames of one observation file, packed into chunks, until every file of the game has passed its checksum.
+"""Extracts the wanted frames of observation files into packed chunks, and merges the chunks into a trajectory file.
 
-A spool is two files. `NAME.chunks` holds packed chunks one after another. `NAME.npz` comes last, by rename, and vouches
-for them: which chunk of the trajectory file each is, which of its 16 frames it has, and its checksum. Chunks that
-several files share are completed when spools are merged, always in the same order: the trajectory file is then the
-same for any number of workers. A spool outlives a kill, so a run that goes on reads no file twice.
-Cost: 1 MB of chunks and 4 MB of rows in memory; the packed frames on disk, until they are merged.
+The frames that are extracted from one observation file lie in two files. `NAME.chunks` holds packed chunks one after
+another. `NAME.npz` is written last, by rename, and makes them valid: for each chunk it says which chunk of the
+trajectory file it is, which of its 16 frames it has, and its checksum. A chunk that several observation files share is
+completed when all are merged, always in the same order, so the trajectory file is the same for any number of workers.
+Extracted frames survive a kill: a run that goes on reads no observation file twice.
+In memory are 1 MB of chunks and 4 MB of rows for each file that is read; the packed frames lie on disk until merged.
 """
 
 import os
+import threading
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipelines.bucket.bucket import Bucket
+from pipelines.bucket.retry import retry_if_damaged
 from pipelines.episodes.trajectories import CHUNK, pack, unpack
 from pipelines.errors import WorldlineError
 from pipelines.sources.dqn_replay.listing import RemoteObject
@@ -36,10 +40,11 @@ FULL = (1 << CHUNK) - 1
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is wanted of one observation file: `pieces` as `draw.placed` gives them, any two disjoint or equal in rows.
+class ExtractionPlan:
+    """Which rows of one observation file go where.
 
-    `edges` (sorted) are the slots whose frames get a checksum of their own.
+    pieces: as `draw.place_pieces` gives them; any two are disjoint or equal in rows. edges (E,), sorted: the slots
+    whose frames get a checksum of their own.
     """
 
     item: RemoteObject
@@ -49,8 +54,11 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Spool:
-    """A finished spool. `records` (R,) RECORD, `edges` (E,) EDGE; `inflated` counts bytes of frames that went by."""
+class ExtractedFrames:
+    """The frames of one observation file, finished.
+
+    records (R,) RECORD: one per chunk. edges (E,) EDGE. inflated: the bytes of all frames that were read past.
+    """
 
     path: Path
     records: NDArray[np.void]
@@ -58,8 +66,8 @@ class Spool:
     inflated: int
 
     @classmethod
-    def find(cls, path: Path) -> "Spool | None":
-        """The spool at `path` (without suffix) when it was finished."""
+    def find(cls, path: Path) -> "ExtractedFrames | None":
+        """The extracted frames at `path` (without suffix), None when they were not finished."""
         try:
             with np.load(_index(path), allow_pickle=False) as found:
                 return cls(path, found["records"], found["edges"], int(found["inflated"]))
@@ -67,11 +75,11 @@ class Spool:
             return None
 
     def open(self) -> IO[bytes]:
-        """Its packed chunks."""
+        """The file of packed chunks."""
         return self.path.with_suffix(".chunks").open("rb")
 
     def read(self, file: IO[bytes], offset: int, size: int, crc32c: int) -> bytes:
-        """One packed chunk. Raises WorldlineError when it is not what was written."""
+        """One packed chunk. Raises WorldlineError when it is not what was written; the file is extracted anew then."""
         packed = os.pread(file.fileno(), size, offset)
         if google_crc32c.value(packed) != crc32c:
             _index(self.path).unlink(missing_ok=True)
@@ -80,17 +88,19 @@ class Spool:
 
 
 @dataclass
-class _Packing:
-    """A spool in the making."""
+class _ChunkPacker:
+    """Packs frames into chunks while one observation file is read."""
 
     file: IO[bytes]
     edges: NDArray[np.int64]
     records: list[tuple[int, int, int, int, int]] = field(default_factory=list)
     noted: list[tuple[int, int]] = field(default_factory=list)
-    open: dict[int, tuple[NDArray[np.uint8], int]] = field(default_factory=dict)  # chunk -> frames, which are there
+    open: dict[int, tuple[NDArray[np.uint8], int]] = field(
+        default_factory=dict
+    )  # chunk -> frames, mask of those it has
 
     def put(self, slot: int, frames: NDArray[np.uint8]) -> None:
-        """Frames (n,84,84) for slot, slot + 1, ...: whole chunks are packed from where they lie."""
+        """Add frames (n, 84, 84) for slot, slot + 1, ...; whole chunks are packed without a copy."""
         low, high = np.searchsorted(self.edges, (slot, slot + len(frames)))
         for edge in self.edges[low:high].tolist():
             self.noted.append((edge, google_crc32c.value(frames[edge - slot].tobytes())))
@@ -104,7 +114,7 @@ class _Packing:
             slot, frames = slot + count, frames[count:]
 
     def close(self) -> None:
-        """Write the chunks that are still open, so far as they go."""
+        """Write the chunks that are not complete, with the frames that they have."""
         for chunk, (frames, mask) in sorted(self.open.items()):
             self._write(chunk, frames, mask)
 
@@ -125,49 +135,87 @@ class _Packing:
         self.file.write(packed)
 
 
-def spool(order: Order, path: Path, advance: Callable[[int], None]) -> Spool:
-    """Stream one observation file past its wanted rows, into the spool `path`; `advance(n)` is called between blocks.
+def extract_frames(plan: ExtractionPlan, path: Path, advance: Callable[[int], None]) -> ExtractedFrames:
+    """Read one observation file and keep its wanted frames at `path`; `advance(n)` is called after each block.
 
-    Can be run again after DamagedInTransit. Raises WorldlineError for a file that is damaged, replaced or too short.
+    It can be run again after DamagedInTransit. Raises WorldlineError for a file that is damaged, replaced or too short.
     """
-    pieces = order.pieces.sort_values(["start", "slot"])
+    pieces = plan.pieces.sort_values(["start", "slot"])
     starts, stops, slots = (pieces[name].to_numpy() for name in ("start", "stop", "slot"))
     row, taken, data = 0, 0, path.with_suffix(".chunks")
     _index(path).unlink(missing_ok=True)
     try:
         with data.open("wb") as file:
-            packing = _Packing(file, order.edges)
-            for block in iter_blocks(order.item, order.bucket):
+            packer = _ChunkPacker(file, plan.edges)
+            for block in iter_blocks(plan.item, plan.bucket):
                 end, before = row + len(block), taken
                 for number in range(np.searchsorted(stops, row, "right"), np.searchsorted(starts, end, "left")):
                     low, high = max(starts[number], row), min(stops[number], end)
-                    packing.put(int(slots[number] + low - starts[number]), block[low - row : high - row])
+                    packer.put(int(slots[number] + low - starts[number]), block[low - row : high - row])
                     taken += int(high - low)
                 advance(taken - before)
                 row = end
             if len(stops) and row < stops[-1]:
                 raise WorldlineError(
-                    f"{order.item.url} has {row} rows, row {stops[-1] - 1} is needed: the bucket changed; "
+                    f"{plan.item.url} has {row} rows, row {stops[-1] - 1} is needed: the bucket changed; "
                     "fetch the replay again"
                 )
-            packing.close()
+            packer.close()
     except BaseException:
         advance(-taken)
         data.unlink(missing_ok=True)
         raise
-    found = Spool(path, np.array(packing.records, RECORD), np.array(packing.noted, EDGE), row * int(np.prod(FRAME)))
-    _vouch(found)
+    found = ExtractedFrames(
+        path, np.array(packer.records, RECORD), np.array(packer.noted, EDGE), row * int(np.prod(FRAME))
+    )
+    _write_index(found)
     return found
 
 
-def merge(spools: Sequence[Spool], total: int) -> Iterator[tuple[int, bytes]]:
+def extract_all(
+    plans: Sequence[ExtractionPlan], folder: Path, workers: int, advance: Callable[[int], None]
+) -> list[ExtractedFrames]:
+    """The frames of every plan, extracted into `folder`, `workers` files at a time. Finished ones are kept.
+
+    Raises WorldlineError as `extract_frames`; the first failure stops all. Threads suffice, because inflating, packing
+    and reading release the interpreter's lock.
+    """
+    stop, lock = threading.Event(), threading.Lock()
+
+    def step(count: int) -> None:
+        if stop.is_set() and count >= 0:
+            raise WorldlineError("Another file failed: see its error")
+        with lock:
+            advance(count)
+
+    def one(plan: ExtractionPlan) -> ExtractedFrames:
+        path = folder / plan.item.name.replace("/", "@").replace(".", "-")
+        if (found := ExtractedFrames.find(path)) is not None:
+            step(int((plan.pieces["stop"] - plan.pieces["start"]).sum()))
+            return found
+        return retry_if_damaged(lambda: extract_frames(plan, path, step))
+
+    with ThreadPoolExecutor(min(workers, len(plans)), "extract") as threads:
+        futures = [threads.submit(one, plan) for plan in plans]
+        try:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            stop.set()
+            for future in futures:
+                future.cancel()
+        for future in done:
+            future.result()  # raises the failure, if there was one
+        return [future.result() for future in futures]
+
+
+def merge_chunks(extracted: Sequence[ExtractedFrames], total: int) -> Iterator[tuple[int, bytes]]:
     """Every chunk of a trajectory file of `total` frames with its packed bytes, ascending.
 
-    Chunks hold 16 frames, or `total` where that is less. Raises WorldlineError for frames that are absent or twice
-    there, and for a spool that reads back differently.
+    Chunks hold 16 frames, or `total` frames where that is less. Raises WorldlineError when frames are absent or there
+    twice, and when extracted frames read back differently.
     """
-    records = np.concatenate([found.records for found in spools])
-    owners = np.repeat(np.arange(len(spools), dtype=np.int32), [len(found.records) for found in spools])
+    records = np.concatenate([found.records for found in extracted])
+    owners = np.repeat(np.arange(len(extracted), dtype=np.int32), [len(found.records) for found in extracted])
     order = np.lexsort((owners, records["chunk"]))
     records, owners = records[order], owners[order]
     chunks, firsts = np.unique(records["chunk"], return_index=True)
@@ -175,10 +223,10 @@ def merge(spools: Sequence[Spool], total: int) -> Iterator[tuple[int, bytes]]:
     if not np.array_equal(chunks, wanted):
         raise WorldlineError(f"{len(np.setdiff1d(wanted, chunks))} chunks of drawn frames are absent: fetch again")
     with ExitStack() as stack:
-        files = [stack.enter_context(found.open()) for found in spools]
+        files = [stack.enter_context(found.open()) for found in extracted]
         for chunk, first, stop in zip(chunks.tolist(), firsts, np.append(firsts[1:], len(records)), strict=True):
             parts = [
-                (mask, spools[owner].read(files[owner], *where))
+                (mask, extracted[owner].read(files[owner], *where))
                 for owner, (_, mask, *where) in zip(owners[first:stop], records[first:stop].tolist(), strict=True)
             ]
             length = min(CHUNK, total - chunk * CHUNK)
@@ -189,7 +237,7 @@ def merge(spools: Sequence[Spool], total: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _merged(chunk: int, parts: Sequence[tuple[int, bytes]], length: int, size: int) -> bytes:
-    """One chunk of `size` frames, of which `length` exist, from what several files have of it."""
+    """One chunk of `size` frames, of which `length` exist, put together from the frames that several files have."""
     frames, there = np.zeros((CHUNK, *FRAME), np.uint8), 0
     for mask, packed in parts:
         if there & mask:
@@ -206,7 +254,7 @@ def _index(path: Path) -> Path:
     return path.with_suffix(".npz")
 
 
-def _vouch(found: Spool) -> None:
+def _write_index(found: ExtractedFrames) -> None:
     """Write the index last and by rename, after the disk has the chunks."""
     sync(found.path.with_suffix(".chunks"))
     aside = found.path.with_suffix(".aside.npz")

@@ -1,4 +1,4 @@
-"""What a bucket in DQN-Replay's layout holds of one agent: names, sizes and checksums. The root of every lineage.
+"""Lists what a bucket in DQN-Replay's layout holds of one agent. Names, sizes and checksums are the root of a lineage.
 
 `{Game}/{agent}/replay_logs/` holds, for each log n = 0, 1, ...: `$store$_{kind}_ckpt.{n}.gz` for the four kinds and the
 two small side files `add_count_ckpt.{n}.gz` and `invalid_range_ckpt.{n}.gz`. Every file is a gzip'd `.npy`.
@@ -8,13 +8,14 @@ Source: Agarwal et al. 2020 (arXiv 1907.04543) and Dopamine's circular replay bu
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from pipelines.bucket.bucket import Bucket
-from pipelines.bucket.remote import BucketObject
+from pipelines.bucket.bucket_object import BucketObject
+from pipelines.bucket.download import download
 from pipelines.errors import WorldlineError
 from pipelines.store.stage_config import canonical_json
 
@@ -53,7 +54,7 @@ def file_name(kind: str, checkpoint: int) -> str:
 
 
 def parse_name(name: str) -> LogName | None:
-    """Read a file name (no folders) back; None when it is no log file, as buckets hold other files too."""
+    """Read a file name (without folders) back. Buckets hold other files, too: for those the result is None."""
     match = _NAME.fullmatch(name)
     return LogName(int(match[3]), match[1] or match[2]) if match else None
 
@@ -64,7 +65,7 @@ class RemoteObject(BucketObject):
 
     @property
     def log(self) -> LogName:
-        """Checkpoint n and kind, as the name says."""
+        """Checkpoint n and kind, as the name says. Raises ValueError for a name of another file."""
         parsed = parse_name(PurePosixPath(self.name).name)
         if parsed is None:
             raise ValueError(f"{self.name} is no log file name")
@@ -74,7 +75,7 @@ class RemoteObject(BucketObject):
 def list_objects(bucket: Bucket | str, game: str, agent: int) -> list[RemoteObject]:
     """All log files of one agent, by checkpoint and kind; `bucket` may be the root URL of one without options.
 
-    Raises UsageError for a URL of no known kind, WorldlineError when there are none or a checkpoint lacks a kind.
+    Raises UsageError for a URL of no known kind, WorldlineError when there are no logs or a checkpoint lacks a kind.
     """
     bucket = Bucket.of(bucket) if isinstance(bucket, str) else bucket
     folder = log_folder(game, agent)
@@ -88,14 +89,24 @@ def list_objects(bucket: Bucket | str, game: str, agent: int) -> list[RemoteObje
     return objects
 
 
+def mirror_small_arrays(bucket: Bucket, objects: Sequence[RemoteObject]) -> None:
+    """Copy all but the observation files into the bucket's mirror, if it has one: several at a time, and kept.
+
+    Raises ObjectReplaced when the bucket holds another version by now.
+    """
+    small = [item for item in objects if item.log.kind != "observation"]
+    if bucket.mirror is not None and small:
+        download(bucket, small, f"Mirror small arrays {small[0].name.rpartition('/')[0]}", pinned=True)
+
+
 def digest(objects: Iterable[RemoteObject]) -> str:
-    """sha256 over names, sizes, checksums and versions: equal digests mean an unchanged bucket folder."""
+    """sha256 of names, sizes, checksums and versions: while it stays, the bucket's folder is unchanged."""
     rows = [plain(item) for item in objects]
     return hashlib.sha256(canonical_json(sorted(rows, key=lambda row: row["name"])).encode()).hexdigest()
 
 
 def plain(item: BucketObject) -> dict[str, Any]:
-    """An object without its URL, as JSON keeps it; `md5` only where the store publishes one."""
+    """An object without its URL, as JSON keeps it, with `md5` only where the store publishes one."""
     return {key: value for key, value in asdict(item).items() if key != "url" and (key != "md5" or value)}
 
 

@@ -1,7 +1,7 @@
-"""The checks of a `replay` artefact: what is wrong with the rows, and what the evidence says about their order.
+"""The checks of a `replay` artefact: whether its rows are possible ones, and what the facts say about their order.
 
-Blocking is what would make training wrong. What stitching already made harmless, by joining nothing there or by
-leaving a log or an episode out, is a finding.
+A check blocks when training on the rows would be wrong. Stitching makes other faults harmless: it joins nothing there,
+or leaves a log or an episode out. Such a fault is a finding that does not block.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.environments.atari.games import minimal_actions
-from pipelines.sources.dqn_replay.log_facts import UNJOINED, Evidence, Padding, pooled
-from pipelines.sources.dqn_replay.log_order import Border
+from pipelines.sources.dqn_replay.log_facts import UNJOINED, LogFacts, Padding, pooled
+from pipelines.sources.dqn_replay.log_order import Continuity
 from pipelines.sources.dqn_replay.ring_log import RingLog
 from pipelines.sources.dqn_replay.stitch import TIME_LIMIT, Stitched
 
@@ -21,8 +21,8 @@ SHOWN = 3  # examples in a line
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One check with its numbers. `pictured`: the artefact's picture shows what it is about."""
+class CheckResult:
+    """One check with its numbers. `pictured` says that the artefact's picture shows what the check is about."""
 
     name: str
     passed: bool
@@ -32,59 +32,66 @@ class Verdict:
     pictured: bool = False
 
 
-def verdicts(found: Stitched, left_out: Sequence[str], game: str, lenient: bool) -> list[Verdict]:
-    """All checks, in the order of FetchConfig.CHECKS. `lenient`: the rows are kept as they are (padding or compat)."""
+def check_logs(found: Stitched, left_out: Sequence[str], game: str, lenient: bool) -> list[CheckResult]:
+    """All checks, in the order of FetchConfig.CHECKS.
+
+    left_out: a line for each log whose files disagree in length. lenient: the rows are kept as they are (keep_padding
+    or compat), so that doubts about their order do not block.
+    """
     return [
-        _lengths(len(found.evidence), left_out),
+        _lengths(len(found.facts), left_out),
         *_values(found, game),
         _add_count(found, blocking=not lenient),
-        _padding(found.evidence, blocking=not lenient),
+        _padding(found.facts, blocking=not lenient),
         _episode_length(found),
-        _no_gap(found.evidence),
-        _invalid_range(found.evidence),
+        _no_gap(found.facts),
+        _invalid_range(found.facts),
         _complete(found),
     ]
 
 
-def _lengths(logs: int, left_out: Sequence[str]) -> Verdict:
+def _lengths(logs: int, left_out: Sequence[str]) -> CheckResult:
     detail = (
         f"left out, as files disagree in rows: {_some(left_out)}" if left_out else f"all kinds of {logs} logs agree"
     )
-    return Verdict("lengths_agree", not left_out, detail, counts={"logs": logs, "left_out": len(left_out)})
+    return CheckResult("lengths_agree", not left_out, detail, counts={"logs": logs, "left_out": len(left_out)})
 
 
-def _values(found: Stitched, game: str) -> list[Verdict]:
-    """Rewards, actions and terminals of the rows that are used."""
-    size, rows = len(minimal_actions(game)), sum(each.stop - each.first for each in found.stretches)
+def _values(found: Stitched, game: str) -> list[CheckResult]:
+    """Rewards, actions and terminals of the rows that are used are possible ones."""
+    size, rows = len(minimal_actions(game)), sum(each.stop - each.first for each in found.spans)
 
-    def verdict(name: str, outside: str, odd: Callable[[RingLog], NDArray[np.bool_]]) -> Verdict:
+    def result(name: str, outside: str, odd: Callable[[RingLog], NDArray[np.bool_]]) -> CheckResult:
         count = 0
-        for stretch in found.stretches:
-            wrong = odd(stretch.log)
-            count += sum(int(wrong[start:stop].sum()) for start, stop in stretch.spans)
-        return Verdict(name, not count, f"{count:,} {outside}", True, {"rows": rows, "odd": count})
+        for span in found.spans:
+            wrong = odd(span.log)
+            count += sum(int(wrong[start:stop].sum()) for start, stop in span.row_ranges)
+        return CheckResult(name, not count, f"{count:,} {outside}", True, {"rows": rows, "odd": count})
 
     return [
-        verdict("rewards_clipped", "rewards outside -1, 0, 1", lambda log: ~np.isin(log.rewards, (-1, 0, 1))),
-        verdict("actions_minimal", f"actions outside {game}'s {size}", lambda log: log.actions >= size),
-        verdict("terminals_binary", "terminals outside 0, 1", lambda log: log.terminals > 1),
+        result("rewards_clipped", "rewards outside -1, 0, 1", lambda log: ~np.isin(log.rewards, (-1, 0, 1))),
+        result("actions_minimal", f"actions outside {game}'s {size}", lambda log: log.actions >= size),
+        result("terminals_binary", "terminals outside 0, 1", lambda log: log.terminals > 1),
     ]
 
 
-def _add_count(found: Stitched, blocking: bool) -> Verdict:
-    """Going back could mean the same rows twice; all else that contradicts a count was only not joined."""
-    seen = found.evidence
-    back = _logs(seen, Border.BACK)
-    doubted = _logs(seen, Border.DIFFERS, Border.RANGE, Border.DISORDERED)
+def _add_count(found: Stitched, blocking: bool) -> CheckResult:
+    """The counts go up. A count that goes back could mean the same rows twice, and blocks.
+
+    Where anything else contradicts a count, nothing was joined.
+    """
+    seen = found.facts
+    back = _logs(seen, Continuity.BACK)
+    doubted = _logs(seen, Continuity.DIFFERS, Continuity.RANGE, Continuity.DISORDERED)
     steps = {
         after.add_count - before.add_count
         for before, after in pairwise(seen)
-        if not after.reset and after.border == Border.JOINED
+        if not after.reset and after.continuity == Continuity.JOINED
     }
     counts = {
         "goes_back": len(back),
         "overlap_rows": sum(each.overlap for each in seen),
-        "overlap_rows_that_differ": sum(each.differing for each in seen if each.border == Border.DIFFERS),
+        "overlap_rows_that_differ": sum(each.differing for each in seen if each.continuity == Continuity.DIFFERS),
         "order_confirmed": sum(each.confirmed for each in seen),
         "order_refuted": sum(each.refuted for each in seen),
     }
@@ -95,13 +102,13 @@ def _add_count(found: Stitched, blocking: bool) -> Verdict:
         )
         detail = "; ".join(parts)
     else:
-        told = counts["order_confirmed"]
+        confirmed = counts["order_confirmed"]
         detail = f"rises by {_some([f'{step:,}' for step in sorted(steps)])}" if steps else f"{len(seen)} log alone"
-        detail += f"; the rows confirm it at {told} borders, elsewhere they cannot tell" if len(seen) > 1 else ""
-    return Verdict("add_count", not back and not doubted, detail, blocking and bool(back), counts, pictured=True)
+        detail += f"; the rows confirm it at {confirmed} borders, elsewhere they cannot tell" if len(seen) > 1 else ""
+    return CheckResult("add_count", not back and not doubted, detail, blocking and bool(back), counts, pictured=True)
 
 
-def _padding(seen: Sequence[Evidence], blocking: bool) -> Verdict:
+def _padding(seen: Sequence[LogFacts], blocking: bool) -> CheckResult:
     whole = pooled([each.padding for each in seen])
     padded, bare = sum(each.padded for each in seen), sum(each.bare for each in seen)
     files = {f"files_{name.value}": sum(each.padding == name for each in seen) for name in Padding}
@@ -110,48 +117,51 @@ def _padding(seen: Sequence[Evidence], blocking: bool) -> Verdict:
         odd = [each.checkpoint for each in seen if each.bare]
         detail += f" (logs {_some(odd)}): no pattern to go by; keep_padding reads the rows as they are"
     counts = {"padded": padded, "bare": bare, **files}
-    return Verdict("blank_rows", whole != Padding.MIXED, detail, blocking, counts, pictured=True)
+    return CheckResult("blank_rows", whole != Padding.MIXED, detail, blocking, counts, pictured=True)
 
 
-def _episode_length(found: Stitched) -> Verdict:
+def _episode_length(found: Stitched) -> CheckResult:
     longest = int(found.episodes["length"].max()) if len(found.episodes) else 0
     truncated = int(found.episodes["truncated"].sum())
     detail = f"longest {longest:,} steps, {truncated:,} ended by the limit of {TIME_LIMIT:,}"
     if found.too_long:
         detail += f", {found.too_long:,} are longer and count as incomplete"
     counts = {"longest": longest, "truncated": truncated, "too_long": found.too_long}
-    return Verdict("episode_length", not found.too_long, detail, counts=counts, pictured=True)
+    return CheckResult("episode_length", not found.too_long, detail, counts=counts, pictured=True)
 
 
-def _no_gap(seen: Sequence[Evidence]) -> Verdict:
-    """The original writer loses a lap now and then, so a gap is a finding; nothing was joined across it."""
-    apart = [f"{each.checkpoint} ({each.border.value})" for each in seen if each.border in UNJOINED]
+def _no_gap(seen: Sequence[LogFacts]) -> CheckResult:
+    """No log is apart from the one before.
+
+    The original writer loses a lap now and then, so a gap does not block. Nothing was joined across it.
+    """
+    apart = [f"{each.checkpoint} ({each.continuity.value})" for each in seen if each.continuity in UNJOINED]
     missing = sum(each.missing for each in seen)
     counts = {
-        "joined": sum(each.border == Border.JOINED for each in seen),
+        "joined": sum(each.continuity == Continuity.JOINED for each in seen),
         "apart": len(apart),
         "rows_missing": missing,
     }
     detail = f"not joined to the log before: {_some(apart)}" if apart else f"{counts['joined']} borders joined"
     if missing:
         detail += f"; {missing:,} rows are in no log"
-    return Verdict("no_gap", not apart, detail, counts=counts)
+    return CheckResult("no_gap", not apart, detail, counts=counts)
 
 
-def _invalid_range(seen: Sequence[Evidence]) -> Verdict:
+def _invalid_range(seen: Sequence[LogFacts]) -> CheckResult:
     odd = [each.checkpoint for each in seen if not each.range_fits]
     detail = f"contradicts add_count in logs {_some(odd)}" if odd else f"fits add_count in {len(seen)} logs"
-    return Verdict("invalid_range", not odd, detail, counts={"fits": len(seen) - len(odd), "contradicts": len(odd)})
+    return CheckResult("invalid_range", not odd, detail, counts={"fits": len(seen) - len(odd), "contradicts": len(odd)})
 
 
-def _complete(found: Stitched) -> Verdict:
+def _complete(found: Stitched) -> CheckResult:
     complete = int(found.episodes["complete"].sum())
     counts = {"complete": complete, "incomplete": len(found.episodes) - complete}
-    return Verdict("any_complete_episode", complete > 0, f"{complete:,} complete episodes", True, counts)
+    return CheckResult("any_complete_episode", complete > 0, f"{complete:,} complete episodes", True, counts)
 
 
-def _logs(seen: Sequence[Evidence], *borders: Border) -> list[int]:
-    return [each.checkpoint for each in seen if each.border in borders]
+def _logs(seen: Sequence[LogFacts], *kinds: Continuity) -> list[int]:
+    return [each.checkpoint for each in seen if each.continuity in kinds]
 
 
 def _some(names: Sequence[object]) -> str:

@@ -1,6 +1,7 @@
-"""What each log file showed about how it was written. Detected per file, because the pattern is read from sources only.
+"""Facts about each log file: how it continues the log before, and what follows its terminals.
 
-Kept as evidence.parquet in the `replay` artefact, one row per log, and shown as a table with its metadata.
+How the collectors wrote is known from their sources only, so it is detected in every file anew. The facts are kept as
+evidence.parquet in the `replay` artefact, one row per log, and Dagster shows them as a table.
 """
 
 from collections.abc import Sequence
@@ -9,33 +10,40 @@ from enum import StrEnum
 
 import pandas as pd
 
-from pipelines.sources.dqn_replay.log_order import Border, Stretch
+from pipelines.sources.dqn_replay.log_order import Continuity, LogSpan
 
-UNJOINED = (Border.GAP, Border.DIFFERS, Border.UNPROVEN, Border.BACK, Border.RANGE, Border.DISORDERED)
+UNJOINED = (
+    Continuity.GAP,
+    Continuity.DIFFERS,
+    Continuity.UNPROVEN,
+    Continuity.BACK,
+    Continuity.RANGE,
+    Continuity.DISORDERED,
+)
 
 
 class Padding(StrEnum):
-    """What follows the terminals inside a file (stack size - 1 blank rows, or not)."""
+    """Whether blank rows (stack size - 1 of them) follow the terminals inside a file."""
 
     ALL = "all"
     NONE = "none"
     MIXED = "mixed"
-    UNTOLD = "untold"  # no terminal with enough rows behind it
+    UNKNOWN = "untold"  # no terminal has enough rows behind it (artefacts hold this word)
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """One log. Counts of rows unless said otherwise.
+class LogFacts:
+    """Facts about one log. Numbers count rows unless said otherwise.
 
-    `period`, `cursor`: add_count divided by the rows, and the remainder. `reset`: the count was read as cursor only.
-    `fresh` rows are in no log before; `overlap` had to equal the log before, `differing` of them do not; `missing` lie
-    between the two. `padded`, `bare`: terminals inside the file with and without blank rows behind them. `confirmed`,
-    `refuted`: terminals right before a place where rows of two files, or a ring's end and start, were put together,
-    with and without the blank rows that this order demands.
+    period, cursor: add_count divided by the rows of the ring, and the remainder. reset: the count was read as the
+    cursor only. fresh: rows that no log before holds. overlap: rows that had to equal those of the log before;
+    `differing` of them do not. missing: rows between the two logs. padded, bare: terminals inside the file with and
+    without blank rows behind them. confirmed, refuted: terminals right before a place where rows of two files, or the
+    end and the start of a ring, were joined, with and without the blank rows that this order demands.
     """
 
     checkpoint: int
-    border: Border
+    continuity: Continuity
     add_count: int = 0
     rows: int = 0
     period: int = 0
@@ -46,38 +54,38 @@ class Evidence:
     overlap: int = 0
     differing: int = 0
     missing: int = 0
-    padding: Padding = Padding.UNTOLD
+    padding: Padding = Padding.UNKNOWN
     padded: int = 0
     bare: int = 0
     confirmed: int = 0
     refuted: int = 0
 
     @classmethod
-    def of(cls, stretch: Stretch, endings: "Endings", disordered: bool) -> "Evidence":
-        """What a stretch and its terminals show."""
-        log = stretch.log
-        joined = Border.DISORDERED if disordered and stretch.border == Border.JOINED else stretch.border
+    def of(cls, span: LogSpan, terminals: "TerminalCounts", disordered: bool) -> "LogFacts":
+        """The facts that the rows of a log and its terminals show. disordered: rows of this agent refuted an order."""
+        log = span.log
+        continuity = Continuity.DISORDERED if disordered and span.continuity == Continuity.JOINED else span.continuity
         return cls(
             checkpoint=log.checkpoint,
-            border=joined,
+            continuity=continuity,
             add_count=log.add_count,
             rows=log.capacity,
             period=log.add_count // log.capacity,
             cursor=log.cursor,
-            reset=stretch.reset,
-            range_fits=stretch.range_fits,
-            fresh=stretch.stop - stretch.first,
-            overlap=stretch.overlap,
-            differing=stretch.differing,
-            missing=stretch.missing,
-            padding=endings.padding,
-            **asdict(endings),
+            reset=span.reset,
+            range_fits=span.range_fits,
+            fresh=span.stop - span.first,
+            overlap=span.overlap,
+            differing=span.differing,
+            missing=span.missing,
+            padding=terminals.padding,
+            **asdict(terminals),
         )
 
 
 @dataclass
-class Endings:
-    """Terminals of one file by what follows them; see Evidence."""
+class TerminalCounts:
+    """Terminals of one file, counted by what follows them; see LogFacts."""
 
     padded: int = 0
     bare: int = 0
@@ -88,23 +96,25 @@ class Endings:
     def padding(self) -> Padding:
         """The pattern inside the file."""
         if not self.padded and not self.bare:
-            return Padding.UNTOLD
+            return Padding.UNKNOWN
         return Padding.MIXED if self.padded and self.bare else Padding.ALL if self.padded else Padding.NONE
 
 
 def pooled(patterns: Sequence[Padding]) -> Padding:
-    """The pattern of all files together: a file that cannot tell takes this one, and ALL where none can.
+    """The pattern of all files together. A file whose own is unknown is read by this one.
 
-    ALL is what the collectors' sources say; it joins nothing without blank rows and so errs on the safe side.
+    Where every file's is unknown it is ALL, as in the collectors' sources: that joins nothing without blank rows, and
+    so errs on the safe side.
     """
-    told = set(patterns) - {Padding.UNTOLD}
-    return Padding.MIXED if len(told) > 1 else told.pop() if told else Padding.ALL
+    known = set(patterns) - {Padding.UNKNOWN}
+    return Padding.MIXED if len(known) > 1 else known.pop() if known else Padding.ALL
 
 
-def table(evidence: Sequence[Evidence]) -> pd.DataFrame:
-    """One row per log, the columns in Evidence's order."""
+def to_table(facts: Sequence[LogFacts]) -> pd.DataFrame:
+    """One row per log, the columns in the order of LogFacts; `continuity` is called `border`, as in old artefacts."""
     rows = [
         {name: str(value) if isinstance(value, StrEnum) else value for name, value in asdict(each).items()}
-        for each in evidence
+        for each in facts
     ]
-    return pd.DataFrame(rows, columns=[field.name for field in fields(Evidence)])
+    table = pd.DataFrame(rows, columns=[field.name for field in fields(LogFacts)])
+    return table.rename(columns={"continuity": "border"})

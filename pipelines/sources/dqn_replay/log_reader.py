@@ -1,10 +1,9 @@
-"""Reads a gzip'd `.npy` from a bucket, observations in blocks, so that a 7 GB array needs a few MB of memory.
+"""Reads a gzip'd `.npy` from a bucket. Observations come in blocks, so that a 7 GB array needs a few MB of memory.
 
-A flipped bit shows only at the gzip trailer, after nearly all rows were yielded: whoever consumes `iter_blocks` must
-write to a place that is not trusted until the iterator has ended, and repeats its pass with `retry.once_more`.
-Local files, copies in a mirror and remote objects are read alike. Every fault is a one-line WorldlineError.
-Measured: 2 to 3 GB of frames per CPU second with isal and its checksum, in blocks of 3.6 MB.
-Inflates with isal where installed (`pip install worldline[fast]`), else with the standard library.
+A flipped bit shows only at the gzip trailer, after nearly all rows were yielded. Whoever consumes `iter_blocks` must
+therefore write to a place that nobody trusts until the iterator has ended, and repeat the pass with
+`retry.retry_if_damaged`. Local files, copies in a mirror and remote objects are read alike. Every fault is a one-line
+WorldlineError. isal inflates where it is installed (`pip install worldline[fast]`), else the standard library does.
 """
 
 import gzip
@@ -20,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.bucket.bucket import Bucket
-from pipelines.bucket.remote import BucketObject
-from pipelines.bucket.retry import BucketError, DamagedInTransit, once_more
+from pipelines.bucket.bucket_object import BucketObject
+from pipelines.bucket.retry import BucketError, DamagedInTransit, retry_if_damaged
 from pipelines.errors import WorldlineError
 
 DAMAGE: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error)
@@ -47,14 +46,17 @@ REPAIR = "fetch that file again from its source"
 
 @dataclass(frozen=True)
 class Header:
-    """What a `.npy` says about itself."""
+    """Shape and dtype that a `.npy` states in its first bytes."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
 
 
 def read_header(item: BucketObject | str, bucket: Bucket | None = None) -> Header:
-    """Shape and dtype of a log file, or of a URL; reads its first bytes only, which no checksum covers."""
+    """Shape and dtype of a log file, which may be a URL. Only its first bytes are read, which no checksum covers.
+
+    Raises WorldlineError for what is no array of numbers in C order, BucketError when it cannot be read.
+    """
     item, bucket = _located(item, bucket)
     data = bucket.read_range(item, 0, HEAD)
     try:
@@ -66,9 +68,12 @@ def read_header(item: BucketObject | str, bucket: Bucket | None = None) -> Heade
 
 
 def read_array(item: BucketObject | str, bucket: Bucket | None = None) -> NDArray[Any]:
-    """The whole array of a small kind (action, reward, terminal, side files); `item` may be a URL."""
+    """The whole array of a small kind (action, reward, terminal, side files); `item` may be a URL.
+
+    Raises WorldlineError for a damaged or oversized array, BucketError when it cannot be read.
+    """
     found, home = _located(item, bucket)
-    return once_more(lambda: _read_array(found, home))
+    return retry_if_damaged(lambda: _read_array(found, home))
 
 
 def _read_array(item: BucketObject, bucket: Bucket) -> NDArray[Any]:
@@ -80,7 +85,9 @@ def _read_array(item: BucketObject, bucket: Bucket) -> NDArray[Any]:
                 f"{item.url} claims {size:,} bytes, a small array has at most {SMALL_LIMIT:,}: {REPAIR}"
             )
         parts, left = [], size
-        while left and (part := stream.read(min(left, BLOCK))):  # grows with what is there, not with what is claimed
+        while left and (
+            part := stream.read(min(left, BLOCK))
+        ):  # memory grows with what is there, not with what is claimed
             parts.append(part)
             left -= len(part)
         _finish(stream, item.url, left)
@@ -92,8 +99,9 @@ def iter_blocks(
 ) -> Iterator[NDArray[Any]]:
     """Yield the array as blocks of up to `rows_per_block` rows, in order. A block is valid until the next is asked for.
 
-    Nothing that was yielded may be trusted before the iterator ends without an error. DamagedInTransit asks for
-    another pass (`retry.once_more`), ObjectReplaced for another listing.
+    Nothing that was yielded may be trusted before the iterator ends without an error. Raises DamagedInTransit when
+    another pass may help (`retry.retry_if_damaged`), ObjectReplaced when the bucket must be listed again, and
+    WorldlineError for a file that is damaged itself.
     """
     item, bucket = _located(item, bucket)
     url = item.url
@@ -112,18 +120,18 @@ def iter_blocks(
 
 
 def crc32c_of_object(item: BucketObject | str, bucket: Bucket | None = None) -> str:
-    """Hex crc32c of the object's own (compressed) bytes, all of which are read."""
+    """Hex crc32c of the object's own (compressed) bytes, all of which are read. Raises BucketError as `iter_blocks`."""
     found, home = _located(item, bucket)
 
     def read() -> str:
         with home.open(found) as reader:
             return reader.verify()
 
-    return once_more(read)
+    return retry_if_damaged(read)
 
 
 def _located(item: BucketObject | str, bucket: Bucket | None) -> tuple[BucketObject, Bucket]:
-    """The object and its bucket; a plain URL is looked up."""
+    """The object and its bucket. A plain URL is looked up."""
     if isinstance(item, str):
         root, _, name = item.rpartition("/")
         bucket = bucket or Bucket.of(root)
@@ -135,18 +143,18 @@ def _located(item: BucketObject | str, bucket: Bucket | None) -> tuple[BucketObj
 
 @contextmanager
 def _inflated(item: BucketObject, bucket: Bucket) -> Iterator[IO[bytes]]:
-    """The inflated bytes. Damage of every kind is one line, and first of all a matter of the compressed bytes."""
+    """The inflated bytes. Damage of any kind is one line; if the compressed bytes came wrong, it is said of them."""
     url = item.url
     with bucket.open(item) as reader:
-        buffered = io.BufferedReader(reader, BLOCK)  # by name: when it is collected it closes the reader
+        buffered = io.BufferedReader(reader, BLOCK)  # kept in a variable: when it is collected, it closes the reader
         try:
             with open_gzip(fileobj=buffered, mode="rb") as stream:
                 yield stream
         except BucketError:
             raise
         except FAULTS as error:
-            reader.verify()  # raises when other bytes came than were listed: then the object is not to blame
-            damage = DamagedInTransit if reader.unproven else WorldlineError
+            reader.verify()  # raises when other bytes came than were listed: the object is not to blame then
+            damage = DamagedInTransit if reader.unchecked else WorldlineError
             raise damage(_damage(url, error)) from error
         reader.verify()
 
@@ -192,7 +200,7 @@ def _finish_block(stream: IO[bytes], url: str, view: memoryview) -> None:
 
 
 def _finish(stream: IO[bytes], url: str, missing: int) -> None:
-    """Read past the last row: this is what makes the inflater check its trailer."""
+    """Read past the last row, which makes the inflater check its trailer."""
     if missing:
         raise WorldlineError(f"{url} holds {missing:,} bytes fewer than its header claims: {REPAIR}")
     if stream.read(1):

@@ -1,10 +1,12 @@
-"""The files of a `replay` artefact: what was in the bucket, the small arrays, and the stitched episode table.
+"""The files of a `replay` artefact: the bucket's listing, the small arrays and the stitched tables. Written and read.
 
 objects.json     every log file: name relative to the bucket's root, bytes, crc32c (hex), version
 small.h5         F logs of N rows: checkpoints (F,), add_counts (F,), actions (F,N), rewards (F,N), terminals (F,N)
 episodes.parquet one row per episode: stream.EPISODE_COLUMNS
 pieces.parquet   where each episode's rows lie: stream.PIECE_COLUMNS
-evidence.parquet what each log showed about how it was written: evidence.Evidence
+evidence.parquet facts about each log: log_facts.LogFacts
+
+A stage that needs frames opens the record and reads them from `record.bucket`, piece by piece.
 """
 
 import json
@@ -17,10 +19,11 @@ import numpy as np
 import pandas as pd
 
 from pipelines.bucket.bucket import Bucket
+from pipelines.bucket.download import download
 from pipelines.bucket.mirror import Mirror
 from pipelines.errors import WorldlineError
 from pipelines.sources.dqn_replay.listing import LogName, RemoteObject, file_name, log_folder, plain
-from pipelines.sources.dqn_replay.log_facts import table
+from pipelines.sources.dqn_replay.log_facts import to_table
 from pipelines.sources.dqn_replay.ring_log import RingLog
 from pipelines.sources.dqn_replay.stitch import Stitched
 from pipelines.store.artefact import Artefact
@@ -29,7 +32,7 @@ from pipelines.store.store import Store
 
 OBJECTS, SMALL, EPISODES, PIECES = "objects.json", "small.h5", "episodes.parquet", "pieces.parquet"
 
-EVIDENCE = "evidence.parquet"
+LOG_FACTS = "evidence.parquet"
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class ReplayRecord:
         )
 
     def object(self, kind: str, checkpoint: int) -> RemoteObject:
-        """The entry of one log file."""
+        """The entry of one log file. Raises WorldlineError when the list lacks it."""
         name = f"{log_folder(self.game, self.agent)}/{file_name(kind, checkpoint)}"
         for item in self.objects:
             if item.name == name:
@@ -76,8 +79,17 @@ class ReplayRecord:
             columns = [file[name][:] for name in names]
         return [RingLog(int(n), int(count), *arrays) for n, count, *arrays in zip(*columns, strict=True)]
 
+    def mirror_frames(self) -> None:
+        """Copy the observation files from their bucket into the mirror; a bucket without a mirror has none to copy.
+
+        The copy can be resumed. Raises ObjectReplaced when the bucket holds another version than was fetched from.
+        """
+        frames = [item for item in self.objects if item.log.kind == "observation"]
+        if self.bucket.mirror is not None:
+            download(self.bucket, frames, f"Mirror frames {self.game}/{self.agent}", pinned=True)
+
     def log(self, checkpoint: int) -> RingLog:
-        """The small arrays of one log; 8 MB for a ring of a million rows."""
+        """The small arrays of one log; 8 MB for a ring of a million rows. Raises WorldlineError when it is absent."""
         with h5py.File(self.small, "r") as file:
             found = np.flatnonzero(file["checkpoints"][:] == checkpoint)
             if len(found) != 1:
@@ -90,7 +102,7 @@ class ReplayRecord:
 def write_record(
     path: Callable[[str], Path], objects: Sequence[RemoteObject], logs: Sequence[RingLog], found: Stitched
 ) -> None:
-    """Write the five files to `path(name)`. Same input, same bytes."""
+    """Write the five files to `path(name)`. The same input gives the same bytes."""
     path(OBJECTS).write_text(json.dumps([plain(item) for item in objects], indent=1) + "\n")
     with h5py.File(path(SMALL), "w") as file:
         file["checkpoints"] = np.array([log.checkpoint for log in logs], np.int64)
@@ -102,11 +114,19 @@ def write_record(
                 data[row] = getattr(log, name)
     found.episodes.to_parquet(path(EPISODES), index=False)
     found.pieces.to_parquet(path(PIECES), index=False)
-    table(found.evidence).to_parquet(path(EVIDENCE), index=False)
+    to_table(found.facts).to_parquet(path(LOG_FACTS), index=False)
+
+
+def all_episodes(records: Sequence[ReplayRecord]) -> pd.DataFrame:
+    """The episode tables of several agents in one."""
+    return pd.concat([record.episodes for record in records], ignore_index=True)
 
 
 def bucket_root(artefact: Artefact, store: Store) -> str:
-    """URL of the bucket that a `replay` artefact was read from: the configured one, or our own collected replay."""
+    """URL of the bucket that a `replay` artefact was read from: the configured one, or our own collected replay.
+
+    Raises WorldlineError when the collected replay is gone or damaged.
+    """
     if url := artefact.manifest.config["url"]:
         return url.rstrip("/")
     return local_url(store.open(Ref.parse(artefact.manifest.parents[0].ref)).folder)
@@ -118,7 +138,7 @@ def local_url(folder: Path) -> str:
 
 
 def group_by_checkpoint(objects: Sequence[RemoteObject]) -> dict[int, dict[str, RemoteObject]]:
-    """checkpoint -> kind -> object, ascending."""
+    """The objects by checkpoint (ascending) and kind."""
     groups: dict[int, dict[str, RemoteObject]] = {}
     for item in objects:
         name: LogName = item.log

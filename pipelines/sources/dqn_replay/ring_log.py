@@ -1,12 +1,12 @@
-"""One log of a replay ring: its six files, read and found to agree, and what the ring's numbers mean.
+"""One log of a replay ring: its six files are read and compared in length, and the ring's numbers get their meaning.
 
-A ring of N rows with add_count a holds the add numbers max(0, a - N) .. a - 1; number n lies in row n % N. That is
-all that a snapshot means, whenever it was taken; what the numbers claim is tested against the rows in log_order.py.
-Everything but the frames is read, of which only the header is. Without the observation file (a plan that may not touch
-it) the lengths of the others are compared alone.
+A ring of N rows with add_count a holds the add numbers max(0, a - N) .. a - 1, and number n lies in row n % N. A
+snapshot means no more than that, whenever it was taken. log_order.py tests against the rows what the numbers claim.
+`read_logs` reads all logs of one agent. Of the observation file it reads only the header. A plan that may not touch
+that file leaves it out; then only the lengths of the other files are compared.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,11 +17,11 @@ from pipelines.errors import WorldlineError
 from pipelines.sources.dqn_replay.listing import KINDS, SIDE_KINDS, RemoteObject
 from pipelines.sources.dqn_replay.log_reader import read_array, read_header
 
-Span = tuple[int, int]  # rows start .. stop-1 of one ring
+RowRange = tuple[int, int]  # rows start .. stop-1 of one ring
 
 
-def spans(first: int, stop: int, capacity: int) -> list[Span]:
-    """Where add numbers first .. stop-1 lie, in their order: one span per lap that they touch. `first` may be -1."""
+def row_ranges(first: int, stop: int, capacity: int) -> list[RowRange]:
+    """The rows of add numbers first .. stop-1, in their order: one range per lap that they touch. `first` may be -1."""
     found = []
     while first < stop:
         row = first % capacity
@@ -65,12 +65,12 @@ class RingLog:
     def range_fits(self, stack_size: int) -> bool:
         """Whether invalid_range names the rows around the cursor: cursor - 1 and the `stack_size` after it, modulo N.
 
-        One that was not read (empty) denies nothing.
+        An empty invalid_range, which was not read, contradicts nothing.
         """
         expected = (self.cursor - 1 + np.arange(stack_size + 1)) % self.capacity
         return not len(self.invalid_range) or np.array_equal(self.invalid_range, expected)
 
-    def differing(self, other: "RingLog", rows: Sequence[Span]) -> int:
+    def differing(self, other: "RingLog", rows: Sequence[RowRange]) -> int:
         """How many of these rows hold other values in `other`."""
         count = 0
         for start, stop in rows:
@@ -87,14 +87,15 @@ REPAIR = "fetch that checkpoint again from its source, or remove all of its file
 
 NUMBERS = {"action": "iu", "reward": "f", "terminal": "iub", "add_count": "iu", "invalid_range": "iu"}
 
-NO_ACTION, NO_REWARD, NO_TERMINAL = 255, 2.0, 2  # stand for impossible numbers and fail their checks
+NO_ACTION, NO_REWARD, NO_TERMINAL = 255, 2.0, 2  # they stand for impossible numbers, and fail their checks
 
 
 def read_log(checkpoint: int, kinds: Mapping[str, RemoteObject], bucket: Bucket) -> RingLog | str:
-    """One checkpoint's small arrays; or, when its files disagree in length, one line that says so.
+    """The small arrays of one checkpoint. When its files disagree in length, the result is one line that says so.
 
-    Actions become uint8, rewards float32, terminals uint8; numbers that cannot be are replaced (above), as rows that
-    were never written may hold anything. Raises WorldlineError for a damaged file and for arrays of another kind.
+    Actions become uint8, rewards float32, terminals uint8. Rows that were never written may hold anything, so
+    impossible numbers are replaced by NO_ACTION, NO_REWARD and NO_TERMINAL. Raises WorldlineError for a damaged file
+    and for arrays of another kind.
     """
     arrays = {kind: read_array(item, bucket) for kind, item in kinds.items() if kind != "observation"}
     for kind, allowed in NUMBERS.items():
@@ -118,6 +119,26 @@ def read_log(checkpoint: int, kinds: Mapping[str, RemoteObject], bucket: Bucket)
         _where(arrays["terminal"], np.isin(arrays["terminal"], (0, 1)), NO_TERMINAL, np.uint8),
         arrays["invalid_range"].astype(np.int64),
     )
+
+
+def read_logs(
+    groups: Iterable[tuple[int, Mapping[str, RemoteObject]]], bucket: Bucket, advance: Callable[[int], None]
+) -> tuple[list[RingLog], dict[int, str]]:
+    """All logs of one agent, and by checkpoint a line for each log whose files disagree in length.
+
+    groups: checkpoint and its objects by kind. `advance(n)` is called whenever n more files were read. Raises
+    WorldlineError as `read_log`.
+    """
+    logs: list[RingLog] = []
+    left_out: dict[int, str] = {}
+    for checkpoint, kinds in groups:
+        log = read_log(checkpoint, kinds, bucket)
+        if isinstance(log, RingLog):
+            logs.append(log)
+        else:
+            left_out[checkpoint] = log
+        advance(len(kinds))
+    return logs, left_out
 
 
 def _frames(item: RemoteObject, bucket: Bucket) -> tuple[int, ...]:

@@ -1,13 +1,10 @@
-"""Writes replay as the DQN-Replay agents did: a ring of rows, dumped whole each time it is about to be full.
+"""Writes replay as the DQN-Replay agents did: a ring of rows, which is logged whole each time it is about to be full.
 
-The logs are snapshots of a ring, not slices of a stream, with all that follows for a reader: blank rows before each
-episode, a last row that is one lap old (blank in log 0, where the ring starts as zeros; the original's starts
-uninitialised), episodes cut at the borders, a final log that is mostly stale, and now and then a lap without a log.
+The logs are snapshots of a ring and not slices of a stream. A reader has to live with what follows from that: blank
+rows stand before each episode; the last row of a log is one lap old (in log 0 it is blank, because our ring starts as
+zeros; the original's is uninitialised); logs cut episodes in two; the final log is mostly stale; and now and then a
+lap has no log. log_order.py and stitch.py undo all of that. A ring takes `capacity` x 7,065 bytes of memory.
 Source: Dopamine's OutOfGraphReplayBuffer of May 2019 with batch_rl's LoggedReplayBuffer (arXiv 1907.04543).
-
-Cost: `capacity` x 7,065 bytes of memory, and the gzip. Level 6 was chosen by measure (2,000 random frames each of
-Freeway, Boxing, Seaquest and Pong, one core): level 1 packs 300-660 MB/s at ratios 14, 18, 29, 69; level 6 packs
-180-360 MB/s at 18, 26, 48, 135; the original's level 9 packs 19-65 MB/s at 22, 28, 57, 146.
 """
 
 import gzip
@@ -18,17 +15,17 @@ from numpy.typing import NDArray
 
 from pipelines.sources.dqn_replay.listing import file_name
 
-GZIP_LEVEL = 6
+GZIP_LEVEL = 6  # the original's is 9; BENCHMARKS.md compares levels
 
 FRAME_SHAPE = (84, 84)
 
 
-class RingBufferLog:
+class RingWriter:
     """A replay ring of `capacity` rows that logs itself into `folder` (which must exist).
 
     Rows hold observation uint8 (`frame_shape`), action int32, reward float32 (the caller clips it), terminal uint8.
-    `stack_size` - 1 blank rows go before each episode so that a reader may stack frames without looking further back.
-    Raises ValueError when the ring could not even hold one stack.
+    Before each episode come `stack_size` - 1 blank rows, so that a reader can stack frames without looking further
+    back. Raises ValueError for a ring that cannot hold one stack.
     """
 
     def __init__(
@@ -55,7 +52,10 @@ class RingBufferLog:
         return self.add_count % self.capacity
 
     def add(self, frame: NDArray[np.uint8], action: int, reward: float, terminal: bool) -> None:
-        """Append one transition: the frame acted on, the action, its clipped reward, whether it ended the episode."""
+        """Append one transition: the frame acted on, the action, its clipped reward, whether it ended the episode.
+
+        Raises ValueError for a frame of another shape.
+        """
         if frame.shape != self.frame_shape:
             raise ValueError(f"A frame of shape {frame.shape} does not fit a ring of frames {self.frame_shape}")
         if self.add_count == 0 or self._rows["terminal"][self.cursor - 1]:
@@ -66,7 +66,7 @@ class RingBufferLog:
             self._log(self.add_count)
 
     def close(self) -> None:
-        """Dump the ring a last time. `add_count` is then the cursor, as in the original: how many rows are fresh."""
+        """Log the ring a last time. As in the original, `add_count` is the cursor then: the number of fresh rows."""
         self._log(self.cursor)
 
     @property
@@ -97,6 +97,6 @@ class RingBufferLog:
 
 
 def _save(path: Path, array: NDArray) -> None:
-    """A gzip'd .npy whose bytes depend on the array alone: no file name and no time in the header."""
+    """Write a gzip'd .npy whose bytes depend on the array alone: its header holds no file name and no time."""
     with path.open("wb") as file, gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as packed:
         np.save(packed, array, allow_pickle=False)

@@ -1,7 +1,7 @@
-"""An unbroken run of rows, put together from parts of log files, and the episodes that lie in it.
+"""A stream is an unbroken run of rows, joined from parts of log files. It is cut into episodes here.
 
-Shape letters: R rows of the run, P parts, E episodes. A part is a span of rows of one file; where two parts meet is a
-seam: the end of a ring and its start, or one file and the next.
+Shape letters: R rows of the stream, P parts, E episodes. A part is a range of rows of one file. Two parts meet at a
+seam: between the end of a ring and its start, or between one file and the next.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipelines.sources.dqn_replay.log_order import Stretch
-from pipelines.sources.dqn_replay.ring_log import RingLog, Span
+from pipelines.sources.dqn_replay.log_order import LogSpan
+from pipelines.sources.dqn_replay.ring_log import RingLog, RowRange
 
 EPISODE_COLUMNS = [
     "agent",
@@ -31,12 +31,16 @@ EPISODE_COLUMNS = [
 
 PIECE_COLUMNS = ["episode", "file", "start", "stop"]
 
-Part = tuple[RingLog, Span]
+Part = tuple[RingLog, RowRange]
 
 
 @dataclass(frozen=True)
 class Stream:
-    """`offsets` (P+1,): where each part starts in the run; `files`, `firsts` (P,): its checkpoint, its first row."""
+    """Rows in the order in which the agent lived them.
+
+    offsets (P+1,): where each part starts in the stream, and its length. files, firsts (P,): the checkpoint of each
+    part and its first row there. A place is an index into the stream.
+    """
 
     offsets: NDArray[np.int64]
     files: NDArray[np.int64]
@@ -44,11 +48,11 @@ class Stream:
     rewards: NDArray[np.floating]  # (R,)
     ends: NDArray[np.int64]  # the place after each terminal
     blank: NDArray[np.bool_]  # (R,)
-    origin: bool  # the run's first row is the agent's first
+    origin: bool  # the first row of the stream is the first of the agent
 
     @classmethod
     def of(cls, parts: Sequence[Part], origin: bool) -> "Stream":
-        """Concatenate parts, at least one and none empty."""
+        """Concatenate at least one part; none may be empty."""
         lengths = [stop - start for _, (start, stop) in parts]
         terminals = np.concatenate([log.terminals[start:stop] != 0 for log, (start, stop) in parts])
         blanks = {log.checkpoint: log.blank for log, _ in parts}
@@ -66,12 +70,12 @@ class Stream:
         return int(self.offsets[-1])
 
     def locate(self, places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """File and row of each place in the run."""
+        """File and row of each place."""
         part = np.searchsorted(self.offsets, places, side="right") - 1
         return self.files[part], self.firsts[part] + places - self.offsets[part]
 
     def padded(self, places: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
-        """Whether `count` blank rows lie from each place on; rows beyond the run count as blank."""
+        """Whether `count` blank rows lie from each place on. Rows beyond the end count as blank."""
         ahead = places[:, None] + np.arange(count)
         return (self.blank[np.minimum(ahead, len(self) - 1)] | (ahead >= len(self))).all(axis=1)
 
@@ -82,11 +86,14 @@ class Stream:
         return high > low
 
     def table(self, starts: NDArray, stops: NDArray, **flags: NDArray) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Episodes of rows starts .. stops-1 (none empty, ascending) with these columns, and the pieces they lie in."""
+        """The table of episodes of rows starts .. stops-1, and the table of the pieces that they lie in.
+
+        starts, stops (E,): ascending, no episode empty. flags (E,): further columns by name.
+        """
         first_file, first_row = self.locate(starts)
         last_file, last_row = self.locate(stops - 1)
         bounds = np.stack([starts, stops], axis=1).ravel()
-        padded = np.append(self.rewards, np.float32(0))  # a bound may be the run's length
+        padded = np.append(self.rewards, np.float32(0))  # a bound may be the stream's length
         returns = np.add.reduceat(padded, bounds, dtype=np.float64)[::2] if len(bounds) else np.zeros(0)
         columns = {
             "length": stops - starts,
@@ -113,6 +120,6 @@ class Stream:
         return pd.DataFrame({"episode": owner, "file": files, "start": rows, "stop": rows + lengths}, dtype="int64")
 
 
-def parts(stretch: Stretch) -> list[Part]:
-    """A stretch as parts, none empty."""
-    return [(stretch.log, span) for span in stretch.spans]
+def parts(span: LogSpan) -> list[Part]:
+    """The new rows of a log as parts, none empty."""
+    return [(span.log, rows) for rows in span.row_ranges]

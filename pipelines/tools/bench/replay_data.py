@@ -18,7 +18,7 @@ from pipelines.errors import WorldlineError
 from pipelines.sources.dqn_replay.listing import file_name, log_folder
 from pipelines.sources.dqn_replay.log_reader import iter_blocks, read_array
 from pipelines.sources.dqn_replay.ring_log import FRAME
-from pipelines.sources.dqn_replay.ring_writer import GZIP_LEVEL, RingBufferLog
+from pipelines.sources.dqn_replay.ring_writer import GZIP_LEVEL, RingWriter
 from pipelines.stages import collect, downsample, fetch
 from pipelines.stages.collect import CollectConfig
 from pipelines.stages.downsample import DownsampleConfig
@@ -147,7 +147,7 @@ class Data:
             aside = folder.with_suffix(".partial")
             logs = aside / log_folder(sizes.bucket_game, 1)
             logs.mkdir(parents=True, exist_ok=True)
-            ring = RingBufferLog(logs, sizes.rows)
+            ring = RingWriter(logs, sizes.rows)
             played = [_episodes(log) for log in self.fresh(sizes.bucket_game)]
             while ring.logs < sizes.objects:
                 for log, rows in played:
@@ -165,7 +165,7 @@ def _episodes(log: dict[str, NDArray]) -> tuple[dict[str, NDArray], NDArray[np.i
     return log, np.flatnonzero(real)
 
 
-def _replay(log: dict[str, NDArray], rows: NDArray[np.int64], ring: RingBufferLog, logs: int) -> None:
+def _replay(log: dict[str, NDArray], rows: NDArray[np.int64], ring: RingWriter, logs: int) -> None:
     for row in rows.tolist():
         if ring.logs >= logs:
             return

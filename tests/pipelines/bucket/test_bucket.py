@@ -50,7 +50,7 @@ def test_listing_and_stat_agree(emulated, reached, item) -> None:
         assert item.crc32c == f"{google_crc32c.value(DATA):08x}"
     else:
         assert item.md5 == item.version
-    assert reached.has_proof(item)
+    assert reached.is_verifiable(item)
 
 
 def test_streams_and_ranges_are_the_object(reached, item) -> None:
@@ -77,7 +77,7 @@ def test_a_flipped_bit_is_noticed_at_the_end_and_gone_the_second_time(proxy, rea
     proxy.add(Fault("flip", skip=2))
     with pytest.raises(DamagedInTransit, match="the object list says"):
         streamed(reached, item)
-    assert retry.once_more(lambda: streamed(reached, item)) == DATA
+    assert retry.retry_if_damaged(lambda: streamed(reached, item)) == DATA
 
 
 @pytest.mark.parametrize("fault", [Fault("status", status=403), Fault("status", times=99), Fault("cut", times=99)])
@@ -147,7 +147,7 @@ def test_local_buckets_get_no_options_and_see_changes(tmp_path) -> None:
     (tmp_path / "a" / "x").write_bytes(DATA)
     item = bucket.list("a")[0]
     assert streamed(bucket, item) == DATA and bucket.read_range(item, 3, 9) == DATA[3:9]
-    assert not bucket.has_proof(item)
+    assert not bucket.is_verifiable(item)
     (tmp_path / "a" / "x").write_bytes(DATA + b"more")
     with pytest.raises(ObjectReplaced):
         streamed(bucket, item)
@@ -160,7 +160,7 @@ def test_other_file_systems_work_unpinned() -> None:
     bucket = Bucket.of("memory://here")
     bucket._client.filesystem.pipe_file("/here/a/x", gzip.compress(DATA))
     item = bucket.list("a")[0]
-    assert streamed(bucket, item) == gzip.compress(DATA) and not bucket.has_proof(item)
+    assert streamed(bucket, item) == gzip.compress(DATA) and not bucket.is_verifiable(item)
     bucket._client.filesystem.pipe_file("/here/a/x", b"short")
     with pytest.raises(ObjectReplaced):
         streamed(bucket, item)

@@ -14,7 +14,7 @@ from pipelines.errors import UsageError
 def test_google_reads_anonymously_with_one_try_and_no_control_plane() -> None:
     client = connect("gs://bucket-of-mine/dqn", {})
     assert isinstance(client, GoogleClient) and client.path == "bucket-of-mine/dqn"
-    assert client.filesystem.credentials.token == "anon" and client.filesystem.requests_timeout == clients.PATIENCE
+    assert client.filesystem.credentials.token == "anon" and client.filesystem.requests_timeout == clients.TIMEOUT
     assert not hasattr(type(client.filesystem)._request, "__wrapped__")  # gcsfs' own retries are off
     assert os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] == "false"
     assert connect("gs://bucket-of-mine/dqn", {}).filesystem is client.filesystem

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from pipelines.bucket.bucket import Bucket
+from pipelines.bucket.bucket_object import BucketObject
 from pipelines.bucket.mirror import Mirror
-from pipelines.bucket.remote import BucketObject
 from pipelines.errors import WorldlineError
 from pipelines.store.profile import Profile
 from pipelines.store.store import Store
@@ -24,7 +24,7 @@ def kept(mirror: Mirror, item: BucketObject = ITEM, content: bytes = b"123456789
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name("part")
     part.write_bytes(content)
-    return mirror.keep(item, part)
+    return mirror.commit(item, part)
 
 
 def test_the_copy_is_found_and_its_folder_is_a_bucket(mirror) -> None:
@@ -32,7 +32,7 @@ def test_the_copy_is_found_and_its_folder_is_a_bucket(mirror) -> None:
     path = kept(mirror)
     assert mirror.find(ITEM) == path == mirror.folder / ITEM.name
     assert Bucket.of(f"file://{mirror.folder}").stat(ITEM.name).bytes == 9
-    mirror.drop(ITEM)
+    mirror.remove(ITEM)
     assert mirror.find(ITEM) is None and not any(file.is_file() for file in mirror.folder.rglob("*"))
 
 

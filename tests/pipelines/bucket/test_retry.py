@@ -15,10 +15,10 @@ from pipelines.bucket.retry import (
     DamagedInTransit,
     ObjectReplaced,
     ShortRead,
-    once_more,
-    passes,
-    retried,
+    is_transient,
+    retry_if_damaged,
     status_of,
+    with_retries,
 )
 
 
@@ -46,7 +46,7 @@ def boto(status: int) -> OSError:
     ],
 )  # fmt: skip
 def test_what_passes(error, passing) -> None:
-    assert passes(error) == passing
+    assert is_transient(error) == passing
 
 
 def test_statuses_are_found_behind_causes() -> None:
@@ -64,13 +64,13 @@ def test_each_try_is_said_and_the_last_is_one_line(said) -> None:
     with pytest.raises(
         BucketError, match=r"gs://b/o failed 6 times \(ConnectionResetError: line one\): check"
     ) as caught:
-        retried("gs://b/o", fail)
+        with_retries("gs://b/o", fail)
     assert len(said) == retry.TRIES - 1 and "try 2 of 6" in said[0] and "\n" not in str(caught.value)
 
 
 def test_nothing_is_tried_again_once_halted(said) -> None:
     with pytest.raises(BucketError, match="failed 1 times"):
-        retried("u", lambda: (_ for _ in ()).throw(TimeoutError()), lambda: True)
+        with_retries("u", lambda: (_ for _ in ()).throw(TimeoutError()), lambda: True)
     assert said == []
 
 
@@ -83,11 +83,11 @@ def test_success_ends_the_tries_and_other_errors_go_through(said) -> None:
             raise answer
         return answer
 
-    assert retried("u", ask) == 7 and len(said) == 2
+    assert with_retries("u", ask) == 7 and len(said) == 2
     with pytest.raises(KeyError):
-        retried("u", lambda: {}["absent"])
+        with_retries("u", lambda: {}["absent"])
     with pytest.raises(ObjectReplaced):
-        retried("u", lambda: (_ for _ in ()).throw(ObjectReplaced("u")))
+        with_retries("u", lambda: (_ for _ in ()).throw(ObjectReplaced("u")))
     assert len(said) == 2
 
 
@@ -99,5 +99,5 @@ def test_once_more_is_once(said) -> None:
         raise DamagedInTransit("u has crc32c 1")
 
     with pytest.raises(DamagedInTransit):
-        once_more(damaged)
+        retry_if_damaged(damaged)
     assert len(passes_made) == 2 and said == ["Reading it once more: u has crc32c 1"]

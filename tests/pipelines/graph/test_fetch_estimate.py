@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.bucket import remote as rate
+from pipelines.bucket import bucket_object as rate
 from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.mirror import Mirror
 from pipelines.cli import run
@@ -81,7 +81,7 @@ def test_the_rate_is_measured_where_the_small_arrays_are_here_already(gcs, tmp_p
     store, plan = Store(tmp_path / "store", profile=gcs.profile()), plan_of(gcs)
     first = prospect(plan, store)
     asked.clear()
-    monkeypatch.setattr(rate, "_METERS", {})  # as in the next process
+    monkeypatch.setattr(rate, "_THROUGHPUTS", {})  # as in the next process
     again = prospect(plan, store)
     assert again.shares == first.shares and again.rate and again.seconds(again.shares)
     assert len(asked) == 1 and not frames_of(asked)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from pipelines.plots import replay
-from pipelines.sources.dqn_replay.log_facts import table
+from pipelines.sources.dqn_replay.log_facts import to_table
 from pipelines.sources.dqn_replay.stitch import stitch
 from tests.pipelines.sources.dqn_replay.toy import Kept, play
 
@@ -15,7 +15,7 @@ def drawn(path: Path, lengths: list[int], without: int | None = None) -> bytes:
     ring = Kept(capacity=48, stack_size=4)
     play(ring, Path(), lengths, unfinished=3)
     found = stitch([log for log in ring.taken if log.checkpoint != without], 1, 4)
-    replay.draw(table(found.evidence), found.episodes, path)
+    replay.draw(to_table(found.facts), found.episodes, path)
     return path.read_bytes()
 
 
@@ -36,4 +36,4 @@ def test_no_log_is_nothing_to_draw(tmp_path) -> None:
     ring = Kept(capacity=48, stack_size=4)
     play(ring, Path(), [13])
     with pytest.raises(ValueError, match="no log"):
-        replay.draw(table([]), stitch(ring.taken, 1, 4).episodes, tmp_path / "a.png")
+        replay.draw(to_table([]), stitch(ring.taken, 1, 4).episodes, tmp_path / "a.png")

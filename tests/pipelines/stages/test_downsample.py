@@ -7,6 +7,7 @@ import pytest
 
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import UsageError, WorldlineError
+from pipelines.sources.dqn_replay import frame_extraction
 from pipelines.sources.dqn_replay.listing import digest, file_name, list_objects, log_folder
 from pipelines.stages import downsample, fetch
 from pipelines.stages.downsample import DownsampleConfig
@@ -169,20 +170,22 @@ def test_filters_and_fraction_reach_the_stage(store, tmp_path) -> None:
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(store, tmp_path, monkeypatch) -> None:
-    real, read = downsample.spool, []
+    real, read = frame_extraction.extract_frames, []
 
-    def stopping(order, path, advance):
+    def stopping(plan, path, advance):
         if len(read) == 3:
             raise KeyboardInterrupt
-        read.append(order.item.name)
-        return real(order, path, advance)
+        read.append(plan.item.name)
+        return real(plan, path, advance)
 
-    monkeypatch.setattr(downsample, "spool", stopping)
+    monkeypatch.setattr(frame_extraction, "extract_frames", stopping)
     with pytest.raises(KeyboardInterrupt):
         of_two_agents(store, tmp_path / "b", workers=1)
     assert nothing_left(store, "trajectories")
     first, after = read.copy(), []
-    monkeypatch.setattr(downsample, "spool", lambda order, *rest: after.append(order.item.name) or real(order, *rest))
+    monkeypatch.setattr(
+        frame_extraction, "extract_frames", lambda plan, *rest: after.append(plan.item.name) or real(plan, *rest)
+    )
     made, _ = of_two_agents(store, tmp_path / "b", workers=1)
     assert len(first) == 3 and after and not set(first) & set(after)
     undisturbed, _ = of_two_agents(Store(tmp_path / "other"), tmp_path / "b")

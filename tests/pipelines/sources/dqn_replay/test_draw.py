@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import UsageError, WorldlineError
-from pipelines.sources.dqn_replay.draw import budget, draw, placed, pool
+from pipelines.sources.dqn_replay.draw import budget, draw, eligible, place_pieces
 from pipelines.stages.downsample import DownsampleConfig
 
 COLUMNS = ["agent", "episode", "length", "return", "checkpoint", "complete"]
@@ -27,7 +27,7 @@ def episodes(seed: int = 1, count: int = 40) -> pd.DataFrame:
 
 def drawn_of(table: pd.DataFrame, **options) -> pd.DataFrame:
     config = DownsampleConfig(**({"game": "Freeway", "transitions": 700} | options))
-    return draw(pool(table, config), config)
+    return draw(eligible(table, config), config)
 
 
 def pairs(drawn: pd.DataFrame) -> set[tuple[int, int]]:
@@ -51,7 +51,7 @@ def test_the_draw_is_whole_without_replacement_and_ignores_row_order() -> None:
 def test_slots_are_one_stretch_by_agent_and_episode(seed, transitions, replacement, fraction) -> None:
     table = episodes(seed)
     config = DownsampleConfig("Freeway", transitions, seed, fraction, replacement)
-    candidates = pool(table, config)
+    candidates = eligible(table, config)
     drawn = draw(candidates, config)
     assert drawn["slot"].tolist() == [0, *drawn["length"].cumsum().tolist()[:-1]]
     assert drawn.sort_values(["agent", "episode"], kind="stable").index.tolist() == list(range(len(drawn)))
@@ -124,7 +124,7 @@ def test_options_at_their_defaults_and_workers_leave_the_key_alone() -> None:
 def test_pieces_of_an_episode_that_was_drawn_twice_are_placed_twice() -> None:
     pieces = pd.DataFrame({"episode": [0, 1, 1, 2], "file": [0, 0, 1, 1], "start": [2, 9, 0, 7], "stop": [8, 12, 4, 9]})
     drawn = pd.DataFrame({"episode": [1, 1, 2], "slot": [0, 7, 14]})
-    assert placed(pieces, drawn).to_numpy().tolist() == [
+    assert place_pieces(pieces, drawn).to_numpy().tolist() == [
         [1, 0, 9, 12, 0],
         [1, 1, 0, 4, 3],
         [1, 0, 9, 12, 7],

@@ -1,4 +1,4 @@
-"""Spools: any split of frames over files gives the same trajectory file, or one line says what is wrong with it."""
+"""Extracted frames: any split over files gives the same trajectory file, or one line says what is wrong with it."""
 
 import gzip
 import itertools
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pipelines.bucket.bucket import Bucket
 from pipelines.episodes.trajectories import CHUNK, unpack
 from pipelines.errors import WorldlineError
-from pipelines.sources.dqn_replay.frame_extraction import Order, Spool, merge, spool
+from pipelines.sources.dqn_replay.frame_extraction import ExtractedFrames, ExtractionPlan, extract_frames, merge_chunks
 
 PIECE = ["start", "stop", "slot"]
 
@@ -25,13 +25,15 @@ def write_frames(path: Path, frames: np.ndarray) -> None:
         np.save(file, frames)
 
 
-def order_of(root: Path, name: str, pieces: list[tuple[int, int, int]], edges: tuple[int, ...] = ()) -> Order:
+def plan_of(root: Path, name: str, pieces: list[tuple[int, int, int]], edges: tuple[int, ...] = ()) -> ExtractionPlan:
     bucket = Bucket.of(f"file://{root}")
-    return Order(bucket.stat(name), bucket, pd.DataFrame(pieces, columns=PIECE), np.array(sorted(edges), np.int64))
+    return ExtractionPlan(
+        bucket.stat(name), bucket, pd.DataFrame(pieces, columns=PIECE), np.array(sorted(edges), np.int64)
+    )
 
 
-def merged(spools: list[Spool], total: int) -> np.ndarray:
-    return np.concatenate([unpack(packed, (84, 84)) for _, packed in merge(spools, total)])
+def merged(extracted: list[ExtractedFrames], total: int) -> np.ndarray:
+    return np.concatenate([unpack(packed, (84, 84)) for _, packed in merge_chunks(extracted, total)])
 
 
 def numbered(count: int, first: int = 0) -> np.ndarray:
@@ -61,64 +63,70 @@ def test_any_pieces_of_any_files_are_put_where_they_belong(tmp_path_factory, dat
         pieces.setdefault(number, []).append((start, stop, slot))
         slot += stop - start
     edges = (0, slot - 1)
-    spools = [spool(order_of(root, f"f{n}", mine, edges), root / f"s{n}", lambda _: None) for n, mine in pieces.items()]
-    np.testing.assert_array_equal(merged(spools, slot)[:slot], np.concatenate(wanted))
-    assert {at for found in spools for at in found.edges["slot"].tolist()} == set(edges)
-    assert sum(found.inflated for found in spools) == sum(rows[n] for n in pieces) * 84 * 84
-    backwards = list(merge(list(reversed(spools)), slot))
-    assert backwards == list(merge(spools, slot))
-    again = Spool.find(spools[0].path)
-    assert again is not None and np.array_equal(again.records, spools[0].records)
+    extracted = [
+        extract_frames(plan_of(root, f"f{n}", mine, edges), root / f"s{n}", lambda _: None)
+        for n, mine in pieces.items()
+    ]
+    np.testing.assert_array_equal(merged(extracted, slot)[:slot], np.concatenate(wanted))
+    assert {at for found in extracted for at in found.edges["slot"].tolist()} == set(edges)
+    assert sum(found.inflated for found in extracted) == sum(rows[n] for n in pieces) * 84 * 84
+    backwards = list(merge_chunks(list(reversed(extracted)), slot))
+    assert backwards == list(merge_chunks(extracted, slot))
+    again = ExtractedFrames.find(extracted[0].path)
+    assert again is not None and np.array_equal(again.records, extracted[0].records)
 
 
 @pytest.fixture
-def two(tmp_path) -> list[Spool]:
+def two(tmp_path) -> list[ExtractedFrames]:
     """Frames 0..19 of one file, 20..39 of another; chunk 1 is shared."""
     for number in (0, 1):
         write_frames(tmp_path / f"f{number}", numbered(20, 20 * number))
-    return [spool(order_of(tmp_path, f"f{n}", [(0, 20, 20 * n)]), tmp_path / f"s{n}", lambda _: None) for n in (0, 1)]
+    return [
+        extract_frames(plan_of(tmp_path, f"f{n}", [(0, 20, 20 * n)]), tmp_path / f"s{n}", lambda _: None)
+        for n in (0, 1)
+    ]
 
 
 def test_absent_and_doubled_frames_are_one_line(two) -> None:
     np.testing.assert_array_equal(merged(two, 40)[:40], numbered(40))
     with pytest.raises(WorldlineError, match="1 chunks of drawn frames are absent"):
-        list(merge(two[:1], 40))
+        list(merge_chunks(two[:1], 40))
     with pytest.raises(WorldlineError, match="chunk 1 are absent"):
-        list(merge(two[:1], 32))
+        list(merge_chunks(two[:1], 32))
     with pytest.raises(WorldlineError, match="chunk 0 are drawn twice"):
-        list(merge([two[0], two[0], two[1]], 40))
+        list(merge_chunks([two[0], two[0], two[1]], 40))
 
 
-def test_a_spool_that_changed_on_disk_is_refused_and_made_again(two) -> None:
+def test_frames_that_changed_on_disk_are_refused_and_extracted_again(two) -> None:
     chunks = two[0].path.with_suffix(".chunks")
     content = bytearray(chunks.read_bytes())
     content[3] ^= 1
     chunks.write_bytes(content)
     with pytest.raises(WorldlineError, match="reads back differently"):
-        list(merge(two, 40))
-    assert Spool.find(two[0].path) is None and Spool.find(two[1].path) is not None
+        list(merge_chunks(two, 40))
+    assert ExtractedFrames.find(two[0].path) is None and ExtractedFrames.find(two[1].path) is not None
 
 
-def test_a_spool_without_its_index_or_with_half_of_it_is_none(two) -> None:
+def test_frames_without_their_index_or_with_half_of_it_are_none(two) -> None:
     index = two[0].path.with_suffix(".npz")
     index.write_bytes(index.read_bytes()[:100])
-    assert Spool.find(two[0].path) is None
+    assert ExtractedFrames.find(two[0].path) is None
     index.unlink()
-    assert Spool.find(two[0].path) is None
+    assert ExtractedFrames.find(two[0].path) is None
 
 
-def test_a_damaged_or_short_file_leaves_no_spool_and_takes_its_progress_back(tmp_path) -> None:
+def test_a_damaged_or_short_file_leaves_no_frames_and_takes_its_progress_back(tmp_path) -> None:
     write_frames(tmp_path / "f", numbered(600))
     advanced = []
     with pytest.raises(WorldlineError, match="has 600 rows, row 699 is needed"):
-        spool(order_of(tmp_path, "f", [(0, 700, 0)]), tmp_path / "s", advanced.append)
+        extract_frames(plan_of(tmp_path, "f", [(0, 700, 0)]), tmp_path / "s", advanced.append)
     assert sum(advanced) == 0 < max(advanced)
     content = bytearray((tmp_path / "f").read_bytes())
     content[-5] ^= 1
     (tmp_path / "f").write_bytes(content)
     with pytest.raises(WorldlineError, match="damaged gzip"):
-        spool(order_of(tmp_path, "f", [(0, 600, 0)]), tmp_path / "s", advanced.append)
-    assert sum(advanced) == 0 and not list(tmp_path.glob("s.*")) and Spool.find(tmp_path / "s") is None
+        extract_frames(plan_of(tmp_path, "f", [(0, 600, 0)]), tmp_path / "s", advanced.append)
+    assert sum(advanced) == 0 and not list(tmp_path.glob("s.*")) and ExtractedFrames.find(tmp_path / "s") is None
 
 
 PEAK = """
@@ -126,15 +134,16 @@ import sys
 from pathlib import Path
 import numpy as np, pandas as pd
 from pipelines.bucket.bucket import Bucket
-from pipelines.sources.dqn_replay.frame_extraction import Order, merge, spool
+from pipelines.sources.dqn_replay.frame_extraction import ExtractionPlan, extract_frames, merge_chunks
 from pipelines.episodes.trajectories import Trajectories, TrajectoryWriter
 root, rows, length = Path(sys.argv[1]), int(sys.argv[2]), 1000
 bucket = Bucket.of(f"file://{root}")
 starts = np.arange(0, rows, length)
 pieces = pd.DataFrame({"start": starts, "stop": starts + length, "slot": starts})
-made = spool(Order(bucket.stat("frames"), bucket, pieces, np.array([0, rows - 1])), root / "s", lambda _: None)
+plan = ExtractionPlan(bucket.stat("frames"), bucket, pieces, np.array([0, rows - 1]))
+made = extract_frames(plan, root / "s", lambda _: None)
 with TrajectoryWriter(root / "t.h5", "Freeway", ["NOOP"], [length] * len(starts)) as writer:
-    for chunk, packed in merge([made], rows):
+    for chunk, packed in merge_chunks([made], rows):
         writer.write_chunk(chunk, packed)
 assert len(Trajectories(root / "t.h5")) == rows and made.inflated == rows * 84 * 84
 status = Path("/proc/self/status").read_text()  # ru_maxrss would count pytest's own memory, from before the exec

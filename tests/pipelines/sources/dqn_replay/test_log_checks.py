@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.sources.dqn_replay.log_checks import Verdict, verdicts
+from pipelines.sources.dqn_replay.log_checks import CheckResult, check_logs
 from pipelines.sources.dqn_replay.ring_log import RingLog
 from pipelines.sources.dqn_replay.stitch import Stitched, stitch
 from pipelines.stages.fetch import FetchConfig
 from tests.pipelines.sources.dqn_replay.toy import Kept, Liar, play
 
 
-def judged(found: Stitched, left_out: tuple[str, ...] = (), lenient: bool = False) -> dict[str, Verdict]:
-    return {each.name: each for each in verdicts(found, left_out, "Freeway", lenient)}
+def judged(found: Stitched, left_out: tuple[str, ...] = (), lenient: bool = False) -> dict[str, CheckResult]:
+    return {each.name: each for each in check_logs(found, left_out, "Freeway", lenient)}
 
 
 def logs(lengths: list[int], kind: type[Kept] = Kept, **options) -> list[RingLog]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.sources.dqn_replay.log_order import TELLING, Border, order
+from pipelines.sources.dqn_replay.log_order import TELLING, Continuity, order_logs
 from pipelines.sources.dqn_replay.ring_log import RingLog
 
 CAPACITY = 20
@@ -20,35 +20,35 @@ def log(checkpoint: int, add_count: int, total: int | None = None) -> RingLog:
 @pytest.mark.parametrize(
     ("counts", "last"),
     [
-        ([19, 39], (Border.JOINED, 19, 39, 0, 0)),  # a lap each: nothing is held twice
-        ([19, 59], (Border.GAP, 39, 59, 0, 20)),
-        ([25, 31], (Border.JOINED, 25, 31, 14, 0)),
-        ([25, 60], (Border.GAP, 40, 60, 0, 15)),
-        ([45, 45], (Border.AGAIN, 45, 45, 20, 0)),
-        ([45, 41], (Border.BACK, 21, 41, 0, 0)),
+        ([19, 39], (Continuity.JOINED, 19, 39, 0, 0)),  # a lap each: nothing is held twice
+        ([19, 59], (Continuity.GAP, 39, 59, 0, 20)),
+        ([25, 31], (Continuity.JOINED, 25, 31, 14, 0)),
+        ([25, 60], (Continuity.GAP, 40, 60, 0, 15)),
+        ([45, 45], (Continuity.AGAIN, 45, 45, 20, 0)),
+        ([45, 41], (Continuity.BACK, 21, 41, 0, 0)),
     ],
 )
 def test_counts_at_their_word(counts, last) -> None:
-    found = order([log(n, count) for n, count in enumerate(counts)], stack_size=4)[-1]
-    assert (found.border, found.first, found.stop, found.overlap, found.missing) == last
+    found = order_logs([log(n, count) for n, count in enumerate(counts)], stack_size=4)[-1]
+    assert (found.continuity, found.first, found.stop, found.overlap, found.missing) == last
     assert not found.reset and not found.differing
 
 
 @pytest.mark.parametrize(
     ("before", "true", "border", "fresh"),
     [
-        (39, 47, Border.JOINED, 8),  # 7 rows from row 0 on, and the one before
-        (39, 67, Border.GAP, 8),  # a lap went unlogged: the stale rows are not those of the log before
-        (39, 39, Border.AGAIN, 0),
-        (39, 59, Border.GAP, 20),
-        (25, 25 + CAPACITY - TELLING, Border.JOINED, CAPACITY - TELLING),  # just enough rows agree
-        (25, 25 + CAPACITY - TELLING + 1, Border.UNPROVEN, CAPACITY - TELLING + 1),
+        (39, 47, Continuity.JOINED, 8),  # 7 rows from row 0 on, and the one before
+        (39, 67, Continuity.GAP, 8),  # a lap went unlogged: the stale rows are not those of the log before
+        (39, 39, Continuity.AGAIN, 0),
+        (39, 59, Continuity.GAP, 20),
+        (25, 25 + CAPACITY - TELLING, Continuity.JOINED, CAPACITY - TELLING),  # just enough rows agree
+        (25, 25 + CAPACITY - TELLING + 1, Continuity.UNPROVEN, CAPACITY - TELLING + 1),
     ],
 )
 def test_a_count_that_was_reset_is_proven_by_the_rows(before, true, border, fresh) -> None:
-    found = order([log(0, before), log(1, true % CAPACITY, true)], stack_size=4)[-1]
-    assert found.reset and (found.border, found.stop - found.first) == (border, fresh)
+    found = order_logs([log(0, before), log(1, true % CAPACITY, true)], stack_size=4)[-1]
+    assert found.reset and (found.continuity, found.stop - found.first) == (border, fresh)
 
 
 def test_a_log_missing_in_between_proves_nothing() -> None:
-    assert order([log(0, 39), log(2, 7, 47)], stack_size=4)[-1].border == Border.UNPROVEN
+    assert order_logs([log(0, 39), log(2, 7, 47)], stack_size=4)[-1].continuity == Continuity.UNPROVEN

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.bucket.bucket import Bucket
-from pipelines.bucket.remote import BucketObject
+from pipelines.bucket.bucket_object import BucketObject
 from pipelines.errors import WorldlineError
 from pipelines.sources.dqn_replay import log_reader
 from pipelines.sources.dqn_replay.log_reader import crc32c_of_object, iter_blocks, read_array, read_header

@@ -5,7 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.sources.dqn_replay.ring_log import RingLog, spans
+from pipelines.bucket.bucket import Bucket
+from pipelines.sources.dqn_replay.listing import file_name, list_objects, log_folder
+from pipelines.sources.dqn_replay.record import group_by_checkpoint
+from pipelines.sources.dqn_replay.ring_log import RingLog, read_log, row_ranges
+from tests.pipelines.sources.dqn_replay.toy import write_replay
 
 
 def log(add_count: int, capacity: int = 10, around: list[int] | None = None) -> RingLog:
@@ -14,8 +18,8 @@ def log(add_count: int, capacity: int = 10, around: list[int] | None = None) -> 
 
 
 @given(st.integers(-1, 200), st.integers(0, 60), st.integers(1, 30))
-def test_spans_are_the_rows_of_the_add_numbers_in_order(first, count, capacity) -> None:
-    found = spans(first, first + count, capacity)
+def test_row_ranges_are_the_rows_of_the_add_numbers_in_order(first, count, capacity) -> None:
+    found = row_ranges(first, first + count, capacity)
     assert [row for start, stop in found for row in range(start, stop)] == [
         number % capacity for number in range(first, first + count)
     ]
@@ -40,3 +44,20 @@ def test_differing_counts_rows_not_values() -> None:
     two.actions[[0, 3, 9]] = 1
     two.rewards[3] = 1
     assert one.differing(two, [(0, 5)]) == 2 and one.differing(two, [(4, 10), (0, 1)]) == 2
+
+
+# ---- reading a log's files: what comes out, also when the frames may not be touched ----
+
+
+def test_without_the_observation_file_nothing_of_it_is_read(tmp_path) -> None:
+    write_replay(tmp_path, [13] * 8, capacity=48)
+    bucket = Bucket.of(tmp_path.as_uri())
+    groups = group_by_checkpoint(list_objects(bucket, "Freeway", 1))
+    whole = read_log(1, groups[1], bucket)
+    (tmp_path / log_folder("Freeway", 1) / file_name("observation", 1)).unlink()
+    small = read_log(1, {kind: item for kind, item in groups[1].items() if kind != "observation"}, bucket)
+    assert isinstance(whole, RingLog) and isinstance(small, RingLog)
+    assert (small.checkpoint, small.add_count) == (1, 95) == (whole.checkpoint, whole.add_count)
+    assert (small.actions.dtype, small.rewards.dtype, small.terminals.dtype) == (np.uint8, np.float32, np.uint8)
+    assert small.differing(whole, [(0, 48)]) == 0
+    assert small.invalid_range.tolist() == [46, 47, 0, 1, 2]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipelines.sources.dqn_replay.listing import ALL_KINDS, file_name
-from pipelines.sources.dqn_replay.ring_writer import RingBufferLog
+from pipelines.sources.dqn_replay.ring_writer import RingWriter
 
 SIDE = 2  # frames are SIDE x SIDE here
 
@@ -20,7 +20,7 @@ def load(folder: Path, kind: str, log: int) -> NDArray:
         return np.load(file, allow_pickle=False)
 
 
-def play(ring: RingBufferLog, lengths: list[int]) -> None:
+def play(ring: RingWriter, lengths: list[int]) -> None:
     """Episodes of the given lengths; the action numbers the transition, from 1."""
     step = 0
     for length in lengths:
@@ -30,7 +30,7 @@ def play(ring: RingBufferLog, lengths: list[int]) -> None:
 
 
 def test_blank_rows_precede_each_episode_and_the_last_row_is_not_yet_written(tmp_path: Path) -> None:
-    ring = RingBufferLog(tmp_path, capacity=8, stack_size=3, frame_shape=(SIDE, SIDE))
+    ring = RingWriter(tmp_path, capacity=8, stack_size=3, frame_shape=(SIDE, SIDE))
     play(ring, [2, 1])
     assert load(tmp_path, "action", 0).tolist() == [0, 0, 1, 2, 0, 0, 3, 0]
     assert load(tmp_path, "terminal", 0).tolist() == [0, 0, 0, 1, 0, 0, 1, 0]
@@ -39,7 +39,7 @@ def test_blank_rows_precede_each_episode_and_the_last_row_is_not_yet_written(tmp
 
 
 def test_first_log_fires_one_row_early_and_the_second_shows_the_lap_before(tmp_path: Path) -> None:
-    ring = RingBufferLog(tmp_path, capacity=8, stack_size=3, frame_shape=(SIDE, SIDE))
+    ring = RingWriter(tmp_path, capacity=8, stack_size=3, frame_shape=(SIDE, SIDE))
     play(ring, [100])
     assert load(tmp_path, "action", 0).tolist() == [0, 0, 1, 2, 3, 4, 5, 0]
     assert load(tmp_path, "action", 1).tolist() == [7, 8, 9, 10, 11, 12, 13, 6]
@@ -56,7 +56,7 @@ def test_first_log_fires_one_row_early_and_the_second_shows_the_lap_before(tmp_p
 
 
 def test_blank_rows_can_jump_over_the_moment_and_a_lap_has_no_log(tmp_path: Path) -> None:
-    ring = RingBufferLog(tmp_path, capacity=8, stack_size=3, frame_shape=(SIDE, SIDE))
+    ring = RingWriter(tmp_path, capacity=8, stack_size=3, frame_shape=(SIDE, SIDE))
     play(ring, [4, 9])  # rows 0-5 hold the first episode; the blanks land on rows 6 and 7, the next step on row 0
     assert ring.logs == 1
     assert load(tmp_path, "add_count", 0) == 15
@@ -68,7 +68,7 @@ def test_side_files_agree_with_the_rows(
     tmp_path_factory: pytest.TempPathFactory, lengths: list[int], stack: int, extra: int
 ) -> None:
     folder = tmp_path_factory.mktemp("ring")
-    ring = RingBufferLog(folder, capacity=stack + 2 + extra, stack_size=stack, frame_shape=(SIDE, SIDE))
+    ring = RingWriter(folder, capacity=stack + 2 + extra, stack_size=stack, frame_shape=(SIDE, SIDE))
     play(ring, lengths)
     rows = sum(lengths) + (stack - 1) * len(lengths)
     assert ring.add_count == rows
@@ -95,7 +95,7 @@ def test_side_files_agree_with_the_rows(
 def test_same_rows_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        ring = RingBufferLog(tmp_path / name, capacity=16, frame_shape=(SIDE, SIDE))
+        ring = RingWriter(tmp_path / name, capacity=16, frame_shape=(SIDE, SIDE))
         play(ring, [5, 7, 20])
         ring.close()
     for path in sorted((tmp_path / "a").iterdir()):
@@ -104,7 +104,7 @@ def test_same_rows_same_bytes(tmp_path: Path) -> None:
 
 def test_small_rings_and_foreign_frames_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="too small"):
-        RingBufferLog(tmp_path, capacity=5)
-    ring = RingBufferLog(tmp_path, capacity=10)
+        RingWriter(tmp_path, capacity=5)
+    ring = RingWriter(tmp_path, capacity=10)
     with pytest.raises(ValueError, match=r"\(1, 84, 84\)"):
         ring.add(np.zeros((1, 84, 84), np.uint8), 0, 0.0, False)

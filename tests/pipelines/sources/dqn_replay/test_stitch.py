@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipelines.errors import WorldlineError
 from pipelines.sources.dqn_replay.log_facts import UNJOINED, Padding
-from pipelines.sources.dqn_replay.log_order import Border
+from pipelines.sources.dqn_replay.log_order import Continuity
 from pipelines.sources.dqn_replay.ring_log import RingLog
 from pipelines.sources.dqn_replay.stitch import EPISODE_COLUMNS, Stitched, stitch
 from tests.pipelines.sources.dqn_replay.toy import InOrder, Kept, Liar, Truth, play
@@ -63,13 +63,13 @@ def check_exact(found: Stitched, truth: Truth) -> set[int]:
             blank = [index for index in indices if index not in owner]
             assert len(blank) < truth.stack_size and blank == indices[: len(blank)]
     fresh = {
-        truth.number(stretch.log.checkpoint, row)
-        for stretch in found.stretches
-        for start, stop in stretch.spans
+        truth.number(span.log.checkpoint, row)
+        for span in found.spans
+        for start, stop in span.row_ranges
         for row in range(start, stop)
     }
     assert fresh & set(owner) <= set(everything), "a new transition was lost"
-    assert sum(each.fresh for each in found.evidence) == len(fresh)
+    assert sum(each.fresh for each in found.facts) == len(fresh)
     return set(everything) & set(owner)
 
 
@@ -92,7 +92,7 @@ def test_the_original_writer_is_stitched_exactly(capacity, stack_size, lengths, 
         return
     found = stitch(ring.taken, agent=1, stack_size=stack_size)
     everything = check_exact(found, truth)
-    assert not any(each.bare or each.refuted for each in found.evidence) and all(e.range_fits for e in found.evidence)
+    assert not any(each.bare or each.refuted for each in found.facts) and all(e.range_fits for e in found.facts)
     # What the files show at all: each logged lap but its last row, and the row before it.
     last = max(truth.frames)
     kept: set[int] = set()
@@ -102,7 +102,7 @@ def test_the_original_writer_is_stitched_exactly(capacity, stack_size, lengths, 
         kept.discard(truth.logged[0] * capacity - 1)
     assert set(truth.frames) & kept <= everything, "a logged transition was lost"
     gaps = int(np.sum(np.diff(sorted(set(truth.logged))) > 1))
-    unjoined = sum(each.border in UNJOINED for each in found.evidence)
+    unjoined = sum(each.continuity in UNJOINED for each in found.facts)
     assert unjoined >= gaps
     alone = len(truth.logged) == 1 and truth.logged[0] * capacity + capacity - stack_size <= last + 1
     if unjoined == gaps and not alone:  # every join was proven, so every whole episode must have been found
@@ -127,7 +127,7 @@ def test_snapshots_at_any_moment(capacity, stack_size, lengths, unfinished, seed
     alone = len(ring.taken) == 1
     if honest and not (alone and ring.add_count == capacity):
         assert held(truth) == everything, "true counts leave nothing out"
-    assert not any(each.differing for each in found.evidence if not each.reset)
+    assert not any(each.differing for each in found.facts if not each.reset)
 
 
 @settings(max_examples=40, deadline=None)
@@ -149,11 +149,11 @@ def test_a_writer_that_never_pads(capacity, stack_size, lengths, unfinished, see
         return
     found = stitch(ring.taken, agent=1, stack_size=stack_size)
     everything = check_exact(found, truth)
-    patterns = {each.padding for each in found.evidence}
-    assert patterns <= {Padding.NONE, Padding.UNTOLD}
+    patterns = {each.padding for each in found.facts}
+    assert patterns <= {Padding.NONE, Padding.UNKNOWN}
     if (
         Padding.NONE in patterns
-        and not any(each.border in UNJOINED for each in found.evidence)
+        and not any(each.continuity in UNJOINED for each in found.facts)
         and len(truth.logged) > 1
     ):
         ended = [episode for episode in truth.episodes if truth.terminals[episode[-1]]]
@@ -171,8 +171,8 @@ def test_counts_that_lie_about_the_order_are_refuted_by_the_rows(
     if ring.taken[0].add_count == 0:
         return
     found = stitch(ring.taken, agent=1, stack_size=stack_size)
-    if any(each.refuted for each in found.evidence):
-        assert not any(each.border == Border.JOINED for each in found.evidence)
+    if any(each.refuted for each in found.facts):
+        assert not any(each.continuity == Continuity.JOINED for each in found.facts)
         assert all(np.all(np.diff(indices) == 1) for indices in stream_indices(found, truth))
 
 
@@ -180,12 +180,12 @@ def test_a_lie_is_found_where_a_terminal_stands_before_the_border() -> None:
     ring = Liar(capacity=40, stack_size=4)
     play(ring, Path(), [17, 57] * 10, idle=0.0, lively=True)  # every other lap starts midway and ends with a terminal
     found = stitch(ring.taken, agent=1, stack_size=4)
-    assert sum(each.refuted for each in found.evidence) > 0
-    assert {each.border for each in found.evidence} & {Border.DISORDERED} and not found.episodes.complete.all()
+    assert sum(each.refuted for each in found.facts) > 0
+    assert {each.continuity for each in found.facts} & {Continuity.DISORDERED} and not found.episodes.complete.all()
     honest = Kept(capacity=40, stack_size=4)
     play(honest, Path(), [17, 18, 17, 16] * 20, idle=0.0, lively=True)
     found = stitch(honest.taken, agent=1, stack_size=4)
-    assert sum(each.confirmed for each in found.evidence) > 3 and not any(each.refuted for each in found.evidence)
+    assert sum(each.confirmed for each in found.facts) > 3 and not any(each.refuted for each in found.facts)
 
 
 @settings(max_examples=40, deadline=None)
@@ -212,7 +212,7 @@ def test_a_plain_run_loses_only_its_unfinished_tail() -> None:
     logs, truth = regular()
     found = stitch(logs, agent=3, stack_size=4)
     check_exact(found, truth)
-    assert [each.border for each in found.evidence] == [Border.FIRST] + [Border.JOINED] * (len(logs) - 1)
+    assert [each.continuity for each in found.facts] == [Continuity.FIRST] + [Continuity.JOINED] * (len(logs) - 1)
     assert found.episodes.complete.sum() == 20 and len(found.episodes) == 21
     assert not found.episodes.terminated.iloc[-1]
     assert set(found.episodes.agent) == {3}
@@ -222,7 +222,7 @@ def test_a_missing_log_is_a_gap_with_a_size() -> None:
     logs, truth = regular()
     found = stitch(logs[:2] + logs[3:], agent=1, stack_size=4)
     check_exact(found, truth)
-    assert [(each.checkpoint, each.missing) for each in found.evidence if each.border == Border.GAP] == [(3, 48)]
+    assert [(each.checkpoint, each.missing) for each in found.facts if each.continuity == Continuity.GAP] == [(3, 48)]
 
 
 def test_rows_that_differ_from_the_log_before_are_not_joined() -> None:
@@ -233,8 +233,8 @@ def test_rows_that_differ_from_the_log_before_are_not_joined() -> None:
     actions[other.oldest % 48] += 1
     logs = [*ring.taken[:2], RingLog(2, other.add_count, actions, other.rewards, other.terminals), *ring.taken[3:]]
     found = stitch(logs, agent=1, stack_size=4)
-    seen = found.evidence[2]
-    assert seen.border == Border.DIFFERS and seen.differing == 1 and seen.overlap > 1
+    seen = found.facts[2]
+    assert seen.continuity == Continuity.DIFFERS and seen.differing == 1 and seen.overlap > 1
 
 
 def test_a_count_that_goes_back_is_seen() -> None:
@@ -245,7 +245,7 @@ def test_a_count_that_goes_back_is_seen() -> None:
         RingLog(3, logs[2].add_count, logs[2].actions, logs[2].rewards, logs[2].terminals),
     )
     found = stitch(swapped, agent=1, stack_size=4)
-    assert [each.checkpoint for each in found.evidence if each.border == Border.BACK] == [3]
+    assert [each.checkpoint for each in found.facts if each.continuity == Continuity.BACK] == [3]
 
 
 def test_an_invalid_range_of_another_cursor_joins_nothing() -> None:
@@ -253,14 +253,14 @@ def test_an_invalid_range_of_another_cursor_joins_nothing() -> None:
     odd = RingLog(2, logs[2].add_count, logs[2].actions, logs[2].rewards, logs[2].terminals, logs[2].invalid_range + 1)
     found = stitch([*logs[:2], odd, *logs[3:]], agent=1, stack_size=4)
     check_exact(found, truth)
-    assert [each.checkpoint for each in found.evidence if each.border == Border.RANGE] == [2, 3]
+    assert [each.checkpoint for each in found.facts if each.continuity == Continuity.RANGE] == [2, 3]
 
 
 def test_the_same_snapshot_twice_adds_nothing() -> None:
     logs, _ = regular()
     again = RingLog(99, logs[-2].add_count, logs[-2].actions, logs[-2].rewards, logs[-2].terminals)
     found = stitch([*logs[:-1], again], agent=1, stack_size=4)
-    assert found.evidence[-1].border == Border.AGAIN and found.evidence[-1].fresh == 0
+    assert found.facts[-1].continuity == Continuity.AGAIN and found.facts[-1].fresh == 0
     assert found.episodes.equals(stitch(logs[:-1], agent=1, stack_size=4).episodes)
 
 
@@ -292,7 +292,7 @@ def test_a_missing_blank_row_is_counted() -> None:
     actions = log.actions.copy()
     actions[int(np.flatnonzero(log.terminals)[0]) + 3] = 1
     found = stitch([RingLog(0, log.add_count, actions, log.rewards, log.terminals)], agent=1, stack_size=4)
-    assert (found.evidence[0].padded, found.evidence[0].bare, found.evidence[0].padding) == (1, 1, Padding.MIXED)
+    assert (found.facts[0].padded, found.facts[0].bare, found.facts[0].padding) == (1, 1, Padding.MIXED)
     assert found.episodes.complete.tolist() == [True, False, True]
 
 

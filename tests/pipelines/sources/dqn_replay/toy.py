@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipelines.sources.dqn_replay.listing import log_folder
 from pipelines.sources.dqn_replay.ring_log import RingLog
-from pipelines.sources.dqn_replay.ring_writer import RingBufferLog
+from pipelines.sources.dqn_replay.ring_writer import RingWriter
 
 
 @dataclass
@@ -48,12 +48,12 @@ def write_replay(
     """Episodes of these lengths, then `unfinished` steps of another; returns what a reader should find."""
     folder = root / log_folder(game, agent)
     folder.mkdir(parents=True)
-    ring = RingBufferLog(folder, capacity, stack_size, frame_shape)
+    ring = RingWriter(folder, capacity, stack_size, frame_shape)
     return play(ring, root, lengths, seed, actions, unfinished, idle)
 
 
 def play(
-    ring: RingBufferLog,
+    ring: RingWriter,
     root: Path,
     lengths: list[int],
     seed: int = 0,
@@ -91,7 +91,7 @@ def play(
     return truth
 
 
-class Kept(RingBufferLog):
+class Kept(RingWriter):
     """The real writer, its logs kept in memory instead of files, and some ways in which it could have been written."""
 
     def __init__(self, capacity: int, stack_size: int, pads: bool = True, every: int = 0, honest: bool = False) -> None:

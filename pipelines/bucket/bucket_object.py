@@ -1,4 +1,7 @@
-"""One object of a bucket as its listing shows it (size, checksums, version), and how fast the bucket gives bytes."""
+"""One object of a bucket as its listing shows it (size, checksums, version), and how fast a bucket gives bytes.
+
+Bucket.list makes these objects; `throughput(root).rate()` is what `worldline fetch --plan` estimates times with.
+"""
 
 import base64
 import binascii
@@ -15,7 +18,7 @@ MD5_ETAG = re.compile(r"[0-9a-f]{32}")  # what S3 gives objects that were upload
 
 @dataclass(frozen=True)
 class BucketObject:
-    """`name` is relative to the bucket's root; `version` is what changes when the object does.
+    """`name` is relative to the bucket's root; `version` changes whenever the object does.
 
     crc32c is eight hex digits and md5 thirty-two, or None where the store publishes none. `version` is the generation
     or etag of an object store, the modification time in seconds of a local file.
@@ -29,13 +32,13 @@ class BucketObject:
     md5: str | None = None
 
     def same_as(self, other: "BucketObject") -> bool:
-        """Whether everything that is known of both agrees."""
+        """Whether all that is known of both objects agrees."""
         pairs = ((self.version, other.version), (self.crc32c, other.crc32c), (self.md5, other.md5))
         return self.bytes == other.bytes and all(ours == theirs for ours, theirs in pairs if ours and theirs)
 
 
-def described(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """bytes, crc32c, version and md5 from what any fsspec file system says of a file."""
+def entry_fields(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """bytes, crc32c, version and md5 from the entry that any fsspec file system lists for a file."""
     version = next((entry[key] for key in ("generation", "ETag", "etag", "mtime") if entry.get(key)), None)
     version = None if version is None else str(version).strip('"')
     md5 = _hex(entry.get("md5Hash"), 16)
@@ -45,7 +48,7 @@ def described(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _hex(published: object, size: int) -> str | None:
-    """Google publishes checksums as base64, big end first; None for anything else."""
+    """A checksum as hex. Google publishes it as base64, big end first; anything else gives None."""
     if not isinstance(published, str) or not published:
         return None
     try:
@@ -55,8 +58,8 @@ def _hex(published: object, size: int) -> str | None:
     return raw.hex() if len(raw) == size else None
 
 
-class Meter:
-    """Bytes and seconds of one bucket in this process, all threads together."""
+class Throughput:
+    """Bytes and seconds of one bucket in this process, all threads together. Seconds of parallel reads count once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -65,7 +68,7 @@ class Meter:
 
     @contextmanager
     def reading(self, size: int) -> Iterator[None]:
-        """Count `size` bytes if the block ends well, and its time in any case."""
+        """Count `size` bytes if the block ends without an error, and its time in any case."""
         with self._lock:
             if not self._reads:
                 self._started = time.monotonic()
@@ -87,12 +90,12 @@ class Meter:
             return self._bytes / self._seconds if self._seconds > 0 and self._bytes else None
 
 
-_METERS: dict[str, Meter] = {}
+_THROUGHPUTS: dict[str, Throughput] = {}
 
 _LOCK = threading.Lock()
 
 
-def meter(root: str) -> Meter:
-    """The one meter of a bucket's root URL."""
+def throughput(root: str) -> Throughput:
+    """The counter that all readers of a bucket's root URL share."""
     with _LOCK:
-        return _METERS.setdefault(root, Meter())
+        return _THROUGHPUTS.setdefault(root, Throughput())

@@ -1,10 +1,11 @@
-"""The two ways to read an agent's logs: stitched by their evidence, or as JOWA's own scripts read them.
+"""Reads the logs of an agent as episodes, in one of two ways: stitched by their facts, or as JOWA's own scripts do.
 
-The latter is for those who want its exact data: each file alone, rows in file order. Blank rows are kept as steps, the
-row that is out of place stays there, the piece before a file's first terminal counts as a whole episode, what follows
-its last terminal is dropped, a time-out is a death, stale rows are read again, and file 0 is not read at all. Training
-on it sees duplicates and wrong joins.
-Source: facts of the released scripts (arXiv 2410.00564), which read `ckpt.1` to `ckpt.50`.
+`read_episodes` stitches unless `compat` is set. The other way is for those who want JOWA's exact data: its scripts read
+each file alone, rows in file order. They keep blank rows as steps and leave the row that is out of place where it is.
+They count the piece before a file's first terminal as a whole episode and drop what follows its last terminal. A
+time-out is a death to them, stale rows are read again, and file 0 is not read at all. Whoever trains on that sees
+duplicates and wrong joins.
+Source: facts about the released scripts (arXiv 2410.00564), which read `ckpt.1` to `ckpt.50`.
 """
 
 from collections import Counter
@@ -14,14 +15,15 @@ from dataclasses import replace
 import numpy as np
 
 from pipelines.errors import WorldlineError
-from pipelines.sources.dqn_replay.log_order import Border, Stretch
+from pipelines.sources.dqn_replay.log_order import Continuity, LogSpan
 from pipelines.sources.dqn_replay.ring_log import REPAIR, RingLog
 from pipelines.sources.dqn_replay.stitch import Stitched, assemble, stitch
-from pipelines.sources.dqn_replay.stitch import stitch as stitch_exactly
 from pipelines.sources.dqn_replay.stream import Stream, parts
 
 
-def read(logs: Sequence[RingLog], game: str, agent: int, compat: str = "", keep_padding: bool = False) -> Stitched:
+def read_episodes(
+    logs: Sequence[RingLog], game: str, agent: int, compat: str = "", keep_padding: bool = False
+) -> Stitched:
     """The episodes of these logs (at least one, ascending). Raises WorldlineError for logs that cannot be read so."""
     size = stack_size(logs, f"{game}/{agent}")
     if compat:
@@ -30,7 +32,10 @@ def read(logs: Sequence[RingLog], game: str, agent: int, compat: str = "", keep_
 
 
 def stack_size(logs: Sequence[RingLog], where: str) -> int:
-    """The writer's frame stack: invalid_range names one row more in most logs. One that does not fails its check."""
+    """The number of frames that the writer's readers stack: invalid_range of most logs names one row more.
+
+    A log that differs from most fails its check later. Raises WorldlineError when most logs name less than 2 rows.
+    """
     size, _ = Counter(len(log.invalid_range) for log in logs).most_common(1)[0]
     if size < 2:
         raise WorldlineError(f"{where}: invalid_range has length {size}, it must be stack size + 1: {REPAIR}")
@@ -38,16 +43,16 @@ def stack_size(logs: Sequence[RingLog], where: str) -> int:
 
 
 def read_per_file(logs: Sequence[RingLog], agent: int, stack_size: int) -> Stitched:
-    """Episodes as the original cuts them; the evidence is that of `stitch`.
+    """Episodes as the original's scripts cut them. The facts are those of `stitch`.
 
     Raises WorldlineError as `stitch`, and when only file 0 is there or no file holds a terminal.
     """
-    exact = stitch_exactly(logs, agent, stack_size)
-    stretches = [Stretch(log, 0, log.capacity, Border.FIRST) for log in logs if log.checkpoint > 0]
-    streams = [Stream.of(parts(stretch), origin=False) for stretch in stretches]
+    exact = stitch(logs, agent, stack_size)
+    spans = [LogSpan(log, 0, log.capacity, Continuity.FIRST) for log in logs if log.checkpoint > 0]
+    streams = [Stream.of(parts(span), origin=False) for span in spans]
     if not any(len(stream.ends) for stream in streams):
         raise WorldlineError(
-            f"{len(stretches)} logs after log 0 hold no terminal: the original's reading leaves nothing; read without "
+            f"{len(spans)} logs after log 0 hold no terminal: the original's reading leaves nothing; read without "
             "compat, or collect more steps"
         )
     tables = []
@@ -56,4 +61,4 @@ def read_per_file(logs: Sequence[RingLog], agent: int, stack_size: int) -> Stitc
         yes, no = np.ones(len(starts), np.bool_), np.zeros(len(starts), np.bool_)
         tables.append(stream.table(starts, stream.ends, terminated=yes, truncated=no, complete=yes))
     episodes, pieces = assemble(tables, agent)
-    return replace(exact, episodes=episodes, pieces=pieces, stretches=tuple(stretches))
+    return replace(exact, episodes=episodes, pieces=pieces, spans=tuple(spans))

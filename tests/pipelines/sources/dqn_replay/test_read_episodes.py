@@ -1,5 +1,6 @@
 """The original's reading against the plainest loop that does the same."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipelines.errors import WorldlineError
-from pipelines.sources.dqn_replay.readings import read_per_file
+from pipelines.sources.dqn_replay.read_episodes import read_episodes, read_per_file, stack_size
 from tests.pipelines.sources.dqn_replay.test_naive import rows_of
 from tests.pipelines.sources.dqn_replay.toy import Kept, play
 
@@ -42,7 +43,7 @@ def test_any_ring_as_a_plain_loop_reads_it(capacity, stack_size, lengths, seed) 
     assert found.episodes["return"].tolist() == [sum(logs[f].rewards[r] for f, r in rows) for rows in expected]
     assert found.episodes["complete"].all() and found.episodes["terminated"].all()
     assert not found.episodes["truncated"].any()
-    assert len(found.evidence) == len(ring.taken)
+    assert len(found.facts) == len(ring.taken)
 
 
 def test_file_0_alone_leaves_nothing() -> None:
@@ -60,3 +61,29 @@ def test_pieces_start_at_row_0_of_each_file() -> None:
     found = read_per_file(ring.taken, 1, 4)
     firsts = found.episodes.groupby("first_file")["first_row"].min()
     assert np.array_equal(firsts, np.zeros(len(ring.taken) - 1))
+
+
+# ---- each reading that a config names, and the stack size by majority ----
+
+
+@pytest.fixture
+def ring() -> Kept:
+    made = Kept(capacity=50, stack_size=3)
+    play(made, Path(), [13] * 20, unfinished=2)
+    return made
+
+
+def test_each_reading_is_another(ring) -> None:
+    def rows(**options) -> int:
+        return int(read_episodes(ring.taken, "Freeway", 1, **options).episodes["length"].sum())
+
+    assert rows() == 20 * 13 + 2
+    assert rows(keep_padding=True) == 20 * 15 + 4
+    assert rows(compat="jowa") not in (rows(), rows(keep_padding=True))
+
+
+def test_the_stack_size_is_what_most_logs_say(ring) -> None:
+    short = replace(ring.taken[0], invalid_range=np.zeros(1, np.int64))
+    assert stack_size([short, *ring.taken[1:]], "Freeway/1") == 3
+    with pytest.raises(WorldlineError, match="Freeway/1: invalid_range has length 1"):
+        stack_size([short], "Freeway/1")
