@@ -172,44 +172,30 @@ def run(config: TrainingConfig, store: Store) -> Report:
 def _build(config: TrainingConfig, draft: Draft, ranks: "Ranks") -> None:
     import torch
 
-    from pipelines.training import inputs, results
-    from pipelines.training.checkpoints import CheckpointManager
-    from pipelines.training.device import compile_for, pick
-    from pipelines.training.diagnostics.greedy_play import greedy_returns
-    from pipelines.training.imagination import ImaginedSegments
-    from pipelines.training.loop import train
+    from pipelines.training.device import pick
+    from pipelines.training.fit import Lesson, fit
     from pipelines.training.precision import settle
-    from pipelines.training.task import Task
 
     device = pick(config.loop.precision, config.loop.device)
     torch.manual_seed(ranks.seed(config.seed))
     agent = _agent(config, draft, device)
     device = settle(agent, device, config.loop.precision)
-    family = family_of(agent.config)
-    check_phases(config.phases, family, agent.config)
     sources, measured = _sources(config, draft, agent, ranks)
-    legal_GA = inputs.legal_actions(config.every_game).to(device.name)
-    imagine = config.imagine if isinstance(config, FinetuneConfig) else None
-    imagined = ImaginedSegments(imagine, agent, legal_GA, device, config.seed) if imagine else None
-    objectives = tuple(dict.fromkeys(name for phase in config.phases for name in phase.objectives))
-    length = agent.limits.steps
-    task = Task(agent, sources, objectives, config.loop, config.seed, device, ranks, length, legal_GA, imagined)
-    for name in family.sequence_networks(objectives):
-        compile_for(device, agent.networks[name], config.loop.compile)
-
-    def plays() -> dict[str, float]:
-        return greedy_returns(agent, config.every_game, config.loop, device, ranks)
-
-    manager = CheckpointManager(draft.scratch, config.loop, task.save, plays if config.PLAYS else None, ranks)
-    title = f"{_TITLES[config.STAGE]} {config.subject if isinstance(config, FinetuneConfig) else ''}".strip()
-    train(task, config.phases, config.loop, draft.path("metrics.jsonl"), draft.scratch, title, ranks, manager)
-    if not ranks.first:
-        return
-    results.record(draft, task, config.phases, config.loop, config.sight_frames, measured, device)
-    draft.counts |= _counts(sources, imagined) if isinstance(config, FinetuneConfig) else {"games": len(sources)}
-    if isinstance(config, FinetuneConfig):
-        experts = sources[0].trajectories
-        draft.metrics["expert_clipped_return"] = float(experts.rewards.sum()) / experts.num_episodes
+    tuning = config if isinstance(config, FinetuneConfig) else None
+    lesson = Lesson(
+        title=f"{_TITLES[config.STAGE]} {tuning.game if tuning else ''}".strip(),
+        phases=config.phases,
+        loop=config.loop,
+        games=config.every_game,
+        sources=sources,
+        measured=measured,
+        sight_frames=config.sight_frames,
+        seed=config.seed,
+        plays=config.PLAYS,
+        imagine=tuning.imagine if tuning else None,
+    )
+    draft.counts |= {"games": len(sources)} if tuning is None else _experts(sources[0], draft)
+    fit(agent, lesson, draft, device, ranks)
 
 
 _TITLES = {"pretrained": "Pretrain", "world_action_model": "Train", "finetuned": "Fine-tune"}
@@ -266,11 +252,13 @@ def _sources(
     return found, found
 
 
-def _counts(sources: "list[SegmentSource]", imagined: object) -> dict[str, int]:
-    (experts,) = sources
+def _experts(experts: "SegmentSource", draft: Draft) -> dict[str, int]:
+    """How much the best episodes are, and what they returned."""
+    returns = float(experts.trajectories.rewards.sum())
+    draft.metrics["expert_clipped_return"] = returns / experts.trajectories.num_episodes
     return {
         "episodes": experts.trajectories.num_episodes,
         "frames": len(experts.trajectories),
         "segments": len(experts.segments),
-        "imagined": len(imagined) if imagined is not None else 0,  # type: ignore[arg-type]
+        "imagined": 0,
     }

@@ -7,8 +7,8 @@ import pytest
 from pipelines.store.artefact import Draft
 from pipelines.store.store import Store
 from pipelines.training.device import Device
+from pipelines.training.fit import examine
 from pipelines.training.inputs import sources
-from pipelines.training.results import examine
 from tests.fakes import spec
 from tests.pipelines.training.toy_game import GAME, ToyAgent, make_game
 

@@ -1,0 +1,101 @@
+"""An agent fits data by a schedule, and leaves its checkpoint, learning curves, sight per game and contact sheets.
+
+`fit` is what every training stage does once it knows the agent and the segments.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from models.api import Agent
+from models.registry import family_of
+from pipelines.batches.loader import SegmentSource
+from pipelines.plots import curves
+from pipelines.progress import track
+from pipelines.store.artefact import Draft
+from pipelines.training import inputs, metrics
+from pipelines.training.checkpoints import CheckpointManager
+from pipelines.training.config import ImagineConfig, LoopConfig
+from pipelines.training.device import Device, compile_for
+from pipelines.training.diagnostics.contact_sheet import draw_sheet
+from pipelines.training.diagnostics.greedy_play import greedy_returns
+from pipelines.training.diagnostics.reconstruction import held_out_pairs, measure, summary
+from pipelines.training.distributed.ranks import Ranks
+from pipelines.training.imagination import ImaginedSegments
+from pipelines.training.loop import train
+from pipelines.training.schedule import Phase, check_phases, total_steps
+from pipelines.training.task import Task
+
+CONTEXT = 4  # real steps before the predicted frame
+SHEET_STEPS = 8
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is learned, from what, and on what the result is measured. games: their names, in the order of sources.
+
+    plays: whether kept checkpoints may be played on the way. imagine: how the model continues segments itself.
+    """
+
+    title: str
+    phases: Sequence[Phase]
+    loop: LoopConfig
+    games: tuple[str, ...]
+    sources: Sequence[SegmentSource]
+    measured: Sequence[SegmentSource]
+    sight_frames: int
+    seed: int
+    plays: bool = True
+    imagine: ImagineConfig | None = None
+
+
+def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks) -> None:
+    """Train the agent's networks in place, or go on from the saved state; the first rank fills the draft.
+
+    Raises UsageError for phases that the agent's family does not know.
+    """
+    family, loop = family_of(agent.config), lesson.loop
+    check_phases(lesson.phases, family, agent.config)
+    legal_GA = inputs.legal_actions(lesson.games).to(device.name)
+    imagined = ImaginedSegments(lesson.imagine, agent, legal_GA, device, lesson.seed) if lesson.imagine else None
+    objectives = tuple(dict.fromkeys(name for phase in lesson.phases for name in phase.objectives))
+    length = agent.limits.steps
+    task = Task(agent, lesson.sources, objectives, loop, lesson.seed, device, ranks, length, legal_GA, imagined)
+    for name in family.sequence_networks(objectives):
+        compile_for(device, agent.networks[name], loop.compile)
+    plays = partial(greedy_returns, agent, lesson.games, loop, device, ranks) if lesson.plays else None
+    manager = CheckpointManager(draft.scratch, loop, task.save, plays, ranks)
+    train(task, lesson.phases, loop, draft.path("metrics.jsonl"), draft.scratch, lesson.title, ranks, manager)
+    if ranks.first:
+        _record(draft, task, lesson, device)
+        if imagined is not None:
+            draft.counts["imagined"] = len(imagined)
+
+
+def _record(draft: Draft, task: Task, lesson: Lesson, device: Device) -> None:
+    """Fill the draft, which has metrics.jsonl already. The agent's networks are in eval mode from then on."""
+    task.save(draft.folder)
+    rows = metrics.read(draft.path("metrics.jsonl"))
+    curves.draw(rows, draft.path("curves.png"))
+    draft.counts["steps"] = total_steps(lesson.phases)
+    draft.metrics |= {"losses": metrics.final(rows), **device.metrics()}
+    for network in task.agent.networks.values():
+        network.eval()
+    examine(draft, task.agent, lesson.measured, lesson.loop.holdout_episodes, lesson.sight_frames, device)
+
+
+def examine(
+    draft: Draft, agent: Agent, sources: Sequence[SegmentSource], holdout: int, pairs: int, device: Device
+) -> None:
+    """Add `sight` metrics, the `sees` check and one `sheet_<Game>.png` a game to the draft."""
+    figures, world = {}, agent.world()
+    with track("Look at held-out frames", total=len(sources), unit="games") as advance:
+        for source in sources:
+            game = source.trajectories.game
+            held_out = held_out_pairs(source, holdout, pairs, CONTEXT, seed=0)
+            figures[game] = measure(agent, world, source, held_out, device)
+            draw_sheet(draft.path(f"sheet_{game}.png"), agent, world, source, holdout, SHEET_STEPS, device)
+            advance()
+    passed, detail = summary(figures)
+    draft.check("sees", passed, detail)
+    draft.metrics["sight"] = {game: quality.to_metrics() for game, quality in figures.items()}
