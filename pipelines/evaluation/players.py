@@ -16,8 +16,9 @@ class AgentPlayer:
     """A checkpoint with a planner, in one environment for each of `games`; those that play are planned together.
 
     Environments of different games may share it: each has its own task and its own legal actions. Who is planned
-    beside whom changes no choice but by rounding. It runs on the agent's device, inside the context that `autocast`
-    opens. The networks are put in eval mode. `compiled` is a backend of torch.compile for what is imagined.
+    beside whom changes no choice but by rounding. It runs on the agent's device, each decision inside the context
+    that `piece` opens. The networks are put in eval mode. `compiled` is a backend of torch.compile for what is
+    imagined.
     """
 
     def __init__(
@@ -25,11 +26,11 @@ class AgentPlayer:
         entrant: Entrant,
         games: Sequence[str],
         agent: Agent,
-        autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
+        piece: Callable[[], AbstractContextManager[None]] = nullcontext,
         compiled: str = "",
     ) -> None:
         network = next(iter(agent.networks.values()))
-        self._device, self._autocast = next(network.parameters()).device, autocast
+        self._device, self._piece = next(network.parameters()).device, piece
         acting = Acting(
             games_N=torch.tensor([game_id(game) for game in games], device=self._device),
             legal_NA=torch.as_tensor(np.stack([legal_mask(game) for game in games])).to(self._device),
@@ -49,7 +50,7 @@ class AgentPlayer:
         """See `rollout.Player`."""
         pictures = torch.as_tensor(frames)  # (N, H, W), or (N, H, W, C) of colours
         pictures = pictures[:, None] if pictures.ndim == 3 else pictures.movedim(-1, 1)
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), self._piece():
             return self._policy.act(pictures.to(self._device), rows).cpu().numpy()
 
 

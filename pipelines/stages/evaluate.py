@@ -229,7 +229,7 @@ class _Game:
         if who.planner == RANDOM:
             return RandomPlayer(self.config.game)
         compiled = "inductor" if self.config.compile else ""
-        return AgentPlayer(who, games, self._agent(), self.device.autocast, compiled)
+        return AgentPlayer(who, games, self._agent(), partial(self.device.piece, who.planner), compiled)
 
     def kept(self) -> int:
         """How many episodes are finished."""

@@ -69,10 +69,11 @@ def _build(config: TokenizeConfig, draft: Draft) -> None:
     per_frame = agent.tokens_per_frame
     writer = TokenWriter(draft.path(NAME), len(data), per_frame)
     seen = torch.zeros(agent.vocabulary, dtype=torch.bool)
-    with track(f"Tokenize {config.game}", total=len(data), unit="frames") as advance, device.autocast():
+    with track(f"Tokenize {config.game}", total=len(data), unit="frames") as advance:
         for start in range(0, len(data), config.batch_frames):
             frames = torch.as_tensor(data.frames(start, start + config.batch_frames))
-            tokens = agent.encode(channels_first(frames, 3).to(device.name)).cpu()
+            with device.piece("encode"):
+                tokens = agent.encode(channels_first(frames, 3).to(device.name)).cpu()
             seen[tokens.unique()] = True
             writer.append(tokens.numpy().astype(np.uint16))
             advance(len(frames))

@@ -8,6 +8,7 @@ Run: `worldline evaluate EXPERIMENT --planner beam --set tune.contexts=1,2,4 --s
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from itertools import product
 from typing import Any, ClassVar, Self
 
@@ -114,7 +115,7 @@ def _build(config: TuneConfig, draft: Draft) -> None:
         sitting = Sitting.of(config.game, config.protocol, folder, config.envs, given)
         table = sitting.table(who, seeds)
         if table.seeds:
-            player = AgentPlayer(who, [config.game] * table.rows, agent, device.autocast)
+            player = AgentPlayer(who, [config.game] * table.rows, agent, partial(device.piece, _name(who)))
             play(table, player, f"Search {config.game}, {_name(who)} ({number} of {len(entrants)})")
         played.append(sitting.played(who, seeds))
     rows = grid(entrants, played)

@@ -1,7 +1,7 @@
 """Which processor trains, in which precision: CUDA when there is one, bf16 where it is faster than float32."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,27 +9,36 @@ import torch
 from torch import nn
 
 from pipelines.errors import UsageError
+from pipelines.training.threads import FixedThreads, Threads, choose
 
 
 @dataclass(frozen=True)
 class Device:
     """Where tensors live, and whether matrix products run in bfloat16 (weights and losses stay float32).
 
-    errors: by network, the relative error of bf16 where it was measured (`precision.settle`).
+    errors: by network, the relative error of bf16 where it was measured (`precision.settle`). threads: how many
+    threads compute, chosen while the work runs.
     """
 
     name: str
     bf16: bool
     errors: Mapping[str, float] = field(default_factory=dict, compare=False)
+    threads: Threads = field(default_factory=FixedThreads, compare=False)
 
     def autocast(self) -> AbstractContextManager[None]:
         """The context in which networks run."""
         return torch.autocast(torch.device(self.name).type, torch.bfloat16, enabled=self.bf16)
 
+    @contextmanager
+    def piece(self, kind: str) -> Iterator[None]:
+        """The context of one piece of a kind of work: in this precision, timed to choose the number of threads."""
+        with self.threads.timed(kind), self.autocast():
+            yield
+
     def metrics(self) -> dict[str, Any]:
         """For the manifest."""
         found = {"bf16_errors": {name: round(error, 4) for name, error in self.errors.items()}} if self.errors else {}
-        return {"device": str(self), **found}
+        return {"device": str(self), **found, **self.threads.metrics()}
 
     def __str__(self) -> str:
         return f"{self.name}, {'bf16' if self.bf16 else 'float32'}"
@@ -46,11 +55,11 @@ def pick(precision: str, wanted: str = "auto") -> Device:
         raise UsageError("This run asks for a GPU (loop.device=cuda) and PyTorch finds none: set loop.device=auto")
     name = "cuda" if torch.cuda.is_available() and wanted != "cpu" else "cpu"
     if precision != "auto":
-        return Device(name, precision == "bf16")
+        return Device(name, precision == "bf16", threads=choose(name))
     if name == "cuda":
-        return Device(name, torch.cuda.is_bf16_supported())
+        return Device(name, torch.cuda.is_bf16_supported(), threads=choose(name))
     found = torch.cpu.get_capabilities()
-    return Device(name, bool(found.get("amx_bf16") or found.get("avx512_bf16")))
+    return Device(name, bool(found.get("amx_bf16") or found.get("avx512_bf16")), threads=choose(name))
 
 
 def require_gpu(device: Device, setting: str, otherwise: str) -> None:

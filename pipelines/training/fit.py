@@ -65,7 +65,8 @@ def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks
         compile_for(device, agent.networks[name], loop.compile)
     plays = partial(greedy_returns, agent, lesson.games, loop, device, ranks) if lesson.plays else None
     manager = CheckpointManager(draft.scratch, loop, task.save, plays, ranks)
-    train(task, lesson.phases, loop, draft.path("metrics.jsonl"), draft.scratch, lesson.title, ranks, manager)
+    log = draft.path("metrics.jsonl")
+    train(task, lesson.phases, loop, log, draft.scratch, lesson.title, ranks, manager, device.threads)
     if ranks.first:
         _record(draft, task, lesson, device)
         if imagined is not None:

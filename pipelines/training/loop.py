@@ -22,6 +22,7 @@ from pipelines.training.optimisers import schedule_rates
 from pipelines.training.schedule import Collect, Keep, Phase, Schedule, Update, unroll
 from pipelines.training.state import Position
 from pipelines.training.step import Trainable, Values, update
+from pipelines.training.threads import FixedThreads, Threads
 
 
 def train(
@@ -33,6 +34,7 @@ def train(
     title: str,
     ranks: Ranks = ALONE,
     manager: CheckpointManager | None = None,
+    threads: Threads | None = None,
 ) -> None:
     """Run a whole schedule, from the saved state if `scratch` holds one; what was trained is in `task.modules`.
 
@@ -42,11 +44,13 @@ def train(
     """
     _check(schedule, ranks, title)
     position, saved = state.load_position(scratch, task.modules, ranks)
+    threads = threads or FixedThreads()
+    threads.resume(position.threads)
     metrics = Metrics.open(scratch / log.name, position.step, loop.wandb) if ranks.first else Metrics()
     if manager:
         manager.forget_after(position.step)
     with metrics:
-        run = _Run(task, loop, metrics, ranks, scratch, title, manager, saved)
+        run = _Run(task, loop, metrics, ranks, scratch, title, manager, threads, saved)
         keep, play = (loop.checkpoint_every, loop.evaluate_every) if manager else (0, 0)
         for index, item in enumerate(unroll(schedule, keep, play)):
             if index >= position.item:
@@ -79,6 +83,7 @@ class _Run:
     scratch: Path
     title: str
     manager: CheckpointManager | None
+    threads: Threads
     saved: Mapping[str, dict]
     optimisers: dict[str, dict[str, Optimizer]] = field(default_factory=dict)  # by phase, by network
 
@@ -97,7 +102,7 @@ class _Run:
         else:
             self.task.collect(item)
             done = item.start
-        end = Position(done, index + 1, position.seconds + time.monotonic() - started)
+        end = self._position(done, index + 1, position.seconds + time.monotonic() - started)
         if not isinstance(item, Update) or item.last:
             self._save(end)
         return end
@@ -114,7 +119,8 @@ class _Run:
             for number in range(here, item.steps):
                 step = item.start + number
                 schedule_rates(phase, optimisers, item.first + number)
-                values = update(self.task, phase, step, optimisers, self.ranks, self.scratch)
+                with self.threads.timed(phase.name):
+                    values = update(self.task, phase, step, optimisers, self.ranks, self.scratch)
                 spent = time.monotonic() - started
                 in_phase = item.first + number + 1
                 if in_phase % self.loop.log_every == 0 or in_phase == phase.steps:
@@ -123,7 +129,10 @@ class _Run:
                 advance(1, note=f"{rate:,.0f} tokens/s {_note(values)}")
                 if self.ranks.agree(time.monotonic() - last_save > self.loop.save_seconds):
                     last_save = time.monotonic()
-                    self._save(Position(step + 1, index, position.seconds + spent))
+                    self._save(self._position(step + 1, index, position.seconds + spent))
+
+    def _position(self, step: int, item: int, seconds: float) -> Position:
+        return Position(step, item, seconds, self.threads.choices())
 
     def _optimisers_of(self, phase: Phase) -> dict[str, Optimizer]:
         """Those of the phase: as they are, as they were saved, or fresh."""

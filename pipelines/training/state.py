@@ -7,7 +7,7 @@ rank's random numbers; all read it, so that the scratch folder must be seen by a
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from pipelines.errors import WorldlineError
 from pipelines.progress import say
 from pipelines.training.distributed.ranks import ALONE, Ranks
+from pipelines.training.threads import Choices
 from pipelines.training.weight_files import read_data
 
 NAME = "state.pt"
@@ -25,11 +26,15 @@ NAME = "state.pt"
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands: optimiser steps done in all, and in which item of the unrolled schedule."""
+    """Where a run stands: optimiser steps done in all, in which item of the unrolled schedule, with how many threads.
+
+    The number of threads decides about the last bits of what follows.
+    """
 
     step: int = 0
     item: int = 0
     seconds: float = 0.0
+    threads: Choices = field(default_factory=dict)
 
 
 def save(
@@ -50,6 +55,7 @@ def save(
         return
     state = {
         "position": [position.step, position.item, position.seconds],
+        "threads": dict(position.threads),
         "modules": {name: module.state_dict() for name, module in modules.items()},
         "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
         **rng,
@@ -96,4 +102,4 @@ def _load(path: Path, modules: Mapping[str, nn.Module], ranks: Ranks) -> tuple[P
             path.unlink(missing_ok=True)
         return None
     say(f"Resuming after step {step:,} ({path})")
-    return Position(step, item, seconds), state["optimisers"]
+    return Position(step, item, seconds, state.get("threads", {})), state["optimisers"]

@@ -3,6 +3,8 @@
 Cost: that of 16 episodes a game, all at once; games are shared out over the ranks.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -45,5 +47,5 @@ def _mean_return(agent: Agent, game: str, loop: LoopConfig, device: Device) -> f
     seeds = {number: SEED + number for number in range(greedy.episodes)}
     episodes: list[Episode] = []
     table = EpisodeBatch(game, protocol(PROTOCOL), seeds, episodes.append, max_steps=greedy.max_steps)
-    play(table, AgentPlayer(greedy, [game] * table.rows, agent, device.autocast))
+    play(table, AgentPlayer(greedy, [game] * table.rows, agent, partial(device.piece, "play")))
     return float(np.mean([episode.score for episode in episodes]))

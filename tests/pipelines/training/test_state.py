@@ -26,7 +26,7 @@ def save(folder: Path, value: float = 1.0) -> Path:
     optimiser = torch.optim.Adam(modules["model"].parameters())
     modules["model"](torch.ones(30)).sum().backward()
     optimiser.step()
-    state.save(folder, Position(12, 1, 3.5), modules, {"model": optimiser})
+    state.save(folder, Position(12, 1, 3.5, {"world": (2, 0.1)}), modules, {"model": optimiser})
     return folder / state.NAME
 
 
@@ -36,7 +36,7 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     drawn = torch.rand(3)
     modules = network(0.0)
     position, optimisers = state.load_position(tmp_path, modules)
-    assert position == Position(12, 1, 3.5)
+    assert position == Position(12, 1, 3.5, {"world": (2, 0.1)})
     assert torch.equal(torch.get_rng_state(), state_of_random_numbers)
     assert torch.equal(torch.rand(3), drawn)
     assert modules["model"].weight.mean().item() == pytest.approx(0.999)  # 1 minus Adam's first step
