@@ -9,7 +9,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from pipelines.errors import WorldlineError
@@ -26,6 +25,8 @@ class TokenWriter:
     """Creates the array; `append` in order until all `frames` rows are there."""
 
     def __init__(self, path: Path, frames: int, tokens_per_frame: int) -> None:
+        import zarr
+
         self._array = zarr.create_array(
             store=str(path),
             shape=(frames, tokens_per_frame),
@@ -61,6 +62,8 @@ def memory_mapped(tokens: Artefact, cache: Path) -> NDArray[np.uint16]:
     """The tokens (N, K) uint16 as a read-only memory map, unpacked once into `cache`."""
     path = cache / f"tokens-{tokens.ref.key}.npy"
     if not path.exists():
+        import zarr
+
         array = zarr.open_array(store=str(tokens.folder / NAME), mode="r")
         aside = path.with_name(f".{path.name}.{os.getpid()}")
         mapped = np.lib.format.open_memmap(aside, mode="w+", dtype=np.uint16, shape=array.shape)

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
-
 from pipelines.errors import UsageError
 
 TIMEOUT = 60.0  # seconds for one request, unless the profile's options say otherwise
@@ -59,6 +57,8 @@ class S3Client(Client):
             "get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{stop - 1}", **pin
         )
         try:
+            import fsspec.asyn
+
             return fsspec.asyn.sync(self.filesystem.loop, response["Body"].read, timeout=TIMEOUT)
         finally:
             response["Body"].close()
@@ -74,6 +74,8 @@ class S3Client(Client):
 
 def protocol(url: str) -> str | None:
     """`gs`, `s3`, `file`, ...; None for a plain path."""
+    import fsspec.core
+
     return fsspec.core.split_protocol(url)[0]
 
 
@@ -82,6 +84,8 @@ def connect(url: str, options: Mapping[str, Any]) -> Client:
 
     Raises UsageError for a URL of no known kind, a client that is not installed, and options it does not know.
     """
+    import fsspec.core
+
     kind = protocol(url)
     given = dict(options)
     try:

@@ -9,14 +9,16 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from pipelines.environments.atari.reference_scores import iqm
 from pipelines.environments.rollout import Episode
 from pipelines.errors import WorldlineError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAME = "episodes.jsonl"
 
@@ -116,8 +118,10 @@ def summary(episodes: Sequence[Episode]) -> dict[str, Any]:
     }
 
 
-def episode_table(played: Mapping[str, Sequence[Episode]]) -> pd.DataFrame:
+def episode_table(played: Mapping[str, Sequence[Episode]]) -> "pd.DataFrame":
     """All episodes by planner: emulator's seed, raw and sign-clipped return, length in agent steps, how it ended."""
+    import pandas as pd
+
     return pd.DataFrame(
         [{"planner": name, **episode.row()} for name, episodes in played.items() for episode in episodes]
     )

@@ -9,14 +9,16 @@ Cost: 4 ms a member, to read its table of episodes.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from pipelines.errors import WorldlineError
 from pipelines.store.artefact import Artefact
 from pipelines.store.stage_config import Spec, canonical_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STAGE = "scores"
 
@@ -61,11 +63,13 @@ class Pool:
         return sorted(names, key=lambda name: (name != "greedy", name))
 
     @cached_property
-    def episodes(self) -> pd.DataFrame:
+    def episodes(self) -> "pd.DataFrame":
         """All members' episodes with their `evaluation` (address). An emulator's seed that several played counts once.
 
         Raises WorldlineError for a damaged table.
         """
+        import pandas as pd  # where tables are read: describing an experiment needs none
+
         tables = [episodes_of(member).assign(evaluation=str(member.ref)) for member in self.members]
         found = pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
         if "seed" not in found:
@@ -75,6 +79,8 @@ class Pool:
 
     def returns(self, planner: str) -> tuple[float, ...]:
         """Raw returns of all its episodes. Raises WorldlineError for one that is no finite number."""
+        import pandas as pd
+
         table = self.episodes
         found = pd.to_numeric(table.loc[table["planner"] == planner, "return"], errors="coerce").to_numpy(float)
         if not np.isfinite(found).all():
@@ -148,8 +154,10 @@ def planners_of(artefact: Artefact) -> list[str]:
     return [name for name, value in metrics.items() if isinstance(value, Mapping) and name not in NO_PLANNER]
 
 
-def episodes_of(artefact: Artefact) -> pd.DataFrame:
+def episodes_of(artefact: Artefact) -> "pd.DataFrame":
     """The evaluated episodes; an empty table when the score came without them. Raises WorldlineError if damaged."""
+    import pandas as pd
+
     name = next((name for name in ("episodes.parquet", "episodes.jsonl") if name in artefact.names()), "")
     if not name:
         return pd.DataFrame(columns=list(EPISODE_COLUMNS))

@@ -8,12 +8,14 @@ third with 2; below LEAST episodes there are numbers and no verdict.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from pipelines.evaluation.pool import Pool, by_age, circumstances, differences, episodes_of, pool_of, question
 from pipelines.leaderboard.statistics import LEAST, Interval, mean_interval
 from pipelines.store.artefact import Artefact
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,8 @@ def _compared(evaluation: Artefact, past: Pool) -> tuple[Compared, ...]:
     return tuple(found)
 
 
-def _returns(table: pd.DataFrame) -> list[float]:
-    return [float(value) for value in table["return"] if pd.notna(value)]
+def _returns(table: "pd.DataFrame") -> list[float]:
+    return table["return"].dropna().astype(float).tolist()
 
 
 def _surroundings(artefact: Artefact) -> dict[str, str]:

@@ -21,7 +21,6 @@ import numpy as np
 from pipelines.environments.registry import options
 from pipelines.environments.rollout import Episode, Player, play, play_together, replay
 from pipelines.errors import UsageError
-from pipelines.evaluation import film
 from pipelines.evaluation.episode_log import EpisodeLog, episode_table, summary
 from pipelines.evaluation.player_settings import (
     RANDOM,
@@ -283,6 +282,8 @@ def _write_files(
     config: EvaluateConfig, draft: Draft, log: EpisodeLog, played: Mapping[str, Sequence[Episode]], again: Any
 ) -> None:
     """The episodes as a table, as lines and with their actions; films of the best, the median and the worst."""
+    from pipelines.evaluation import film
+
     episode_table(played).to_parquet(draft.path("episodes.parquet"), index=False)
     draft.path("episodes.jsonl").write_text(log.text(played), encoding="utf-8")
     actions = {

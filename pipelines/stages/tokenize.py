@@ -6,10 +6,6 @@ Frames stream through in blocks; memory stays bounded whatever the game's size. 
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from pipelines.batches.tokens import NAME, TokenWriter
-from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import check_precision
 from pipelines.progress import track
@@ -49,8 +45,11 @@ def run(config: TokenizeConfig, store: Store) -> Report:
 
 
 def _build(config: TokenizeConfig, draft: Draft) -> None:
+    import numpy as np
     import torch
 
+    from pipelines.batches.tokens import NAME, TokenWriter
+    from pipelines.episodes.trajectories import FILE_NAME, Trajectories
     from pipelines.training.checkpoints import load_agent
     from pipelines.training.device import pick
     from pipelines.training.inputs import channels_first

@@ -13,7 +13,6 @@ from itertools import product
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import pandas as pd
 
 from pipelines.environments.registry import options
 from pipelines.environments.rollout import Episode, play
@@ -95,6 +94,8 @@ def run(config: TuneConfig, store: Store) -> Report:
 
 
 def _build(config: TuneConfig, draft: Draft) -> None:
+    import pandas as pd
+
     from pipelines.evaluation.players import AgentPlayer
     from pipelines.training.checkpoints import load_agent
     from pipelines.training.device import pick
