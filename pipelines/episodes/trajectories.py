@@ -8,6 +8,7 @@ Flat arrays with a start table read faster than one group per episode. Chunks ar
 filter, because this releases the interpreter lock, so that several files are packed at once.
 """
 
+import hashlib
 import os
 import zlib
 from collections.abc import Sequence
@@ -99,6 +100,7 @@ class TrajectoryWriter:
         chunks = (min(CHUNK, total), *frame_shape)
         frames = self._file.create_dataset("observations", shape, np.uint8, chunks=chunks, **COMPRESSION)
         self._chunks, self._chunk, self._corner = frames.id, chunks[0], (0,) * len(frame_shape)
+        self._packed: dict[int, bytes] = {}  # by chunk, the hash of what was written
         flat = (min(1 << 16, total),)
         for name, dtype in FLAT.items():
             self._file.create_dataset(name, (total,), dtype, chunks=flat, **COMPRESSION)
@@ -114,7 +116,13 @@ class TrajectoryWriter:
 
     def write_chunk(self, chunk: int, packed: bytes) -> None:
         """Fill one chunk of the observations with what `pack` made of its frames."""
+        self._packed[chunk] = hashlib.sha256(packed).digest()
         self._chunks.write_direct_chunk((chunk * self._chunk, *self._corner), packed)
+
+    def frames_sha256(self) -> str:
+        """A hash of all frames as they lie in the file: equal for equal frames, compressed in the same way."""
+        chunks = [str(self._chunks.shape), *(self._packed[chunk].hex() for chunk in sorted(self._packed))]
+        return hashlib.sha256(" ".join(chunks).encode()).hexdigest()
 
     def __enter__(self) -> "TrajectoryWriter":
         return self

@@ -117,6 +117,7 @@ def _write(
         for record in records:
             trajectory_file.copy_small_arrays(record, pieces[record.agent], writer)
         trajectory_file.write_ends(drawn, writer)
+        draft.part("frames", digest=writer.frames_sha256())
 
     detail = trajectory_file.compare(Trajectories(path), drawn, np.concatenate([found.edges for found in extracted]))
     draft.check("reads_back", True, detail)

@@ -63,7 +63,7 @@ def run(config: ReleasedConfig, store: Store) -> Report:
 
 
 def _build(config: ReleasedConfig, draft: Draft) -> None:
-    from pipelines.training.checkpoints import save_agent
+    from pipelines.training.checkpoints import name_parts, save_agent
     from pipelines.training.weight_files import comes_back, read_state_dict
 
     agent = family_of(config.networks).build(config.networks)
@@ -78,6 +78,7 @@ def _build(config: ReleasedConfig, draft: Draft) -> None:
         draft.roots.append({"file": path.name, "sha256": sha256, "bytes": path.stat().st_size})
         same = same and comes_back(agent, name, weights, draft.scratch)
     save_agent(draft.folder, agent)
+    name_parts(draft, agent)
     sizes = {name: sum(weight.numel() for weight in network.parameters()) for name, network in agent.networks.items()}
     draft.counts |= {"parameters": sizes["model"], "tokenizer_parameters": sizes["tokenizer"]}
     detail = "every weight of both files, exported and read back, is bit for bit the one that came in"

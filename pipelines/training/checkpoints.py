@@ -8,6 +8,7 @@ lists them with their returns: the newest few, and the best few by what they ret
 folder while a run goes on and in its artefact in the end. Nothing is ever unpickled.
 """
 
+import hashlib
 import json
 import re
 import shutil
@@ -23,7 +24,8 @@ from torch import nn
 from models.api import Agent
 from models.registry import family, family_of
 from pipelines.errors import UsageError, WorldlineError
-from pipelines.store.artefact import Artefact
+from pipelines.store.artefact import Artefact, Draft
+from pipelines.store.stage_config import canonical_json
 from pipelines.training.config import LoopConfig
 from pipelines.training.device import Device
 from pipelines.training.distributed.ranks import ALONE, Ranks
@@ -39,6 +41,17 @@ def save_agent(folder: Path, agent: Agent) -> None:
         save_file(tensors, folder / _file(name))
     data = {"format": FORMAT, "family": agent.config.family, "config": agent.config.plain()}
     (folder / AGENT).write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
+
+
+def name_parts(draft: Draft, agent: Agent) -> None:
+    """Make each network a part of the artefact, so that a stage may depend on that network alone.
+
+    What belongs to it are its weights, and what the agent's config says under the network's name.
+    """
+    config = agent.config.plain()
+    for name in agent.networks:
+        own = canonical_json([agent.config.family, config.get(name)])
+        draft.part(name, [_file(name)], hashlib.sha256(own.encode()).hexdigest())
 
 
 def load_agent(artefact: Artefact, device: Device, step: int = 0) -> Agent:

@@ -14,7 +14,7 @@ from pipelines.plots import curves
 from pipelines.progress import track
 from pipelines.store.artefact import Draft
 from pipelines.training import inputs, metrics
-from pipelines.training.checkpoints import CheckpointManager
+from pipelines.training.checkpoints import CheckpointManager, name_parts
 from pipelines.training.config import ImagineConfig, LoopConfig
 from pipelines.training.device import Device, compile_for
 from pipelines.training.diagnostics.contact_sheet import draw_sheet
@@ -76,6 +76,7 @@ def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks
 def _record(draft: Draft, task: Task, lesson: Lesson, device: Device) -> None:
     """Fill the draft, which has metrics.jsonl already. The agent's networks are in eval mode from then on."""
     task.save(draft.folder)
+    name_parts(draft, task.agent)
     rows = metrics.read(draft.path("metrics.jsonl"))
     curves.draw(rows, draft.path("curves.png"))
     draft.counts["steps"] = total_steps(lesson.phases)

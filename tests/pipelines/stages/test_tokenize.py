@@ -12,9 +12,12 @@ from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import UsageError
 from pipelines.graph.plan import Step
 from pipelines.stages import tokenize
+from pipelines.store.artefact import Draft
+from pipelines.store.ref import Ref
 from pipelines.store.store import Store
-from pipelines.training.checkpoints import load_agent
+from pipelines.training.checkpoints import load_agent, name_parts, save_agent
 from pipelines.training.device import Device
+from tests import fakes
 from tests.pipelines.conftest import TinyRun
 
 
@@ -43,3 +46,26 @@ def test_both_parents_must_be_named(tiny: TinyRun, store: Store) -> None:
     for missing in ("agent", "trajectories"):
         with pytest.raises(UsageError, match="Tokens of Breakout need an agent and trajectories"):
             tokenize.run(replace(config, **{missing: None}), tiny.store)
+
+
+def test_another_world_model_re_encodes_nothing_and_another_tokenizer_everything(tiny_copy: TinyRun) -> None:
+    """Only the tokenizer's weights and the frames are read of the parents."""
+    tiny = tiny_copy
+    store, config = tiny.store, tiny.plan.config(Step("tokens", "Breakout"))
+    whole = tiny.made["tokens"].manifest.parents
+    assert [entry.part for entry in whole] == ["tokenizer", "frames"]
+
+    def changed(network: str) -> Ref:
+        agent = load_agent(tiny.made["pretrained"], Device("cpu", False))
+        with torch.no_grad():
+            next(agent.networks[network].parameters()).add_(1.0)
+
+        def build(draft: Draft) -> None:
+            save_agent(draft.folder, agent)
+            name_parts(draft, agent)
+
+        return store.produce(fakes.spec("pretrained", subject=network), build).artefact.ref
+
+    same = tokenize.run(replace(config, agent=changed("model")), store)
+    assert same.adopted and same.artefact.manifest.adopted == str(tiny.made["tokens"].ref)
+    assert not tokenize.run(replace(config, agent=changed("tokenizer")), store).skipped
