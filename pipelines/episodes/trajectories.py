@@ -120,7 +120,12 @@ class TrajectoryWriter:
         self._chunks.write_direct_chunk((chunk * self._chunk, *self._corner), packed)
 
     def frames_sha256(self) -> str:
-        """A hash of all frames as they lie in the file: equal for equal frames, compressed in the same way."""
+        """A hash of all frames as they lie in the file: equal for equal frames, compressed in the same way.
+
+        Raises ValueError unless `write_chunk` wrote every chunk.
+        """
+        if len(self._packed) < -(-self._chunks.shape[0] // self._chunk):
+            raise ValueError(f"{len(self._packed)} chunks of frames are known: write all by write_chunk")
         chunks = [str(self._chunks.shape), *(self._packed[chunk].hex() for chunk in sorted(self._packed))]
         return hashlib.sha256(" ".join(chunks).encode()).hexdigest()
 

@@ -1,7 +1,6 @@
 """A family that the pipelines have never heard of trains, is saved, loaded, evaluated and ranked by them.
 
-Frames of another size and in colour pass through its plug, the player and the measurement of sight; stored episodes
-and emulators are still Atari's grey 84 x 84.
+Once on the stored grey 84 x 84 of DQN-Replay, and once on 64 x 64 in colour as the emulator shows them under "iris".
 """
 
 import json
@@ -11,23 +10,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from models.registry import FAMILIES
+from pipelines.environments import registry
 from pipelines.environments.atari.games import minimal_actions
+from pipelines.episodes.trajectories import FILE_NAME, FLAT, Trajectories, TrajectoryWriter
 from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import Entrant
 from pipelines.evaluation.players import AgentPlayer
 from pipelines.graph.config_io import from_plain, to_plain
 from pipelines.graph.experiment import register
 from pipelines.graph.make import make, make_board
-from pipelines.graph.plan import Plan
+from pipelines.graph.plan import Plan, Step
 from pipelines.graph.recipe import Recipe
 from pipelines.recipes.registry import recipe
+from pipelines.stages import evaluate, report, segment, train
+from pipelines.stages.report import ReportConfig
+from pipelines.stages.segment import SegmentConfig
+from pipelines.store.artefact import Artefact, Draft
 from pipelines.store.store import Store
 from pipelines.training.checkpoints import load_agent
 from pipelines.training.device import pick
 from pipelines.training.diagnostics.reconstruction import reconstruct
 from pipelines.training.schedule import Phase, Use
+from tests import fakes
 from tests.models.toy_family.agent import ToyAgent
 from tests.models.toy_family.family import TOY, ToyConfig
 from tests.pipelines.conftest import TINY, TinyRun, tiny  # noqa: F401 -- a fixture
@@ -67,6 +74,60 @@ def test_the_pipelines_train_save_load_evaluate_and_rank_it(tiny: TinyRun, tmp_p
     assert scores.manifest.metrics["greedy"]["episodes"] == 2 and "episodes.parquet" in scores.names()
     page = make_board(store).artefact.path("index.html").read_text()
     assert experiment.key in page and ours.experiment.key in page
+
+
+def colourful(store: Store, steps: int = 120) -> Artefact:
+    """Trajectories of random play at 64 x 64 in RGB, an episode a life."""
+    game = registry.make("Breakout", [7], registry.protocol("iris-train"))
+    draws, frames, played = np.random.default_rng(0), [], []
+    here = game.reset()[0]
+    for _ in range(steps):
+        own = int(draws.integers(len(registry.own_actions("Breakout"))))
+        step = game.step(registry.to_shared("Breakout", [own]))
+        frames.append(here)
+        played.append((own, step.rewards[0], step.terminated[0], step.truncated[0]))
+        here = step.frames[0]
+    game.close()
+    actions, rewards, terminals, truncations = (np.array(column) for column in zip(*played, strict=True))
+    truncations[-1] = not terminals[-1]
+    ends = np.flatnonzero(terminals | truncations) + 1
+
+    def build(draft: Draft) -> None:
+        names, lengths = registry.own_actions("Breakout"), np.diff(ends, prepend=0).tolist()
+        with TrajectoryWriter(draft.path(FILE_NAME), "Breakout", names, lengths, (64, 64, 3)) as writer:
+            writer.write("observations", 0, np.stack(frames))
+            for name, values in zip(FLAT, (actions, rewards, terminals, truncations), strict=True):
+                writer.write(name, 0, values)
+
+    return store.produce(fakes.spec("trajectories", "Breakout"), build).artefact
+
+
+def test_colours_of_another_size_go_through_every_stage(tiny: TinyRun, tmp_path: Path) -> None:  # noqa: F811
+    store = Store(tmp_path / "store")
+    data = colourful(store)
+    assert Trajectories(data.path(FILE_NAME)).frame_shape == (64, 64, 3)
+    cut = segment.run(SegmentConfig("Breakout", data.ref, length=8, stride=4), store).artefact
+    both = Phase("both", 30, (Use("dynamics", 8, lr=3e-3), Use("imitation", 8, lr=3e-3)))
+    learn = replace(
+        tiny.experiment.recipe.pretrain,
+        name="toy",
+        games=("Breakout",),
+        networks=ToyConfig(channels=3, height=64, width=64, grid=4),
+        phases=(both,),
+        trajectories=(data.ref,),
+        segments=(cut.ref,),
+    )
+    trained = train.run(learn, store).artefact
+    rows = [json.loads(line) for line in trained.path("metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["imitation"] < rows[0]["imitation"] and rows[-1]["dynamics"] < rows[0]["dynamics"]
+    assert "Breakout" in trained.manifest.metrics["sight"]
+    assert Image.open(trained.path("sheet_Breakout.png")).mode == "RGB"
+    asked = replace(tiny.plan.config(Step("scores", "Breakout")), agent=trained.ref, collected=None, protocol="iris")
+    scores = evaluate.run(replace(asked, beam_episodes=0), store).artefact
+    assert scores.manifest.metrics["greedy"]["episodes"] == 2
+    assert scores.manifest.roots[0]["protocol"] == "iris"
+    page = report.run(ReportConfig((scores.ref,), ("toy",)), store).artefact.path("index.html").read_text()
+    assert "Breakout" in page and "iris" in page
 
 
 def test_its_recipe_survives_json() -> None:

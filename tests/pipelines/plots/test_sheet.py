@@ -28,6 +28,15 @@ def test_pixels_survive(tmp_path):
     assert (tmp_path / "s.png").stat().st_size < 150_000
 
 
+def test_colours_survive(tmp_path):
+    coloured = np.stack([frames(4), frames(4, 1), frames(4, 2)], axis=-1)
+    sheet.draw({"original": coloured}, tmp_path / "s.png", "Freeway")
+    with Image.open(tmp_path / "s.png") as image:
+        page = np.asarray(image)
+    left, top = sheet.LABEL, sheet.TITLE + sheet.STEPS
+    assert np.array_equal(page[top : top + 168 : 2, left : left + 168 : 2], coloured[0])
+
+
 def test_many_steps_shrink_to_single_pixels(tmp_path):
     sheet.draw({"original": frames(12)}, tmp_path / "s.png", "Boxing")
     with Image.open(tmp_path / "s.png") as image:
