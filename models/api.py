@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from models.spaces import Spaces
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -233,7 +235,12 @@ class Limits:
 
 
 class Agent(Protocol):
-    """All networks of one checkpoint: how they learn, what they see, and how they act."""
+    """All networks of one checkpoint: how they learn, what they see, and how they act.
+
+    spaces: what it learned from; None of a fresh agent, which has seen nothing yet.
+    """
+
+    spaces: Spaces | None
 
     @property
     def config(self) -> Any:

@@ -22,6 +22,7 @@ from models.jowa.state_dict import load_released, original_state_dict, other_siz
 from models.jowa.world import JowaWorld
 from models.losses.lpips import Lpips
 from models.losses.value_learning import mixture_weights
+from models.spaces import Spaces
 from models.tokenizers.codebook import EMA
 from models.tokenizers.objective import TokenizerObjective
 from models.tokenizers.vq import Tokenizer
@@ -30,8 +31,10 @@ from models.tokenizers.vq import Tokenizer
 class JowaAgent:
     """Both networks. `seed` fixes their first weights."""
 
+    spaces: Spaces | None
+
     def __init__(self, config: JowaAgentConfig, seed: int = 0) -> None:
-        self.config = config
+        self.config, self.spaces = config, None
         self.tokenizer = Tokenizer(config.tokenizer, seed=seed)
         self.model = Jowa(config.model, seed=seed)
         self.networks: dict[str, nn.Module] = {"tokenizer": self.tokenizer, "model": self.model}

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from models.registry import family_of
-from pipelines.environments.registry import canonical, game_id, protocol
+from pipelines.environments.environment import Rules
+from pipelines.environments.registry import canonical, game_id, protocol, spaces
 from pipelines.errors import UsageError, WorldlineError, unknown
 from pipelines.store.artefact import Artefact
 from pipelines.store.stage_config import manner, option
@@ -207,14 +208,19 @@ class Entrant:
         unread = ("simulations", "temperature", "choice") if self.planner == "beam" else ()
         return {name: value for name, value in found.items() if name not in unread}
 
-    def require_fit(self, game: str, agent: "Agent") -> None:
-        """Raises UsageError where an agent cannot play so, be asked for this game, or see that many steps."""
+    def require_fit(self, game: str, agent: "Agent", rules: Rules) -> None:
+        """Raises UsageError where an agent cannot play so, be asked for this game, or see so many or such frames."""
         planners, limits = family_of(agent.config).planners, agent.limits
         if self.planner not in planners:
             raise UsageError(
                 f"Agents of the family '{agent.config.family}' cannot play by {self.planner}: choose from "
                 f"{', '.join(planners)}"
             )
+        if agent.spaces is not None:
+            try:
+                agent.spaces.require_fit(spaces(game, rules), "This agent", f"{game} under '{rules.name}'")
+            except ValueError as error:
+                raise UsageError(str(error)) from error
         if game_id(game) >= limits.games:
             raise UsageError(
                 f"This model names {limits.games} games and {game} is number {game_id(game)}: evaluate another "

@@ -215,7 +215,7 @@ class _Game:
         self._agent = partial(agents.load, opened[config.agent], self.device, config.step)
         self.device = settle(self._agent(), self.device, config.precision)
         for each in self.entrants:
-            each.require_fit(config.game, self._agent())
+            each.require_fit(config.game, self._agent(), self.sitting.rules)
 
     def seeds(self, who: Entrant) -> tuple[int, ...]:
         """The emulator's, of every episode."""

@@ -63,6 +63,7 @@ def run(config: ReleasedConfig, store: Store) -> Report:
 
 
 def _build(config: ReleasedConfig, draft: Draft) -> None:
+    from pipelines.environments import registry
     from pipelines.training.checkpoints import name_parts, save_agent
     from pipelines.training.weight_files import comes_back, read_state_dict
 
@@ -77,6 +78,7 @@ def _build(config: ReleasedConfig, draft: Draft) -> None:
             raise WorldlineError(f"{path} {error}") from error
         draft.roots.append({"file": path.name, "sha256": sha256, "bytes": path.stat().st_size})
         same = same and comes_back(agent, name, weights, draft.scratch)
+    agent.spaces = registry.spaces(registry.GAMES[0], registry.protocol("jowa"))
     save_agent(draft.folder, agent)
     name_parts(draft, agent)
     sizes = {name: sum(weight.numel() for weight in network.parameters()) for name, network in agent.networks.items()}

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from pipelines.environments.registry import options
+from pipelines.environments.registry import options, protocol
 from pipelines.environments.rollout import Episode, play
 from pipelines.errors import UsageError
 from pipelines.evaluation.episode_log import episode_table, summary
@@ -108,7 +108,7 @@ def _build(config: TuneConfig, draft: Draft) -> None:
     device = settle(agent, device, config.precision)
     entrants, seeds = candidates(config), selection_seeds(config.grid.seed, config.grid.episodes)
     for who in entrants:
-        who.require_fit(config.game, agent)
+        who.require_fit(config.game, agent, protocol(config.protocol))
     played: list[list[Episode]] = []
     for number, who in enumerate(entrants, start=1):
         folder = draft.scratch / _name(who)

@@ -23,6 +23,7 @@ from torch import nn
 
 from models.api import Agent
 from models.registry import family, family_of
+from models.spaces import Spaces
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.artefact import Artefact, Draft
 from pipelines.store.stage_config import canonical_json
@@ -39,7 +40,8 @@ def save_agent(folder: Path, agent: Agent) -> None:
     for name, network in agent.networks.items():
         tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
         save_file(tensors, folder / _file(name))
-    data = {"format": FORMAT, "family": agent.config.family, "config": agent.config.plain()}
+    spaces = {"spaces": agent.spaces.to_json()} if agent.spaces else {}
+    data = {"format": FORMAT, "family": agent.config.family, "config": agent.config.plain(), **spaces}
     (folder / AGENT).write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
 
 
@@ -90,7 +92,9 @@ def _build(path: Path) -> Agent:
         if data["format"] != FORMAT:
             raise ValueError(f"format {data['format']}, this version reads {FORMAT}")
         found = family(data["family"])
-        return found.build(found.config.of(data["config"]))
+        agent = found.build(found.config.of(data["config"]))
+        agent.spaces = Spaces.from_json(data["spaces"]) if "spaces" in data else None
+        return agent
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise WorldlineError(f"{path} describes no agent of Worldline ({error}): make its artefact again") from error
 

@@ -55,6 +55,7 @@ def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks
     Raises UsageError for phases that the agent's family does not know.
     """
     family, loop = family_of(agent.config), lesson.loop
+    agent.spaces = inputs.spaces(lesson.sources, lesson.games)
     check_phases(lesson.phases, family, agent.config)
     legal_GA = inputs.legal_actions(lesson.games).to(device.name)
     imagined = ImaginedSegments(lesson.imagine, agent, legal_GA, device, lesson.seed) if lesson.imagine else None

@@ -8,10 +8,12 @@ import torch
 from numpy.typing import NDArray
 
 from models.api import Batch, FrameBatch
+from models.spaces import Discrete, Spaces
 from pipelines.batches import batch as stored
 from pipelines.batches.loader import SegmentSource
 from pipelines.batches.segments import Segmentation
 from pipelines.batches.tokens import memory_mapped
+from pipelines.environments import registry
 from pipelines.environments.atari.games import ACTIONS, GAMES
 from pipelines.environments.registry import legal_mask
 from pipelines.episodes.reader import BestEpisodes, TrajectoryReader, best_episodes
@@ -53,6 +55,22 @@ def sources(
             )
         found.append(SegmentSource(episodes, kept_segments, mapped))
     return found
+
+
+def spaces(sources: Sequence[SegmentSource], games: Sequence[str]) -> Spaces:
+    """What is learned from: frames as they are stored, the actions of the games, rewards as they were recorded.
+
+    Raises UsageError for games whose frames differ.
+    """
+    shapes = {name: one.trajectories.frame_shape for name, one in zip(games, sources, strict=True)}
+    if len(set(shapes.values())) > 1:
+        each = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise UsageError(f"Frames of one size are learned from, here are {each}: choose games of one size and colour")
+    height, width, *colours = next(iter(shapes.values()))
+    actions = registry.actions(games[0])
+    shared = Discrete(actions.names) if isinstance(actions, Discrete) else actions  # which a game uses, it says itself
+    clipped = all(float(np.abs(one.trajectories.rewards).max(initial=0)) <= 1 for one in sources)
+    return Spaces((height, width, 3 if colours else 1), shared, "clipped" if clipped else "raw")
 
 
 def best_sources(

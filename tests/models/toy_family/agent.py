@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from models.api import Acting, Batch, Context, Imagined, Learning, Limits, Losses, Moment
+from models.spaces import Spaces
 from tests.models.toy_family.family import TOY, ToyConfig
 
 ACTIONS = 18
@@ -23,6 +24,7 @@ class ToyAgent:
     gamma = 0.9
     vocabulary = 0
     limits = Limits(games=60, steps=8)
+    spaces: Spaces | None = None
 
     def __init__(self, config: ToyConfig, seed: int = 0) -> None:
         self.config = config

@@ -122,8 +122,11 @@ def test_colours_of_another_size_go_through_every_stage(tiny: TinyRun, tmp_path:
     assert rows[-1]["imitation"] < rows[0]["imitation"] and rows[-1]["dynamics"] < rows[0]["dynamics"]
     assert "Breakout" in trained.manifest.metrics["sight"]
     assert Image.open(trained.path("sheet_Breakout.png")).mode == "RGB"
-    asked = replace(tiny.plan.config(Step("scores", "Breakout")), agent=trained.ref, collected=None, protocol="iris")
-    scores = evaluate.run(replace(asked, beam_episodes=0), store).artefact
+    assert json.loads(trained.path("agent.json").read_text())["spaces"]["frame"] == [64, 64, 3]
+    asked = replace(tiny.plan.config(Step("scores", "Breakout")), agent=trained.ref, collected=None, beam_episodes=0)
+    with pytest.raises(UsageError, match="sees frames of 64x64 RGB, Breakout under 'jowa' shows 84x84 grey"):
+        evaluate.run(replace(asked, protocol="jowa"), store)
+    scores = evaluate.run(replace(asked, protocol="iris"), store).artefact
     assert scores.manifest.metrics["greedy"]["episodes"] == 2
     assert scores.manifest.roots[0]["protocol"] == "iris"
     page = report.run(ReportConfig((scores.ref,), ("toy",)), store).artefact.path("index.html").read_text()
@@ -136,7 +139,7 @@ def test_its_recipe_survives_json() -> None:
 
 def test_a_planner_that_it_cannot_use_is_refused_by_name(tiny: TinyRun) -> None:  # noqa: F811
     with pytest.raises(UsageError, match="family 'toy' cannot play by beam: choose from greedy"):
-        Entrant("beam", 1, 10, 1, 0.0, 2, 2).require_fit("Breakout", ToyAgent(ToyConfig()))
+        Entrant("beam", 1, 10, 1, 0.0, 2, 2).require_fit("Breakout", ToyAgent(ToyConfig()), registry.protocol("jowa"))
 
 
 def test_colours_and_another_size_pass_through_player_and_sight() -> None:

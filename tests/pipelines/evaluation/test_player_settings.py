@@ -12,16 +12,18 @@ from models.planning.beam import Beam
 from models.planning.greedy import Greedy
 from models.planning.mcts import Mcts
 from models.registry import FAMILIES
+from pipelines.environments.registry import protocol
 from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import Entrant, SearchConfig
 from pipelines.stages.evaluate import EvaluateConfig, roster
 
 
 def replace_limits(games: int) -> SimpleNamespace:
-    return SimpleNamespace(config=JowaAgentConfig(), limits=Limits(games, 8))
+    return SimpleNamespace(config=JowaAgentConfig(), limits=Limits(games, 8), spaces=None)
 
 
 AGENT = replace_limits(60)
+RULES = protocol("jowa")
 
 
 def test_a_planner_gets_all_its_settings() -> None:
@@ -66,17 +68,17 @@ def test_tuned_numbers_stand_for_the_configs_where_there_are_any() -> None:
 )
 def test_a_planner_that_looks_beyond_the_model_is_refused(entrant: Entrant, words: str) -> None:
     with pytest.raises(UsageError, match=re.escape(words)):
-        entrant.require_fit("Pong", AGENT)
+        entrant.require_fit("Pong", AGENT, RULES)
 
 
 def test_a_planner_that_the_family_cannot_use_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FAMILIES, "jowa", replace(FAMILIES["jowa"], planners=("greedy",)))
     with pytest.raises(UsageError, match="Agents of the family 'jowa' cannot play by beam: choose from greedy"):
-        Entrant("beam", 1, 0, 2, 0.0, 2, 2).require_fit("Pong", AGENT)
+        Entrant("beam", 1, 0, 2, 0.0, 2, 2).require_fit("Pong", AGENT, RULES)
 
 
 def test_a_game_that_the_model_cannot_name_is_refused() -> None:
     entrant = Entrant("greedy", 1, 0, 8, 0.0)
-    entrant.require_fit("Zaxxon", AGENT)
+    entrant.require_fit("Zaxxon", AGENT, RULES)
     with pytest.raises(UsageError, match="This model names 5 games and Zaxxon is number 59"):
-        entrant.require_fit("Zaxxon", replace_limits(5))
+        entrant.require_fit("Zaxxon", replace_limits(5), RULES)
