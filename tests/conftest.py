@@ -28,12 +28,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A test's tenth follows from its name, so that it stays where it is when others come and go."""
+    """Select and order. A test's tenth follows from its name, so that it stays where it is when others come and go."""
     number = config.getoption("--slice")
     if number is not None:
         chosen = [item for item in items if zlib.crc32(item.nodeid.encode()) % SLICES == number]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = chosen
+    # The longest first: last, it would keep one worker busy and the others idle.
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/test_end_to_end.py"))
 
 
 @pytest.fixture(autouse=True)

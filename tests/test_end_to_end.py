@@ -26,16 +26,21 @@ def _launch(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Experiment, subprocess.CompletedProcess[str]]:
-    """One run of the miniature recipe: home, experiment, what the program said."""
-    home = tmp_path_factory.mktemp("house")
-    experiment = register(home / "experiments", "mini", recipe("mini"))
-    return home, experiment, _launch(home, "materialize", "--experiment", "mini")
+def test_mini_from_play_to_leaderboard_twice_and_a_flipped_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One run, looked at from all sides: it is long, and a fixture would make it once a worker."""
+    experiment = register(tmp_path / "experiments", "mini", recipe("mini"))
+    done = _launch(tmp_path, "materialize", "--experiment", "mini")
+    _every_step_is_made(tmp_path, experiment, done)
+    _stages_record_the_checks_that_they_declare(tmp_path, experiment)
+    _lineage_reaches_the_rom(tmp_path, experiment)
+    with monkeypatch.context() as patch:
+        _dagster_knows_every_version(tmp_path, patch)
+    _a_second_run_finds_everything_and_a_flipped_byte_stops_it(tmp_path, experiment)
 
 
-def test_every_step_is_made(made: tuple[Path, Experiment, subprocess.CompletedProcess[str]]) -> None:
-    home, experiment, done = made
+def _every_step_is_made(home: Path, experiment: Experiment, done: subprocess.CompletedProcess[str]) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(": made in ") == STEPS
     assert done.stdout.splitlines()[-1] == f"{STEPS} made, 0 already there."
@@ -48,10 +53,7 @@ def test_every_step_is_made(made: tuple[Path, Experiment, subprocess.CompletedPr
     assert "Pong" in page
 
 
-def test_stages_record_the_checks_that_they_declare(
-    made: tuple[Path, Experiment, subprocess.CompletedProcess[str]],
-) -> None:
-    home, experiment, _ = made
+def _stages_record_the_checks_that_they_declare(home: Path, experiment: Experiment) -> None:
     store, plan = Store(home / "store"), Plan(experiment.recipe)
     for step in plan.steps():
         config = plan.config(step)
@@ -59,8 +61,7 @@ def test_stages_record_the_checks_that_they_declare(
         assert sorted(recorded) == sorted(config.CHECKS), step
 
 
-def test_lineage_reaches_the_rom(made: tuple[Path, Experiment, subprocess.CompletedProcess[str]]) -> None:
-    home, experiment, _ = made
+def _lineage_reaches_the_rom(home: Path, experiment: Experiment) -> None:
     store = Store(home / "store")
     seen, waiting = set(), [store.resolve(f"scores/{experiment.key}/Pong")]
     roots = []
@@ -74,10 +75,7 @@ def test_lineage_reaches_the_rom(made: tuple[Path, Experiment, subprocess.Comple
     assert all(len(root["rom_md5"]) == 32 for root in roots)
 
 
-def test_dagster_knows_every_version(
-    made: tuple[Path, Experiment, subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home, _, _ = made
+def _dagster_knows_every_version(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLDLINE_HOME", str(home))
     monkeypatch.setenv("DAGSTER_HOME", "set by open_instance")
     digests = {artefact.ref.stage: artefact.digest for artefact in Store(home / "store").artefacts()}
@@ -93,10 +91,7 @@ def test_dagster_knows_every_version(
         assert {run.status for run in instance.get_runs()} == {dg.DagsterRunStatus.SUCCESS}
 
 
-def test_a_second_run_finds_everything_and_a_flipped_byte_stops_it(
-    made: tuple[Path, Experiment, subprocess.CompletedProcess[str]],
-) -> None:
-    home, experiment, _ = made
+def _a_second_run_finds_everything_and_a_flipped_byte_stops_it(home: Path, experiment: Experiment) -> None:
     again = _launch(home, "materialize", "--experiment", experiment.key)
     assert again.returncode == 0, again.stderr
     assert again.stdout.splitlines()[-1] == "Everything was already there."

@@ -70,6 +70,7 @@ def weights(key: str) -> bytes:
     return store.open(store.resolve(f"{STAGE}/{key}")).path("model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_is_observed_and_its_materialisation_is_complete(ours: TinyRun) -> None:
     key = longer(ours, 60)
     code, out, err = finish(start(key), PATIENCE)

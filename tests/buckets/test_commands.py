@@ -67,7 +67,7 @@ def stop(proxy: FaultProxy, how: signal.Signals, *command: str) -> None:
     proxy.clear()
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_stopped_mirror_goes_on_behind_the_bytes_that_are_there(toy, site: FaultProxy, tmp_path, how) -> None:
     command = ("fetch", *WHICH, "--mirror", "all")
     frames = {path.name: path for path in toy[0].rglob("*observation_ckpt*")}
@@ -89,7 +89,7 @@ def test_a_stopped_mirror_goes_on_behind_the_bytes_that_are_there(toy, site: Fau
     assert all(site.sent(name) == path.stat().st_size - held[name] for name, path in frames.items())
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGINT])
 def test_a_stopped_draw_reads_no_file_twice(toy, site: FaultProxy, how) -> None:
     assert run(["fetch", *WHICH]) == 0
     site.clear()

@@ -92,6 +92,7 @@ def soak(bucket: EmulatedBucket, proxy: FaultProxy, folder: Path, count: int, si
     assert proxy.sent() == sent  # all there: not a byte more
 
 
+@pytest.mark.slow
 def test_soak_of_200_objects_with_5_percent_faults(bucket, proxy, tmp_path) -> None:
     soak(bucket, proxy, tmp_path, count=200, size=30_000)
 

@@ -181,8 +181,8 @@ def test_a_bucket_that_goes_away_is_one_line_and_the_next_run_completes(site) ->
     assert hashes(replay, make_trajectories(store, replay)) == site.expected
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("kind", ["action", "observation"])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", [pytest.param("action", marks=pytest.mark.slow), "observation"])
 def test_a_killed_or_stopped_stage_leaves_nothing_trusted_and_runs_again(toy, gcs_bucket, tmp_path, kind, how) -> None:
     """In the middle of fetch (action) or of downsample (observation, behind the header that fetch reads)."""
     gcs_bucket.put_folder(toy[0])

@@ -63,6 +63,7 @@ def states(home: Path) -> list[Path]:
     return list(home.rglob(".scratch/*/state.pt"))
 
 
+@pytest.mark.slow
 def test_two_ranks_make_what_one_makes(tiny_copy: TinyRun) -> None:
     alone = tiny_copy.made["world_action_model"]
     shutil.rmtree(alone.folder)

@@ -118,7 +118,10 @@ def test_every_episode_has_its_line_and_plays_again_from_its_actions(tiny: TinyR
 
 @pytest.mark.parametrize(
     ("planner", "search"),
-    [("mcts", SearchConfig(simulations=3)), ("beam", SearchConfig(leaf="mean", sample=True))],
+    [
+        ("mcts", SearchConfig(simulations=3)),
+        pytest.param("beam", SearchConfig(leaf="mean", sample=True), marks=pytest.mark.slow),
+    ],
     ids=["mcts", "sampled beam"],
 )
 def test_how_many_play_at_once_changes_nothing(tiny_copy: TinyRun, planner: str, search: SearchConfig) -> None:
@@ -161,7 +164,7 @@ evaluate.run(replace(config, seed=7, episodes=4, max_steps=8, envs=1), Store(hom
 """
 
 
-@pytest.mark.parametrize(("how", "code"), [("SIGKILL", -9), ("SIGINT", -2)])
+@pytest.mark.parametrize(("how", "code"), [("SIGKILL", -9), pytest.param("SIGINT", -2, marks=pytest.mark.slow)])
 def test_a_killed_evaluation_goes_on_with_what_is_missing(
     tiny_copy: TinyRun, monkeypatch: pytest.MonkeyPatch, how: str, code: int
 ) -> None:
@@ -196,7 +199,7 @@ def both(tiny_copy: TinyRun, **changes: object) -> list[EvaluateConfig]:
     return [config, replace(config, game="Pong", collected=None)]
 
 
-@pytest.mark.parametrize("planner", ["beam", "mcts"])
+@pytest.mark.parametrize("planner", ["beam", pytest.param("mcts", marks=pytest.mark.slow)])
 def test_games_planned_in_one_batch_score_as_each_alone(tiny_copy: TinyRun, planner: str) -> None:
     configs = both(
         tiny_copy, planner=planner, search=SearchConfig(simulations=3) if planner == "mcts" else SearchConfig()

@@ -61,6 +61,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list]]:
     return home, [json.loads(line) for line in out.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_killed_stage_is_not_trusted_and_runs_again(lines: tuple[Path, list[list]]) -> None:
     _, rows = lines
     assert [row[0] for row in rows] == [*Plan(recipe("mini")).stages, "leaderboard"]

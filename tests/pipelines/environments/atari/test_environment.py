@@ -101,6 +101,7 @@ def first_noops(seeds: Sequence[int], rules: str) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_no_ops_are_0_to_29_emulator_frames_by_the_seed() -> None:
     seeds = emulator_seeds(1, 24)
     found = first_noops(seeds, "atari100k")

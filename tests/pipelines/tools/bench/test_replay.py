@@ -64,6 +64,7 @@ def test_the_bucket_is_made_of_real_rings(data: Data) -> None:
     assert data.bucket_folder() == folder
 
 
+@pytest.mark.slow
 def test_every_row_is_measured(data: Data) -> None:
     """End to end, in child processes, through the emulator; figures of this size say nothing."""
     rows = replay.run(data.folder, TINY)
