@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from models.family import AgentConfig, manner, option
+from models.limits import Count, Dropout, Natural, Share, Weight, Within, check
 from models.tokenizers.config import TokenizerConfig
 
 
@@ -15,58 +16,41 @@ class JowaConfig:
     A step is `tokens_per_frame` observation tokens and one action token. Raises ValueError where sizes do not fit.
     """
 
-    vocab_size: int = 2048
-    tokens_per_frame: int = 36
-    max_steps: int = 8
-    layers: int = 4
-    heads: int = 8
-    width: int = 512
-    dropout: float = 0.1  # embedding, residual and attention
-    num_q: int = 1  # Q heads in the ensemble
-    q_hidden: int = 768
-    q_dropout: float = 0.01
+    vocab_size: Count = 2048
+    tokens_per_frame: Count = 36
+    max_steps: Count = 8
+    layers: Count = 4
+    heads: Count = 8
+    width: Count = 512
+    dropout: Dropout = 0.1  # embedding, residual and attention
+    num_q: Count = 1  # Q heads in the ensemble
+    q_hidden: Count = 768
+    q_dropout: Dropout = 0.01
     q_trains_trunk: bool = True  # whether the Q head's gradient reaches the transformer
-    num_actions: int = 18
-    num_games: int = 60
+    num_actions: Count = 18
+    num_games: Count = 60
     task_embedding: bool = True
     embedding_std: float = 0.02  # of the first token and position embeddings
     factored_positions: bool = (
         False  # start position (step, place in the step) as the sum of a step's and a place's part
     )
-    atoms: int = 51
+    atoms: Annotated[int, Within(least=2)] = 51
     value_min: float = -10.0
     value_max: float = 30.0
-    gamma: float = 0.99
-    cql_weight: float = 0.1
-    world_weight: float = 0.1  # of the world model's three terms once the Q head is trained with them
+    gamma: Share = 0.99
+    cql_weight: Weight = 0.1
+    world_weight: Weight = 0.1  # of the world model's three terms once the Q head is trained with them
     critic: Literal["c51", "mse"] = option("c51")  # a distribution on atoms, or a scalar with the squared error
     penalty: Literal["cql", "combo", "none"] = option("cql")  # combo: only real steps count as data, not imagined ones
     random_mixture: bool = option(False)  # REM: every step trains another random mixture of the Q heads
     task_ids: tuple[tuple[int, int], ...] = option(())  # (game, the game whose task embedding it borrows)
 
     def __post_init__(self) -> None:
-        sizes = (self.vocab_size, self.tokens_per_frame, self.max_steps, self.layers, self.heads, self.width)
-        if min(*sizes, self.num_q, self.q_hidden, self.num_actions, self.num_games) < 1:
-            raise ValueError(f"Every size of a JOWA must be at least 1: {self}")
+        check(self, "model")
         if self.width % self.heads:
             raise ValueError(f"Width {self.width} does not divide into {self.heads} heads: change width or heads")
-        if self.atoms < 2 or self.value_min >= self.value_max:
-            raise ValueError(
-                f"{self.atoms} atoms on [{self.value_min}, {self.value_max}] are no support: "
-                "it needs 2 atoms or more and value_min below value_max"
-            )
-        if not (0 <= self.dropout < 1 and 0 <= self.q_dropout < 1 and 0 <= self.gamma <= 1):
-            raise ValueError(
-                f"dropout {self.dropout} and q_dropout {self.q_dropout} must lie in [0, 1), "
-                f"gamma {self.gamma} in [0, 1]"
-            )
-        if self.cql_weight < 0 or self.world_weight < 0:
-            raise ValueError(f"cql_weight {self.cql_weight} and world_weight {self.world_weight} must be 0 or more")
-        if self.critic not in ("c51", "mse") or self.penalty not in ("cql", "combo", "none"):
-            raise ValueError(
-                f"Critic '{self.critic}' with penalty '{self.penalty}': choose critic from c51, mse and "
-                "penalty from cql, combo, none"
-            )
+        if self.value_min >= self.value_max:
+            raise ValueError(f"Atoms on [{self.value_min}, {self.value_max}] are no support: raise value_max")
         borrowers = [game for game, _ in self.task_ids]
         if len(set(borrowers)) < len(borrowers) or any(
             not 0 <= game < self.num_games for pair in self.task_ids for game in pair
@@ -98,19 +82,15 @@ class JowaAgentConfig(AgentConfig):
     family: str = "jowa"
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     model: JowaConfig = field(default_factory=JowaConfig)
-    commitment: float = 1.0
-    motion_gain: float = 0.0  # extra weight of pixels off the game's background; 0 is the original's objective
-    random_shift: int = 0  # pixels of augmentation for the tokenizer's frames
+    commitment: Weight = 1.0
+    motion_gain: Weight = 0.0  # extra weight of pixels off the game's background; 0 is the original's objective
+    random_shift: Natural = 0  # pixels of augmentation for the tokenizer's frames
     lpips_sha256: str = option("")  # of a file with LPIPS weights; none leaves the perceptual term out
     lpips_file: str = manner("")  # where that file lies
-    lpips_weight: float = option(1.0)
+    lpips_weight: Weight = option(1.0)
 
     def __post_init__(self) -> None:
-        if min(self.commitment, self.motion_gain, self.random_shift, self.lpips_weight) < 0:
-            raise ValueError(
-                f"commitment {self.commitment}, motion_gain {self.motion_gain}, random_shift {self.random_shift} and "
-                f"lpips_weight {self.lpips_weight} must be 0 or more"
-            )
+        check(self, "networks")
 
     @property
     def outside(self) -> Mapping[str, tuple[str, str]]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from models.api import Context, WorldModel
+from models.limits import Count, check
 from models.planning.greedy import Leaf, leaf_values, masked_values
 
 
@@ -18,15 +19,12 @@ from models.planning.greedy import Leaf, leaf_values, masked_values
 class Beam:
     """How wide and how deep to search, and what the end of a path is worth. Raises ValueError below 1."""
 
-    width: int = 2
-    horizon: int = 2
+    width: Count = 2
+    horizon: Count = 2
     leaf: Leaf = "max"
 
     def __post_init__(self) -> None:
-        if self.width < 1 or self.horizon < 1:
-            raise ValueError(f"Beam of width {self.width} and horizon {self.horizon}: both must be at least 1")
-        if self.leaf not in ("max", "mean"):
-            raise ValueError(f"Beam with leaf value '{self.leaf}': give 'max' or 'mean'")
+        check(self, "beam")
 
     def plan(self, world: WorldModel, context: Context, legal_NA: Tensor, gamma: float) -> Tensor:
         """First action (N,) long of each best path. Raises ValueError as `search`."""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.api import Context, Imagined, WorldModel
+from models.limits import Count, Positive, check
 from models.planning.greedy import Leaf, leaf_values, masked_values
 
 C_BASE, C_INIT = 19652, 1.25  # of PUCT, as in MuZero
@@ -37,20 +38,17 @@ class Mcts:
     `ahead`: how many of a node's next actions to imagine at once; a matter of speed alone.
     """
 
-    simulations: int | None = None
-    width: int = 2
-    horizon: int = 2
-    temperature: float = 1.0
+    simulations: Count | None = None
+    width: Count = 2
+    horizon: Count = 2
+    temperature: Positive = 1.0
     leaf: Leaf = "max"
     choice: Literal["value", "visits"] = "value"
     resample: bool = False
-    ahead: int = 8
+    ahead: Count = 8
 
     def __post_init__(self) -> None:
-        if min(self.width, self.horizon, self.budget, self.ahead) < 1 or not 0 < self.temperature < math.inf:
-            raise ValueError(f"{self}: simulations, width, horizon and ahead must be at least 1, temperature above 0")
-        if self.leaf not in ("max", "mean") or self.choice not in ("value", "visits"):
-            raise ValueError(f"{self}: leaf must be 'max' or 'mean', choice 'value' or 'visits'")
+        check(self, "tree search")
 
     @property
     def budget(self) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from models.family import option
+from models.limits import Count, Dropout, Weight, check
 
 
 @dataclass(frozen=True)
@@ -18,29 +19,28 @@ class TokenizerConfig:
     Raises ValueError where sizes do not fit together.
     """
 
-    vocab_size: int = 2048
-    embed_dim: int = 512
-    z_channels: int = 512
-    channels: int = 64
+    vocab_size: Count = 2048
+    embed_dim: Count = 512
+    z_channels: Count = 512
+    channels: Count = 64
     channel_mult: tuple[int, ...] = ()  # one factor a level; empty: 1 everywhere
-    res_blocks: int = 2  # a level of the encoder; the decoder has one more
+    res_blocks: Count = 2  # a level of the encoder; the decoder has one more
     attention: bool = True  # encoder: every level after the first, and the middle; decoder: the middle
-    norm_groups: int = 2
-    downsample: tuple[int, ...] = (7, 2)
-    patch_stem: int = 1
-    resolution: int = 84  # pixels a side
+    norm_groups: Count = 2
+    downsample: tuple[Count, ...] = (7, 2)
+    patch_stem: Count = 1
+    resolution: Count = 84  # pixels a side
     quantizer: Literal["straight_through", "ema"] = "straight_through"
     cosine: bool = False  # compare directions only: latents and codes are divided by their L2 norm
     kmeans_start: bool = False  # EMA: place the codes by k-means on the first training batch
-    ema_decay: float = 0.99
-    revive_below: float = 0.0  # EMA: move a code used by fewer latents a batch (running mean) than this; 0 is off
-    frame_channels: int = option(1)  # 1 for grey frames, 3 for RGB
+    ema_decay: Dropout = 0.99
+    revive_below: Weight = 0.0  # EMA: move a code used by fewer latents a batch (running mean) than this; 0 is off
+    frame_channels: Count = option(1)  # 1 for grey frames, 3 for RGB
 
     def __post_init__(self) -> None:
-        sizes = (self.vocab_size, self.embed_dim, self.z_channels, self.channels, self.res_blocks, self.norm_groups)
-        sides = (self.patch_stem, self.resolution, self.frame_channels)
-        if min(*sizes, *sides) < 1 or not self.downsample or min(self.downsample) < 1:
-            raise ValueError(f"Every size of a tokenizer must be at least 1, with one downsample or more: {self}")
+        check(self, "tokenizer")
+        if not self.downsample:
+            raise ValueError("A tokenizer needs a downsample: give tokenizer.downsample one factor or more")
         if self.resolution % self.total_stride:
             raise ValueError(
                 f"Resolution {self.resolution} does not divide by patch_stem {self.patch_stem} times downsample "
@@ -56,14 +56,8 @@ class TokenizerConfig:
                 f"Channels {self.level_channels} do not divide into {self.norm_groups} norm groups: "
                 "change channels, channel_mult or norm_groups"
             )
-        if self.quantizer not in ("straight_through", "ema"):
-            raise ValueError(f"Unknown quantizer '{self.quantizer}': use 'straight_through' or 'ema'")
         if self.quantizer != "ema" and (self.kmeans_start or self.revive_below):
             raise ValueError("kmeans_start and revive_below move codes by hand: they need quantizer='ema'")
-        if not 0 <= self.ema_decay < 1 or self.revive_below < 0:
-            raise ValueError(
-                f"ema_decay {self.ema_decay} must lie in [0, 1) and revive_below {self.revive_below} be 0 or more"
-            )
 
     @property
     def levels(self) -> int:

@@ -5,50 +5,37 @@ those search 2 steps deep. Importing this imports no torch.
 """
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from models.limits import Count, Natural, Positive, Share
 from models.registry import family_of
 from pipelines.environments.environment import Rules
 from pipelines.environments.registry import canonical, game_id, protocol, spaces
 from pipelines.errors import UsageError, WorldlineError, unknown
 from pipelines.store.artefact import Artefact
-from pipelines.store.stage_config import manner, option
+from pipelines.store.stage_config import manner, option, require
 
 if TYPE_CHECKING:
     from models.api import Agent, Planner
 
 PLANNERS = ("greedy", "beam", "mcts")
-PRECISIONS = ("auto", "float32", "bf16")
+Precision = Literal["auto", "float32", "bf16"]
 
-LEAVES, CHOICES = ("max", "mean"), ("value", "visits")
+Leaf = Literal["max", "mean"]
 
 
 @dataclass(frozen=True)
 class SearchConfig:
     """Finer settings of the planners. `simulations` 0 is as many as a beam of the same width and horizon has nodes."""
 
-    leaf: str = "max"  # what an imagined end is worth: its best legal action, or the mean over legal ones
-    simulations: int = 0  # of MCTS, a decision
-    temperature: float = 1.0  # of MCTS's priors
-    choice: str = "value"  # MCTS plays the action of best mean value, or the most visited
+    leaf: Leaf = "max"  # what an imagined end is worth: its best legal action, or the mean over legal ones
+    simulations: Natural = 0  # of MCTS, a decision
+    temperature: Positive = 1.0  # of MCTS's priors
+    choice: Literal["value", "visits"] = "value"  # MCTS plays the action of best mean value, or the most visited
     sample: bool = False  # draw what is imagined instead of the most likely; environments then plan one by one
 
     def __post_init__(self) -> None:
-        if self.leaf not in LEAVES:
-            raise unknown("leaf value", self.leaf, LEAVES, "what an imagined end is worth")
-        if self.choice not in CHOICES:
-            raise unknown("choice", self.choice, CHOICES, "how MCTS picks the action it plays")
-        if self.simulations < 0 or self.temperature <= 0:
-            raise UsageError(
-                f"A search with simulations {self.simulations} and temperature {self.temperature} is impossible: "
-                "simulations must be at least 0 (0: as many as a beam's nodes), temperature above 0"
-            )
-
-
-def check_precision(name: str) -> None:
-    """Raises UsageError for a precision that is none of PRECISIONS."""
-    if name not in PRECISIONS:
-        raise UsageError(f"Precision '{name}' is unknown: choose from {', '.join(PRECISIONS)}")
+        require(self, "search")
 
 
 @dataclass(frozen=True)
@@ -57,25 +44,20 @@ class PlaySettings:
 
     protocol: str = "jowa"
     planner: str = option("greedy")
-    epsilon: float = 0.001
-    max_steps: int = 0  # agent steps at which every episode is cut; 0 leaves it to the protocol
-    precision: str = "auto"
+    epsilon: Share = 0.001
+    max_steps: Natural = 0  # agent steps at which every episode is cut; 0 leaves it to the protocol
+    precision: Precision = "auto"
     search: SearchConfig = option(SearchConfig())
     rom_md5: str = option("")  # of a ROM of yours; none plays ale-py's
     rom_dir: str = manner("")  # the folder that holds it
-    envs: int = manner(0)  # episodes that are played at once; 0: all. Each has its own seeds, so it changes none
+    envs: Natural = manner(0)  # episodes that are played at once; 0: all. Each has its own seeds, so it changes none
 
     def __post_init__(self) -> None:
         protocol(self.protocol)
         object.__setattr__(self, "protocol", canonical(self.protocol))
-        check_precision(self.precision)
+        require(self, getattr(self, "VERB", "evaluate"))
         if self.planner not in PLANNERS:
             raise unknown("planner", self.planner, PLANNERS, "'worldline evaluate --help' explains them")
-        if not 0.0 <= self.epsilon <= 1.0:
-            raise UsageError(f"Evaluation with epsilon {self.epsilon} is impossible: it must fall within 0 and 1")
-        for name in ("max_steps", "envs"):
-            if (value := getattr(self, name)) < 0:
-                raise UsageError(f"Evaluation with {name} {value} is impossible: it must be at least 0")
 
 
 @dataclass(frozen=True)
@@ -85,30 +67,21 @@ class GridConfig:
     An empty axis keeps the evaluation's own value; with all of them empty nothing is searched.
     """
 
-    contexts: tuple[int, ...] = ()
-    widths: tuple[int, ...] = ()
-    horizons: tuple[int, ...] = ()
-    leaves: tuple[str, ...] = ()
-    episodes: int = 4
-    max_steps: int = 0  # agent steps at which an episode of the search is cut; 0: as the evaluation's
-    seed: int = 0  # of the search alone; its episodes are never reported
+    contexts: tuple[Count, ...] = ()
+    widths: tuple[Count, ...] = ()
+    horizons: tuple[Count, ...] = ()
+    leaves: tuple[Leaf, ...] = ()
+    episodes: Count = 4
+    max_steps: Natural = 0  # agent steps at which an episode of the search is cut; 0: as the evaluation's
+    seed: Natural = 0  # of the search alone; its episodes are never reported
 
     def __post_init__(self) -> None:
-        for name in ("contexts", "widths", "horizons"):
+        require(self, "tune")
+        for name in ("contexts", "widths", "horizons", "leaves"):
             values = getattr(self, name)
-            if any(value < 1 for value in values) or len(set(values)) != len(values):
+            if len(set(values)) != len(values):
                 given = ",".join(map(str, values))
-                raise UsageError(f"A search over {name} {given} is impossible: give numbers from 1 on, each once")
-        for leaf in self.leaves:
-            if leaf not in LEAVES:
-                raise unknown("leaf value", leaf, LEAVES, "what an imagined end is worth")
-        if len(set(self.leaves)) != len(self.leaves):
-            raise UsageError(f"A search over leaves {','.join(self.leaves)} is impossible: give each once")
-        if self.episodes < 1 or self.max_steps < 0 or self.seed < 0:
-            raise UsageError(
-                f"A search with episodes {self.episodes}, max_steps {self.max_steps}, seed {self.seed} is impossible: "
-                "episodes must be at least 1, the others 0"
-            )
+                raise UsageError(f"A search over {name} {given} is impossible: give each once")
 
     @property
     def wanted(self) -> bool:
@@ -185,15 +158,15 @@ class Entrant:
             case "greedy":
                 return Greedy()
             case "beam":
-                return Beam(self.width, self.horizon, self.search.leaf)  # type: ignore[arg-type]  # the config checks
+                return Beam(self.width, self.horizon, self.search.leaf)
             case _:
                 return Mcts(
                     self.search.simulations or None,
                     self.width,
                     self.horizon,
                     self.search.temperature,
-                    self.search.leaf,  # type: ignore[arg-type]
-                    self.search.choice,  # type: ignore[arg-type]
+                    self.search.leaf,
+                    self.search.choice,
                     resample=self.search.sample,
                 )
 
@@ -242,7 +215,7 @@ class Chosen:
     context: int
     width: int
     horizon: int
-    leaf: str
+    leaf: Leaf
     spent: tuple[int, ...]
 
     @classmethod

@@ -3,7 +3,6 @@
 A re-evaluation asks the same question with fresh seeds and makes an artefact of its own; nothing is ever appended to a
 file. Which artefacts make a pool is read from their manifests: the question must be equal (game, rules and settings,
 the checkpoint's address), and so must be the circumstances (emulator, ROM, code, the checkpoint's bytes).
-Cost: 4 ms a member, to read its table of episodes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -2,7 +2,7 @@
 
 They are the page's weight (0.4 to 1 MB each), so FILM_BYTES of them are put into it, medians of all scores first; the
 others are a still that leads to the file in the store. What is left goes to animations of the first seconds, for
-browsers without VP9. Cost: 20 ms a film, for its still.
+browsers without VP9.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Aggregates over games with their intervals: a row per agent, a panel per aggregate, a gap between blocks.
 
-A filled dot has an interval; a hollow one has none, as only means are known. Cost: about 0.4 s for 15 agents.
+A filled dot has an interval; a hollow one has none, as only means are known.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """Learning curves of one training run: a panel per loss, phases of the run in their own colours.
 
 A row of metrics.jsonl is `{"phase": str, "step": int, "seconds": float, "<loss>": float, ...}`; a loss may be
-missing from any row. Cost: about 0.1 s a panel.
+missing from any row.
 """
 
 from collections.abc import Mapping, Sequence

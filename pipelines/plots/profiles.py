@@ -1,6 +1,6 @@
 """Performance profiles: which share of episodes scores above each threshold, with a 95% band, a panel per block.
 
-Source: Agarwal et al. 2021 (arXiv 2108.13264), section 5. Cost: about 0.2 s a panel.
+Source: Agarwal et al. 2021 (arXiv 2108.13264), section 5.
 """
 
 import textwrap

@@ -1,7 +1,6 @@
 """Quality of the behaviour data: mean return over the course of the collection, a panel per game.
 
 The real set's agents improve from checkpoint to checkpoint; this plot shows whether the data at hand does too.
-Cost: about 0.1 s a panel.
 """
 
 from collections.abc import Mapping, Sequence

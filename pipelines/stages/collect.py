@@ -9,11 +9,12 @@ Run: `worldline collect --games Freeway`.
 import functools
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.limits import Count, Share, Within
 from pipelines.environments.atari.games import IDS, check_game, minimal_actions, rom_md5
 from pipelines.environments.atari.protocols import PROTOCOLS
 from pipelines.environments.atari.scripts import SCRIPTS, Script
@@ -44,30 +45,27 @@ class CollectConfig(StageConfig):
     CHECKS: ClassVar[tuple[str, ...]] = ("whole_episodes",)
 
     game: str = filled("game", "")
-    agents: int = 2
-    steps: int = 15_000
+    agents: Count = 2
+    steps: Count = 15_000
     capacity: int = 3_000
-    policy: str = "script"  # "script" falls back to random actions for games without one
-    epsilon_start: float = 1.0
-    epsilon_end: float = 0.05
-    epsilon_share: float = 1.0
-    sticky: float = 0.25
-    stack_size: int = 4
+    policy: Literal["script", "random"] = "script"  # "script" falls back to random actions for games without one
+    epsilon_start: Share = 1.0
+    epsilon_end: Share = 0.05
+    epsilon_share: Annotated[float, Within(above=0, most=1)] = 1.0
+    sticky: Annotated[float, Within(least=0, below=1)] = 0.25
+    stack_size: Count = 4
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.policy not in ("script", "random"):
-            raise UsageError(f"Collection policy '{self.policy}' is unknown: choose script or random")
-        if self.capacity <= self.stack_size + 1 or self.steps < 1 or self.agents < 1:
+        super().__post_init__()
+        if self.capacity <= self.stack_size + 1:
             raise UsageError(
-                f"Collecting {self.steps} steps by {self.agents} agents into rings of {self.capacity} rows is "
-                f"impossible: steps and agents must be positive, capacity above {self.stack_size + 1}"
+                f"Rings of {self.capacity} rows cannot hold stacks of {self.stack_size} frames: set collect.capacity "
+                f"above {self.stack_size + 1}"
             )
-        if not 0.0 < self.epsilon_share <= 1.0:
-            raise UsageError(f"epsilon_share {self.epsilon_share} is no share of the run: give more than 0, at most 1")
-        if not (0.0 <= self.epsilon_end <= self.epsilon_start <= 1.0 and 0.0 <= self.sticky < 1.0):
+        if self.epsilon_end > self.epsilon_start:
             raise UsageError(
-                f"epsilon {self.epsilon_start} -> {self.epsilon_end} and sticky {self.sticky} must fall within 0 and 1"
+                f"Exploration from {self.epsilon_start} to {self.epsilon_end} would rise: lower collect.epsilon_end"
             )
 
     @property

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from models.limits import Natural
 from pipelines.errors import UsageError
 from pipelines.progress import track
 from pipelines.sources.dqn_replay.draw import DrawConfig, budget, draw, eligible, place_pieces
@@ -38,12 +39,7 @@ class DownsampleConfig(DrawConfig, StageConfig):
     CHECKS: ClassVar[tuple[str, ...]] = ("enough_transitions", "reads_back")
 
     replays: tuple[Ref, ...] = parent("replay", every="agent")
-    workers: int = manner(0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.workers < 0:
-            raise UsageError(f"{self.workers} workers cannot read: give 1 or more, or 0 for one per core")
+    workers: Natural = manner(0)
 
     @property
     def subject(self) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from models.limits import Count, Natural
 from pipelines.environments.registry import options
 from pipelines.environments.rollout import Episode, Player, play, play_together, replay
 from pipelines.errors import UsageError
@@ -40,6 +41,15 @@ from pipelines.store.ref import Ref
 from pipelines.store.stage_config import Beside, StageConfig, filled, manner, option, parent
 from pipelines.store.store import Store
 
+if TYPE_CHECKING:
+    from pipelines.training.checkpoints import LoadedAgent
+
+GIF_STEPS = 240  # of the first episode; every second one is shown
+
+GIF_RATE, GIF_SCALE = 7.5, 2
+
+TOGETHER = "together.json"  # in the scratch folder: what was played in batches shared with other games
+
 
 @dataclass(frozen=True)
 class EvaluateConfig(PlaySettings, StageConfig):
@@ -59,16 +69,18 @@ class EvaluateConfig(PlaySettings, StageConfig):
     agent: Ref | None = parent(makes="agent")  # who plays
     collected: Ref | None = parent("collected_replay", soft=True)  # the behaviour's raw returns, if played here
     tuned: Ref | None = parent("tuned", added=True)  # whose best settings play; none of its episodes is reported
-    episodes: int = 16
-    context: int = 4  # newest steps the policy sees, at most 8
-    beam_episodes: int = 0
-    beam_width: int = 2
-    beam_horizon: int = 2
-    beam_steps: int = 0  # agent steps at which a beam-search episode is cut; 0 plays to the end
-    random_episodes: int = 8
-    seed: int = filled("seed", 0)
+    episodes: Count = 16
+    context: Count = 4  # newest steps the policy sees, at most 8
+    beam_episodes: Natural = 0
+    beam_width: Count = 2
+    beam_horizon: Count = 2
+    beam_steps: Natural = 0  # agent steps at which a beam-search episode is cut; 0 plays to the end
+    random_episodes: Count = 8
+    seed: Natural = filled("seed", 0)
     settings: str = option("")
-    step: int = option(0)  # of the checkpoints kept while training, the one after that many steps; 0: the finished one
+    step: Natural = option(
+        0
+    )  # of the checkpoints kept while training, the one after so many steps; 0: the finished one
     compile: bool = manner(False)  # what is imagined runs compiled, on GPUs; changes no choice but by rounding
 
     def __post_init__(self) -> None:
@@ -80,11 +92,6 @@ class EvaluateConfig(PlaySettings, StageConfig):
                 f"Evaluation with planner beam and beam_episodes {self.beam_episodes} plays beam search twice: set "
                 "beam_episodes to 0"
             )
-        least = dict.fromkeys(("episodes", "random_episodes", "beam_width", "beam_horizon", "context"), 1)
-        least |= dict.fromkeys(("beam_episodes", "beam_steps", "seed", "step"), 0)
-        for name, bound in least.items():
-            if (value := getattr(self, name)) < bound:
-                raise UsageError(f"Evaluation with {name} {value} is impossible: it must be at least {bound}")
 
     @property
     def subject(self) -> str:
@@ -128,16 +135,6 @@ class EvaluateConfig(PlaySettings, StageConfig):
                 )
 
 
-if TYPE_CHECKING:
-    from pipelines.training.checkpoints import LoadedAgent
-
-GIF_STEPS = 240  # of the first episode; every second one is shown
-
-GIF_RATE, GIF_SCALE = 7.5, 2
-
-TOGETHER = "together.json"  # in the scratch folder: what was played in batches shared with other games
-
-
 def run(config: EvaluateConfig, store: Store) -> Report:
     """Score a checkpoint on one game, or find its scores."""
     (report,) = run_all([config], store)
@@ -148,10 +145,9 @@ def run_all(configs: Sequence[EvaluateConfig], store: Store, together: int = 1) 
     """Score several games in turn with networks that are loaded once; an artefact each, handed out when it is made.
 
     With `together` above 1, the environments of so many games are planned in one batch wherever their planners and
-    settings are equal. CPU time a decision, JOWA-40M, float32, one thread, 4 games of 4 environments: beam 2x2 0.115 s
-    against 0.179 s alone, greedy 0.034 against 0.035; meant for GPUs, on which it was not run. It changes no choice but
-    by rounding, so scores differ only where two actions are worth the same to six digits; hence it is not the default,
-    and metrics say which games were played together.
+    settings are equal. It is meant for GPUs (BENCHMARKS.md). It changes no choice but by rounding, so scores differ
+    only where two actions are worth the same to six digits; hence it is not the default, and metrics say which games
+    were played together.
     """
     from pipelines.training.checkpoints import LoadedAgent  # torch is imported where something plays
 

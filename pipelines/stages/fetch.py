@@ -7,7 +7,7 @@ Run: `worldline fetch --games Freeway --agents 1`.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.mirror import Mirror
@@ -55,18 +55,15 @@ class FetchConfig(StageConfig):
     url: str = filled("source", "")
     listing: str = filled("source", "")
     keep_padding: bool = option(False)
-    compat: str = option("")
-    mirror: str = manner("small")
+    compat: Literal["", "jowa"] = option("")
+    mirror: Literal["all", "small", "none"] = manner("small")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.game and (self.collected is None) == (not self.url):
             raise UsageError(f"Replay of {self.game} needs one source: a collected artefact or a bucket URL, not both")
-        if self.compat not in ("", "jowa"):
-            raise UsageError(f"Replay cannot be read as '{self.compat}' does: leave compat empty, or choose jowa")
         if self.compat and self.keep_padding:
             raise UsageError(f"compat={self.compat} keeps the padding anyway: leave keep_padding out")
-        if self.mirror not in ("all", "small", "none"):
-            raise UsageError(f"Mirror '{self.mirror}' is unknown: choose all, small (all but the frames) or none")
 
     @property
     def subject(self) -> str:

@@ -6,8 +6,9 @@ Run: `worldline segment --games Freeway`.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from models.limits import Count
 from pipelines.errors import UsageError
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
@@ -27,15 +28,9 @@ class SegmentConfig(StageConfig):
 
     game: str = filled("game", "")
     trajectories: Ref | None = parent("trajectories")
-    length: int = 8
-    stride: int = 4
-    padding: str = "right"
-
-    def __post_init__(self) -> None:
-        if self.padding not in ("right", "left"):
-            raise UsageError(f"Segment padding '{self.padding}' is unknown: choose right or left")
-        if self.length < 1 or self.stride < 1:
-            raise UsageError(f"Segments of length {self.length}, stride {self.stride}: both must be at least 1")
+    length: Count = 8
+    stride: Count = 4
+    padding: Literal["right", "left"] = "right"
 
     @property
     def subject(self) -> str:

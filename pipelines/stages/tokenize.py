@@ -6,8 +6,9 @@ Frames stream through in blocks; memory stays bounded whatever the game's size. 
 from dataclasses import dataclass
 from typing import ClassVar
 
+from models.limits import Count
 from pipelines.errors import UsageError
-from pipelines.evaluation.player_settings import check_precision
+from pipelines.evaluation.player_settings import Precision
 from pipelines.progress import track
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
@@ -26,13 +27,8 @@ class TokenizeConfig(StageConfig):
     game: str = filled("game", "")
     agent: Ref | None = parent(makes="agent", part="tokenizer")
     trajectories: Ref | None = parent("trajectories", part="frames")
-    batch_frames: int = 256
-    precision: str = "auto"
-
-    def __post_init__(self) -> None:
-        check_precision(self.precision)
-        if self.batch_frames < 1:
-            raise UsageError(f"Encoding {self.batch_frames} frames at once is impossible: batch_frames is at least 1")
+    batch_frames: Count = 256
+    precision: Precision = "auto"
 
     @property
     def subject(self) -> str:

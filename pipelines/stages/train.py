@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from models.family import AgentConfig
+from models.limits import Count, Weight
 from models.registry import family_of
 from pipelines.errors import UsageError
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
 from pipelines.store.stage_config import Beside, StageConfig, filled, manner, option, parent
 from pipelines.store.store import Store
-from pipelines.training.config import ImagineConfig, LoopConfig, check_sight_frames
+from pipelines.training.config import ImagineConfig, LoopConfig
 from pipelines.training.schedule import Phase, Use, check_phases
 
 if TYPE_CHECKING:
@@ -35,11 +36,8 @@ class TrainingConfig(StageConfig):
 
     phases: tuple[Phase, ...] = ()
     loop: LoopConfig = field(default_factory=LoopConfig)
-    sight_frames: int = 256
+    sight_frames: Count = 256
     seed: int = filled("seed", 0)
-
-    def __post_init__(self) -> None:
-        check_sight_frames(self.sight_frames)
 
     @property
     def every_game(self) -> tuple[str, ...]:
@@ -120,25 +118,17 @@ class FinetuneConfig(TrainingConfig):
     CODE: ClassVar[str] = "4"
 
     game: str = ""
-    episodes: int = 4
-    stride: int = 1
+    episodes: Count = 4
+    stride: Count = 1
     phases: tuple[Phase, ...] = (
         Phase("expert", 50_000, (Use("tokenizer", 128), Use("world_action", 32, lr=5e-5))),
     )  # fmt: skip
-    world_weight: float = 0.5  # of the world model's terms beside TD and its penalty
+    world_weight: Weight = 0.5  # of the world model's terms beside TD and its penalty
     penalty: Literal["", "cql", "combo"] = option("")  # none goes on with the agent's own
     imagine: ImagineConfig | None = None
     lpips_file: str = manner("")  # where the weights of the perceptual term lie, if the agent was trained with one
     agent: Ref | None = parent(makes="agent")
     trajectories: Ref | None = parent("trajectories")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.episodes < 1 or self.stride < 1 or self.world_weight < 0:
-            raise UsageError(
-                f"Fine-tuning on {self.episodes} episodes with stride {self.stride} and world_weight "
-                f"{self.world_weight} is impossible: episodes and stride must be at least 1, world_weight 0"
-            )
 
     @property
     def subject(self) -> str:
@@ -174,12 +164,10 @@ def _build(config: TrainingConfig, draft: Draft, ranks: "Ranks") -> None:
 
     from pipelines.training.device import pick
     from pipelines.training.fit import Lesson, fit
-    from pipelines.training.precision import settle
 
     device = pick(config.loop.precision, config.loop.device)
     torch.manual_seed(ranks.seed(config.seed))
     agent = _agent(config, draft, device)
-    device = settle(agent, device, config.loop.precision)
     sources, measured = _sources(config, draft, agent, ranks)
     tuning = config if isinstance(config, FinetuneConfig) else None
     lesson = Lesson(

@@ -10,6 +10,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, ClassVar, Protocol, Self
 
 from models.family import manner, option
+from models.limits import broken
 from pipelines.errors import UsageError
 from pipelines.store.ref import Ref
 
@@ -143,6 +144,9 @@ class StageConfig:
         if "STAGE" in cls.__dict__:
             VERBS[cls.STAGE] = cls.VERB, "data" if cls.DATA else ""
 
+    def __post_init__(self) -> None:
+        require(self, self.VERB)
+
     @property
     def wanted(self) -> bool:
         """Whether a recipe with this template has the stage at all."""
@@ -187,6 +191,12 @@ class StageConfig:
             for item in (value,) if isinstance(value, Ref) else _items(value):
                 if isinstance(item, Ref):
                     yield item, declared.part if declared else ""
+
+
+def require(config: Any, path: str) -> None:
+    """Raises UsageError naming each field that breaks its limits (`models.limits`), as a user sets it below `path`."""
+    if text := broken(config, path):
+        raise UsageError(text)
 
 
 def _items(value: Any) -> tuple[Any, ...]:

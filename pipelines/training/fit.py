@@ -23,6 +23,7 @@ from pipelines.training.diagnostics.reconstruction import held_out_pairs, measur
 from pipelines.training.distributed.ranks import Ranks
 from pipelines.training.imagination import ImaginedSegments
 from pipelines.training.loop import train
+from pipelines.training.precision import settle
 from pipelines.training.schedule import Phase, check_phases, total_steps
 from pipelines.training.task import Task
 
@@ -57,6 +58,7 @@ def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks
     family, loop = family_of(agent.config), lesson.loop
     agent.spaces = inputs.spaces(lesson.sources, lesson.games)
     check_phases(lesson.phases, family, agent.config)
+    device = settle(agent, device, loop.precision)
     legal_GA = inputs.legal_actions(lesson.games).to(device.name)
     imagined = ImaginedSegments(lesson.imagine, agent, legal_GA, device, lesson.seed) if lesson.imagine else None
     objectives = tuple(dict.fromkeys(name for phase in lesson.phases for name in phase.objectives))

@@ -3,7 +3,7 @@
 `feed.batch(step)` equals what the sources give for that step, whatever the number of workers; asking for the next step
 is quick, asking for any other one starts anew there. On CUDA, batches pass through pinned memory, copied while the
 device computes. Workers are forked once for all following steps, with no file open, and start no threads of torch.
-Cost: prefetching holds 2 batches a worker (29 MB each for 512 segments of 8 frames) in shared memory.
+Prefetching holds 2 batches a worker (29 MB each for 512 segments of 8 frames) in shared memory.
 """
 
 import time

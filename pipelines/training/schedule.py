@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from models.family import AgentConfig, Family, option
+from models.limits import Count, Natural, Positive, Share, Weight
 from pipelines.errors import UsageError, unknown
+from pipelines.store.stage_config import require
 
 
 @dataclass(frozen=True)
@@ -20,9 +22,9 @@ class Use:
     """
 
     name: str
-    batch: int
-    lr: float = 1e-4
-    target_every: int = 1000
+    batch: Count
+    lr: Positive = 1e-4
+    target_every: Count = 1000
 
 
 @dataclass(frozen=True)
@@ -34,31 +36,23 @@ class Phase:
     """
 
     name: str
-    steps: int
+    steps: Count
     uses: tuple[Use, ...] = field(default=(), metadata={"inner": True})
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    warmup: int = 0
+    weight_decay: Weight = 0.01
+    clip: Positive = 1.0
+    warmup: Natural = 0
     decay: bool = False
-    accumulate: int = option(1)
+    accumulate: Count = option(1)
 
     def __post_init__(self) -> None:
         if not self.uses or len(set(self.objectives)) < len(self.uses):
             raise UsageError(f"Phase '{self.name}' has objectives {self.objectives}: name at least one, each once")
-        sizes = {f"uses.{use.name}.batch": use.batch for use in self.uses}
-        sizes |= {f"uses.{use.name}.target_every": use.target_every for use in self.uses}
-        for name, value in {"steps": self.steps, "accumulate": self.accumulate, **sizes}.items():
-            if value < 1:
-                raise UsageError(f"Phase '{self.name}' has {name} {value}: it must be at least 1")
+        require(self, f"phases.{self.name}")
+        for use in self.uses:
+            require(use, f"phases.{self.name}.uses.{use.name}")
         if self.accumulate > self.rows:
             raise UsageError(
                 f"Phase '{self.name}' takes batches of {self.rows} in {self.accumulate} parts: lower its accumulate"
-            )
-        if min(self.clip, *(use.lr for use in self.uses)) <= 0 or min(self.weight_decay, self.warmup) < 0:
-            rates = ", ".join(f"uses.{use.name}.lr {use.lr}" for use in self.uses)
-            raise UsageError(
-                f"Phase '{self.name}' has {rates}, clip {self.clip} (each must be above 0), weight_decay "
-                f"{self.weight_decay}, warmup {self.warmup} (at least 0)"
             )
 
     @property
@@ -81,13 +75,13 @@ class Practice:
     """One objective in every round: `updates` steps of `batch` rows, from round `start` on."""
 
     name: str
-    batch: int
-    updates: int
-    lr: float = 1e-4
-    start: int = 0
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    target_every: int = 1000
+    batch: Count
+    updates: Count
+    lr: Positive = 1e-4
+    start: Natural = 0
+    weight_decay: Weight = 0.01
+    clip: Positive = 1.0
+    target_every: Count = 1000
 
 
 @dataclass(frozen=True)
@@ -98,21 +92,19 @@ class Rounds:
     """
 
     name: str
-    count: int
+    count: Count
     uses: tuple[Practice, ...]
-    collect: int = 0
-    epsilon: float = 0.0
-    until: int = 0
-    evaluate_every: int = 0
+    collect: Natural = 0
+    epsilon: Share = 0.0
+    until: Natural = 0
+    evaluate_every: Natural = 0
 
     def __post_init__(self) -> None:
-        if self.count < 1 or not self.uses or min(use.updates for use in self.uses) < 1:
-            raise UsageError(f"Rounds '{self.name}' with count {self.count} and uses {self.uses}: each at least 1")
-        if min(self.collect, self.until, self.evaluate_every) < 0 or not 0 <= self.epsilon <= 1:
-            raise UsageError(
-                f"Rounds '{self.name}' with collect {self.collect}, until {self.until}, evaluate_every "
-                f"{self.evaluate_every} (each at least 0) and epsilon {self.epsilon} (0 to 1) are impossible"
-            )
+        if not self.uses:
+            raise UsageError(f"Rounds '{self.name}' practise nothing: name at least one objective")
+        require(self, f"rounds.{self.name}")
+        for use in self.uses:
+            require(use, f"rounds.{self.name}.uses.{use.name}")
 
 
 Schedule = Sequence[Phase | Rounds]

@@ -160,7 +160,7 @@ def test_looking_around(made: TinyRun, capsys: pytest.CaptureFixture) -> None:
         (["collect", "--set", "train.seed=1"], "has no effect, .*: set the recipe's 'seed' instead"),
         (["collect", "--set", "pretrain.model.width=33"], "Width 33 does not divide"),
         (["collect", "--set", "evaluate.epsilon=nan"], "the field is a number"),
-        (["downsample", "--set", "downsample.transitions=0"], "Drawing 0 transitions is impossible"),
+        (["downsample", "--set", "downsample.transitions=0"], "downsample.transitions 0 is impossible"),
         (["collect", "--storage", "clowd"], "Unknown storage profile 'clowd': "),
         (["collect", "--storage", "nowhere.yaml"], "Storage profile 'nowhere.yaml' cannot be read"),
         (["fetch", "--recipe", "mini", "--set", "source=bucket"], "names none: set replay_root in it"),

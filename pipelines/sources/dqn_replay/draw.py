@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.limits import Count, Natural, Share
 from pipelines.environments.registry import game_id
 from pipelines.errors import UsageError, WorldlineError
-from pipelines.store.stage_config import filled, option
+from pipelines.store.stage_config import filled, option, require
 
 if TYPE_CHECKING:
     import pandas as pd  # the graph's plan imports this file for the config alone
@@ -30,9 +31,9 @@ class DrawConfig:
     """
 
     game: str = filled("game", "")
-    transitions: int = 10_000_000
-    seed: int = 0
-    fraction: float = option(0.0)
+    transitions: Count = 10_000_000
+    seed: Natural = 0
+    fraction: Share = option(0.0)
     replacement: bool = option(False)
     first_checkpoint: int = option(0)
     last_checkpoint: int = option(-1)
@@ -40,10 +41,7 @@ class DrawConfig:
     max_return: float = option(1.0)
 
     def __post_init__(self) -> None:
-        if self.transitions < 1:
-            raise UsageError(f"Drawing {self.transitions} transitions is impossible: it must be at least 1")
-        if not 0.0 <= self.fraction <= 1.0:
-            raise UsageError(f"Drawing a fraction of {self.fraction} is impossible: give 0 (off) to 1 (all)")
+        require(self, "downsample")
         if not 0.0 <= self.min_return <= self.max_return <= 1.0:
             raise UsageError(
                 f"Returns from quantile {self.min_return} to {self.max_return} are no range: both lie between 0 and 1, "

@@ -1,8 +1,8 @@
 """The replay half against the plain way, measured side by side: `worldline bench replay [--quick] [--only NAME]`.
 
 Every measurement runs in a process of its own, in turns with the other side's, files hot in the page cache. Ratios are
-of wall time, those in brackets of CPU time. Cost at full size on 2 cores: 2 min, and 2 min more the first time to play
-100,000 frames; 1 GB of disk.
+of wall time, those in brackets of CPU time.
+The full size plays 100,000 frames once and takes 1 GB of disk.
 """
 
 import functools

@@ -1,6 +1,6 @@
 """Tokens files for the training benchmark: random codes of the paper's games, one file a game, as training maps them.
 
-What tokens say does not change how fast they are read. Cost: 216 MB and 2 s at full size, once; kept for later runs.
+What tokens say does not change how fast they are read. Files of full size are 216 MB; they are kept for later runs.
 """
 
 from pathlib import Path

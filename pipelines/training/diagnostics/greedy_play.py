@@ -1,6 +1,6 @@
 """Greedy play of the networks that train: what `CheckpointManager` judges checkpoints by. No planner, fixed seeds.
 
-Cost: that of 16 episodes a game, all at once; games are shared out over the ranks.
+All episodes of a game are played at once; games are shared out over the ranks.
 """
 
 from functools import partial

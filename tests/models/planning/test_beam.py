@@ -88,5 +88,5 @@ def test_beams_and_masks_that_do_not_fit_are_refused() -> None:
         Beam(0, 2)
     with pytest.raises(ValueError, match="Legal actions"):
         plan(TableWorld(0), context(0, 1), ALL[:, :2], Beam(), GAMMA)
-    with pytest.raises(ValueError, match="leaf value 'median'"):
+    with pytest.raises(ValueError, match="leaf 'median' is unknown"):
         Beam(leaf="median")  # type: ignore[arg-type]

@@ -122,7 +122,7 @@ def test_environments_planned_together_are_planned_as_alone(model: Jowa) -> None
 def test_budgets_follow_the_beam_and_numbers_that_cannot_be_are_refused() -> None:
     assert Mcts(width=4, horizon=3).budget == 36 and Mcts(simulations=7).budget == 7
     for wrong in ({"simulations": 0}, {"horizon": 0}, {"temperature": 0.0}, {"temperature": math.inf}, {"ahead": 0}):
-        with pytest.raises(ValueError, match="at least 1"):
+        with pytest.raises(ValueError, match=r"at least 1|above 0"):
             Mcts(**wrong)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="'value' or 'visits'"):
+    with pytest.raises(ValueError, match="choose from value, visits"):
         Mcts(choice="luck")  # type: ignore[arg-type]

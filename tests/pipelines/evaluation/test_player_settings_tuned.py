@@ -23,8 +23,8 @@ def test_numbers_of_a_game_by_size() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"leaf": "min"}, "Unknown leaf value 'min'"),
-        ({"choice": "visit"}, "Unknown choice 'visit': did you mean 'visits'?"),
+        ({"leaf": "min"}, "search.leaf 'min' is unknown"),
+        ({"choice": "visit"}, "search.choice 'visit' is unknown: did you mean 'visits'?"),
         ({"simulations": -1}, "simulations -1"),
         ({"temperature": 0.0}, "temperature 0.0"),
     ],
@@ -37,9 +37,9 @@ def test_refused(fields: dict, words: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"contexts": (0, 1)}, "A search over contexts 0,1 is impossible"),
+        ({"contexts": (0, 1)}, "tune.contexts 0,1 is impossible"),
         ({"widths": (2, 2)}, "A search over widths 2,2 is impossible"),
-        ({"leaves": ("min",)}, "Unknown leaf value 'min'"),
+        ({"leaves": ("min",)}, "tune.leaves 'min' is unknown"),
         ({"leaves": ("max", "max")}, "A search over leaves max,max is impossible"),
         ({"episodes": 0}, "episodes 0"),
         ({"seed": -1}, "seed -1"),

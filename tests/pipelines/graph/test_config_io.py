@@ -139,7 +139,7 @@ REFUSED = {
     "seed=": "Override 'seed=': the field is a whole number",
     "evaluate.epsilon=nan": "Override 'evaluate.epsilon=nan': the field is a number",
     "evaluate.epsilon=inf": "Override 'evaluate.epsilon=inf': the field is a number",
-    "evaluate.epsilon=1.5": "epsilon 1.5 is impossible: it must fall within 0 and 1",
+    "evaluate.epsilon=1.5": "epsilon 1.5 is impossible: it must be from 0 to 1",
     "seed.more=1": "Override 'seed.more=1': 'more' lies below a plain value; 'worldline recipe show NAME'",
     "collect=1": "Override 'collect=1': name one of its fields instead, for example collect.FIELD=...",
     "pretrain.phases=1": "Override 'pretrain.phases=1': name one of its fields instead",
@@ -151,7 +151,7 @@ REFUSED = {
     "pretrain.tokenizer.quantizer=emma": "choose from straight_through, ema",
     "pretrain.model.width=33": "Override 'pretrain.model.width=33': Width 33 does not divide into 2 heads",
     "pretrain.tokenizer.patch_stem=5": "choose factors whose product divides it",
-    "collect.steps=-5": "must be positive",
+    "collect.steps=-5": "collect.steps -5 is impossible: it must be at least 1",
     "games=MsPackman": "Unknown game 'MsPackman': did you mean 'MsPacman'?",
 }
 

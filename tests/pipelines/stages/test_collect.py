@@ -109,5 +109,5 @@ def test_exploration_falls_over_its_share_of_the_run_and_stays() -> None:
     assert collect._epsilon(config, 25) == pytest.approx(1.0 - 0.95 * 25 / 49.5)
     assert [collect._epsilon(config, step) for step in (50, 75, 100)] == pytest.approx([0.05] * 3)
     assert collect._epsilon(CollectConfig("Pong", steps=101), 100) == pytest.approx(0.05)
-    with pytest.raises(UsageError, match=r"epsilon_share 0.0 is no share"):
+    with pytest.raises(UsageError, match=r"collect.epsilon_share 0.0 is impossible"):
         CollectConfig("Pong", epsilon_share=0.0)

@@ -184,12 +184,12 @@ def test_games_that_the_experiment_does_not_know_get_their_data(tiny: TinyRun) -
 def test_bad_requests_are_one_line(tiny_copy: TinyRun, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="Training of finetuned starts from an agent: name its artefact"):
         train.run(FinetuneConfig(game="Pong", phases=(PHASE,)), store)
-    with pytest.raises(UsageError, match="Fine-tuning on 0 episodes"):
+    with pytest.raises(UsageError, match=r"finetune\.episodes 0 is impossible"):
         FinetuneConfig(game="Pong", episodes=0)
     with pytest.raises(UsageError, match="batches of 32, 32 of them imagined: some must be real"):
         recipe = finetuned(tiny_copy.experiment.recipe, "Pong", imagined=True)
         Plan(override(recipe, "finetune.imagine.segments=32"))
-    with pytest.raises(UsageError, match="Imagination with segments 0"):
+    with pytest.raises(UsageError, match="segments 0 is impossible"):
         ImagineConfig(segments=0)
     with pytest.raises(UsageError, match="90 expert episodes of Breakout are wanted"):
         train.run(replace(config_of(tiny_copy), episodes=90), tiny_copy.store)

@@ -13,6 +13,8 @@ from pipelines.store.store import Store
 from tests import fakes
 from tests.pipelines.conftest import TINY
 
+pytestmark = pytest.mark.slow
+
 # Each run is a fork of a process that has imported everything and computed nothing: real kills without the imports.
 PROGRAM = """
 import json, os, signal, sys
@@ -61,7 +63,6 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list]]:
     return home, [json.loads(line) for line in out.splitlines()]
 
 
-@pytest.mark.slow
 def test_a_killed_stage_is_not_trusted_and_runs_again(lines: tuple[Path, list[list]]) -> None:
     _, rows = lines
     assert [row[0] for row in rows] == [*Plan(recipe("mini")).stages, "leaderboard"]

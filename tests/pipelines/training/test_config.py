@@ -15,26 +15,30 @@ from pipelines.training.config import ImagineConfig, LoopConfig
 @pytest.mark.parametrize(
     ("kind", "fields", "words"),
     [
-        (LoopConfig, {"device": "tpu"}, "loop.device 'tpu' is unknown: choose from auto, cpu, cuda"),
+        (
+            LoopConfig,
+            {"device": "tpu"},
+            "loop.device 'tpu' is unknown: did you mean 'cpu'?",
+        ),
         (LoopConfig, {"compile": "yes"}, "loop.compile 'yes' is unknown: choose from auto, on, off"),
         (
             LoopConfig,
             {"keep_last": 0, "evaluate_every": -1},
-            "evaluate_every -1 (at least 0), keep_last 0 (at",
+            "loop.evaluate_every -1 is impossible: it must be at least 0; loop.keep_last 0 is",
         ),
-        (LoopConfig, {"precision": "fp8"}, "Precision 'fp8' is unknown: choose from auto, float32, bf16"),
+        (LoopConfig, {"precision": "fp8"}, "loop.precision 'fp8' is unknown: choose from auto, float32, bf16"),
         (LoopConfig, {"log_every": 0}, "log_every 0"),
         (LoopConfig, {"holdout_episodes": -1}, "holdout_episodes -1"),
         (LoopConfig, {"workers": -1}, "workers -1"),
-        (PretrainConfig, {"sight_frames": 0}, "sight on 0 frames is impossible"),
-        (TrainConfig, {"sight_frames": 0}, "sight on 0 frames is impossible"),
-        (TokenizeConfig, {"precision": "half"}, "Precision 'half' is unknown"),
-        (TokenizeConfig, {"batch_frames": 0}, "batch_frames is at least 1"),
-        (EvaluateConfig, {"precision": "half"}, "Precision 'half' is unknown"),
+        (PretrainConfig, {"sight_frames": 0}, "sight_frames 0 is impossible"),
+        (TrainConfig, {"sight_frames": 0}, "sight_frames 0 is impossible"),
+        (TokenizeConfig, {"precision": "half"}, "precision 'half' is unknown"),
+        (TokenizeConfig, {"batch_frames": 0}, "batch_frames 0 is impossible: it must be at least 1"),
+        (EvaluateConfig, {"precision": "half"}, "precision 'half' is unknown"),
         (EvaluateConfig, {"protocol": "stiky"}, "Unknown protocol 'stiky': did you mean 'sticky'?"),
         (EvaluateConfig, {"episodes": 0}, "episodes 0 is impossible: it must be at least 1"),
         (EvaluateConfig, {"beam_width": 0}, "beam_width 0 is impossible"),
-        (EvaluateConfig, {"epsilon": 1.5}, "epsilon 1.5 is impossible: it must fall within 0 and 1"),
+        (EvaluateConfig, {"epsilon": 1.5}, "epsilon 1.5 is impossible: it must be from 0 to 1"),
         (EvaluateConfig, {"context": 0}, "context 0"),
         (EvaluateConfig, {"max_steps": -1}, "max_steps -1"),
         (EvaluateConfig, {"envs": -1}, "envs -1"),
@@ -64,12 +68,10 @@ def test_what_the_original_uses_is_accepted() -> None:
 
 def test_what_fine_tuning_cannot_do_is_one_line() -> None:
     for field, value in (("episodes", 0), ("stride", 0), ("world_weight", -1.0)):
-        with pytest.raises(
-            UsageError, match=r"Fine-tuning on .* is impossible: episodes and stride must be at least 1"
-        ):
+        with pytest.raises(UsageError, match=r"is impossible: it must be at least"):
             replace(FinetuneConfig(game="Pong"), **{field: value})
     for field in ("segments", "every", "capacity", "width", "horizon"):
-        with pytest.raises(UsageError, match=f"Imagination with .*{field} 0.* is impossible"):
+        with pytest.raises(UsageError, match=f"imagine.{field} 0 is impossible"):
             ImagineConfig(**{field: 0})
 
 

@@ -31,10 +31,10 @@ WORLD = (Use("world", 8),)
     [
         ({"uses": ()}, "Phase 'p' has objectives (): name at least one, each once"),
         ({"uses": (*WORLD, *WORLD)}, "name at least one, each once"),
-        ({"steps": 0}, "has steps 0: it must be at least 1"),
-        ({"uses": (Use("world", 0),)}, "has uses.world.batch 0: it must be at least 1"),
+        ({"steps": 0}, "phases.p.steps 0 is impossible: it must be at least 1"),
+        ({"uses": (Use("world", 0),)}, "phases.p.uses.world.batch 0 is impossible: it must be at least 1"),
         ({"uses": (Use("world", 8, target_every=0),)}, "uses.world.target_every 0"),
-        ({"accumulate": 0}, "accumulate 0: it must be at least 1"),
+        ({"accumulate": 0}, "phases.p.accumulate 0 is impossible: it must be at least 1"),
         ({"uses": (Use("world", 2),), "accumulate": 3}, "takes batches of 2 in 3 parts: lower its accumulate"),
         ({"uses": (Use("world", 2, lr=0.0),)}, "uses.world.lr 0.0"),
         ({"clip": -1.0}, "clip -1.0"),

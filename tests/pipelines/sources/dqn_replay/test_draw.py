@@ -101,13 +101,13 @@ def test_what_leaves_nothing_says_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"fraction": 1.5}, "give 0"),
-        ({"fraction": float("nan")}, "give 0"),
+        ({"fraction": 1.5}, "from 0 to 1"),
+        ({"fraction": float("nan")}, "from 0 to 1"),
         ({"min_return": 0.8, "max_return": 0.2}, "smaller first"),
         ({"min_return": 200.0}, "quantile 200"),
         ({"first_checkpoint": 5, "last_checkpoint": 4}, "no range"),
         ({"last_checkpoint": -2}, "no range"),
-        ({"workers": -1}, "cannot read"),
+        ({"workers": -1}, "downsample.workers -1 is impossible"),
     ],
 )
 def test_impossible_options_are_usage_errors(options, words) -> None:
