@@ -39,7 +39,7 @@ class Threads:
     """
 
     def __init__(self, most: int = 0, clock: Callable[[], float] = time.perf_counter) -> None:
-        most = most or _processors()
+        most = most or processors()
         self._counts = tuple(dict.fromkeys([*(1 << n for n in range(most.bit_length())), most]))
         self._clock, self._kinds = clock, dict[str, _Kind]()
 
@@ -156,6 +156,6 @@ class _Kind:
             self._patience = min(2 * self._patience, LONGEST)
 
 
-def _processors() -> int:
+def processors() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
