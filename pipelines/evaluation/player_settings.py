@@ -39,7 +39,7 @@ class SearchConfig:
 
 
 @dataclass(frozen=True)
-class PlaySettings:
+class PlayConfig:
     """How episodes are played, whether their scores are reported or only choose among settings."""
 
     protocol: str = "jowa"
@@ -136,7 +136,7 @@ RANDOM = "random"
 
 
 @dataclass(frozen=True)
-class Entrant:
+class PlayerSettings:
     """`planner` plays `episodes`, cut at `max_steps` agent steps (0: by the protocol). Greedy looks 0 steps ahead."""
 
     planner: str
@@ -234,7 +234,7 @@ class Chosen:
 def _entrant(
     planner: str, episodes: int, max_steps: int, context: int, epsilon: float, width: int, horizon: int,
     search: SearchConfig,
-) -> Entrant:  # fmt: skip
+) -> PlayerSettings:  # fmt: skip
     if planner == "greedy":
-        return Entrant(planner, episodes, max_steps, context, epsilon)
-    return Entrant(planner, episodes, max_steps, context, epsilon, width, horizon, search)
+        return PlayerSettings(planner, episodes, max_steps, context, epsilon)
+    return PlayerSettings(planner, episodes, max_steps, context, epsilon, width, horizon, search)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from models.api import Acting, Agent
 from pipelines.environments.registry import game_id, legal_mask
-from pipelines.evaluation.player_settings import Entrant
+from pipelines.evaluation.player_settings import PlayerSettings
 
 
 class AgentPlayer:
@@ -23,7 +23,7 @@ class AgentPlayer:
 
     def __init__(
         self,
-        entrant: Entrant,
+        settings: PlayerSettings,
         games: Sequence[str],
         agent: Agent,
         piece: Callable[[], AbstractContextManager[None]] = nullcontext,
@@ -34,10 +34,10 @@ class AgentPlayer:
         acting = Acting(
             games_N=torch.tensor([game_id(game) for game in games], device=self._device),
             legal_NA=torch.as_tensor(np.stack([legal_mask(game) for game in games])).to(self._device),
-            planner=entrant.build(),
-            context=entrant.context,
-            epsilon=entrant.epsilon,
-            sample=entrant.search.sample,
+            planner=settings.build(),
+            context=settings.context,
+            epsilon=settings.epsilon,
+            sample=settings.search.sample,
             compiled=compiled,
         )
         self._policy = agent.policy(acting)

@@ -15,7 +15,7 @@ from pipelines.environments.environment import Rules, emulator_seeds
 from pipelines.environments.registry import protocol, roots
 from pipelines.environments.rollout import Episode, EpisodeBatch
 from pipelines.evaluation.episode_log import EpisodeLog
-from pipelines.evaluation.player_settings import Entrant
+from pipelines.evaluation.player_settings import PlayerSettings
 from pipelines.progress import say
 
 SELECTION = 1  # numpy's spawn key of the stream from which selection draws
@@ -38,7 +38,7 @@ def selection_seeds(seed: int, count: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class Sitting:
+class EvaluationSession:
     """`envs` episodes are played at once (0: all). Every finished one is in the log: a kill loses the others."""
 
     game: str
@@ -50,14 +50,14 @@ class Sitting:
     @classmethod
     def of(
         cls, game: str, rules: str, folder: Path, envs: int = 0, options: Mapping[str, Any] | None = None
-    ) -> "Sitting":
+    ) -> "EvaluationSession":
         """With the log in `folder`. Raises UsageError for an unknown game or protocol."""
         given = options or {}
         played = roots(game, protocol(rules), **given)
         under: dict[str, Any] = {name: played[name] for name in ("protocol", "emulator", "rom_md5") if name in played}
         return cls(game, protocol(rules), EpisodeLog(folder, under), envs, given)
 
-    def table(self, who: Entrant, seeds: Sequence[int]) -> EpisodeBatch:
+    def table(self, who: PlayerSettings, seeds: Sequence[int]) -> EpisodeBatch:
         """The episodes of `who` that the log lacks; those that it gets are kept at once."""
         found = self._found(who, seeds)
         missing = {number: seed for number, seed in enumerate(seeds) if number not in found}
@@ -69,7 +69,7 @@ class Sitting:
 
         return EpisodeBatch(self.game, self.rules, missing, finished, self.envs, who.max_steps, self.options)
 
-    def played(self, who: Entrant, seeds: Sequence[int]) -> list[Episode]:
+    def played(self, who: PlayerSettings, seeds: Sequence[int]) -> list[Episode]:
         """The finished episodes of `who`, by number."""
         found = self._found(who, seeds)
         return [found[number] for number in sorted(found)]
@@ -78,7 +78,7 @@ class Sitting:
         """What was played, for the manifest."""
         return roots(self.game, self.rules, **self.options)
 
-    def _found(self, who: Entrant, seeds: Sequence[int]) -> dict[int, Episode]:
+    def _found(self, who: PlayerSettings, seeds: Sequence[int]) -> dict[int, Episode]:
         wanted = dict(enumerate(seeds))
         logged = self.log.found(who.planner).items()
         return {number: episode for number, episode in logged if wanted.get(number) == episode.seed}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pipelines.leaderboard.page import Picture, picture, pictures_of
 from pipelines.leaderboard.provenance import Data, Training
-from pipelines.leaderboard.ranking import Block, Standing
-from pipelines.leaderboard.score_row import Headline
+from pipelines.leaderboard.ranking import AgentSummary, Comparison
+from pipelines.leaderboard.score_row import ScoreRow
 from pipelines.leaderboard.statistics import Interval
 from pipelines.plots import aggregates, profiles, quality, scores
 from pipelines.store.artefact import Draft
@@ -19,7 +19,7 @@ PANELS = {  # title -> (reference, statistic)
 }
 
 
-def aggregate_plot(blocks: Sequence[Block], path: Path) -> Picture:
+def aggregate_plot(blocks: Sequence[Comparison], path: Path) -> Picture:
     """Aggregates with intervals, agents in the order of the blocks."""
     lines = [
         aggregates.Line(
@@ -42,13 +42,13 @@ def aggregate_plot(blocks: Sequence[Block], path: Path) -> Picture:
     return picture(path, f"IQM of human-normalised scores. {alt}", caption)
 
 
-def _value(standing: Standing, against: str, statistic: str) -> aggregates.Value:
+def _value(standing: AgentSummary, against: str, statistic: str) -> aggregates.Value:
     bounds: Interval | None = getattr(standing, f"{against}_intervals").get(statistic)
     value = getattr(standing, against)[statistic]
     return aggregates.Value(value, bounds.low, bounds.high) if bounds else aggregates.Value(value)
 
 
-def profile_plot(blocks: Sequence[Block], path: Path) -> Picture | None:
+def profile_plot(blocks: Sequence[Comparison], path: Path) -> Picture | None:
     """Performance profiles of every agent with intervals and without limits; None where there is no such agent."""
     panels = [
         profiles.Panel(
@@ -73,7 +73,7 @@ def profile_plot(blocks: Sequence[Block], path: Path) -> Picture | None:
     )
 
 
-def score_plot(rows: Sequence[Headline], path: Path) -> Picture:
+def score_plot(rows: Sequence[ScoreRow], path: Path) -> Picture:
     """One panel per game, in the order the games appear; agents of several experiments stand side by side."""
     panels = []
     for game in dict.fromkeys(row.game for row in rows if row.kind == "ours"):

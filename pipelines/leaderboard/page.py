@@ -16,9 +16,9 @@ from markupsafe import Markup
 
 from pipelines.leaderboard import formatting as wording
 from pipelines.leaderboard.provenance import Cost, Data, Origin, Training
-from pipelines.leaderboard.ranking import Block
+from pipelines.leaderboard.ranking import Comparison
 from pipelines.leaderboard.reconstruction_quality import Sight
-from pipelines.leaderboard.score_row import Headline
+from pipelines.leaderboard.score_row import ScoreRow
 from pipelines.store.artefact import Artefact
 
 TEMPLATE = "leaderboard.html.j2"
@@ -76,8 +76,8 @@ class Trail:
 class Page:
     """Everything the template shows. `curves` are filed by the training artefact's address."""
 
-    rows: Sequence[Headline]
-    blocks: Sequence[Block]
+    rows: Sequence[ScoreRow]
+    blocks: Sequence[Comparison]
     aggregate_plot: Picture
     profile_plot: Picture | None
     score_plot: Picture
@@ -97,31 +97,31 @@ class Page:
     newest: str
 
     @property
-    def leads(self) -> list[Headline]:
+    def leads(self) -> list[ScoreRow]:
         """The first row of every sample, which gets a card of its own; none where they would fill the page.
 
         Where a whole evaluation stands, limited ones have no card.
         """
-        first: dict[tuple[str, ...], Headline] = {}
+        first: dict[tuple[str, ...], ScoreRow] = {}
         for row in [row for row in self.ours if not row.limits] or self.ours:
             first.setdefault((row.agent, *row.sources), row)
         return list(first.values()) if len(first) <= MOST_CARDS else []
 
     @property
-    def ours(self) -> list[Headline]:
+    def ours(self) -> list[ScoreRow]:
         """The rows that were measured here."""
         return [row for row in self.rows if row.kind == "ours"]
 
     @property
-    def by_game(self) -> list[Headline]:
+    def by_game(self) -> list[ScoreRow]:
         """Our rows, and the published ones of the games that we scored; game by game."""
         games = dict.fromkeys(row.game for row in self.ours)
         return [row for game in games for row in self.rows if row.game == game]
 
     @property
-    def published(self) -> dict[str, dict[str, Headline]]:
+    def published(self) -> dict[str, dict[str, ScoreRow]]:
         """Published rows by agent and planner, then by game."""
-        found: dict[str, dict[str, Headline]] = {}
+        found: dict[str, dict[str, ScoreRow]] = {}
         for row in self.rows:
             if row.kind == "published":
                 name = row.agent if row.planner == "not stated" else f"{row.agent}, {row.planner}"
@@ -137,7 +137,7 @@ class Page:
             for address in (trail.origin.score, *trail.others)
         }
 
-    def places(self, row: Headline) -> list[str]:
+    def places(self, row: ScoreRow) -> list[str]:
         """The anchors of a row's scores, one a training run."""
         return list(dict.fromkeys(self.anchors[source] for source in row.sources if source in self.anchors))
 

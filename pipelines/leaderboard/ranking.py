@@ -14,7 +14,7 @@ import numpy as np
 
 from pipelines.environments.atari.reference_scores import Against, normalised, reference
 from pipelines.leaderboard.drift import Conditions
-from pipelines.leaderboard.score_row import Headline
+from pipelines.leaderboard.score_row import ScoreRow
 from pipelines.leaderboard.statistics import (
     Interval,
     Profile,
@@ -36,7 +36,7 @@ HIGHEST_THRESHOLD = 8.0  # times the human score
 
 
 @dataclass(frozen=True)
-class Standing:
+class AgentSummary:
     """One agent over its games. `human` and `dqn` hold the aggregates of statistics.STATISTICS over normalised scores,
     empty where no game has a reference; `human_intervals` and `dqn_intervals` are empty where they cannot be told.
 
@@ -49,7 +49,7 @@ class Standing:
     planner: str
     kind: str
     source: str
-    rows: tuple[Headline, ...]
+    rows: tuple[ScoreRow, ...]
     human: Mapping[str, float]
     human_intervals: Mapping[str, Interval]
     dqn: Mapping[str, float]
@@ -108,11 +108,11 @@ class Improvement:
 
 
 @dataclass(frozen=True)
-class Block:
+class Comparison:
     """Agents that can be compared, best first; `apart` says why they cannot be compared with the block above."""
 
     title: str
-    standings: tuple[Standing, ...]
+    standings: tuple[AgentSummary, ...]
     apart: str = ""
 
     @cached_property
@@ -145,25 +145,25 @@ class Block:
         return len({standing.seeds for standing in self.standings if standing.rank}) > 1
 
 
-def blocks(rows: Sequence[Headline]) -> list[Block]:
+def blocks(rows: Sequence[ScoreRow]) -> list[Comparison]:
     """Every agent in its block: ours first, whole evaluations before limited ones, then the published ones."""
-    agents: dict[tuple[str, str, str, str], dict[str, list[Headline]]] = {}
+    agents: dict[tuple[str, str, str, str], dict[str, list[ScoreRow]]] = {}
     for row in rows:
         mine = agents.setdefault((row.kind, row.agent, row.planner, row.protocol), {})
         mine.setdefault(row.game, []).append(row)
-    groups: dict[frozenset[tuple[str, Conditions]], list[Standing]] = {}
+    groups: dict[frozenset[tuple[str, Conditions]], list[AgentSummary]] = {}
     for found in agents.values():
         standing = _standing(found)
         groups.setdefault(frozenset(standing.conditions.items()), []).append(standing)
-    made: list[Block] = []
+    made: list[Comparison] = []
     in_order = sorted(groups.values(), key=lambda found: (found[0].kind != "ours", all(each.limited for each in found)))
     for members in in_order:
         ranked = _ranked(members)
-        made.append(Block(_title(ranked), tuple(ranked), _apart(made[-1].standings[0], ranked[0]) if made else ""))
+        made.append(Comparison(_title(ranked), tuple(ranked), _apart(made[-1].standings[0], ranked[0]) if made else ""))
     return made
 
 
-def _standing(measured: Mapping[str, Sequence[Headline]]) -> Standing:
+def _standing(measured: Mapping[str, Sequence[ScoreRow]]) -> AgentSummary:
     """Of a game that was measured in several ways, the row without limits and with most episodes counts."""
     rows, aside = [], []
     for game, found in measured.items():
@@ -175,7 +175,7 @@ def _standing(measured: Mapping[str, Sequence[Headline]]) -> Standing:
     return replace(_summed_up(tuple(rows)), aside=tuple(aside))
 
 
-def _told(row: Headline) -> str:
+def _told(row: ScoreRow) -> str:
     """What tells a row from others of the same agent, planner and protocol."""
     parts = (
         row.settings,
@@ -187,13 +187,13 @@ def _told(row: Headline) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _summed_up(rows: tuple[Headline, ...]) -> Standing:
+def _summed_up(rows: tuple[ScoreRow, ...]) -> AgentSummary:
     unranked = "; ".join(dict.fromkeys(row.unranked for row in rows if row.unranked))
     no_human = tuple(row.game for row in rows if not _known(row, "human"))
     shares = [row.share for row in rows if row.share is not None]
     human, human_intervals = _aggregates(rows, "human")
     dqn, dqn_intervals = _aggregates(rows, "dqn")
-    return Standing(
+    return AgentSummary(
         agent=rows[0].agent,
         planner=rows[0].planner,
         kind=rows[0].kind,
@@ -209,7 +209,7 @@ def _summed_up(rows: tuple[Headline, ...]) -> Standing:
     )
 
 
-def _aggregates(rows: Sequence[Headline], against: Against) -> tuple[dict[str, float], dict[str, Interval]]:
+def _aggregates(rows: Sequence[ScoreRow], against: Against) -> tuple[dict[str, float], dict[str, Interval]]:
     """Aggregates of the published or measured means, and intervals where every game has episodes enough for one."""
     known = [row for row in rows if _known(row, against) and row.mean is not None]
     if not known:
@@ -222,16 +222,16 @@ def _aggregates(rows: Sequence[Headline], against: Against) -> tuple[dict[str, f
     return {name: interval.value for name, interval in found.items()}, found
 
 
-def _normalised(row: Headline, against: Against) -> dict[str, list[float]]:
+def _normalised(row: ScoreRow, against: Against) -> dict[str, list[float]]:
     return {run: [normalised(row.game, value, against) for value in returns] for run, returns in row.runs.items()}
 
 
-def _known(row: Headline, against: Against) -> bool:
+def _known(row: ScoreRow, against: Against) -> bool:
     known = reference(row.game)
     return known is not None and getattr(known, against) is not None
 
 
-def _ranked(members: Sequence[Standing]) -> list[Standing]:
+def _ranked(members: Sequence[AgentSummary]) -> list[AgentSummary]:
     """Ranked ones first, highest IQM of human-normalised scores first; a block with one of them needs no rank."""
     ranked = [standing for standing in members if not standing.unranked]
     places = (
@@ -242,7 +242,7 @@ def _ranked(members: Sequence[Standing]) -> list[Standing]:
     return sorted(found, key=lambda standing: (bool(standing.unranked), -standing.human.get("iqm", float("-inf"))))
 
 
-def _title(standings: Sequence[Standing]) -> str:
+def _title(standings: Sequence[AgentSummary]) -> str:
     rows = standings[0].rows
     names = [row.game for row in rows]
     games = ", ".join(names) if len(names) <= MOST_NAMED else f"{len(names)} games"
@@ -254,7 +254,7 @@ def _title(standings: Sequence[Standing]) -> str:
     return f"{games}, protocol {rows[0].protocol}, {count} episode{'' if high == 1 else 's'} a game{seeds}, {roms}"
 
 
-def _apart(above: Standing, below: Standing) -> str:
+def _apart(above: AgentSummary, below: AgentSummary) -> str:
     """Why two blocks cannot be compared."""
     ours, theirs = above.conditions, below.conditions
     said = []

@@ -21,7 +21,7 @@ LEAST_EPISODES = 2  # one episode says nothing about chance
 
 
 @dataclass(frozen=True)
-class Headline:
+class ScoreRow:
     """Returns are raw points per episode; `hns` and `dns` are fractions (1.0 = 100%); None = not measured or not known.
 
     `agent` is the name of its experiments; `runs` holds the returns of every episode by training run, of which `seeds`
@@ -91,16 +91,16 @@ class Headline:
         return Conditions(self.protocol, self.rom_md5, "" if self.rom_md5 else "; ".join(self.sources), fewest_and_most)
 
 
-def headlines(samples: Sequence[Sample]) -> list[Headline]:
+def score_rows(samples: Sequence[Sample]) -> list[ScoreRow]:
     """All rows, in the order of the samples, greedy before the planners that search; not ranked yet."""
     return [_measured(_headline(sample, planner)) for sample in samples for planner in sample.planners]
 
 
-def published_rows() -> list[Headline]:
+def published_rows() -> list[ScoreRow]:
     """A row per published method and game; its interval where the authors released every episode."""
     return [
         _measured(
-            Headline(
+            ScoreRow(
                 agent=found.agent,
                 game=game,
                 planner=found.planner,
@@ -117,7 +117,7 @@ def published_rows() -> list[Headline]:
     ]
 
 
-def rank(rows: Sequence[Headline]) -> list[Headline]:
+def rank(rows: Sequence[ScoreRow]) -> list[ScoreRow]:
     """The rows with their ranks among those of the same game and conditions; rows that say why not get none."""
     blocks: dict[tuple[str, Conditions], list[int]] = {}
     for place, row in enumerate(rows):
@@ -132,11 +132,11 @@ def rank(rows: Sequence[Headline]) -> list[Headline]:
     return found
 
 
-def _headline(sample: Sample, planner: str) -> Headline:
+def _headline(sample: Sample, planner: str) -> ScoreRow:
     newest = sample.newest
     mine = sample.episodes[sample.episodes["planner"] == planner]
     row = _with_statistics(
-        Headline(
+        ScoreRow(
             agent=sample.agent,
             game=sample.game,
             planner=planner,
@@ -161,7 +161,7 @@ def _headline(sample: Sample, planner: str) -> Headline:
     return replace(row, share=share(row.mean, row.random_mean, row.behaviour_mean) if _same_rules(newest) else None)
 
 
-def _with_statistics(row: Headline, sample: Sample, mine: pd.DataFrame) -> Headline:
+def _with_statistics(row: ScoreRow, sample: Sample, mine: pd.DataFrame) -> ScoreRow:
     """Of all episodes, runs weighing equally in the mean; what the newest score says where none came with any."""
     if not row.runs:
         known = partial(sample.newest.number, row.planner)
@@ -199,7 +199,7 @@ def _random(sample: Sample) -> float | None:
     return float(found.mean()) if len(found) else sample.newest.number("random", "mean")
 
 
-def _measured(row: Headline) -> Headline:
+def _measured(row: ScoreRow) -> ScoreRow:
     """The row with what follows from its mean and its episodes: intervals, normalised scores, why it has no rank."""
     bounds: list[float | None] = [None, None]
     if _enough(row):
@@ -221,11 +221,11 @@ def _measured(row: Headline) -> Headline:
     )
 
 
-def _enough(row: Headline) -> bool:
+def _enough(row: ScoreRow) -> bool:
     return len(row.returns) >= LEAST_EPISODES
 
 
-def _unranked(row: Headline) -> str:
+def _unranked(row: ScoreRow) -> str:
     if row.limits:
         return "limited"
     if not row.runs:

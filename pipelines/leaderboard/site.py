@@ -13,9 +13,9 @@ from pipelines.leaderboard.agent_scores import TRAINED, Entry, Run, Sample, gath
 from pipelines.leaderboard.films import films
 from pipelines.leaderboard.page import Page, Trail, render
 from pipelines.leaderboard.provenance import costs, data, trainings
-from pipelines.leaderboard.ranking import Block, blocks
+from pipelines.leaderboard.ranking import Comparison, blocks
 from pipelines.leaderboard.reconstruction_quality import Sight, sights
-from pipelines.leaderboard.score_row import Headline, headlines, published_rows, rank
+from pipelines.leaderboard.score_row import ScoreRow, published_rows, rank, score_rows
 from pipelines.store.artefact import Artefact, Draft
 from pipelines.store.lineage_tree import to_html
 from pipelines.store.ref import Ref
@@ -30,7 +30,7 @@ def build(named: Sequence[tuple[str, Artefact]], store: Store, draft: Draft) -> 
     entries = gather(named, store)
     pooled = samples(entries)
     seen = sights(entries)
-    rows = rank([*headlines(pooled), *published_rows()])
+    rows = rank([*score_rows(pooled), *published_rows()])
     compared = blocks(rows)
     behind = roots.origins(entries)
     tables.write_csv(rows, draft.path("leaderboard.csv"))
@@ -59,8 +59,8 @@ def build(named: Sequence[tuple[str, Artefact]], store: Store, draft: Draft) -> 
 def _page(
     entries: Sequence[Entry],
     pooled: Sequence[Sample],
-    rows: Sequence[Headline],
-    compared: Sequence[Block],
+    rows: Sequence[ScoreRow],
+    compared: Sequence[Comparison],
     seen: Sequence[Sight],
     draft: Draft,
 ) -> Page:

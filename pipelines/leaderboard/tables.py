@@ -9,8 +9,8 @@ from typing import Any
 
 from pipelines.leaderboard.formatting import fixed, num, ranged, ranking, span
 from pipelines.leaderboard.provenance import Origin
-from pipelines.leaderboard.ranking import Block, Standing
-from pipelines.leaderboard.score_row import Headline
+from pipelines.leaderboard.ranking import AgentSummary, Comparison
+from pipelines.leaderboard.score_row import ScoreRow
 from pipelines.leaderboard.statistics import STATISTICS, Interval
 
 AGENT_HEAD = [
@@ -23,17 +23,17 @@ GAME_HEAD = [
     *("HNS [95%]", "Rank", "Not ranked because", "Beware"),
 ]
 
-COLUMNS = tuple(field.name for field in fields(Headline) if field.name != "runs")
+COLUMNS = tuple(field.name for field in fields(ScoreRow) if field.name != "runs")
 
 REFERENCES = ("human", "dqn")
 
 
-def write_csv(rows: Sequence[Headline], path: Path) -> None:
+def write_csv(rows: Sequence[ScoreRow], path: Path) -> None:
     """All rows with full precision; an unmeasured number is an empty cell."""
     _csv(path, COLUMNS, ([_joined(getattr(row, name)) for name in COLUMNS] for row in rows))
 
 
-def write_aggregates(blocks: Sequence[Block], path: Path) -> None:
+def write_aggregates(blocks: Sequence[Comparison], path: Path) -> None:
     """Every agent summed up over its games: each statistic of HNS and DNS with its interval."""
     numbers = [(against, name) for against in REFERENCES for name in STATISTICS]
     head = ["block", "agent", "planner", "kind", "best_rank", "worst_rank", "unranked", "games", "without_human"]
@@ -52,7 +52,7 @@ def write_aggregates(blocks: Sequence[Block], path: Path) -> None:
     _csv(path, head, lines)
 
 
-def write_improvements(blocks: Sequence[Block], path: Path) -> None:
+def write_improvements(blocks: Sequence[Comparison], path: Path) -> None:
     """Each pair that was compared: the probability that an episode of the first scores above one of the second."""
     lines = (
         [block.title, pair.better, pair.worse, *asdict(pair.probability).values(), pair.games]
@@ -62,7 +62,7 @@ def write_improvements(blocks: Sequence[Block], path: Path) -> None:
     _csv(path, ["block", "better", "worse", "probability", "low", "high", "games"], lines)
 
 
-def write_profiles(blocks: Sequence[Block], path: Path) -> None:
+def write_profiles(blocks: Sequence[Comparison], path: Path) -> None:
     """Performance profiles: the share of episodes above each human-normalised score."""
     lines = (
         [block.title, label, *(float(value) for value in values)]
@@ -84,7 +84,7 @@ def _joined(value: Any) -> Any:
     return "; ".join(value) if isinstance(value, tuple) else value
 
 
-def write_json(rows: Sequence[Headline], blocks: Sequence[Block], origins: Sequence[Origin], path: Path) -> None:
+def write_json(rows: Sequence[ScoreRow], blocks: Sequence[Comparison], origins: Sequence[Origin], path: Path) -> None:
     """Everything, every episode's return by training run included: {"rows": [...], "blocks": [...], "origins": {score:
     artefacts of origins.csv}}; null = not measured.
     """
@@ -96,7 +96,7 @@ def write_json(rows: Sequence[Headline], blocks: Sequence[Block], origins: Seque
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def write_markdown(rows: Sequence[Headline], blocks: Sequence[Block], path: Path) -> None:
+def write_markdown(rows: Sequence[ScoreRow], blocks: Sequence[Comparison], path: Path) -> None:
     """The aggregates of every block, and our rows game by game."""
     lines = ["# Worldline leaderboard", ""]
     for block in blocks:
@@ -110,7 +110,7 @@ def write_markdown(rows: Sequence[Headline], blocks: Sequence[Block], path: Path
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _remarks(block: Block) -> list[str]:
+def _remarks(block: Comparison) -> list[str]:
     """What the page says below a block's table."""
     found = [
         f"An episode of {pair.better} scores above one of {pair.worse} with probability "
@@ -126,8 +126,8 @@ def _remarks(block: Block) -> list[str]:
     return found + [f"{each.label}, {text}" for each in block.standings for text in each.aside]
 
 
-def _block(block: Block) -> dict[str, Any]:
-    def intervals(standing: Standing, name: str) -> dict[str, Any]:
+def _block(block: Comparison) -> dict[str, Any]:
+    def intervals(standing: AgentSummary, name: str) -> dict[str, Any]:
         bounds: Mapping[str, Interval] = getattr(standing, f"{name}_intervals")
         return {
             statistic: {"value": value, "low": None, "high": None} | (asdict(bounds[statistic]) if bounds else {})
@@ -165,7 +165,7 @@ def _block(block: Block) -> dict[str, Any]:
     }
 
 
-def _summary(standing: Standing) -> tuple[str, ...]:
+def _summary(standing: AgentSummary) -> tuple[str, ...]:
     def shown(name: str, statistic: str) -> str:
         value, bounds = getattr(standing, name).get(statistic), getattr(standing, f"{name}_intervals").get(statistic)
         return ranged(value, bounds.low if bounds else None, bounds.high if bounds else None, fixed)
@@ -183,7 +183,7 @@ def _summary(standing: Standing) -> tuple[str, ...]:
     )
 
 
-def _game(row: Headline) -> tuple[str, ...]:
+def _game(row: ScoreRow) -> tuple[str, ...]:
     return (
         row.game,
         row.agent,

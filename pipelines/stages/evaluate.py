@@ -28,12 +28,12 @@ from pipelines.evaluation.player_settings import (
     TUNED_FIELDS,
     TUNED_HORIZON,
     Chosen,
-    Entrant,
-    PlaySettings,
+    PlayConfig,
+    PlayerSettings,
     _entrant,
     tuned,
 )
-from pipelines.evaluation.session import Sitting, reported_seeds
+from pipelines.evaluation.session import EvaluationSession, reported_seeds
 from pipelines.progress import say
 from pipelines.store.artefact import Artefact, Draft, Report
 from pipelines.store.machine import CostMeter
@@ -52,7 +52,7 @@ TOGETHER = "together.json"  # in the scratch folder: what was played in batches 
 
 
 @dataclass(frozen=True)
-class EvaluateConfig(PlaySettings, StageConfig):
+class EvaluateConfig(PlayConfig, StageConfig):
     """Play a game with a checkpoint under a named protocol, next to random play under the same one.
 
     `planner` plays `episodes`. Beside it, a beam search may play `beam_episodes` of its own, shorter ones if need be.
@@ -164,14 +164,14 @@ def _build(config: EvaluateConfig, agents: "LoadedAgent", draft: Draft) -> None:
     game = _Game(config, draft.parents, draft.scratch, agents)
     with _kept([game]):
         for who in game.everyone:
-            table = game.sitting.table(who, game.seeds(who))
+            table = game.session.table(who, game.seeds(who))
             if table.seeds:
                 play(table, game.player(who, [config.game] * table.rows), f"Play {config.game}, {who.planner}")
-    played = {who.planner: game.sitting.played(who, game.seeds(who)) for who in game.everyone}
-    again = partial(replay, config.game, rules=game.sitting.rules, **game.sitting.options)
-    _write_files(config, draft, game.sitting.log, played, again)
+    played = {who.planner: game.session.played(who, game.seeds(who)) for who in game.everyone}
+    again = partial(replay, config.game, rules=game.session.rules, **game.session.options)
+    _write_files(config, draft, game.session.log, played, again)
     draft.metrics |= {name: summary(episodes) for name, episodes in played.items()}
-    for each in game.entrants:
+    for each in game.players:
         draft.metrics[each.planner]["settings"] = each.settings() | ({"step": config.step} if config.step else {})
         if each.max_steps != config.max_steps:
             draft.metrics[each.planner]["max_steps"] = each.max_steps
@@ -179,7 +179,7 @@ def _build(config: EvaluateConfig, agents: "LoadedAgent", draft: Draft) -> None:
     draft.metrics |= game.device.metrics()
     if (shared := draft.scratch / TOGETHER).is_file():
         draft.metrics |= json.loads(shared.read_text())
-    draft.roots.append(game.sitting.root())
+    draft.roots.append(game.session.root())
     draft.counts |= {
         "episodes": sum(map(len, played.values())),
         "steps": sum(episode.length for episodes in played.values() for episode in episodes),
@@ -200,24 +200,24 @@ class _Game:
         if config.compile:
             require_gpu(self.device, "evaluate.compile=true", "evaluate.compile=false")
         given = options(config.game, config.rom_dir, config.rom_md5)
-        self.sitting = Sitting.of(config.game, config.protocol, scratch, config.envs, given)
+        self.session = EvaluationSession.of(config.game, config.protocol, scratch, config.envs, given)
         chosen = Chosen.of(opened[config.tuned]) if config.tuned else None
         self._spent = chosen.spent if chosen else ()
-        self.entrants = roster(config, chosen)
-        self.everyone = (*self.entrants, chance(config))
+        self.players = roster(config, chosen)
+        self.everyone = (*self.players, chance(config))
         if config.agent is None:
             raise UsageError(f"Scores of {config.game} need an agent: name its artefact")
         # Loaded when asked: others may have played with other ones since.
         self._agent = partial(agents.load, opened[config.agent], self.device, config.step)
         self.device = settle(self._agent(), self.device, config.precision)
-        for each in self.entrants:
-            each.require_fit(config.game, self._agent(), self.sitting.rules)
+        for each in self.players:
+            each.require_fit(config.game, self._agent(), self.session.rules)
 
-    def seeds(self, who: Entrant) -> tuple[int, ...]:
+    def seeds(self, who: PlayerSettings) -> tuple[int, ...]:
         """The emulator's, of every episode."""
         return reported_seeds(self.config.seed, who.episodes, self._spent)
 
-    def player(self, who: Entrant, games: Sequence[str]) -> Player:
+    def player(self, who: PlayerSettings, games: Sequence[str]) -> Player:
         """Who plays, in an environment for each of `games`."""
         from pipelines.evaluation.players import AgentPlayer, RandomPlayer
 
@@ -228,7 +228,7 @@ class _Game:
 
     def kept(self) -> int:
         """How many episodes are finished."""
-        return sum(len(self.sitting.played(who, self.seeds(who))) for who in self.everyone)
+        return sum(len(self.session.played(who, self.seeds(who))) for who in self.everyone)
 
 
 def _play_together(configs: Sequence[EvaluateConfig], store: Store, agents: "LoadedAgent") -> None:
@@ -237,9 +237,9 @@ def _play_together(configs: Sequence[EvaluateConfig], store: Store, agents: "Loa
     with store.preparing(by_ref) as folders:
         opened = {parent: store.open(parent) for ref in folders for parent in by_ref[ref].spec().parents}
         games = [_Game(by_ref[ref], opened, folder, agents) for ref, folder in folders.items()]
-        groups: dict[str, list[tuple[_Game, Entrant]]] = {}
+        groups: dict[str, list[tuple[_Game, PlayerSettings]]] = {}
         for game in games:
-            for who in game.entrants:
+            for who in game.players:
                 alike = [who.planner, who.settings(), str(game.config.agent), str(game.device)]
                 groups.setdefault(json.dumps(alike), []).append((game, who))
         meter = CostMeter()
@@ -252,9 +252,9 @@ def _play_together(configs: Sequence[EvaluateConfig], store: Store, agents: "Loa
             (folder / TOGETHER).write_text(json.dumps(shared))
 
 
-def _play_group(group: Sequence[tuple[_Game, Entrant]]) -> None:
+def _play_group(group: Sequence[tuple[_Game, PlayerSettings]]) -> None:
     """The missing episodes of planners that are alike."""
-    tables = [game.sitting.table(who, game.seeds(who)) for game, who in group]
+    tables = [game.session.table(who, game.seeds(who)) for game, who in group]
     if rows := [table.game for table in tables for _ in range(table.rows)]:
         first, who = group[0]
         play_together(tables, first.player(who, rows), f"Play {', '.join(dict.fromkeys(rows))}, {who.planner}")
@@ -312,12 +312,12 @@ def _behaviour(config: EvaluateConfig, draft: Draft) -> dict[str, float | None]:
     return {"mean": found["behaviour_return"], "overall_mean": found["mean_return"]}
 
 
-def chance(config: EvaluateConfig) -> Entrant:
+def chance(config: EvaluateConfig) -> PlayerSettings:
     """Random play, next to which all others are shown."""
-    return Entrant(RANDOM, config.random_episodes, config.max_steps, context=0, epsilon=1.0)
+    return PlayerSettings(RANDOM, config.random_episodes, config.max_steps, context=0, epsilon=1.0)
 
 
-def roster(config: EvaluateConfig, chosen: Chosen | None = None) -> list[Entrant]:
+def roster(config: EvaluateConfig, chosen: Chosen | None = None) -> list[PlayerSettings]:
     """The planners of an evaluation, with `chosen` or tuned numbers where the config names such.
 
     Raises UsageError for numbers that were chosen for another planner.
@@ -337,10 +337,10 @@ def roster(config: EvaluateConfig, chosen: Chosen | None = None) -> list[Entrant
         else:
             context, width, horizon = known.context, known.width, TUNED_HORIZON
 
-    def entrant(planner: str, episodes: int, max_steps: int) -> Entrant:
+    def settings(planner: str, episodes: int, max_steps: int) -> PlayerSettings:
         return _entrant(planner, episodes, max_steps, context, config.epsilon, width, horizon, search)
 
-    found = [entrant(config.planner, config.episodes, config.max_steps)]
+    found = [settings(config.planner, config.episodes, config.max_steps)]
     if config.beam_episodes:
-        found.append(entrant("beam", config.beam_episodes, config.beam_steps or config.max_steps))
+        found.append(settings("beam", config.beam_episodes, config.beam_steps or config.max_steps))
     return found

@@ -19,12 +19,12 @@ from pipelines.environments.rollout import Episode, play
 from pipelines.errors import UsageError
 from pipelines.evaluation.episode_log import episode_table, summary
 from pipelines.evaluation.player_settings import (
-    Entrant,
     GridConfig,
-    PlaySettings,
+    PlayConfig,
+    PlayerSettings,
     _entrant,
 )
-from pipelines.evaluation.session import Sitting, selection_seeds
+from pipelines.evaluation.session import EvaluationSession, selection_seeds
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
 from pipelines.store.stage_config import Beside, StageConfig, filled, parent
@@ -32,7 +32,7 @@ from pipelines.store.store import Store
 
 
 @dataclass(frozen=True)
-class TuneConfig(PlaySettings, StageConfig):
+class TuneConfig(PlayConfig, StageConfig):
     """Play every setting of `grid` on seeds that are never reported.
 
     The other fields are those of the evaluation that the best setting is for: the plan copies them from there, and
@@ -83,7 +83,7 @@ class TuneConfig(PlaySettings, StageConfig):
             horizons=() if greedy else grid.horizons or (play.beam_horizon,),
             leaves=grid.leaves or (play.search.leaf,),
         )
-        shared = {entry.name: getattr(play, entry.name) for entry in fields(PlaySettings)}
+        shared = {entry.name: getattr(play, entry.name) for entry in fields(PlayConfig)}
         shared["max_steps"] = grid.max_steps or play.max_steps
         return super().fill({**shared, **values, "grid": filled_grid}, beside)
 
@@ -106,27 +106,27 @@ def _build(config: TuneConfig, draft: Draft) -> None:
         raise UsageError(f"A search on {config.game} needs an agent: name its artefact")
     agent = load_agent(draft.parents[config.agent], device)
     device = settle(agent, device, config.precision)
-    entrants, seeds = candidates(config), selection_seeds(config.grid.seed, config.grid.episodes)
-    for who in entrants:
+    players, seeds = candidates(config), selection_seeds(config.grid.seed, config.grid.episodes)
+    for who in players:
         who.require_fit(config.game, agent, protocol(config.protocol))
     played: list[list[Episode]] = []
-    for number, who in enumerate(entrants, start=1):
+    for number, who in enumerate(players, start=1):
         folder = draft.scratch / _name(who)
         folder.mkdir(exist_ok=True)
-        sitting = Sitting.of(config.game, config.protocol, folder, config.envs, given)
-        table = sitting.table(who, seeds)
+        session = EvaluationSession.of(config.game, config.protocol, folder, config.envs, given)
+        table = session.table(who, seeds)
         if table.seeds:
             player = AgentPlayer(who, [config.game] * table.rows, agent, partial(device.piece, _name(who)))
-            play(table, player, f"Search {config.game}, {_name(who)} ({number} of {len(entrants)})")
-        played.append(sitting.played(who, seeds))
-    rows = grid(entrants, played)
-    episode_table({_name(who): episodes for who, episodes in zip(entrants, played, strict=True)}).to_parquet(
+            play(table, player, f"Search {config.game}, {_name(who)} ({number} of {len(players)})")
+        played.append(session.played(who, seeds))
+    rows = grid(players, played)
+    episode_table({_name(who): episodes for who, episodes in zip(players, played, strict=True)}).to_parquet(
         draft.path("episodes.parquet"), index=False
     )
     pd.DataFrame(rows).to_csv(draft.path("grid.csv"), index=False)
     best = max(rows, key=lambda row: row["mean"])  # of equals the first, which is the cheapest
     draft.metrics |= {"best": best, "grid": rows, "seeds": list(seeds), **device.metrics()}
-    draft.roots.append(sitting.root())
+    draft.roots.append(session.root())
     draft.counts |= {
         "settings": len(rows),
         "episodes": sum(map(len, played)),
@@ -134,7 +134,7 @@ def _build(config: TuneConfig, draft: Draft) -> None:
     }
 
 
-def grid(entrants: Sequence[Entrant], played: Sequence[Sequence[Episode]]) -> list[dict[str, Any]]:
+def grid(players: Sequence[PlayerSettings], played: Sequence[Sequence[Episode]]) -> list[dict[str, Any]]:
     """A row for each setting: its numbers, the statistics of its returns, and how far it is behind the best.
 
     `behind` is the mean difference to the best of returns on equal seeds, `behind_error` that mean's standard error
@@ -155,17 +155,17 @@ def grid(entrants: Sequence[Entrant], played: Sequence[Sequence[Episode]]) -> li
             "behind": round(float(behind[place].mean()), 4),
             "behind_error": None if error is None else round(float(error[place]), 4),
         }
-        for place, (who, episodes) in enumerate(zip(entrants, played, strict=True))
+        for place, (who, episodes) in enumerate(zip(players, played, strict=True))
     ]
 
 
-def _name(who: Entrant) -> str:
+def _name(who: PlayerSettings) -> str:
     """Of a setting, as a folder may be called."""
     numbers = {"context": who.context, "width": who.width, "horizon": who.horizon, "leaf": who.search.leaf}
     return "-".join(f"{name}{value}" for name, value in numbers.items() if value)
 
 
-def candidates(config: TuneConfig) -> list[Entrant]:
+def candidates(config: TuneConfig) -> list[PlayerSettings]:
     """Every setting of a search, the cheaper first: equal scores then go to it."""
     grid, episodes = config.grid, config.grid.episodes
     axes = product(sorted(grid.widths) or [0], sorted(grid.horizons) or [0], sorted(grid.contexts), grid.leaves)

@@ -20,7 +20,7 @@ import torch
 
 from pipelines.progress import say
 
-PIECES = 3  # timed with each number, after one that warms up
+PIECES = 5  # timed with each number, after one that warms up
 GAIN = 0.95  # of the time with fewer threads: what more threads may take
 HOPELESS = 3.0  # times as long as with fewer: no further piece is tried
 COLLAPSE = 1.5  # times as long as when the number was chosen, in the median of

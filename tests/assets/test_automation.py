@@ -196,6 +196,7 @@ def evaluate(ours: TinyRun, instance: dg.DagsterInstance, **config: object) -> d
     )
 
 
+@pytest.mark.slow
 def test_a_round_and_other_settings_are_run_config(
     tiny_copy: TinyRun,  # noqa: F811
     instance: dg.DagsterInstance,

@@ -11,7 +11,7 @@ import torch
 from models.api import Agent
 from pipelines.environments.registry import protocol
 from pipelines.environments.rollout import Episode, EpisodeBatch, play
-from pipelines.evaluation.player_settings import Entrant
+from pipelines.evaluation.player_settings import PlayerSettings
 from pipelines.evaluation.players import AgentPlayer
 from pipelines.training.config import LoopConfig
 from pipelines.training.device import Device
@@ -43,7 +43,7 @@ def greedy_returns(
 
 
 def _mean_return(agent: Agent, game: str, loop: LoopConfig, device: Device) -> float:
-    greedy = Entrant("greedy", loop.evaluate_episodes, loop.evaluate_steps, CONTEXT, EPSILON)
+    greedy = PlayerSettings("greedy", loop.evaluate_episodes, loop.evaluate_steps, CONTEXT, EPSILON)
     seeds = {number: SEED + number for number in range(greedy.episodes)}
     episodes: list[Episode] = []
     table = EpisodeBatch(game, protocol(PROTOCOL), seeds, episodes.append, max_steps=greedy.max_steps)

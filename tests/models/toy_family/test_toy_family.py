@@ -17,7 +17,7 @@ from pipelines.environments import registry
 from pipelines.environments.atari.games import minimal_actions
 from pipelines.episodes.trajectories import FILE_NAME, FLAT, Trajectories, TrajectoryWriter
 from pipelines.errors import UsageError
-from pipelines.evaluation.player_settings import Entrant
+from pipelines.evaluation.player_settings import PlayerSettings
 from pipelines.evaluation.players import AgentPlayer
 from pipelines.graph.config_io import from_plain, to_plain
 from pipelines.graph.experiment import register
@@ -139,13 +139,15 @@ def test_its_recipe_survives_json() -> None:
 
 def test_a_planner_that_it_cannot_use_is_refused_by_name(tiny: TinyRun) -> None:  # noqa: F811
     with pytest.raises(UsageError, match="family 'toy' cannot play by beam: choose from greedy"):
-        Entrant("beam", 1, 10, 1, 0.0, 2, 2).require_fit("Breakout", ToyAgent(ToyConfig()), registry.protocol("jowa"))
+        PlayerSettings("beam", 1, 10, 1, 0.0, 2, 2).require_fit(
+            "Breakout", ToyAgent(ToyConfig()), registry.protocol("jowa")
+        )
 
 
 def test_colours_and_another_size_pass_through_player_and_sight() -> None:
     agent = ToyAgent(ToyConfig(channels=3, height=64, width=48, grid=4))
     frames_NHWC = np.random.default_rng(0).integers(0, 256, (5, 64, 48, 3), dtype=np.uint8)
-    player = AgentPlayer(Entrant("greedy", 1, 10, 1, 0.0), ["Pong"] * 5, agent)
+    player = AgentPlayer(PlayerSettings("greedy", 1, 10, 1, 0.0), ["Pong"] * 5, agent)
     for row in range(5):
         player.begin(row, row)
     actions_N = player.act(frames_NHWC, range(5))

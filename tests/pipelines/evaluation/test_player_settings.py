@@ -14,7 +14,7 @@ from models.planning.mcts import Mcts
 from models.registry import FAMILIES
 from pipelines.environments.registry import protocol
 from pipelines.errors import UsageError
-from pipelines.evaluation.player_settings import Entrant, SearchConfig
+from pipelines.evaluation.player_settings import PlayerSettings, SearchConfig
 from pipelines.stages.evaluate import EvaluateConfig, roster
 
 
@@ -60,25 +60,25 @@ def test_tuned_numbers_stand_for_the_configs_where_there_are_any() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entrant", "words"),
+    ("settings", "words"),
     [
-        (Entrant("mcts", 1, 0, 7, 0.0, 2, 2), "7 steps and a mcts horizon of 2 is more than the 8 steps"),
-        (Entrant("greedy", 1, 0, 9, 0.0), "A context of 9 steps is more than the 8 steps"),
+        (PlayerSettings("mcts", 1, 0, 7, 0.0, 2, 2), "7 steps and a mcts horizon of 2 is more than the 8 steps"),
+        (PlayerSettings("greedy", 1, 0, 9, 0.0), "A context of 9 steps is more than the 8 steps"),
     ],
 )
-def test_a_planner_that_looks_beyond_the_model_is_refused(entrant: Entrant, words: str) -> None:
+def test_a_planner_that_looks_beyond_the_model_is_refused(settings: PlayerSettings, words: str) -> None:
     with pytest.raises(UsageError, match=re.escape(words)):
-        entrant.require_fit("Pong", AGENT, RULES)
+        settings.require_fit("Pong", AGENT, RULES)
 
 
 def test_a_planner_that_the_family_cannot_use_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FAMILIES, "jowa", replace(FAMILIES["jowa"], planners=("greedy",)))
     with pytest.raises(UsageError, match="Agents of the family 'jowa' cannot play by beam: choose from greedy"):
-        Entrant("beam", 1, 0, 2, 0.0, 2, 2).require_fit("Pong", AGENT, RULES)
+        PlayerSettings("beam", 1, 0, 2, 0.0, 2, 2).require_fit("Pong", AGENT, RULES)
 
 
 def test_a_game_that_the_model_cannot_name_is_refused() -> None:
-    entrant = Entrant("greedy", 1, 0, 8, 0.0)
-    entrant.require_fit("Zaxxon", AGENT, RULES)
+    settings = PlayerSettings("greedy", 1, 0, 8, 0.0)
+    settings.require_fit("Zaxxon", AGENT, RULES)
     with pytest.raises(UsageError, match="This model names 5 games and Zaxxon is number 59"):
-        entrant.require_fit("Zaxxon", replace_limits(5), RULES)
+        settings.require_fit("Zaxxon", replace_limits(5), RULES)

@@ -79,6 +79,7 @@ def test_two_ranks_make_what_one_makes(tiny_copy: TinyRun) -> None:
     assert again[0] == 0 and str(alone.ref) in again[1]
 
 
+@pytest.mark.slow
 def test_the_first_error_is_shown_once(tiny_copy: TinyRun) -> None:
     shutil.rmtree(tiny_copy.made["world_action_model"].folder)
     shutil.rmtree(tiny_copy.made["tokens"].folder)

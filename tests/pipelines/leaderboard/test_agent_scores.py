@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.leaderboard.agent_scores import Entry, Sample, gather, samples
 from pipelines.leaderboard.ranking import blocks
-from pipelines.leaderboard.score_row import headlines
+from pipelines.leaderboard.score_row import score_rows
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 from tests.pipelines.evaluation.evaluations import dated
@@ -75,11 +75,11 @@ def test_training_seeds_are_runs_of_one_agent(store: Store) -> None:
     pong, boxing = found
     assert list(pong.returns("greedy").values()) == [(0.0, 2.0), (10.0, 12.0)]
     assert list(pong.returns("greedy")) == list(boxing.returns("greedy")), "a network is the same run in every game"
-    row = headlines(found)[0]
+    row = score_rows(found)[0]
     assert (row.mean, row.seeds, row.episodes, row.evaluations, row.random_mean) == (6.0, 2, 4, 2, 0.5)
     assert row.experiments == ("s0", "s1") and row.low < 2 and row.high > 10
     assert len(pong.episodes[pong.episodes["planner"] == "random"]) == 2, "random play of equal seeds is one"
-    (block,) = blocks(headlines(found))
+    (block,) = blocks(score_rows(found))
     assert block.title.startswith("Pong, Boxing, protocol jowa, 2 episodes a game and training seed")
     assert block.standings[0].seeds == (2, 2) and block.standings[0].episodes == (4, 4)
 
@@ -97,7 +97,7 @@ def test_evaluations_of_one_checkpoint_are_pooled_and_an_episode_counts_once(sto
     (found,) = of(store, ("a", first), ("a", again))
     assert found.seeds == 1 and set(found.sources) == {str(first.ref), str(again.ref)}
     assert list(found.returns("greedy").values()) == [(1.0, 2.0, 5.0, 6.0)]
-    (row,) = headlines([found])
+    (row,) = score_rows([found])
     assert (row.agent, row.evaluations, row.episodes, row.mean) == ("a", 2, 4, 3.5)
 
 
@@ -108,7 +108,7 @@ def test_another_emulator_is_stated_and_not_pooled(store: Store) -> None:
     (found,) = of(store, ("a", old), ("a", new))
     assert found.sources == (str(new.ref),)
     assert found.apart == [f"{old.ref}: emulator was ale-py 0.11, is ale-py 0.12.1"]
-    (row,) = headlines([found])
+    (row,) = score_rows([found])
     assert row.episodes == 2 and "ale-py 0.11" in row.apart
     assert "ale-py 0.11" in blocks([row])[0].standings[0].aside[0]
 
@@ -119,17 +119,17 @@ def test_a_newest_evaluation_that_contradicts_the_pool_is_told(store: Store) -> 
         ("a", dated(score(store, agent, seed, [level, level + 1.0] * 5), f"2026-01-{4 + 7 * seed:02}T22:00:00Z"))
         for seed, level in enumerate((1.0, 1.0, 9.0))
     ]
-    (row,) = headlines(of(store, *weeks))
+    (row,) = score_rows(of(store, *weeks))
     assert row.evaluations == 3 and "greedy 9.5" in row.drift and "over 10, before 1.5" in row.drift
     assert "APART" in row.drift and "contradicted (Pong)" in blocks([row])[0].standings[0].aside[0]
-    (before,) = headlines(of(store, *weeks[:2]))
+    (before,) = score_rows(of(store, *weeks[:2]))
     assert before.drift == ""
 
 
 def test_other_settings_stand_beside_and_the_larger_sample_counts(store: Store) -> None:
     agent = trained(store, 0)
     few, many = score(store, agent, 0, [1.0]), score(store, agent, 0, [2.0, 3.0], context=8)
-    rows = headlines(of(store, ("a", few), ("a", many)))
+    rows = score_rows(of(store, ("a", few), ("a", many)))
     assert [row.episodes for row in rows] == [1, 2]
     (standing,) = blocks(rows)[0].standings
     assert standing.episodes == (2, 2) and standing.aside[0].startswith(
@@ -160,7 +160,7 @@ def test_scores_without_any_training_are_kept_apart_by_experiment(store: Store) 
 
     found = of(store, ("a", bare(0)), ("b", bare(1)))
     assert [(each.agent, each.seeds, each.returns("greedy")) for each in found] == [("a", None, {}), ("b", None, {})]
-    assert [row.mean for row in headlines(found)] == [0.0, 1.0]
+    assert [row.mean for row in score_rows(found)] == [0.0, 1.0]
 
 
 def test_one_checkpoint_under_two_names_is_one_agent(store: Store) -> None:

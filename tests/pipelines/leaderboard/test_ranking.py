@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 
 from pipelines.leaderboard.ranking import blocks
-from pipelines.leaderboard.score_row import Headline, published_rows
+from pipelines.leaderboard.score_row import ScoreRow, published_rows
 
 
-def row(game: str, *returns: float, agent: str = "demo", **fields: object) -> Headline:
+def row(game: str, *returns: float, agent: str = "demo", **fields: object) -> ScoreRow:
     """A measured row; its interval is only asked whether it is there."""
     mean = sum(returns) / len(returns)
     bounds = {"low": min(returns), "high": max(returns)} if len(returns) > 1 else {"unranked": "one episode"}
-    made = Headline(agent, game, "greedy", protocol="jowa", rom_md5=game, seeds=1, episodes=len(returns), mean=mean)
+    made = ScoreRow(agent, game, "greedy", protocol="jowa", rom_md5=game, seeds=1, episodes=len(returns), mean=mean)
     return replace(made, runs={"": returns}, **(bounds | fields))  # type: ignore[arg-type]
 
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines.leaderboard.score_row import Headline, published_rows, rank, share
+from pipelines.leaderboard.score_row import ScoreRow, published_rows, rank, share
 
-ROW = Headline(
+ROW = ScoreRow(
     "demo", "Freeway", "greedy", protocol="jowa", rom_md5="8e0a", episodes=4, runs={"": (20.0, 21.0, 20.0, 21.0)}
 )
 

@@ -7,11 +7,11 @@ import pytest
 
 from pipelines.leaderboard.provenance import Origin
 from pipelines.leaderboard.ranking import blocks
-from pipelines.leaderboard.score_row import Headline, published_rows
+from pipelines.leaderboard.score_row import ScoreRow, published_rows
 from pipelines.leaderboard.tables import AGENT_HEAD, COLUMNS, GAME_HEAD, write_csv, write_json, write_markdown
 
 ROWS = [
-    Headline("a|b\n# c", "Freeway", "greedy", mean=20.5, low=20.0, high=21.0, episodes=2, runs={"run": (20.0, 21.0)}),
+    ScoreRow("a|b\n# c", "Freeway", "greedy", mean=20.5, low=20.0, high=21.0, episodes=2, runs={"run": (20.0, 21.0)}),
     *published_rows(),
 ]
 

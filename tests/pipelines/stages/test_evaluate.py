@@ -244,6 +244,7 @@ list(evaluate.run_all(both(SimpleNamespace(plan=plan)), Store(home / "store"), t
 )
 
 
+@pytest.mark.slow
 def test_a_worker_killed_amid_several_games_loses_only_what_it_was_playing(tiny_copy: TinyRun) -> None:
     configs = both(tiny_copy)
     whole = [report.artefact for report in evaluate.run_all(configs, tiny_copy.store)]

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.environments.rollout import Episode
 from pipelines.errors import UsageError, WorldlineError
-from pipelines.evaluation.player_settings import Chosen, Entrant, GridConfig, SearchConfig
+from pipelines.evaluation.player_settings import Chosen, GridConfig, PlayerSettings, SearchConfig
 from pipelines.evaluation.session import selection_seeds
 from pipelines.graph.make import run_config
 from pipelines.graph.plan import Plan, Step
@@ -107,8 +107,8 @@ def test_what_cannot_be_searched_is_refused_in_a_line(tiny_copy: TinyRun) -> Non
         replace(tiny_copy.plan.config(Step("scores", "Breakout")), tuned=tiny_copy.made["scores"].ref, context=4)
 
 
-def entrant(context: int, width: int) -> Entrant:
-    return Entrant("beam", 2, 0, context, 0.0, width, 2)
+def settings(context: int, width: int) -> PlayerSettings:
+    return PlayerSettings("beam", 2, 0, context, 0.0, width, 2)
 
 
 def episodes(*returns: float) -> list[Episode]:
@@ -116,9 +116,9 @@ def episodes(*returns: float) -> list[Episode]:
 
 
 def test_how_far_a_setting_is_behind_is_measured_on_equal_seeds() -> None:
-    rows = tune.grid([entrant(1, 1), entrant(1, 2)], [episodes(1.0, 5.0), episodes(2.0, 7.0)])
+    rows = tune.grid([settings(1, 1), settings(1, 2)], [episodes(1.0, 5.0), episodes(2.0, 7.0)])
     assert [(row["mean"], row["behind"], row["behind_error"]) for row in rows] == [(3.0, 1.5, 0.5), (4.5, 0.0, 0.0)]
-    (alone,) = tune.grid([entrant(1, 1)], [episodes(1.0)])
+    (alone,) = tune.grid([settings(1, 1)], [episodes(1.0)])
     assert alone["behind_error"] is None
 
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from pipelines.training import threads
-from pipelines.training.threads import AGAIN, FixedThreads, Threads, choose
+from pipelines.training.threads import AGAIN, PIECES, FixedThreads, Threads, choose
+
+TRIAL = PIECES + 1  # pieces with each number, the first of which warms up
 
 
 class Machine:
@@ -44,19 +46,19 @@ def crowded(count: int) -> float:
 
 def test_more_threads_are_taken_while_they_pay() -> None:
     machine = Machine(quiet)
-    assert machine.work(13) == [1] * 4 + [2] * 4 + [4] * 5
+    assert machine.work(3 * TRIAL + 1) == [1] * TRIAL + [2] * TRIAL + [4] * (TRIAL + 1)
     assert machine.threads.metrics() == {"threads": {"world": [4]}}
     halting = Machine(lambda count: 0.1 / min(count, 2))
-    assert halting.work(14)[-2:] == [2, 2]
+    assert halting.work(3 * TRIAL + 2)[-2:] == [2, 2]
 
 
 def test_on_a_crowded_machine_one_piece_is_lost() -> None:
     machine = Machine(crowded)
-    assert machine.work(20) == [1] * 4 + [2] + [1] * 15
+    assert machine.work(20) == [1] * TRIAL + [2] + [1] * (19 - TRIAL)
 
 
 def test_a_number_between_powers_of_two_is_tried() -> None:
-    assert Machine(quiet, most=6).work(17)[-1] == 6
+    assert Machine(quiet, most=6).work(4 * TRIAL + 1)[-1] == 6
     assert Machine(quiet, most=1).work(9) == [1] * 9
 
 
@@ -90,7 +92,7 @@ def test_kinds_are_chosen_apart() -> None:
     machine = Machine(quiet)
     machine.work(30, "tokenizer")
     machine.seconds = crowded
-    machine.work(7, "world")
+    machine.work(TRIAL + 3, "world")
     assert machine.threads.metrics() == {"threads": {"tokenizer": [4], "world": [1]}}
     assert machine.work(1, "world") == [1]
     assert machine.work(1, "tokenizer") == [4]
@@ -106,12 +108,12 @@ def test_a_resumed_run_goes_on_with_its_number(monkeypatch: pytest.MonkeyPatch) 
     assert again.work(5) == [4] * 5 and not told
     smaller = Machine(quiet, most=2)
     smaller.threads.resume(first.threads.choices())
-    assert smaller.work(10)[-1] == 2 and "4 threads" in told[0]
+    assert smaller.work(3 * TRIAL)[-1] == 2 and "4 threads" in told[0]
 
 
 def test_a_trial_that_is_cut_is_not_carried() -> None:
     machine = Machine(quiet)
-    machine.work(6)
+    machine.work(TRIAL + 2)
     assert machine.threads.choices() == {}
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from models.jowa.agent import JowaAgent
@@ -31,6 +32,7 @@ def test_play_repeats_and_leaves_modes_and_random_numbers() -> None:
     assert [module.training for module in model.modules()] == modes
 
 
+@pytest.mark.slow
 def test_checkpoints_are_played_listed_and_change_no_weight(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     plain = toy_run.run(tmp_path / "plain", {})["trained"]
