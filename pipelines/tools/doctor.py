@@ -1,4 +1,4 @@
-"""Looks over a set-up and says what is wrong and how to mend it. Takes about 3 s, nearly all of it importing torch.
+"""Looks over a set-up and says what is wrong and how to mend it. Most of its time is importing torch.
 
 Run: `worldline doctor`. Every check is a function that returns one Finding; a check that breaks is a finding too.
 """
@@ -50,6 +50,8 @@ def diagnose(storage: str | None = None) -> list[Finding]:
         "python": python,
         "torch": torch,
         "processor": processor,
+        "bf16": bf16,
+        "threads": threads,
         "roms": roms,
         "vector environment": vector_environment,
         "hdf5 zstd": hdf5_zstd,
@@ -101,6 +103,30 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
     flags = set(re.findall(r"[a-z0-9_]+", next((line for line in text.splitlines() if line.startswith("flags")), "")))
     fast = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags]
     return Finding("processor", True, f"{os.cpu_count()} cores, {' and '.join(fast) or 'no bf16 instructions'}")
+
+
+def bf16() -> Finding:
+    """Whether small networks compute in bf16 what they compute in float32; runs ask it of their own networks."""
+    from models.registry import family_of
+    from pipelines.recipes.registry import recipe
+    from pipelines.training import device, precision
+
+    here, small = device.pick("auto"), recipe("demo").pretrain
+    if not here.bf16 or small is None:
+        return Finding("bf16", True, "not used: runs compute in float32")
+    found = precision.errors(family_of(small.networks).build(small.networks, 0), here)
+    value = ", ".join(f"{name} {error:.1%} off float32" for name, error in found.items())
+    wrong = [name for name, error in found.items() if not error <= precision.LIMIT]
+    return Finding("bf16", True, f"{value}{': NOISE, runs take float32' if wrong else ''}")
+
+
+def threads() -> Finding:
+    """How the number of threads is chosen."""
+    from pipelines.training.threads import processors
+
+    if given := os.environ.get("OMP_NUM_THREADS", "").strip():
+        return Finding("threads", True, f"{given}, as OMP_NUM_THREADS says")
+    return Finding("threads", True, f"1 to {processors()}, chosen by timing; OMP_NUM_THREADS fixes it, and every bit")
 
 
 def roms() -> Finding:
@@ -180,7 +206,7 @@ def _installed(name: str) -> bool:
     return True
 
 
-def workspace(folder: Path = Path(__file__).resolve().parents[1]) -> Finding:
+def workspace(folder: Path = Path(__file__).resolve().parents[2]) -> Finding:
     """No [tool.dagster] or [tool.dg] in pyproject.toml: with one, Dagster silently ignores workspace.yaml."""
     if not (folder / "workspace.yaml").is_file():
         return Finding("workspace", True, "installed without a checkout")

@@ -11,6 +11,7 @@ import pytest
 
 from pipelines.tools import doctor
 from pipelines.tools.doctor import Finding
+from pipelines.training import device, precision
 from tests import fakes
 
 
@@ -44,12 +45,33 @@ def test_a_good_set_up_lacks_only_the_dagster_home_and_then_nothing(
     findings = doctor.diagnose()
     assert doctor.all_ok(findings), findings
     assert all(finding.value and not finding.repair for finding in findings)
-    assert len({finding.name for finding in findings}) == len(findings) == 13
+    assert len({finding.name for finding in findings}) == len(findings) == 15
 
 
 def test_nothing_heavy_is_imported_before_it_is_asked_for() -> None:
     program = "import sys, pipelines.tools.doctor; print({'torch', 'dagster', 'ale_py', 'h5py'} & set(sys.modules))"
     assert fakes.finish(fakes.start(program))[:2] == (0, "set()\n")
+
+
+def test_bf16_is_compared_with_float32_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "pick", lambda precision: device.Device("cpu", True))
+    monkeypatch.setattr(precision, "errors", lambda agent, device: {"tokenizer": 0.012, "model": 1.1})
+    assert doctor.bf16().value == "tokenizer 1.2% off float32, model 110.0% off float32: NOISE, runs take float32"
+    monkeypatch.setattr(precision, "errors", lambda agent, device: {"model": 0.004})
+    assert doctor.bf16().value == "model 0.4% off float32"
+    monkeypatch.setattr(device, "pick", lambda precision: device.Device("cpu", False))
+    assert doctor.bf16().value == "not used: runs compute in float32"
+
+
+def test_how_threads_are_chosen_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert doctor.threads().value == "3, as OMP_NUM_THREADS says"
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert "chosen by timing" in doctor.threads().value
+
+
+def test_the_workspace_of_this_checkout_is_found() -> None:
+    assert doctor.workspace().value == str(fakes.ROOT / "workspace.yaml")
 
 
 def test_an_old_python() -> None:
