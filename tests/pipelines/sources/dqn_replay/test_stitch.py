@@ -118,6 +118,7 @@ def test_the_original_writer_is_stitched_exactly(capacity, stack_size, lengths, 
 @given(**rings, every=st.integers(1, 150), honest=st.booleans())
 def test_snapshots_at_any_moment(capacity, stack_size, lengths, unfinished, seed, every, honest) -> None:
     assume(capacity > stack_size + 1)
+    assume(honest or every < capacity)  # reset counts and whole laps unseen: nothing says how many rows are missing
     ring = Kept(capacity, stack_size, every=every, honest=honest)
     truth = play(ring, Path(), lengths, seed, unfinished=unfinished)
     if ring.taken[0].add_count == 0:  # a lone last log, reset right at a lap's end
