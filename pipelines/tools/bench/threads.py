@@ -25,7 +25,7 @@ from pipelines.recipes.registry import recipe
 from pipelines.tools.bench.plan import Ours, random_context
 from pipelines.tools.bench.train import random_batch
 from pipelines.training.device import Device
-from pipelines.training.threads import PIECES, Threads, processors
+from pipelines.training.threads import Threads, processors
 
 BUSY = "while True: pass"
 
@@ -147,7 +147,7 @@ def _row(what: str, piece: Callable[[], object], crowded: bool, pieces: int) -> 
         else:
             trial += seconds
     count, _ = threads.choices()[what]
-    return Row(what, crowded, {n: median(each) for n, each in taken.items()}, count, median(settled[PIECES:]), trial)
+    return Row(what, crowded, {n: median(each) for n, each in taken.items()}, count, median(settled), trial)
 
 
 def _timed(piece: Callable[[], object]) -> float:
