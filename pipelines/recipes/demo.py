@@ -13,8 +13,7 @@ from pipelines.stages.segment import SegmentConfig
 from pipelines.stages.tokenize import TokenizeConfig
 from pipelines.stages.train import PretrainConfig, TrainConfig
 from pipelines.stages.tune import TuneConfig
-from pipelines.training.config import LoopConfig
-from pipelines.training.schedule import Phase, Use
+from pipelines.training.schedule import LoopConfig, Phase, Use
 
 
 def demo() -> Recipe:

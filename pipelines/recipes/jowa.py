@@ -19,8 +19,7 @@ from pipelines.stages.segment import SegmentConfig
 from pipelines.stages.tokenize import TokenizeConfig
 from pipelines.stages.train import FinetuneConfig, PretrainConfig, TrainConfig
 from pipelines.stages.tune import TuneConfig
-from pipelines.training.config import ImagineConfig, LoopConfig
-from pipelines.training.schedule import Phase, Use
+from pipelines.training.schedule import ImagineConfig, LoopConfig, Phase, Use
 
 TRAINING_GAMES = (
     "Assault", "Atlantis", "BeamRider", "Berzerk", "Carnival", "Centipede", "ChopperCommand", "DemonAttack",

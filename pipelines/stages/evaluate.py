@@ -193,8 +193,7 @@ class _Game:
     def __init__(
         self, config: EvaluateConfig, opened: Mapping[Ref, Artefact], scratch: Path, agents: "LoadedAgent"
     ) -> None:
-        from pipelines.training.device import pick, require_gpu
-        from pipelines.training.precision import settle
+        from pipelines.training.device import pick, require_gpu, settle
 
         self.config, self.device = config, pick(config.precision)
         if config.compile:

@@ -47,9 +47,8 @@ def _build(config: TokenizeConfig, draft: Draft) -> None:
     from pipelines.batches.tokens import NAME, TokenWriter
     from pipelines.episodes.trajectories import FILE_NAME, Trajectories
     from pipelines.training.checkpoints import load_agent
-    from pipelines.training.device import pick
+    from pipelines.training.device import pick, settle
     from pipelines.training.inputs import channels_first
-    from pipelines.training.precision import settle
 
     if config.agent is None or config.trajectories is None:
         raise UsageError(f"Tokens of {config.game} need an agent and trajectories: name both artefacts")

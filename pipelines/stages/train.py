@@ -17,8 +17,7 @@ from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
 from pipelines.store.stage_config import Beside, StageConfig, filled, manner, option, parent
 from pipelines.store.store import Store
-from pipelines.training.config import ImagineConfig, LoopConfig
-from pipelines.training.schedule import Phase, Use, check_phases
+from pipelines.training.schedule import ImagineConfig, LoopConfig, Phase, Use, check_phases
 
 if TYPE_CHECKING:
     from models.api import Agent
@@ -154,7 +153,7 @@ class FinetuneConfig(TrainingConfig):
 
 def run(config: TrainingConfig, store: Store) -> Report:
     """Train, or find the artefact; with torchrun on all its ranks. A killed run resumes."""
-    from pipelines.training.distributed.produce import produce
+    from pipelines.training.distributed.ranks import produce
 
     return produce(store, config.spec(), lambda draft, ranks: _build(config, draft, ranks))
 

@@ -98,8 +98,7 @@ def _build(config: TuneConfig, draft: Draft) -> None:
 
     from pipelines.evaluation.players import AgentPlayer
     from pipelines.training.checkpoints import load_agent
-    from pipelines.training.device import pick
-    from pipelines.training.precision import settle
+    from pipelines.training.device import pick, settle
 
     given, device = options(config.game, config.rom_dir, config.rom_md5), pick(config.precision)
     if config.agent is None:

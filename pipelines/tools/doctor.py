@@ -109,14 +109,14 @@ def bf16() -> Finding:
     """Whether small networks compute in bf16 what they compute in float32; runs ask it of their own networks."""
     from models.registry import family_of
     from pipelines.recipes.registry import recipe
-    from pipelines.training import device, precision
+    from pipelines.training import device
 
     here, small = device.pick("auto"), recipe("demo").pretrain
     if not here.bf16 or small is None:
         return Finding("bf16", True, "not used: runs compute in float32")
-    found = precision.errors(family_of(small.networks).build(small.networks, 0), here)
+    found = device.errors(family_of(small.networks).build(small.networks, 0), here)
     value = ", ".join(f"{name} {error:.1%} off float32" for name, error in found.items())
-    wrong = [name for name, error in found.items() if not error <= precision.LIMIT]
+    wrong = [name for name, error in found.items() if not error <= device.BF16_ERROR]
     return Finding("bf16", True, f"{value}{': NOISE, runs take float32' if wrong else ''}")
 
 

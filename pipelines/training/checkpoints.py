@@ -27,9 +27,9 @@ from models.spaces import Spaces
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.artefact import Artefact, Draft
 from pipelines.store.stage_config import canonical_json
-from pipelines.training.config import LoopConfig
 from pipelines.training.device import Device
 from pipelines.training.distributed.ranks import ALONE, Ranks
+from pipelines.training.schedule import LoopConfig
 
 AGENT = "agent.json"
 FORMAT = 1

@@ -15,16 +15,12 @@ from pipelines.progress import track
 from pipelines.store.artefact import Draft
 from pipelines.training import inputs, metrics
 from pipelines.training.checkpoints import CheckpointManager, name_parts
-from pipelines.training.config import ImagineConfig, LoopConfig
-from pipelines.training.device import Device, compile_for
-from pipelines.training.diagnostics.contact_sheet import draw_sheet
-from pipelines.training.diagnostics.greedy_play import greedy_returns
-from pipelines.training.diagnostics.reconstruction import held_out_pairs, measure, summary
+from pipelines.training.device import Device, compile_for, settle
+from pipelines.training.diagnostics import draw_sheet, greedy_returns, held_out_pairs, measure, summary
 from pipelines.training.distributed.ranks import Ranks
-from pipelines.training.imagination import ImaginedSegments
+from pipelines.training.inputs import ImaginedSegments
 from pipelines.training.loop import train
-from pipelines.training.precision import settle
-from pipelines.training.schedule import Phase, check_phases, total_steps
+from pipelines.training.schedule import ImagineConfig, LoopConfig, Phase, check_phases, total_steps
 from pipelines.training.task import Task
 
 CONTEXT = 4  # real steps before the predicted frame

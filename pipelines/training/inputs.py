@@ -1,13 +1,18 @@
-"""From stored data to tensors: open a stage's parents as segment sources, and see numpy batches as torch ones."""
+"""From stored data to tensors: a stage's parents as segment sources, batches as the models' own, imagined segments."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from models.api import Batch, FrameBatch
+from models.api import Agent, Batch, FrameBatch, mixed, rows_of
+from models.planning.beam import Beam
+from models.planning.imagination import ImaginedBuffer, imaginable, imagine
 from models.spaces import Discrete, Spaces
 from pipelines.batches import batch as stored
 from pipelines.batches.loader import SegmentSource
@@ -21,13 +26,9 @@ from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.artefact import Artefact
 from pipelines.training.device import Device
+from pipelines.training.schedule import ImagineConfig
 
 MEAN_FRAME_SAMPLES = 512
-
-
-def held_out_from(trajectories: TrajectoryReader, holdout: int) -> int:
-    """First episode that training must not see: the last `holdout` are kept for measuring, but never all of them."""
-    return max(trajectories.num_episodes - holdout, 1)
 
 
 def sources(
@@ -57,6 +58,25 @@ def sources(
     return found
 
 
+def best_sources(
+    trajectories: Artefact, episodes: int, length: int, stride: int, padding: str, holdout: int
+) -> tuple[SegmentSource, SegmentSource]:
+    """A game without its held-out episodes, to measure on; and the best `episodes` of those, to learn from."""
+    data = Trajectories(trajectories.path(FILE_NAME))
+    kept = held_out_from(data, holdout)
+    best = BestEpisodes(data, best_episodes(data, episodes, among=kept))
+    every = Segmentation(data.episode_starts, length, stride, padding).first_episodes(kept)
+    return (
+        SegmentSource(data, every),
+        SegmentSource(best, Segmentation(best.episode_starts, length, stride, padding)),
+    )
+
+
+def held_out_from(trajectories: TrajectoryReader, holdout: int) -> int:
+    """First episode that training must not see: the last `holdout` are kept for measuring, but never all of them."""
+    return max(trajectories.num_episodes - holdout, 1)
+
+
 def spaces(sources: Sequence[SegmentSource], games: Sequence[str]) -> Spaces:
     """What is learned from: frames as they are stored, the actions of the games, rewards as they were recorded.
 
@@ -71,20 +91,6 @@ def spaces(sources: Sequence[SegmentSource], games: Sequence[str]) -> Spaces:
     shared = Discrete(actions.names) if isinstance(actions, Discrete) else actions  # which a game uses, it says itself
     clipped = all(float(np.abs(one.trajectories.rewards).max(initial=0)) <= 1 for one in sources)
     return Spaces((height, width, 3 if colours else 1), shared, "clipped" if clipped else "raw")
-
-
-def best_sources(
-    trajectories: Artefact, episodes: int, length: int, stride: int, padding: str, holdout: int
-) -> tuple[SegmentSource, SegmentSource]:
-    """A game without its held-out episodes, to measure on; and the best `episodes` of those, to learn from."""
-    data = Trajectories(trajectories.path(FILE_NAME))
-    kept = held_out_from(data, holdout)
-    best = BestEpisodes(data, best_episodes(data, episodes, among=kept))
-    every = Segmentation(data.episode_starts, length, stride, padding).first_episodes(kept)
-    return (
-        SegmentSource(data, every),
-        SegmentSource(best, Segmentation(best.episode_starts, length, stride, padding)),
-    )
 
 
 def check_tokens(tokens: list[Artefact], pretrained: Artefact) -> None:
@@ -107,12 +113,12 @@ def _check_games(kind: str, trajectories: list[Artefact], others: list[Artefact]
         )
 
 
-def tensors(batch: stored.SegmentBatch | stored.FrameBatch) -> dict[str, torch.Tensor]:
+def tensors(batch: stored.SegmentBatch | stored.FrameBatch) -> dict[str, Tensor]:
     """The arrays of a batch as tensors over the same memory, by field; fields that are None are left out."""
     return {name: torch.from_numpy(array) for name, array in vars(batch).items() if array is not None}
 
 
-def to_batch(fields: Mapping[str, torch.Tensor]) -> Batch:
+def to_batch(fields: Mapping[str, Tensor]) -> Batch:
     """A SegmentBatch's tensors, on any device, as the models' batch."""
     return Batch(
         frames_BTCHW=None if "frames_BTHW" not in fields else channels_first(fields["frames_BTHW"], 4),
@@ -125,12 +131,12 @@ def to_batch(fields: Mapping[str, torch.Tensor]) -> Batch:
     )
 
 
-def to_frames(fields: Mapping[str, torch.Tensor]) -> FrameBatch:
+def to_frames(fields: Mapping[str, Tensor]) -> FrameBatch:
     """A stored FrameBatch's tensors, on any device, as the models' batch of single frames."""
     return FrameBatch(frames_nCHW=channels_first(fields["frames_nHW"], 3), games_n=fields["games_n"])
 
 
-def channels_first(frames: torch.Tensor, grey: int) -> torch.Tensor:
+def channels_first(frames: Tensor, grey: int) -> Tensor:
     """Frames as stored, (..., H, W) grey or (..., H, W, C), as (..., C, H, W). `grey`: dimensions of grey ones."""
     return frames.unsqueeze(-3) if frames.ndim == grey else frames.movedim(-1, -3)
 
@@ -141,15 +147,81 @@ def mean_frame(source: SegmentSource) -> NDArray[np.float32]:
     return np.mean([source.trajectories.frames(row, row + 1)[0] for row in rows.tolist()], axis=0, dtype=np.float32)
 
 
-def mean_frames(sources: Sequence[SegmentSource], device: Device) -> dict[int, torch.Tensor]:
+def mean_frames(sources: Sequence[SegmentSource], device: Device) -> dict[int, Tensor]:
     """By game, its mean frame (C, H, W) float32 in [0, 1] on the device."""
     target = torch.device(device.name)
     return {source.game: channels_first(torch.as_tensor(mean_frame(source)), 2).to(target) / 255 for source in sources}
 
 
-def legal_actions(games: tuple[str, ...]) -> torch.Tensor:
+def legal_actions(games: tuple[str, ...]) -> Tensor:
     """(60, 18) bool: the legal actions of the given games; all actions for the other games."""
     table = torch.ones(len(GAMES), len(ACTIONS), dtype=torch.bool)
     for game in games:
         table[GAMES.index(game)] = torch.as_tensor(legal_mask(game))
     return table
+
+
+class ImaginedSegments(nn.Module):
+    """Segments that the model imagines: searched for now and then, drawn from every step (JOWA, arXiv 2410.00564).
+
+    A module without weights, so that its bounded buffer is part of the training's state and a killed run resumes bit
+    for bit. legal_GA: (games, actions) bool. The agent's networks are used as they are at the time, in eval mode.
+    """
+
+    def __init__(self, config: ImagineConfig, agent: Agent, legal_GA: Tensor, device: Device, seed: int) -> None:
+        super().__init__()
+        self._config, self._device, self._legal_GA = config, device, legal_GA
+        self._agents = (agent,)  # in a tuple: its networks are no part of this module
+        self._world, self._beam = agent.world(), Beam(config.width, config.horizon)
+        self._buffer = ImaginedBuffer(config.capacity, seed)
+
+    def __len__(self) -> int:
+        return len(self._buffer)
+
+    def mix(self, real: Batch, step: int) -> Batch:
+        """From step `after` on the last segments of a whole batch give way to imagined ones.
+
+        Every so many steps the model imagines how those that give way would have gone on.
+        """
+        config = self._config
+        if step < config.after:
+            return real
+        kept = len(real.games_B) - config.segments
+        if (step - config.after) % config.every == 0:
+            self.search(rows_of(real, slice(kept, None)))
+        if not len(self):  # no segment could be continued yet
+            return real
+        return mixed(rows_of(real, slice(kept)), self.sample(config.segments))
+
+    @torch.no_grad()
+    def search(self, batch: Batch) -> None:
+        """Continue those of the segments (with frames) that can be, and keep what comes out."""
+        assert batch.frames_BTCHW is not None, "this loader reads frames"
+        able_B = imaginable(batch, self._config.horizon)
+        if not bool(able_B.any()):
+            return
+        (agent,) = self._agents
+        modes = [(network, network.training) for network in agent.networks.values()]
+        for network, _ in modes:
+            network.eval()
+        with self._device.autocast():
+            able = Batch(**{name: tensor[able_B] for name, tensor in vars(batch).items() if tensor is not None})
+            assert able.frames_BTCHW is not None
+            start = replace(able, tokens_BTK=agent.encode(able.frames_BTCHW))
+            legal_BA = self._legal_GA[start.games_B]
+            found = imagine(self._world, start, legal_BA, self._beam, agent.gamma, agent.decode)
+        for network, training in modes:
+            network.train(training)
+        self._buffer.add(found)
+
+    def sample(self, count: int) -> Batch:
+        """`count` imagined segments, on the device. Raises ValueError while there are none."""
+        return self._buffer.sample(count).to(self._device.name)
+
+    def get_extra_state(self) -> dict[str, Tensor]:
+        """The buffer, as torch saves it with the weights of other modules."""
+        return self._buffer.state()
+
+    def set_extra_state(self, state: Any) -> None:
+        """Go on from what `get_extra_state` gave."""
+        self._buffer.restore(state)

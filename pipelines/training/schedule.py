@@ -1,16 +1,59 @@
-"""A training's schedule as data: phases on stored data, or rounds of collecting and learning; both unroll to one list.
+"""A training's settings as data: its schedule, how its loop runs, and how segments are imagined. Imports no torch.
 
-The list's items are Update, Collect and Keep. The loop walks it, and the place in it is the state of a run. Objectives
-are those of the model family (`models.family.Objective`). Importing this imports no torch.
+A schedule is a sequence of phases on stored data, or of rounds of collecting and learning; both unroll to one list of
+Update, Collect and Keep. The loop walks it, and the place in it is the state of a run. Objectives are those of the
+model family (`models.family.Objective`).
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
-from models.family import AgentConfig, Family, option
+from models.family import AgentConfig, Family, manner, option
 from models.limits import Count, Natural, Positive, Share, Weight
 from pipelines.errors import UsageError, unknown
+from pipelines.evaluation.player_settings import Precision
 from pipelines.store.stage_config import require
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """What every training run shares, whatever it optimises."""
+
+    precision: Precision = "auto"  # bf16 where the processor multiplies it faster than float32
+    log_every: Count = 10  # steps between rows of metrics.jsonl
+    save_seconds: Weight = 60.0  # between resumable states; a kill loses at most this much work
+    preload_bytes: Natural = 2 << 30  # frames are kept in memory when all games together fit into this
+    holdout_episodes: Natural = 1  # last episodes of each game, kept from training to measure on
+    workers: Natural = manner(0)  # processes that read ahead; batches are the same for any number
+    device: Literal["auto", "cpu", "cuda"] = manner("auto")  # cuda insists on a GPU
+    compile: Literal["auto", "on", "off"] = manner("auto")  # torch.compile of the transformer; auto: on a GPU
+    shard: bool = manner(False)  # optimisers' states shared out over the ranks, for models that outgrow one GPU
+    checkpoint_every: Natural = option(0)  # steps between kept checkpoints; 0 keeps none
+    evaluate_every: Natural = option(0)  # steps between greedy plays of a kept checkpoint; 0 plays none
+    evaluate_episodes: Count = option(16)  # of each game, all at once
+    evaluate_steps: Natural = option(0)  # agent steps at which they are cut; 0 plays to the end
+    keep_last: Count = option(5)
+    keep_best: Natural = option(5)  # by mean return; of those that were played
+    wandb: str = manner("")  # project of Weights & Biases to log to as well
+
+    def __post_init__(self) -> None:
+        require(self, "loop")
+
+
+@dataclass(frozen=True)
+class ImagineConfig:
+    """How real segments are continued by the model itself (arXiv 2410.00564, imagined data)."""
+
+    after: Natural = 20_000  # steps on real segments alone
+    segments: Count = 16  # of each batch from then on, in place of as many real ones
+    every: Count = 10  # steps between searches, each from as many real segments
+    capacity: Count = 1_024  # newest imagined segments kept; 58 kB each
+    width: Count = 2  # of the beam search
+    horizon: Count = 2  # imagined steps at a segment's end
+
+    def __post_init__(self) -> None:
+        require(self, "imagine")
 
 
 @dataclass(frozen=True)
@@ -110,6 +153,26 @@ class Rounds:
 Schedule = Sequence[Phase | Rounds]
 
 
+def check_phases(phases: Sequence[Phase], family: Family, config: AgentConfig, where: str = "stage") -> None:
+    """Raises UsageError for an objective that the family lacks, for two that train one network, for two phases of one
+    name, and for an objective that cannot be taken in parts and would be."""
+    names = [phase.name for phase in phases]
+    if len(set(names)) < len(names):
+        raise UsageError(f"Phases {', '.join(names)} share a name: give each one of its own")
+    for phase in phases:
+        for name in phase.objectives:
+            if name not in family.objectives:
+                raise unknown(f"objective of phase '{phase.name}'", name, family.objectives, f"those of {family.name}")
+            if phase.accumulate > 1 and (why := config.whole_batches(name)):
+                raise UsageError(f"Phase '{phase.name}' has accumulate {phase.accumulate}, but {why}")
+        trained = [network for name in phase.objectives for network in family.objectives[name].trains]
+        if twice := sorted({name for name in trained if trained.count(name) > 1}):
+            raise UsageError(
+                f"Phase '{phase.name}': objectives {', '.join(phase.objectives)} train the same network "
+                f"('{twice[0]}'), name one of them"
+            )
+
+
 @dataclass(frozen=True)
 class Update:
     """Steps `first` to `first + steps` of a phase; `start` counts all steps of the run before them.
@@ -199,23 +262,3 @@ def _rounds(rounds: Rounds, start: int) -> Iterator[Item]:
             start += use.updates
         if rounds.evaluate_every and (number + 1) % rounds.evaluate_every == 0:
             yield Keep(start, play=True)
-
-
-def check_phases(phases: Sequence[Phase], family: Family, config: AgentConfig, where: str = "stage") -> None:
-    """Raises UsageError for an objective that the family lacks, for two that train one network, for two phases of one
-    name, and for an objective that cannot be taken in parts and would be."""
-    names = [phase.name for phase in phases]
-    if len(set(names)) < len(names):
-        raise UsageError(f"Phases {', '.join(names)} share a name: give each one of its own")
-    for phase in phases:
-        for name in phase.objectives:
-            if name not in family.objectives:
-                raise unknown(f"objective of phase '{phase.name}'", name, family.objectives, f"those of {family.name}")
-            if phase.accumulate > 1 and (why := config.whole_batches(name)):
-                raise UsageError(f"Phase '{phase.name}' has accumulate {phase.accumulate}, but {why}")
-        trained = [network for name in phase.objectives for network in family.objectives[name].trains]
-        if twice := sorted({name for name in trained if trained.count(name) > 1}):
-            raise UsageError(
-                f"Phase '{phase.name}': objectives {', '.join(phase.objectives)} train the same network "
-                f"('{twice[0]}'), name one of them"
-            )

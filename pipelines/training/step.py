@@ -1,6 +1,7 @@
-"""One update of the networks: the parts of a batch in turn, summed over ranks, checked, clipped, stepped.
+"""One update of the networks: optimisers and rates, the parts of a batch in turn, summed over ranks, clipped, stepped.
 
 Losses arrive divided by the counts of the whole batch, so that parts and ranks add up to its loss and its gradient.
+Each network of a phase has its own optimiser, of the kind and with the groups that its family says.
 """
 
 import math
@@ -13,9 +14,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
+from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.optim import Optimizer
 
-from models.api import Losses
+from models.api import Agent, Losses
+from models.registry import family_of
 from pipelines.errors import WorldlineError
 from pipelines.training import state
 from pipelines.training.distributed.ranks import Ranks
@@ -48,6 +51,37 @@ class Trainable(Protocol):
 
     def collect(self, item: Collect) -> None:
         """Play, and add what was played to what is learned from. Schedules of phases never ask for it."""
+
+
+def for_phase(phase: Phase, agent: Agent, sharded: bool = False) -> dict[str, Optimizer]:
+    """Fresh optimisers, by network, for those that the phase's objectives train.
+
+    `sharded`: each rank keeps the state of, and steps, its share of the parameters and sends them to the others: the
+    same bits, with AdamW's 8 bytes a parameter divided by the ranks (ZeRO stage 1, Rajbhandari et al. 2020).
+    """
+    found: dict[str, Optimizer] = {}
+    for use in phase.uses:
+        for network in family_of(agent.config).objectives[use.name].trains:
+            kind, groups = agent.optimiser(network, use.lr, phase.weight_decay)
+            # `fused` is one pass over the weights, on CPU as on GPU, where PyTorch would make seven.
+            if sharded:
+                found[network] = ZeroRedundancyOptimizer(groups, kind, lr=use.lr, fused=True)
+            else:
+                found[network] = kind(groups, fused=True)  # type: ignore[call-arg]
+    for optimiser in found.values():
+        for group in optimiser.param_groups:
+            group["peak_lr"] = group["lr"]
+    return found
+
+
+def schedule_rates(phase: Phase, optimisers: Mapping[str, Optimizer], step: int) -> None:
+    """Set the learning rates for step `step` (0-based) of the phase: linear warm-up, then constant or cosine to 10%."""
+    factor = min(1.0, (step + 1) / phase.warmup) if phase.warmup else 1.0
+    if phase.decay:
+        factor *= 0.1 + 0.45 * (1 + math.cos(math.pi * step / phase.steps))
+    for optimiser in optimisers.values():
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak_lr"] * factor
 
 
 def update(

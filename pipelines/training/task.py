@@ -18,13 +18,12 @@ from models.registry import family_of
 from pipelines.batches.batch import BatchSource, rank_rows
 from pipelines.batches.loader import FrameLoader, SegmentLoader, SegmentSource
 from pipelines.errors import UsageError
-from pipelines.training import checkpoints, inputs, optimisers
-from pipelines.training.config import LoopConfig
+from pipelines.training import checkpoints, inputs, step
 from pipelines.training.device import Device
 from pipelines.training.distributed.ranks import ALONE, Ranks
-from pipelines.training.imagination import ImaginedSegments
+from pipelines.training.inputs import ImaginedSegments
 from pipelines.training.prefetch import Prefetcher
-from pipelines.training.schedule import Collect, Phase, Use
+from pipelines.training.schedule import Collect, LoopConfig, Phase, Use
 from pipelines.training.weight_files import outside_weights
 
 
@@ -86,7 +85,7 @@ class Task:
 
     def optimisers(self, phase: Phase) -> dict[str, Optimizer]:
         """Fresh optimisers of the phase, by network."""
-        return optimisers.for_phase(phase, self.agent, sharded=self.loop.shard and self.ranks.world > 1)
+        return step.for_phase(phase, self.agent, sharded=self.loop.shard and self.ranks.world > 1)
 
     def losses(self, phase: Phase, step: int, part: int = 0) -> dict[str, Losses]:
         """The loss of each objective of the phase, on one part of this rank's rows of the step's batches."""

@@ -27,7 +27,7 @@ from pipelines.progress import say
 from pipelines.tools.bench import train_plain
 from pipelines.tools.bench.row import Row
 from pipelines.tools.bench.train_profile import top_lines
-from pipelines.training import precision
+from pipelines.training import device
 from pipelines.training.device import Device
 
 THREADS = 2
@@ -202,8 +202,8 @@ def _encodings(sizes: Sizes) -> list[Row]:
 
 def noise(name: str, probe: Callable[[], tuple[Tensor, ...]]) -> tuple[str, ...]:
     """A note where bf16 is wrong on this machine, so that nobody admires the speed of noise."""
-    error = precision.compare(lambda: {name: probe()}, Device("cpu", True))[name]
-    return (f"bf16 is NOISE here, relative error {error:.2f}: runs take float32",) if error > precision.LIMIT else ()
+    error = device.compare(lambda: {name: probe()}, Device("cpu", True))[name]
+    return (f"bf16 is NOISE here, relative error {error:.2f}: runs take float32",) if error > device.BF16_ERROR else ()
 
 
 def in_turns(rounds: int, *calls: Callable[[], object]) -> list[Taken]:

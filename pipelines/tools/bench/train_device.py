@@ -30,11 +30,10 @@ from pipelines.tools.bench.flops import stage_2_flops
 from pipelines.tools.bench.plan import RECIPES
 from pipelines.tools.bench.train_data import token_sources
 from pipelines.tools.bench.train_profile import top_lines
-from pipelines.training.config import LoopConfig
 from pipelines.training.device import Device, compile_for
 from pipelines.training.distributed.ranks import ALONE
 from pipelines.training.inputs import legal_actions
-from pipelines.training.schedule import Phase, Use
+from pipelines.training.schedule import LoopConfig, Phase, Use
 from pipelines.training.step import ran_out_of_memory, update
 from pipelines.training.task import Task
 

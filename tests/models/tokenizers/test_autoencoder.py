@@ -8,7 +8,7 @@ from models.cpu.convolution import ENOUGH
 from models.tokenizers.autoencoder import Encoder
 from models.tokenizers.config import TokenizerConfig
 
-# Below 16 channels torch 2.13 computes noise in bf16 on AMX; `pipelines.training.precision` guards real runs.
+# Below 16 channels torch 2.13 computes noise in bf16 on AMX; `pipelines.training.device` guards real runs.
 SMALL = {"embed_dim": 16, "z_channels": 16, "channels": 16}
 
 

@@ -32,7 +32,7 @@ from pipelines.store.artefact import Artefact, Draft
 from pipelines.store.store import Store
 from pipelines.training.checkpoints import load_agent
 from pipelines.training.device import pick
-from pipelines.training.diagnostics.reconstruction import reconstruct
+from pipelines.training.diagnostics import reconstruct
 from pipelines.training.schedule import Phase, Use
 from tests import fakes
 from tests.models.toy_family.agent import ToyAgent

@@ -4,7 +4,7 @@ import pytest
 
 from pipelines.graph.plan import Plan, Step
 from pipelines.recipes.registry import recipe
-from pipelines.training.config import ImagineConfig
+from pipelines.training.schedule import ImagineConfig
 
 BUCKET = "file:///bucket"
 TRAINED = [Step("pretrained"), Step("world_action_model")]

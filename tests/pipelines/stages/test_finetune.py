@@ -19,11 +19,10 @@ from pipelines.stages.train import FinetuneConfig
 from pipelines.store.store import Store
 from pipelines.training import inputs
 from pipelines.training.checkpoints import load_agent
-from pipelines.training.config import ImagineConfig, LoopConfig
 from pipelines.training.device import Device
-from pipelines.training.imagination import ImaginedSegments
+from pipelines.training.inputs import ImaginedSegments
 from pipelines.training.metrics import read
-from pipelines.training.schedule import Phase, Use
+from pipelines.training.schedule import ImagineConfig, LoopConfig, Phase, Use
 from pipelines.training.task import Task
 from tests.pipelines.conftest import TinyRun
 

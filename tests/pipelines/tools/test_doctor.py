@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.tools import doctor
 from pipelines.tools.doctor import Finding
-from pipelines.training import device, precision
+from pipelines.training import device
 from tests import fakes
 
 
@@ -55,9 +55,9 @@ def test_nothing_heavy_is_imported_before_it_is_asked_for() -> None:
 
 def test_bf16_is_compared_with_float32_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "pick", lambda precision: device.Device("cpu", True))
-    monkeypatch.setattr(precision, "errors", lambda agent, device: {"tokenizer": 0.012, "model": 1.1})
+    monkeypatch.setattr(device, "errors", lambda agent, device: {"tokenizer": 0.012, "model": 1.1})
     assert doctor.bf16().value == "tokenizer 1.2% off float32, model 110.0% off float32: NOISE, runs take float32"
-    monkeypatch.setattr(precision, "errors", lambda agent, device: {"model": 0.004})
+    monkeypatch.setattr(device, "errors", lambda agent, device: {"model": 0.004})
     assert doctor.bf16().value == "model 0.4% off float32"
     monkeypatch.setattr(device, "pick", lambda precision: device.Device("cpu", False))
     assert doctor.bf16().value == "not used: runs compute in float32"

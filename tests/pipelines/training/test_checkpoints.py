@@ -18,8 +18,8 @@ from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 from pipelines.training.checkpoints import CheckpointManager, LoadedAgent, load_agent, save_agent
-from pipelines.training.config import LoopConfig
 from pipelines.training.device import Device
+from pipelines.training.schedule import LoopConfig
 from tests.fakes import spec
 
 CPU = Device("cpu", False)

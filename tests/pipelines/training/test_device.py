@@ -1,18 +1,26 @@
-"""What a precision means on the machine that trains."""
+"""What a precision means on the machine that computes; bf16 is used only where it computes what float32 does."""
 
 import copy
 import shutil
+from collections.abc import Iterator, Mapping
 
 import pytest
 import torch
+from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from models.jowa.config import JowaConfig
 from models.jowa.loss import world_action_loss
 from models.jowa.model import Jowa
 from pipelines.errors import UsageError
+from pipelines.recipes.registry import recipe
 from pipelines.tools.bench.train import random_batch
+from pipelines.training import device
 from pipelines.training.device import Device, compile_for, pick
+from tests.models.toy_family.agent import ToyAgent
+from tests.models.toy_family.family import ToyConfig
+
+BF16 = Device("cpu", True)
 
 
 @pytest.fixture
@@ -100,3 +108,76 @@ def test_what_is_compiled_has_the_same_losses_and_gradients(twins: tuple[Jowa, J
         loss.backward()
     for ours, theirs in zip(compiled.parameters(), eager.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5, rtol=1e-4)
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Iterator[None]:
+    device._known.clear()
+    yield
+    device._known.clear()
+
+
+class Noisy(ToyAgent):
+    """Its world model computes noise in bf16, as some processors do."""
+
+    asked = 0
+
+    def probe(self) -> dict[str, tuple[Tensor, ...]]:
+        self.asked += 1
+        assert not any(network.training for network in self.networks.values())
+        found = super().probe()
+        if torch.is_autocast_enabled("cpu"):
+            found["world"] = (
+                torch.randn(found["world"][0].shape, generator=torch.Generator().manual_seed(self.asked)),
+            )
+        return found
+
+
+def test_networks_that_agree_run_in_bf16_and_say_how_well() -> None:
+    agent = ToyAgent(ToyConfig())
+    agent.networks["world"].train()
+    settled = device.settle(agent, BF16, "auto")
+    assert settled.bf16 and set(settled.errors) == {"world", "actor"} and max(settled.errors.values()) < 0.05
+    assert settled.metrics()["device"] == "cpu, bf16" and set(settled.metrics()["bf16_errors"]) == {"world", "actor"}
+    assert agent.networks["world"].training, "modes are as they were"
+
+
+def test_noise_is_told_and_float32_is_used(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(device, "say", said.append)
+    agent = Noisy(ToyConfig())
+    settled = device.settle(agent, BF16, "auto")
+    assert not settled.bf16 and settled.metrics()["device"] == "cpu, float32" and settled.errors["world"] > 0.5
+    assert len(said) == 1 and "noise in bf16 for the world (relative error" in said[0] and "float32 is used" in said[0]
+    asked = agent.asked
+    device.settle(agent, BF16, "auto")
+    assert agent.asked == asked, "once a process and config"
+
+
+def test_noise_is_refused_where_bf16_was_asked_for() -> None:
+    with pytest.raises(UsageError, match=r"noise in bf16 for the world .* set precision to float32 or auto"):
+        device.settle(Noisy(ToyConfig()), BF16, "bf16")
+
+
+def test_float32_asks_nothing() -> None:
+    agent = Noisy(ToyConfig())
+    assert device.settle(agent, Device("cpu", False), "auto") == Device("cpu", False) and not agent.asked
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_no_number_is_wrong(bad: float) -> None:
+    def probe() -> Mapping[str, tuple[Tensor, ...]]:
+        return {"one": (torch.tensor([bad if torch.is_autocast_enabled("cpu") else 1.0]),)}
+
+    assert not device.compare(probe, BF16)["one"] <= device.BF16_ERROR
+
+
+def test_jowas_probe_runs_every_network_and_draws_from_no_stream() -> None:
+    from models.registry import family_of
+
+    networks = recipe("mini").pretrain.networks
+    agent = family_of(networks).build(networks)
+    before = torch.random.get_rng_state()
+    found = device.errors(agent, BF16)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert set(found) == set(agent.networks) and all(error >= 0 for error in found.values())

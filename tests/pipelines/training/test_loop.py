@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from pipelines.errors import UsageError, WorldlineError
-from pipelines.training.config import LoopConfig
 from pipelines.training.loop import train
 from pipelines.training.metrics import read
+from pipelines.training.schedule import LoopConfig
 from tests.fakes import flip_byte
 from tests.pipelines.training.tiny_task import PHASES, TinyTask
 

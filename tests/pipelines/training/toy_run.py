@@ -23,9 +23,8 @@ from pipelines.stages.train import FinetuneConfig, PretrainConfig, TrainConfig
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 from pipelines.training import state
-from pipelines.training.config import ImagineConfig, LoopConfig
 from pipelines.training.distributed.ranks import join
-from pipelines.training.schedule import Phase, Use
+from pipelines.training.schedule import ImagineConfig, LoopConfig, Phase, Use
 from pipelines.training.task import Task
 from tests.pipelines.training.toy_game import GAME, make_game
 

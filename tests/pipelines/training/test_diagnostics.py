@@ -1,21 +1,31 @@
-"""Sight: every figure of a toy game by hand, errors on changing pixels alone, held-out frames alone."""
+"""Figures of a toy game by hand on held-out frames, sheets row by row, and greedy play that leaves no trace."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
+from models.jowa.agent import JowaAgent
+from models.jowa.config import JowaAgentConfig
 from pipelines.batches.loader import SegmentSource
 from pipelines.environments.registry import game_id
 from pipelines.errors import WorldlineError
 from pipelines.store.store import Store
+from pipelines.training import diagnostics as sheets
 from pipelines.training.device import Device
-from pipelines.training.diagnostics.reconstruction import Sight, held_out_pairs, measure, summary
+from pipelines.training.diagnostics import Sight, greedy_returns, held_out_pairs, measure, summary
+from pipelines.training.distributed.ranks import ALONE
 from pipelines.training.inputs import mean_frame, sources
+from pipelines.training.schedule import LoopConfig
+from tests.pipelines.training import toy_run
 from tests.pipelines.training.toy_game import GAME, ToyAgent, ToyWorld, make_game
+from tests.pipelines.training.toy_run import MODEL, TOKENIZER
 
 CPU = Device("cpu", False)
+AGENT = ("agent.json", "model.safetensors", "tokenizer.safetensors")
+LOOP = LoopConfig(evaluate_episodes=2, evaluate_steps=6)
 
 
 def source_of(store: Store, cache: Path, *lengths: int, holdout: int = 1) -> SegmentSource:
@@ -97,3 +107,65 @@ def test_summary_says_the_numbers_and_passes_only_when_all_games_do() -> None:
     assert "Boxing: reconstruction 9.5 against mean frame 9.0" in detail
     assert Sight(1, 1.23456, 0.1, 1, 2, 3, 3).to_metrics()["perplexity"] == 1.2346
     assert not Sight(1, 1.0, 0.1, 1, 2, 3, 3).beats_baselines
+
+
+def test_every_row_of_a_toy_game(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, NDArray[np.uint8]] = {}
+    titles: list[str] = []
+
+    def draw(rows: dict[str, NDArray[np.uint8]], path: Path, title: str) -> None:
+        drawn.update(rows)
+        titles.append(title)
+
+    monkeypatch.setattr(sheets.sheet, "draw", draw)
+    data, cut = make_game(store, 10, 8)
+    (source,) = sources([data], [cut], 1, [], tmp_path)
+    world = ToyWorld(rise=10)
+    sheets.draw_sheet(tmp_path / "sheet.png", ToyAgent(), world, source, 1, 8, Device("cpu", False))
+    left = {name: row[:, 0, 0].tolist() for name, row in drawn.items()}
+    assert left == {
+        "original": [0, 2, 4, 6, 8, 10, 12, 14],
+        "reconstruction": [3, 5, 7, 9, 11, 13, 15, 17],
+        "one step ahead": [0, 13, 15, 17, 19, 21, 23, 25],  # last real frame + 10, and the tokenizer's bias of 3
+        "free running from 4 steps": [0, 0, 0, 0, 19, 29, 39, 49],  # from real step 3, brightness 6
+    }
+    assert titles == [f"{GAME}, held-out play"]
+    assert [context.tokens_NCK.shape[1] for context in world.contexts] == [1, 2, 3, 4, 5, 6, 7, 4]
+
+
+def test_the_picture_is_written(store: Store, tmp_path: Path) -> None:
+    data, cut = make_game(store, 10, 10)
+    (source,) = sources([data], [cut], 1, [], tmp_path)
+    path = tmp_path / "sheet.png"
+    sheets.draw_sheet(path, ToyAgent(), ToyWorld(rise=2), source, 1, 8, Device("cpu", False))
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_play_repeats_and_leaves_modes_and_random_numbers() -> None:
+    agent = JowaAgent(JowaAgentConfig(tokenizer=TOKENIZER, model=MODEL))
+    model, tokenizer = agent.model.train(), agent.tokenizer.eval()
+    modes = [module.training for module in model.modules()]
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    found = [greedy_returns(agent, ("Pong", "Breakout"), LOOP, Device("cpu", False), ALONE) for _ in "ab"]
+    assert found[0] == found[1]
+    assert list(found[0]) == ["Pong", "Breakout"]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (model.training, tokenizer.training) == (True, False)
+    assert [module.training for module in model.modules()] == modes
+
+
+@pytest.mark.slow
+def test_checkpoints_are_played_listed_and_change_no_weight(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    plain = toy_run.run(tmp_path / "plain", {})["trained"]
+    loop = {"checkpoint_every": 4, "evaluate_every": 6, "evaluate_episodes": 2, "evaluate_steps": 5, "keep_last": 2}
+    options = {"loop": loop, "stage": "train"}
+    played = toy_run.run(tmp_path / "played", options)["trained"]
+    assert played.path("model.safetensors").read_bytes() == plain.path("model.safetensors").read_bytes()
+    assert {name for name in played.names() if name.startswith("checkpoints")} == {
+        "checkpoints/index.json",
+        *(f"checkpoints/step-{step}/{name}" for step in (6, 8, 12) for name in AGENT),
+    }
+    last = played.path("checkpoints/step-12/model.safetensors")
+    assert last.read_bytes() == played.path("model.safetensors").read_bytes()

@@ -1,0 +1,229 @@
+"""What tells whether an agent in training sees and plays: figures and sheets of held-out frames, and greedy play.
+
+A tokenizer may reach a low loss by drawing the background alone. So errors are measured on the pixels that change
+between two held-out frames, next to simple baselines: the game's mean frame for the reconstruction, a copy of the last
+frame for the world model's prediction. All errors are mean absolute differences on the 0..255 scale. Cost on the demo:
+about 2 s a game on two cores. `CheckpointManager` judges kept checkpoints by `greedy_returns`.
+
+Letters: P frame pairs, C context steps, H and W pixels, K tokens a frame.
+"""
+
+import itertools
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.api import Agent, Context, WorldModel
+from models.losses.vq import code_perplexity
+from pipelines.batches.loader import SegmentSource
+from pipelines.environments.registry import protocol
+from pipelines.environments.rollout import Episode, EpisodeBatch, play
+from pipelines.errors import WorldlineError
+from pipelines.evaluation.player_settings import PlayerSettings
+from pipelines.evaluation.players import AgentPlayer
+from pipelines.plots import sheet
+from pipelines.training.device import Device
+from pipelines.training.distributed.ranks import Ranks
+from pipelines.training.inputs import channels_first, held_out_from, mean_frame
+from pipelines.training.schedule import LoopConfig
+
+FRAMES_AT_ONCE = 64
+PAIRS_AT_ONCE = 32
+PLAY_PROTOCOL = "jowa"
+PLAY_CONTEXT = 4  # newest steps the policy sees
+PLAY_EPSILON = 0.001
+PLAY_SEED = 1_000_003  # not those of the scores
+
+
+@dataclass(frozen=True)
+class Sight:
+    """One game's figures."""
+
+    codes_used: int  # 0 where the family has no tokens
+    perplexity: float
+    changed_share: float  # of all pixels, those that differ between the two frames
+    reconstruction_error: float
+    mean_frame_error: float
+    next_frame_error: float
+    copy_last_error: float
+
+    @property
+    def beats_baselines(self) -> bool:
+        """True when reconstruction and prediction are both better than their baselines."""
+        return self.reconstruction_error < self.mean_frame_error and self.next_frame_error < self.copy_last_error
+
+    def to_metrics(self) -> dict[str, float]:
+        """Rounded, for the manifest."""
+        return {name: round(value, 4) for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Held-out windows: C context frames, the actions taken at them, and the frame that followed."""
+
+    context_PCHW: NDArray[np.uint8]
+    actions_PC: NDArray[np.int64]
+    next_PHW: NDArray[np.uint8]
+
+
+def held_out_pairs(source: SegmentSource, holdout: int, count: int, context: int, seed: int) -> Pairs:
+    """Draw windows whose C + 1 frames lie within one held-out episode, `count` of them or as many as there are.
+
+    Raises WorldlineError when the held-out episodes are too short for one.
+    """
+    data = source.trajectories
+    starts = data.episode_starts[held_out_from(data, holdout) :]
+    if len(starts) < 2:  # a single episode in all: measure on it, and the caller's holdout says so
+        starts = data.episode_starts[-2:]
+    firsts = np.concatenate([np.arange(first, last - context) for first, last in itertools.pairwise(starts)])
+    if not len(firsts):
+        raise WorldlineError(
+            f"The held-out episodes of {data.game} have {np.diff(starts).tolist()} steps, sight is measured on windows "
+            f"of {context + 1}: raise loop.holdout_episodes"
+        )
+    chosen = np.sort(np.random.default_rng([seed, source.game]).permutation(firsts)[:count])
+    frames = np.stack([data.frames(int(row), int(row) + context + 1) for row in chosen])
+    actions = source.actions[chosen[:, None] + np.arange(context)].astype(np.int64)
+    return Pairs(frames[:, :-1], actions, frames[:, -1])
+
+
+def measure(agent: Agent, world: WorldModel, source: SegmentSource, pairs: Pairs, device: Device) -> Sight:
+    """All figures of one game."""
+    following = pairs.next_PHW.astype(np.float32)
+    last = pairs.context_PCHW[:, -1].astype(np.float32)
+    changed = following != last
+    observations, pictures = reconstruct(agent, pairs.next_PHW, device)
+    predicted = predict_next(agent, world, source, pairs, device)
+
+    def error(frames: NDArray[np.float32]) -> float:
+        return float(np.abs(frames - following)[changed].mean()) if changed.any() else 0.0
+
+    return Sight(
+        codes_used=len(torch.unique(observations)) if agent.vocabulary else 0,
+        perplexity=float(code_perplexity(observations, agent.vocabulary)) if agent.vocabulary else 0.0,
+        changed_share=float(changed.mean()),
+        reconstruction_error=error(pictures),
+        mean_frame_error=error(np.broadcast_to(mean_frame(source), following.shape)),
+        next_frame_error=error(predicted),
+        copy_last_error=error(last),
+    )
+
+
+def summary(figures: dict[str, Sight]) -> tuple[bool, str]:
+    """Whether all games beat both baselines, and the numbers in one line: the `sees` check."""
+    parts = [
+        f"{game}: reconstruction {sight.reconstruction_error:.1f} against mean frame {sight.mean_frame_error:.1f}, "
+        f"next frame {sight.next_frame_error:.1f} against copy {sight.copy_last_error:.1f}, "
+        f"code perplexity {sight.perplexity:.0f}"
+        for game, sight in figures.items()
+    ]
+    return all(sight.beats_baselines for sight in figures.values()), "; ".join(parts)
+
+
+def reconstruct(agent: Agent, frames_NHW: NDArray[np.uint8], device: Device) -> tuple[torch.Tensor, NDArray]:
+    """Observations (N, K) and reconstructions like the frames, float32 on the 0..255 scale.
+
+    frames_NHW: grey, or (N, H, W, C).
+    """
+    observations, pictures = [], []
+    with torch.no_grad(), device.autocast():
+        for block in channels_first(torch.as_tensor(frames_NHW), 3).split(FRAMES_AT_ONCE):
+            observations.append(agent.encode(block.to(device.name)))
+            pictures.append(draw(agent, observations[-1]))
+    return torch.cat(observations), np.concatenate(pictures)
+
+
+def draw(agent: Agent, observations: torch.Tensor) -> NDArray[np.float32]:
+    """Frames (..., H, W), or (..., H, W, C) of colours, on the 0..255 scale, of observations (..., K)."""
+    frames = agent.decode(observations).float().movedim(-3, -1).cpu().numpy() * 255
+    return frames[..., 0] if frames.shape[-1] == 1 else frames
+
+
+def predict_next(
+    agent: Agent, world: WorldModel, source: SegmentSource, pairs: Pairs, device: Device
+) -> NDArray[np.float32]:
+    """The world model's most likely next frames (P, H, W), 0..255, from real context and real actions."""
+    count, context = pairs.actions_PC.shape
+    observed_NK, _ = reconstruct(agent, pairs.context_PCHW.reshape(-1, *pairs.context_PCHW.shape[2:]), device)
+    observed_PCK = observed_NK.reshape(count, context, -1)
+    actions_PC = torch.as_tensor(pairs.actions_PC).to(device.name)
+    pictures = []
+    with torch.no_grad(), device.autocast():
+        for rows in torch.arange(count).split(PAIRS_AT_ONCE):
+            games = torch.full((len(rows),), source.game, device=device.name)
+            world.reset(Context(observed_PCK[rows], actions_PC[rows, :-1], games))
+            pictures.append(draw(agent, world.step(actions_PC[rows, -1]).tokens_NK))
+    return np.concatenate(pictures)
+
+
+def draw_sheet(
+    path: Path, agent: Agent, world: WorldModel, source: SegmentSource, holdout: int, steps: int, device: Device
+) -> None:
+    """Write one PNG for a game: `steps` frames in each of four rows (JOWA, appendix).
+
+    They are the original, the agent's reconstruction, the prediction of one step from real context, and free running
+    from the first half of the steps.
+    """
+    window = held_out_pairs(source, holdout, 1, steps - 1, seed=0)
+    frames_THW = np.concatenate([window.context_PCHW[0], window.next_PHW])
+    observed_TK, pictures_THW = reconstruct(agent, frames_THW, device)
+    actions_T = torch.as_tensor(window.actions_PC[0]).to(device.name)
+    games_1 = torch.full((1,), source.game, device=device.name)
+    given = steps // 2
+
+    def imagined(first: int, until: int) -> list[torch.Tensor]:
+        """Observations (1, K) of steps first.. until-1, imagined from the real steps before `first`."""
+        world.reset(Context(observed_TK[None, :first], actions_T[None, : first - 1], games_1))
+        return [world.step(actions_T[step - 1 : step]).tokens_NK for step in range(first, until)]
+
+    with torch.no_grad(), device.autocast():
+        ahead = [imagined(step, step + 1)[0] for step in range(1, steps)]
+        free = imagined(given, steps)
+        blank = torch.zeros_like(observed_TK[:1])
+        ahead_THW = draw(agent, torch.cat([blank, *ahead]))
+        free_THW = draw(agent, torch.cat([observed_TK[:given], *free]))
+    ahead_THW[0] = 0  # nothing precedes the first frame
+    free_THW[:given] = 0
+    rows = {
+        "original": frames_THW,
+        "reconstruction": _bytes(pictures_THW),
+        "one step ahead": _bytes(ahead_THW),
+        f"free running from {given} steps": _bytes(free_THW),
+    }
+    sheet.draw(rows, path, f"{source.trajectories.game}, held-out play")
+
+
+def _bytes(frames: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.clip(np.round(frames), 0, 255).astype(np.uint8)
+
+
+def greedy_returns(
+    agent: Agent, games: tuple[str, ...], loop: LoopConfig, device: Device, ranks: Ranks
+) -> dict[str, float]:
+    """Mean raw return by game, without a planner and with fixed seeds. All episodes of a game are played at once.
+
+    Games are shared out over the ranks. Leaves the networks' modes and the random numbers as they were.
+    """
+    modes = [(module, module.training) for module in agent.networks.values()]
+    means = torch.zeros(len(games), dtype=torch.float64)
+    with torch.random.fork_rng():
+        for module, _ in modes:
+            module.eval()
+        for index in range(ranks.rank, len(games), ranks.world):
+            means[index] = _mean_return(agent, games[index], loop, device)
+    for module, training in modes:
+        module.train(training)
+    return dict(zip(games, ranks.sum_(means).tolist(), strict=True))
+
+
+def _mean_return(agent: Agent, game: str, loop: LoopConfig, device: Device) -> float:
+    greedy = PlayerSettings("greedy", loop.evaluate_episodes, loop.evaluate_steps, PLAY_CONTEXT, PLAY_EPSILON)
+    seeds = {number: PLAY_SEED + number for number in range(greedy.episodes)}
+    episodes: list[Episode] = []
+    table = EpisodeBatch(game, protocol(PLAY_PROTOCOL), seeds, episodes.append, max_steps=greedy.max_steps)
+    play(table, AgentPlayer(greedy, [game] * table.rows, agent, partial(device.piece, "play")))
+    return float(np.mean([episode.score for episode in episodes]))
