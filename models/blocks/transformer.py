@@ -1,15 +1,147 @@
-"""Pre-norm causal transformer (GPT-2's block) that can go on from a cache of keys and values.
+"""Pre-norm causal transformer (GPT-2's block), and its cache of keys and values for N trees of tokens.
 
-Shapes: B rows, L new tokens, D width, H heads, E = D / H. Parameter names are those of JOWA's released
-checkpoints: `blocks.{i}.{ln1,ln2}`, `.attn.{key,query,value,proj}`, `.mlp.{0,2}`, `ln_f`.
+The cache's memory is allocated once. A tree is a trunk, read in order, and spans of S tokens that continue the trunk or
+another span. R spans grow at a time in every tree, one token each a pass. A token sees the trunk, the spans on the way
+to its own, and its own up to itself: which those are is a mask, so that a search branches and returns without copying,
+and the R new tokens of a tree read its trunk once.
+
+Shapes: B rows or N trees, L new tokens, D width, H heads, E = D / H, V spans, R spans that grow together, S tokens a
+span. Parameter names are those of JOWA's released checkpoints: `blocks.{i}.{ln1,ln2}`,
+`.attn.{key,query,value,proj}`, `.mlp.{0,2}`, `ln_f`.
 """
+
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks.cache import Cache, KVCache
-from models.cpu.dropout import Dropout, causal_attention
+from models.cpu.shortcuts import Dropout, causal_attention
+
+
+class Cache(Protocol):
+    """What a pass of the transformer asks of a cache."""
+
+    def append(self, layer: int, keys_NHLE: Tensor, values_NHLE: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """append(layer, new keys, new values) -> all keys and values (N, H, slots, E), and a mask if there is one"""
+        ...
+
+    def advance(self, tokens: int) -> None:
+        """advance(tokens) -> None: every layer has appended them"""
+        ...
+
+
+class KVCache:
+    """`length` slots are filled. A pass of the transformer calls `append` once a layer and `advance` at its end.
+
+    While spans grow, `bias` masks what their tokens may see, and `filled` tokens of each have been read.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        self.keys, self.values = keys, values  # (layers, N, H, capacity, E)
+        self.clear()
+
+    @classmethod
+    def empty(cls, shape: tuple[int, int, int, int, int], dtype: torch.dtype, device: torch.device) -> "KVCache":
+        """An unfilled cache of shape (layers, N, H, capacity, E). Zeros: a masked slot must not hold a NaN."""
+        return cls(*(torch.zeros(shape, dtype=dtype, device=device) for _ in range(2)))
+
+    def clear(self) -> None:
+        """Forget everything, keep the memory."""
+        self.length = 0
+        self.trunk: int | None = None  # its length, once something has branched off
+        self.spans = 0
+        self.span_tokens = self.filled = 0  # tokens of a whole span, and in each growing one
+        self._growing = 0  # how many spans are growing
+        self.bias: Tensor | None = None  # (N, 1, R, slots) what growing tokens may see: 0, else -inf
+        # What is seen from the end of the trunk (row 0) and of every span: (N, V + 1, V) bool.
+        self._paths = torch.zeros(self.rows, 1, 0, dtype=torch.bool, device=self.keys.device)
+
+    @property
+    def rows(self) -> int:
+        return self.keys.shape[1]
+
+    @property
+    def capacity(self) -> int:
+        return self.keys.shape[3]
+
+    def serves(self, rows: int, dtype: torch.dtype, device: torch.device) -> bool:
+        """Whether it can be cleared and filled again; what inference mode made is frozen outside of it."""
+        if self.keys.is_inference() and not torch.is_inference_mode_enabled():
+            return False
+        return (self.rows, self.keys.dtype, self.keys.device) == (rows, dtype, device)
+
+    def branch(self, parents_NR: Tensor, tokens: int) -> None:
+        """Open R spans of `tokens` slots in every tree; the next `tokens` passes fill them.
+
+        Parents are numbers of spans in order of creation from 1, or 0 for the end of the trunk. Raises ValueError while
+        other spans are growing, for another number of rows, or for spans of another length than before.
+        """
+        rows, growing = parents_NR.shape
+        if self.bias is not None or rows != self.rows or tokens != (self.span_tokens or tokens):
+            raise ValueError(
+                f"{growing} spans of {tokens} tokens for {rows} rows cannot branch off here: the cache has {self.rows} "
+                f"rows, spans of {self.span_tokens or 'no'} tokens, and {self._growing} spans that still grow"
+            )
+        self.trunk = self.length if self.trunk is None else self.trunk
+        self.span_tokens, self._growing, self.filled = tokens, growing, 0
+        end = self.length + growing * tokens
+        self._reserve(end)
+        device = parents_NR.device
+        seen_NRV = self._paths[torch.arange(rows, device=device)[:, None], parents_NR]
+        bias = torch.zeros(rows, 1, growing, end, dtype=self.keys.dtype, device=device)
+        bias[:, 0, :, self.trunk : self.length].masked_fill_(~seen_NRV.repeat_interleave(tokens, 2), -torch.inf)
+        bias[..., self.length :] = -torch.inf
+        self.bias = bias
+        self._show_own()
+        own = torch.eye(growing, dtype=torch.bool, device=device).expand(rows, -1, -1)
+        older = torch.nn.functional.pad(self._paths, (0, growing))
+        self._paths = torch.cat([older, torch.cat([seen_NRV, own], dim=2)], dim=1)
+        self.spans += growing
+
+    def append(self, layer: int, keys_NHLE: Tensor, values_NHLE: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Store a layer's new tokens; returns all its keys and values (N, H, slots, E), and the growing spans' mask.
+
+        Raises ValueError where rows differ or the tokens do not fit.
+        """
+        rows, new = keys_NHLE.shape[0], keys_NHLE.shape[2]
+        if self.bias is None:
+            slots = slice(self.length, self.length + new)
+        else:
+            slots = slice(self.length + self.filled, self.bias.shape[3], self.span_tokens)
+        if rows != self.rows or slots.stop > self.capacity or (self.bias is not None and new != self._growing):
+            raise ValueError(
+                f"{rows} rows of {new} tokens up to slot {slots.stop} do not fit a cache of {self.rows} rows, "
+                f"{self.capacity} slots and {self._growing} growing spans"
+            )
+        self.keys[layer, :, :, slots] = keys_NHLE
+        self.values[layer, :, :, slots] = values_NHLE
+        return self.keys[layer, :, :, : slots.stop], self.values[layer, :, :, : slots.stop], self.bias
+
+    def advance(self, tokens: int) -> None:
+        """Count the tokens that every layer has appended."""
+        if self.bias is None:
+            self.length += tokens
+            return
+        self.filled += 1
+        if self.filled < self.span_tokens:
+            self._show_own()
+            return
+        self.length, self._growing, self.bias = self.bias.shape[3], 0, None
+
+    def _show_own(self) -> None:
+        """Let every growing span's next token see its own slot."""
+        assert self.bias is not None
+        own = torch.arange(self._growing, device=self.bias.device)
+        self.bias[:, 0, own, self.length + own * self.span_tokens + self.filled] = 0
+
+    def _reserve(self, slots: int) -> None:
+        """Make room, at least doubling: a search that repeats allocates in its first run only."""
+        if slots <= self.capacity:
+            return
+        more = max(slots, 2 * self.capacity) - self.capacity
+        grown = (torch.nn.functional.pad(old, (0, 0, 0, more)) for old in (self.keys, self.values))
+        self.keys, self.values = grown
 
 
 class CausalAttention(nn.Module):

@@ -1,18 +1,33 @@
-"""The switch of all shortcuts in this room: how a CPU computes what the blocks say, sooner than PyTorch's layers do.
+"""How a CPU computes dropout, attention and linear layers sooner than PyTorch's layers do; the switch of all shortcuts.
 
 A shortcut gives the plain way's numbers up to rounding; dropout draws other random numbers of the same distribution.
 What was measured to be slower, on AMD or on Intel with AMX, has no place here: BENCHMARKS.md, "CPU shortcuts", has the
 figures and the command. `WORLDLINE_CPU_SHORTCUTS=0` in the environment, or `with off():`, computes plainly.
+
+Dropout: PyTorch's costs as much as a matrix product. It draws 53 random bits for every entry; 16 are enough: p is met
+to 1/131,072. Masks are compared in place and multiplied in the type of what they mask: PyTorch is slow at comparing
+into bool and, in float32, at multiplying by it.
+Linear layers: a search reads every weight for each imagined token, with one row to a few dozen, so reading is what it
+costs. Weights are stored the way oneDNN reads them fastest; a GELU or ReLU behind a layer is part of its product.
+
+Shapes: B rows, H heads, L tokens, E width of a head, N = B * H.
 """
 
+import copy
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 _on = os.environ.get("WORLDLINE_CPU_SHORTCUTS") != "0"
+PER_DRAW = 4  # 16-bit numbers in a draw of 64
+RANGE = 1 << 16
+M = TypeVar("M", bound=nn.Module)
 
 
 def taken(x: Tensor) -> bool:
@@ -29,3 +44,114 @@ def off() -> Iterator[None]:
         yield
     finally:
         _on = before
+
+
+# ---- dropout ----
+
+
+def keep_mask(shape: Sequence[int], p: float, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Tensor of `shape` with 0 where to drop (probability p), else 1, from PyTorch's random numbers of the CPU."""
+    size = math.prod(shape)
+    draws = torch.empty(-(-size // PER_DRAW), dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
+    threshold = round(p * RANGE) - RANGE // 2
+    return draws.view(torch.int16)[:size].ge_(threshold).view(tuple(shape)).to(dtype)
+
+
+class Dropout(nn.Dropout):
+    """`nn.Dropout`, with the cheaper mask on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0 or not taken(x):
+            return super().forward(x)
+        return x * keep_mask(x.shape, self.p, x.dtype) * (1 / (1 - self.p))
+
+
+def causal_attention(query_BHLE: Tensor, key_BHLE: Tensor, value_BHLE: Tensor, p: float) -> Tensor:
+    """Scaled dot-product attention of as many queries as keys, dropping attention with probability p: (B, H, L, E)."""
+    if p == 0 or not taken(query_BHLE):
+        return F.scaled_dot_product_attention(query_BHLE, key_BHLE, value_BHLE, dropout_p=p, is_causal=True)
+    rows, heads, length, width = query_BHLE.shape
+    query_NLE, key_NLE, value_NLE = (x.flatten(0, 1) for x in (query_BHLE, key_BHLE, value_BHLE))
+    future_LL = torch.full((length, length), -torch.inf, dtype=query_NLE.dtype).triu(1)
+    scores_NLL = torch.baddbmm(future_LL, query_NLE, key_NLE.mT, alpha=1 / math.sqrt(width))
+    kept_NLL = scores_NLL.softmax(-1, dtype=scores_NLL.dtype) * keep_mask(scores_NLL.shape, p, scores_NLL.dtype)
+    return torch.bmm(kept_NLL, value_NLE / (1 - p)).unflatten(0, (rows, heads))
+
+
+# ---- packed linear layers ----
+
+
+class PackedModule(Generic[M]):
+    """A module with its packed copy, which is made anew when the weights or autocast's type have changed."""
+
+    def __init__(self, module: M) -> None:
+        self._module = self._copy = module
+        self._copied_at: tuple[object, ...] = ()  # type and versions of the weights
+
+    def current(self) -> M:
+        """What to call without gradients: a copy with the weights of now, or the module where a copy is no help."""
+        dtype = packing_type(self._module)
+        if dtype is None:
+            return self._module
+        weights = self._module.parameters()
+        versions = (dtype, *(0 if weight.is_inference() else weight._version for weight in weights))
+        if versions != self._copied_at:
+            self._copy, self._copied_at = packed(self._module, dtype), versions
+        return self._copy
+
+
+def packing_type(module: nn.Module) -> torch.dtype | None:
+    """What packing helps to now: autocast's bfloat16 or float32, of float32 weights on the CPU; None if it does not."""
+    if not torch.backends.mkldnn.is_available() or not all(
+        taken(weight) and weight.dtype == torch.float32 for weight in module.parameters()
+    ):
+        return None
+    if not torch.is_autocast_enabled("cpu"):
+        return torch.float32
+    bf16 = torch.get_autocast_dtype("cpu") == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if bf16 else None
+
+
+class PackedLinear(nn.Module):
+    """A frozen copy of an `nn.Linear` on the CPU, with the activation behind it; `dtype` is float32 or bfloat16.
+
+    A single row in float32 goes through the plain layer, which Intel's library multiplies sooner.
+    """
+
+    def __init__(self, linear: nn.Linear, dtype: torch.dtype = torch.float32, behind: nn.Module | None = None) -> None:
+        super().__init__()
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach().to(dtype))
+        self.bias = None if linear.bias is None else linear.bias.detach().to(dtype, copy=True)
+        self.dtype, self.activation = dtype, _name(behind)
+        self.plain, self.behind = linear, behind
+
+    def forward(self, x: Tensor) -> Tensor:  # (..., I) -> (..., O)
+        if self.dtype == torch.float32 and x.numel() == x.shape[-1]:
+            y = F.linear(x, self.plain.weight, self.plain.bias)
+            return y if self.behind is None else self.behind(y)
+        x = x.to(self.dtype)
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, self.activation, [], "none")
+
+
+def packed(module: M, dtype: torch.dtype = torch.float32) -> M:
+    """A copy of `module` whose linear layers are packed as they are now; it shares all other parameters and buffers."""
+    shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    twin = copy.deepcopy(module, shared)
+    for parent in list(twin.modules()):
+        children = list(parent.named_children())
+        for place, (name, child) in enumerate(children):
+            if not isinstance(child, nn.Linear):
+                continue
+            next_name, behind = children[place + 1] if children[place + 1 :] else ("", None)
+            fused = isinstance(parent, nn.Sequential) and _name(behind) != "none"
+            setattr(parent, name, PackedLinear(child, dtype, behind if fused else None))
+            if fused:
+                setattr(parent, next_name, nn.Identity())
+    return twin
+
+
+def _name(module: nn.Module | None) -> str:
+    """What oneDNN calls an activation that it can apply; "none" for any other module."""
+    if isinstance(module, nn.GELU) and module.approximate == "none":
+        return "gelu"
+    return "relu" if isinstance(module, nn.ReLU) else "none"

@@ -20,8 +20,8 @@ from models.jowa.model import Jowa, parameter_groups
 from models.jowa.policy import JowaPolicy
 from models.jowa.state_dict import load_released, original_state_dict, other_sizes, released_weights
 from models.jowa.world import JowaWorld
-from models.losses.lpips import Lpips
-from models.losses.value_learning import mixture_weights
+from models.losses.frames import Lpips
+from models.losses.segments import mixture_weights
 from models.spaces import Spaces
 from models.tokenizers.codebook import EMA
 from models.tokenizers.objective import TokenizerObjective

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.api import Context, Imagined, Planner, WorldModel
-from models.blocks.cache import KVCache
+from models.blocks.transformer import KVCache
 from models.cpu import shortcuts
 from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld
@@ -20,7 +20,7 @@ from models.jowa.world import JowaWorld
 
 @dataclass(frozen=True)
 class GrowingSpans:
-    """A `models.blocks.cache.Cache` of growing spans at one of their tokens; its shapes are those of every token."""
+    """A `blocks.transformer.Cache` of growing spans at one of their tokens; its shapes are those of every token."""
 
     keys: Tensor  # (layers, N, H, C, E), those of the cache
     values: Tensor

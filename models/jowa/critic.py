@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from models.jowa.config import JowaConfig
-from models.losses.value_learning import (
+from models.losses.segments import (
     bellman_value,
     c51_bellman_target,
     c51_cross_entropy,

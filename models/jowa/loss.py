@@ -15,8 +15,7 @@ from torch import Tensor
 from models.api import Batch, Losses
 from models.jowa.critic import Critic, critic_of
 from models.jowa.model import ALL_HEADS, WORLD_HEADS, Jowa, Outputs
-from models.losses.value_learning import data_value, overestimation
-from models.losses.world_model import end_loss, masked_mean, observation_loss, reward_loss
+from models.losses.segments import data_value, end_loss, masked_mean, observation_loss, overestimation, reward_loss
 
 
 @dataclass(frozen=True)

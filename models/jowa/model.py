@@ -12,9 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from models.blocks.cache import KVCache
 from models.blocks.ensemble import EnsembleMLP
-from models.blocks.transformer import Transformer
+from models.blocks.transformer import KVCache, Transformer
 from models.jowa.config import JowaConfig
 
 Head = Literal["observations", "rewards", "ends", "q", "q_target"]

@@ -13,7 +13,7 @@ from models.api import Context, Planner
 from models.jowa.compiled import CompiledWorld, PowersOfTwo
 from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld
-from models.planning.greedy import Greedy, masked_values
+from models.planning.beam import Greedy, masked_values
 
 
 class Encoder(Protocol):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from models.api import Context, Imagined
-from models.blocks.cache import KVCache
-from models.cpu.packed import PackedModule
+from models.blocks.transformer import KVCache
+from models.cpu.shortcuts import PackedModule
 from models.jowa.critic import expected_values
 from models.jowa.model import Jowa
 

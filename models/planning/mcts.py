@@ -23,7 +23,7 @@ from torch import Tensor
 
 from models.api import Context, Imagined, WorldModel
 from models.limits import Count, Positive, check
-from models.planning.greedy import Leaf, leaf_values, masked_values
+from models.planning.beam import Leaf, leaf_values, masked_values
 
 C_BASE, C_INIT = 19652, 1.25  # of PUCT, as in MuZero
 

@@ -1,4 +1,4 @@
-"""What a tokenizer is trained on: reconstruction, commitment, and a perceptual distance where one is given.
+"""What a tokenizer is trained on: shifted frames, reconstruction, commitment, and a perceptual distance where given.
 
 Shapes: n frames of C channels and H x W pixels. A batch may be taken in parts: every part divides by the counts of the
 whole batch, so that the parts' losses and gradients add up. Source: JOWA, arXiv 2410.00564, section 3.1 and appendix.
@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from models.api import FrameBatch, Losses, Moment
-from models.losses.vq import commitment, motion_weight, reconstruction_l1
-from models.tokenizers.augment import random_shift
+from models.losses.frames import commitment, motion_weight, reconstruction_l1
 from models.tokenizers.vq import Tokenizer
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -79,3 +78,18 @@ class TokenizerObjective:
     def _weight(self, batch: FrameBatch) -> Tensor:
         background = torch.stack([self._background_of[game] for game in batch.games_n.tolist()])
         return motion_weight(batch.frames_nCHW.float() / 255, background, self._gain)
+
+
+def random_shift(frames: Tensor, pad: int, generator: torch.Generator, first: int = 0, of: int = 0) -> Tensor:
+    """Shift each frame by -pad..pad whole pixels along both axes, repeating the edge (DrQ, Yarats et al. 2021).
+
+    frames: (B, C, H, W) of any dtype; returns the same shape, dtype and device. `generator` lives on the CPU.
+    Where the frames are rows first .. first + B of a batch of `of`, they are shifted as that whole batch would be.
+    """
+    batch, _, height, width = frames.shape
+    all_2B = torch.randint(-pad, pad + 1, (2, of or batch, 1), generator=generator)
+    shifts_2B = all_2B[:, first : first + batch].to(frames.device)
+    rows_BH = (torch.arange(height, device=frames.device) + shifts_2B[0]).clamp(0, height - 1)
+    columns_BW = (torch.arange(width, device=frames.device) + shifts_2B[1]).clamp(0, width - 1)
+    frame_B = torch.arange(batch, device=frames.device)[:, None, None]
+    return frames.movedim(1, -1)[frame_B, rows_BH[:, :, None], columns_BW[:, None, :]].movedim(-1, 1)

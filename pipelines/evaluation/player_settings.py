@@ -150,8 +150,7 @@ class PlayerSettings:
 
     def build(self) -> "Planner":
         """The planner itself."""
-        from models.planning.beam import Beam
-        from models.planning.greedy import Greedy
+        from models.planning.beam import Beam, Greedy
         from models.planning.mcts import Mcts
 
         match self.planner:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.api import Agent, Context, WorldModel
-from models.losses.vq import code_perplexity
+from models.losses.frames import code_perplexity
 from pipelines.batches.loader import SegmentSource
 from pipelines.environments.registry import protocol
 from pipelines.environments.rollout import Episode, EpisodeBatch, play

@@ -6,8 +6,7 @@ from typing import Any
 
 from models.jowa.config import JowaConfig
 from models.parity.golden_file import renamed
-from models.planning.beam import Beam
-from models.planning.greedy import Greedy
+from models.planning.beam import Beam, Greedy
 from models.tokenizers.config import TokenizerConfig
 
 TOKENIZER_NAMES = {

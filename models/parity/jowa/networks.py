@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models.api import Context
-from models.blocks.cache import KVCache
+from models.blocks.transformer import KVCache
 from models.jowa.critic import expected_values
 from models.jowa.loss import sequence
 from models.jowa.model import WORLD_HEADS, Outputs

@@ -13,8 +13,8 @@ from torch.optim import Optimizer
 
 from models.jowa.loss import world_action_loss, world_loss
 from models.jowa.model import parameter_groups
-from models.losses.value_learning import normalised
-from models.losses.vq import commitment, reconstruction_l1
+from models.losses.frames import commitment, reconstruction_l1
+from models.losses.segments import normalised
 from models.parity.jowa.case import Case, new_model, new_tokenizer
 from models.parity.jowa.config import Stage
 

@@ -20,8 +20,7 @@ from models.api import Context, Planner
 from models.jowa.config import JowaConfig
 from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld
-from models.planning.beam import Beam
-from models.planning.greedy import Greedy
+from models.planning.beam import Beam, Greedy
 from models.planning.mcts import Mcts
 from models.tokenizers.config import TokenizerConfig
 from models.tokenizers.vq import Tokenizer

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from models.api import Context, Planner
-from models.blocks.cache import KVCache
+from models.blocks.transformer import KVCache
 from models.jowa.critic import expected_values
 from models.jowa.model import Head, Jowa, Outputs
 from models.jowa.world import context_tokens

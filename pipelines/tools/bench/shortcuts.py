@@ -12,13 +12,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from models.blocks.cache import KVCache
-from models.blocks.transformer import Transformer
+from models.blocks.transformer import KVCache, Transformer
 from models.cpu import shortcuts
-from models.cpu.dropout import Dropout, causal_attention
-from models.cpu.packed import PackedModule
-from models.tokenizers.autoencoder import Encoder
+from models.cpu.shortcuts import Dropout, PackedModule, causal_attention
 from models.tokenizers.config import TokenizerConfig
+from models.tokenizers.vq import Encoder
 from pipelines.tools.bench.row import Row, table
 from pipelines.tools.bench.train import in_turns
 

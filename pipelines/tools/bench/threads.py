@@ -18,8 +18,7 @@ import torch
 from models.api import Batch, FrameBatch, Learning, Moment
 from models.jowa.agent import JowaAgent
 from models.jowa.config import JowaAgentConfig
-from models.planning.beam import Beam
-from models.planning.greedy import Greedy
+from models.planning.beam import Beam, Greedy
 from pipelines.progress import say
 from pipelines.recipes.registry import recipe
 from pipelines.tools.bench.plan import Ours, random_context

@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks.cache import KVCache
-from models.blocks.transformer import CausalAttention
-from models.cpu.dropout import Dropout
+from models.blocks.transformer import CausalAttention, KVCache
+from models.cpu.shortcuts import Dropout
 from models.jowa.model import Jowa
 from models.tokenizers.vq import Tokenizer
 

@@ -1,15 +1,17 @@
-"""One switch turns every shortcut off, and what is computed either way is the same."""
+"""One switch turns every shortcut off; either way attention, packed layers and what stands on them compute the same."""
 
 import copy
-import importlib
+import importlib.util
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from models.api import Batch, Context
+from models.blocks.transformer import Transformer
 from models.cpu import shortcuts
-from models.cpu.dropout import Dropout
+from models.cpu.shortcuts import Dropout, PackedLinear, PackedModule, causal_attention, keep_mask, packed, packing_type
 from models.jowa.loss import world_loss
 from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld
@@ -22,10 +24,11 @@ from models.tokenizers.vq import Tokenizer
 def test_the_environment_turns_them_off(value: str, on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as environment:
         environment.setenv("WORLDLINE_CPU_SHORTCUTS", value)
-        importlib.reload(shortcuts)
-        found = shortcuts.taken(torch.zeros(1))
-    importlib.reload(shortcuts)
-    assert found is on
+        spec = importlib.util.find_spec("models.cpu.shortcuts")
+        assert spec is not None and spec.loader is not None
+        fresh = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(fresh)  # what a new process would import; reloading would leave two classes of a name
+    assert fresh.taken(torch.zeros(1)) is on
 
 
 def test_they_are_for_tensors_on_a_cpu_and_come_back_after_an_error() -> None:
@@ -81,3 +84,138 @@ def test_a_tokenizer_gives_the_same_latents_and_tokens() -> None:
             plain = tokenizer.encode(frames)
     torch.testing.assert_close(with_them.z, plain.z, rtol=1e-4, atol=1e-5)
     assert (with_them.tokens_BK == plain.tokens_BK).double().mean() > 0.99
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.5])
+def test_masks_drop_with_their_probability_and_repeat_with_the_seed(p: float) -> None:
+    torch.manual_seed(0)
+    mask = keep_mask((1001, 501), p)
+    assert set(mask.unique().tolist()) <= {0.0, 1.0}
+    assert abs((mask == 0).double().mean().item() - p) < 0.003
+    torch.manual_seed(0)
+    assert torch.equal(mask, keep_mask((1001, 501), p))
+
+
+def test_attention_is_causal_and_right_on_average() -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, 3, 7, 4) for _ in range(3))
+    exact = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+    torch.testing.assert_close(causal_attention(query, key, value, 0.0), exact)
+    torch.testing.assert_close(causal_attention(query, key, value, 1e-9), exact)  # drops nothing: the other path
+    mean = torch.stack([causal_attention(query, key, value, 0.1) for _ in range(2000)]).mean(0)
+    torch.testing.assert_close(mean, exact, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_kept_is_scaled_and_what_is_dropped_has_no_gradient(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = torch.full((300, 301), 2.0, dtype=dtype, requires_grad=True)
+    y = Dropout(0.25)(x)
+    y.float().sum().backward()
+    assert x.grad is not None and y.dtype == dtype
+    dropped = y == 0
+    assert abs(dropped.double().mean().item() - 0.25) < 0.01
+    for values, kept in ((y, 8 / 3), (x.grad, 4 / 3)):
+        torch.testing.assert_close(values.float(), torch.where(dropped, 0.0, kept), atol=0, rtol=0.005)
+
+
+def test_evaluation_and_zero_change_nothing() -> None:
+    x = torch.randn(5, 6)
+    assert torch.equal(Dropout(0.5).eval()(x), x) and torch.equal(Dropout(0.0)(x), x)
+
+
+def test_the_plain_way_draws_as_pytorch_does() -> None:
+    x, query, key, value = torch.randn(50, 60), *torch.randn(3, 2, 3, 7, 4)
+    with shortcuts.off():
+        torch.manual_seed(1)
+        ours = Dropout(0.5)(x), causal_attention(query, key, value, 0.3)
+    torch.manual_seed(1)
+    theirs = nn.Dropout(0.5)(x), F.scaled_dot_product_attention(query, key, value, dropout_p=0.3, is_causal=True)
+    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    torch.manual_seed(1)
+    assert not torch.equal(Dropout(0.5)(x), theirs[0])
+
+
+def test_a_packed_module_computes_the_same_and_shares_what_it_did_not_pack() -> None:
+    torch.manual_seed(0)
+    module = Transformer(layers=2, heads=2, width=16, dropout=0.1).eval()
+    x = torch.randn(3, 5, 16)
+    with torch.no_grad():
+        twin = packed(module)
+        torch.testing.assert_close(twin(x), module(x), rtol=1e-5, atol=1e-5)
+        assert sum(isinstance(child, PackedLinear) for child in twin.modules()) == 12
+        assert not any(isinstance(child, PackedLinear) for child in module.modules())
+        assert twin.ln_f.weight is module.ln_f.weight and not twin.training
+
+
+def test_every_shape_that_a_linear_takes() -> None:
+    linear = nn.Linear(7, 3, bias=False)
+    with torch.no_grad():
+        twin = PackedLinear(linear)
+        for shape in ((7,), (1, 7), (2, 3, 7), (0, 7)):
+            x = torch.randn(*shape)
+            torch.testing.assert_close(twin(x), linear(x))
+        strided = torch.randn(5, 2, 7)[:, -1:]
+        torch.testing.assert_close(twin(strided), linear(strided))
+
+
+def test_activations_that_follow_are_fused_and_others_stay() -> None:
+    torch.manual_seed(0)
+    layers = (nn.GELU(), nn.ReLU(), nn.GELU("tanh"), nn.Tanh())
+    x = torch.randn(40, 8)
+    for layer in layers:
+        module = nn.Sequential(nn.Linear(8, 8), layer, nn.Linear(8, 3))
+        with torch.no_grad():
+            twin = packed(module)
+            torch.testing.assert_close(twin(x), module(x), rtol=1e-5, atol=1e-6)
+        fused = isinstance(layer, nn.ReLU) or (isinstance(layer, nn.GELU) and layer.approximate == "none")
+        assert isinstance(twin[1], nn.Identity) == fused and module[1] is layer
+
+
+def test_bfloat16_computes_what_autocast_does() -> None:
+    torch.manual_seed(0)
+    module = Transformer(layers=2, heads=2, width=16, dropout=0.1).eval()
+    x = torch.randn(3, 5, 16)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        dtype = packing_type(module)
+        if dtype is None:
+            pytest.skip("this processor's oneDNN has no bfloat16")
+        ours, theirs = packed(module, dtype)(x), module(x)
+    assert dtype == torch.bfloat16 and ours.dtype == theirs.dtype
+    torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.05)
+
+
+def test_only_float32_weights_are_packed() -> None:
+    assert (packing_type(nn.Linear(2, 2)) == torch.float32) == torch.backends.mkldnn.is_available()
+    assert packing_type(nn.Linear(2, 2, dtype=torch.bfloat16)) is None
+    with torch.autocast("cpu", torch.float16):
+        assert packing_type(nn.Linear(2, 2)) is None
+
+
+@pytest.mark.parametrize("layer", [None, nn.GELU()])
+def test_one_row_in_float32_is_the_plain_layers_bit_for_bit(layer: nn.Module | None) -> None:
+    torch.manual_seed(0)
+    linear, x = nn.Linear(40, 30), torch.randn(1, 1, 40)
+    plain = linear if layer is None else nn.Sequential(linear, layer)
+    with torch.no_grad():
+        assert torch.equal(PackedLinear(linear, behind=layer)(x), plain(x))
+
+
+def test_the_copy_follows_the_weights_and_is_made_once() -> None:
+    torch.manual_seed(0)
+    module, x = nn.Sequential(nn.Linear(8, 8), nn.ReLU()), torch.randn(3, 8)
+    kept = PackedModule(module)
+    with torch.no_grad():
+        first = kept.current()
+        assert first is not module and kept.current() is first
+        module[0].weight.mul_(2)
+        assert kept.current() is not first
+        torch.testing.assert_close(kept.current()(x), module(x))
+
+
+def test_the_plain_way_packs_nothing() -> None:
+    module = nn.Linear(8, 8)
+    kept = PackedModule(module)
+    assert kept.current() is not module
+    with shortcuts.off():
+        assert kept.current() is module and packing_type(module) is None

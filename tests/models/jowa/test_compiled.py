@@ -4,12 +4,11 @@ import pytest
 import torch
 
 from models.api import Context, WorldModel
-from models.blocks.cache import KVCache
+from models.blocks.transformer import KVCache
 from models.jowa.compiled import CompiledWorld, GrowingSpans, PowersOfTwo
 from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld
-from models.planning.beam import Beam
-from models.planning.greedy import Greedy
+from models.planning.beam import Beam, Greedy
 from models.planning.mcts import Mcts
 from tests.models.jowa.test_world import make_context
 from tests.models.planning.table_world import ACTIONS, GAMMA, TableWorld, context

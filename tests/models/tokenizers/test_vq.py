@@ -2,14 +2,45 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.losses.vq import commitment, reconstruction_l1
+from models.cpu import convolution
+from models.cpu.convolution import ENOUGH
+from models.losses.frames import commitment, reconstruction_l1
 from models.tokenizers.config import TokenizerConfig
-from models.tokenizers.vq import Tokenizer
+from models.tokenizers.vq import Encoder, Tokenizer
 
+# Below 16 channels torch 2.13 computes noise in bf16 on AMX; `pipelines.training.device` guards real runs.
+SMALL = {"embed_dim": 16, "z_channels": 16, "channels": 16}
 TINY = TokenizerConfig(vocab_size=32, embed_dim=8, z_channels=8, channels=4, attention=False, res_blocks=1)
 CHEAP = TokenizerConfig(
     vocab_size=32, embed_dim=8, z_channels=8, channels=8, attention=False, res_blocks=1, patch_stem=7, downsample=(2,)
 )
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TokenizerConfig(**SMALL),
+        TokenizerConfig(**SMALL, res_blocks=1, attention=False),
+        TokenizerConfig(**SMALL, patch_stem=2, downsample=(3, 7), channel_mult=(1, 2, 1)),
+        TokenizerConfig(**SMALL, downsample=(7,)),
+    ],
+)
+@pytest.mark.parametrize("frames", [1, ENOUGH + 3])
+def test_without_gradients_latents_are_the_same(
+    config: TokenizerConfig, frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolution, "IN_CACHE", 1 << 20)  # pieces of a few frames
+    torch.manual_seed(0)
+    network = Encoder(config).eval()
+    x = torch.rand(frames, 1, 84, 84) * 2 - 1
+    learning = network(x)
+    with torch.no_grad():
+        frozen = network(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = network(x)
+    torch.testing.assert_close(frozen, learning, atol=1e-5, rtol=1e-5)
+    assert rounded.dtype == torch.bfloat16
+    assert (rounded.float() - frozen).abs().mean() < 0.02 * frozen.abs().mean()
 
 
 def frames_uint8(*shape: int, seed: int = 0) -> Tensor:

@@ -8,8 +8,7 @@ import pytest
 
 from models.api import Limits
 from models.jowa.config import JowaAgentConfig
-from models.planning.beam import Beam
-from models.planning.greedy import Greedy
+from models.planning.beam import Beam, Greedy
 from models.planning.mcts import Mcts
 from models.registry import FAMILIES
 from pipelines.environments.registry import protocol

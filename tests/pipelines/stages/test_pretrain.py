@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.losses.lpips import STAGES
+from models.losses.frames import STAGES
 from pipelines.errors import WorldlineError
 from pipelines.graph.experiment import register
 from pipelines.graph.plan import Plan, Step

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from models.jowa.config import JowaAgentConfig
-from models.losses.lpips import STAGES, Lpips
+from models.losses.frames import STAGES, Lpips
 from pipelines.errors import UsageError
 from pipelines.training.weight_files import outside_weights
 

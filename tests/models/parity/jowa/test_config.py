@@ -8,8 +8,7 @@ import pytest
 
 from models.jowa.config import JowaConfig
 from models.parity.jowa.config import model_config, planner, stages, tokenizer_config
-from models.planning.beam import Beam
-from models.planning.greedy import Greedy
+from models.planning.beam import Beam, Greedy
 from models.tokenizers.config import TokenizerConfig
 from tests.models.parity.golden_files import JOWA, load
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.tokenizers.augment import random_shift
+from models.tokenizers.objective import random_shift
 
 
 def ramp(batch: int) -> torch.Tensor:

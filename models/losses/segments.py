@@ -1,21 +1,70 @@
-"""Learning of action values from logged data as pure functions: TD, conservative penalty, random mixtures, C51.
+"""Losses of segments as pure functions: cross entropies of a token world model, and learning of action values.
 
-Sources: temporal differences (Mnih et al. 2015); the conservative penalty, `overestimation - data_value` (Kumar et al.
-2020, arXiv 2006.04779); random ensemble mixtures, where each step trains another convex combination of the members
-(Agarwal et al. 2020, 1907.04543); the categorical distribution of returns (Bellemare et al. 2017, 1707.06887).
+Sources: the world model's losses (Micheli et al. 2023, arXiv 2209.00588, section 2.3); temporal differences (Mnih et
+al. 2015); the conservative penalty, `overestimation - data_value` (Kumar et al. 2020, 2006.04779); random ensemble
+mixtures, where each step trains another convex combination of the members (Agarwal et al. 2020, 1907.04543); the
+categorical distribution of returns (Bellemare et al. 2017, 1707.06887).
 
-Shapes: B segments, T steps, A actions, Q members, Z atoms; `...` any leading axes. Everything is computed in float32,
-whatever the inputs' type. `count` as in `masked_mean`.
+Shapes: B segments, T steps, K tokens a frame, V vocabulary, A actions, Q members, Z atoms; `...` any leading axes.
+Everything is computed in float32, whatever the inputs' type. Means are a `masked_mean` over real steps.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from models.losses.world_model import masked_mean
+
+def masked_mean(values: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
+    """Mean of `values` where `mask` (bool, same shape) is True; 0 where it is True nowhere. Returns a scalar.
+
+    `count`: how many entries the whole batch has, of which this is a part; the parts' results then add up to its mean.
+
+    What stands at masked-out places does not matter, be it infinite or NaN. Shapes are static: nothing is selected.
+    Raises ValueError where shapes differ.
+    """
+    if values.shape != mask.shape:
+        raise ValueError(f"Values {tuple(values.shape)} and mask {tuple(mask.shape)} differ in shape")
+    return values.masked_fill(~mask, 0.0).sum() / (mask.sum() if count is None else count.to(values.dtype)).clamp(min=1)
+
+
+# ---- cross entropies of a world model ----
+
+
+def observation_loss(logits_BSV: Tensor, tokens_BTK: Tensor, mask_BT: Tensor, count: Tensor | None = None) -> Tensor:
+    """Cross entropy of the next observation token.
+
+    logits_BSV: (B, T * K, V); entry s predicts observation token s + 1 of the segment, so its first token has no
+    prediction and the last entry no target. tokens_BTK: long. Tokens of padded steps are ignored.
+    Raises ValueError where the shapes do not fit.
+    """
+    batch, steps, per_frame = tokens_BTK.shape
+    if logits_BSV.shape[:2] != (batch, steps * per_frame):
+        raise ValueError(
+            f"Observation logits {tuple(logits_BSV.shape)} do not fit tokens {tuple(tokens_BTK.shape)}: "
+            f"the first two axes must be ({batch}, {steps * per_frame})"
+        )
+    mask_BS = mask_BT[..., None].expand_as(tokens_BTK).flatten(1)[:, 1:]
+    return _cross_entropy(logits_BSV[:, :-1], tokens_BTK.flatten(1)[:, 1:], mask_BS, count)
+
+
+def reward_loss(logits_BT3: Tensor, rewards_BT: Tensor, mask_BT: Tensor, count: Tensor | None = None) -> Tensor:
+    """Cross entropy of the reward's sign, classes -1, 0, 1 in that order."""
+    return _cross_entropy(logits_BT3, rewards_BT.sign().long() + 1, mask_BT, count)
+
+
+def end_loss(logits_BT2: Tensor, ends_BT: Tensor, mask_BT: Tensor, count: Tensor | None = None) -> Tensor:
+    """Cross entropy of the end flag, classes 0 and 1."""
+    return _cross_entropy(logits_BT2, ends_BT.long(), mask_BT, count)
+
+
+def _cross_entropy(
+    logits: Tensor, labels: Tensor, mask: Tensor, count: Tensor | None
+) -> Tensor:  # (B, S, V), (B, S), (B, S) -> ()
+    losses = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none")
+    return masked_mean(losses, mask.flatten(), count)
+
 
 # ---- temporal differences of a scalar Q ----
-
-
 def bellman_value(rewards: Tensor, continues: Tensor, next_values: Tensor, gamma: float) -> Tensor:
     """r + gamma Q', r alone where `continues` (bool) is False. All (...)."""
     return rewards.float() + gamma * continues * next_values
@@ -27,8 +76,6 @@ def half_squared_error(target: Tensor, predicted: Tensor) -> Tensor:
 
 
 # ---- the two sides of the conservative penalty ----
-
-
 def overestimation(values_BTA: Tensor, mask_BT: Tensor, count: Tensor | None = None) -> Tensor:
     """Mean over real steps of logsumexp over all A actions of Q, legal or not: what the penalty pushes down."""
     return masked_mean(values_BTA.float().logsumexp(-1), mask_BT, count)
@@ -43,8 +90,6 @@ def data_value(values_BTA: Tensor, actions_BT: Tensor, mask_BT: Tensor, count: T
 
 
 # ---- random mixtures of an ensemble ----
-
-
 def mixture_weights(members: int, generator: torch.Generator) -> Tensor:
     """Weights (Q,) float32 of one step, drawn from `generator`, which lives on the CPU."""
     return normalised(torch.rand(members, generator=generator))
@@ -63,8 +108,6 @@ def weighted_mean(values_Q: Tensor, weights_Q: Tensor | None) -> Tensor:
 
 
 # ---- a categorical Q (C51) ----
-
-
 def c51_support(value_min: float, value_max: float, atoms: int, device: torch.device | None = None) -> Tensor:
     """The atoms z_j: (Z,) float32 from value_min to value_max in equal steps."""
     return torch.linspace(value_min, value_max, atoms, device=device)
