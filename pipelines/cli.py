@@ -10,7 +10,7 @@ import typer
 from typer import Abort, TyperException
 
 from pipelines.commands import bench, experiments, exports, graph, inspect, learning, stages
-from pipelines.errors import WorldlineError
+from pipelines.errors import WorldlineError, may_pass
 
 INTERRUPTED = 130  # what shells report for Ctrl-C
 
@@ -60,6 +60,11 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if os.environ.get("WORLDLINE_DEBUG"):
             raise
+        if may_pass(error):  # of whatever file: what could be read before is there still
+            named = f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+            return _fail(
+                f"{named}: nothing is lost; mend that (disk, memory, network) and run the same command again", 1
+            )
         return _fail(
             f"{type(error).__name__}: {' '.join(str(error).split())} - a fault of Worldline, please report it with "
             "the traceback that WORLDLINE_DEBUG=1 shows",

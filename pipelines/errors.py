@@ -1,6 +1,10 @@
-"""The two errors a user may cause. Each message is one line: the value, the rule, the repair."""
+"""The errors a user may meet. Each message is one line: the value, the rule, the repair.
+
+And which failures may pass: for such a one nothing that stands on a disk is given up, the program ends and says so.
+"""
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -14,6 +18,36 @@ class UsageError(WorldlineError):
     """The request itself is wrong (exit code 2): an unknown game, recipe, field or profile."""
 
     exit_code = 2
+
+
+class MayPass(WorldlineError):  # noqa: N818
+    """A failure that the next try may not meet. What could not be read is there, untouched."""
+
+
+# What an operating system says of a file that is not there, or that holds other bytes than its format has.
+OF_THE_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL)
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Whether a file may be sound though reading it failed: the disk gave an error, or memory was short."""
+    if isinstance(error, OSError):  # libraries raise it without a number for bytes that they do not understand
+        return isinstance(error, TimeoutError) or (error.errno is not None and error.errno not in OF_THE_FILE)
+    return ran_out_of_memory(error) or isinstance(error, MayPass)
+
+
+def not_now(path: object, error: BaseException) -> MayPass:
+    """The one line about a file that `may_pass` says is to be left alone."""
+    why = " ".join(str(error).split())[:120]
+    return MayPass(
+        f"{path} cannot be read now ({type(error).__name__}{f': {why}' if why else ''}): it stays as it is; free "
+        "memory, or mend the disk or the rights to the file, and run the same command again"
+    )
+
+
+def ran_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an allocator failed, the CPU's or a GPU's."""
+    names = {kind.__name__ for kind in type(error).__mro__}  # torch's, which is not imported for this
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(error)
 
 
 def unknown(kind: str, value: str, known: Iterable[str], where: str) -> UsageError:

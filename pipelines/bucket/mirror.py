@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from pipelines.bucket.bucket_object import BucketObject
 from pipelines.bucket.clients import LOCAL, protocol
-from pipelines.errors import WorldlineError
+from pipelines.errors import WorldlineError, may_pass, not_now
 from pipelines.store.store import Store
 
 
@@ -42,12 +42,17 @@ class Mirror:
         return self.folder.joinpath(*parts)
 
     def find(self, item: BucketObject) -> Path | None:
-        """The copy of exactly this object (same size, version and checksums), or None."""
+        """The copy of exactly this object (same size, version and checksums), or None.
+
+        Raises MayPass where the disk failed: a copy that cannot be read now is not downloaded again in its place.
+        """
         path = self.path(item)
         try:
             kept = BucketObject(url=item.url, **json.loads(_sidecar(path).read_text()))
             size = path.stat().st_size
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError) as error:
+            if may_pass(error):
+                raise not_now(path, error) from error
             return None
         return path if size == kept.bytes and kept.name == item.name and kept.same_as(item) else None
 

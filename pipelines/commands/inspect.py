@@ -1,6 +1,7 @@
 """Commands that look: games, artefacts, lineage, set-up, parity; and `gc`, which tidies."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -142,22 +143,39 @@ def doctor(
 
 def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Really delete; without it nothing is touched.")] = False,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Also what begun runs would go on from (resumable states, episodes).")
+    ] = False,
     storage: Storage = None,
 ) -> None:
-    """Remove artefacts that no name leads to, and what killed processes left.
+    """Remove artefacts that no name leads to, and what killed processes left; list runs that were not finished.
 
     Example: worldline gc, then worldline gc --yes
     """
     from pipelines.store.gc import collect
 
     _, store = profile_and_store(storage)
-    garbage = collect(store, dry_run=not yes)
+    garbage = collect(store, dry_run=not yes, drop_unfinished=unfinished)
     for artefact in garbage.artefacts:
         print(artefact.ref)
     for path in garbage.leftovers:
         print(path)
+    for begun in garbage.unfinished:
+        hours = max(time.time() - begun.written, 0.0) / 3600
+        age = f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.0f} days"
+        print(f"{begun.ref}: not finished, {size(begun.bytes)}, last written {age} ago")
+    if garbage.unfinished and not unfinished:
+        total = size(sum(begun.bytes for begun in garbage.unfinished))
+        print(
+            f"{len(garbage.unfinished)} unfinished runs, {total}, stay: the same commands go on from them "
+            "('worldline gc --unfinished' drops them)"
+        )
     done = "removed" if yes else "would be removed (add --yes)"
-    print(f"{len(garbage.artefacts)} artefacts, {len(garbage.leftovers)} leftovers, {size(garbage.bytes)} {done}")
+    begun_too = f"{len(garbage.unfinished)} unfinished runs, " if unfinished else ""
+    print(
+        f"{len(garbage.artefacts)} artefacts, {len(garbage.leftovers)} leftovers, {begun_too}"
+        f"{size(garbage.bytes)} {done}"
+    )
 
 
 def parity(file: Annotated[Path, typer.Argument(help="A golden file (.npz).")]) -> int:

@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import WorldlineError
+from pipelines.errors import WorldlineError, may_pass, not_now
 
 try:
     import hdf5plugin
@@ -162,6 +162,8 @@ class Trajectories(FlatEpisodes):
                 observations = file["observations"]
                 frames, self.frame_shape = observations.shape[0], frame_shape_of(observations.shape)
         except (OSError, KeyError, ValueError) as error:
+            if may_pass(error):
+                raise not_now(path, error) from error
             raise WorldlineError(
                 f"{path} is no readable trajectory file ({error}): delete and make it again"
             ) from error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.errors import WorldlineError
+from pipelines.errors import WorldlineError, may_pass, not_now
 from pipelines.store.artefact import Artefact
 from pipelines.store.stage_config import Spec, canonical_json
 
@@ -164,6 +164,8 @@ def episodes_of(artefact: Artefact) -> "pd.DataFrame":
     try:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_json(path, lines=True)
     except (ValueError, OSError) as error:
+        if may_pass(error):
+            raise not_now(path, error) from error
         kind = "Parquet table" if path.suffix == ".parquet" else "table of JSON lines"
         raise WorldlineError(f"{path} is no readable {kind} ({error}): evaluate again") from error
     if absent := [name for name in EPISODE_COLUMNS if name not in table]:

@@ -54,7 +54,8 @@ class Draft:
     """What a stage's build function fills. Nothing in `folder` exists for anyone else until the store commits it.
 
     `parents` holds the opened, verified parents by address. `scratch` survives a kill: a long stage keeps its own
-    resumable state there; it is deleted after the commit.
+    resumable state there; it is deleted after the commit. What is written aside there to be renamed has a dot before
+    its name: the next run sweeps it away.
     """
 
     spec: Spec

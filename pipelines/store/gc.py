@@ -1,5 +1,8 @@
 """Finds and removes what nothing refers to: artefacts no pointer leads to, and what dead writers left.
 
+Scratch of runs that were begun and not finished is listed, and removed only on request: the same command would go on
+from it.
+
 A pointer keeps its artefact and all its ancestors. Point at what you want to keep before collecting; a running
 stage keeps the whole store from being collected.
 """
@@ -19,12 +22,26 @@ from pipelines.store.store import Store, flat
 
 
 @dataclass(frozen=True)
+class Unfinished:
+    """The scratch folder of an artefact that was begun; `written`: when anything in it was last (seconds of time())."""
+
+    folder: Path
+    ref: str
+    bytes: int
+    written: float
+
+
+@dataclass(frozen=True)
 class Garbage:
-    """What `collect` removed, or would remove; `bytes` counts both kinds."""
+    """What `collect` removed, or would remove, and `bytes` of it all.
+
+    `unfinished` is all scratch of unfinished runs that nobody is at work on, removed or not.
+    """
 
     artefacts: tuple[Artefact, ...]
     leftovers: tuple[Path, ...]
     bytes: int
+    unfinished: tuple[Unfinished, ...] = ()
 
 
 def plan(store: Store, roots: Iterable[Ref] = ()) -> list[Artefact]:
@@ -51,21 +68,34 @@ def leftovers(store: Store) -> list[Path]:
     return [path for path in partial + scratch if path.is_dir() and _abandoned(store, path)]
 
 
-def collect(store: Store, roots: Iterable[Ref] = (), dry_run: bool = True) -> Garbage:
-    """Remove, or with `dry_run` only list, what `plan` and `leftovers` find.
+def unfinished(store: Store) -> list[Unfinished]:
+    """Scratch of artefacts that do not stand, the oldest first; never of one that is being made."""
+    finished = {flat(artefact.ref) for artefact in store.artefacts()}
+    found = []
+    for path in store.scratch.glob("*"):
+        if path.is_dir() and path.name not in finished and _abandoned(store, path):
+            written = max(each.stat().st_mtime for each in (path, *path.rglob("*")))
+            found.append(Unfinished(path, path.name.replace("@", "/"), _size(path), written))
+    return sorted(found, key=lambda each: each.written)
+
+
+def collect(store: Store, roots: Iterable[Ref] = (), dry_run: bool = True, drop_unfinished: bool = False) -> Garbage:
+    """Remove, or with `dry_run` only list, what `plan` and `leftovers` find, and what `unfinished` does on request.
 
     Raises WorldlineError while a stage is being run in this store: its parents may have no pointer yet.
     """
     if dry_run:
-        return _garbage(store, roots)
+        return _garbage(store, roots, drop_unfinished)
     with writable(store.root), locked_now(store.store_lock_path) as alone:
         if not alone:
             raise WorldlineError(f"Something is being made in the store {store.root}: collect when it has ended")
-        garbage = _garbage(store, roots)
+        garbage = _garbage(store, roots, drop_unfinished)
         for artefact in garbage.artefacts:
             _remove(store, artefact)
         for path in garbage.leftovers:
             shutil.rmtree(path)
+        for left in garbage.unfinished if drop_unfinished else ():
+            shutil.rmtree(left.folder)
     return garbage
 
 
@@ -74,11 +104,15 @@ def parents_of(artefact: Artefact) -> list[Ref]:
     return [Ref.parse(entry.ref) for entry in artefact.manifest.parents]
 
 
-def _garbage(store: Store, roots: Iterable[Ref]) -> Garbage:
-    artefacts, left = plan(store, roots), leftovers(store)
-    size = sum(artefact.manifest.total_bytes for artefact in artefacts)
-    size += sum(path.stat().st_size for folder in left for path in folder.rglob("*") if path.is_file())
-    return Garbage(tuple(artefacts), tuple(left), size)
+def _garbage(store: Store, roots: Iterable[Ref], drop_unfinished: bool) -> Garbage:
+    artefacts, left, begun = plan(store, roots), leftovers(store), unfinished(store)
+    size = sum(artefact.manifest.total_bytes for artefact in artefacts) + sum(map(_size, left))
+    size += sum(each.bytes for each in begun) if drop_unfinished else 0
+    return Garbage(tuple(artefacts), tuple(left), size, tuple(begun))
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _children_first(artefacts: dict[Ref, Artefact]) -> list[Artefact]:

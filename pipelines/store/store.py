@@ -256,9 +256,17 @@ class Store:
             yield
 
     def _sweep(self, ref: Ref) -> None:
-        """Remove what dead writers of this key left; safe because the lock is held."""
+        """Remove what dead writers of this key left; safe because the lock is held.
+
+        In scratch that is what has a dot before its name: what was written aside and not renamed.
+        """
         for left in (self.root / ".partial").glob(f"{flat(ref)}.*"):
             shutil.rmtree(left, ignore_errors=True)
+        for left in list((self.scratch / flat(ref)).rglob(".*")):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
 
 def _maker(stage: str) -> str:

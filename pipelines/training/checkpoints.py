@@ -24,7 +24,7 @@ from torch import nn
 from models.api import Agent
 from models.registry import family, family_of
 from models.spaces import Spaces
-from pipelines.errors import UsageError, WorldlineError
+from pipelines.errors import UsageError, WorldlineError, may_pass, not_now
 from pipelines.store.artefact import Artefact, Draft
 from pipelines.store.stage_config import canonical_json
 from pipelines.training.device import Device
@@ -96,6 +96,8 @@ def _build(path: Path) -> Agent:
         agent.spaces = Spaces.from_json(data["spaces"]) if "spaces" in data else None
         return agent
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        if may_pass(error):
+            raise not_now(path, error) from error
         raise WorldlineError(f"{path} describes no agent of Worldline ({error}): make its artefact again") from error
 
 
@@ -103,6 +105,8 @@ def _fill(network: nn.Module, path: Path, device: Device) -> None:
     try:
         network.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError, OSError) as error:
+        if may_pass(error):
+            raise not_now(path, error) from error
         why = " ".join(str(error).split())[:200]  # torch names every weight, a line each
         raise WorldlineError(f"{path} does not hold this network ({why}): make its artefact again") from error
     network.requires_grad_(False)

@@ -64,7 +64,7 @@ def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks
         compile_for(device, agent.networks[name], loop.compile)
     plays = partial(greedy_returns, agent, lesson.games, loop, device, ranks) if lesson.plays else None
     manager = CheckpointManager(draft.scratch, loop, task.save, plays, ranks)
-    log = draft.path("metrics.jsonl")
+    log = draft.path(metrics.ROWS)
     train(task, lesson.phases, loop, log, draft.scratch, lesson.title, ranks, manager, device.threads)
     if ranks.first:
         _record(draft, task, lesson, device)
@@ -76,7 +76,7 @@ def _record(draft: Draft, task: Task, lesson: Lesson, device: Device) -> None:
     """Fill the draft, which has metrics.jsonl already. The agent's networks are in eval mode from then on."""
     task.save(draft.folder)
     name_parts(draft, task.agent)
-    rows = metrics.read(draft.path("metrics.jsonl"))
+    rows = metrics.read(draft.path(metrics.ROWS))
     curves.draw(rows, draft.path("curves.png"))
     draft.counts["steps"] = total_steps(lesson.phases)
     draft.metrics |= {"losses": metrics.final(rows), **device.metrics()}

@@ -7,6 +7,7 @@ on a CPU, stops on a non-finite loss, clips, schedules, logs and shows progress,
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from torch.optim import Optimizer
@@ -41,7 +42,7 @@ def train(
     that is not finite.
     """
     _check(schedule, ranks, title)
-    position, saved = state.load_position(scratch, task.modules, ranks)
+    position, saved = state.load_position(scratch, task.modules, ranks, partial(_require_fit, task, schedule))
     threads = threads or FixedThreads()
     threads.resume(position.threads)
     metrics = Metrics.open(scratch / log.name, position.step, loop.wandb) if ranks.first else Metrics()
@@ -68,6 +69,17 @@ def _check(schedule: Schedule, ranks: Ranks, title: str) -> None:
                 f"Phase '{item.phase.name}' has batches of {item.phase.rows} for {ranks.world} ranks with "
                 f"{item.phase.accumulate} parts each: take fewer ranks or lower accumulate"
             )
+
+
+def _require_fit(task: Trainable, schedule: Schedule, saved: Mapping[str, dict]) -> None:
+    """Raises ValueError where saved optimisers hold other groups of weights than those of the phase do now."""
+    phases = {item.phase.name: item.phase for item in unroll(schedule) if isinstance(item, Update)}
+    for phase in {name.rpartition("/")[0] for name in saved}:
+        for network, optimiser in task.optimisers(phases[phase]).items():
+            groups = saved[f"{phase}/{network}"]["param_groups"]
+            sizes = [[len(group["params"]) for group in each] for each in (groups, optimiser.param_groups)]
+            if sizes[0] != sizes[1]:
+                raise ValueError(f"its optimiser of '{network}' steps groups of {sizes[0]} weights, now {sizes[1]}")
 
 
 @dataclass

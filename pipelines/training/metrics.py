@@ -23,6 +23,8 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from pipelines import home
 from pipelines.errors import UsageError, WorldlineError
 
+ROWS = "metrics.jsonl"
+
 FOLDER = "tensorboard"
 
 NAME = "events.out.tfevents.0.worldline"  # found by the middle of its name
@@ -135,7 +137,9 @@ class MetricsLog:
     def __init__(self, path: Path, position: int = 0) -> None:
         kept = [row for row in read(path) if row["step"] <= position] if path.exists() else []
         self.path = path
-        path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        aside = path.with_name(f".{path.name}.{os.getpid()}")  # killed, or out of room, between: the old rows stand
+        aside.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        aside.replace(path)
 
     def write(self, row: dict[str, Any]) -> None:
         """Add one row; it is on its way to disk when this returns."""

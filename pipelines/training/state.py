@@ -1,27 +1,32 @@
 """The resumable state of a training run: networks, optimisers, random numbers, position. Replaced atomically.
 
-It lives in the draft's scratch folder, which survives a kill and goes when the artefact is committed. Data order is
-a function of (seed, position) alone, so nothing of the loader needs saving. The first rank writes it, with every
-rank's random numbers; all read it, so that the scratch folder must be seen by all.
+It lives in the draft's scratch folder, which survives a kill and goes when the artefact is committed; until then
+nothing deletes it, least of all a failure to read it. Data order is a function of (seed, position) alone, so nothing
+of the loader needs saving. The first rank writes it, with every rank's random numbers; all read it, so that the scratch
+folder must be seen by all.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.optim import Optimizer
 
-from pipelines.errors import WorldlineError
+from pipelines.errors import MayPass, WorldlineError, may_pass, not_now
 from pipelines.progress import say
+from pipelines.training import checkpoints, metrics
 from pipelines.training.distributed.ranks import ALONE, Ranks
 from pipelines.training.threads import Choices
 from pipelines.training.weight_files import read_data
 
 NAME = "state.pt"
+
+WITH_IT = (metrics.ROWS, checkpoints.FOLDER)  # what a run that begins anew would write over
 
 
 @dataclass(frozen=True)
@@ -69,37 +74,75 @@ def save(
 
 
 def load_position(
-    folder: Path, modules: Mapping[str, nn.Module], ranks: Ranks = ALONE
+    folder: Path,
+    modules: Mapping[str, nn.Module],
+    ranks: Ranks = ALONE,
+    fits: Callable[[Mapping[str, dict]], None] = lambda optimisers: None,
 ) -> tuple[Position, dict[str, dict]]:
     """Restore the networks and random numbers; returns the position and the optimisers' states (of that phase).
 
-    A state of another number of ranks is fine: ranks that it does not know keep the random numbers they have.
+    A state of another number of ranks is fine: ranks that it does not know keep the random numbers they have. `fits`
+    raises ValueError for optimisers' states of another version. A state that is damaged or of another version is set
+    aside, with what belongs to it, and the run begins anew, with the networks as they are. Raises MayPass where a disk
+    or memory failed, the state untouched.
     """
-    found = _load(folder / NAME, modules, ranks) if ranks.first else None
+    found = _load(folder / NAME, modules, ranks, fits) if ranks.first else None
     if ranks.agree(found is not None) and not ranks.first:
-        found = _load(folder / NAME, modules, ranks)
+        found = _load(folder / NAME, modules, ranks, fits)
         if found is None:
             raise WorldlineError(f"Rank {ranks.rank} cannot read {folder / NAME}, as the first does: share that folder")
     return found or (Position(), {})
 
 
-def _load(path: Path, modules: Mapping[str, nn.Module], ranks: Ranks) -> tuple[Position, dict[str, dict]] | None:
+def _load(
+    path: Path, modules: Mapping[str, nn.Module], ranks: Ranks, fits: Callable[[Mapping[str, dict]], None]
+) -> tuple[Position, dict[str, dict]] | None:
     if not path.is_file():
         return None
     try:
         state = read_data(path)
         step, item, seconds = state["position"]
+        position = Position(int(step), int(item), float(seconds), state.get("threads", {}))
         for name, module in modules.items():
-            module.load_state_dict(state["modules"][name])
+            _require_same(name, module.state_dict(), state["modules"][name])
         rng = state["rng"].view(-1, len(torch.get_rng_state()))
-        if ranks.rank < len(rng):
-            torch.set_rng_state(rng[ranks.rank].clone())  # it would read a view from the start of its memory
-            if torch.cuda.is_available() and "cuda_rng" in state:
-                torch.cuda.set_rng_state(state["cuda_rng"][ranks.rank].clone())
-    except (WorldlineError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        say(f"The saved training state {path} is unreadable ({type(error).__name__}): starting from the beginning")
+        fits(state["optimisers"])
+    except MayPass:
+        raise
+    except (WorldlineError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        if may_pass(error):
+            raise not_now(path, error) from error
         if ranks.first:
-            path.unlink(missing_ok=True)
+            _set_aside(path, error)
         return None
-    say(f"Resuming after step {step:,} ({path})")
-    return Position(step, item, seconds, state.get("threads", {})), state["optimisers"]
+    for name, module in modules.items():  # from here on nothing is in the way: no network is filled by halves
+        module.load_state_dict(state["modules"][name])
+    if ranks.rank < len(rng):
+        torch.set_rng_state(rng[ranks.rank].clone())  # it would read a view from the start of its memory
+        if torch.cuda.is_available() and "cuda_rng" in state:
+            torch.cuda.set_rng_state(state["cuda_rng"][ranks.rank].clone())
+    say(f"Resuming after step {position.step:,} ({path})")
+    return position, state["optimisers"]
+
+
+def _require_same(name: str, ours: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+    """Raises ValueError unless the saved weights of a network have its names and shapes."""
+    if odd := sorted(ours.keys() ^ saved.keys()):
+        has = "lacks" if odd[0] in ours else "has"
+        raise ValueError(f"its '{name}' {has} '{odd[0]}', which this version {'has' if odd[0] in ours else 'lacks'}")
+    for key, mine in ours.items():
+        if isinstance(mine, Tensor) and mine.shape != saved[key].shape:
+            raise ValueError(f"its '{name}.{key}' is {tuple(saved[key].shape)}, this version's {tuple(mine.shape)}")
+
+
+def _set_aside(path: Path, error: Exception) -> None:
+    """Give the state and what belongs to it other names: who goes back to the version that wrote it goes on from it."""
+    number = 1 + sum(1 for _ in path.parent.glob(f"{NAME}.unreadable-*"))
+    for name in (*WITH_IT, NAME):  # the state last: killed between two, the next run sets the rest aside
+        if (one := path.with_name(name)).exists():
+            one.rename(path.with_name(f"{name}.unreadable-{number}"))
+    why = " ".join(str(error).split())[:160]
+    say(
+        f"The saved training state {path} does not fit or is damaged ({type(error).__name__}: {why}): it is kept as "
+        f"{NAME}.unreadable-{number} until this run is finished, which starts from the beginning"
+    )

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from models.api import Agent, Losses
 from models.registry import family_of
-from pipelines.errors import WorldlineError
+from pipelines.errors import WorldlineError, ran_out_of_memory
 from pipelines.training import state
 from pipelines.training.distributed.ranks import Ranks
 from pipelines.training.schedule import Collect, Phase
@@ -143,11 +143,6 @@ def _check_finite(values: Values, phase: Phase, step: int, scratch: Path) -> Non
 
 def _last_good(path: Path) -> str:
     return f"the last good state is {path}" if path.is_file() else "no state was saved before that"
-
-
-def ran_out_of_memory(error: BaseException | None) -> bool:
-    """Whether an allocator failed, the CPU's or a GPU's."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from models.api import Agent
 from models.family import AgentConfig
-from pipelines.errors import UsageError, WorldlineError
+from pipelines.errors import UsageError, WorldlineError, may_pass, not_now
 
 CODE = re.compile(r"(?:Unsupported (?:global|class)|GLOBAL|Trying to call reduce for)[: ]+(?:GLOBAL )?(\S+)")
 
@@ -32,11 +32,13 @@ def read_data(path: Path) -> Any:
     """Tensors, numbers, text and containers of them, as they were saved, on the CPU.
 
     Raises WorldlineError, in one line, for a file that is missing, damaged, packed so that it could swell, or that
-    holds code.
+    holds code; MayPass where the disk or the memory failed, whatever the file is.
     """
     try:
         path.open("rb").close()
     except OSError as error:
+        if may_pass(error):
+            raise not_now(path, error) from error
         raise WorldlineError(f"{path} cannot be read ({error.strerror}): give a checkpoint's file") from error
     try:
         _check_archive(path)
@@ -46,6 +48,8 @@ def read_data(path: Path) -> Any:
     except WorldlineError:
         raise
     except Exception as error:  # hostile bytes raise anything inside torch's unpickler
+        if may_pass(error):
+            raise not_now(path, error) from error
         text = " ".join(str(error).split())
         if found := CODE.search(text):
             raise WorldlineError(

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.retry import retry_if_damaged
 from pipelines.episodes.trajectories import CHUNK, pack, unpack
-from pipelines.errors import WorldlineError
+from pipelines.errors import WorldlineError, may_pass, not_now
 from pipelines.sources.dqn_replay.listing import RemoteObject
 from pipelines.sources.dqn_replay.log_reader import iter_blocks
 from pipelines.sources.dqn_replay.ring_log import FRAME
@@ -67,11 +67,16 @@ class ExtractedFrames:
 
     @classmethod
     def find(cls, path: Path) -> "ExtractedFrames | None":
-        """The extracted frames at `path` (without suffix), None when they were not finished."""
+        """The extracted frames at `path` (without suffix), None when they were not finished or are damaged.
+
+        Raises MayPass where the disk failed: hours of extraction are not given up for that.
+        """
         try:
             with np.load(_index(path), allow_pickle=False) as found:
                 return cls(path, found["records"], found["edges"], int(found["inflated"]))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            if may_pass(error):
+                raise not_now(_index(path), error) from error
             return None
 
     def open(self) -> IO[bytes]:
@@ -257,7 +262,7 @@ def _index(path: Path) -> Path:
 def _write_index(found: ExtractedFrames) -> None:
     """Write the index last and by rename, after the disk has the chunks."""
     sync(found.path.with_suffix(".chunks"))
-    aside = found.path.with_suffix(".aside.npz")
+    aside = found.path.with_name(f".{_index(found.path).name}")
     np.savez(aside, records=found.records, edges=found.edges, inflated=found.inflated)
     sync(aside)
     aside.replace(_index(found.path))

@@ -23,7 +23,7 @@ from models.jowa.agent import JowaAgent
 from models.jowa.config import JowaAgentConfig, JowaConfig
 from models.tokenizers.config import TokenizerConfig
 from models.tokenizers.vq import Tokenizer
-from pipelines.errors import WorldlineError, unknown
+from pipelines.errors import WorldlineError, ran_out_of_memory, unknown
 from pipelines.progress import say, track
 from pipelines.stages.tokenize import TokenizeConfig
 from pipelines.tools.bench.flops import stage_2_flops
@@ -34,7 +34,7 @@ from pipelines.training.device import Device, compile_for
 from pipelines.training.distributed.ranks import ALONE
 from pipelines.training.inputs import legal_actions
 from pipelines.training.schedule import LoopConfig, Phase, Use
-from pipelines.training.step import ran_out_of_memory, update
+from pipelines.training.step import update
 from pipelines.training.task import Task
 
 UTILISATION, WAIT = 0.45, 0.02  # aims: of the measured matrix rate, at least; of a step's time, below

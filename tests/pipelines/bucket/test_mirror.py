@@ -1,13 +1,15 @@
 """A copy is found only for exactly the object it is of; the limit is a limit; no name leaves the folder."""
 
+import errno
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.bucket_object import BucketObject
 from pipelines.bucket.mirror import Mirror
-from pipelines.errors import WorldlineError
+from pipelines.errors import MayPass, WorldlineError
 from pipelines.store.profile import Profile
 from pipelines.store.store import Store
 
@@ -66,6 +68,18 @@ def test_a_spoiled_copy_is_not_found(mirror, spoil) -> None:
         case _:
             sidecar.write_text(sidecar.read_text().replace('"name"', '"nome"'))
     assert mirror.find(ITEM) is None
+
+
+def test_a_copy_that_a_disk_does_not_give_now_is_not_taken_for_absent(mirror, monkeypatch) -> None:
+    path = kept(mirror)
+
+    def fail(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch, pytest.raises(MayPass, match=r"cannot be read now .*Input/output error"):
+        patch.setattr(Path, "read_text", fail)
+        mirror.find(ITEM)
+    assert mirror.find(ITEM) == path
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "", "a\0b"])

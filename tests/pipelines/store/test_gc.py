@@ -1,12 +1,15 @@
 """Collecting garbage: what a pointer leads to stays, all else goes, living writers are left alone."""
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
 from pipelines.errors import WorldlineError
 from pipelines.store import gc
+from pipelines.store.artefact import Draft
+from pipelines.store.files import locked
 from pipelines.store.lineage import verify
 from pipelines.store.store import Store
 from tests import fakes
@@ -77,6 +80,54 @@ def test_what_a_killed_writer_left_goes_but_a_living_one_is_left_alone(store: St
     assert garbage.leftovers == (left,) and garbage.bytes == 4
     assert list((store.root / ".partial").iterdir()) == []
     assert len(list(store.scratch.iterdir())) == 1  # its resumable state stays for the next try
+
+
+BEGIN = """
+import sys, time
+from pathlib import Path
+from pipelines.store.store import Store
+from tests import fakes
+
+def build(draft):
+    (draft.scratch / "state.pt").write_text("half")
+    (draft.scratch / f".state.pt.{sys.argv[2]}").write_text("torn")
+    print("building", flush=True)
+    time.sleep(60)
+
+Store(Path(sys.argv[1])).produce(fakes.spec(), build)
+"""
+
+
+def test_scratch_of_an_unfinished_run_is_listed_and_goes_on_request_unless_its_lock_is_held(store: Store) -> None:
+    writer = fakes.start(BEGIN, store.root, 1)
+    assert writer.stdout is not None and writer.stdout.readline() == "building\n"
+    assert gc.unfinished(store) == []
+    writer.kill()
+    fakes.finish(writer)
+    (left,) = gc.collect(store, dry_run=False).unfinished
+    assert left.ref == str(fakes.spec().ref) and left.bytes == 8
+    assert time.time() - 60 < left.written <= time.time() + 1
+    with locked(store.lock_path(fakes.spec().ref)):
+        assert gc.collect(store, dry_run=False, drop_unfinished=True).unfinished == ()
+    assert left.folder.is_dir()
+    assert gc.collect(store, drop_unfinished=True).bytes == 8 and left.folder.is_dir()
+    assert gc.collect(store, dry_run=False, drop_unfinished=True).unfinished == (left,)
+    assert not left.folder.exists() and gc.unfinished(store) == []
+
+
+def test_a_resumed_run_sweeps_what_a_dead_one_wrote_aside_and_keeps_its_state(store: Store) -> None:
+    writer = fakes.start(BEGIN, store.root, 1)
+    assert writer.stdout is not None and writer.stdout.readline() == "building\n"
+    writer.kill()
+    fakes.finish(writer)
+    found: list[str] = []
+
+    def build(draft: Draft) -> None:
+        found.extend(path.name for path in draft.scratch.iterdir())
+        draft.path("data.bin").write_text("whole")
+
+    store.produce(fakes.spec(), build)
+    assert found == ["state.pt"]
 
 
 def test_scratch_of_a_finished_artefact_goes(store: Store) -> None:

@@ -1,5 +1,6 @@
 """Checkpoints at rest: the same numbers after loading, one line for a file that is not one, and which are kept."""
 
+import errno
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from safetensors.torch import save_file
 from models.jowa.agent import JowaAgent
 from models.jowa.config import JowaAgentConfig, JowaConfig
 from models.tokenizers.config import TokenizerConfig
-from pipelines.errors import UsageError, WorldlineError
+from pipelines.errors import MayPass, UsageError, WorldlineError
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 from pipelines.training.checkpoints import CheckpointManager, LoadedAgent, load_agent, save_agent
@@ -119,6 +120,21 @@ def test_a_damaged_checkpoint_is_named_in_one_line(store: Store, damage: Callabl
     with pytest.raises(WorldlineError, match=re.escape(str(artefact.folder)) + ".*make its artefact again") as caught:
         load_agent(artefact, CPU)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("reader", ["load_file", "json.loads"])
+def test_a_checkpoint_that_a_disk_does_not_give_now_is_not_to_be_made_again(
+    store: Store, reader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artefact = stored(store, JowaAgent(CONFIG))
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch, pytest.raises(MayPass, match="cannot be read now"):
+        patch.setattr(f"pipelines.training.checkpoints.{reader}", fail)
+        load_agent(artefact, CPU)
+    load_agent(artefact, CPU)
 
 
 def manager(scratch: Path, loop: LoopConfig = LOOP, scores: Iterator[float] = iter(())) -> CheckpointManager:

@@ -92,6 +92,19 @@ def test_a_damaged_state_starts_over(tmp_path: Path) -> None:
     assert same(whole, resumed)
 
 
+def test_a_saved_optimiser_of_other_groups_starts_over_with_the_networks_as_they_were(tmp_path: Path) -> None:
+    rows = run(whole := TinyTask(), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(TinyTask(stop_at=9), tmp_path / "cut")
+    path = tmp_path / "cut" / "scratch" / "state.pt"
+    saved = torch.load(path, weights_only=True)
+    saved["optimisers"]["second/model"]["param_groups"][0]["params"].pop()
+    torch.save(saved, path)
+    assert run(resumed := TinyTask(), tmp_path / "cut") == rows
+    assert same(whole, resumed)
+    assert (path.parent / "state.pt.unreadable-1").is_file() and (path.parent / "metrics.jsonl.unreadable-1").is_file()
+
+
 @pytest.mark.parametrize(("at", "phase", "term"), [(3, "first", "tokenizer/"), (10, "second", "world/")])
 def test_a_loss_that_is_no_number_stops_with_step_and_term(tmp_path: Path, at: int, phase: str, term: str) -> None:
     task = TinyTask(break_at=at)

@@ -1,5 +1,6 @@
 """Extracted frames: any split over files gives the same trajectory file, or one line says what is wrong with it."""
 
+import errno
 import gzip
 import itertools
 import subprocess
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipelines.bucket.bucket import Bucket
 from pipelines.episodes.trajectories import CHUNK, unpack
-from pipelines.errors import WorldlineError
+from pipelines.errors import MayPass, WorldlineError
 from pipelines.sources.dqn_replay.frame_extraction import ExtractedFrames, ExtractionPlan, extract_frames, merge_chunks
 
 PIECE = ["start", "stop", "slot"]
@@ -113,6 +114,16 @@ def test_frames_without_their_index_or_with_half_of_it_are_none(two) -> None:
     assert ExtractedFrames.find(two[0].path) is None
     index.unlink()
     assert ExtractedFrames.find(two[0].path) is None
+
+
+def test_frames_that_a_disk_does_not_give_now_are_not_extracted_anew(two, monkeypatch) -> None:
+    def fail(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch, pytest.raises(MayPass, match=r"npz cannot be read now .*stays as it is"):
+        patch.setattr(np, "load", fail)
+        ExtractedFrames.find(two[0].path)
+    assert ExtractedFrames.find(two[0].path) is not None
 
 
 def test_a_damaged_or_short_file_leaves_no_frames_and_takes_its_progress_back(tmp_path) -> None:

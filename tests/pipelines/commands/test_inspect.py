@@ -1,0 +1,32 @@
+"""Commands that look and tidy: what `gc` says of runs that were begun and not finished."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from pipelines.cli import run
+
+
+def test_gc_lists_unfinished_runs_and_drops_them_on_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = tmp_path / "home"
+    monkeypatch.setenv("WORLDLINE_HOME", str(house))
+    monkeypatch.delenv("WORLDLINE_STORAGE", raising=False)
+    left = house / "store" / ".scratch" / "scores@Pong@0123456789abcdef"
+    left.mkdir(parents=True)
+    (left / "episodes.jsonl").write_text("{}\n")
+    os.utime(left / "episodes.jsonl", (1e9, 1e9))
+    os.utime(left, (1e9, 1e9))
+    assert run(["gc", "--yes"]) == 0
+    assert re.fullmatch(
+        r"scores/Pong/0123456789abcdef: not finished, 0.0 kB, last written \d{4} days ago\n"
+        r"1 unfinished runs, 0.0 kB, stay: the same commands go on from them \('worldline gc --unfinished' drops them\)"
+        r"\n0 artefacts, 0 leftovers, 0.0 kB removed\n",
+        capsys.readouterr().out,
+    )
+    assert run(["gc", "--unfinished"]) == 0 and left.is_dir()
+    assert "0 artefacts, 0 leftovers, 1 unfinished runs, 0.0 kB would be removed (add --yes)" in capsys.readouterr().out
+    assert run(["gc", "--unfinished", "--yes"]) == 0 and not left.exists()
