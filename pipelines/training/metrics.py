@@ -1,9 +1,10 @@
 """What a run logs: metrics.jsonl always, TensorBoard's events beside it, Weights & Biases where asked for.
 
 metrics.jsonl has one row per logged step, {"phase", "step", "seconds", losses...}; it is the source of every curve.
-TensorBoard's file is written without its threads, as workers may be forked at any time, and made anew from the rows
-after a restart. W&B is an extra: `pip install 'worldline[wandb]'`, then `loop.wandb=PROJECT`; WANDB_MODE=offline keeps
-everything in WORLDLINE_HOME/wandb (or WANDB_DIR), and `wandb sync` sends it later.
+After a restart every other place gets the rows that metrics.jsonl kept: a killed process may have told it none.
+TensorBoard's file is made anew from them; it is written without its threads, as workers may be forked at any time.
+W&B is an extra: `pip install 'worldline[wandb]'`, then `loop.wandb=PROJECT`; WANDB_MODE=offline keeps everything in
+WORLDLINE_HOME/wandb (or WANDB_DIR), and `wandb sync` sends it later: of a run that was resumed, the newest file alone.
 Watch a run: `tensorboard --logdir STORE/.scratch`; later the artefact's folder does.
 """
 
@@ -61,9 +62,12 @@ class TensorBoardLog:
 
 
 class WandbLog:
-    """Sends rows to the run that is named after the scratch folder; a resumed run goes on in it."""
+    """Sends rows to the run that is named after the scratch folder; a resumed run goes on in it.
 
-    def __init__(self, project: str, folder: Path) -> None:
+    `kept` are the rows so far: those that W&B does not have are sent first. Offline it has none of another process.
+    """
+
+    def __init__(self, project: str, folder: Path, kept: list[dict[str, Any]]) -> None:
         try:
             wandb = importlib.import_module("wandb")
         except ImportError as error:
@@ -78,6 +82,9 @@ class WandbLog:
                 f"Weights & Biases does not take loop.wandb={project} ({' '.join(str(error).split())[:200]}): log in "
                 "by 'wandb login', or set WANDB_MODE=offline"
             ) from error
+        for row in kept:
+            if row["step"] >= self._run.step:  # behind the last step that a server has; 0 where nothing is known
+                self.write(row)
 
     def write(self, row: dict[str, Any]) -> None:
         """Every number of the row, as `phase/name` at its step."""
@@ -108,9 +115,10 @@ class Metrics:
     def open(cls, path: Path, position: int = 0, project: str = "") -> "Metrics":
         """Go on at `position` in the files beside `path`. Raises UsageError for a W&B project without W&B."""
         log = MetricsLog(path, position)
-        sinks: list[Sink] = [log, TensorBoardLog(path.parent / FOLDER, read(path))]
+        kept = read(path)
+        sinks: list[Sink] = [log, TensorBoardLog(path.parent / FOLDER, kept)]
         if project:
-            sinks.append(WandbLog(project, path.parent))
+            sinks.append(WandbLog(project, path.parent, kept))
         return cls(tuple(sinks), path)
 
     def write(self, row: dict[str, Any]) -> None:

@@ -38,6 +38,63 @@ def test_offline_it_writes_into_the_home_where_it_outlives_the_run(
     assert not list(folder.rglob("*.wandb"))
 
 
+class Service:
+    """W&B's part that the sink speaks to: `server` are the rows it has by the run's id, or none when offline."""
+
+    Error = RuntimeError
+
+    def __init__(self, offline: bool) -> None:
+        self.offline, self.server, self.files = offline, dict[str, dict[int, dict]](), list[dict[int, dict]]()
+
+    def init(self, id: str, **_: object) -> "Service":
+        self.files.append({})
+        self.rows = self.files[-1] if self.offline else self.server.setdefault(id, {})
+        self.step = max(self.rows, default=-1) + 1
+        return self
+
+    def log(self, row: dict, step: int) -> None:
+        assert step >= self.step, f"W&B ignores step {step}, it has {self.step} already"
+        self.rows[step], self.step = row, step
+
+    def finish(self) -> None: ...
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_a_resumed_run_sends_the_rows_that_a_killed_one_did_not(
+    tmp_path: Path, offline: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service(offline)
+    monkeypatch.setitem(sys.modules, "wandb", service)
+    path = tmp_path / "metrics.jsonl"
+
+    def row(step: int) -> dict:
+        return {"phase": "world", "step": step, "seconds": 0.1, "loss": 1 / step}
+
+    with Metrics.open(path, project="atari") as metrics:
+        for step in (10, 20, 30):
+            metrics.write(row(step))
+    for rows in (service.rows, *service.server.values()):
+        for lost in (10, 20, 30) if offline else (20, 30):
+            rows.pop(lost, None)  # killed: this never reached the file, or the server
+    with Metrics.open(path, 20, project="atari") as metrics:
+        metrics.write(row(30))
+    assert list(service.rows.items()) == [(step, {"world/loss": 1 / step}) for step in (10, 20, 30)]
+
+
+@pytest.mark.skipif(not INSTALLED, reason="needs the extra 'wandb'")
+def test_a_killed_offline_run_is_whole_in_the_file_of_the_one_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"phase": "world", "step": 1, "seconds": 0.1, "of_the_killed_one": 0.5}\n')
+    with Metrics.open(path, 1, project="atari"):
+        pass
+    (found,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert b"of_the_killed_one" in found.read_bytes()
+
+
 @pytest.mark.skipif(not INSTALLED, reason="needs the extra 'wandb'")
 def test_nobody_logged_in_is_one_line(tmp_path: Path) -> None:
     program = """
