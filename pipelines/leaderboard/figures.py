@@ -8,7 +8,7 @@ from pipelines.leaderboard.provenance import Data, Training
 from pipelines.leaderboard.ranking import AgentSummary, Comparison
 from pipelines.leaderboard.score_row import ScoreRow
 from pipelines.leaderboard.statistics import Interval
-from pipelines.plots import aggregates, profiles, quality, scores
+from pipelines.plots import replay, scores
 from pipelines.store.artefact import Draft
 
 PANELS = {  # title -> (reference, statistic)
@@ -22,7 +22,7 @@ PANELS = {  # title -> (reference, statistic)
 def aggregate_plot(blocks: Sequence[Comparison], path: Path) -> Picture:
     """Aggregates with intervals, agents in the order of the blocks."""
     lines = [
-        aggregates.Line(
+        scores.AggregateLine(
             f"{standing.label} (limited)" if standing.limited else standing.label,
             place,
             standing.kind == "ours",
@@ -31,7 +31,7 @@ def aggregate_plot(blocks: Sequence[Comparison], path: Path) -> Picture:
         for place, block in enumerate(blocks)
         for standing in block.standings
     ]
-    aggregates.draw(lines, list(PANELS), path)
+    scores.draw_aggregates(lines, list(PANELS), path)
     known = [standing for block in blocks for standing in block.standings if standing.human]
     alt = "; ".join(f"{standing.label} {standing.human['iqm']:.3f}" for standing in known)
     caption = (
@@ -42,19 +42,19 @@ def aggregate_plot(blocks: Sequence[Comparison], path: Path) -> Picture:
     return picture(path, f"IQM of human-normalised scores. {alt}", caption)
 
 
-def _value(standing: AgentSummary, against: str, statistic: str) -> aggregates.Value:
+def _value(standing: AgentSummary, against: str, statistic: str) -> scores.Value:
     bounds: Interval | None = getattr(standing, f"{against}_intervals").get(statistic)
     value = getattr(standing, against)[statistic]
-    return aggregates.Value(value, bounds.low, bounds.high) if bounds else aggregates.Value(value)
+    return scores.Value(value, bounds.low, bounds.high) if bounds else scores.Value(value)
 
 
 def profile_plot(blocks: Sequence[Comparison], path: Path) -> Picture | None:
     """Performance profiles of every agent with intervals and without limits; None where there is no such agent."""
     panels = [
-        profiles.Panel(
+        scores.ProfilePanel(
             block.title.partition(", ROM")[0],
             tuple(
-                profiles.Curve(label, found.thresholds, found.share, found.low, found.high)
+                scores.ProfileCurve(label, found.thresholds, found.share, found.low, found.high)
                 for label, found in block.profiles.items()
             ),
         )
@@ -63,7 +63,7 @@ def profile_plot(blocks: Sequence[Comparison], path: Path) -> Picture | None:
     ]
     if not panels:
         return None
-    profiles.draw(panels, path)
+    scores.draw_profiles(panels, path)
     names = "; ".join(curve.label for panel in panels for curve in panel.curves)
     return picture(
         path,
@@ -82,7 +82,7 @@ def score_plot(rows: Sequence[ScoreRow], path: Path) -> Picture:
             scores.Agent(f"{row.agent}\n{row.planner}", row.returns, row.low, row.high, row.mean) for row in mine
         )
         panels.append(scores.Panel(game, agents, mine[0].random_mean, mine[0].behaviour_mean))
-    scores.draw(panels, path)
+    scores.draw_episodes(panels, path)
     alt = "; ".join(
         f"{row.game}, {row.agent}, {row.planner}: mean {row.mean:.4g}"
         for row in rows
@@ -124,10 +124,10 @@ def quality_plot(behind: Sequence[Data], draft: Draft) -> Picture | None:
         return None
     path = draft.path("quality.png")
     if raw:
-        quality.draw(raw, path)
+        replay.draw_returns(raw, path)
         part = "fifth of the collection"
     else:
-        quality.draw(clipped, path, part="checkpoint", unit="clipped")
+        replay.draw_returns(clipped, path, part="checkpoint", unit="clipped")
         part = "checkpoint"
     return picture(
         path, f"Mean return of the behaviour data by {part}: {', '.join(raw or clipped)}", f"Behaviour data by {part}."

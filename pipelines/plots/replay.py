@@ -1,8 +1,9 @@
-"""What a replay is like, in one picture: its counts, its episodes' lengths and returns, what follows its terminals.
+"""Pictures of behaviour data: what a replay's logs hold, and whether its returns rise over the collection.
 
-Takes the columns of evidence.parquet and episodes.parquet.
+The real set's agents improve from checkpoint to checkpoint; the mean returns show whether the data at hand does too.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,11 @@ from pipelines.plots import style
 GOOD, ODD = style.SERIES[2], style.SERIES[1]
 
 
-def draw(evidence: pd.DataFrame, episodes: pd.DataFrame, path: Path) -> None:
-    """Write the PNG at `path`. Raises ValueError when there is no log."""
+def draw_logs(evidence: pd.DataFrame, episodes: pd.DataFrame, path: Path) -> None:
+    """Write the PNG at `path`: counts, lengths and returns of episodes, and what follows the replay's terminals.
+
+    Takes the columns of evidence.parquet and episodes.parquet. Raises ValueError when there is no log.
+    """
     if evidence.empty:
         raise ValueError(f"Nothing to draw in {path.name}: there is no log")
     drawn, (counts, padding, lengths, returns) = style.grid(4, columns=2, width=4.2, height=2.4)
@@ -69,3 +73,38 @@ def _returns(axes: Axes, complete: pd.DataFrame) -> None:
     mean, low, high = grouped.mean(), grouped.quantile(0.25), grouped.quantile(0.75)
     axes.fill_between(mean.index, low, high, color=style.SERIES[0], alpha=0.18, linewidth=0)
     axes.plot(mean.index, mean, color=style.SERIES[0], linewidth=1.8, marker="o", markersize=3)
+
+
+def draw_returns(
+    returns: Mapping[str, Sequence[float | None]], path: Path, part: str = "fifth of the collection", unit: str = "raw"
+) -> None:
+    """Write the PNG at `path`, a panel a game.
+
+    returns: game -> mean return of each part in order, None for a part without a finished episode; `part` names
+    what is counted (a fifth, a checkpoint), `unit` the reward ("raw" or "clipped"). Raises ValueError when empty.
+    """
+    if not returns:
+        raise ValueError(f"Nothing to draw in {path.name}: no game has behaviour data")
+    drawn, panels = style.grid(len(returns), columns=4)
+    for (game, means), axes in zip(returns.items(), panels, strict=True):
+        style.quieten(axes, game)
+        values = np.array([np.nan if mean is None else mean for mean in means], dtype=float)
+        places = np.arange(1, values.size + 1)
+        axes.plot(places, values, color=style.BEHAVIOUR, linewidth=1.8, marker="o", markersize=4)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axes.margins(x=0.08, y=0.18)
+        axes.set_xlabel(part, fontsize=7.5, color=style.QUIET)
+        axes.set_ylabel(f"mean {unit} return", fontsize=7.5, color=style.QUIET)
+        if values.size <= 8:
+            for place, value in zip(places, values, strict=True):
+                if np.isfinite(value):
+                    axes.annotate(
+                        f"{value:.3g}",
+                        (place, value),
+                        ha="center",
+                        xytext=(0, 5),
+                        textcoords="offset points",
+                        fontsize=7.5,
+                        color=style.INK,
+                    )
+    style.save(drawn, path)

@@ -125,7 +125,7 @@ def _build(config: FetchConfig, draft: Draft, store: Store) -> None:
     facts = sorted([*found.facts, *absent], key=lambda each: each.checkpoint)
     found = replace(found, facts=tuple(facts))
     write_record(draft.path, checked, logs, found)
-    replay_plot.draw(to_table(found.facts), found.episodes, draft.path(PICTURE))
+    replay_plot.draw_logs(to_table(found.facts), found.episodes, draft.path(PICTURE))
     _record(config, draft, checked, found, list(left_out.values()))
     if not config.collected:
         draft.roots += [

@@ -25,7 +25,7 @@ from pipelines.environments.rollout import Episode, EpisodeBatch, play
 from pipelines.errors import WorldlineError
 from pipelines.evaluation.player_settings import PlayerSettings
 from pipelines.evaluation.players import AgentPlayer
-from pipelines.plots import sheet
+from pipelines.plots import training as pictures
 from pipelines.training.device import Device
 from pipelines.training.distributed.ranks import Ranks
 from pipelines.training.inputs import channels_first, held_out_from, mean_frame
@@ -194,7 +194,7 @@ def draw_sheet(
         "one step ahead": _bytes(ahead_THW),
         f"free running from {given} steps": _bytes(free_THW),
     }
-    sheet.draw(rows, path, f"{source.trajectories.game}, held-out play")
+    pictures.draw_sheet(rows, path, f"{source.trajectories.game}, held-out play")
 
 
 def _bytes(frames: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from functools import partial
 from models.api import Agent
 from models.registry import family_of
 from pipelines.batches.loader import SegmentSource
-from pipelines.plots import curves
+from pipelines.plots.training import draw_curves
 from pipelines.progress import track
 from pipelines.store.artefact import Draft
 from pipelines.training import inputs, metrics
@@ -77,7 +77,7 @@ def _record(draft: Draft, task: Task, lesson: Lesson, device: Device) -> None:
     task.save(draft.folder)
     name_parts(draft, task.agent)
     rows = metrics.read(draft.path(metrics.ROWS))
-    curves.draw(rows, draft.path("curves.png"))
+    draw_curves(rows, draft.path("curves.png"))
     draft.counts["steps"] = total_steps(lesson.phases)
     draft.metrics |= {"losses": metrics.final(rows), **device.metrics()}
     for network in task.agent.networks.values():

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pipelines.plots import curves, sheet
+from pipelines.plots.training import draw_curves, draw_sheet
 from pipelines.store.artefact import Artefact, Draft
 from pipelines.store.ref import Ref
 from pipelines.store.stage_config import Spec
@@ -112,11 +112,11 @@ def training_files(draft: Draft) -> None:
         for step in range(50)
     ]
     draft.path("metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    curves.draw(rows, draft.path("curves.png"))
+    draw_curves(rows, draft.path("curves.png"))
     frames = np.zeros((8, 84, 84), dtype=np.uint8)
     frames[:, 20:40, 30:36] = generator.integers(0, 255, (8, 20, 6), dtype=np.uint8)
     for game in FIFTHS:
-        sheet.draw({"original": frames, "reconstruction": frames // 2}, draft.path(f"sheet_{game}.png"), game)
+        draw_sheet({"original": frames, "reconstruction": frames // 2}, draft.path(f"sheet_{game}.png"), game)
 
 
 def score_files(game: str) -> Any:

@@ -117,7 +117,7 @@ def test_every_row_of_a_toy_game(store: Store, tmp_path: Path, monkeypatch: pyte
         drawn.update(rows)
         titles.append(title)
 
-    monkeypatch.setattr(sheets.sheet, "draw", draw)
+    monkeypatch.setattr(sheets.pictures, "draw_sheet", draw)
     data, cut = make_game(store, 10, 8)
     (source,) = sources([data], [cut], 1, [], tmp_path)
     world = ToyWorld(rise=10)
