@@ -241,8 +241,12 @@ def _play_together(configs: Sequence[EvaluateConfig], store: Store, agents: "Loa
             for who in game.players:
                 alike = [who.planner, who.settings(), str(game.config.agent), str(game.device)]
                 groups.setdefault(json.dumps(alike), []).append((game, who))
+        if not folders:
+            return
+        costs = next(iter(folders.values())) / "together"  # of what these games share; each has its own beside it
+        costs.mkdir(exist_ok=True)
         meter = CostMeter()
-        with _kept(games):
+        with _kept(games), meter.kept(costs):
             for group in groups.values():
                 _play_group(group)
         cost, names = meter.read(), ", ".join(game.config.game for game in games)

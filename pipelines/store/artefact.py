@@ -129,7 +129,8 @@ class Report:
         manifest = self.artefact.manifest
         counts = ", ".join(f"{value:,} {name}" for name, value in manifest.counts.items())
         room = size(manifest.total_bytes)
-        how = f"made in {manifest.cost['seconds']:.1f} s ({room}; {counts})"
+        attempts = f" in {manifest.cost['attempts']:.0f} attempts" if "attempts" in manifest.cost else ""
+        how = f"made in {manifest.cost['seconds']:.1f} s{attempts} ({room}; {counts})"
         if self.adopted:
             how = f"adopted from {manifest.adopted} ({room}; {counts}), same config, code version and parts of parents"
         elif self.skipped:

@@ -2,11 +2,15 @@
 
 import functools
 import importlib.metadata
+import json
 import os
 import platform
 import resource
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,17 +59,57 @@ def _cpu_seconds() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
+COST = "cost.json"  # in a scratch folder: what the attempts so far took
+
+KEEP_SECONDS = 5.0
+
+
 @dataclass
 class CostMeter:
-    """Start it by making it, read it with `read()`."""
+    """Start it by making it, read it with `read()`. `earlier` is what other attempts at the same work took."""
 
     started: float = field(default_factory=time.monotonic)
     cpu_started: float = field(default_factory=_cpu_seconds)
+    earlier: dict[str, float] = field(default_factory=dict)
 
     def read(self) -> dict[str, float]:
-        """`peak_bytes` is the process's high-water mark so far (ru_maxrss counts KiB on Linux)."""
-        return {
-            "seconds": round(time.monotonic() - self.started, 3),
-            "cpu_seconds": round(_cpu_seconds() - self.cpu_started, 3),
-            "peak_bytes": float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024),
+        """Seconds of all attempts together, and how many there were where it is not the first.
+
+        `peak_bytes` is the process's high-water mark so far (ru_maxrss counts KiB on Linux), the highest of all.
+        """
+        before, peak = self.earlier, 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        found = {
+            "seconds": round(before.get("seconds", 0.0) + time.monotonic() - self.started, 3),
+            "cpu_seconds": round(before.get("cpu_seconds", 0.0) + _cpu_seconds() - self.cpu_started, 3),
+            "peak_bytes": max(before.get("peak_bytes", 0.0), peak),
         }
+        return found | ({"attempts": before.get("attempts", 0.0) + 1} if before else {})
+
+    @contextmanager
+    def kept(self, folder: Path) -> Iterator[None]:
+        """Add what earlier attempts left in `folder`, and leave the sum there, every few seconds and at the end.
+
+        So a killed attempt counts too, but for its last seconds. A thread writes, as stages know nothing of it.
+        """
+        with suppress(FileNotFoundError, ValueError, TypeError):  # what is no JSON is no cost of ours
+            self.earlier = dict(json.loads((folder / COST).read_text()))
+        ended = threading.Event()
+
+        def keep() -> None:
+            aside = folder / f".{COST}"
+            with suppress(OSError):  # a full disk ends the stage, not the meter
+                aside.write_text(json.dumps({"attempts": 1.0, **self.read()}))
+                aside.replace(folder / COST)
+
+        def beat() -> None:
+            while not ended.wait(KEEP_SECONDS):
+                keep()
+
+        thread = threading.Thread(target=beat, name="cost", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            keep()

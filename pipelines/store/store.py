@@ -129,10 +129,11 @@ class Store:
             folder.mkdir(parents=True)
             try:
                 draft = Draft(spec, folder, scratch, parents)
-                source, files = self._adopt(draft) or (None, ())
-                if source is None:
-                    build(draft)
-                    files = hashed(draft)
+                with meter.kept(scratch):
+                    source, files = self._adopt(draft) or (None, ())
+                    if source is None:
+                        build(draft)
+                        files = hashed(draft)
                 artefact = commit(draft, files, meter, self._folder(ref), source)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)

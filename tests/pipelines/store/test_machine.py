@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,30 @@ def test_the_commit_is_a_hash_or_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 # ---- costs grow with work and are JSON numbers ----
+
+
+def test_an_attempt_adds_what_earlier_ones_took_and_only_then_counts_them(tmp_path: Path) -> None:
+    first = CostMeter(started=time.monotonic() - 100, cpu_started=-7.0)
+    with first.kept(tmp_path):
+        alone = first.read()
+    assert set(alone) == {"seconds", "cpu_seconds", "peak_bytes"}
+    second = CostMeter()
+    with pytest.raises(KeyboardInterrupt), second.kept(tmp_path):
+        raise KeyboardInterrupt
+    third = CostMeter()
+    with third.kept(tmp_path):
+        cost = third.read()
+    assert cost["attempts"] == 3
+    assert 100 <= cost["seconds"] < 110 and cost["cpu_seconds"] >= alone["cpu_seconds"] >= 7
+    assert cost["peak_bytes"] >= alone["peak_bytes"]
+    assert [path.name for path in tmp_path.iterdir()] == ["cost.json"]
+
+
+def test_a_torn_cost_file_counts_nothing_and_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "cost.json").write_text('{"seconds": 1')
+    meter = CostMeter()
+    with meter.kept(tmp_path):
+        assert meter.read()["seconds"] < 10 and "attempts" not in meter.read()
 
 
 def test_seconds_processor_time_and_memory_are_measured() -> None:

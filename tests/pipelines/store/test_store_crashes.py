@@ -1,6 +1,7 @@
 """Real processes: two writers at once, SIGKILL in the middle, a disk that really refuses bytes."""
 
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,22 @@ def build(draft):
 
 report = Store(Path(sys.argv[1])).produce(fakes.spec(), build)
 print("skipped" if report.skipped else "made", report.artefact.digest)
+"""
+PATIENT = """
+import sys, time
+from pathlib import Path
+from pipelines.store import machine
+from pipelines.store.store import Store
+from tests import fakes
+
+machine.KEEP_SECONDS = 0.05
+
+def build(draft):
+    print("building", flush=True)
+    time.sleep(float(sys.argv[2]))
+    draft.path("data.bin").write_bytes(b"x")
+
+print(Store(Path(sys.argv[1])).produce(fakes.spec(), build))
 """
 FULL = """
 import resource, signal, sys
@@ -108,3 +125,16 @@ def test_a_disk_that_refuses_bytes_is_one_line_and_leaves_nothing(store: Store, 
     assert out.startswith(f"No space left in the store {store.root}") and out.count("\n") == 1
     assert "Traceback" not in err
     assert list(store.artefacts()) == [] and list((store.root / ".partial").iterdir()) == []
+
+
+def test_the_cost_of_a_killed_attempt_is_in_the_manifest_of_the_one_that_went_on(store: Store) -> None:
+    killed = fakes.start(PATIENT, store.root, 60)
+    assert killed.stdout is not None and killed.stdout.readline() == "building\n"
+    time.sleep(1.0)
+    killed.kill()
+    fakes.finish(killed)
+    code, out, _ = fakes.finish(fakes.start(PATIENT, store.root, 0))
+    artefact = store.find(fakes.spec().ref)
+    assert code == 0 and artefact is not None
+    assert artefact.manifest.cost["seconds"] >= 0.9 and artefact.manifest.cost["attempts"] == 2
+    assert f"made in {artefact.manifest.cost['seconds']:.1f} s in 2 attempts" in out
