@@ -87,9 +87,8 @@ def lineage(
 
     Example: worldline lineage scores/demo-1a2b3c4d/Freeway --verify
     """
-    from pipelines.store.lineage import flat, walk
+    from pipelines.store.lineage import flat, to_html, to_json, to_tree, walk
     from pipelines.store.lineage import verify as find_faults
-    from pipelines.store.lineage_tree import to_html, to_json, to_tree
 
     _, store = profile_and_store(storage)
     address = store.resolve(ref)

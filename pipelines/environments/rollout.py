@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.spaces import Box, Discrete
-from pipelines.environments.environment import Rules
-from pipelines.environments.registry import make
+from pipelines.environments.registry import Rules, make
 from pipelines.errors import WorldlineError
 from pipelines.progress import track
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from models.limits import Count, Natural, Positive, Share
 from models.registry import family_of
-from pipelines.environments.environment import Rules
-from pipelines.environments.registry import canonical, game_id, protocol, spaces
+from pipelines.environments.registry import Rules, canonical, game_id, protocol, spaces
 from pipelines.errors import UsageError, WorldlineError, unknown
 from pipelines.store.artefact import Artefact
 from pipelines.store.stage_config import manner, option, require

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelines.environments.environment import emulator_seeds
+from pipelines.environments.registry import emulator_seeds
 from pipelines.errors import UsageError
 from pipelines.evaluation.pool import STAGE, question
 from pipelines.graph import table

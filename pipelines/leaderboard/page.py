@@ -15,9 +15,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipelines.leaderboard import formatting as wording
-from pipelines.leaderboard.provenance import Cost, Data, Origin, Training
+from pipelines.leaderboard.provenance import Cost, Data, Origin, Sight, Training
 from pipelines.leaderboard.ranking import Comparison
-from pipelines.leaderboard.reconstruction_quality import Sight
 from pipelines.leaderboard.score_row import ScoreRow
 from pipelines.store.artefact import Artefact
 

@@ -10,14 +10,13 @@ from markupsafe import Markup
 from pipelines.leaderboard import figures, tables
 from pipelines.leaderboard import provenance as roots
 from pipelines.leaderboard.agent_scores import TRAINED, Entry, Run, Sample, gather, samples
-from pipelines.leaderboard.films import films
+from pipelines.leaderboard.figures import films
 from pipelines.leaderboard.page import Page, Trail, render
-from pipelines.leaderboard.provenance import costs, data, trainings
+from pipelines.leaderboard.provenance import Sight, costs, data, sights, trainings
 from pipelines.leaderboard.ranking import Comparison, blocks
-from pipelines.leaderboard.reconstruction_quality import Sight, sights
 from pipelines.leaderboard.score_row import ScoreRow, published_rows, rank, score_rows
 from pipelines.store.artefact import Artefact, Draft
-from pipelines.store.lineage_tree import to_html
+from pipelines.store.lineage import to_html
 from pipelines.store.ref import Ref
 from pipelines.store.store import Store
 

@@ -15,11 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.limits import Count, Share, Within
-from pipelines.environments.atari.games import IDS, check_game, minimal_actions, rom_md5
-from pipelines.environments.atari.protocols import PROTOCOLS
+from pipelines.environments.atari.games import IDS, PROTOCOLS, check_game, minimal_actions, rom_md5
 from pipelines.environments.atari.scripts import SCRIPTS, Script
-from pipelines.environments.environment import Environment, Step, emulator_seeds
-from pipelines.environments.registry import game_id, make, to_own
+from pipelines.environments.registry import Environment, Step, emulator_seeds, game_id, make, to_own
 from pipelines.errors import UsageError
 from pipelines.progress import Advance, track
 from pipelines.sources.dqn_replay.listing import log_folder

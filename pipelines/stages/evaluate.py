@@ -22,7 +22,6 @@ from models.limits import Count, Natural
 from pipelines.environments.registry import options
 from pipelines.environments.rollout import Episode, Player, play, play_together, replay
 from pipelines.errors import UsageError
-from pipelines.evaluation.episode_log import EpisodeLog, episode_table, summary
 from pipelines.evaluation.player_settings import (
     RANDOM,
     TUNED_FIELDS,
@@ -33,7 +32,7 @@ from pipelines.evaluation.player_settings import (
     _entrant,
     tuned,
 )
-from pipelines.evaluation.session import EvaluationSession, reported_seeds
+from pipelines.evaluation.session import EpisodeLog, EvaluationSession, episode_table, reported_seeds, summary
 from pipelines.progress import say
 from pipelines.store.artefact import Artefact, Draft, Report
 from pipelines.store.machine import CostMeter

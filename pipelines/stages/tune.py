@@ -17,14 +17,13 @@ import numpy as np
 from pipelines.environments.registry import options, protocol
 from pipelines.environments.rollout import Episode, play
 from pipelines.errors import UsageError
-from pipelines.evaluation.episode_log import episode_table, summary
 from pipelines.evaluation.player_settings import (
     GridConfig,
     PlayConfig,
     PlayerSettings,
     _entrant,
 )
-from pipelines.evaluation.session import EvaluationSession, selection_seeds
+from pipelines.evaluation.session import EvaluationSession, episode_table, selection_seeds, summary
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
 from pipelines.store.stage_config import Beside, StageConfig, filled, parent

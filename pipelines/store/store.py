@@ -18,9 +18,8 @@ from pathlib import Path
 
 from pipelines.errors import WorldlineError
 from pipelines.progress import say
-from pipelines.store.adoption import adopt, equals
 from pipelines.store.artefact import Artefact, Draft, Report
-from pipelines.store.commit import commit, hashed
+from pipelines.store.commit import adopt, commit, equals, hashed
 from pipelines.store.files import locked, sync, writable
 from pipelines.store.machine import CostMeter
 from pipelines.store.manifest import MANIFEST_NAME, FileEntry, Manifest, digest

@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.environments import registry
-from pipelines.environments.atari.games import ACTIONS, IDS, minimal_actions
-from pipelines.environments.atari.protocols import AtariRules
+from pipelines.environments.atari.games import ACTIONS, IDS, AtariRules, minimal_actions
 from pipelines.environments.atari.roms import Rom, playable
-from pipelines.environments.environment import Step
+from pipelines.environments.registry import Step
 
 NOOP = IDS["NOOP"]
 

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from pipelines.environments import registry
 from pipelines.environments.atari.emulator_game import EmulatorGame
-from pipelines.environments.atari.games import ACTIONS, IDS
-from pipelines.environments.atari.protocols import AtariRules
+from pipelines.environments.atari.games import ACTIONS, IDS, AtariRules
 from pipelines.environments.atari.roms import Rom, chosen, playable, shipped
-from pipelines.environments.environment import Environment, Step
+from pipelines.environments.registry import Environment, Step
 from pipelines.errors import UsageError
 
 

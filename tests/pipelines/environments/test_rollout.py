@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipelines.environments import registry, rollout
-from pipelines.environments.atari.protocols import AtariRules
+from pipelines.environments.atari.games import AtariRules
 from pipelines.environments.atari.roms import find, shipped
-from pipelines.environments.environment import Step, emulator_seeds
-from pipelines.environments.registry import legal_mask, protocol
+from pipelines.environments.registry import Step, emulator_seeds, legal_mask, protocol
 from pipelines.environments.rollout import Episode, EpisodeBatch, play, play_together, replay
 from pipelines.errors import WorldlineError
 

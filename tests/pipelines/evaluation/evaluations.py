@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipelines.environments.environment import emulator_seeds
+from pipelines.environments.registry import emulator_seeds
 from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.store.artefact import Artefact, Draft
 from pipelines.store.stage_config import Spec

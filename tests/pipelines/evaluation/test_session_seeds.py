@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.environments.environment import emulator_seeds
+from pipelines.environments.registry import emulator_seeds
 from pipelines.evaluation import session as seeds
 from pipelines.evaluation.session import reported_seeds, selection_seeds
 

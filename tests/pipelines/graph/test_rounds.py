@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.environments.environment import emulator_seeds
+from pipelines.environments.registry import emulator_seeds
 from pipelines.errors import UsageError
 from pipelines.evaluation.pool import pools
 from pipelines.graph import rounds as reevaluation

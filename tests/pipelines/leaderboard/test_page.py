@@ -12,7 +12,7 @@ from pipelines.stages import report
 from pipelines.stages.report import ReportConfig
 from tests import fakes
 from tests.pipelines.leaderboard import board
-from tests.pipelines.leaderboard.test_films import real_film
+from tests.pipelines.leaderboard.test_figures import real_film
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

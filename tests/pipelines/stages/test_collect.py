@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines.environments.atari.games import rom_md5
-from pipelines.environments.atari.protocols import PROTOCOLS
+from pipelines.environments.atari.games import PROTOCOLS, rom_md5
 from pipelines.errors import UsageError
 from pipelines.sources.dqn_replay.listing import ALL_KINDS, file_name, log_folder
 from pipelines.stages import collect

@@ -142,7 +142,7 @@ import os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 from pipelines.stages import evaluate
-from pipelines.evaluation.episode_log import EpisodeLog
+from pipelines.evaluation.session import EpisodeLog
 from pipelines.graph.experiment import find
 from pipelines.graph.plan import Plan, Step
 from pipelines.store.store import Store

@@ -126,7 +126,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from types import SimpleNamespace
-from pipelines.evaluation.episode_log import EpisodeLog
+from pipelines.evaluation.session import EpisodeLog
 from pipelines.graph.experiment import find
 from pipelines.store.store import Store
 from tests.pipelines.stages.test_tune import SMALL, search_of, searching

@@ -8,8 +8,7 @@ from ale_py import Action, ALEInterface
 from PIL import Image
 
 from pipelines.environments.atari.emulator_game import EmulatorGame
-from pipelines.environments.atari.games import IDS, minimal_actions, rom_path
-from pipelines.environments.atari.protocols import PROTOCOLS
+from pipelines.environments.atari.games import IDS, PROTOCOLS, minimal_actions, rom_path
 from pipelines.environments.atari.roms import shipped
 from pipelines.environments.registry import make, protocol
 

@@ -10,8 +10,7 @@ from ale_py import Action, ALEInterface
 
 from pipelines.environments.atari.games import GAMES, IDS, minimal_actions, rom_path
 from pipelines.environments.atari.roms import shipped
-from pipelines.environments.environment import Environment, Step, emulator_seeds
-from pipelines.environments.registry import make, protocol
+from pipelines.environments.registry import Environment, Step, emulator_seeds, make, protocol
 from pipelines.errors import UsageError
 
 

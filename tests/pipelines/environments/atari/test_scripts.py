@@ -6,8 +6,7 @@ from numpy.typing import NDArray
 
 from pipelines.environments.atari.games import ACTIONS, GAMES, IDS, minimal_actions
 from pipelines.environments.atari.scripts import SCRIPTS, Script, boxing, breakout, freeway, pong
-from pipelines.environments.environment import emulator_seeds
-from pipelines.environments.registry import legal_mask, make, protocol
+from pipelines.environments.registry import emulator_seeds, legal_mask, make, protocol
 
 
 def name_of(script: Script, frame: NDArray[np.uint8], last: str = "NOOP") -> str:

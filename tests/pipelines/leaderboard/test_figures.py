@@ -8,14 +8,14 @@ import pytest
 from PIL import Image
 
 from pipelines.evaluation import film
-from pipelines.leaderboard import films
+from pipelines.leaderboard import figures
 from pipelines.leaderboard.agent_scores import gather, samples
 from tests.pipelines.leaderboard import board
 
 
 def of(store, game="Pong", **files):
     """The films of one score with the given files (`best_mp4` is best.mp4)."""
-    return films.films(samples(gather([("demo", score(store, game, **files))], store)))
+    return figures.films(samples(gather([("demo", score(store, game, **files))], store)))
 
 
 def score(store, game, **files):
@@ -48,9 +48,9 @@ def test_a_gif_alone_is_shown(store):
 
 
 def test_beyond_the_page_s_bytes_medians_of_all_games_come_first(store, monkeypatch):
-    monkeypatch.setattr(films, "FILM_BYTES", 8)
+    monkeypatch.setattr(figures, "FILM_BYTES", 8)
     scores = [score(store, game, best_mp4=b"123", median_mp4=b"1234") for game in ("Pong", "Boxing")]
-    found = films.films(samples(gather([("demo", each) for each in scores], store)))
+    found = figures.films(samples(gather([("demo", each) for each in scores], store)))
     assert [bool(each.source) for each in found] == [False, True, False, True]
     assert found[0].caption == "demo plays Pong, best episode (0.0 MB, not in this page)"
     assert found[0].link == f"../../../{scores[0].ref}/best.mp4"
@@ -60,7 +60,7 @@ def test_beyond_the_page_s_bytes_medians_of_all_games_come_first(store, monkeypa
 
 
 def test_openings_take_only_what_films_leave(store, monkeypatch):
-    monkeypatch.setattr(films, "FILM_BYTES", 8)
+    monkeypatch.setattr(figures, "FILM_BYTES", 8)
     (film,) = of(store, play_gif=b"GIF89", best_mp4=b"1234")
     assert film.source and film.instead == ""
 
