@@ -4,7 +4,7 @@ Every request is retried (retry.py), and every error is one line. Local files ar
 Use: `bucket = Bucket.of(url, store.profile)`, then `bucket.list(folder)`, `bucket.open(item)`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from pipelines.bucket.mirror import Mirror
 from pipelines.bucket.reader import Chunks, Reader, file_chunks, range_chunks
 from pipelines.bucket.retry import (
     GONE,
+    Absent,
     BucketError,
     DamagedInTransit,
     ObjectReplaced,
@@ -27,6 +28,8 @@ from pipelines.errors import WorldlineError
 from pipelines.store.profile import Profile
 
 REPAIR = "list the bucket again and fetch that"
+
+WHERE = "check the bucket URL, game and agent"
 
 T = TypeVar("T")
 
@@ -60,12 +63,17 @@ class Bucket:
         return connect(self.root, self.options)
 
     def list(self, folder: str) -> "list[BucketObject]":
-        """The objects directly in `folder` (relative to the root), by name. Raises BucketError when it is not there."""
-        client = self._client
-        url = f"{self.root}/{folder}"
-        entries = self._request(url, lambda: client.filesystem.ls(f"{client.path}/{folder}", detail=True))
-        files = [entry for entry in entries if entry.get("type") == "file"]
+        """The objects directly in `folder` (relative to the root), by name; links count as what they lead to.
+
+        Raises Absent when the folder is not there, BucketError when it is and cannot be listed.
+        """
+        files = [entry for entry in self._entries(folder) if entry.get("type") == "file"]
         return sorted((self._object(f"{folder}/{_last(entry)}", entry) for entry in files), key=lambda item: item.name)
+
+    def contents(self, folder: str) -> dict[str, str]:
+        """By name, what lies directly in `folder`, in words: a file, a folder or a dead link. Raises as `list`."""
+        kinds = {"file": "file", "directory": "folder"}
+        return {_last(entry): kinds.get(entry.get("type", ""), "dead link") for entry in self._entries(folder)}
 
     def stat(self, name: str) -> BucketObject:
         """What the bucket says of one object now. Raises BucketError when there is none."""
@@ -125,6 +133,24 @@ class Bucket:
         """Whether a later reader notices other content: by a checksum, or by a version that reads are pinned to."""
         return bool(item.crc32c or item.md5 or (item.version and self._client.pins))
 
+    def _entries(self, folder: str) -> Sequence[Mapping[str, Any]]:
+        client = self._client
+        url, path = f"{self.root}/{folder}".rstrip("/"), f"{client.path}/{folder}".rstrip("/")
+
+        def followed(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+            try:
+                return client.filesystem.info(entry["name"]) if entry.get("islink") else entry
+            except OSError:
+                return entry
+
+        def listed() -> Sequence[Mapping[str, Any]]:
+            return [followed(entry) for entry in client.filesystem.ls(path, detail=True)]
+
+        entries = self._request(url, listed)
+        if [(entry["name"], entry.get("type")) for entry in entries] == [(path, "file")]:
+            raise BucketError(f"{url} is a file where a folder of objects is expected: {WHERE}")
+        return entries
+
     def _object(self, name: str, entry: Mapping[str, Any]) -> BucketObject:
         return BucketObject(url=f"{self.root}/{name}", name=name, **entry_fields(entry))
 
@@ -178,13 +204,17 @@ class Bucket:
 
 
 def _read_error(url: str, error: Exception) -> BucketError:
-    """One line for an error that is not transient."""
+    """One line for an error that is not transient. Only what the bucket says it lacks is called absent."""
     status = status_of(error)
-    if isinstance(error, (FileNotFoundError, NotADirectoryError)) or status == 404:
-        return BucketError(f"{url} does not exist: check the bucket URL, game and agent, or list the bucket again")
+    if isinstance(error, FileNotFoundError) or status == 404:
+        return Absent(f"{url} does not exist: {WHERE}, or list the bucket again")
+    if isinstance(error, NotADirectoryError):
+        return BucketError(f"{url} cannot be read (a part of that path is a file, not a folder): {WHERE}")
     denied = "Forbidden" in str(error) or "Credentials" in type(error).__name__  # the latter: none were found
     if isinstance(error, PermissionError) or status in (401, 403) or denied:
         return BucketError(f"{url} cannot be read ({reason(error)}): allow reading it, or log in as the profile says")
+    if protocol(url) in LOCAL:
+        return BucketError(f"{url} is there and cannot be read ({reason(error)}): check that disk and try again")
     return BucketError(f"{url} cannot be read ({reason(error)}): check the storage profile and its options")
 
 

@@ -19,6 +19,10 @@ class BucketError(WorldlineError):
     """The bucket did not give the bytes: it is unreachable, forbids it or lacks them. Trying again is useless."""
 
 
+class Absent(BucketError):  # noqa: N818
+    """The bucket was asked and says that it has no such object or folder."""
+
+
 class ObjectReplaced(BucketError):  # noqa: N818
     """Another object lies under that name by now. What was read of the old one is void."""
 

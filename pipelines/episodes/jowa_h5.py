@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pipelines.episodes.reader import narrowed, require_sound
 from pipelines.episodes.trajectories import FLAT, FlatEpisodes
-from pipelines.errors import WorldlineError
+from pipelines.errors import WorldlineError, may_pass, not_now
 
 
 class _Patient:
@@ -100,6 +100,8 @@ class JowaTrajectories(FlatEpisodes):
                     for name, values in _small(file, episode, f"{path}, episode {episode}").items():
                         parts[name].append(values)
         except BROKEN as error:
+            if may_pass(error):
+                raise not_now(path, error) from error
             raise WorldlineError(
                 f"{path} is not in JOWA's layout ({error}): groups 0 to E-1, each with {', '.join(NAMES)}"
             ) from error

@@ -3,12 +3,13 @@
 A stage gets a `Draft` from `Store.produce(spec, build)`, whose `build(draft)` writes `draft.path("name")`.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import WorldlineError
+from pipelines.errors import WorldlineError, not_now
 from pipelines.progress import size
 from pipelines.store.files import sha256_of
 from pipelines.store.manifest import MANIFEST_NAME, CheckEntry, Manifest
@@ -36,16 +37,22 @@ class Artefact:
         return [entry.path for entry in self.manifest.files]
 
     def faults(self, rehash: bool) -> list[str]:
-        """What is wrong with the files: missing, another size, another hash (only when `rehash`). Empty when sound."""
+        """What is wrong with the files: missing, another size, another hash (only when `rehash`). Empty when sound.
+
+        Raises MayPass for a file that is there and cannot be read now.
+        """
         found = []
         for entry in self.manifest.files:
             path = self.folder / entry.path
-            if not path.is_file():
-                found.append(f"{path}: missing")
-            elif path.stat().st_size != entry.bytes:
-                found.append(f"{path}: {path.stat().st_size} bytes, the manifest says {entry.bytes}")
-            elif rehash and sha256_of(path) != entry.sha256:
-                found.append(f"{path}: sha256 differs from the manifest")
+            try:
+                if not path.is_file():
+                    found.append(f"{path}: no file has that name" if os.path.lexists(path) else f"{path}: missing")
+                elif path.stat().st_size != entry.bytes:
+                    found.append(f"{path}: {path.stat().st_size} bytes, the manifest says {entry.bytes}")
+                elif rehash and sha256_of(path) != entry.sha256:
+                    found.append(f"{path}: sha256 differs from the manifest")
+            except OSError as error:
+                raise not_now(path, error) from error
         return found
 
 

@@ -170,7 +170,10 @@ def _top_faults(store: Store, top: Node) -> list[Fault]:
 
 def _faults(artefact: Artefact) -> list[str]:
     manifest = artefact.manifest
-    found = artefact.faults(rehash=True)
+    try:
+        found = artefact.faults(rehash=True)
+    except WorldlineError as error:  # the others are looked at all the same
+        found = [str(error)]
     parents = tuple(Ref.parse(entry.ref) for entry in manifest.parents)
     key = Spec(manifest.stage, manifest.subject, manifest.code_version, manifest.config, parents).key
     if key != manifest.key:

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from pipelines.errors import WorldlineError
+from pipelines.errors import WorldlineError, not_now
 from pipelines.progress import say
 from pipelines.store.artefact import Artefact, Draft, Report
 from pipelines.store.commit import adopt, commit, equals, hashed
@@ -57,7 +57,7 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise WorldlineError(f"{path} cannot be read ({error.strerror}): give yourself the right to") from error
+            raise not_now(path, error) from error
         manifest = Manifest.from_bytes(raw, str(path))
         if (manifest.stage, manifest.subject, manifest.key) != (ref.stage, ref.subject, ref.key):
             raise WorldlineError(

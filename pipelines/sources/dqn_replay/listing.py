@@ -8,14 +8,15 @@ Source: Agarwal et al. 2020 (arXiv 1907.04543) and Dopamine's circular replay bu
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from pipelines.bucket.bucket import Bucket
+from pipelines.bucket.bucket import WHERE, Bucket
 from pipelines.bucket.bucket_object import BucketObject
 from pipelines.bucket.download import download
+from pipelines.bucket.retry import Absent, BucketError
 from pipelines.errors import WorldlineError
 from pipelines.store.stage_config import canonical_json
 
@@ -28,6 +29,10 @@ ALL_KINDS = KINDS + SIDE_KINDS
 AGENTS = (1, 2, 3, 4, 5)  # what the public bucket holds; our own collections count from 1 too
 
 _NAME = re.compile(rf"(?:\$store\$_({'|'.join(KINDS)})|({'|'.join(SIDE_KINDS)}))_ckpt\.(0|[1-9][0-9]*)\.gz", re.ASCII)
+
+_LIKE = re.compile(rf"({'|'.join(ALL_KINDS)})s?[^a-z0-9]*ckpt[^a-z0-9]*0*([0-9]+)", re.ASCII | re.IGNORECASE)
+
+SHOWN = 4  # names in a line
 
 
 @dataclass(frozen=True, order=True)
@@ -80,12 +85,17 @@ def list_objects(bucket: Bucket | str, game: str, agent: int) -> list[RemoteObje
     bucket = Bucket.of(bucket) if isinstance(bucket, str) else bucket
     folder = log_folder(game, agent)
     where = f"{bucket.root}/{folder}"
-    found = [item for item in bucket.list(folder) if parse_name(PurePosixPath(item.name).name) is not None]
+    try:
+        listed = bucket.list(folder)
+    except Absent as error:
+        raise WorldlineError(f"{where} does not exist{_nearest(bucket, folder)}: {WHERE}") from error
+    found = [item for item in listed if parse_name(PurePosixPath(item.name).name) is not None]
     if not found:
-        raise WorldlineError(f"{where} holds no replay log: check the bucket URL, game and agent")
+        there = _instead(bucket.contents(folder)) or WHERE
+        raise WorldlineError(f"{where} holds no replay log: {there}")
     objects = [RemoteObject(**asdict(item)) for item in found]
     objects.sort(key=lambda item: (item.log.checkpoint, ALL_KINDS.index(item.log.kind)))
-    _require_all_kinds(objects, where)
+    _require_all_kinds(objects, bucket, folder)
     return objects
 
 
@@ -110,12 +120,50 @@ def plain(item: BucketObject) -> dict[str, Any]:
     return {key: value for key, value in asdict(item).items() if key != "url" and (key != "md5" or value)}
 
 
-def _require_all_kinds(objects: list[RemoteObject], where: str) -> None:
+def _require_all_kinds(objects: list[RemoteObject], bucket: Bucket, folder: str) -> None:
     present = {(item.log.checkpoint, item.log.kind) for item in objects}
     for checkpoint in sorted({checkpoint for checkpoint, _ in present}):
         for kind in ALL_KINDS:
-            if (checkpoint, kind) not in present:
-                raise WorldlineError(
-                    f"{where}/{file_name(kind, checkpoint)} is missing: checkpoint {checkpoint} needs all of "
-                    f"{', '.join(ALL_KINDS)}; fetch that file again or remove the checkpoint's other files"
-                )
+            if (checkpoint, kind) in present:
+                continue
+            name = file_name(kind, checkpoint)
+            if there := _instead(bucket.contents(folder), LogName(checkpoint, kind)):
+                raise WorldlineError(f"{bucket.root}/{folder}/{name} is no file that can be read: {there}")
+            raise WorldlineError(
+                f"{bucket.root}/{folder}/{name} is missing: checkpoint {checkpoint} needs all of "
+                f"{', '.join(ALL_KINDS)}; fetch that file again or remove the checkpoint's other files"
+            )
+
+
+def _instead(contents: Mapping[str, str], wanted: LogName | None = None) -> str:
+    """What lies in a folder where log files (or the `wanted` one) are expected, with the repair; empty if nothing does.
+
+    It may be no file, or have the name that some downloader, shell or case-blind disk made of the right one.
+    """
+    for name, kind in contents.items():
+        like = _LIKE.search(name)
+        meant = LogName(int(like[2]), like[1].lower()) if like else None
+        if meant is None or (wanted is not None and meant != wanted):
+            continue
+        if name == str(meant) and kind != "file":
+            return f"a {kind} has that name; put the file itself there"
+        if name != str(meant):
+            return f"there is '{name}'; if that is the whole file, rename it to '{meant}'"
+    return ""
+
+
+def _nearest(bucket: Bucket, folder: str) -> str:
+    """What the bucket holds where the way to an absent folder ends, as a clause; empty when that cannot be said."""
+    way = PurePosixPath(folder)
+    for place in (way, *way.parents[:-1]):
+        above = str(place.parent) if place.parent.name else ""
+        try:
+            names = sorted(bucket.contents(above))
+        except Absent:
+            continue
+        except BucketError:
+            return ""
+        alike = [name for name in names if name.lower() == place.name.lower()] or names
+        more = ", ..." if len(alike) > SHOWN else ""
+        return f" ({bucket.root}/{above} holds {', '.join(alike[:SHOWN]) or 'nothing'}{more})"
+    return f" (nor does {bucket.root})"

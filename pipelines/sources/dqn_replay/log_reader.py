@@ -2,8 +2,12 @@
 
 A flipped bit shows only at the gzip trailer, after nearly all rows were yielded. Whoever consumes `iter_blocks` must
 therefore write to a place that nobody trusts until the iterator has ended, and repeat the pass with
-`retry.retry_if_damaged`. Local files, copies in a mirror and remote objects are read alike. Every fault is a one-line
-WorldlineError. isal inflates where it is installed (`pip install worldline[fast]`), else the standard library does.
+`retry.retry_if_damaged`. Local files, copies in a mirror and remote objects are read alike. isal inflates where it is
+installed (`pip install worldline[fast]`), else the standard library does.
+
+Every fault is a one-line WorldlineError whose repair fits its cause: what was cut or damaged on its way is to be
+fetched again; a file that is whole and was written otherwise would come back the same. What is written otherwise and
+can mean one thing only is read: an array over several gzip members, and trailing dimensions of 1.
 """
 
 import gzip
@@ -22,6 +26,7 @@ from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.bucket_object import BucketObject
 from pipelines.bucket.retry import BucketError, DamagedInTransit, retry_if_damaged
 from pipelines.errors import WorldlineError
+from pipelines.sources.dqn_replay.damage import ANOTHER, SMALLEST, WRITTEN_SO, explain, one_line
 
 DAMAGE: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error)
 
@@ -41,15 +46,18 @@ HEAD = 1 << 14  # bytes; holds the header of any array, compressed or not
 
 SMALL_LIMIT = 1 << 31  # bytes; a log's actions or rewards are 4 MB, so more than this is no small array
 
-REPAIR = "fetch that file again from its source"
-
 
 @dataclass(frozen=True)
 class Header:
-    """Shape and dtype that a `.npy` states in its first bytes."""
+    """Shape and dtype that a `.npy` states in its first bytes; the shape without trailing dimensions of 1."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
+
+    @property
+    def bytes(self) -> int:
+        """Size of the whole array."""
+        return prod(self.shape) * self.dtype.itemsize
 
 
 def read_header(item: BucketObject | str, bucket: Bucket | None = None) -> Header:
@@ -58,13 +66,13 @@ def read_header(item: BucketObject | str, bucket: Bucket | None = None) -> Heade
     Raises WorldlineError for what is no array of numbers in C order, BucketError when it cannot be read.
     """
     item, bucket = _located(item, bucket)
-    data = bucket.read_range(item, 0, HEAD)
-    try:
-        return _head(data, item.url)
-    except WorldlineError:
-        if (again := bucket.read_range(item, 0, HEAD)) == data:
-            raise
-        return _head(again, item.url)
+    for _ in range(2):  # these bytes have no checksum: what looks damaged is asked for once more
+        data = bucket.read_range(item, 0, HEAD)
+        try:
+            return _head(data, item.url)
+        except FAULTS as error:
+            fault = error
+    raise WorldlineError(explain(item, bucket, fault)) from fault
 
 
 def read_array(item: BucketObject | str, bucket: Bucket | None = None) -> NDArray[Any]:
@@ -77,20 +85,20 @@ def read_array(item: BucketObject | str, bucket: Bucket | None = None) -> NDArra
 
 
 def _read_array(item: BucketObject, bucket: Bucket) -> NDArray[Any]:
-    with _inflated(item, bucket) as stream:
-        header = _header(stream, item.url)
-        size = prod(header.shape) * header.dtype.itemsize
-        if size > SMALL_LIMIT:
+    with _inflated(item, bucket) as (stream, header):
+        if header.bytes > SMALL_LIMIT:
             raise WorldlineError(
-                f"{item.url} claims {size:,} bytes, a small array has at most {SMALL_LIMIT:,}: {REPAIR}"
+                f"{item.url} claims {header.bytes:,} bytes, a small array has at most {SMALL_LIMIT:,}: {ANOTHER}"
             )
-        parts, left = [], size
+        parts, left = [], header.bytes
         while left and (
             part := stream.read(min(left, BLOCK))
         ):  # memory grows with what is there, not with what is claimed
             parts.append(part)
             left -= len(part)
-        _finish(stream, item.url, left)
+        if left:
+            raise _too_few(item.url, left)
+        _finish(stream, item.url)
     return np.frombuffer(bytearray().join(parts), header.dtype).reshape(header.shape)
 
 
@@ -105,18 +113,17 @@ def iter_blocks(
     """
     item, bucket = _located(item, bucket)
     url = item.url
-    with _inflated(item, bucket) as stream:
-        header = _header(stream, url)
+    with _inflated(item, bucket) as (stream, header):
         rows, row_bytes = header.shape[0] if header.shape else 0, prod(header.shape[1:]) * header.dtype.itemsize
         if min(rows_per_block, rows) * row_bytes > SMALL_LIMIT:
-            raise WorldlineError(f"{url} claims {row_bytes:,} bytes a row, too many for blocks of rows: {REPAIR}")
+            raise WorldlineError(f"{url} claims {row_bytes:,} bytes a row, too many for blocks of rows: {ANOTHER}")
         buffer = bytearray(min(rows_per_block, max(rows, 1)) * row_bytes)
         for start in range(0, rows, rows_per_block):
             count = min(rows_per_block, rows - start)
             view = memoryview(buffer)[: count * row_bytes]
-            _finish_block(stream, url, view)
+            _fill(stream, url, view)
             yield np.frombuffer(view, header.dtype).reshape(count, *header.shape[1:])
-        _finish(stream, url, 0)
+        _finish(stream, url)
 
 
 def crc32c_of_object(item: BucketObject | str, bucket: Bucket | None = None) -> str:
@@ -142,38 +149,38 @@ def _located(item: BucketObject | str, bucket: Bucket | None) -> tuple[BucketObj
 
 
 @contextmanager
-def _inflated(item: BucketObject, bucket: Bucket) -> Iterator[IO[bytes]]:
-    """The inflated bytes. Damage of any kind is one line; if the compressed bytes came wrong, it is said of them."""
-    url = item.url
+def _inflated(item: BucketObject, bucket: Bucket) -> Iterator[tuple[IO[bytes], Header]]:
+    """The inflated bytes behind the header, and that. Damage of any kind is one line.
+
+    If the compressed bytes came wrong, it is said of them.
+    """
+    header = None
     with bucket.open(item) as reader:
         buffered = io.BufferedReader(reader, BLOCK)  # kept in a variable: when it is collected, it closes the reader
         try:
             with open_gzip(fileobj=buffered, mode="rb") as stream:
-                yield stream
+                header = _header(stream, item.url)
+                yield stream, header
         except BucketError:
             raise
         except FAULTS as error:
             reader.verify()  # raises when other bytes came than were listed: the object is not to blame then
             damage = DamagedInTransit if reader.unchecked else WorldlineError
-            raise damage(_damage(url, error)) from error
+            raise damage(explain(item, bucket, error, header.bytes if header else None)) from error
         reader.verify()
 
 
-def _damage(url: str, error: Exception) -> str:
-    if isinstance(error, WorldlineError):
-        return str(error)
-    if isinstance(error, EOFError):
-        return f"{url} ends before its gzip trailer (truncated): {REPAIR}"
-    return f"{url} is damaged gzip ({error}): {REPAIR}"
-
-
 def _head(data: bytes, url: str) -> Header:
-    """The header from the first compressed bytes of a file."""
-    inflater = zlib.decompressobj(wbits=31)
-    try:
-        return _header(io.BytesIO(inflater.decompress(data, HEAD)), url)
-    except zlib.error as error:
-        raise WorldlineError(_damage(url, error)) from error
+    """The header from the first compressed bytes of a file. Raises one of FAULTS."""
+    head, inflater = b"", zlib.decompressobj(wbits=31)
+    while data and len(head) < HEAD:
+        head += inflater.decompress(data, HEAD)
+        data = inflater.unused_data.lstrip(b"\0")
+        if inflater.eof:  # an array may lie in several members, the first of which may be tiny
+            inflater = zlib.decompressobj(wbits=31)
+        elif len(head) < SMALLEST:
+            raise EOFError
+    return _header(io.BytesIO(head), url)
 
 
 def _header(stream: IO[bytes], url: str) -> Header:
@@ -182,30 +189,36 @@ def _header(stream: IO[bytes], url: str) -> Header:
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
         shape, fortran, dtype = read(stream)
     except (ValueError, KeyError) as error:
-        raise WorldlineError(f"{url} holds no .npy array ({_one_line(error)}): {REPAIR}") from error
+        raise WorldlineError(f"{url} holds no .npy array ({one_line(error)}): {ANOTHER}") from error
     if dtype.hasobject:
         raise WorldlineError(f"{url} holds pickled objects, which are never read: use plain number arrays")
     if (fortran and len(shape) > 1) or any(size < 0 for size in shape):
         raise WorldlineError(f"{url} stores shape {shape} column by column or negative: save it in C order")
+    while len(shape) > 1 and shape[-1] == 1:
+        shape = shape[:-1]
     return Header(shape, dtype)
 
 
-def _finish_block(stream: IO[bytes], url: str, view: memoryview) -> None:
+def _fill(stream: IO[bytes], url: str, view: memoryview) -> None:
     filled = 0
     while filled < len(view):
         count = stream.readinto(view[filled:])  # type: ignore[attr-defined]
         if not count:
-            _finish(stream, url, len(view) - filled)
+            raise _too_few(url, len(view) - filled)
         filled += count
 
 
-def _finish(stream: IO[bytes], url: str, missing: int) -> None:
+def _finish(stream: IO[bytes], url: str) -> None:
     """Read past the last row, which makes the inflater check its trailer."""
-    if missing:
-        raise WorldlineError(f"{url} holds {missing:,} bytes fewer than its header claims: {REPAIR}")
     if stream.read(1):
-        raise WorldlineError(f"{url} has bytes after the array that its header describes: {REPAIR}")
+        raise WorldlineError(
+            f"{url} has bytes after the array that its header describes, in the same or in another gzip member: "
+            f"{WRITTEN_SO}; save the array alone, or take that log from another copy"
+        )
 
 
-def _one_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def _too_few(url: str, missing: int) -> WorldlineError:
+    return WorldlineError(
+        f"{url} is whole gzip and holds {missing:,} bytes fewer than its header claims: {WRITTEN_SO}; take that "
+        "log from another copy, or remove all of its files"
+    )

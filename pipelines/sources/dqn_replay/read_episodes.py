@@ -16,7 +16,7 @@ import numpy as np
 
 from pipelines.errors import WorldlineError
 from pipelines.sources.dqn_replay.log_order import Continuity, LogSpan
-from pipelines.sources.dqn_replay.ring_log import REPAIR, RingLog
+from pipelines.sources.dqn_replay.ring_log import OTHERWISE, RingLog
 from pipelines.sources.dqn_replay.stitch import Stitched, assemble, stitch
 from pipelines.sources.dqn_replay.stream import Stream, parts
 
@@ -38,7 +38,7 @@ def stack_size(logs: Sequence[RingLog], where: str) -> int:
     """
     size, _ = Counter(len(log.invalid_range) for log in logs).most_common(1)[0]
     if size < 2:
-        raise WorldlineError(f"{where}: invalid_range has length {size}, it must be stack size + 1: {REPAIR}")
+        raise WorldlineError(f"{where}: invalid_range has length {size}, it must be stack size + 1: {OTHERWISE}")
     return size - 1
 
 

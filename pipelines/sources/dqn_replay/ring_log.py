@@ -85,6 +85,8 @@ FRAME = (84, 84)
 
 REPAIR = "fetch that checkpoint again from its source, or remove all of its files"
 
+OTHERWISE = "the file is whole but was not written as that: put the right array there, or remove all files of that log"
+
 NUMBERS = {"action": "iu", "reward": "f", "terminal": "iub", "add_count": "iu", "invalid_range": "iu"}
 
 NO_ACTION, NO_REWARD, NO_TERMINAL = 255, 2.0, 2  # they stand for impossible numbers, and fail their checks
@@ -100,14 +102,15 @@ def read_log(checkpoint: int, kinds: Mapping[str, RemoteObject], bucket: Bucket)
     arrays = {kind: read_array(item, bucket) for kind, item in kinds.items() if kind != "observation"}
     for kind, allowed in NUMBERS.items():
         if arrays[kind].dtype.kind not in allowed:
-            raise WorldlineError(f"{kinds[kind].url} holds {arrays[kind].dtype}, not what a {kind} is: {REPAIR}")
-    if arrays["add_count"].size != 1 or arrays["invalid_range"].ndim != 1:
-        raise WorldlineError(f"{kinds['add_count'].url} or its invalid_range has an unexpected shape: {REPAIR}")
+            raise WorldlineError(f"{kinds[kind].url} holds {arrays[kind].dtype}, not what {kind} is: {OTHERWISE}")
+    sides = {"add_count": arrays["add_count"].size == 1, "invalid_range": arrays["invalid_range"].ndim == 1}
+    for kind in (kind for kind, fits in sides.items() if not fits):
+        raise WorldlineError(f"{kinds[kind].url} has shape {arrays[kind].shape}, not that of {kind}: {OTHERWISE}")
     shapes = {kind: array.shape for kind, array in arrays.items() if kind not in SIDE_KINDS}
     if "observation" in kinds:
         shapes["observation"] = _frames(kinds["observation"], bucket)
-    if odd := next((kind for kind, shape in shapes.items() if len(shape) != 1), None):
-        raise WorldlineError(f"{kinds[odd].url} has shape {shapes[odd]}, one number a row is expected: {REPAIR}")
+    if flat := next((kind for kind, shape in shapes.items() if len(shape) != 1), None):
+        raise WorldlineError(f"{kinds[flat].url} has shape {shapes[flat]}, one number a row is expected: {OTHERWISE}")
     if len(set(shapes.values())) != 1:
         rows = ", ".join(f"{kind} {shapes[kind][0]:,}" for kind in KINDS if kind in shapes)
         return f"log {checkpoint} ({rows})"
@@ -145,7 +148,7 @@ def _frames(item: RemoteObject, bucket: Bucket) -> tuple[int, ...]:
     header = read_header(item, bucket)
     if header.dtype != np.uint8 or header.shape[1:] != FRAME:
         raise WorldlineError(
-            f"{item.url} holds {header.dtype} of shape {header.shape}, frames are uint8 (N, 84, 84): {REPAIR}"
+            f"{item.url} holds {header.dtype} of shape {header.shape}, frames are uint8 (N, 84, 84): {OTHERWISE}"
         )
     return header.shape[:1]
 

@@ -5,6 +5,7 @@ A disk that refuses bytes at any point of an HDF5 file: an OSError, never a cras
 
 import errno
 import multiprocessing
+import os
 import resource
 import shutil
 from pathlib import Path
@@ -156,3 +157,14 @@ def test_a_full_disk_is_an_error_and_no_crash(tmp_path, limit, patient) -> None:
 def test_an_error_of_the_body_comes_through(tmp_path) -> None:
     with pytest.raises(KeyError), new_file(tmp_path / "a.h5") as (file, _):
         file["nothing"]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_a_file_that_cannot_be_read_now_is_not_called_bad(tmp_path, monkeypatch, number) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("h5py.File", refuse)
+    with pytest.raises(WorldlineError, match=f"cannot be read now .*{os.strerror(number)}") as caught:
+        JowaTrajectories(tmp_path / "Pong.h5")
+    assert "layout" not in str(caught.value)

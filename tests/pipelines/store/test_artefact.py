@@ -100,3 +100,23 @@ def test_failed_checks_are_said_and_a_blocking_one_is_told_apart(store: Store) -
         "  failed, nothing may be made from this: rewards, 3 odd rewards",
     ]
     assert report.blocked and str(report).endswith("3 odd rewards")
+
+
+def test_what_cannot_be_read_is_not_called_missing_or_damaged(store: Store, monkeypatch) -> None:
+    """Who is told that it is missing deletes the artefact; the right to read it may come back."""
+    artefact = fakes.make(store, "tokens")
+
+    def refuse(*_: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pipelines.store.artefact.sha256_of", refuse)
+    with pytest.raises(WorldlineError, match=r"cannot be read now \(PermissionError: .*Permission denied\)") as caught:
+        store.open(artefact.ref)
+    assert "delete" not in str(caught.value) and "missing" not in str(caught.value)
+
+
+def test_a_folder_in_a_files_place_is_not_called_missing(store: Store) -> None:
+    artefact = fakes.make(store, "tokens")
+    (artefact.folder / "data.bin").unlink()
+    (artefact.folder / "data.bin").mkdir()
+    assert artefact.faults(rehash=False) == [f"{artefact.folder / 'data.bin'}: no file has that name"]

@@ -1,5 +1,7 @@
 """Listing finds the log files and nothing else, and names the one that is missing."""
 
+import os
+
 import fsspec
 import pytest
 from hypothesis import given
@@ -59,11 +61,85 @@ def test_a_missing_kind_is_named(bucket, kind) -> None:
 
 
 def test_no_folder_and_no_logs_are_errors(bucket) -> None:
-    with pytest.raises(WorldlineError, match="Freeway/2/replay_logs does not exist"):
+    with pytest.raises(WorldlineError, match=r"Freeway/2/replay_logs does not exist .*/Freeway holds 1\)"):
         list_objects(f"file://{bucket}", "Freeway", 2)
     (bucket / log_folder("Pong", 1)).mkdir(parents=True)
     with pytest.raises(WorldlineError, match="holds no replay log"):
         list_objects(f"file://{bucket}", "Pong", 1)
+    with pytest.raises(WorldlineError, match=r"does not exist \(nor does .*/typo\)"):
+        list_objects(f"file://{bucket}/typo", "Freeway", 1)
+
+
+# ---- what is there is never called absent ----
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        "%24store%24_action_ckpt.2.gz",  # a downloader that keeps the URL's escapes
+        "$_action_ckpt.2.gz",  # a shell that looked for a variable called `store`
+        "$STORE$_ACTION_CKPT.2.GZ",
+        "$store$_action_ckpt.2",
+        "$store$_action_ckpt.2.npy.gz",
+        "_store__actions_ckpt.02.gz",
+    ],
+)
+def test_a_file_under_another_name_is_named(bucket, there) -> None:
+    folder, right = bucket / FOLDER, file_name("action", 2)
+    (folder / right).rename(folder / there)
+    with pytest.raises(WorldlineError) as caught:
+        list_objects(f"file://{bucket}", "Freeway", 1)
+    assert there in str(caught.value) and f"rename it to '{right}'" in str(caught.value)
+    assert "missing" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_folder_or_a_broken_link_in_a_files_place_is_said(bucket) -> None:
+    path = bucket / FOLDER / file_name("reward", 2)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(WorldlineError, match="a folder has that name"):
+        list_objects(f"file://{bucket}", "Freeway", 1)
+    path.rmdir()
+    path.symlink_to(bucket / "nowhere")
+    with pytest.raises(WorldlineError, match="a dead link has that name"):
+        list_objects(f"file://{bucket}", "Freeway", 1)
+
+
+def test_files_behind_links_are_read(bucket, tmp_path) -> None:
+    """As caches of downloads keep them, and as a disk is spread over several mounts."""
+    expected = list_objects(f"file://{bucket}", "Freeway", 1)
+    for item in expected:
+        path, elsewhere = bucket / item.name, tmp_path / "cache" / item.name.replace("/", "-")
+        elsewhere.parent.mkdir(exist_ok=True)
+        path.rename(elsewhere)
+        path.symlink_to(elsewhere)
+    assert list_objects(f"file://{bucket}", "Freeway", 1) == expected
+
+
+def test_a_file_in_a_folders_place_and_a_wrong_case_are_said(bucket) -> None:
+    (bucket / "Pong" / "1").mkdir(parents=True)
+    (bucket / "Pong" / "1" / "replay_logs").write_text("not a folder")
+    with pytest.raises(WorldlineError, match="is a file where a folder of objects is expected"):
+        list_objects(f"file://{bucket}", "Pong", 1)
+    (bucket / "Qbert").write_text("not a folder")
+    with pytest.raises(WorldlineError, match="a part of that path is a file"):
+        list_objects(f"file://{bucket}", "Qbert", 1)
+    (bucket / "breakout").mkdir()
+    with pytest.raises(WorldlineError, match=r"does not exist .* holds breakout\)"):
+        list_objects(f"file://{bucket}", "Breakout", 1)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [(PermissionError(13, "Permission denied"), "allow reading it"), (OSError(5, "Input/output error"), "that disk")],
+)
+def test_a_listing_that_is_refused_is_no_absence(bucket, monkeypatch, refusal, words) -> None:
+    def refuse(*_: object) -> None:
+        raise refusal
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(WorldlineError, match=f"cannot be read .*{refusal.strerror}.*{words}"):
+        list_objects(f"file://{bucket}", "Freeway", 1)
 
 
 def test_an_unknown_kind_of_url_is_a_usage_error() -> None:
