@@ -8,6 +8,8 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
@@ -17,7 +19,6 @@ from rich.progress import (
     Progress,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 Advance = Callable[..., None]  # advance(amount=1, note="", held=False)
@@ -41,7 +42,8 @@ def say(text: str) -> None:
 def track(title: str, total: int, unit: str) -> Iterator[Advance]:
     """Show how far a stage is. Yields `advance(amount=1, note="", held=False)`.
 
-    `note` replaces the text right of the bar. What was `held` from an earlier run is done and makes no rate.
+    `note` replaces the text right of the bar. What was `held` from an earlier run is done: it makes no rate, and the
+    time left is that of the rest at the rate of what came since.
     """
     if quiet():
         yield lambda amount=1, note="", held=False: None
@@ -52,6 +54,30 @@ def track(title: str, total: int, unit: str) -> Iterator[Advance]:
         yield _lines(title, total, unit)
 
 
+@dataclass
+class _Pace:
+    """How much of `total` is done, how much of that is `fresh`, the work of this call, and since when."""
+
+    total: int
+    started: float
+    done: int = 0
+    fresh: int = 0
+
+    def add(self, amount: int, held: bool) -> None:
+        self.done += amount
+        self.fresh += 0 if held else max(amount, 0)
+
+    @property
+    def rate(self) -> float:
+        """A second."""
+        return self.fresh / max(time.monotonic() - self.started, 1e-6)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds; None where nothing came yet."""
+        return max(self.total - self.done, 0) / self.rate if self.fresh else None
+
+
 @contextmanager
 def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
     columns = (
@@ -60,38 +86,33 @@ def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
         DownloadColumn() if unit == BYTES else MofNCompleteColumn(),
         TextColumn("{task.fields[rate]} {task.fields[note]}"),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}", style="progress.remaining"),
     )
     with Progress(*columns, console=console, refresh_per_second=4) as bars:
-        task = bars.add_task(title, total=total, rate="", note="")
-        started = time.monotonic()
-        fresh = 0
+        task, pace = bars.add_task(title, total=total, rate="", note="", left="-:--:--"), _Pace(total, time.monotonic())
 
         def advance(amount: int = 1, note: str = "", held: bool = False) -> None:
-            nonlocal fresh
-            fresh += 0 if held else max(amount, 0)
-            rate = f"{_amount(fresh / max(time.monotonic() - started, 1e-6), unit)}/s"
-            bars.update(task, advance=amount, rate=rate, note=note)
+            pace.add(amount, held)
+            left = "-:--:--" if pace.left is None else str(timedelta(seconds=round(pace.left)))
+            bars.update(task, advance=amount, rate=f"{_amount(pace.rate, unit)}/s", note=note, left=left)
 
         yield advance
 
 
 def _lines(title: str, total: int, unit: str) -> Advance:
-    started = printed = time.monotonic()
-    done = fresh = 0
+    pace = _Pace(total, time.monotonic())
+    printed = pace.started
 
     def advance(amount: int = 1, note: str = "", held: bool = False) -> None:
-        nonlocal done, fresh, printed
-        done += amount
-        fresh += 0 if held else max(amount, 0)
-        now = time.monotonic()
-        ended = fresh and done >= total > done - amount  # when all was there already, there is nothing to say
+        nonlocal printed
+        pace.add(amount, held)
+        now, done = time.monotonic(), pace.done
+        ended = pace.fresh and done >= total > done - amount  # when all was there already, there is nothing to say
         if now - printed >= LINE_EVERY_SECONDS or ended:
             printed = now
-            rate = fresh / max(now - started, 1e-6)
-            left = f"{max(total - done, 0) / rate:.0f} s left" if rate else "nothing came yet"
+            left = "nothing came yet" if pace.left is None else f"{pace.left:.0f} s left"
             of = f"{_amount(done, unit)} of {_amount(total, unit)}" if unit == BYTES else f"{done:,}/{total:,} {unit}"
-            say(f"{title}: {of}, {_amount(rate, unit)}/s, {left} {note}".rstrip())
+            say(f"{title}: {of}, {_amount(pace.rate, unit)}/s, {left} {note}".rstrip())
 
     return advance
 

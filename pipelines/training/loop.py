@@ -125,7 +125,7 @@ class _Run:
         started = last_save = time.monotonic()
         with track(f"{self.title}: {phase.name}", total=phase.steps, unit="steps") as advance:
             if item.first + here:
-                advance(item.first + here)
+                advance(item.first + here, held=True)
             for number in range(here, item.steps):
                 step = item.start + number
                 schedule_rates(phase, optimisers, item.first + number)

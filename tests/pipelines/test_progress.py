@@ -43,14 +43,27 @@ def test_where_there_is_no_terminal_the_last_step_is_a_line(said: io.StringIO) -
     assert said.getvalue().count("\n") == 1
 
 
-def test_what_an_earlier_run_left_says_nothing_of_the_rate(said: io.StringIO) -> None:
+def test_nothing_is_said_where_an_earlier_run_left_nothing_to_do(said: io.StringIO) -> None:
     with track("Mirror", total=9_000, unit="bytes") as advance:
         advance(9_000, held=True)
-    assert said.getvalue() == ""  # and nothing at all when it left nothing to do
-    with track("Mirror", total=9_000, unit="bytes") as advance:
-        advance(8_999, held=True)
-        advance(1)
-    assert said.getvalue().startswith("Mirror: 9.0 kB of 9.0 kB, 0.")
+    assert said.getvalue() == ""
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_time_left_is_that_of_the_rest_at_the_pace_of_now(
+    said: io.StringIO, terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console, now = Console(file=said, width=120, force_terminal=terminal), [0.0]
+    monkeypatch.setattr(progress, "console", console)
+    monkeypatch.setattr(progress, "LINE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with track("Train", total=1_000, unit="steps") as advance:
+        advance(900, held=True)
+        now[0] = 2.0
+        advance(22)  # 11 a second; with what was held it would be 461
+        shown = said.getvalue()
+        assert terminal or "Train: 922/1,000 steps, 11.0 steps/s, 7 s left" in shown
+    assert not terminal or ("11.0 steps/s" in said.getvalue() and "0:00:07" in said.getvalue())
 
 
 def test_a_restart_takes_back_what_was_done(said: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.retry import retry_if_damaged
 from pipelines.episodes.trajectories import CHUNK, pack, unpack
 from pipelines.errors import WorldlineError, may_pass, not_now
+from pipelines.progress import Advance
 from pipelines.sources.dqn_replay.listing import RemoteObject
 from pipelines.sources.dqn_replay.log_reader import iter_blocks
 from pipelines.sources.dqn_replay.ring_log import FRAME
@@ -177,9 +178,7 @@ def extract_frames(plan: ExtractionPlan, path: Path, advance: Callable[[int], No
     return found
 
 
-def extract_all(
-    plans: Sequence[ExtractionPlan], folder: Path, workers: int, advance: Callable[[int], None]
-) -> list[ExtractedFrames]:
+def extract_all(plans: Sequence[ExtractionPlan], folder: Path, workers: int, advance: Advance) -> list[ExtractedFrames]:
     """The frames of every plan, extracted into `folder`, `workers` files at a time. Finished ones are kept.
 
     Raises WorldlineError as `extract_frames`; the first failure stops all. Threads suffice, because inflating, packing
@@ -187,16 +186,16 @@ def extract_all(
     """
     stop, lock = threading.Event(), threading.Lock()
 
-    def step(count: int) -> None:
+    def step(count: int, held: bool = False) -> None:
         if stop.is_set() and count >= 0:
             raise WorldlineError("Another file failed: see its error")
         with lock:
-            advance(count)
+            advance(count, held=held)
 
     def one(plan: ExtractionPlan) -> ExtractedFrames:
         path = folder / plan.item.name.replace("/", "@").replace(".", "-")
         if (found := ExtractedFrames.find(path)) is not None:
-            step(int((plan.pieces["stop"] - plan.pieces["start"]).sum()))
+            step(int((plan.pieces["stop"] - plan.pieces["start"]).sum()), held=True)
             return found
         return retry_if_damaged(lambda: extract_frames(plan, path, step))
 

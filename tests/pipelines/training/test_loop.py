@@ -1,12 +1,16 @@
 """The training loop: phases in order, resumed bit for bit, stopped by a loss that is no number."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from pipelines.errors import UsageError, WorldlineError
+from pipelines.training.checkpoints import CheckpointManager
 from pipelines.training.loop import train
 from pipelines.training.metrics import read
 from pipelines.training.schedule import LoopConfig
@@ -70,6 +74,29 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, stop: int, loop: Loop
     assert run(resumed, tmp_path / "cut", loop) == rows
     assert resumed.seen[0] == (stop if loop is ALWAYS else PHASES[0].steps * (stop >= PHASES[0].steps))
     assert same(whole, resumed)
+
+
+@pytest.mark.parametrize("keep", [0, 3])
+def test_steps_of_an_earlier_run_or_item_make_no_pace(
+    tmp_path: Path, keep: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh: list[int] = []
+
+    @contextmanager
+    def tracked(title: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
+        def advance(amount: int = 1, note: str = "", held: bool = False) -> None:
+            fresh.append(0 if held else amount)
+
+        yield advance
+
+    loop, scratch = replace(ALWAYS, checkpoint_every=keep), _scratch(tmp_path)
+    manager = CheckpointManager(scratch, loop, lambda folder: None)
+    with pytest.raises(KeyboardInterrupt):
+        train(TinyTask(stop_at=5), PHASES, loop, tmp_path / "metrics.jsonl", scratch, "Test", manager=manager)
+    monkeypatch.setattr("pipelines.training.loop.track", tracked)
+    task = TinyTask()
+    train(task, PHASES, loop, tmp_path / "metrics.jsonl", scratch, "Test", manager=manager)
+    assert sum(fresh) == len(task.seen) == STEPS - 5
 
 
 def test_a_finished_run_that_was_not_committed_trains_no_further(tmp_path: Path) -> None:

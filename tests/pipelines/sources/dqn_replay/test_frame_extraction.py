@@ -16,7 +16,13 @@ from hypothesis import strategies as st
 from pipelines.bucket.bucket import Bucket
 from pipelines.episodes.trajectories import CHUNK, unpack
 from pipelines.errors import MayPass, WorldlineError
-from pipelines.sources.dqn_replay.frame_extraction import ExtractedFrames, ExtractionPlan, extract_frames, merge_chunks
+from pipelines.sources.dqn_replay.frame_extraction import (
+    ExtractedFrames,
+    ExtractionPlan,
+    extract_all,
+    extract_frames,
+    merge_chunks,
+)
 
 PIECE = ["start", "stop", "slot"]
 
@@ -106,6 +112,16 @@ def test_frames_that_changed_on_disk_are_refused_and_extracted_again(two) -> Non
     with pytest.raises(WorldlineError, match="reads back differently"):
         list(merge_chunks(two, 40))
     assert ExtractedFrames.find(two[0].path) is None and ExtractedFrames.find(two[1].path) is not None
+
+
+def test_files_of_an_earlier_run_make_no_pace(tmp_path) -> None:
+    write_frames(tmp_path / "f0", numbered(20))
+    write_frames(tmp_path / "f1", numbered(20, 20))
+    plans = [plan_of(tmp_path, f"f{n}", [(0, 20, 20 * n)]) for n in (0, 1)]
+    extract_all(plans[:1], tmp_path, 1, lambda count, held=False: None)
+    told = []
+    extract_all(plans, tmp_path, 1, lambda count, held=False: told.append((count, held)))
+    assert told == [(20, True), (20, False)]
 
 
 def test_frames_without_their_index_or_with_half_of_it_are_none(two) -> None:
