@@ -8,6 +8,7 @@ import json
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +16,9 @@ from pathlib import Path
 from dagster_pipes import PipesContext, open_dagster_pipes
 
 from assets.pipes import OBSERVE_SECONDS
-from pipelines.errors import WorldlineError
+from pipelines.errors import WorldlineError, unforeseen
 from pipelines.graph.launch import Job, launch, leave_with_parent
+from pipelines.redact import redact
 
 INTERRUPTED = 130
 POLL_SECONDS = 0.2
@@ -37,6 +39,10 @@ def main() -> int:
         except KeyboardInterrupt:
             pipes.report_custom_message({"failure": "Interrupted: the next run goes on from there.", "exit_code": 1})
             return INTERRUPTED
+        except Exception as error:
+            print(redact(traceback.format_exc()), file=sys.stderr)
+            pipes.report_custom_message({"failure": unforeseen(error), "exit_code": WorldlineError.exit_code})
+            return WorldlineError.exit_code
     return 0
 
 

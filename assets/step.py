@@ -1,5 +1,6 @@
 """One step of a plan as an asset's result: made or found, described, checked, and versioned by its manifest."""
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,10 +9,11 @@ import dagster as dg
 from assets.checks import results
 from assets.metadata import describe
 from assets.resources import Installation
-from pipelines.errors import UsageError, WorldlineError
+from pipelines.errors import UsageError, WorldlineError, unforeseen
 from pipelines.graph.make import make
 from pipelines.graph.plan import Step
 from pipelines.graph.recipe import Recipe
+from pipelines.redact import redact
 from pipelines.store.artefact import Report
 from pipelines.store.stage_config import StageConfig
 
@@ -36,11 +38,19 @@ class DataConfig(dg.Config):
 
 @contextmanager
 def one_line_failures() -> Iterator[None]:
-    """Our errors say the value, the rule and the repair; Dagster then needs no traceback and no second try."""
+    """Our errors say the value, the rule and the repair; Dagster then needs no traceback and no second try.
+
+    The traceback of any other error is kept beside its line, without secrets.
+    """
     try:
         yield
     except WorldlineError as error:
         raise dg.Failure(str(error), metadata={"exit_code": error.exit_code}, allow_retries=False) from None
+    except dg.Failure:
+        raise
+    except Exception as error:
+        line, stack = unforeseen(error), redact(traceback.format_exc())
+        raise dg.Failure(line, metadata={"exit_code": 1, "traceback": stack}, allow_retries=False) from None
 
 
 def data_step(installation: Installation, config: DataConfig, step: Step) -> dg.MaterializeResult:

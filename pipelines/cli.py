@@ -5,12 +5,14 @@ Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted. An error is one line
 
 import os
 import sys
+import traceback
 
 import typer
 from typer import Abort, TyperException
 
 from pipelines.commands import bench, experiments, exports, graph, inspect, learning, stages
-from pipelines.errors import WorldlineError, may_pass
+from pipelines.errors import WorldlineError, unforeseen
+from pipelines.redact import one_line, redact
 
 INTERRUPTED = 130  # what shells report for Ctrl-C
 
@@ -49,7 +51,7 @@ def run(arguments: list[str]) -> int:
         usage = getattr(error, "ctx", None)
         help_line = f" (see '{usage.command_path} --help')" if usage else ""
         message = error.format_message()  # empty when the help was printed instead
-        return _fail(f"{message}{help_line}" if message else "", 2)
+        return _fail(one_line(f"{message}{help_line}") if message else "", 2)
     except (KeyboardInterrupt, Abort):
         return _interrupted()
     except SystemExit as error:
@@ -58,18 +60,7 @@ def run(arguments: list[str]) -> int:
         _discard_output()  # typer and rich leave this way
         return 0
     except Exception as error:
-        if os.environ.get("WORLDLINE_DEBUG"):
-            raise
-        if may_pass(error):  # of whatever file: what could be read before is there still
-            named = f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
-            return _fail(
-                f"{named}: nothing is lost; mend that (disk, memory, network) and run the same command again", 1
-            )
-        return _fail(
-            f"{type(error).__name__}: {' '.join(str(error).split())} - a fault of Worldline, please report it with "
-            "the traceback that WORLDLINE_DEBUG=1 shows",
-            1,
-        )
+        return _fail(redact(traceback.format_exc()) if os.environ.get("WORLDLINE_DEBUG") else unforeseen(error), 1)
 
 
 def _discard_output() -> None:

@@ -1,4 +1,4 @@
-"""The errors a user may meet. Each message is one line: the value, the rule, the repair.
+"""The errors a user may meet. Each message is one line without secrets: the value, the rule, the repair.
 
 And which failures may pass: for such a one nothing that stands on a disk is given up, the program ends and says so.
 """
@@ -7,11 +7,16 @@ import difflib
 import errno
 from collections.abc import Iterable
 
+from pipelines.redact import one_line
+
 
 class WorldlineError(Exception):
     """Something could not be done (exit code 1): a missing parent, a damaged file, a full disk."""
 
     exit_code = 1
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(message))
 
 
 class UsageError(WorldlineError):
@@ -37,7 +42,7 @@ def may_pass(error: BaseException | None) -> bool:
 
 def not_now(path: object, error: BaseException) -> MayPass:
     """The one line about a file that `may_pass` says is to be left alone."""
-    why = " ".join(str(error).split())[:120]
+    why = one_line(error)[:120]
     return MayPass(
         f"{path} cannot be read now ({type(error).__name__}{f': {why}' if why else ''}): it stays as it is; free "
         "memory, or mend the disk or the rights to the file, and run the same command again"
@@ -64,3 +69,11 @@ def unknown(kind: str, value: str, known: Iterable[str], where: str) -> UsageErr
     else:
         repair = f"there are {len(choices)} to choose from."
     return UsageError(f"Unknown {kind} '{value}': {repair} ({where})")
+
+
+def unforeseen(error: BaseException) -> str:
+    """The one line for an error that is none of ours."""
+    named = f"{type(error).__name__}: {error}".removesuffix(": ")
+    if may_pass(error):  # of whatever file: what could be read before is there still
+        return one_line(f"{named}: nothing is lost; mend that (disk, memory, network) and run the same command again")
+    return one_line(f"{named} - a fault of Worldline, please report it with the traceback that WORLDLINE_DEBUG=1 shows")

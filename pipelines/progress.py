@@ -21,6 +21,8 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from pipelines.redact import redact
+
 Advance = Callable[..., None]  # advance(amount=1, note="", held=False)
 LINE_EVERY_SECONDS = 15.0
 BYTES = "bytes"  # the one unit that is shown as kB, MB or GB
@@ -35,7 +37,7 @@ def quiet() -> bool:
 def say(text: str) -> None:
     """One line for the person who waits."""
     if not quiet():
-        console.print(text, highlight=False, soft_wrap=True)
+        console.print(redact(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: each core runs tests of its own
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from pipelines import redact
 from pipelines.store.store import Store
 from tests.buckets.fixtures import gcs_bucket, gcs_emulator, s3_bucket, s3_emulator  # noqa: F401
 
@@ -41,6 +42,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLDLINE_QUIET", "1")
+    monkeypatch.setattr(redact, "_known", {})  # no test's secrets are hidden from another's messages
 
 
 @pytest.fixture

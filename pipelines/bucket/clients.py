@@ -4,19 +4,28 @@ Reads from Google name the generation, reads from S3 demand the etag. All others
 pinned to a version; it is compared when an object has been read. A new kind of bucket is one class here.
 """
 
+import copy
 import functools
 import importlib
+import inspect
+import json
 import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from pipelines.errors import UsageError
+from pipelines.bucket.retry import reason, with_retries
+from pipelines.errors import UsageError, WorldlineError, unknown
+from pipelines.redact import SECRET_NAME, redact_logs, remember
+from pipelines.store.profile import NO_SECRETS
 
 TIMEOUT = 60.0  # seconds for one request, unless the profile's options say otherwise
 
 LOCAL = (None, "file", "local")
+
+GOOGLE_KEYS = ({"private_key", "client_email"}, {"refresh_token", "client_id", "client_secret"})  # fields of key files
 
 
 @dataclass(frozen=True)
@@ -82,33 +91,119 @@ def protocol(url: str) -> str | None:
 def connect(url: str, options: Mapping[str, Any]) -> Client:
     """The client for a bucket's root. fsspec opens one per process and set of options, and keeps it safe over forks.
 
-    Raises UsageError for a URL of no known kind, a client that is not installed, and options it does not know.
+    Raises UsageError for a URL of no known kind, a client that is not installed, options that it does not know, and
+    credentials that are missing or cannot be read; BucketError where logging in needs a network that does not answer.
     """
+    redact_logs()
+    _remember(options)
+    kind = protocol(url)
+    _require_kind(url, kind)
+    try:
+        return with_retries(url, lambda: _open(url, kind, options))
+    except WorldlineError:
+        raise
+    except Exception as error:
+        given = f" with options {', '.join(sorted(options))}" if options else ""
+        raise UsageError(
+            f"'{url}' cannot be opened{given} ({reason(error)}): correct the options of the storage profile, or log in "
+            "as they say"
+        ) from error
+
+
+def _open(url: str, kind: str | None, options: Mapping[str, Any]) -> Client:
+    """The client of one kind. Proxies are those of the environment: HTTPS_PROXY, HTTP_PROXY, NO_PROXY."""
     import fsspec.core
 
-    kind = protocol(url)
-    given = dict(options)
+    given: dict[str, Any] = copy.deepcopy(dict(options))  # botocore writes into what it gets
+    if kind in ("gs", "gcs"):
+        given = {"token": "anon", "requests_timeout": TIMEOUT, "use_listings_cache": False, **given}
+        given["token"] = _google_token(given["token"])
+        given["session_kwargs"] = {"trust_env": True, **(given.get("session_kwargs") or {})}
+        for option in sorted(given.keys() - _google_options()):
+            raise unknown("option of gs://", option, _google_options(), "they are gcsfs.GCSFileSystem's")
+        filesystem = _google()(**given)
+        return GoogleClient(filesystem, filesystem._strip_protocol(url))
+    if kind in ("s3", "s3a"):
+        config = {"connect_timeout": TIMEOUT, "read_timeout": TIMEOUT, "retries": {"total_max_attempts": 1}}
+        given["config_kwargs"] = config | dict(given.get("config_kwargs") or {})
+        filesystem, path = fsspec.core.url_to_fs(url, **({"use_listings_cache": False} | given))
+        filesystem.retries = 1
+        _log_in_to_s3(filesystem)
+        return S3Client(filesystem, path)
+    if kind in ("http", "https"):
+        given["client_kwargs"] = {"trust_env": True, **(given.get("client_kwargs") or {})}
+    return Client(*fsspec.core.url_to_fs(url, **given))
+
+
+def _require_kind(url: str, kind: str | None) -> None:
+    """Raises UsageError where fsspec knows no such kind of URL, or its client is not installed."""
+    import fsspec
+
     try:
-        if kind in ("gs", "gcs"):
-            given = {"token": "anon", "requests_timeout": TIMEOUT, "use_listings_cache": False} | given
-            filesystem = _google()(**given)
-            return GoogleClient(filesystem, filesystem._strip_protocol(url))
-        if kind in ("s3", "s3a"):
-            config = {"connect_timeout": TIMEOUT, "read_timeout": TIMEOUT, "retries": {"total_max_attempts": 1}}
-            given["config_kwargs"] = config | dict(given.get("config_kwargs") or {})
-            filesystem, path = fsspec.core.url_to_fs(url, **({"use_listings_cache": False} | given))
-            filesystem.retries = 1
-            return S3Client(filesystem, path)
-        return Client(*fsspec.core.url_to_fs(url, **given))
+        fsspec.get_filesystem_class(kind or "file")
     except ImportError as error:
         extra = "pip install 'worldline[s3]'" if kind in ("s3", "s3a") else f"install what fsspec asks for ({error})"
         raise UsageError(f"'{url}' needs a client that is not installed: {extra}") from error
-    except (ValueError, TypeError, KeyError) as error:
-        if given:
-            raise UsageError(
-                f"'{url}' cannot be opened with options {sorted(given)} ({error}): correct them"
-            ) from error
+    except ValueError as error:
         raise UsageError(f"'{url}' is no bucket URL ({error}): write gs://..., s3://... or file:///...") from error
+
+
+def _remember(options: Mapping[str, Any]) -> None:
+    """Keep the secrets among options out of messages, in a process too that got them without a storage profile."""
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            _remember(value)
+        elif isinstance(value, str) and SECRET_NAME.search(key) and value not in NO_SECRETS:
+            remember(value, key, f"<{key}>")
+
+
+def _log_in_to_s3(filesystem: Any) -> None:
+    """Open the connection, which makes no request, so that a wrong option is told here and not at the first read.
+
+    Raises UsageError where nobody is logged in.
+    """
+    import fsspec.asyn
+
+    if filesystem._s3 is not None:
+        return
+    filesystem.connect()
+    known = filesystem.anon or filesystem.key or fsspec.asyn.sync(filesystem.loop, filesystem.session.get_credentials)
+    if not known:
+        filesystem._s3 = None  # fsspec keeps it: the next who asks must be told too
+        raise UsageError(
+            "No credentials for s3:// were found: export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, "
+            "or write anon: true in the options of the storage profile for a public bucket"
+        )
+
+
+def _google_token(token: Any) -> Any:
+    """The option `token`; a path becomes that of an existing key file. gcsfs would send any other text to Google.
+
+    Raises UsageError for a key file that is not there, cannot be read, or is none.
+    """
+    if not isinstance(token, str) or not (token.startswith(("/", "~", ".")) or token.endswith(".json")):
+        return token
+    path = Path(token).expanduser()
+    try:
+        key = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"The key file {token} cannot be read ({error.strerror}): give the path of a file") from error
+    except ValueError as error:
+        raise UsageError(f"The key file {token} is not JSON: download the key again from Google's console") from error
+    if not isinstance(key, dict) or not any(fields <= key.keys() for fields in GOOGLE_KEYS):
+        raise UsageError(
+            f"The key file {token} is neither a service account's nor a user's: it needs "
+            f"{' or '.join(', '.join(sorted(fields)) for fields in GOOGLE_KEYS)}"
+        )
+    return str(path)
+
+
+@functools.cache
+def _google_options() -> frozenset[str]:
+    """What gcsfs and fsspec take; they would ignore any other."""
+    listings = importlib.import_module("fsspec.dircache").DirCache
+    known = {name for kind in (*_google().__mro__, listings) for name in inspect.signature(kind.__init__).parameters}
+    return frozenset(known - {"self", "args", "kwargs", "storage_options"})
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from pipelines.errors import WorldlineError
 from pipelines.progress import say
+from pipelines.redact import redact
 
 
 class BucketError(WorldlineError):
@@ -47,6 +48,7 @@ _TRANSIENT_NAMES = {
     "botocore.ResponseParserError",
     "fsspec.FSTimeoutError",
     "gcsfs.ChecksumError",
+    "google.TransportError",
     "json.JSONDecodeError",  # half a listing
     "requests.RequestException",
     "urllib3.HTTPError",
@@ -124,7 +126,7 @@ def status_of(error: BaseException) -> int | None:
 
 def reason(error: BaseException) -> str:
     """An error in a few words."""
-    text = (str(error) or repr(error)).splitlines()[0][:200]
+    text = redact(str(error) or repr(error)).splitlines()[0][:200]  # half a secret would not be known as one
     return text if isinstance(error, (ShortRead, WorldlineError)) else f"{type(error).__name__}: {text}"
 
 

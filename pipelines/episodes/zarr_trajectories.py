@@ -23,6 +23,7 @@ from pipelines.environments.registry import own_actions
 from pipelines.episodes.reader import require_sound
 from pipelines.episodes.trajectories import CHUNK, FLAT, FlatEpisodes, frame_shape_of
 from pipelines.errors import WorldlineError
+from pipelines.redact import one_line
 from pipelines.store.profile import Profile
 
 SHARD = 256 * CHUNK  # frames: 29 MB of 84x84 grey before compression
@@ -164,7 +165,7 @@ class ZarrTrajectories(FlatEpisodes):
         """zarr, its codecs and fsspec's back ends share no base class of errors."""
         if isinstance(error, WorldlineError):
             return error
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        reason = f"{type(error).__name__}: {one_line(error)[:200]}"
         return WorldlineError(f"{self.url} cannot be read as trajectories ({reason}): check the URL or export it again")
 
     def __getstate__(self) -> dict[str, Any]:

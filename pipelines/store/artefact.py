@@ -11,6 +11,7 @@ from typing import Any
 
 from pipelines.errors import WorldlineError, not_now
 from pipelines.progress import size
+from pipelines.redact import redact
 from pipelines.store.files import sha256_of
 from pipelines.store.manifest import MANIFEST_NAME, CheckEntry, Manifest
 from pipelines.store.ref import Ref, check_name
@@ -99,7 +100,7 @@ class Draft:
 
         `counts` and `picture`, a file of the artefact, are shown with the verdict.
         """
-        self.checks.append(CheckEntry(name, bool(passed), blocking, detail, dict(counts or {}), picture))
+        self.checks.append(CheckEntry(name, bool(passed), blocking, redact(detail), dict(counts or {}), picture))
 
     def part(self, name: str, files: Sequence[str] = (), digest: str = "") -> None:
         """Name a part of the artefact, which a child may have as its parent: these files of it, or arrays.

@@ -1,7 +1,7 @@
 """A storage profile: where bytes live. Read from `storage_configs/NAME.yaml` or from a file of your own.
 
 No hyper-parameters and no secrets: text may hold `${NAME}` or `${NAME:-default}` from the environment, and a key
-that sounds like a secret must be exactly `${NAME}`.
+that sounds like a secret must be exactly `${NAME}`. What options take from there never shows in a message (redact.py).
 """
 
 import importlib.resources
@@ -11,15 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 
 from pipelines.errors import UsageError, WorldlineError, unknown
+from pipelines.redact import SECRET_NAME, remember, without_patterns
 
 PACKAGE = "storage_configs"
-
-SECRET = re.compile(r"secret|token|passw|credential|(api|access|account|private|connection)_?(key|string)|^key$", re.I)
 
 NO_SECRETS = (None, "", "anon", "cloud", "google_default")  # gcsfs: ways to log in, not what to log in with
 
@@ -38,7 +36,7 @@ class Profile:
     artefact_root: str | None = None
     scratch: str | None = None
     cache_bytes: int | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def artefact_folder(self) -> Path | None:
         """`artefact_root` as an absolute path. Raises WorldlineError for a URL that is not file://."""
@@ -118,8 +116,10 @@ def _typed(key: str, value: Any, name: str) -> Any:
     kind, words = (dict, "a mapping") if key == "options" else (str, "text")
     if not isinstance(value, kind):
         raise UsageError(f"Storage profile '{name}': {key} is {value!r}, it must be {words}")
-    if isinstance(value, str) and "://" in value and urlsplit(value).password:
-        raise UsageError(f"Storage profile '{name}': {key} holds a password: take it out of the URL, use options")
+    if isinstance(value, str) and "://" in value and without_patterns(value) != value:
+        raise UsageError(
+            f"Storage profile '{name}': {key} holds a password or a signature: take it out of the URL, use options"
+        )
     return value
 
 
@@ -129,12 +129,12 @@ def _fill(value: Any, path: tuple[str, ...], name: str, environment: Mapping[str
         return {key: _fill(item, (*path, str(key)), name, environment) for key, item in value.items()}
     if isinstance(value, list):
         return [_fill(item, path, name, environment) for item in value]
-    if SECRET.search(path[-1]) and not isinstance(value, bool) and value not in NO_SECRETS:
+    if SECRET_NAME.search(path[-1]) and not isinstance(value, bool) and value not in NO_SECRETS:
         found = VARIABLE.fullmatch(value) if isinstance(value, str) else None
         if found is None or found["default"]:
             raise UsageError(
                 f"Storage profile '{name}': {'.'.join(path)} is a secret and must not stand in a file: "
-                f"write ${{{path[-1].upper()}}} and set that variable"
+                f"write ${{{re.sub(r'[^A-Z0-9]', '_', path[-1].upper())}}} and set that variable"
             )
     if not isinstance(value, str):
         return value
@@ -149,4 +149,7 @@ def _variable(found: re.Match[str], path: tuple[str, ...], name: str, environmen
         raise UsageError(
             f"Storage profile '{name}': {'.'.join(path)} needs the variable {found['name']}: export {found['name']}=..."
         )
+    if path[0] == "options" and value != found["default"] and value not in NO_SECRETS:
+        secret = next(filter(SECRET_NAME.search, (*path, found["name"])), path[-1])
+        remember(value, secret, f"${{{found['name']}}}")
     return value

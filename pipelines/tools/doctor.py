@@ -20,6 +20,7 @@ from pathlib import Path
 import yaml
 
 from pipelines.home import current_profile, dagster_home, home, open_store
+from pipelines.redact import one_line
 
 FREE_DISK = 5 * 10**9  # bytes: the demo's artefacts with room to spare
 
@@ -75,7 +76,7 @@ def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
     except Exception as error:  # whatever is broken, the other checks are still worth having
-        text = " ".join(str(error).split())
+        text = one_line(error)
         return Finding(name, False, f"{type(error).__name__}: {text}", REINSTALL)
 
 

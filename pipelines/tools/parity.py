@@ -15,6 +15,7 @@ import torch
 
 from models.parity.check import FAMILIES, Check, check
 from pipelines.errors import UsageError
+from pipelines.redact import one_line
 
 MOST_BYTES = 4 << 30  # unpacked: what is compressed could swell to anything
 
@@ -50,7 +51,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 def _why(error: BaseException) -> str:
     """One line, even of torch's longest message."""
-    words = " ".join(str(error).split())[:200]
+    words = one_line(error)[:200]
     return f"it or its meta/config lacks {words}" if isinstance(error, KeyError) else words
 
 

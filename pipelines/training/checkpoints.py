@@ -25,6 +25,7 @@ from models.api import Agent
 from models.registry import family, family_of
 from models.spaces import Spaces
 from pipelines.errors import UsageError, WorldlineError, may_pass, not_now
+from pipelines.redact import one_line
 from pipelines.store.artefact import Artefact, Draft
 from pipelines.store.stage_config import canonical_json
 from pipelines.training.device import Device
@@ -107,7 +108,7 @@ def _fill(network: nn.Module, path: Path, device: Device) -> None:
     except (SafetensorError, RuntimeError, OSError) as error:
         if may_pass(error):
             raise not_now(path, error) from error
-        why = " ".join(str(error).split())[:200]  # torch names every weight, a line each
+        why = one_line(error)[:200]  # torch names every weight, a line each
         raise WorldlineError(f"{path} does not hold this network ({why}): make its artefact again") from error
     network.requires_grad_(False)
     network.to(torch.device(device.name)).eval()

@@ -23,6 +23,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from pipelines import home
 from pipelines.errors import UsageError, WorldlineError
+from pipelines.redact import one_line
 
 ROWS = "metrics.jsonl"
 
@@ -79,7 +80,7 @@ class WandbLog:
             self._run = wandb.init(project=project, id=folder.name.replace("@", "-"), dir=where, resume="allow")
         except wandb.Error as error:
             raise WorldlineError(
-                f"Weights & Biases does not take loop.wandb={project} ({' '.join(str(error).split())[:200]}): log in "
+                f"Weights & Biases does not take loop.wandb={project} ({one_line(error)[:200]}): log in "
                 "by 'wandb login', or set WANDB_MODE=offline"
             ) from error
         for row in kept:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from pipelines.batches.batch import BatchSource
 from pipelines.errors import WorldlineError
+from pipelines.redact import one_line
 from pipelines.training.device import Device
 from pipelines.training.inputs import tensors
 
@@ -102,7 +103,7 @@ class Prefetcher:
             if not self._workers:
                 raise
             raise WorldlineError(
-                f"A loader worker died before step {step} ({' '.join(str(error).split())}): memory may have run out; "
+                f"A loader worker died before step {step} ({one_line(error)}): memory may have run out; "
                 f"lower loop.workers, now {self._workers}"
             ) from error
         except BaseException:
@@ -142,7 +143,7 @@ def _one_line(step: int, error: Exception) -> WorldlineError:
     """What a worker's error is in the main process; errors of libraries may not survive being sent."""
     if isinstance(error, WorldlineError):
         return WorldlineError(str(error))
-    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    text = f"{type(error).__name__}: {one_line(error)}"
     found = WorldlineError(f"The batch of step {step} could not be read ({text}): see where with loop.workers=0")
     found.add_note(traceback.format_exc())
     return found

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from pipelines.errors import MayPass, WorldlineError, may_pass, not_now
 from pipelines.progress import say
+from pipelines.redact import one_line
 from pipelines.training import checkpoints, metrics
 from pipelines.training.distributed.ranks import ALONE, Ranks
 from pipelines.training.threads import Choices
@@ -141,7 +142,7 @@ def _set_aside(path: Path, error: Exception) -> None:
     for name in (*WITH_IT, NAME):  # the state last: killed between two, the next run sets the rest aside
         if (one := path.with_name(name)).exists():
             one.rename(path.with_name(f"{name}.unreadable-{number}"))
-    why = " ".join(str(error).split())[:160]
+    why = one_line(error)[:160]
     say(
         f"The saved training state {path} does not fit or is damaged ({type(error).__name__}: {why}): it is kept as "
         f"{NAME}.unreadable-{number} until this run is finished, which starts from the beginning"

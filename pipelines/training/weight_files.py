@@ -21,6 +21,7 @@ from torch import Tensor
 from models.api import Agent
 from models.family import AgentConfig
 from pipelines.errors import UsageError, WorldlineError, may_pass, not_now
+from pipelines.redact import one_line
 
 CODE = re.compile(r"(?:Unsupported (?:global|class)|GLOBAL|Trying to call reduce for)[: ]+(?:GLOBAL )?(\S+)")
 
@@ -50,7 +51,7 @@ def read_data(path: Path) -> Any:
     except Exception as error:  # hostile bytes raise anything inside torch's unpickler
         if may_pass(error):
             raise not_now(path, error) from error
-        text = " ".join(str(error).split())
+        text = one_line(error)
         if found := CODE.search(text):
             raise WorldlineError(
                 f"{path} holds more than tensors ('{found[1]}') and was refused, nothing in it was run: save its "
@@ -147,7 +148,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     except WorldlineError as error:
         raise UsageError(f"Weights of others: {error}") from error
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"no weights can be read ({' '.join(str(error).split())[:120]})") from error
+        raise ValueError(f"no weights can be read ({one_line(error)[:120]})") from error
     if not isinstance(data, dict):
         raise ValueError(f"it holds a {type(data).__name__}, not a state_dict")
     return {name: tensor for name, tensor in data.items() if isinstance(name, str) and isinstance(tensor, Tensor)}

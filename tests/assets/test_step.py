@@ -100,6 +100,21 @@ def test_a_missing_parent_is_one_line() -> None:
     assert failure.metadata["exit_code"].value == 1
 
 
+def test_an_error_that_nobody_foresaw_is_one_line_and_its_traceback_holds_no_secret(monkeypatch) -> None:
+    def break_down(*_: object) -> None:
+        raise RuntimeError("log in\nwith hush-hush")
+
+    monkeypatch.setenv("SOME_TOKEN", "hush-hush")
+    monkeypatch.setattr("assets.step.make", break_down)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = _run(instance, "segments", "Pong", TINY)
+        failure = _failure(result)
+        assert not any("hush-hush" in str(event) for event in result.all_events)
+    assert str(failure.description).startswith("RuntimeError: log in with ${SOME_TOKEN} - a fault of Worldline")
+    assert failure.metadata["exit_code"].value == 1
+    assert "in break_down" in str(failure.metadata["traceback"].value)
+
+
 def test_a_frozen_experiment_takes_no_overrides() -> None:
     with pytest.raises(UsageError, match="is frozen"):
         DataConfig(experiment="demo-1a2b3c4d", overrides=["seed=1"]).resolve(Installation())

@@ -24,6 +24,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from pipelines.errors import UsageError, WorldlineError
+from pipelines.redact import one_line
 from pipelines.store.artefact import Artefact, Draft, Report
 from pipelines.store.ref import Ref
 from pipelines.store.stage_config import Spec
@@ -229,6 +230,6 @@ def _message(send: Callable[[], object]) -> None:
         send()
     except RuntimeError as error:
         raise WorldlineError(
-            f"The ranks lost each other ({' '.join(str(error).split())[:120]}): one was killed, perhaps for memory; "
+            f"The ranks lost each other ({one_line(error)[:120]}): one was killed, perhaps for memory; "
             "run this again to go on from the last state"
         ) from error

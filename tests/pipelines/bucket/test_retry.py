@@ -20,6 +20,7 @@ from pipelines.bucket.retry import (
     status_of,
     with_retries,
 )
+from pipelines.redact import remember
 
 
 def boto(status: int) -> OSError:
@@ -55,6 +56,11 @@ def test_statuses_are_found_behind_causes() -> None:
     loop = ValueError("a")
     loop.__cause__ = loop
     assert status_of(loop) is None
+
+
+def test_a_reason_is_cut_behind_its_secrets() -> None:
+    remember("hush-hush-hush", "token", "${TOKEN}")
+    assert retry.reason(ValueError("x" * 190 + "hush-hush-hush")) == f"ValueError: {'x' * 190}${{TOKEN}}"
 
 
 def test_each_try_is_said_and_the_last_is_one_line(said) -> None:

@@ -101,6 +101,8 @@ def test_mistakes_in_a_profile_are_one_line_each(text: str, said: str) -> None:
         "client: {api_key: 5}",
         "secret: '${S:-abc}'",
         "secret: 'x${S}'",
+        "headers: {X-Api-Key: abc}",
+        "headers: {authorization: Bearer abc}",
     ],
 )
 def test_secrets_in_files_are_refused_without_being_repeated(line: str) -> None:
@@ -112,8 +114,22 @@ def test_secrets_in_files_are_refused_without_being_repeated(line: str) -> None:
 def test_secrets_come_from_the_environment() -> None:
     profile = parse("options: {secret: '${S}', token: anon, client: {api_key: '${K}'}}", "p", {"S": "hush", "K": "k"})
     assert profile.options == {"secret": "hush", "token": "anon", "client": {"api_key": "k"}}
-    with pytest.raises(UsageError, match="replay_root holds a password"):
-        parse("replay_root: s3://me:hush@host/bucket", "p", {})
+    for url in ("s3://me:hush@host/bucket", "https://host/dqn?sig=hush", "https://hush@host/dqn"):
+        with pytest.raises(UsageError, match="replay_root holds a password or a signature") as caught:
+            parse(f"replay_root: {url}", "p", {})
+        assert "hush" not in str(caught.value)
+
+
+def test_what_options_take_from_the_environment_shows_in_no_message() -> None:
+    text = "options: {token: '${T}', nested: {token: {inner: '${I}'}, list: ['Key ${L}'], url: '${U:-http://host}'}}"
+    values = {"T": "hush", "I": "more", "L": "most-of-all", "U": "https://elsewhere"}
+    profile = parse(text, "p", values)
+    assert "hush" not in repr(profile)
+    said = str(WorldlineError(f"{profile.options} with hush in /data"))
+    assert not [value for value in values.values() if value in said]
+    assert "${T}" in said and "${I}" in said and "Key ${L}" in said and "${U}" in said and said.endswith("in /data")
+    parse("options: {url: '${U:-http://host}', token: '${T}'}\nreplay_root: ${R}", "p", {"T": "anon", "R": "gs://a/b"})
+    assert str(WorldlineError("http://host gs://a/b anon")) == "http://host gs://a/b anon"
 
 
 @given(names_of_variables, plain, plain, plain)

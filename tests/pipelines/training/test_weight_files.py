@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from models.jowa.config import JowaAgentConfig
-from models.losses.frames import STAGES, Lpips
+from models.losses.frames import VGG_STAGES, Lpips
 from pipelines.errors import UsageError
 from pipelines.training.weight_files import outside_weights
 
@@ -19,7 +19,7 @@ def load(file: str, sha256: str) -> Lpips | None:
 
 def weights() -> dict[str, torch.Tensor]:
     found, channels = {}, 3
-    for stage, numbers in enumerate(STAGES):
+    for stage, numbers in enumerate(VGG_STAGES):
         for n in numbers:
             found[f"module.lpips.net.slice{stage + 1}.{n}.weight"] = torch.full((2, channels, 3, 3), 0.1)
             found[f"module.lpips.net.slice{stage + 1}.{n}.bias"] = torch.arange(2.0)
