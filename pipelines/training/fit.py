@@ -6,9 +6,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from models.api import Agent
 from models.registry import family_of
+from pipelines.batches.batch import rank_rows
 from pipelines.batches.loader import SegmentSource
 from pipelines.plots.training import draw_curves
 from pipelines.progress import track
@@ -65,11 +67,32 @@ def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks
     plays = partial(greedy_returns, agent, lesson.games, loop, device, ranks) if lesson.plays else None
     manager = CheckpointManager(draft.scratch, loop, task.save, plays, ranks)
     log = draft.path(metrics.ROWS)
-    train(task, lesson.phases, loop, log, draft.scratch, lesson.title, ranks, manager, device.threads)
+    end = train(task, lesson.phases, loop, log, draft.scratch, lesson.title, ranks, manager, device.threads)
     if ranks.first:
+        draft.metrics |= _shared(end.ranks or (ranks.world,), lesson.phases)
         _record(draft, task, lesson, device)
         if imagined is not None:
             draft.counts["imagined"] = len(imagined)
+
+
+def _shared(ranks: Sequence[int], phases: Sequence[Phase]) -> dict[str, Any]:
+    """How the work was shared, for the manifest: the ranks decide about the last bits as threads do.
+
+    ranks: how many there were, in turn. `rank_rows`: the rows of each phase's batches that the last ones took, in
+    order of rank.
+    """
+    found: dict[str, Any] = {"ranks": ranks[-1]}
+    if len(ranks) > 1:
+        found["earlier_ranks"] = list(ranks[:-1])
+    if ranks[-1] > 1:
+        found["rank_rows"] = {
+            f"{phase.name}/{use.name}": [
+                len(range(use.batch)[rank_rows(use.batch, rank, ranks[-1])]) for rank in range(ranks[-1])
+            ]
+            for phase in phases
+            for use in phase.uses
+        }
+    return found
 
 
 def _record(draft: Draft, task: Task, lesson: Lesson, device: Device) -> None:

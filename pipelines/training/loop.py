@@ -34,12 +34,12 @@ def train(
     ranks: Ranks = ALONE,
     manager: CheckpointManager | None = None,
     threads: Threads | None = None,
-) -> None:
+) -> Position:
     """Run a whole schedule, from the saved state if `scratch` holds one; what was trained is in `task.modules`.
 
     `log` is where metrics.jsonl goes in the end, with TensorBoard's events and the kept checkpoints beside it; the
-    first rank alone writes them. Raises UsageError for a schedule that ranks cannot share, WorldlineError on a loss
-    that is not finite.
+    first rank alone writes them. Returns the position at the end. Raises UsageError for a schedule that ranks cannot
+    share, WorldlineError on a loss that is not finite.
     """
     _check(schedule, ranks, title)
     position, saved = state.load_position(scratch, task.modules, ranks, partial(_require_fit, task, schedule))
@@ -49,7 +49,7 @@ def train(
     if manager:
         manager.forget_after(position.step)
     with metrics:
-        run = _Run(task, loop, metrics, ranks, scratch, title, manager, threads, saved)
+        run = _Run(task, loop, metrics, ranks, scratch, title, manager, threads, saved, position.ranks)
         keep, play = (loop.checkpoint_every, loop.evaluate_every) if manager else (0, 0)
         for index, item in enumerate(unroll(schedule, keep, play)):
             if index >= position.item:
@@ -58,6 +58,7 @@ def train(
         metrics.copy_to(log)
         if manager:
             manager.copy_to(log.parent)
+    return position
 
 
 def _check(schedule: Schedule, ranks: Ranks, title: str) -> None:
@@ -95,6 +96,7 @@ class _Run:
     manager: CheckpointManager | None
     threads: Threads
     saved: Mapping[str, dict]
+    computed: tuple[int, ...]  # how many ranks, in turn
     optimisers: dict[str, dict[str, Optimizer]] = field(default_factory=dict)  # by phase, by network
 
     def do(self, item: Update | Collect | Keep, index: int, position: Position) -> Position:
@@ -119,6 +121,8 @@ class _Run:
 
     def _update(self, item: Update, index: int, position: Position) -> None:
         phase, here = item.phase, max(position.step - item.start, 0)
+        if self.computed[-1:] != (self.ranks.world,):
+            self.computed += (self.ranks.world,)
         optimisers = self._optimisers_of(phase)
         for name, module in self.task.modules.items():
             module.train(name in optimisers)
@@ -142,7 +146,7 @@ class _Run:
                     self._save(self._position(step + 1, index, position.seconds + spent))
 
     def _position(self, step: int, item: int, seconds: float) -> Position:
-        return Position(step, item, seconds, self.threads.choices())
+        return Position(step, item, seconds, self.threads.choices(), self.computed)
 
     def _optimisers_of(self, phase: Phase) -> dict[str, Optimizer]:
         """Those of the phase: as they are, as they were saved, or fresh."""

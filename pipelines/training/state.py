@@ -34,13 +34,15 @@ WITH_IT = (metrics.ROWS, checkpoints.FOLDER)  # what a run that begins anew woul
 class Position:
     """Where a run stands: optimiser steps done in all, in which item of the unrolled schedule, with how many threads.
 
-    The number of threads decides about the last bits of what follows.
+    The number of threads decides about the last bits of what follows, and so do the ranks: `ranks` are the numbers of
+    them that computed so far, in turn.
     """
 
     step: int = 0
     item: int = 0
     seconds: float = 0.0
     threads: Choices = field(default_factory=dict)
+    ranks: tuple[int, ...] = ()
 
 
 def save(
@@ -62,6 +64,7 @@ def save(
     state = {
         "position": [position.step, position.item, position.seconds],
         "threads": dict(position.threads),
+        "ranks": list(position.ranks),
         "modules": {name: module.state_dict() for name, module in modules.items()},
         "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
         **rng,
@@ -103,7 +106,9 @@ def _load(
     try:
         state = read_data(path)
         step, item, seconds = state["position"]
-        position = Position(int(step), int(item), float(seconds), state.get("threads", {}))
+        position = Position(
+            int(step), int(item), float(seconds), state.get("threads", {}), tuple(state.get("ranks", ()))
+        )
         for name, module in modules.items():
             _require_same(name, module.state_dict(), state["modules"][name])
         rng = state["rng"].view(-1, len(torch.get_rng_state()))

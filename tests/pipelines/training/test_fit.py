@@ -7,10 +7,21 @@ import pytest
 from pipelines.store.artefact import Draft
 from pipelines.store.store import Store
 from pipelines.training.device import Device
-from pipelines.training.fit import examine
+from pipelines.training.fit import _shared, examine
 from pipelines.training.inputs import sources
+from pipelines.training.schedule import Phase, Use
 from tests.fakes import spec
 from tests.pipelines.training.toy_game import GAME, ToyAgent, make_game
+
+
+def test_the_ranks_and_their_rows_are_told() -> None:
+    phases = (Phase("both", 8, (Use("tokenizer", 7), Use("world", 5))), Phase("world", 4, (Use("world", 6),)))
+    assert _shared((1,), phases) == {"ranks": 1}
+    assert _shared((1, 2), phases) == {
+        "ranks": 2,
+        "earlier_ranks": [1],
+        "rank_rows": {"both/tokenizer": [3, 4], "both/world": [2, 3], "world/world": [3, 3]},
+    }
 
 
 @pytest.mark.parametrize(("rise", "passed"), [(0, True), (4, False)])

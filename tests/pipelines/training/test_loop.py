@@ -99,6 +99,17 @@ def test_steps_of_an_earlier_run_or_item_make_no_pace(
     assert sum(fresh) == len(task.seen) == STEPS - 5
 
 
+def test_a_resumed_run_knows_how_many_ranks_computed_before(tmp_path: Path) -> None:
+    scratch = _scratch(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run(TinyTask(stop_at=5), tmp_path)
+    saved = torch.load(scratch / "state.pt", weights_only=True)
+    assert saved["ranks"] == [1]
+    torch.save({**saved, "ranks": [4, 2]}, scratch / "state.pt")
+    for _ in range(2):  # the second one finds all done
+        assert train(TinyTask(), PHASES, ALWAYS, tmp_path / "metrics.jsonl", scratch, "Test").ranks == (4, 2, 1)
+
+
 def test_a_finished_run_that_was_not_committed_trains_no_further(tmp_path: Path) -> None:
     rows = run(first := TinyTask(), tmp_path)
     assert run(again := TinyTask(), tmp_path) == rows

@@ -55,6 +55,9 @@ def test_two_ranks_have_the_losses_of_one_process(tmp_path: Path) -> None:
     for stage in STAGES:
         assert_close(rows(alone, stage), rows(two, stage))
     assert {path.parts[-4] for path in two.rglob("manifest.json")} >= {"pretrained", "tokens"}
+    for folder, told in ((alone, {1}), (two, {2})):
+        found = [json.loads(path.read_text()) for each in STAGES for path in folder.glob(f"{each}/*/*/manifest.json")]
+        assert len(found) == 3 and {each["metrics"]["ranks"] for each in found} == told
     assert list((two / ".partial").iterdir()) == list((two / ".scratch").iterdir()) == []
 
 
