@@ -9,9 +9,10 @@ import dagster as dg
 from pipelines.environments.registry import GAMES as ALL_GAMES
 from pipelines.graph import table
 from pipelines.graph.plan import Step
+from pipelines.sources.dqn_replay.listing import AGENTS as ALL_AGENTS
 
 GAMES = dg.StaticPartitionsDefinition(list(ALL_GAMES))
-AGENTS = dg.StaticPartitionsDefinition(["1", "2", "3", "4", "5"])
+AGENTS = dg.StaticPartitionsDefinition([str(number) for number in ALL_AGENTS])
 GAME_AGENT = dg.MultiPartitionsDefinition({"game": GAMES, "agent": AGENTS})
 EXPERIMENT = "experiment"
 EXPERIMENTS = dg.DynamicPartitionsDefinition(name=EXPERIMENT)

@@ -40,10 +40,28 @@ Reads = Frames | Segments
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss of a family: the networks that it trains, by name, and what a batch of it is."""
+    """A loss of a family: the networks that it trains, by name, what a batch of it is, and whose weights it asks for.
+
+    outside: of the weights of others that the config names, those that this loss reads.
+    """
 
     trains: tuple[str, ...]
     reads: Reads
+    outside: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Takes:
+    """What the agent of a config takes, known before any network is built; None where anything will do.
+
+    frame: (H, W, C) of what it sees. steps: of a segment, and of context and imagination together when it plays. games
+    and actions: how many it tells apart, by number.
+    """
+
+    frame: tuple[int, int, int] | None = None
+    steps: int | None = None
+    games: int | None = None
+    actions: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +78,11 @@ class AgentConfig:
     def outside(self) -> Mapping[str, tuple[str, str]]:
         """Weights of others that training wants: name -> (file, its sha256). Files that decide about the result."""
         return {}
+
+    @property
+    def takes(self) -> Takes:
+        """Frames, steps, games and actions of its agent."""
+        return Takes()
 
     def whole_batches(self, objective: str) -> str:
         """Why a batch of this objective cannot be taken in parts; empty where it can."""
@@ -123,6 +146,11 @@ class Family:
     def sequence_networks(self, objectives: tuple[str, ...]) -> tuple[str, ...]:
         """The networks that learn from segments: what a compiler should see on a GPU."""
         return self.trains(tuple(name for name in objectives if isinstance(self.objectives[name].reads, Segments)))
+
+    def outside(self, config: AgentConfig, objectives: tuple[str, ...]) -> Mapping[str, tuple[str, str]]:
+        """The weights of others that these objectives read: name -> (file, its sha256)."""
+        wanted = {name for each in objectives for name in self.objectives[each].outside}
+        return {name: found for name, found in config.outside.items() if name in wanted}
 
     def trains(self, objectives: tuple[str, ...]) -> tuple[str, ...]:
         """The networks that some of its objectives train, each once, in order."""

@@ -8,7 +8,7 @@ import math
 import types
 import typing
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from functools import cache
 from typing import Annotated, Any
@@ -33,15 +33,29 @@ class Within:
             and (self.below is None or value < self.below)
         )
 
+    def rule(self, value: float) -> str:
+        """What a value outside the range must be; of a long range, the end that it broke."""
+        if self.most is None or self.most < LONG:
+            return str(self)
+        return str(Within(most=self.most) if value > self.most else replace(self, most=None))
+
     def __str__(self) -> str:
         if self.least is not None and self.most is not None:
-            return f"from {self.least:g} to {self.most:g}"
+            return f"from {_number(self.least)} to {_number(self.most)}"
         words = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
-        return " and ".join(f"{word} {limit:g}" for word, limit in words.items() if limit not in (None, math.inf))
+        return " and ".join(
+            f"{word} {_number(limit)}" for word, limit in words.items() if limit not in (None, math.inf)
+        )
 
 
-Count = Annotated[int, Within(least=1)]
-Natural = Annotated[int, Within(least=0)]
+MOST = 2**53  # JSON, numpy and torch hold every whole number up to here
+LONG = 2**16
+Count = Annotated[int, Within(least=1, most=MOST)]
+Natural = Annotated[int, Within(least=0, most=MOST)]
+Size = Annotated[int, Within(least=1, most=LONG)]  # what memory must hold at once; tokens are stored in 16 bits
+Few = Annotated[int, Within(least=0, most=LONG)]  # the same, or none
+# Draws of a step are seeded with a million times the seed, in 64 bits. Times in milliseconds fit, in nanoseconds not.
+Seed = Annotated[int, Within(least=0, most=2**43 - 1)]
 Positive = Annotated[float, Within(above=0, below=float("inf"))]
 Weight = Annotated[float, Within(least=0)]
 Share = Annotated[float, Within(least=0, most=1)]
@@ -65,7 +79,7 @@ def _faults(config: Any, path: str) -> Iterator[str]:
         value = getattr(config, name)
         for one in value if isinstance(value, tuple) else (value,):
             if range_ is not None and isinstance(one, (int, float)) and not range_.allows(one):
-                yield f"{path}{name} {_shown(value)} is impossible: it must be {range_}"
+                yield f"{path}{name} {_shown(value)} is impossible: it must be {range_.rule(one)}"
                 break
             if choices and one is not None and one not in choices:
                 near = get_close_matches(str(one), [str(choice) for choice in choices], n=1, cutoff=0.5)
@@ -91,6 +105,10 @@ def _rule(hint: Any) -> tuple[Within | None, tuple[Any, ...]]:
     if origin in (tuple, types.UnionType, typing.Union) and args:
         return next((rule for rule in map(_rule, args) if rule != (None, ())), (None, ()))
     return None, ()
+
+
+def _number(limit: float | None) -> str:
+    return str(limit) if isinstance(limit, int) else f"{limit:g}"
 
 
 def _shown(value: Any) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from models.family import AgentConfig, manner, option
-from models.limits import Count, Dropout, Natural, Share, Weight, Within, check
+from models.family import AgentConfig, Takes, manner, option
+from models.limits import Dropout, Few, Share, Size, Weight, Within, check
 from models.tokenizers.config import TokenizerConfig
 
 
@@ -16,25 +16,25 @@ class JowaConfig:
     A step is `tokens_per_frame` observation tokens and one action token. Raises ValueError where sizes do not fit.
     """
 
-    vocab_size: Count = 2048
-    tokens_per_frame: Count = 36
-    max_steps: Count = 8
-    layers: Count = 4
-    heads: Count = 8
-    width: Count = 512
+    vocab_size: Size = 2048
+    tokens_per_frame: Size = 36
+    max_steps: Size = 8
+    layers: Size = 4
+    heads: Size = 8
+    width: Size = 512
     dropout: Dropout = 0.1  # embedding, residual and attention
-    num_q: Count = 1  # Q heads in the ensemble
-    q_hidden: Count = 768
+    num_q: Size = 1  # Q heads in the ensemble
+    q_hidden: Size = 768
     q_dropout: Dropout = 0.01
     q_trains_trunk: bool = True  # whether the Q head's gradient reaches the transformer
-    num_actions: Count = 18
-    num_games: Count = 60
+    num_actions: Size = 18
+    num_games: Size = 60
     task_embedding: bool = True
-    embedding_std: float = 0.02  # of the first token and position embeddings
+    embedding_std: Weight = 0.02  # of the first token and position embeddings
     factored_positions: bool = (
         False  # start position (step, place in the step) as the sum of a step's and a place's part
     )
-    atoms: Annotated[int, Within(least=2)] = 51
+    atoms: Annotated[int, Within(least=2, most=2**16)] = 51
     value_min: float = -10.0
     value_max: float = 30.0
     gamma: Share = 0.99
@@ -84,18 +84,30 @@ class JowaAgentConfig(AgentConfig):
     model: JowaConfig = field(default_factory=JowaConfig)
     commitment: Weight = 1.0
     motion_gain: Weight = 0.0  # extra weight of pixels off the game's background; 0 is the original's objective
-    random_shift: Natural = 0  # pixels of augmentation for the tokenizer's frames
+    random_shift: Few = 0  # pixels of augmentation for the tokenizer's frames
     lpips_sha256: str = option("")  # of a file with LPIPS weights; none leaves the perceptual term out
     lpips_file: str = manner("")  # where that file lies
     lpips_weight: Weight = option(1.0)
 
     def __post_init__(self) -> None:
         check(self, "networks")
+        if self.random_shift >= self.tokenizer.resolution:
+            raise ValueError(
+                f"random_shift {self.random_shift} moves all of a frame of {self.tokenizer.resolution} pixels out of "
+                "sight: lower it"
+            )
 
     @property
     def outside(self) -> Mapping[str, tuple[str, str]]:
         """LPIPS weights, where they are wanted."""
         return {"lpips": (self.lpips_file, self.lpips_sha256)} if self.lpips_file or self.lpips_sha256 else {}
+
+    @property
+    def takes(self) -> Takes:
+        """The tokenizer's frames, and the transformer's positions, task embeddings and Q outputs."""
+        side, model = self.tokenizer.resolution, self.model
+        frame = (side, side, self.tokenizer.frame_channels)
+        return Takes(frame, model.max_steps, model.num_games, model.num_actions)
 
     def whole_batches(self, objective: str) -> str:
         """An EMA codebook follows whole batches."""
@@ -114,6 +126,8 @@ class JowaAgentConfig(AgentConfig):
             ("tokenizer's frames of tokens", ours.tokens_per_frame, "model.tokens_per_frame", theirs.tokens_per_frame),
             ("segment.length", length, "model.max_steps", theirs.max_steps),
         )
+        if length < 2:
+            raise ValueError(f"segment.length is {length}: a world is learned from one step to the next, set 2 or more")
         for name, value, other, found in sizes:
             if value != found:
                 raise ValueError(f"{name} is {value} but {other} is {found}: they must be equal, set both")

@@ -8,7 +8,7 @@ JOWA = Family(
     config=JowaAgentConfig,
     agent="models.jowa.agent:JowaAgent",
     objectives={
-        "tokenizer": Objective(trains=("tokenizer",), reads=Frames()),
+        "tokenizer": Objective(trains=("tokenizer",), reads=Frames(), outside=("lpips",)),
         "world": Objective(trains=("model",), reads=Segments()),
         "world_action": Objective(trains=("model",), reads=Segments()),
     },

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from models.family import option
-from models.limits import Count, Dropout, Weight, check
+from models.limits import Dropout, Size, Weight, check
 
 
 @dataclass(frozen=True)
@@ -19,23 +19,23 @@ class TokenizerConfig:
     Raises ValueError where sizes do not fit together.
     """
 
-    vocab_size: Count = 2048
-    embed_dim: Count = 512
-    z_channels: Count = 512
-    channels: Count = 64
-    channel_mult: tuple[int, ...] = ()  # one factor a level; empty: 1 everywhere
-    res_blocks: Count = 2  # a level of the encoder; the decoder has one more
+    vocab_size: Size = 2048
+    embed_dim: Size = 512
+    z_channels: Size = 512
+    channels: Size = 64
+    channel_mult: tuple[Size, ...] = ()  # one factor a level; empty: 1 everywhere
+    res_blocks: Size = 2  # a level of the encoder; the decoder has one more
     attention: bool = True  # encoder: every level after the first, and the middle; decoder: the middle
-    norm_groups: Count = 2
-    downsample: tuple[Count, ...] = (7, 2)
-    patch_stem: Count = 1
-    resolution: Count = 84  # pixels a side
+    norm_groups: Size = 2
+    downsample: tuple[Size, ...] = (7, 2)
+    patch_stem: Size = 1
+    resolution: Size = 84  # pixels a side
     quantizer: Literal["straight_through", "ema"] = "straight_through"
     cosine: bool = False  # compare directions only: latents and codes are divided by their L2 norm
     kmeans_start: bool = False  # EMA: place the codes by k-means on the first training batch
     ema_decay: Dropout = 0.99
     revive_below: Weight = 0.0  # EMA: move a code used by fewer latents a batch (running mean) than this; 0 is off
-    frame_channels: Count = option(1)  # 1 for grey frames, 3 for RGB
+    frame_channels: Size = option(1)  # 1 for grey frames, 3 for RGB
 
     def __post_init__(self) -> None:
         check(self, "tokenizer")

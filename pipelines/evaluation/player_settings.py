@@ -4,15 +4,17 @@ Holds the numbers that JOWA's authors tuned for their games (arXiv 2410.00564, t
 those search 2 steps deep. Importing this imports no torch.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from models.limits import Count, Natural, Positive, Share
+from models.family import AgentConfig, Takes
+from models.limits import Few, Natural, Positive, Seed, Share, Size
 from models.registry import family_of
-from pipelines.environments.registry import Rules, canonical, game_id, protocol, spaces
+from pipelines.environments.registry import Rules, canonical, game_id, options, protocol, spaces
 from pipelines.errors import UsageError, WorldlineError, unknown
 from pipelines.store.artefact import Artefact
-from pipelines.store.stage_config import manner, option, require
+from pipelines.store.stage_config import Beside, manner, networks_beside, option, require
 
 if TYPE_CHECKING:
     from models.api import Agent, Planner
@@ -28,7 +30,7 @@ class SearchConfig:
     """Finer settings of the planners. `simulations` 0 is as many as a beam of the same width and horizon has nodes."""
 
     leaf: Leaf = "max"  # what an imagined end is worth: its best legal action, or the mean over legal ones
-    simulations: Natural = 0  # of MCTS, a decision
+    simulations: Few = 0  # of MCTS, a decision
     temperature: Positive = 1.0  # of MCTS's priors
     choice: Literal["value", "visits"] = "value"  # MCTS plays the action of best mean value, or the most visited
     sample: bool = False  # draw what is imagined instead of the most likely; environments then plan one by one
@@ -49,7 +51,7 @@ class PlayConfig:
     search: SearchConfig = option(SearchConfig())
     rom_md5: str = option("")  # of a ROM of yours; none plays ale-py's
     rom_dir: str = manner("")  # the folder that holds it
-    envs: Natural = manner(0)  # episodes that are played at once; 0: all. Each has its own seeds, so it changes none
+    envs: Few = manner(0)  # episodes that are played at once; 0: all. Each has its own seeds, so it changes none
 
     def __post_init__(self) -> None:
         protocol(self.protocol)
@@ -66,13 +68,13 @@ class GridConfig:
     An empty axis keeps the evaluation's own value; with all of them empty nothing is searched.
     """
 
-    contexts: tuple[Count, ...] = ()
-    widths: tuple[Count, ...] = ()
-    horizons: tuple[Count, ...] = ()
+    contexts: tuple[Size, ...] = ()
+    widths: tuple[Size, ...] = ()
+    horizons: tuple[Size, ...] = ()
     leaves: tuple[Leaf, ...] = ()
-    episodes: Count = 4
+    episodes: Size = 4
     max_steps: Natural = 0  # agent steps at which an episode of the search is cut; 0: as the evaluation's
-    seed: Natural = 0  # of the search alone; its episodes are never reported
+    seed: Seed = 0  # of the search alone; its episodes are never reported
 
     def __post_init__(self) -> None:
         require(self, "tune")
@@ -181,28 +183,50 @@ class PlayerSettings:
 
     def require_fit(self, game: str, agent: "Agent", rules: Rules) -> None:
         """Raises UsageError where an agent cannot play so, be asked for this game, or see so many or such frames."""
-        planners, limits = family_of(agent.config).planners, agent.limits
-        if self.planner not in planners:
-            raise UsageError(
-                f"Agents of the family '{agent.config.family}' cannot play by {self.planner}: choose from "
-                f"{', '.join(planners)}"
-            )
+        self.require_takes(game, agent.config, Takes(None, agent.limits.steps, agent.limits.games), rules)
         if agent.spaces is not None:
             try:
                 agent.spaces.require_fit(spaces(game, rules), "This agent", f"{game} under '{rules.name}'")
             except ValueError as error:
                 raise UsageError(str(error)) from error
-        if game_id(game) >= limits.games:
+
+    def require_takes(self, game: str, networks: AgentConfig, takes: Takes, rules: Rules) -> None:
+        """`require_fit` as far as it is known before the agent is: by its config and what it takes."""
+        planners = family_of(networks).planners
+        if self.planner not in planners:
             raise UsageError(
-                f"This model names {limits.games} games and {game} is number {game_id(game)}: evaluate another "
+                f"Agents of the family '{networks.family}' cannot play by {self.planner}: choose from "
+                f"{', '.join(planners)}"
+            )
+        if takes.frame not in (None, rules.frame):
+            raise UsageError(
+                f"'{rules.name}' shows frames of {rules.frame} and the agent sees {takes.frame} (height, width, "
+                "colours): choose another evaluate.protocol"
+            )
+        if takes.games is not None and game_id(game) >= takes.games:
+            raise UsageError(
+                f"This model names {takes.games} games and {game} is number {game_id(game)}: evaluate another "
                 "game, or train with pretrain.model.num_games raised"
             )
-        if self.context + self.horizon > limits.steps:
+        if takes.steps is not None and self.context + self.horizon > takes.steps:
             ahead = f" and a {self.planner} horizon of {self.horizon}" if self.horizon else ""
             raise UsageError(
-                f"A context of {self.context} steps{ahead} is more than the {limits.steps} steps that this model "
+                f"A context of {self.context} steps{ahead} is more than the {takes.steps} steps that this model "
                 "sees: lower evaluate.context or evaluate.beam_horizon, or what tune tries"
             )
+
+
+def require_players(players: Iterable[PlayerSettings], play: PlayConfig, beside: Beside) -> None:
+    """Raises UsageError where a recipe's agent cannot play a game as `play` says, or its ROM is not there.
+
+    `play` is filled: it names its game.
+    """
+    game, rules = getattr(play, "game", ""), protocol(play.protocol)
+    if play.rom_dir or play.rom_md5:
+        options(game, play.rom_dir, play.rom_md5)
+    if (networks := networks_beside(beside)) is not None:
+        for who in players:
+            who.require_takes(game, networks, networks.takes, rules)
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,14 @@ from pathlib import Path
 
 from pipelines.errors import UsageError, WorldlineError, unknown
 from pipelines.graph.config_io import from_plain, to_plain
+from pipelines.graph.plan import Plan
 from pipelines.graph.recipe import Recipe
 from pipelines.progress import say
-from pipelines.store.ref import check_name
+from pipelines.store.ref import LONGEST, check_name
 from pipelines.store.stage_config import canonical_json, plain
 
 FORMAT = 2
+LONGEST_NAME = LONGEST - 9  # its key adds a dash and eight digits
 OLD = {"collect", "pretrain", "train"}  # what the recipes of format 1, which had no number, consist of
 
 
@@ -34,20 +36,46 @@ class Experiment:
         return f"{self.name}-{hashlib.sha256(canonical_json(frozen).encode()).hexdigest()[:8]}"
 
 
-def register(folder: Path, name: str, recipe: Recipe) -> Experiment:
-    """Freeze `recipe` as experiment `name`. Registering the same again changes nothing but how the work is done.
+class _Rehearsal(Plan):
+    """The chain of a recipe with a bucket that nobody lists: its configs show every fault, their keys mean nothing."""
 
-    Those fields (`manner`: workers, devices, where files lie) are part of no key; the newest ones count.
-    Raises UsageError when the name is taken by another config, naming the first difference.
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe, "file:///")
+
+    def listed(self, game: str, agent: int) -> tuple[str, str]:
+        return "file:///", ""
+
+
+def check(folder: Path, name: str, recipe: Recipe) -> Experiment:
+    """What `register` would freeze; nothing is written and no bucket asked.
+
+    Raises UsageError for a name that later tools cannot take or that is taken by another config, naming the first
+    difference, and for a recipe with a stage that would be refused when its turn comes.
     """
-    check_name(name)
+    _check_name(name)
     experiment = Experiment(name, recipe)
+    rehearsal = _Rehearsal(recipe)
+    for step in rehearsal.steps():
+        rehearsal.config(step).check_frozen(rehearsal)
     for other in registered(folder):
         if other.name == name and other.key != experiment.key:
             raise UsageError(
                 f"Experiment name '{name}' is taken by {other.key}, whose {_difference(other.recipe, recipe)}: "
-                "choose another name (worldline experiment new NAME), or use that one as it is"
+                f"choose another name (worldline experiment new NAME), use that one as it is, or let it go (worldline "
+                f"experiment remove {name})"
             )
+        if other.key == name:
+            raise UsageError(f"Experiment name '{name}' is the key of another one: choose another name")
+    return experiment
+
+
+def register(folder: Path, name: str, recipe: Recipe) -> Experiment:
+    """Freeze `recipe` as experiment `name`. Registering the same again changes nothing but how the work is done.
+
+    Those fields (`manner`: workers, devices, where files lie) are part of no key; the newest ones count.
+    Raises UsageError as `check` does.
+    """
+    experiment = check(folder, name, recipe)
     path = folder / f"{experiment.key}.json"
     if not path.exists() or _read(path).recipe != recipe:
         try:
@@ -101,6 +129,17 @@ def find(folder: Path, name_or_key: str) -> Experiment:
             "(worldline experiment new NAME --recipe demo)"
         )
     raise unknown("experiment", name_or_key, [item.key for item in everything], "'worldline experiment list'")
+
+
+def _check_name(name: str) -> None:
+    """A name begins keys, partitions, files and command lines: what each of them takes."""
+    check_name(name)
+    if len(name) > LONGEST_NAME:
+        raise UsageError(f"Experiment name '{name[:40]}...' is {len(name)} characters long: use at most {LONGEST_NAME}")
+    if name.startswith("-"):
+        raise UsageError(f"Experiment name '{name}' begins like an option: begin it with a letter or a digit")
+    if ".." in name:
+        raise UsageError(f"Experiment name '{name}' holds '..', which means a range to Dagster: use one dot or none")
 
 
 def _read(path: Path) -> Experiment:

@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
+from models.limits import Seed
 from pipelines.environments.registry import check_game
 from pipelines.errors import UsageError, unknown
 from pipelines.graph.table import BY_VERB, PLANNED
 from pipelines.stages.collect import CollectConfig
-from pipelines.store.stage_config import StageConfig
+from pipelines.store.stage_config import StageConfig, require
 
 SOURCES = ("collected", "bucket")
 # Which setting of the recipe fills a field of a template, for the error of one who sets that field.
@@ -33,11 +34,12 @@ class Recipe:
     games: tuple[str, ...]
     source: str = "collected"
     agents: tuple[int, ...] = (1, 2)
-    seed: int = 0
+    seed: Seed = 0
     stages: tuple[StageConfig, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", _in_order(self.stages))
+        require(self, "")
         for game in (*self.games, *(each.only_game for each in self.stages if each.only_game)):
             check_game(game)
         if not self.games or len(set(self.games)) != len(self.games):

@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.limits import Count, Share, Within
+from models.limits import Count, Seed, Share, Size, Within
 from pipelines.environments.atari.games import IDS, PROTOCOLS, check_game, minimal_actions, rom_md5
 from pipelines.environments.atari.scripts import SCRIPTS, Script
 from pipelines.environments.registry import Environment, Step, emulator_seeds, game_id, make, to_own
@@ -43,16 +43,16 @@ class CollectConfig(StageConfig):
     CHECKS: ClassVar[tuple[str, ...]] = ("whole_episodes",)
 
     game: str = filled("game", "")
-    agents: Count = 2
+    agents: Size = 2
     steps: Count = 15_000
-    capacity: int = 3_000
+    capacity: Annotated[int, Within(least=1, most=2**24)] = 3_000
     policy: Literal["script", "random"] = "script"  # "script" falls back to random actions for games without one
     epsilon_start: Share = 1.0
     epsilon_end: Share = 0.05
     epsilon_share: Annotated[float, Within(above=0, most=1)] = 1.0
     sticky: Annotated[float, Within(least=0, below=1)] = 0.25
-    stack_size: Count = 4
-    seed: int = 0
+    stack_size: Size = 4
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

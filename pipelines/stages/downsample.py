@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from models.limits import Natural
+from models.limits import Few
 from pipelines.errors import UsageError
 from pipelines.progress import track
 from pipelines.sources.dqn_replay.draw import DrawConfig, budget, draw, eligible, place_pieces
@@ -37,9 +37,10 @@ class DownsampleConfig(DrawConfig, StageConfig):
     DATA: ClassVar[bool] = True
     CODE: ClassVar[str] = "2"
     CHECKS: ClassVar[tuple[str, ...]] = ("enough_transitions", "reads_back")
+    FRAME: ClassVar[tuple[int, int, int]] = (84, 84, 1)  # (height, width, colours) of what DQN-Replay's logs hold
 
     replays: tuple[Ref, ...] = parent("replay", every="agent")
-    workers: Natural = manner(0)
+    workers: Few = manner(0)
 
     @property
     def subject(self) -> str:

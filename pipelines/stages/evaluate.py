@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from models.limits import Count, Natural
+from models.limits import Few, Natural, Seed, Size
 from pipelines.environments.registry import options
 from pipelines.environments.rollout import Episode, Player, play, play_together, replay
 from pipelines.errors import UsageError
@@ -30,6 +30,7 @@ from pipelines.evaluation.player_settings import (
     PlayConfig,
     PlayerSettings,
     _entrant,
+    require_players,
     tuned,
 )
 from pipelines.evaluation.session import EpisodeLog, EvaluationSession, episode_table, reported_seeds, summary
@@ -68,14 +69,14 @@ class EvaluateConfig(PlayConfig, StageConfig):
     agent: Ref | None = parent(makes="agent")  # who plays
     collected: Ref | None = parent("collected_replay", soft=True)  # the behaviour's raw returns, if played here
     tuned: Ref | None = parent("tuned", added=True)  # whose best settings play; none of its episodes is reported
-    episodes: Count = 16
-    context: Count = 4  # newest steps the policy sees, at most 8
-    beam_episodes: Natural = 0
-    beam_width: Count = 2
-    beam_horizon: Count = 2
+    episodes: Size = 16
+    context: Size = 4  # newest steps the policy sees, at most 8
+    beam_episodes: Few = 0
+    beam_width: Size = 2
+    beam_horizon: Size = 2
     beam_steps: Natural = 0  # agent steps at which a beam-search episode is cut; 0 plays to the end
-    random_episodes: Count = 8
-    seed: Natural = filled("seed", 0)
+    random_episodes: Size = 8
+    seed: Seed = filled("seed", 0)
     settings: str = option("")
     step: Natural = option(
         0
@@ -110,6 +111,18 @@ class EvaluateConfig(PlayConfig, StageConfig):
                 f"Recipe '{beside.name}': evaluate.context is {self.context} but the model sees {longest} steps: lower "
                 "it or raise pretrain.model.max_steps"
             )
+
+    def check_frozen(self, beside: Beside) -> None:
+        """The agent can play so, and the checkpoint that plays is one that training keeps."""
+        if self.tuned is None:
+            require_players(roster(self), self, beside)
+        if self.step:
+            trained = [each for verb in ("train", "finetune") if (each := beside.template(verb)) is not None]
+            if trained and not trained[-1].keeps(self.step):  # type: ignore[attr-defined]
+                raise UsageError(
+                    f"Recipe '{beside.name}': evaluate.step is {self.step} and {trained[-1].VERB} keeps no checkpoint "
+                    f"of that step: set {trained[-1].VERB}.loop.checkpoint_every so that it does, or evaluate.step=0"
+                )
 
     def _refuse_own_numbers(self) -> None:
         """Never let a setting that has no effect pass in silence."""

@@ -13,7 +13,7 @@ from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.mirror import Mirror
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.progress import say, track
-from pipelines.sources.dqn_replay.listing import RemoteObject, digest, list_objects, mirror_small_arrays
+from pipelines.sources.dqn_replay.listing import AGENTS, RemoteObject, digest, list_objects, mirror_small_arrays
 from pipelines.store.artefact import Artefact, Draft, Report
 from pipelines.store.ref import Ref
 from pipelines.store.stage_config import Beside, StageConfig, filled, manner, option, parent
@@ -68,6 +68,14 @@ class FetchConfig(StageConfig):
     @property
     def subject(self) -> str:
         return f"{self.game}/{self.agent}"
+
+    def check_frozen(self, beside: Beside) -> None:
+        """Dagster knows the agents of DQN-Replay by number."""
+        if self.agent not in AGENTS:
+            raise UsageError(
+                f"Recipe '{beside.name}' reads agent {self.agent}: DQN-Replay has agents 1 to {AGENTS[-1]}, and so "
+                f"have experiments; 'worldline fetch --agents {self.agent}' reads it without one"
+            )
 
     def fill(self, values: dict[str, Any], beside: Beside) -> Self:
         """The config of one game and agent. Where nothing was collected here, the bucket is filled in."""

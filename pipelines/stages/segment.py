@@ -12,7 +12,7 @@ from models.limits import Count
 from pipelines.errors import UsageError
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import StageConfig, filled, parent
+from pipelines.store.stage_config import Beside, StageConfig, filled, parent
 from pipelines.store.store import Store
 
 
@@ -35,6 +35,14 @@ class SegmentConfig(StageConfig):
     @property
     def subject(self) -> str:
         return self.game
+
+    def check_frozen(self, beside: Beside) -> None:
+        """Windows leave no step out, the last one least of all."""
+        if self.stride > self.length:
+            raise UsageError(
+                f"Recipe '{beside.name}': segment.stride is {self.stride} and segment.length {self.length}: steps "
+                "between two windows would be in none, lower the stride"
+            )
 
 
 def run(config: SegmentConfig, store: Store) -> Report:

@@ -6,13 +6,14 @@ Frames stream through in blocks; memory stays bounded whatever the game's size. 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from models.limits import Count
+from models.limits import Size
+from models.registry import family_of
 from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import Precision
 from pipelines.progress import track
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import StageConfig, filled, parent
+from pipelines.store.stage_config import Beside, StageConfig, filled, networks_beside, parent
 from pipelines.store.store import Store
 
 
@@ -27,12 +28,20 @@ class TokenizeConfig(StageConfig):
     game: str = filled("game", "")
     agent: Ref | None = parent(makes="agent", part="tokenizer")
     trajectories: Ref | None = parent("trajectories", part="frames")
-    batch_frames: Count = 256
+    batch_frames: Size = 256
     precision: Precision = "auto"
 
     @property
     def subject(self) -> str:
         return self.game
+
+    def check_frozen(self, beside: Beside) -> None:
+        """The agent's frames can be stored as tokens."""
+        networks = networks_beside(beside)
+        if networks is not None and not family_of(networks).tokens:
+            raise UsageError(
+                f"Recipe '{beside.name}': agents of the family '{networks.family}' have no tokens: leave tokenize out"
+            )
 
 
 def run(config: TokenizeConfig, store: Store) -> Report:

@@ -6,18 +6,26 @@ some of whose segments the model may continue itself. What the phases train, and
 Run: `worldline pretrain EXPERIMENT`, `worldline train EXPERIMENT`, `worldline finetune EXPERIMENT --game Pong`.
 """
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from models.family import AgentConfig
-from models.limits import Count, Weight
+from models.limits import Count, Seed, Size, Weight
 from models.registry import family_of
 from pipelines.errors import UsageError
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import Beside, StageConfig, filled, manner, option, parent
+from pipelines.store.stage_config import Beside, StageConfig, filled, manner, networks_beside, option, parent
 from pipelines.store.store import Store
-from pipelines.training.schedule import ImagineConfig, LoopConfig, Phase, Use, check_phases
+from pipelines.training.schedule import (
+    ImagineConfig,
+    LoopConfig,
+    Phase,
+    Use,
+    check_phases,
+    check_trainable,
+    total_steps,
+)
 
 if TYPE_CHECKING:
     from models.api import Agent
@@ -35,13 +43,34 @@ class TrainingConfig(StageConfig):
 
     phases: tuple[Phase, ...] = ()
     loop: LoopConfig = field(default_factory=LoopConfig)
-    sight_frames: Count = 256
-    seed: int = filled("seed", 0)
+    sight_frames: Size = 256
+    seed: Seed = filled("seed", 0)
 
     @property
     def every_game(self) -> tuple[str, ...]:
         """The games that it learns from."""
         raise TypeError(f"{type(self).__name__} must define every_game")
+
+    def keeps(self, step: int) -> bool:
+        """Whether a checkpoint of that step is kept on the way, for a while at least."""
+        every = (self.loop.checkpoint_every, self.loop.evaluate_every)
+        return step <= total_steps(self.phases) and any(each and step % each == 0 for each in every)
+
+    def reconfigured(self, networks: AgentConfig) -> AgentConfig:
+        """The networks' config with what this training changes of it."""
+        return networks
+
+    def check_frozen(self, beside: Beside) -> None:
+        """There are phases, which the networks' family knows, and the networks tell every game apart."""
+        if not self.phases:
+            raise UsageError(f"Recipe '{beside.name}': {self.VERB} has no phase: give it at least one")
+        if self.loop.evaluate_every and not self.PLAYS:
+            raise UsageError(
+                f"Recipe '{beside.name}': {self.VERB}.loop.evaluate_every is {self.loop.evaluate_every}, but nothing "
+                "that this stage trains can play: set it for the train stage"
+            )
+        if (networks := networks_beside(beside)) is not None:
+            check_trainable(self.phases, self.reconfigured(networks), self.every_game)
 
 
 @dataclass(frozen=True)
@@ -79,6 +108,16 @@ class PretrainConfig(TrainingConfig):
             self.networks.require_fit(int(getattr(cut, "length", 0)))
         except ValueError as error:
             raise UsageError(f"Recipe '{beside.name}': pretrain.{error}") from error
+
+    def check_frozen(self, beside: Beside) -> None:
+        """The networks see frames as they are stored."""
+        super().check_frozen(beside)
+        stored, seen = getattr(beside.template("downsample"), "FRAME", None), self.networks.takes.frame
+        if stored and seen and stored != seen:
+            raise UsageError(
+                f"Recipe '{beside.name}': pretrain's networks see frames of {seen} and replay has {stored} (height, "
+                "width, colours): change the tokenizer's resolution and frame_channels"
+            )
 
 
 @dataclass(frozen=True)
@@ -140,6 +179,26 @@ class FinetuneConfig(TrainingConfig):
     @property
     def every_game(self) -> tuple[str, ...]:
         return (self.game,)
+
+    def reconfigured(self, networks: AgentConfig) -> AgentConfig:
+        """Files of others lie where this config says."""
+        given: dict[str, Any] = {"lpips_file": self.lpips_file}
+        return replace(networks, **{name: value for name, value in given.items() if hasattr(networks, name)})
+
+    def check_frozen(self, beside: Beside) -> None:
+        """What is imagined fits into what the model sees."""
+        super().check_frozen(beside)
+        networks = networks_beside(beside)
+        if networks is None or self.imagine is None:
+            return
+        if "beam" not in family_of(networks).planners:
+            raise UsageError(f"Recipe '{beside.name}': agents of '{networks.family}' cannot imagine: leave imagine out")
+        steps = networks.takes.steps
+        if steps is not None and self.imagine.horizon >= steps:
+            raise UsageError(
+                f"Recipe '{beside.name}': finetune.imagine.horizon is {self.imagine.horizon} of the {steps} steps that "
+                "the model sees: some must be real, lower it"
+            )
 
     def check_beside(self, beside: Beside) -> None:
         """Some segments of a batch must be real."""

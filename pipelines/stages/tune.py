@@ -22,6 +22,7 @@ from pipelines.evaluation.player_settings import (
     PlayConfig,
     PlayerSettings,
     _entrant,
+    require_players,
 )
 from pipelines.evaluation.session import EvaluationSession, episode_table, selection_seeds, summary
 from pipelines.store.artefact import Draft, Report
@@ -85,6 +86,10 @@ class TuneConfig(PlayConfig, StageConfig):
         shared = {entry.name: getattr(play, entry.name) for entry in fields(PlayConfig)}
         shared["max_steps"] = grid.max_steps or play.max_steps
         return super().fill({**shared, **values, "grid": filled_grid}, beside)
+
+    def check_frozen(self, beside: Beside) -> None:
+        """The agent can play with every setting that is tried."""
+        require_players(candidates(self), self, beside)
 
 
 def run(config: TuneConfig, store: Store) -> Report:

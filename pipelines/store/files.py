@@ -12,13 +12,34 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipelines.errors import WorldlineError
+from pipelines.errors import UsageError, WorldlineError
 
 
 def sha256_of(path: Path) -> str:
     """Hex sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def named_file(name: str, file: str, sha256: str) -> Path:
+    """A file of weights of others that training wants, known by its sha256.
+
+    Raises UsageError where file or digest is missing, or the file is another one.
+    """
+    if not file:
+        raise UsageError(
+            f"{name.upper()} weights of sha256 {sha256} are wanted: say where they lie (pretrain.{name}_file=PATH)"
+        )
+    try:
+        found = sha256_of(Path(file))
+    except OSError as error:
+        raise UsageError(f"{name.upper()} weights {file} cannot be read ({error.strerror}): give a file") from error
+    if found != sha256:
+        meant = f"not {sha256}" if re.fullmatch("[0-9a-f]{64}", sha256) else "which the config must name"
+        raise UsageError(
+            f"{name.upper()} weights {file} have sha256 {found}, {meant}: set pretrain.{name}_sha256={found}"
+        )
+    return Path(file)
 
 
 def sync(path: Path) -> None:

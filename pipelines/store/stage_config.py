@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, ClassVar, Protocol, Self
 
-from models.family import manner, option
+from models.family import AgentConfig, manner, option
 from models.limits import broken
 from pipelines.errors import UsageError
 from pipelines.store.ref import Ref
@@ -23,6 +23,7 @@ __all__ = [
     "canonical_json",
     "filled",
     "manner",
+    "networks_beside",
     "option",
     "parent",
     "plain",
@@ -164,6 +165,12 @@ class StageConfig:
     def check_beside(self, beside: Beside) -> None:
         """Raises UsageError where this template does not fit others of its recipe."""
 
+    def check_frozen(self, beside: Beside) -> None:
+        """Raises UsageError for what the stage would refuse later, before its work.
+
+        Asked once, of the filled config, when an experiment is frozen: what was frozen before stays as it is.
+        """
+
     @property
     def subject(self) -> str:
         """What the artefact is about: the folder between the stage and the key."""
@@ -191,6 +198,16 @@ class StageConfig:
             for item in (value,) if isinstance(value, Ref) else _items(value):
                 if isinstance(item, Ref):
                     yield item, declared.part if declared else ""
+
+
+def networks_beside(beside: Beside) -> AgentConfig | None:
+    """The networks of a recipe's agent, as the first of its templates that has some names them; None where none does.
+
+    Those of no family are none.
+    """
+    templates = (beside.template(verb) for verb, _ in VERBS.values())
+    found = next((networks for each in templates if (networks := getattr(each, "networks", None)) is not None), None)
+    return found if found is not None and found.family else None
 
 
 def require(config: Any, path: str) -> None:

@@ -112,13 +112,13 @@ def examine(
     draft: Draft, agent: Agent, sources: Sequence[SegmentSource], holdout: int, pairs: int, device: Device
 ) -> None:
     """Add `sight` metrics, the `sees` check and one `sheet_<Game>.png` a game to the draft."""
-    figures, world = {}, agent.world()
+    figures, world, seen = {}, agent.world(), agent.limits.steps
     with track("Look at held-out frames", total=len(sources), unit="games") as advance:
         for source in sources:
             game = source.trajectories.game
-            held_out = held_out_pairs(source, holdout, pairs, CONTEXT, seed=0)
+            held_out = held_out_pairs(source, holdout, pairs, min(CONTEXT, seen - 1), seed=0)
             figures[game] = measure(agent, world, source, held_out, device)
-            draw_sheet(draft.path(f"sheet_{game}.png"), agent, world, source, holdout, SHEET_STEPS, device)
+            draw_sheet(draft.path(f"sheet_{game}.png"), agent, world, source, holdout, min(SHEET_STEPS, seen), device)
             advance()
     passed, detail = summary(figures)
     draft.check("sees", passed, detail)

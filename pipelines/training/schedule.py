@@ -7,12 +7,16 @@ model family (`models.family.Objective`).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from models.family import AgentConfig, Family, manner, option
-from models.limits import Count, Natural, Positive, Share, Weight
+from models.limits import Count, Few, Natural, Positive, Share, Size, Weight, Within
+from models.registry import family_of
+from models.spaces import Discrete
+from pipelines.environments.registry import GAMES, actions
 from pipelines.errors import UsageError, unknown
 from pipelines.evaluation.player_settings import Precision
+from pipelines.store.files import named_file
 from pipelines.store.stage_config import require
 
 
@@ -25,13 +29,13 @@ class LoopConfig:
     save_seconds: Weight = 60.0  # between resumable states; a kill loses at most this much work
     preload_bytes: Natural = 2 << 30  # frames are kept in memory when all games together fit into this
     holdout_episodes: Natural = 1  # last episodes of each game, kept from training to measure on
-    workers: Natural = manner(0)  # processes that read ahead; batches are the same for any number
+    workers: Few = manner(0)  # processes that read ahead; batches are the same for any number
     device: Literal["auto", "cpu", "cuda"] = manner("auto")  # cuda insists on a GPU
     compile: Literal["auto", "on", "off"] = manner("auto")  # torch.compile of the transformer; auto: on a GPU
     shard: bool = manner(False)  # optimisers' states shared out over the ranks, for models that outgrow one GPU
     checkpoint_every: Natural = option(0)  # steps between kept checkpoints; 0 keeps none
     evaluate_every: Natural = option(0)  # steps between greedy plays of a kept checkpoint; 0 plays none
-    evaluate_episodes: Count = option(16)  # of each game, all at once
+    evaluate_episodes: Size = option(16)  # of each game, all at once
     evaluate_steps: Natural = option(0)  # agent steps at which they are cut; 0 plays to the end
     keep_last: Count = option(5)
     keep_best: Natural = option(5)  # by mean return; of those that were played
@@ -46,11 +50,11 @@ class ImagineConfig:
     """How real segments are continued by the model itself (arXiv 2410.00564, imagined data)."""
 
     after: Natural = 20_000  # steps on real segments alone
-    segments: Count = 16  # of each batch from then on, in place of as many real ones
+    segments: Size = 16  # of each batch from then on, in place of as many real ones
     every: Count = 10  # steps between searches, each from as many real segments
-    capacity: Count = 1_024  # newest imagined segments kept; 58 kB each
-    width: Count = 2  # of the beam search
-    horizon: Count = 2  # imagined steps at a segment's end
+    capacity: Annotated[int, Within(least=1, most=2**24)] = 1_024  # newest imagined segments kept; 58 kB each
+    width: Size = 2  # of the beam search
+    horizon: Size = 2  # imagined steps at a segment's end
 
     def __post_init__(self) -> None:
         require(self, "imagine")
@@ -65,7 +69,7 @@ class Use:
     """
 
     name: str
-    batch: Count
+    batch: Size
     lr: Positive = 1e-4
     target_every: Count = 1000
 
@@ -118,7 +122,7 @@ class Practice:
     """One objective in every round: `updates` steps of `batch` rows, from round `start` on."""
 
     name: str
-    batch: Count
+    batch: Size
     updates: Count
     lr: Positive = 1e-4
     start: Natural = 0
@@ -262,3 +266,27 @@ def _rounds(rounds: Rounds, start: int) -> Iterator[Item]:
             start += use.updates
         if rounds.evaluate_every and (number + 1) % rounds.evaluate_every == 0:
             yield Keep(start, play=True)
+
+
+def check_trainable(phases: Sequence[Phase], config: AgentConfig, games: Sequence[str]) -> None:
+    """Raises UsageError where the networks of a config cannot learn these games by these phases.
+
+    Their family knows the phases, they tell all games and actions apart, and the files of others that they want are
+    there and the ones meant.
+    """
+    family, objectives = family_of(config), tuple(name for phase in phases for name in phase.objectives)
+    check_phases(phases, family, config)
+    for name, (file, sha256) in family.outside(config, objectives).items():
+        named_file(name, file, sha256)
+    if config.takes.games not in (None, len(GAMES)):
+        raise UsageError(
+            f"Games are numbered among {len(GAMES)} and the model names {config.takes.games}: set "
+            f"pretrain.model.num_games={len(GAMES)}"
+        )
+    for game in games:
+        space = actions(game)
+        if config.takes.actions is not None and isinstance(space, Discrete) and len(space) != config.takes.actions:
+            raise UsageError(
+                f"{game} is played with {len(space)} actions and the model has num_actions {config.takes.actions}: set "
+                f"pretrain.model.num_actions={len(space)}"
+            )

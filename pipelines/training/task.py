@@ -73,7 +73,7 @@ class Task:
             legal_GA=torch.ones(0, 0, dtype=torch.bool) if legal_GA is None else legal_GA,
             autocast=device.autocast,
             mean_frames=lambda: inputs.mean_frames(self.sources, device),
-            outside=outside_weights(agent.config),
+            outside=outside_weights(self.family.outside(agent.config, tuple(objectives))),
             gather=ranks.gather,
         )
         try:

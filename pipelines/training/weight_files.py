@@ -5,7 +5,6 @@ file lies is not. Any file will do that holds VGG16's and LPIPS's tensors under 
 torch checkpoint, such as a released JOWA tokenizer. Reading a file takes as much memory as the file is large.
 """
 
-import hashlib
 import re
 import warnings
 import zipfile
@@ -19,9 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models.api import Agent
-from models.family import AgentConfig
 from pipelines.errors import UsageError, WorldlineError, may_pass, not_now
 from pipelines.redact import one_line
+from pipelines.store.files import named_file
 
 CODE = re.compile(r"(?:Unsupported (?:global|class)|GLOBAL|Trying to call reduce for)[: ]+(?:GLOBAL )?(\S+)")
 
@@ -110,34 +109,19 @@ def _check_archive(path: Path) -> None:
             raise WorldlineError(f"{path} is damaged ('{damaged}' has another checksum): download it again")
 
 
-def outside_weights(config: AgentConfig) -> dict[str, dict[str, Tensor]]:
-    """The tensors of every file that a family's config names (`AgentConfig.outside`), by name.
+def outside_weights(wanted: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, Tensor]]:
+    """By name, the tensors of the files of others that a training wants (`Family.outside`).
 
-    Raises UsageError when file or digest is missing, or the file is another one.
+    Raises UsageError as `named_file` does, and for a file that holds no weights.
     """
-    return {name: _outside(name, file, sha256) for name, (file, sha256) in config.outside.items()}
+    return {name: _weights(name, named_file(name, file, sha256)) for name, (file, sha256) in wanted.items()}
 
 
-def _outside(name: str, file: str, sha256: str) -> dict[str, Tensor]:
-    if not file:
-        raise UsageError(
-            f"{name.upper()} weights of sha256 {sha256} are wanted: say where they lie (pretrain.{name}_file=PATH)"
-        )
-    path = Path(file)
-    try:
-        with path.open("rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        raise UsageError(f"{name.upper()} weights {file} cannot be read ({error.strerror}): give a file") from error
-    if found != sha256:
-        wanted = f"not {sha256}" if re.fullmatch("[0-9a-f]{64}", sha256) else "which the config must name"
-        raise UsageError(
-            f"{name.upper()} weights {file} have sha256 {found}, {wanted}: set pretrain.{name}_sha256={found}"
-        )
+def _weights(name: str, path: Path) -> dict[str, Tensor]:
     try:
         return _tensors(path)
     except ValueError as error:
-        raise UsageError(f"{file}: {error}: give a state_dict of the {name.upper()} weights") from error
+        raise UsageError(f"{path}: {error}: give a state_dict of the {name.upper()} weights") from error
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

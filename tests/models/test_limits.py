@@ -7,13 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.limits import Count, Natural, Positive, Share, Within, broken, check
+from models.limits import Count, Natural, Positive, Seed, Share, Size, Within, broken, check
 
 
 @dataclass(frozen=True)
 class Config:
     layers: Count = 4
-    seed: Natural = 0
+    width: Size = 8
+    seed: Seed = 0
+    steps: Natural = 0
     rate: Positive = 0.1
     share: Share = 0.5
     leaf: Literal["max", "mean"] = "max"
@@ -42,6 +44,9 @@ def test_a_config_within_its_limits_has_no_fault() -> None:
         (Config(widths=(2, 0)), "model.widths 2,0 is impossible: it must be at least 1"),
         (Config(simulations=0), "model.simulations 0 is impossible"),
         (Config(kinds=("combo",)), "model.kinds 'combo' is unknown: choose from '' (none), cql"),
+        (Config(layers=2**53 + 1), "model.layers 9007199254740993 is impossible: it must be at most 9007199254740992"),
+        (Config(width=70_000), "model.width 70000 is impossible: it must be at most 65536"),
+        (Config(seed=10**19), "model.seed 10000000000000000000 is impossible: it must be at most 8796093022207"),
         (Config(layers=0, seed=-1), "at least 1; model.seed -1 is impossible: it must be at least 0"),
     ],
 )
@@ -56,3 +61,11 @@ def test_a_range_holds_what_lies_between_its_ends(value: float, low: float, high
     assert Within(least=low, most=high).allows(value) == (low <= value <= high)
     assert Within(above=low, below=high).allows(value) == (low < value < high)
     assert not Within().allows(float("nan"))
+
+
+def test_a_time_in_milliseconds_is_a_seed_and_all_draws_of_the_last_seed_fit() -> None:
+    last = 2**43 - 1
+    assert broken(Config(seed=1_764_172_415_123)) == broken(Config(seed=last)) == ""
+    assert "seed" in broken(Config(seed=last + 1))
+    assert last * 1_000_003 + 10**9 < 2**63  # the seed of a step of a training, in torch
+    assert last << 16 < 2**63  # of a row of environments

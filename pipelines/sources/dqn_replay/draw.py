@@ -7,11 +7,11 @@ Use: `drawn = draw(eligible(episodes, config), config)`, then `place_pieces(reco
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
-from models.limits import Count, Natural, Share
+from models.limits import MOST, Count, Natural, Seed, Share, Within
 from pipelines.environments.registry import game_id
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.stage_config import filled, option, require
@@ -32,11 +32,11 @@ class DrawConfig:
 
     game: str = filled("game", "")
     transitions: Count = 10_000_000
-    seed: Natural = 0
+    seed: Seed = 0
     fraction: Share = option(0.0)
     replacement: bool = option(False)
-    first_checkpoint: int = option(0)
-    last_checkpoint: int = option(-1)
+    first_checkpoint: Natural = option(0)
+    last_checkpoint: Annotated[int, Within(least=-1, most=MOST)] = option(-1)
     min_return: float = option(0.0)
     max_return: float = option(1.0)
 
@@ -47,7 +47,7 @@ class DrawConfig:
                 f"Returns from quantile {self.min_return} to {self.max_return} are no range: both lie between 0 and 1, "
                 "the smaller first (0.9 to 1 keeps the best tenth)"
             )
-        if self.first_checkpoint < 0 or -1 < self.last_checkpoint < self.first_checkpoint or self.last_checkpoint < -1:
+        if -1 < self.last_checkpoint < self.first_checkpoint:
             raise UsageError(
                 f"Checkpoints {self.first_checkpoint} to {self.last_checkpoint} are no range: give the smaller first, "
                 "and -1 as the last for no limit"

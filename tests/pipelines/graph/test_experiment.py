@@ -2,15 +2,17 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from models.limits import MOST
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.graph import experiment
 from pipelines.graph.config_io import to_plain
-from pipelines.graph.experiment import Experiment, OldExperimentError, find, forget, register, registered
-from pipelines.recipes.registry import recipe
+from pipelines.graph.experiment import Experiment, OldExperimentError, check, find, forget, register, registered
+from pipelines.recipes.registry import RECIPES, recipe
 
 
 def test_registering_twice_changes_nothing(tmp_path: Path) -> None:
@@ -61,11 +63,88 @@ def test_a_name_taken_by_another_config_names_the_first_difference(tmp_path: Pat
     assert registered(tmp_path) == [taken]
 
 
-@pytest.mark.parametrize("name", ["", "../out", "a/b", ".hidden", "a b", "x" * 200])
+@pytest.mark.parametrize(
+    "name", ["", "../out", "a/b", ".hidden", "a b", "x" * 172, "-x", "a...b", "a|b", "a,b", "a\nb"]
+)
 def test_a_name_that_is_no_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError):
         register(tmp_path / "experiments", name, recipe("mini"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ("seed=-1", "seed -1 is impossible: it must be at least 0"),
+        ("seed=12345678901234567890", "seed 12345678901234567890 is impossible: it must be at most"),
+        ("seed=1764172415123456789", "seed 1764172415123456789 is impossible"),
+        ("collect.seed=-1", "collect.seed -1"),
+        ("segment.length=1", "segment.length is 1: a world is learned from one step to the next"),
+        ("segment.length=1 pretrain.model.max_steps=1", "segment.length is 1: a world is learned"),
+        ("segment.stride=9", "segment.stride is 9 and segment.length 8: steps between"),
+        ("pretrain.tokenizer.vocab_size=128", "vocab_size is 128 but model.vocab_size is 64: they must be equal"),
+        ("pretrain.tokenizer.vocab_size=70000 pretrain.model.vocab_size=70000", "vocab_size 70000 is impossible"),
+        ("pretrain.lpips_file=nowhere.pt", "LPIPS weights nowhere.pt cannot be read"),
+        (f"pretrain.lpips_file={__file__}", "which the config must name: set pretrain.lpips_sha256="),
+        (f"pretrain.lpips_file={__file__} pretrain.lpips_sha256={'0' * 64}", f"not {'0' * 64}: set pretrain"),
+        (f"pretrain.lpips_sha256={'0' * 64}", "say where they lie"),
+        ("pretrain.tokenizer.frame_channels=3", r"see frames of \(84, 84, 3\) and replay has \(84, 84, 1\)"),
+        ("pretrain.model.num_games=10", "set pretrain.model.num_games=60"),
+        ("pretrain.model.num_actions=6", "set pretrain.model.num_actions=18"),
+        ("pretrain.random_shift=84", "random_shift 84 moves all"),
+        ("evaluate.beam_horizon=7", "A context of 2 steps and a beam horizon of 7 is more than the 8 steps"),
+        ("evaluate.protocol=iris", "'iris' shows frames of"),
+        ("evaluate.step=3", "keeps no checkpoint of that step"),
+        ("evaluate.step=8 train.loop.checkpoint_every=2", "keeps no checkpoint of that step"),
+        ("evaluate.rom_dir=/nowhere", "ROM folder /nowhere cannot be read"),
+        ("tune.contexts=1,9 evaluate.beam_episodes=0", "A context of 9 steps is more than the 8 steps"),
+        ("agents=1,6 collect.agents=6", "DQN-Replay has agents 1 to 5, and so have experiments"),
+        ("collect.capacity=9223372036854775808", "collect.capacity 9223372036854775808 is impossible"),
+    ],
+)
+def test_what_a_stage_would_refuse_is_refused_before_the_name_is_taken(
+    tmp_path: Path, changes: str, words: str
+) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        register(tmp_path, "mine", recipe("mini", changes.split()))
+    assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
+
+
+def test_numbers_far_off_are_taken_or_refused_in_one_line(tmp_path: Path) -> None:
+    numbers = {path: value for path, value in _leaves(to_plain(recipe("mini"))) if type(value) in (int, float)}
+    assert len(numbers) > 90
+    for path, value in numbers.items():
+        for text in ("0", "-1", str(10**9), str(2**31), str(2**63), *(["1e-30"] if type(value) is float else [])):
+            try:
+                check(tmp_path, "mine", recipe("mini", [f"{path}={text}"]))
+            except UsageError as error:
+                assert "\n" not in str(error)
+            else:
+                assert type(value) is float or int(text) <= MOST, path
+                assert text != "-1" or path.endswith(("last_checkpoint", "value_min", "value_max")), path
+
+
+def _leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Fields as overrides name them: members of a tuple by their names."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _leaves(item, f"{path}.{name}" if path else name)
+    elif isinstance(value, (list, tuple)) and value and isinstance(value[0], dict):
+        for item in value:
+            yield from _leaves(item, f"{path}.{item['name']}")
+    else:
+        yield path, value
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_can_be_frozen_without_its_bucket(tmp_path: Path, name: str) -> None:
+    assert register(tmp_path, "mine", recipe(name)) == find(tmp_path, "mine")
+
+
+def test_a_name_that_is_anothers_key_is_refused(tmp_path: Path) -> None:
+    made = register(tmp_path, "mine", recipe("mini"))
+    with pytest.raises(UsageError, match=f"'{made.key}' is the key of another one"):
+        register(tmp_path, made.key, recipe("mini"))
 
 
 def test_an_unknown_experiment_is_refused_with_the_nearest_name(tmp_path: Path) -> None:

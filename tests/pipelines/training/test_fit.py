@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from models.api import Limits
 from pipelines.store.artefact import Draft
 from pipelines.store.store import Store
 from pipelines.training.device import Device
@@ -11,7 +12,7 @@ from pipelines.training.fit import _shared, examine
 from pipelines.training.inputs import sources
 from pipelines.training.schedule import Phase, Use
 from tests.fakes import spec
-from tests.pipelines.training.toy_game import GAME, ToyAgent, make_game
+from tests.pipelines.training.toy_game import GAME, ToyAgent, ToyWorld, make_game
 
 
 def test_the_ranks_and_their_rows_are_told() -> None:
@@ -36,3 +37,20 @@ def test_sight_check_and_sheet_are_recorded(store: Store, tmp_path: Path, rise: 
     assert (check.name, check.passed, check.blocking) == ("sees", passed, False)
     assert check.detail.startswith(f"{GAME}: reconstruction 3.0 against mean frame 4.3")
     assert draft.path(f"sheet_{GAME}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_agent_that_sees_two_steps_is_shown_no_more(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ToyAgent, "limits", Limits(games=60, steps=2))
+    contexts: list[int] = []
+    reset = ToyWorld.reset
+    monkeypatch.setattr(
+        ToyWorld, "reset", lambda world, seen: (contexts.append(seen.tokens_NCK.shape[1]), reset(world, seen))[1]
+    )
+    data, cut = make_game(store, 10, 10, 10)
+    draft = Draft(spec("pretrained", "toy"), tmp_path / "draft", tmp_path / "scratch", {})
+    draft.folder.mkdir()
+    examine(draft, ToyAgent(0), sources([data], [cut], 1, [], tmp_path), 1, 100, Device("cpu", False))
+    assert set(contexts) == {1}  # and the step that is imagined is the second
+    assert draft.path(f"sheet_{GAME}.png").is_file()

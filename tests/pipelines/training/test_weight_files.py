@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from models.jowa.config import JowaAgentConfig
+from models.jowa.family import JOWA
 from models.losses.frames import VGG_STAGES, Lpips
 from pipelines.errors import UsageError
 from pipelines.training.weight_files import outside_weights
@@ -13,7 +14,7 @@ from pipelines.training.weight_files import outside_weights
 
 def load(file: str, sha256: str) -> Lpips | None:
     """What a JOWA that names the file learns with."""
-    found = outside_weights(JowaAgentConfig(lpips_file=file, lpips_sha256=sha256))
+    found = outside_weights(JowaAgentConfig(lpips_file=file, lpips_sha256=sha256).outside)
     return Lpips(found["lpips"]) if found else None
 
 
@@ -78,3 +79,9 @@ def test_file_and_digest_belong_together(tmp_path: Path) -> None:
         load("", "0" * 64)
     with pytest.raises(UsageError, match="cannot be read"):
         load(str(tmp_path / "absent.pt"), "0" * 64)
+
+
+def test_only_the_loss_that_reads_them_wants_weights_of_others() -> None:
+    config = JowaAgentConfig(lpips_sha256="0" * 64)  # as a checkpoint states it: without the file
+    assert JOWA.outside(config, ("world", "world_action")) == {}
+    assert JOWA.outside(config, ("world", "tokenizer")) == {"lpips": ("", "0" * 64)}

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.api import Context, Imagined
+from models.api import Context, Imagined, Limits
 from pipelines.environments.atari.games import ACTIONS, minimal_actions
 from pipelines.episodes.trajectories import FILE_NAME, TrajectoryWriter
 from pipelines.stages import segment
@@ -49,6 +49,7 @@ class ToyAgent:
 
     vocabulary = 256
     networks: Mapping[str, nn.Module] = {}
+    limits = Limits(games=60, steps=8)
 
     def __init__(self, rise: int = 0) -> None:
         self.rise = rise

@@ -106,7 +106,7 @@ def test_what_leaves_nothing_says_what_there_is() -> None:
         ({"min_return": 0.8, "max_return": 0.2}, "smaller first"),
         ({"min_return": 200.0}, "quantile 200"),
         ({"first_checkpoint": 5, "last_checkpoint": 4}, "no range"),
-        ({"last_checkpoint": -2}, "no range"),
+        ({"last_checkpoint": -2}, "last_checkpoint -2 is impossible: it must be at least -1"),
         ({"workers": -1}, "downsample.workers -1 is impossible"),
     ],
 )
