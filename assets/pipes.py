@@ -17,7 +17,7 @@ import dagster as dg
 from assets.resources import Installation
 from assets.step import experiment_step, one_line_failures, result
 from pipelines.errors import UsageError, WorldlineError
-from pipelines.graph.make import make
+from pipelines.graph.make import make, plan_of, standing
 from pipelines.graph.plan import Step
 from pipelines.store.store import flat
 
@@ -31,18 +31,17 @@ def training_step(
     """Make one training step of an experiment in a child process, on as many ranks as WORLDLINE_RANKS says."""
     with one_line_failures():
         experiment, store = installation.experiment(key), installation.store()
-        plan = installation.plan(experiment.recipe)
-        config = plan.config(step)
-        ref = config.spec().ref
-        if store.find(ref) is not None:
+        plan = plan_of(experiment, store)
+        if standing(plan, step, store) is not None:
             return experiment_step(installation, key, step)
+        config = plan.config(step)
         heard = Heard(context)
         environment = {"WORLDLINE_HOME": str(installation.folder())}
         if installation.storage:
             environment["WORLDLINE_STORAGE"] = installation.storage
         client = dg.PipesSubprocessClient(message_reader=heard, env=environment)
         job = {"stage": step.stage, "experiment": experiment.key, "game": step.game or "", "ranks": _ranks()}
-        extras = {"job": job, "metrics": str(store.scratch / flat(ref) / "metrics.jsonl")}
+        extras = {"job": job, "metrics": str(store.scratch / flat(config.spec().ref) / "metrics.jsonl")}
         try:
             client.run(context=context, command=[sys.executable, "-m", "assets.pipes_child"], extras=extras)
         except dg.DagsterExecutionInterruptedError:
@@ -50,7 +49,8 @@ def training_step(
         except Exception as error:  # Dagster's own word for a child that failed is not public
             line, code = heard.failure or (f"{step}: {error} and told no reason, the run's log may show one", 1)
             raise (UsageError if code == UsageError.exit_code else WorldlineError)(line) from error
-        return result(replace(make(plan, step, store, experiment), skipped=False), type(config))
+        made = make(plan_of(experiment, store), step, store, experiment)
+        return result(replace(made, skipped=False), type(config))
 
 
 class Heard(dg.PipesMessageReader):

@@ -7,6 +7,7 @@ import dagster as dg
 
 from pipelines import home as paths
 from pipelines.graph.experiment import Experiment, find, registered
+from pipelines.graph.make import plan_of
 from pipelines.graph.plan import Plan
 from pipelines.graph.recipe import Recipe
 from pipelines.recipes.registry import recipe as named_recipe
@@ -48,3 +49,7 @@ class Installation(dg.ConfigurableResource):
         """Every stage's config of a recipe, reading the profile's bucket where the recipe does."""
         profile = self.profile()
         return Plan(recipe, profile.replay_root, profile)
+
+    def plan_of(self, experiment: Experiment) -> Plan:
+        """The same of an experiment, which goes on with what was made for it."""
+        return plan_of(experiment, self.store())

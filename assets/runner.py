@@ -33,7 +33,7 @@ class Runner:
         installation = Installation()
         found = installation.experiment(name_or_key)
         instance.add_dynamic_partitions(EXPERIMENT, [found.key])
-        return cls(instance, installation.plan(found.recipe), DataConfig(experiment=found.key), found.key)
+        return cls(instance, installation.plan_of(found), DataConfig(experiment=found.key), found.key)
 
     @classmethod
     def of_recipe(cls, instance: dg.DagsterInstance, recipe: str, overrides: Sequence[str]) -> "Runner":

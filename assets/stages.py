@@ -65,7 +65,7 @@ def evaluation(row: Stage) -> dg.AssetsDefinition:
         with one_line_failures():
             key = dict(context.partition_key.keys_by_dimension)["experiment"]
             experiment = installation.experiment(key)
-            plan, store = installation.plan(experiment.recipe), installation.store()
+            plan, store = installation.plan_of(experiment), installation.store()
             report = asked(plan, experiment, str(step.game), store, config.round, config.overrides).make(store)
             return result(report, row.config, no_drift(report.artefact, store))
 

@@ -10,9 +10,10 @@ from assets.checks import results
 from assets.metadata import describe
 from assets.resources import Installation
 from pipelines.errors import UsageError, WorldlineError, unforeseen
+from pipelines.graph.experiment import Experiment
 from pipelines.graph.make import make
-from pipelines.graph.plan import Step
-from pipelines.graph.recipe import Recipe
+from pipelines.graph.plan import Plan, Step
+from pipelines.graph.table import stage
 from pipelines.redact import redact
 from pipelines.store.artefact import Report
 from pipelines.store.stage_config import StageConfig
@@ -25,15 +26,16 @@ class DataConfig(dg.Config):
     overrides: list[str] = []  # noqa: RUF012 -- pydantic copies it
     experiment: str = ""
 
-    def resolve(self, installation: Installation) -> Recipe:
-        """The recipe that is meant. Raises UsageError for an unknown name, and for overrides of a frozen one."""
+    def resolve(self, installation: Installation) -> tuple[Plan, Experiment | None]:
+        """What is meant, and for whom. Raises UsageError for an unknown name, and for overrides of a frozen one."""
         if not self.experiment:
-            return installation.recipe(self.recipe, self.overrides)
+            return installation.plan(installation.recipe(self.recipe, self.overrides)), None
         if self.overrides:
             raise UsageError(
                 f"Experiment '{self.experiment}' is frozen: name a recipe to use overrides {self.overrides}"
             )
-        return installation.experiment(self.experiment).recipe
+        experiment = installation.experiment(self.experiment)
+        return installation.plan_of(experiment), experiment
 
 
 @contextmanager
@@ -54,18 +56,18 @@ def one_line_failures() -> Iterator[None]:
 
 
 def data_step(installation: Installation, config: DataConfig, step: Step) -> dg.MaterializeResult:
-    """Make or find the data of one game; it belongs to no experiment, equal settings share it."""
+    """Make or find the data of one game; equal settings share it, an experiment that asks for it keeps it."""
     with one_line_failures():
-        plan = installation.plan(config.resolve(installation))
-        return result(make(plan, step, installation.store()), type(plan.config(step)))
+        plan, experiment = config.resolve(installation)
+        return result(make(plan, step, installation.store(), experiment), stage(step.stage).config)
 
 
 def experiment_step(installation: Installation, key: str, step: Step) -> dg.MaterializeResult:
     """Make or find one step of a registered experiment."""
     with one_line_failures():
         experiment = installation.experiment(key)
-        plan = installation.plan(experiment.recipe)
-        return result(make(plan, step, installation.store(), experiment), type(plan.config(step)))
+        plan = installation.plan_of(experiment)
+        return result(make(plan, step, installation.store(), experiment), stage(step.stage).config)
 
 
 def result(report: Report, config: type[StageConfig], *more: dg.AssetCheckResult) -> dg.MaterializeResult:

@@ -8,6 +8,7 @@ from pipelines.store.store import Store
 
 DEFAULT_HOME = ".worldline"
 DEFAULT_PROFILE = "local"
+REMAKE = "WORLDLINE_REMAKE"
 
 
 def home() -> Path:
@@ -25,10 +26,12 @@ def current_profile(name: str | None = None) -> Profile:
     return load(name or os.environ.get("WORLDLINE_STORAGE") or DEFAULT_PROFILE)
 
 
-def open_store(profile: Profile | None = None, folder: Path | None = None) -> Store:
+def open_store(profile: Profile | None = None, folder: Path | None = None, remake: bool = False) -> Store:
     """The store of `profile` (default: the current one) in the home `folder` (default: ours); nothing is made yet.
 
+    `remake`, or WORLDLINE_REMAKE, which children inherit, makes anew what is stale, damaged or of another code version.
     Raises WorldlineError for an artefact root that is a URL.
     """
     profile = profile or current_profile()
-    return Store(profile.artefact_folder() or (folder or home()) / "store", profile.scratch_folder(), profile)
+    root = profile.artefact_folder() or (folder or home()) / "store"
+    return Store(root, profile.scratch_folder(), profile, remake or bool(os.environ.get(REMAKE)))

@@ -9,6 +9,7 @@ import typer
 from pipelines.commands.options import (
     ExperimentName,
     Overrides,
+    Remake,
     Storage,
     only_games,
     plan_of_experiment,
@@ -18,9 +19,9 @@ from pipelines.environments.atari import roms
 from pipelines.environments.atari.games import rom_md5
 from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import TUNED_FIELDS
-from pipelines.graph.make import pointer, run_config
+from pipelines.graph.make import pointer, run_config, standing
 from pipelines.graph.plan import Plan, Step
-from pipelines.graph.rounds import changed, play_all
+from pipelines.graph.rounds import Asked, changed, make_all
 from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.stages.tune import TuneConfig
 from pipelines.store.store import Store
@@ -46,6 +47,7 @@ def evaluate(
         Path | None, typer.Option(help="Folder with your ROMs of DQN-Replay's time; they are known by their md5.")
     ] = None,
     changes: Overrides = None,
+    remake: Remake = False,
     storage: Storage = None,
 ) -> None:
     """Let the checkpoint play, next to random play under the same protocol.
@@ -65,26 +67,30 @@ def evaluate(
     """
     if together < 1:
         raise UsageError(f"Evaluation with together {together} is impossible: it must be at least 1 game")
-    profile, store = profile_and_store(storage)
+    profile, store = profile_and_store(storage, remake)
     found, plan = plan_of_experiment(experiment, profile)
     given = {"protocol": protocol, "planner": planner, "settings": settings, "episodes": episodes}
     assignments = ["evaluate.beam_episodes=0"] if planner else []
     if settings:  # a set stands for these, so the recipe's own give way
         assignments += [f"evaluate.{name}={getattr(EvaluateConfig, name)}" for name in TUNED_FIELDS]
     assignments += [f"evaluate.{name}={value}" for name, value in given.items() if value not in ("", None)]
-    other = Plan(changed(plan.recipe, [*assignments, *(changes or [])]), plan.bucket, profile)
+    other = plan.but(changed(plan.recipe, [*assignments, *(changes or [])]))
     steps = [step for step in other.steps() if step.stage == "scores"]
     steps = only_games(steps, "" if games == "all" else games, other)
-    own = {step: plan.config(step).spec() for step in steps}
     configs = [_config(other, step, seed, rom_dir, envs) for step in steps]
     if TuneConfig.STAGE in other.stages:
         configs = [_tuned(other, config, store) for config in configs]
-    for step, config, report in zip(steps, configs, play_all(configs, store, together), strict=True):
-        name = pointer(step, found)
-        if config.spec() != own[step]:
-            name += f"/{config.planner}-{config.spec().key[:8]}"
-        store.point(name, report.artefact.ref)
+    named = zip(steps, configs, strict=True)
+    asks = [_asked(pointer(step, found), step, config, plan, store) for step, config in named]
+    for report in make_all(asks, store, together):
         print(report)
+
+
+def _asked(name: str, step: Step, config: EvaluateConfig, plan: Plan, store: Store) -> Asked:
+    """The evaluation under its name: the experiment's own, or a longer one for other settings."""
+    if config.spec() != plan.config(step).spec():
+        return Asked(config, f"{name}/{config.planner}-{config.spec().key[:8]}")
+    return Asked(config, name, made=standing(plan, step, store))
 
 
 def _config(plan: Plan, step: Step, seed: int | None, rom_dir: Path | None, envs: int) -> EvaluateConfig:

@@ -12,6 +12,7 @@ from pipelines.commands.options import (
     ExperimentName,
     Overrides,
     RecipeName,
+    Remake,
     Storage,
     experiment_folder,
     profile_and_store,
@@ -66,6 +67,7 @@ def materialize(
     until: Annotated[str, typer.Option(help="Last stage to make.")] = "leaderboard",
     only: Annotated[str, typer.Option(help="This stage alone.")] = "",
     games: Annotated[str, typer.Option(help="Only these of the experiment's games: A,B.")] = "",
+    remake: Remake = False,
     storage: Storage = None,
 ) -> int:
     """Run an experiment through Dagster up to a stage, skipping what is already there.
@@ -76,7 +78,7 @@ def materialize(
     """
     arguments = ["materialize", "--experiment", experiment, "--until", until]
     arguments += ["--only", only] if only else []
-    return launch(*arguments, *(["--games", games] if games else []), storage=storage)
+    return launch(*arguments, *(["--games", games] if games else []), storage=storage, remake=remake)
 
 
 def backfill(
@@ -84,6 +86,7 @@ def backfill(
     recipe: RecipeName = "demo",
     until: Annotated[str, typer.Option(help="Last data stage.")] = "segments",
     changes: Overrides = None,
+    remake: Remake = False,
     storage: Storage = None,
 ) -> int:
     """Make the data stages for other games, with a recipe's settings.
@@ -95,14 +98,16 @@ def backfill(
     arguments = ["backfill", "--recipe", recipe, "--games", games, "--until", until]
     for change in changes or []:
         arguments += ["--set", change]
-    return launch(*arguments, storage=storage)
+    return launch(*arguments, storage=storage, remake=remake)
 
 
-def launch(*arguments: str, storage: str | None) -> int:
+def launch(*arguments: str, storage: str | None, remake: bool = False) -> int:
     """Run `python -m assets.launch` with our home and storage; returns its exit code."""
     environment = os.environ | {"WORLDLINE_HOME": str(home.home())}
     if storage:
         environment["WORLDLINE_STORAGE"] = storage
+    if remake:
+        environment[home.REMAKE] = "1"
     with subprocess.Popen([sys.executable, "-m", "assets.launch", *arguments], env=environment) as child:
         try:
             return child.wait()

@@ -19,7 +19,7 @@ from pipelines.errors import UsageError, unknown
 from pipelines.graph import experiment as experiments
 from pipelines.graph.config_io import override
 from pipelines.graph.launch import Job, check_ranks, launch
-from pipelines.graph.make import make, run_config
+from pipelines.graph.make import make, plan_of, pointer, run_config
 from pipelines.graph.plan import Plan, Step
 from pipelines.graph.recipe import Recipe
 from pipelines.recipes.jowa import finetuned
@@ -100,15 +100,18 @@ def finetune(
     Example: worldline finetune demo --game Boxing --episodes 4
     """
     check_ranks(ranks)
-    profile, store = profile_and_store(storage)
+    _, store = profile_and_store(storage)
     base = experiments.find(experiment_folder(), experiment)
     recipe = override(finetuned(base.recipe, game, episodes, imagined), *(changes or []))
-    plan = Plan(recipe, profile.replay_root, profile)
+    plan = plan_of(base, store).but(recipe)
     store.open(
         plan.agent_of(Step("finetuned", game))
     )  # before hours of collecting: there is a checkpoint, and it is whole
     own = name or "-".join([base.name, game, str(episodes), *(["imagined"] if imagined else [])])
     found = experiments.register(experiment_folder(), own, recipe)
+    for step in plan.steps():
+        if (ref := plan.made(step)) is not None:
+            store.point(pointer(step, found), ref)
     for step in plan.steps("finetuned"):
         if step.game == game and step.stage in ("collected_replay", "replay", "trajectories"):
             print_once(make(plan, step, store, found))

@@ -10,6 +10,7 @@ from pipelines import home
 from pipelines.errors import UsageError
 from pipelines.graph import experiment as experiments
 from pipelines.graph.experiment import Experiment
+from pipelines.graph.make import plan_of
 from pipelines.graph.plan import Plan, Step
 from pipelines.recipes.registry import recipe as named_recipe
 from pipelines.store.profile import Profile
@@ -32,13 +33,20 @@ Storage = Annotated[
     str | None, typer.Option("--storage", help="Storage profile: a name or a .yaml file (default: local).")
 ]
 RankCount = Annotated[int, typer.Option("--ranks", help="Processes that train together, one a GPU where there are.")]
+Remake = Annotated[
+    bool,
+    typer.Option(
+        "--remake",
+        help="Make anew what is stale, damaged, or not what the recipe and today's code would make (default: keep it).",
+    ),
+]
 ExperimentName = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="Its name or key.")]
 
 
-def profile_and_store(storage: str | None) -> tuple[Profile, Store]:
-    """The storage profile that was asked for, and its store."""
+def profile_and_store(storage: str | None, remake: bool = False) -> tuple[Profile, Store]:
+    """The storage profile that was asked for, and its store, which makes anew what it would refuse with `remake`."""
     profile = home.current_profile(storage)
-    return profile, home.open_store(profile)
+    return profile, home.open_store(profile, remake=remake)
 
 
 def plan_of_recipe(name: str, overrides: list[str] | None, games: str, profile: Profile, agents: str = "") -> Plan:
@@ -51,7 +59,7 @@ def plan_of_recipe(name: str, overrides: list[str] | None, games: str, profile: 
 def plan_of_experiment(name: str, profile: Profile) -> tuple[Experiment, Plan]:
     """A registered experiment and its plan."""
     found = experiments.find(experiment_folder(), name)
-    return found, Plan(found.recipe, profile.replay_root, profile)
+    return found, plan_of(found, home.open_store(profile))
 
 
 def experiment_folder() -> Path:

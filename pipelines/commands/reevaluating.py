@@ -8,7 +8,7 @@ from pipelines.commands.options import Overrides, Storage, experiment_folder, pr
 from pipelines.errors import WorldlineError, unknown
 from pipelines.graph import experiment as experiments
 from pipelines.graph.experiment import Experiment
-from pipelines.graph.plan import Plan
+from pipelines.graph.make import plan_of
 from pipelines.progress import say
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="EXPERIMENT", help="Names or keys (default: all).")]
@@ -35,7 +35,7 @@ def reevaluate(
     """
     from pipelines.graph.rounds import asked, look, make_all, suite, this_round
 
-    profile, store = profile_and_store(storage)
+    _, store = profile_and_store(storage)
     folder = experiment_folder()
     chosen = [experiments.find(folder, name) for name in names or []] or experiments.registered(folder)
     playable = suite(chosen, store, round or this_round())
@@ -48,7 +48,7 @@ def reevaluate(
     wanted = {game for game in games.split(",") if game not in ("", "all")} or known
     if absent := sorted(wanted - known):
         raise unknown("game of these checkpoints", absent[0], known, "'worldline experiment list' names their games")
-    plans = {each.experiment.key: Plan(each.experiment.recipe, profile.replay_root, profile) for each in playable}
+    plans = {each.experiment.key: plan_of(each.experiment, store) for each in playable}
     asks = [
         asked(plans[each.experiment.key], each.experiment, each.game, store, each.round, changes or [])
         for each in playable

@@ -15,6 +15,7 @@ from pipelines.commands.options import (
     Overrides,
     RankCount,
     RecipeName,
+    Remake,
     Storage,
     only_games,
     plan_of_experiment,
@@ -39,12 +40,18 @@ def add_to(app: typer.Typer) -> None:
         app.command(rich_help_panel=PANEL)(command)
 
 
-def collect(games: Games = "", recipe: RecipeName = "demo", changes: Overrides = None, storage: Storage = None) -> None:
+def collect(
+    games: Games = "",
+    recipe: RecipeName = "demo",
+    changes: Overrides = None,
+    remake: Remake = False,
+    storage: Storage = None,
+) -> None:
     """Play games and log the replay in DQN-Replay's own file layout.
 
     Example: worldline collect --games Pong --set collect.steps=5000
     """
-    _data("collected_replay", games, recipe, changes, storage)
+    _data("collected_replay", games, recipe, changes, storage, remake=remake)
 
 
 def fetch(
@@ -54,6 +61,7 @@ def fetch(
     changes: Overrides = None,
     storage: Storage = None,
     mirror: Mirror = "small",
+    remake: Remake = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Only print what the recipe's draw would download, and how long it takes.")
     ] = False,
@@ -86,7 +94,7 @@ def fetch(
     """
     if as_json and not plan:
         raise UsageError("--json prints a plan: add --plan")
-    profile, store = profile_and_store(storage)
+    profile, store = profile_and_store(storage, remake)
     changes = [*(changes or []), f"fetch.mirror={mirror}"]
     chain = plan_of_recipe(_recipe(recipe, profile), changes, games, profile, agents)
     if plan:
@@ -111,6 +119,7 @@ def downsample(
     agents: Agents = "",
     recipe: DataRecipe = "",
     changes: Overrides = None,
+    remake: Remake = False,
     storage: Storage = None,
 ) -> None:
     """Draw whole episodes from the replay into one compressed HDF5 per game.
@@ -132,7 +141,7 @@ def downsample(
 
     Example: worldline downsample --games Freeway --set downsample.transitions=10000
     """
-    _data("trajectories", games, recipe, changes, storage, agents)
+    _data("trajectories", games, recipe, changes, storage, agents, remake)
 
 
 def segment(
@@ -140,37 +149,38 @@ def segment(
     agents: Agents = "",
     recipe: DataRecipe = "",
     changes: Overrides = None,
+    remake: Remake = False,
     storage: Storage = None,
 ) -> None:
     """Index the training windows of drawn episodes.
 
     Example: worldline segment --games Freeway --set segment.stride=1
     """
-    _data("segments", games, recipe, changes, storage, agents)
+    _data("segments", games, recipe, changes, storage, agents, remake)
 
 
-def pretrain(experiment: ExperimentName, ranks: RankCount = 1, storage: Storage = None) -> None:
+def pretrain(experiment: ExperimentName, ranks: RankCount = 1, remake: Remake = False, storage: Storage = None) -> None:
     """Stage 1: learn the tokenizer and the world model from frames.
 
     Example: worldline pretrain demo
     """
-    _training("pretrained", experiment, ranks, storage)
+    _training("pretrained", experiment, ranks, storage, remake)
 
 
-def tokenize(experiment: ExperimentName, games: Games = "", storage: Storage = None) -> None:
+def tokenize(experiment: ExperimentName, games: Games = "", remake: Remake = False, storage: Storage = None) -> None:
     """Encode every frame once with the frozen tokenizer.
 
     Example: worldline tokenize demo --games Freeway
     """
-    _learning("tokens", experiment, games, storage)
+    _learning("tokens", experiment, games, storage, remake)
 
 
-def train(experiment: ExperimentName, ranks: RankCount = 1, storage: Storage = None) -> None:
+def train(experiment: ExperimentName, ranks: RankCount = 1, remake: Remake = False, storage: Storage = None) -> None:
     """Stage 2: learn the world-action model from tokens. A killed run goes on where it was.
 
     Example: worldline train demo --ranks 2
     """
-    _training("world_action_model", experiment, ranks, storage)
+    _training("world_action_model", experiment, ranks, storage, remake)
 
 
 def report(storage: Storage = None) -> None:
@@ -187,9 +197,15 @@ def report(storage: Storage = None) -> None:
 
 
 def _data(
-    stage: str, games: str, recipe: str, changes: list[str] | None, storage: str | None, agents: str = ""
+    stage: str,
+    games: str,
+    recipe: str,
+    changes: list[str] | None,
+    storage: str | None,
+    agents: str = "",
+    remake: bool = False,
 ) -> None:
-    profile, store = profile_and_store(storage)
+    profile, store = profile_and_store(storage, remake)
     plan = plan_of_recipe(_recipe(recipe, profile), changes, games, profile, agents)
     _refuse_blocked([_shown(make(plan, step, store)) for step in _of_stage(plan.steps(stage), stage)])
 
@@ -214,18 +230,18 @@ def _recipe(name: str, profile: Profile) -> str:
     return name or ("jowa_40m" if profile.replay_root else "demo")
 
 
-def _learning(stage: str, name: str, games: str, storage: str | None) -> None:
-    profile, store = profile_and_store(storage)
+def _learning(stage: str, name: str, games: str, storage: str | None, remake: bool) -> None:
+    profile, store = profile_and_store(storage, remake)
     experiment, plan = plan_of_experiment(name, profile)
     for step in only_games(_of_stage(plan.steps(stage), stage), games, plan):
         print(make(plan, step, store, experiment))
 
 
-def _training(stage: str, name: str, ranks: int, storage: str | None) -> None:
+def _training(stage: str, name: str, ranks: int, storage: str | None, remake: bool) -> None:
     profile, _ = profile_and_store(storage)
     experiment, plan = plan_of_experiment(name, profile)
     plan.steps(stage)  # refuses a stage that the recipe does not have
-    print_once(launch(Job(stage, experiment.key, storage=storage or ""), ranks))
+    print_once(launch(Job(stage, experiment.key, storage=storage or "", remake=remake), ranks))
 
 
 def _of_stage(steps: list[Step], stage: str) -> list[Step]:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from pipelines import home
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.graph import experiment as experiments
 from pipelines.graph.experiment import Experiment
-from pipelines.graph.make import make
+from pipelines.graph.make import make, plan_of, standing
 from pipelines.graph.plan import Plan, Step
 from pipelines.stages.train import TrainingConfig
 from pipelines.store.artefact import Report
@@ -40,13 +41,13 @@ class Job:
     experiment: str
     game: str = ""
     storage: str = ""
+    remake: bool = False
 
     def parts(self) -> tuple[Plan, Step, Store, Experiment]:
         """What `make` needs. Raises UsageError for an unknown experiment."""
-        profile = home.current_profile(self.storage or None)
+        store = home.open_store(home.current_profile(self.storage or None), remake=self.remake)
         found = experiments.find(home.home() / "experiments", self.experiment)
-        plan = Plan(found.recipe, profile.replay_root, profile)
-        return plan, Step(self.stage, self.game or None), home.open_store(profile), found
+        return plan_of(found, store), Step(self.stage, self.game or None), store, found
 
     def make(self) -> Report:
         """Make the step, or find it."""
@@ -55,19 +56,25 @@ class Job:
     @property
     def arguments(self) -> list[str]:
         """For `python -m pipelines.graph.launch`."""
-        return [self.stage, self.experiment, self.game, self.storage]
+        return [self.stage, self.experiment, self.game, self.storage, "remake" if self.remake else ""]
+
+    @classmethod
+    def of(cls, arguments: Sequence[str]) -> "Job":
+        """Read `arguments` back."""
+        stage, experiment, game, storage, remake = arguments
+        return cls(stage, experiment, game, storage, bool(remake))
 
 
 def launch(job: Job, ranks: int = 1) -> Report:
     """Make the step on so many ranks, or find it. Raises the ranks' first error, in one line."""
     check_ranks(ranks)
     plan, step, store, _ = job.parts()
-    config = plan.config(step)
     if "RANK" in os.environ:  # torchrun by hand, which gives its ranks their GPUs
         leave_with_parent()
         return job.make()
-    if store.find(config.spec().ref) is not None:
+    if standing(plan, step, store) is not None:
         return job.make()
+    config = plan.config(step)
     assert isinstance(config, TrainingConfig), f"{step} is no training"
     with own_gpus(ranks, config.loop.device):
         if ranks == 1:
@@ -146,7 +153,7 @@ def main() -> int:
 
     leave_with_parent()
     try:
-        record(Job(*sys.argv[1:]).make)()
+        record(Job.of(sys.argv[1:]).make)()
     except WorldlineError as error:
         return error.exit_code
     return 0

@@ -1,4 +1,9 @@
-"""Make one artefact of a plan, or the leaderboard: what every command and every Dagster asset goes through."""
+"""Make one artefact of a plan, or the leaderboard: what every command and every Dagster asset goes through.
+
+An experiment's name means what was made. Each step that is made for it gets a pointer with the experiment's key, and
+from then on `plan_of` goes on with what those pointers lead to: whether the source still answers, and whether today's
+code would make the same, is asked only where a step is not there, or is made anew (`Store.remake`).
+"""
 
 import importlib
 from collections.abc import Collection
@@ -9,34 +14,80 @@ from pipelines.graph.experiment import Experiment
 from pipelines.graph.plan import Plan, Step
 from pipelines.graph.table import DATA_STAGES
 from pipelines.stages.report import ReportConfig
-from pipelines.store.artefact import Report
-from pipelines.store.stage_config import StageConfig
+from pipelines.store.artefact import Artefact, Report
+from pipelines.store.ref import Ref
+from pipelines.store.stage_config import Spec, StageConfig, canonical_json
 from pipelines.store.store import Store
 
 
 def run_config(config: StageConfig, store: Store) -> Report:
     """Run the stage that `config` belongs to, or find its artefact (then nothing is imported)."""
-    if (found := store.find(config.spec().ref)) is not None:
+    if (found := store.standing(config.spec().ref)) is not None:
         return Report(found, skipped=True)
     return importlib.import_module(table.stage(config.STAGE).module).run(config, store)
 
 
+def plan_of(experiment: Experiment, store: Store) -> Plan:
+    """The plan of an experiment, which goes on with what was made for it."""
+
+    def made(step: Step) -> Ref | None:
+        ref = store.pointed(pointer(step, experiment))
+        return ref if ref is not None and store.find(ref) is not None else None
+
+    return Plan(experiment.recipe, store.profile.replay_root, store.profile, made)
+
+
+def standing(plan: Plan, step: Step, store: Store) -> Report | None:
+    """What was made of a step, with a word where the recipe would make something else now; None where it is to be made.
+
+    Raises WorldlineError for a damaged or stale artefact.
+    """
+    ref = plan.made(step)
+    if store.remake or ref is None:
+        ref = plan.config(step).spec().ref
+    found = store.standing(ref)
+    return None if found is None else Report(found, skipped=True, other=difference(found, plan.would_make(step)))
+
+
 def make(plan: Plan, step: Step, store: Store, experiment: Experiment | None = None) -> Report:
-    """Run one step of a plan and let its name point at the result (`scores/<experiment>/<game>`)."""
-    report = run_config(plan.config(step), store)
-    store.point(pointer(step, experiment), report.artefact.ref)
+    """Run one step of a plan, or find it, and let its names point at the result (`scores/<experiment>/<game>`)."""
+    report = standing(plan, step, store) or run_config(plan.config(step), store)
+    name(store, step, report.artefact.ref, experiment)
     return report
 
 
+def name(store: Store, step: Step, ref: Ref, experiment: Experiment | None) -> None:
+    """Let the names of a step mean `ref`: the experiment's own, and for plain data the one that all share."""
+    store.point(pointer(step, experiment), ref)
+    if experiment is not None and step.stage in DATA_STAGES:
+        store.point(pointer(step, None), ref)
+
+
 def pointer(step: Step, experiment: Experiment | None) -> str:
-    """The name people use for a step's artefact: with the experiment's key, except for plain data."""
+    """The name people use for a step's artefact: with the experiment's key; plain data of none has no such part."""
     parts = [step.stage]
-    if experiment is not None and step.stage not in DATA_STAGES:
+    if experiment is not None:
         parts.append(experiment.key)
     elif step.stage not in DATA_STAGES:
         parts.append("unregistered")
     parts += [str(part) for part in (step.game, step.agent) if part is not None]
     return "/".join(parts)
+
+
+def difference(found: Artefact, now: Spec | None) -> str:
+    """How an artefact differs from what would be made now, in words; "" where it does not, or nobody can know."""
+    manifest = found.manifest
+    if now is None or now.ref == found.ref:
+        return ""
+    if manifest.code_version != now.code_version:
+        return f"code version {manifest.code_version} made it, today's is {now.code_version}"
+    for field, value in now.config.items():
+        if canonical_json(manifest.config.get(field)) != canonical_json(value):
+            shown = "the source lists other objects now" if field == "listing" else f"{field} is {value} now"
+            return f"{shown}, it was {str(manifest.config.get(field))[:40]}"
+    old, new = [entry.ref for entry in manifest.parents], [str(parent) for parent in now.parents]
+    changed = next((pair for pair in zip(old, new, strict=False) if pair[0] != pair[1]), None)
+    return f"it is of {changed[0]}, the experiment has {changed[1]} now" if changed else "its inputs are others now"
 
 
 POINTER = "leaderboard/all"

@@ -4,19 +4,21 @@ Keys are hashes of configs and parents' keys, so the whole chain is known in adv
 a config's fields declare its parents (`store.stage_config.parent`), and the plan fills them by recursion.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import Field, dataclass, fields
+from functools import cache
 from typing import Any
 
 from pipelines.bucket.bucket import Bucket
+from pipelines.bucket.clients import LOCAL, protocol
 from pipelines.environments.registry import check_game
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, WorldlineError
 from pipelines.graph import table
 from pipelines.graph.recipe import Recipe
 from pipelines.graph.table import PLANNED, Stage
 from pipelines.store.profile import Profile
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import Parent, StageConfig
+from pipelines.store.stage_config import Parent, Spec, StageConfig
 
 
 @dataclass(frozen=True)
@@ -35,25 +37,31 @@ class Plan:
     """The chain of one recipe. `bucket` is the replay root URL that recipes with source "bucket" read, with the options
     of `profile`. It is listed once for each game and agent: all configs of one plan agree on what it holds.
 
-    Raises UsageError for a recipe whose stages do not fit each other, or whose bucket nobody names.
+    `made` tells of a step which artefact an experiment goes on with: its name means what was made, not what the recipe
+    would make today. Only a step that was not made needs the bucket.
+
+    Raises UsageError for a recipe whose stages do not fit each other.
     """
 
-    def __init__(self, recipe: Recipe, bucket: str | None = None, profile: Profile | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        bucket: str | None = None,
+        profile: Profile | None = None,
+        made: Callable[[Step], Ref | None] = lambda step: None,
+    ) -> None:
         self.recipe = recipe
         self.bucket = bucket
         self.profile = profile
+        self.made = cache(made)
         self._listed: dict[tuple[str, int], str] = {}
         self._configs: dict[Step, StageConfig] = {}
         self.rows = tuple(row for row in PLANNED if self._has(row))
         if not self.rows:
             raise UsageError(f"Recipe '{recipe.name}' consists of no stage: give it at least one template")
         self._needed = self._closure()
-        made = {step.stage for step in self._needed}
-        self.rows = tuple(row for row in self.rows if row.name in made)
-        if recipe.source == "bucket" and not bucket and self.rows[0].kind == "data":
-            raise UsageError(
-                f"Recipe '{recipe.name}' reads a bucket but the storage profile names none: set replay_root in it"
-            )
+        needed = {step.stage for step in self._needed}
+        self.rows = tuple(row for row in self.rows if row.name in needed)
         for row in self.rows:
             self._template(row.name).check_beside(self)
 
@@ -99,6 +107,35 @@ class Plan:
             self._configs[step] = template.fill(self._values(template, step), self)
         return self._configs[step]
 
+    def ref(self, step: Step) -> Ref:
+        """The artefact of a step: what was made, or what the recipe would make. Raises UsageError as `config`."""
+        return self.made(step) or self.config(step).spec().ref
+
+    def would_make(self, step: Step) -> Spec | None:
+        """What the recipe would make of a step from the parents that the plan has.
+
+        None where only a source could say: a remote one is not asked for what stands, a local one may not answer.
+        """
+        entries = fields(self._template(step.stage))  # type: ignore[arg-type]
+        reads = self.recipe.source == "bucket" and any(entry.metadata.get("filled") == "source" for entry in entries)
+        if reads and not (self.bucket and protocol(self.bucket) in LOCAL):
+            return None
+        try:
+            return self.config(step).spec()
+        except WorldlineError:
+            return None
+
+    def but(self, recipe: Recipe) -> "Plan":
+        """The plan of another recipe, with those artefacts that are made the same way: not the evaluations."""
+        own = ("name", "seed", "source", "games", "agents")
+        alike = all(getattr(self.recipe, name) == getattr(recipe, name) for name in own)
+        kept = {
+            row.name
+            for row in PLANNED
+            if alike and row.kind != "evaluation" and self.recipe.template(row.verb) == recipe.template(row.verb)
+        }
+        return Plan(recipe, self.bucket, self.profile, lambda step: self.made(step) if step.stage in kept else None)
+
     def agent_of(self, step: Step) -> Ref:
         """The agent that a step starts from or plays with. Raises UsageError where the recipe makes none."""
         config: Any = self.config(step)
@@ -121,7 +158,11 @@ class Plan:
         """The bucket, and the digest of its listing of one agent."""
         from pipelines.sources.dqn_replay import listing
 
-        assert self.bucket is not None, "checked when the plan was made"
+        if not self.bucket:
+            raise UsageError(
+                f"Recipe '{self.recipe.name}' reads {game}/{agent} from a bucket but the storage profile names none: "
+                "set replay_root in it, or give the one that does with --storage"
+            )
         if (game, agent) not in self._listed:
             objects = listing.list_objects(Bucket.of(self.bucket, self.profile), game, agent)
             self._listed[game, agent] = listing.digest(objects)
@@ -205,6 +246,6 @@ class Plan:
             if (by := entry.metadata.get("filled")) in own:
                 values[entry.name] = own[by]
         for entry, parents in self._parents(step):
-            refs = tuple(self.config(parent).spec().ref for parent in parents)
+            refs = tuple(self.ref(parent) for parent in parents)
             values[entry.name] = refs if entry.metadata["parent"].every else refs[0]
         return values

@@ -17,7 +17,7 @@ from pipelines.evaluation.pool import STAGE, question
 from pipelines.graph import table
 from pipelines.graph.config_io import override
 from pipelines.graph.experiment import Experiment
-from pipelines.graph.make import pointer, run_config
+from pipelines.graph.make import pointer, run_config, standing
 from pipelines.graph.plan import Plan, Step
 from pipelines.graph.recipe import Recipe
 from pipelines.leaderboard.drift import Drift, drift
@@ -50,7 +50,7 @@ def evaluate_config(plan: Plan, step: Step) -> EvaluateConfig:
 
 def play_all(configs: Sequence[EvaluateConfig], store: Store, together: int = 1) -> Iterator[Report]:
     """`evaluate.run_all`, which imports PyTorch, where anything is to be played; else what stands."""
-    if all(store.find(config.spec().ref) is not None for config in configs):
+    if all(store.standing(config.spec().ref) is not None for config in configs):
         return (run_config(config, store) for config in configs)
     from pipelines.stages.evaluate import run_all
 
@@ -78,11 +78,12 @@ class Due:
 
 @dataclass(frozen=True)
 class Asked:
-    """An evaluation to be made: `name` is the pointer that it gets."""
+    """An evaluation to be made: `name` is the pointer that it gets; `made` is it where it stands already."""
 
     config: EvaluateConfig
     name: str
     search: TuneConfig | None = None  # for the settings that it plays with
+    made: Report | None = None
 
     def make(self, store: Store) -> Report:
         """Play it, or find it."""
@@ -141,12 +142,14 @@ def asked(
     step = Step(STAGE, game)
     if game not in plan.games(STAGE):
         raise UsageError(f"{experiment.key} does not play '{game}': it plays {', '.join(plan.games(STAGE))}")
-    asking = Plan(changed(plan.recipe, changes), plan.bucket, plan.profile) if changes else plan
+    asking = plan.but(changed(plan.recipe, changes)) if changes else plan
     config, search = evaluate_config(asking, step), _search(asking, game)
     other = config.spec() != evaluate_config(plan, step).spec()
     name = round_name(experiment, game, round)
     if round:
         config = replace(config, seed=fresh_seed(config, round, evaluations(store, game)))
+    elif not other and (made := standing(plan, step, store)) is not None:
+        return Asked(config, name, made=made)
     return Asked(config, f"{name}/{config.planner}-{config.spec().key[:8]}" if other else name, search)
 
 
@@ -159,12 +162,14 @@ def _search(plan: Plan, game: str) -> TuneConfig | None:
     return config
 
 
-def make_all(asks: Sequence[Asked], store: Store) -> Iterator[Report]:
+def make_all(asks: Sequence[Asked], store: Store, together: int = 1) -> Iterator[Report]:
     """Play them in turn, or find them; neighbours with one checkpoint share its networks."""
     for one in asks:
         if one.search is not None:
             run_config(one.search, store)
-    for one, report in zip(asks, play_all([one.config for one in asks], store), strict=True):
+    played = play_all([one.config for one in asks if one.made is None], store, together)
+    for one in asks:
+        report = one.made or next(played)
         store.point(one.name, report.artefact.ref)
         yield report
 

@@ -66,7 +66,7 @@ class EvaluateConfig(PlayConfig, StageConfig):
     CHECKS: ClassVar[tuple[str, ...]] = ("beats_random",)
 
     game: str = filled("game", "")
-    agent: Ref | None = parent(makes="agent")  # who plays
+    agent: Ref | None = parent(makes="agent", part="agent")  # who plays
     collected: Ref | None = parent("collected_replay", soft=True)  # the behaviour's raw returns, if played here
     tuned: Ref | None = parent("tuned", added=True)  # whose best settings play; none of its episodes is reported
     episodes: Size = 16
@@ -245,24 +245,24 @@ class _Game:
 def _play_together(configs: Sequence[EvaluateConfig], store: Store, agents: "LoadedAgent") -> None:
     """Fill the logs of several games; `_build` then finds all but random play done."""
     by_ref = {config.spec().ref: config for config in configs}
-    with store.preparing(by_ref) as folders:
-        opened = {parent: store.open(parent) for ref in folders for parent in by_ref[ref].spec().parents}
-        games = [_Game(by_ref[ref], opened, folder, agents) for ref, folder in folders.items()]
+    with store.preparing([config.spec() for config in configs]) as missing:
+        games = [_Game(by_ref[ref], opened, folder, agents) for ref, (folder, opened) in missing.items()]
         groups: dict[str, list[tuple[_Game, PlayerSettings]]] = {}
         for game in games:
             for who in game.players:
                 alike = [who.planner, who.settings(), str(game.config.agent), str(game.device)]
                 groups.setdefault(json.dumps(alike), []).append((game, who))
-        if not folders:
+        if not missing:
             return
-        costs = next(iter(folders.values())) / "together"  # of what these games share; each has its own beside it
+        first, _ = next(iter(missing.values()))
+        costs = first / "together"  # of what these games share; each has its own beside it
         costs.mkdir(exist_ok=True)
         meter = CostMeter()
         with _kept(games), meter.kept(costs):
             for group in groups.values():
                 _play_group(group)
         cost, names = meter.read(), ", ".join(game.config.game for game in games)
-        for folder in folders.values() if len(games) > 1 else ():
+        for folder, _ in missing.values() if len(games) > 1 else ():
             shared = {"together": names} | {f"together_{name}": cost[name] for name in ("seconds", "cpu_seconds")}
             (folder / TOGETHER).write_text(json.dumps(shared))
 

@@ -130,7 +130,7 @@ class TrainConfig(TrainingConfig):
 
     name: str = filled("name", "")
     games: tuple[str, ...] = filled("games", ())
-    agent: Ref | None = parent(makes="agent")
+    agent: Ref | None = parent(makes="agent", part="agent")
     tokens: tuple[Ref, ...] = parent("tokens", every="game")
     segments: tuple[Ref, ...] = parent("segments", every="game")
     trajectories: tuple[Ref, ...] = parent("trajectories", every="game")
@@ -165,7 +165,7 @@ class FinetuneConfig(TrainingConfig):
     penalty: Literal["", "cql", "combo"] = option("")  # none goes on with the agent's own
     imagine: ImagineConfig | None = None
     lpips_file: str = manner("")  # where the weights of the perceptual term lie, if the agent was trained with one
-    agent: Ref | None = parent(makes="agent")
+    agent: Ref | None = parent(makes="agent", part="agent")
     trajectories: Ref | None = parent("trajectories")
 
     @property

@@ -44,7 +44,7 @@ class TuneConfig(PlayConfig, StageConfig):
     CODE: ClassVar[str] = "2"
 
     game: str = filled("game", "")
-    agent: Ref | None = parent(makes="agent")
+    agent: Ref | None = parent(makes="agent", part="agent")
     grid: GridConfig = field(default=GridConfig(), metadata={"inner": True})
 
     def __post_init__(self) -> None:

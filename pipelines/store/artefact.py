@@ -126,12 +126,13 @@ class Report:
     """What `Store.produce` did.
 
     `skipped` is True when nothing was computed: an artefact with the same key stood there already, or the files of an
-    equal one were `adopted`.
+    equal one were `adopted`. `other` says how what stands differs from what its recipe would make now, where it does.
     """
 
     artefact: Artefact
     skipped: bool
     adopted: bool = False
+    other: str = ""
 
     def __str__(self) -> str:
         manifest = self.artefact.manifest
@@ -141,6 +142,8 @@ class Report:
         how = f"made in {manifest.cost['seconds']:.1f} s{attempts} ({room}; {counts})"
         if self.adopted:
             how = f"adopted from {manifest.adopted} ({room}; {counts}), same config, code version and parts of parents"
+        elif self.other:
+            how = f"already there ({room}; {counts}), made before: {self.other}; it is kept, --remake makes it anew"
         elif self.skipped:
             how = f"already there ({room}; {counts}), same config, code version and parents"
         return "\n".join([f"{self.artefact.ref}: {how}", *self.findings])

@@ -45,7 +45,7 @@ def parent_entries(spec: Spec, parents: dict[Ref, Artefact]) -> tuple[ParentEntr
     entries = []
     for ref, part in zip(spec.parents, spec.parts or [""] * len(spec.parents), strict=True):
         found = parents[ref].manifest.parts.get(part)
-        pin = (part, found.sha256) if found else ("", "")
+        pin = (part, found.sha256, "") if found else ("", "", parents[ref].manifest.content)
         entries.append(ParentEntry(str(ref), parents[ref].digest, *pin))
     return tuple(entries)
 
@@ -67,10 +67,12 @@ def commit(
     sync(draft.folder / MANIFEST_NAME)
     sync(draft.folder)
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():  # a folder without a manifest: someone deleted it, or copied half of it
-        shutil.rmtree(target)
+    former = draft.folder.with_name(f"{draft.folder.name}.former")
+    if target.exists():  # one that is to be made anew, or a folder without a manifest
+        target.rename(former)
     draft.folder.rename(target)
     sync(target.parent)
+    shutil.rmtree(former, ignore_errors=True)
     return Artefact(draft.spec.ref, target, Manifest.from_bytes(raw, str(target)), digest(raw))
 
 

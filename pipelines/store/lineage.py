@@ -118,16 +118,11 @@ class _Walker:
 
 def _pin_fault(artefact: Artefact, entry: ParentEntry, child: Ref) -> str:
     """What is wrong with an artefact as the parent that `child` pinned; "" when it is still the same."""
-    if not entry.part:
-        if artefact.digest == entry.manifest_sha256:
-            return ""
-        return f"its manifest is {artefact.digest[:12]}..., {child} was made from {entry.manifest_sha256[:12]}..."
-    found = artefact.manifest.parts.get(entry.part)
-    if found is None:
-        return f"it has no part '{entry.part}' that {child} was made from"
-    if found.sha256 == entry.part_sha256:
-        return ""  # another artefact by its manifest, perhaps, but not in what was read
-    return f"its part '{entry.part}' is {found.sha256[:12]}..., {child} was made from {entry.part_sha256[:12]}..."
+    if entry.part or artefact.digest == entry.manifest_sha256:
+        difference = entry.difference(artefact.manifest, artefact.digest)
+        return f"{difference}, {child} was made from the former" if difference else ""
+    same = "; its files are the same" if not entry.difference(artefact.manifest, artefact.digest) else ""
+    return f"its manifest is {artefact.digest[:12]}..., {child} was made from {entry.manifest_sha256[:12]}...{same}"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any, cast, get_origin
 
@@ -49,18 +50,47 @@ class PartEntry:
 
 @dataclass(frozen=True)
 class ParentEntry:
-    """One input artefact, pinned by the digest of its manifest; by the hash of a part where only that was read."""
+    """One input artefact, pinned by the digest of its manifest; by the hash of a part where only that was read.
+
+    `content_sha256` covers its files and nothing of when and where they were made; older manifests lack it.
+    """
 
     ref: str
     manifest_sha256: str
     part: str = ""
     part_sha256: str = ""
+    content_sha256: str = ""
 
     def same_input(self, other: "ParentEntry") -> bool:
         """Whether both stand for the same bytes: the same part wherever it lies, or the same artefact."""
         if self.part and (self.part, self.part_sha256) == (other.part, other.part_sha256):
             return True
         return (self.ref, self.manifest_sha256) == (other.ref, other.manifest_sha256)
+
+    @property
+    def pin(self) -> str:
+        """The hash of what was read; of the manifest where nothing narrower is known."""
+        return self.part_sha256 or self.content_sha256 or self.manifest_sha256
+
+    def difference(self, found: "Manifest", found_digest: str) -> str:
+        """How what was read of the parent differs from the artefact that stands there now; "" where it is the same.
+
+        An artefact that was made again with the same bytes is the same parent.
+        """
+        if self.part:
+            part = found.parts.get(self.part)
+            if part is None:
+                return f"it has no part '{self.part}'"
+            if part.sha256 == self.part_sha256:
+                return ""
+            return f"its part '{self.part}' was {self.part_sha256[:12]}..., it is {part.sha256[:12]}..."
+        if found_digest == self.manifest_sha256:
+            return ""
+        if not self.content_sha256:
+            return f"its manifest was {self.manifest_sha256[:12]}..., it is {found_digest[:12]}..."
+        if self.content_sha256 == found.content:
+            return ""
+        return f"its content was {self.content_sha256[:12]}..., it is {found.content[:12]}..."
 
 
 @dataclass(frozen=True)
@@ -115,7 +145,7 @@ class Manifest:
         data = asdict(self)
         data = {name: value for name, value in data.items() if value or name not in ("parts", "adopted")}
         data["parents"] = [
-            {name: value for name, value in entry.items() if value or name not in ("part", "part_sha256")}
+            {name: value for name, value in entry.items() if value or name in ("ref", "manifest_sha256")}
             for entry in data["parents"]
         ]
         return (json.dumps(data, indent=1, sort_keys=True, default=_number) + "\n").encode()
@@ -124,6 +154,11 @@ class Manifest:
     def total_bytes(self) -> int:
         """Size of all output files together."""
         return sum(entry.bytes for entry in self.files)
+
+    @cached_property
+    def content(self) -> str:
+        """Hash of the names and hashes of all files: equal for two artefacts that hold the same bytes."""
+        return PartEntry.of(self.files).sha256
 
     @classmethod
     def from_bytes(cls, raw: bytes, where: str) -> "Manifest":
@@ -155,8 +190,8 @@ class Manifest:
                 raise ValueError(f"field '{entry.name}' must be {cast(type, kind).__name__}")
         for parent in self.parents:
             Ref.parse(parent.ref)
-            if not isinstance(parent.part, str) or not isinstance(parent.part_sha256, str):
-                raise ValueError(f"parent '{parent.ref}' needs the name and the hash of its part as text")
+            if not all(isinstance(text, str) for text in (parent.part, parent.part_sha256, parent.content_sha256)):
+                raise ValueError(f"parent '{parent.ref}' needs the name and the hash of its part, or of all, as text")
         for file in self.files:
             path = PurePosixPath(file.path)
             if path.is_absolute() or ".." in path.parts or not path.parts:

@@ -4,10 +4,14 @@
 parents, lets the stage write into a private folder (or adopts the files of an equal artefact: adoption.py), hashes
 and syncs every file, writes the manifest last and renames the folder into place (commit.py). A process killed at any
 point leaves a private folder that the next holder of the lock sweeps away.
+
+An artefact belongs to the bytes of its parents: where one of them was made again and holds others, the artefact is
+stale. It is neither skipped for nor opened; with `remake` it is made anew in its place.
 Use: `home.open_store()`, then `store.produce(config.spec(), build)` in a stage, `store.open(ref)` elsewhere.
 """
 
 import hashlib
+import json
 import os
 import shutil
 import uuid
@@ -19,7 +23,7 @@ from pathlib import Path
 from pipelines.errors import WorldlineError, not_now
 from pipelines.progress import say
 from pipelines.store.artefact import Artefact, Draft, Report
-from pipelines.store.commit import adopt, commit, equals, hashed
+from pipelines.store.commit import adopt, commit, equals, hashed, parent_entries
 from pipelines.store.files import locked, sync, writable
 from pipelines.store.machine import CostMeter
 from pipelines.store.manifest import MANIFEST_NAME, FileEntry, Manifest, digest
@@ -30,17 +34,23 @@ from pipelines.store.stage_config import VERBS, Spec
 REHASH_PARENTS_UP_TO = 2 << 30  # bytes; larger parents are checked by size here and by `worldline lineage --verify`
 
 PRIVATE = (".partial", ".locks", ".scratch", "refs")
+PINS = "parents.json"  # in a scratch folder: the bytes of the parents that the state there was begun from
 
 
 class Store:
     """Artefacts under one root folder: `root/<stage>/<subject>/<key>/`.
 
     `scratch` may name a faster disk for the resumable state of long stages (default: a folder of the store).
-    `profile` says how to reach buckets and what may be kept of them; by default nothing special.
+    `profile` says how to reach buckets and what may be kept of them; by default nothing special. `remake` makes
+    damaged and stale artefacts anew instead of refusing them.
     """
 
-    def __init__(self, root: Path, scratch: Path | None = None, profile: Profile | None = None) -> None:
+    def __init__(
+        self, root: Path, scratch: Path | None = None, profile: Profile | None = None, remake: bool = False
+    ) -> None:
         self.root = root.absolute()
+        self.remake = remake
+        self._read: dict[Ref, tuple[tuple[int, ...], Artefact]] = {}
         self.profile = profile or Profile("none")
         self.scratch = self.root / ".scratch"
         if scratch is not None:  # stores may share that disk and make equal keys: each gets a folder of its own
@@ -53,6 +63,10 @@ class Store:
         folder = self._folder(ref)
         path = folder / MANIFEST_NAME
         try:
+            now = path.stat()
+            version = (now.st_ino, now.st_mtime_ns, now.st_size)
+            if ref in self._read and self._read[ref][0] == version:
+                return self._read[ref][1]
             raw = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -64,10 +78,64 @@ class Store:
                 f"{path} describes {manifest.stage}/{manifest.subject}/{manifest.key}: folders must not be renamed; "
                 "move it back or delete it"
             )
-        return Artefact(ref, folder, manifest, digest(raw))
+        found = Artefact(ref, folder, manifest, digest(raw))
+        self._read[ref] = version, found
+        return found
+
+    def stale(self, artefact: Artefact) -> str:
+        """Which parent, however far above, holds other bytes than the artefact was made from; "" where none does.
+
+        Parents that are gone say nothing: the manifest still pins them.
+        """
+        queue, seen = [artefact], {artefact.ref}
+        while queue:
+            child = queue.pop()
+            for entry in child.manifest.parents:
+                ref = Ref.parse(entry.ref)
+                found = self.find(ref)
+                if found is None:
+                    continue
+                if difference := entry.difference(found.manifest, found.digest):
+                    of = "it" if child is artefact else str(child.ref)
+                    return f"{ref} was made again after {of} was made from it, and {difference}"
+                if ref not in seen:
+                    seen.add(ref)
+                    queue.append(found)
+        return ""
+
+    def standing(self, ref: Ref) -> Artefact | None:
+        """The artefact at `ref` that a stage may skip for: there, by its file sizes whole, and of its parents' bytes.
+
+        Raises WorldlineError for a damaged or a stale one; with `remake` that counts as none.
+        """
+        try:
+            artefact = self.find(ref)
+            if artefact is None:
+                return None
+            if faults := artefact.faults(rehash=False):
+                raise WorldlineError(
+                    f"{ref} is damaged: {faults[0]}; delete {artefact.folder} and run this again, or make it anew "
+                    "with --remake"
+                )
+            self._refuse_stale(artefact)
+        except WorldlineError:
+            if self.remake:
+                return None
+            raise
+        return artefact
+
+    def _refuse_stale(self, artefact: Artefact) -> None:
+        if why := self.stale(artefact):
+            raise WorldlineError(
+                f"{artefact.ref} is stale: {why}; make it anew ({_maker(artefact.ref.stage)} --remake), or put the "
+                "parent of that time back"
+            )
 
     def open(self, ref: Ref) -> Artefact:
-        """The artefact at `ref`, verified for use as a parent: present, files whole, no failed blocking check."""
+        """The artefact at `ref`, verified for use as a parent: present, files whole, no failed blocking check.
+
+        Raises WorldlineError where it is not, and for a stale one.
+        """
         artefact = self.find(ref)
         if artefact is None:
             raise WorldlineError(
@@ -84,6 +152,7 @@ class Store:
                     f"{ref} failed its check '{check.name}' ({check.detail}): nothing may be built on it; mend its "
                     f"source, delete {artefact.folder} and make it again"
                 )
+        self._refuse_stale(artefact)
         return artefact
 
     def artefacts(self, below: str = "") -> Iterator[Artefact]:
@@ -111,19 +180,20 @@ class Store:
     def produce(self, spec: Spec, build: Callable[[Draft], None]) -> Report:
         """Make the artefact of `spec` with `build`, or find it, or adopt the files of an equal one.
 
-        The stages' one door; see the file's docstring. Raises WorldlineError for a parent that is missing, damaged or
-        failed a blocking check, for a damaged artefact under the key itself, and for a disk that refuses bytes.
+        The stages' one door; see the file's docstring. Raises WorldlineError for a parent that is missing, damaged,
+        stale or failed a blocking check, for a damaged or stale artefact under the key itself, and for a disk that
+        refuses bytes.
         """
         ref = spec.ref
-        if (found := self._standing(ref)) is not None:
+        if (found := self.standing(ref)) is not None:
             return Report(found, skipped=True)
         with writable(self.root), self.building(), locked(self.lock_path(ref), on_wait=lambda: _say_waiting(ref)):
-            if (found := self._standing(ref)) is not None:  # another process finished it while this one waited
+            if (found := self.standing(ref)) is not None:  # another process finished it while this one waited
                 return Report(found, skipped=True)
             meter = CostMeter()
             self._sweep(ref)
             parents = {parent: self.open(parent) for parent in spec.parents}
-            scratch = self._scratch_of(ref)
+            scratch = self._scratch_of(spec, parents)
             folder = self.root / ".partial" / f"{flat(ref)}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
             folder.mkdir(parents=True)
             try:
@@ -140,27 +210,35 @@ class Store:
             return Report(artefact, skipped=source is not None, adopted=source is not None)
 
     @contextmanager
-    def preparing(self, refs: Iterable[Ref]) -> Iterator[dict[Ref, Path]]:
-        """Work ahead on several artefacts at once: the scratch folders of those that do not stand, kept from others.
+    def preparing(self, specs: Iterable[Spec]) -> Iterator[dict[Ref, tuple[Path, dict[Ref, Artefact]]]]:
+        """Work ahead on several artefacts at once: of those that do not stand the scratch folder, kept from others,
+        and the opened parents.
 
         What is left there `produce` hands to the stage, as after a kill.
         """
+        by_ref = {spec.ref: spec for spec in specs}
         with writable(self.root), self.building(), ExitStack() as held:
-            for ref in sorted(set(refs)):  # in one order, so that two who prepare never wait for each other
+            for ref in sorted(by_ref):  # in one order, so that two who prepare never wait for each other
                 held.enter_context(locked(self.lock_path(ref), on_wait=partial(_say_waiting, ref)))
-            yield {ref: self._scratch_of(ref) for ref in refs if self._standing(ref) is None}
+            missing = {ref: spec for ref, spec in by_ref.items() if self.standing(ref) is None}
+            opened = {parent: self.open(parent) for spec in missing.values() for parent in spec.parents}
+            yield {ref: (self._scratch_of(spec, opened), opened) for ref, spec in missing.items()}
 
-    def _scratch_of(self, ref: Ref) -> Path:
-        folder = self.scratch / flat(ref)
+    def _scratch_of(self, spec: Spec, parents: dict[Ref, Artefact]) -> Path:
+        """The folder for resumable state. What lies there of other parents' bytes is set aside, not gone on with."""
+        folder = self.scratch / flat(spec.ref)
+        pins = folder / PINS
+        now = json.dumps([entry.pin for entry in parent_entries(spec, parents)])
+        if folder.is_dir() and pins.is_file() and pins.read_text() != now:
+            aside = folder.with_name(f"{folder.name}.stale.{uuid.uuid4().hex[:8]}")
+            folder.rename(aside)
+            say(f"{spec.ref} was begun from other bytes of its parents: begins anew, what there was is in {aside}")
         folder.mkdir(parents=True, exist_ok=True)
+        if spec.parents and not pins.is_file():
+            aside = pins.with_name(f".{PINS}")
+            aside.write_text(now)
+            aside.replace(pins)
         return folder
-
-    def _standing(self, ref: Ref) -> Artefact | None:
-        """What `produce` may skip for: there, and by its file sizes whole."""
-        artefact = self.find(ref)
-        if artefact is not None and (faults := artefact.faults(rehash=False)):
-            raise WorldlineError(f"{ref} is damaged: {faults[0]}; delete {artefact.folder} and run this again")
-        return artefact
 
     def _siblings(self, ref: Ref) -> Iterator[Artefact]:
         """The other artefacts of the same stage and subject that can be read."""
@@ -216,6 +294,11 @@ class Store:
         if name.count("/") >= 2 and (self.root / name / MANIFEST_NAME).is_file():
             return Ref.parse(name)
         raise WorldlineError(f"Nothing in {self.root} is called '{name}': 'worldline list' prints what there is")
+
+    def pointed(self, name: str) -> Ref | None:
+        """What a pointer leads to, where there is one."""
+        path = self._pointer(name)
+        return Pointer.read(path).target if path.is_file() else None
 
     def pointers(self) -> dict[str, Ref]:
         """All pointers by name."""

@@ -47,14 +47,18 @@ def save_agent(folder: Path, agent: Agent) -> None:
 
 
 def name_parts(draft: Draft, agent: Agent) -> None:
-    """Make each network a part of the artefact, so that a stage may depend on that network alone.
+    """Make each network a part of the artefact, so that a stage may depend on that network alone; and all of them one.
 
-    What belongs to it are its weights, and what the agent's config says under the network's name.
+    What belongs to a network are its weights, and what the agent's config says under the network's name. The part
+    `agent` is what plays and learns on: it holds no curves and no times, so that a training that is repeated bit for
+    bit makes the same agent.
     """
     config = agent.config.plain()
     for name in agent.networks:
         own = canonical_json([agent.config.family, config.get(name)])
         draft.part(name, [_file(name)], hashlib.sha256(own.encode()).hexdigest())
+    written = [path.relative_to(draft.folder).as_posix() for path in draft.files()]
+    draft.part("agent", [name for name in written if name == AGENT or name.endswith(".safetensors")])
 
 
 def load_agent(artefact: Artefact, device: Device, step: int = 0) -> Agent:

@@ -224,4 +224,4 @@ def test_a_part_made_anew_with_the_same_bytes_is_no_fault_and_another_one_is(sto
     (parent.folder / "manifest.json").unlink()
     agent(store, 1, tokenizer="other codes")
     (fault,) = verify(store, child.ref)
-    assert "its part 'tokenizer' is " in fault.detail and str(child.ref) in fault.detail
+    assert "its part 'tokenizer' was " in fault.detail and str(child.ref) in fault.detail

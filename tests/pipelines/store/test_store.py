@@ -110,9 +110,9 @@ def test_scratch_may_lie_elsewhere(tmp_path: Path) -> None:
 def test_what_was_prepared_for_several_is_there_when_each_is_made(store: Store) -> None:
     specs = [fakes.spec("scores", number=number) for number in range(3)]
     store.produce(specs[0], fakes.fill())
-    with store.preparing([spec.ref for spec in specs]) as folders:
-        assert set(folders) == {spec.ref for spec in specs[1:]}  # the first stands
-        for ref, folder in folders.items():
+    with store.preparing(specs) as missing:
+        assert set(missing) == {spec.ref for spec in specs[1:]}  # the first stands
+        for ref, (folder, _) in missing.items():
             (folder / "log").write_text(str(ref))
             with locked_now(store.lock_path(ref)) as free:
                 assert not free
