@@ -79,13 +79,16 @@ def experiment_show(name: str) -> None:
     print(json.dumps(to_plain(experiments.find(experiment_folder(), name).recipe), indent=1))
 
 
-def experiment_remove(key: Annotated[str, typer.Argument(help="Its whole key.")], storage: Storage = None) -> None:
+def experiment_remove(
+    name: Annotated[str, typer.Argument(help="Its name or key; files of earlier versions and damaged ones go too.")],
+    storage: Storage = None,
+) -> None:
     """Forget an experiment and the names of what it made; nothing is deleted before 'worldline gc --yes'.
 
     Data that others share, and scores on the leaderboard's page, stay as long as another name leads to them.
-    Example: worldline experiment remove wide-1a2b3c4d, then worldline gc
+    Example: worldline experiment remove wide, then worldline gc
     """
     _, store = profile_and_store(storage)
-    experiments.forget(experiment_folder(), key)
+    key = experiments.forget(experiment_folder(), name)
     names = store.forget(key)
     print(f"{key} is forgotten, and {len(names)} names of what it made: 'worldline gc' lists what can go now")

@@ -6,6 +6,7 @@ Its key, `<name>-<8 hex of the frozen config>`, is its partition in Dagster. Fil
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def register(folder: Path, name: str, recipe: Recipe) -> Experiment:
     """
     experiment = check(folder, name, recipe)
     path = folder / f"{experiment.key}.json"
-    if not path.exists() or _read(path).recipe != recipe:
+    if not path.exists() or _read(path) != experiment:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             aside = path.with_suffix(f".{os.getpid()}.partial")
@@ -91,38 +92,53 @@ def register(folder: Path, name: str, recipe: Recipe) -> Experiment:
     return experiment
 
 
-class OldExperimentError(WorldlineError):
-    """A file that an earlier version froze: whole, with fields that this version does not know."""
-
-
 def registered(folder: Path) -> list[Experiment]:
-    """Every experiment on disk, by name; those of earlier versions are told in a line each and left out.
-
-    Raises WorldlineError at a damaged file.
-    """
+    """Every experiment on disk, by name; files that hold none of this version are told in a line each and left out."""
     found = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            found.append(_read(path))
-        except OldExperimentError as old:
-            say(str(old))
+    for held in _files(folder).values():
+        if isinstance(held, Experiment):
+            found.append(held)
+        else:
+            say(str(held))
     return found
 
 
-def forget(folder: Path, key: str) -> None:
-    """Remove an experiment's file, whichever version froze it. Raises UsageError for a key that there is none of."""
-    path = folder / f"{check_name(key)}.json"
-    if not path.is_file():
-        raise unknown("experiment", key, [each.stem for each in folder.glob("*.json")], "give its whole key")
-    path.unlink()
+def forget(folder: Path, name_or_key: str) -> str:
+    """Remove an experiment's file, whichever version froze it and whatever is left of it; returns its key.
+
+    Raises UsageError for one that is not there, and for a name that several files go by.
+    """
+    files = _files(folder)
+    meant = [path for path in files if path.stem == name_or_key] or [
+        path for path, held in files.items() if _name(path, held) == name_or_key
+    ]
+    if len(meant) > 1:
+        raise UsageError(
+            f"'{name_or_key}' are {len(meant)} experiments: give the whole key, one of "
+            f"{', '.join(path.stem for path in meant)}"
+        )
+    if not meant:
+        raise unknown("experiment", name_or_key, [path.stem for path in files], "'worldline experiment list'")
+    try:
+        meant[0].unlink()
+    except OSError as error:
+        raise WorldlineError(f"{meant[0]} cannot be removed ({error.strerror}): give yourself the right to") from error
+    return meant[0].stem
 
 
 def find(folder: Path, name_or_key: str) -> Experiment:
-    """The experiment of that name or key. Raises UsageError with the nearest name."""
-    everything = registered(folder)
+    """The experiment of that name or key.
+
+    Raises UsageError with the nearest name, WorldlineError where its file is of another version or damaged.
+    """
+    files = _files(folder)
+    everything = [held for held in files.values() if isinstance(held, Experiment)]
     for experiment in everything:
         if name_or_key in (experiment.name, experiment.key):
             return experiment
+    for path, held in files.items():
+        if isinstance(held, WorldlineError) and name_or_key in (path.stem, _name(path, held)):
+            raise held
     if not everything:
         raise UsageError(
             f"Unknown experiment '{name_or_key}': none is registered in {folder} "
@@ -142,7 +158,17 @@ def _check_name(name: str) -> None:
         raise UsageError(f"Experiment name '{name}' holds '..', which means a range to Dagster: use one dot or none")
 
 
-def _read(path: Path) -> Experiment:
+def _files(folder: Path) -> dict[Path, Experiment | WorldlineError]:
+    """What every file holds: an experiment, or why it holds none."""
+    return {path: _read(path) for path in sorted(folder.glob("*.json"))}
+
+
+def _name(path: Path, held: Experiment | WorldlineError) -> str:
+    """The name that a file's experiment has, or had by the file's name."""
+    return held.name if isinstance(held, Experiment) else re.sub("-[0-9a-f]{8}$", "", path.stem)
+
+
+def _read(path: Path) -> Experiment | WorldlineError:
     try:
         data = json.loads(path.read_text())
         name, frozen = data["name"], data["recipe"]
@@ -150,12 +176,16 @@ def _read(path: Path) -> Experiment:
             return Experiment(name, from_plain(Recipe, frozen))
         except UsageError as error:
             if "format" not in data and {*frozen} >= OLD and path.stem.startswith(f"{name}-"):
-                raise OldExperimentError(_retired(path.stem, frozen["name"])) from error
-            raise
-    except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
-        raise WorldlineError(
-            f"{path} is no experiment of this version ({error}): register it again under another name and delete it"
-        ) from error
+                return WorldlineError(_retired(path.stem, frozen["name"]))
+            raise error
+    except OSError as error:
+        return WorldlineError(f"{path} cannot be read ({error.strerror}): give yourself the right to")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
+        why = " ".join(str(error).split())
+        return WorldlineError(
+            f"{path} is no experiment of this version ({why or type(error).__name__}): 'worldline experiment remove "
+            f"{path.stem}' lets it go, then 'worldline experiment new' freezes it again"
+        )
 
 
 def _retired(key: str, recipe: str) -> str:

@@ -11,7 +11,7 @@ from models.limits import MOST
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.graph import experiment
 from pipelines.graph.config_io import to_plain
-from pipelines.graph.experiment import Experiment, OldExperimentError, check, find, forget, register, registered
+from pipelines.graph.experiment import Experiment, check, find, forget, register, registered
 from pipelines.recipes.registry import RECIPES, recipe
 
 
@@ -170,12 +170,39 @@ def test_an_unknown_experiment_is_refused_with_the_nearest_name(tmp_path: Path) 
         "\x00\xff",
     ],
 )
-def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, text: str) -> None:
+def test_a_damaged_file_is_told_in_one_line_stops_no_other_and_its_repair_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(experiment, "say", said.append)
     path = tmp_path / "one-00000000.json"
     path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(WorldlineError, match=re.escape(f"{path} is no experiment of this version")) as caught:
-        registered(tmp_path)
-    assert "\n" not in str(caught.value)
+    other = register(tmp_path, "other", recipe("mini"))
+    assert registered(tmp_path) == [other] and find(tmp_path, "other") == other
+    assert {line.split(" (")[0] for line in said} == {f"{path} is no experiment of this version"}
+    assert not any("\n" in line for line in said)
+    for name in ("one", "one-00000000"):
+        with pytest.raises(WorldlineError, match=re.escape(f"{path} is no experiment of this version")):
+            find(tmp_path, name)
+    assert "'worldline experiment remove one-00000000' lets it go" in said[-1]
+    assert forget(tmp_path, "one-00000000") == "one-00000000"
+    assert register(tmp_path, "one", recipe("mini")) == find(tmp_path, "one")
+
+
+def test_a_torn_file_is_frozen_again_under_its_own_name(tmp_path: Path) -> None:
+    made = register(tmp_path, "one", recipe("mini"))
+    path = tmp_path / f"{made.key}.json"
+    path.write_bytes(path.read_bytes()[:99])
+    assert register(tmp_path, "one", recipe("mini")) == made == find(tmp_path, "one")
+
+
+def test_what_is_removed_may_be_named_by_name_or_key_and_never_by_two(tmp_path: Path) -> None:
+    made = register(tmp_path, "one", recipe("mini"))
+    (tmp_path / "one-00000000.json").write_text("{}")
+    with pytest.raises(UsageError, match=f"'one' are 2 experiments: give the whole key, one of .*{made.key}"):
+        forget(tmp_path, "one")
+    assert forget(tmp_path, "one-00000000") == "one-00000000"
+    assert forget(tmp_path, "one") == made.key and list(tmp_path.iterdir()) == []
 
 
 def test_a_field_of_another_version_is_named(tmp_path: Path) -> None:
@@ -213,7 +240,9 @@ def test_an_experiment_of_an_earlier_version_is_told_and_stops_no_other(
     made = register(tmp_path, "demo", recipe("mini"))
     assert registered(tmp_path) == [made] and find(tmp_path, "demo") == made
     assert all("demo-9c6b7c58 is of an earlier version" in line and "made anew by" in line for line in said) and said
-    forget(tmp_path, "demo-9c6b7c58")
+    with pytest.raises(WorldlineError, match="demo-9c6b7c58 is of an earlier version"):
+        find(tmp_path, "demo-9c6b7c58")
+    assert forget(tmp_path, "demo-9c6b7c58") == "demo-9c6b7c58"
     said.clear()
     assert registered(tmp_path) == [made] and not said
     with pytest.raises(UsageError, match=f"Unknown experiment 'demo-9c6b7c58': did you mean '{made.key}'"):
@@ -225,6 +254,5 @@ def test_an_experiment_of_an_earlier_version_is_told_and_stops_no_other(
 def test_a_damaged_file_of_an_earlier_version_is_still_damaged(tmp_path: Path) -> None:
     path = old(tmp_path)
     path.rename(tmp_path / "other-00000000.json")
-    with pytest.raises(WorldlineError, match="is no experiment of this version") as caught:
-        registered(tmp_path)
-    assert not isinstance(caught.value, OldExperimentError)
+    with pytest.raises(WorldlineError, match="is no experiment of this version"):
+        find(tmp_path, "other")
