@@ -164,8 +164,13 @@ def _files(folder: Path) -> dict[Path, Experiment | WorldlineError]:
 
 
 def _name(path: Path, held: Experiment | WorldlineError) -> str:
-    """The name that a file's experiment has, or had by the file's name."""
-    return held.name if isinstance(held, Experiment) else re.sub("-[0-9a-f]{8}$", "", path.stem)
+    """The name that a file's experiment has, or had: by what can still be read, else by the file's name."""
+    if isinstance(held, Experiment):
+        return held.name
+    try:
+        return str(json.loads(path.read_text())["name"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return re.sub("-[0-9a-f]{8}$", "", path.stem)
 
 
 def _read(path: Path) -> Experiment | WorldlineError:

@@ -189,6 +189,15 @@ def test_a_damaged_file_is_told_in_one_line_stops_no_other_and_its_repair_works(
     assert register(tmp_path, "one", recipe("mini")) == find(tmp_path, "one")
 
 
+def test_a_file_of_another_version_is_found_by_the_name_inside_it(tmp_path: Path) -> None:
+    held = {"name": "old", "recipe": {"name": "mini", "games": ["Pong"], "field_of_another_version": 1}}
+    (tmp_path / "old_experiment.json").write_text(json.dumps(held))
+    with pytest.raises(WorldlineError, match="Unknown field 'field_of_another_version'"):
+        find(tmp_path, "old")
+    assert find(tmp_path, register(tmp_path, "old", recipe("mini")).key).name == "old"
+    assert forget(tmp_path, "old_experiment") == "old_experiment"
+
+
 def test_a_torn_file_is_frozen_again_under_its_own_name(tmp_path: Path) -> None:
     made = register(tmp_path, "one", recipe("mini"))
     path = tmp_path / f"{made.key}.json"
