@@ -110,7 +110,7 @@ def forget(folder: Path, name_or_key: str) -> str:
     """
     files = _files(folder)
     meant = [path for path in files if path.stem == name_or_key] or [
-        path for path, held in files.items() if _name(path, held) == name_or_key
+        path for path, held in files.items() if name_or_key in _names(path, held)
     ]
     if len(meant) > 1:
         raise UsageError(
@@ -137,7 +137,7 @@ def find(folder: Path, name_or_key: str) -> Experiment:
         if name_or_key in (experiment.name, experiment.key):
             return experiment
     for path, held in files.items():
-        if isinstance(held, WorldlineError) and name_or_key in (path.stem, _name(path, held)):
+        if isinstance(held, WorldlineError) and name_or_key in _names(path, held):
             raise held
     if not everything:
         raise UsageError(
@@ -163,14 +163,15 @@ def _files(folder: Path) -> dict[Path, Experiment | WorldlineError]:
     return {path: _read(path) for path in sorted(folder.glob("*.json"))}
 
 
-def _name(path: Path, held: Experiment | WorldlineError) -> str:
-    """The name that a file's experiment has, or had: by what can still be read, else by the file's name."""
+def _names(path: Path, held: Experiment | WorldlineError) -> set[str]:
+    """What a file's experiment is called; where it cannot be read, by what is left inside and by the file's name."""
     if isinstance(held, Experiment):
-        return held.name
+        return {held.name}
+    by_file = {path.stem, re.sub("-[0-9a-f]{8}$", "", path.stem)}
     try:
-        return str(json.loads(path.read_text())["name"])
+        return by_file | {str(json.loads(path.read_text())["name"])}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return re.sub("-[0-9a-f]{8}$", "", path.stem)
+        return by_file
 
 
 def _read(path: Path) -> Experiment | WorldlineError:
