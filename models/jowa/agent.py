@@ -24,8 +24,7 @@ from models.losses.frames import Lpips
 from models.losses.segments import mixture_weights
 from models.spaces import Spaces
 from models.tokenizers.codebook import EMA
-from models.tokenizers.objective import TokenizerObjective
-from models.tokenizers.vq import Tokenizer
+from models.tokenizers.vq import Tokenizer, TokenizerObjective
 
 
 class JowaAgent:

@@ -1,25 +1,79 @@
 """Batches of segments, the same for a given (seed, step) whatever ran before: resuming needs no state but the step.
 
-Each game's segments are permuted anew every epoch; samples come from the games in turn, so that equal shares are exact.
-A rank gathers only its own rows of the one global batch. Frames come from the trajectories' file, or from memory when
-they fit `preload_bytes`. `pipelines.training.prefetch` reads ahead in worker processes.
+`SegmentBatch` is what every loader gives, whatever it reads from. Each game's segments are permuted anew every epoch;
+samples come from the games in turn, so that equal shares are exact. A rank gathers only its own rows of the one global
+batch. Frames come from the trajectories' file, or from memory when they fit `preload_bytes`.
+`pipelines.training.prefetch` reads ahead in worker processes.
 
 Shape letters: B batch, b rows of it, T steps of a segment, H and W pixels, K tokens per frame, N transitions,
-S segments. Frames are as the trajectories hold them: grey, or RGB with a last axis of 3.
+S segments, n single frames. Frames are as the trajectories hold them: grey, or RGB with a last axis of 3.
 """
 
 import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.batches.batch import FrameBatch, SegmentBatch, rank_rows, samples
 from pipelines.batches.segments import Segmentation, last_episode
 from pipelines.environments.registry import game_id, to_shared
 from pipelines.episodes.reader import TrajectoryReader
+
+
+@dataclass(frozen=True)
+class SegmentBatch:
+    """Padding steps are zeros with mask False. Actions are numbered as the game's spaces, games as the registry."""
+
+    frames_BTHW: NDArray[np.uint8] | None  # (B, T, H, W), or (B, T, H, W, 3) of RGB
+    tokens_BTK: NDArray[np.int64] | None
+    actions_BT: NDArray[np.int64]
+    rewards_BT: NDArray[np.float32]
+    ends_BT: NDArray[np.uint8]  # true game over only, time-outs are 0
+    mask_BT: NDArray[np.bool_]
+    games_B: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FrameBatch:
+    """Single frames, for the tokenizer."""
+
+    frames_nHW: NDArray[np.uint8]  # (n, H, W), or (n, H, W, 3) of RGB
+    games_n: NDArray[np.int64]
+
+
+class BatchSource(Protocol):
+    """Batches as a pure function of the step, so that workers, ranks and resumed runs agree. May be pickled."""
+
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> Any:
+        """One rank's rows (`rank_rows`) of the batch of a step: a SegmentBatch or FrameBatch."""
+
+    def close(self) -> None:
+        """Let go of files; the next batch opens them again. Called before a fork."""
+
+
+def rank_rows(count: int, rank: int, world: int) -> slice:
+    """The rows of a batch of `count` that one of `world` ranks takes. In order of rank they are the whole batch.
+
+    Raises ValueError for a rank that is not below `world`, and for more ranks than rows.
+    """
+    if not 0 <= rank < world:
+        raise ValueError(f"Rank {rank} of {world}: ranks are numbered 0 to {world - 1}")
+    if world > count:
+        raise ValueError(f"A batch of {count} cannot be shared by {world} ranks: make it larger or take fewer ranks")
+    return slice(rank * count // world, (rank + 1) * count // world)
+
+
+def samples(step: int, count: int, sources: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each of the `count` samples of a step: its source, and how many samples that source gave before it.
+
+    Both (count,) int64. Samples go round the `sources` in turn, however they are cut into batches, so that equal shares
+    are exact at any step.
+    """
+    nths, slots = np.divmod(step * count + np.arange(count), sources)
+    return slots, nths
 
 
 @dataclass(frozen=True)

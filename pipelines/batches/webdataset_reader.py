@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.batches.batch import SegmentBatch, rank_rows, samples
+from pipelines.batches.loader import SegmentBatch, rank_rows, samples
 from pipelines.batches.shards import ShardSet
 from pipelines.environments.registry import game_id
 

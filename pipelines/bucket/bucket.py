@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from pipelines.bucket.bucket_object import BucketObject, entry_fields, throughput
+from pipelines.bucket.bucket_object import BucketObject, Mirror, entry_fields, throughput
 from pipelines.bucket.clients import LOCAL, Client, connect, protocol
-from pipelines.bucket.mirror import Mirror
 from pipelines.bucket.reader import Chunks, Reader, file_chunks, range_chunks
 from pipelines.bucket.retry import (
     GONE,

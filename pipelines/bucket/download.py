@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from pipelines.bucket.bucket import Bucket
-from pipelines.bucket.bucket_object import BucketObject
-from pipelines.bucket.mirror import Mirror
+from pipelines.bucket.bucket_object import BucketObject, Mirror
 from pipelines.bucket.reader import FILE_CHUNK, Chunks
 from pipelines.bucket.retry import TRIES, DamagedInTransit, ObjectReplaced, retry_if_damaged
 from pipelines.errors import WorldlineError

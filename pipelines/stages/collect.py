@@ -21,7 +21,7 @@ from pipelines.environments.registry import Environment, Step, emulator_seeds, g
 from pipelines.errors import UsageError
 from pipelines.progress import Advance, track
 from pipelines.sources.dqn_replay.listing import log_folder
-from pipelines.sources.dqn_replay.ring_writer import RingWriter
+from pipelines.sources.dqn_replay.ring_log import RingWriter
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.stage_config import StageConfig, filled
 from pipelines.store.store import Store

@@ -97,12 +97,13 @@ def _write(
 
     from pipelines.environments.atari.games import ACTIONS, minimal_actions
     from pipelines.episodes.trajectories import FILE_NAME, Trajectories, TrajectoryWriter
-    from pipelines.sources.dqn_replay import frame_extraction, trajectory_file
+    from pipelines.sources.dqn_replay import frame_extraction
+    from pipelines.sources.dqn_replay.record import compare, copy_small_arrays, edge_slots, plan_extraction, write_ends
     from pipelines.sources.dqn_replay.ring_log import FRAME
 
-    total, edges = int(drawn["length"].sum()), trajectory_file.edge_slots(drawn)
+    total, edges = int(drawn["length"].sum()), edge_slots(drawn)
     pieces = {record.agent: place_pieces(record.pieces, drawn[drawn["agent"] == record.agent]) for record in records}
-    plans = [plan for r in records for plan in trajectory_file.plan_extraction(r, pieces[r.agent], edges)]
+    plans = [plan for r in records for plan in plan_extraction(r, pieces[r.agent], edges)]
     workers = config.workers or min(MOST_WORKERS, os.cpu_count() or 1)
     with track(f"Select frames of {config.game}", total=total, unit="frames") as advance:
         extracted = frame_extraction.extract_all(plans, draft.scratch, workers, advance)
@@ -112,11 +113,11 @@ def _write(
         for chunk, packed in frame_extraction.merge_chunks(extracted, total):
             writer.write_chunk(chunk, packed)
         for record in records:
-            trajectory_file.copy_small_arrays(record, pieces[record.agent], writer)
-        trajectory_file.write_ends(drawn, writer)
+            copy_small_arrays(record, pieces[record.agent], writer)
+        write_ends(drawn, writer)
         draft.part("frames", digest=writer.frames_sha256())
 
-    detail = trajectory_file.compare(Trajectories(path), drawn, np.concatenate([found.edges for found in extracted]))
+    detail = compare(Trajectories(path), drawn, np.concatenate([found.edges for found in extracted]))
     draft.check("reads_back", True, detail)
     raw = total * int(np.prod(FRAME))
     return {

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pipelines.bucket.bucket import Bucket
-from pipelines.bucket.mirror import Mirror
+from pipelines.bucket.bucket_object import Mirror
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.progress import say, track
 from pipelines.sources.dqn_replay.listing import AGENTS, RemoteObject, digest, list_objects, mirror_small_arrays
@@ -112,11 +112,10 @@ def mirror_frames(replay: Artefact, store: Store) -> None:
 
 def _build(config: FetchConfig, draft: Draft, store: Store) -> None:
     from pipelines.plots import replay as replay_plot
-    from pipelines.sources.dqn_replay.log_facts import LogFacts, to_table
-    from pipelines.sources.dqn_replay.log_order import Continuity
-    from pipelines.sources.dqn_replay.read_episodes import read_episodes
+    from pipelines.sources.dqn_replay.log_order import Continuity, LogFacts, to_table
     from pipelines.sources.dqn_replay.record import write_record
     from pipelines.sources.dqn_replay.ring_log import REPAIR, read_logs
+    from pipelines.sources.dqn_replay.stitch import read_episodes
 
     bucket, objects = _list(config, draft, store)
     checked: list[RemoteObject] = []

@@ -10,8 +10,7 @@ from typing import Any
 
 from models.api import Agent
 from models.registry import family_of
-from pipelines.batches.batch import rank_rows
-from pipelines.batches.loader import SegmentSource
+from pipelines.batches.loader import SegmentSource, rank_rows
 from pipelines.plots.training import draw_curves
 from pipelines.progress import track
 from pipelines.store.artefact import Draft

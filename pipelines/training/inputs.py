@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.api import Agent, Batch, FrameBatch, mixed, rows_of
-from models.planning.beam import Beam
-from models.planning.imagination import ImaginedBuffer, imaginable, imagine
+from models.planning.beam import Beam, ImaginedBuffer, imaginable, imagine
 from models.spaces import Discrete, Spaces
-from pipelines.batches import batch as stored
+from pipelines.batches import loader as stored
 from pipelines.batches.loader import SegmentSource
 from pipelines.batches.segments import Segmentation
 from pipelines.batches.tokens import memory_mapped

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
-from pipelines.batches.batch import BatchSource
+from pipelines.batches.loader import BatchSource
 from pipelines.errors import WorldlineError
 from pipelines.redact import one_line
 from pipelines.training.device import Device

@@ -15,8 +15,7 @@ from torch.optim import Optimizer
 from models.api import Agent, Batch, FrameBatch, Learning, Losses, Moment, rows_of
 from models.family import Frames
 from models.registry import family_of
-from pipelines.batches.batch import BatchSource, rank_rows
-from pipelines.batches.loader import FrameLoader, SegmentLoader, SegmentSource
+from pipelines.batches.loader import BatchSource, FrameLoader, SegmentLoader, SegmentSource, rank_rows
 from pipelines.errors import UsageError
 from pipelines.training import checkpoints, inputs, step
 from pipelines.training.device import Device

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from assets.metadata import FILES_SHOWN, PICTURE_BYTES, data_uri, describe, flat, table
-from pipelines.sources.dqn_replay.log_facts import LogFacts, to_table
-from pipelines.sources.dqn_replay.log_order import Continuity
+from pipelines.sources.dqn_replay.log_order import Continuity, LogFacts, to_table
 from pipelines.sources.dqn_replay.record import LOG_FACTS
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.store import Store

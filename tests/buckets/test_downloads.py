@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.bucket.bucket import Bucket
-from pipelines.bucket.bucket_object import BucketObject
+from pipelines.bucket.bucket_object import BucketObject, Mirror
 from pipelines.bucket.download import download
-from pipelines.bucket.mirror import Mirror
 from pipelines.bucket.retry import DamagedInTransit, ObjectReplaced
 from pipelines.errors import WorldlineError
 from tests import fakes
@@ -30,7 +29,7 @@ import json, resource, signal, sys
 from pathlib import Path
 from pipelines.bucket import download, retry
 from pipelines.bucket.bucket import Bucket
-from pipelines.bucket.mirror import Mirror
+from pipelines.bucket.bucket_object import Mirror
 from pipelines.errors import WorldlineError
 from pipelines.store.profile import Profile
 

@@ -15,8 +15,7 @@ from models.jowa.policy import JowaPolicy
 from models.jowa.world import JowaWorld
 from models.parity.jowa.case import Case
 from models.parity.jowa.config import planner as planner_of
-from models.planning.beam import Beam, search
-from models.planning.imagination import imaginable, imagine
+from models.planning.beam import Beam, imaginable, imagine, search
 
 
 class SearchLog:

@@ -1,26 +1,33 @@
 """Many copies of one Atari game, played at once: in ale-py's vector environment, or frame by frame where it cannot.
 
-`VectorGame` is ale-py's own. Its 84x84 grey frames equal Dopamine's preprocessing bit for bit.
-`emulator_game.EmulatorGame` plays any `AtariRules`; `make` takes it for those that ale-py's environment does not know:
-IRIS's resize, no-ops of which the least number is not 0, and lives that end an episode.
+`VectorGame` is ale-py's own. Its 84x84 grey frames equal Dopamine's preprocessing bit for bit. `EmulatorGame` plays any
+`AtariRules` in plain emulators; `make` takes it for those that ale-py's environment does not know. Those are IRIS's
+(arXiv 2209.00588, its code's wrappers): every screen is resized to 64x64 RGB by Pillow's bilinear filter, a frame is
+the maximum of the last two, an episode begins with no-op frames, and in training it ends with every life, after which
+the game goes on with one no-op step. Under rules that both know, frames, rewards and ends equal those of ale-py's
+vector environment, but for the number of no-ops.
 Letters: N environments, H and W pixels.
 """
 
 from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
-from ale_py import ALEInterface, ALEVectorInterface, LoggerMode
+from ale_py import Action, ALEInterface, ALEVectorInterface, LoggerMode
 from numpy.typing import NDArray
+from PIL import Image
 
 from pipelines.environments import registry
-from pipelines.environments.atari.emulator_game import EmulatorGame
-from pipelines.environments.atari.games import ACTIONS, IDS, AtariRules
+from pipelines.environments.atari.games import ACTIONS, IDS, AtariRules, minimal_actions
 from pipelines.environments.atari.roms import Rom, chosen, playable, shipped
 from pipelines.environments.registry import Environment, Step
 from pipelines.errors import UsageError
+
+NOOP = IDS["NOOP"]
 
 
 def make(game: str, seeds: Sequence[int], rules: AtariRules, threads: int = 2, rom: Rom | None = None) -> Environment:
@@ -124,3 +131,129 @@ class VectorGame:
     def close(self) -> None:
         """Remove the copy of a ROM of yours. Nothing can be played afterwards."""
         self._files.close()
+
+
+class EmulatorGame:
+    """One environment of the ROM's game for each of `seeds`, played in turn. See `Environment`."""
+
+    def __init__(self, rom: Rom, seeds: Sequence[int], rules: AtariRules) -> None:
+        ALEInterface.setLoggerMode(LoggerMode.Error)
+        self.game, self.seeds, self.rules, self._rom = rom.game, tuple(seeds), rules, rom
+        self.spaces = registry.spaces(self.game, rules)
+        self._files = ExitStack()
+        self._path = self._files.enter_context(playable(rom))
+        self._emulators: dict[int, _Emulator] = {}  # by row; loading a ROM takes longer than a hundred frames
+        self._frames = np.empty((len(self.seeds), *self.spaces.frame_shape), np.uint8)
+        self._legal = set(range(len(ACTIONS)) if rules.full_action_space else minimal_actions(self.game))
+
+    def reset(self) -> NDArray[np.uint8]:
+        """First frames (N, H, W) or (N, H, W, 3) of fresh episodes; seeds anew, so a reset repeats the run."""
+        return self.restart(range(len(self.seeds)), self.seeds)
+
+    def restart(self, rows: Sequence[int], seeds: Sequence[int]) -> NDArray[np.uint8]:
+        """Begin a fresh episode of its own seed in each of `rows`; frames of all, the other rows' unchanged."""
+        for row, seed in zip(rows, seeds, strict=True):
+            self._emulators[row] = _Emulator(self._path, seed, self.rules)
+            self._frames[row] = self._emulators[row].begin()
+        return self._frames.copy()
+
+    def step(self, actions_N: NDArray[Any]) -> Step:
+        """Play one action of the 18 in each environment. Raises ValueError for an action the game does not have."""
+        if strangers := [action for action in np.asarray(actions_N).tolist() if action not in self._legal]:
+            bad = ACTIONS[strangers[0]]
+            raise ValueError(f"{bad} is no action of {self.game}: mask with registry.legal_mask before choosing")
+        rewards = np.zeros(len(self.seeds), np.float32)
+        terminated, truncated = np.zeros((2, len(self.seeds)), np.bool_)
+        for row, emulator in sorted(self._emulators.items()):
+            frame, rewards[row] = emulator.skip(int(actions_N[row]))
+            terminated[row] = emulator.over or emulator.lost_life
+            truncated[row] = emulator.cut and not terminated[row]
+            self._frames[row] = emulator.begin() if terminated[row] or truncated[row] else frame
+        return Step(self._frames.copy(), rewards, terminated, truncated)
+
+    def roots(self) -> dict[str, Any]:
+        """See `registry.roots`."""
+        return registry.roots(self.game, self.rules, rom=self._rom)
+
+    def close(self) -> None:
+        """Remove the copy of a ROM of yours. Nothing can be played afterwards."""
+        self._files.close()
+
+
+class _Emulator:
+    """One emulator of one seed. `skip` plays an agent step, `begin` the start of an episode."""
+
+    def __init__(self, path: Path, seed: int, rules: AtariRules) -> None:
+        self._rules = rules
+        self._ale = ALEInterface()
+        self._ale.setInt("random_seed", seed)
+        self._ale.setFloat("repeat_action_probability", rules.sticky)
+        self._ale.loadROM(str(path))
+        self._draws = np.random.default_rng(seed)
+        self._played, self._lives = 0, 0  # emulator frames since the game began; lives at the end of the last step
+        self.lost_life = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the game is over."""
+        return self._ale.game_over()
+
+    @property
+    def cut(self) -> bool:
+        """Whether the rules' limit is reached."""
+        return self._played >= self._rules.max_frames
+
+    def begin(self) -> NDArray[np.uint8]:
+        """First frame of the next episode: a new game, or after a lost life the same game one no-op step later."""
+        if self.lost_life and not self.over and not self.cut:
+            frame, _ = self.skip(NOOP)
+            self.lost_life = False
+            if not self.over and not self.cut:
+                return frame
+        self._new_game()
+        for _ in range(self._noops()):
+            self._act(NOOP)
+            if self.over or self.cut:
+                self._new_game()
+        self._lives, self.lost_life = self._ale.lives(), False
+        return self._resized(self._screen())
+
+    def skip(self, action: int) -> tuple[NDArray[np.uint8], float]:
+        """Play one agent step: its frame (H, W) or (H, W, 3), and the sum of its rewards. An end cuts it short."""
+        reward, screens = 0.0, []
+        for number in range(self._rules.frame_skip):
+            reward += self._act(action)
+            if number >= self._rules.frame_skip - 2:
+                screens.append(self._screen())
+            if self.over or self.cut:
+                break
+        lives, before = self._ale.lives(), self._lives
+        self._lives, self.lost_life = lives, self._rules.life_loss and 0 < lives < before
+        return self._merged(screens or [self._screen()]), reward
+
+    def _new_game(self) -> None:
+        self._ale.reset_game()
+        self._played = 0
+
+    def _noops(self) -> int:
+        least, beyond = self._rules.noop_min, self._rules.noop_max
+        return int(self._draws.integers(least, beyond)) if beyond else 0
+
+    def _act(self, action: int) -> float:
+        self._played += 1
+        return self._ale.act(Action(action))
+
+    def _screen(self) -> NDArray[np.uint8]:
+        return self._ale.getScreenRGB() if self._rules.colour else self._ale.getScreenGrayscale()
+
+    def _merged(self, screens: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """The last screens as one frame; see `AtariRules`."""
+        if self._rules.resize == "area":
+            return self._resized(np.max(screens, axis=0))
+        return np.max([self._resized(screen) for screen in screens], axis=0)
+
+    def _resized(self, screen: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        size = (self._rules.frame_size, self._rules.frame_size)
+        if self._rules.resize == "area":
+            return np.asarray(cv2.resize(screen, size, interpolation=cv2.INTER_AREA))
+        return np.asarray(Image.fromarray(screen).resize(size, Image.Resampling.BILINEAR))

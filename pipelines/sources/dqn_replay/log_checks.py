@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.environments.atari.games import minimal_actions
-from pipelines.sources.dqn_replay.log_facts import UNJOINED, LogFacts, Padding, pooled
-from pipelines.sources.dqn_replay.log_order import Continuity
+from pipelines.sources.dqn_replay.log_order import UNJOINED, Continuity, LogFacts, Padding, pooled
 from pipelines.sources.dqn_replay.ring_log import RingLog
 from pipelines.sources.dqn_replay.stitch import TIME_LIMIT, Stitched
 

@@ -1,4 +1,4 @@
-"""Turns snapshots of a ring into the episodes that the agent really played.
+"""Turns snapshots of a ring into the episodes that the agent really played; or into those that JOWA's own scripts read.
 
 log_order.py says which rows of each log are new, and which logs continue each other. `stitch` joins them to streams
 and reads the terminals; what follows the terminals tests the order once more. The writer puts `stack_size` - 1 blank
@@ -11,22 +11,36 @@ An episode is complete when its first row is known to be the first (it follows b
 writer puts none) and its last row is a terminal. A stream that starts midway begins with a piece of an episode. That
 piece may begin with up to `stack_size` - 1 blank rows, which cannot be told from real ones there; it is incomplete and
 never drawn. No frame is touched.
+
+`read_episodes` stitches unless `compat` is set. The other way, `read_per_file`, is for those who want JOWA's exact
+data: its scripts (arXiv 2410.00564) read `ckpt.1` to `ckpt.50`, each file alone, rows in file order. They keep blank
+rows as steps and leave the row that is out of place where it is. They count the piece before a file's first terminal as
+a whole episode and drop what follows its last terminal. A time-out is a death to them, stale rows are read again, and
+file 0 is not read at all. Whoever trains on that sees duplicates and wrong joins.
 """
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipelines.sources.dqn_replay.log_facts import LogFacts, Padding, TerminalCounts, pooled
-from pipelines.sources.dqn_replay.log_order import Continuity, LogSpan, order_logs
-from pipelines.sources.dqn_replay.ring_log import RingLog
+from pipelines.errors import WorldlineError
+from pipelines.sources.dqn_replay.log_order import (
+    Continuity,
+    LogFacts,
+    LogSpan,
+    Padding,
+    TerminalCounts,
+    order_logs,
+    pooled,
+)
+from pipelines.sources.dqn_replay.ring_log import OTHERWISE, RingLog
 from pipelines.sources.dqn_replay.stream import EPISODE_COLUMNS, PIECE_COLUMNS, Part, Stream, parts
 
 __all__ = ["EPISODE_COLUMNS", "PIECE_COLUMNS", "TIME_LIMIT", "RingLog", "Stitched", "stitch"]
-
 TIME_LIMIT = 27_000  # agent steps at which DQN-Replay's agents ended an episode and logged it as a terminal
 
 
@@ -46,14 +60,25 @@ class Stitched:
     too_long: int
 
 
-@dataclass(frozen=True)
-class _Rules:
-    """How the terminals of one agent are read."""
+def read_episodes(
+    logs: Sequence[RingLog], game: str, agent: int, compat: str = "", keep_padding: bool = False
+) -> Stitched:
+    """The episodes of these logs (at least one, ascending). Raises WorldlineError for logs that cannot be read so."""
+    size = stack_size(logs, f"{game}/{agent}")
+    if compat:
+        return read_per_file(logs, agent, size)
+    return stitch(logs, agent, size, keep_padding=keep_padding)
 
-    blanks: int  # rows that pad an episode
-    padding: dict[int, Padding]  # the pattern of each file, none of them UNKNOWN
-    keep_padding: bool
-    time_limit: int
+
+def stack_size(logs: Sequence[RingLog], where: str) -> int:
+    """The number of frames that the writer's readers stack: invalid_range of most logs names one row more.
+
+    A log that differs from most fails its check later. Raises WorldlineError when most logs name less than 2 rows.
+    """
+    size, _ = Counter(len(log.invalid_range) for log in logs).most_common(1)[0]
+    if size < 2:
+        raise WorldlineError(f"{where}: invalid_range has length {size}, it must be stack size + 1: {OTHERWISE}")
+    return size - 1
 
 
 def stitch(
@@ -76,16 +101,14 @@ def stitch(
     return Stitched(episodes, pieces, tuple(spans), tuple(facts), sum(long for _, long in found))
 
 
-def assemble(tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]], agent: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The tables of all streams as one, with the episodes numbered from 0."""
-    offsets = np.cumsum([0] + [len(episodes) for episodes, _ in tables])
-    shifted = [
-        pieces.assign(episode=pieces["episode"] + offset) for (_, pieces), offset in zip(tables, offsets, strict=False)
-    ]
-    episodes = pd.concat([episodes for episodes, _ in tables], ignore_index=True)
-    episodes.insert(0, "agent", agent)
-    episodes.insert(1, "episode", np.arange(len(episodes)))
-    return episodes[EPISODE_COLUMNS], pd.concat(shifted, ignore_index=True)[PIECE_COLUMNS]
+@dataclass(frozen=True)
+class _Rules:
+    """How the terminals of one agent are read."""
+
+    blanks: int  # rows that pad an episode
+    padding: dict[int, Padding]  # the pattern of each file, none of them UNKNOWN
+    keep_padding: bool
+    time_limit: int
 
 
 def _streams(spans: Sequence[LogSpan], disordered: bool = False) -> list[Stream]:
@@ -148,3 +171,37 @@ def _episodes(stream: Stream, rules: _Rules) -> tuple[tuple[pd.DataFrame, pd.Dat
     first = starts if rules.keep_padding else real
     tables = stream.table(first, stops, terminated=ended & ~truncated, truncated=truncated, complete=complete)
     return tables, int((lengths > rules.time_limit + rules.blanks * ~known).sum())
+
+
+def assemble(tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]], agent: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables of all streams as one, with the episodes numbered from 0."""
+    offsets = np.cumsum([0] + [len(episodes) for episodes, _ in tables])
+    shifted = [
+        pieces.assign(episode=pieces["episode"] + offset) for (_, pieces), offset in zip(tables, offsets, strict=False)
+    ]
+    episodes = pd.concat([episodes for episodes, _ in tables], ignore_index=True)
+    episodes.insert(0, "agent", agent)
+    episodes.insert(1, "episode", np.arange(len(episodes)))
+    return episodes[EPISODE_COLUMNS], pd.concat(shifted, ignore_index=True)[PIECE_COLUMNS]
+
+
+def read_per_file(logs: Sequence[RingLog], agent: int, stack_size: int) -> Stitched:
+    """Episodes as the original's scripts cut them. The facts are those of `stitch`.
+
+    Raises WorldlineError as `stitch`, and when only file 0 is there or no file holds a terminal.
+    """
+    exact = stitch(logs, agent, stack_size)
+    spans = [LogSpan(log, 0, log.capacity, Continuity.FIRST) for log in logs if log.checkpoint > 0]
+    streams = [Stream.of(parts(span), origin=False) for span in spans]
+    if not any(len(stream.ends) for stream in streams):
+        raise WorldlineError(
+            f"{len(spans)} logs after log 0 hold no terminal: the original's reading leaves nothing; read without "
+            "compat, or collect more steps"
+        )
+    tables = []
+    for stream in streams:
+        starts = np.concatenate([[0], stream.ends[:-1]]) if len(stream.ends) else stream.ends
+        yes, no = np.ones(len(starts), np.bool_), np.zeros(len(starts), np.bool_)
+        tables.append(stream.table(starts, stream.ends, terminated=yes, truncated=no, complete=yes))
+    episodes, pieces = assemble(tables, agent)
+    return replace(exact, episodes=episodes, pieces=pieces, spans=tuple(spans))

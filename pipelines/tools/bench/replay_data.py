@@ -17,8 +17,7 @@ from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import WorldlineError
 from pipelines.sources.dqn_replay.listing import file_name, log_folder
 from pipelines.sources.dqn_replay.log_reader import iter_blocks, read_array
-from pipelines.sources.dqn_replay.ring_log import FRAME
-from pipelines.sources.dqn_replay.ring_writer import GZIP_LEVEL, RingWriter
+from pipelines.sources.dqn_replay.ring_log import FRAME, GZIP_LEVEL, RingWriter
 from pipelines.stages import collect, downsample, fetch
 from pipelines.stages.collect import CollectConfig
 from pipelines.stages.downsample import DownsampleConfig

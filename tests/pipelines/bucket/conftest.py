@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.bucket import retry
 from pipelines.bucket.bucket import Bucket
-from pipelines.bucket.mirror import Mirror
+from pipelines.bucket.bucket_object import Mirror
 from tests.buckets.faults import FaultProxy
 from tests.buckets.servers import EmulatedBucket
 

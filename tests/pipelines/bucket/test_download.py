@@ -130,7 +130,7 @@ import json, sys
 from pathlib import Path
 from pipelines.bucket import download as module
 from pipelines.bucket.bucket import Bucket
-from pipelines.bucket.mirror import Mirror
+from pipelines.bucket.bucket_object import Mirror
 module.CHUNK = int(sys.argv[1])
 bucket = Bucket(sys.argv[2], json.loads(sys.argv[3]), Mirror(Path(sys.argv[4])))
 module.download(bucket, bucket.list("Pong/1/replay_logs"), "Mirror")

@@ -8,7 +8,7 @@ import yaml
 
 from pipelines.bucket import bucket_object as rate
 from pipelines.bucket.bucket import Bucket
-from pipelines.bucket.mirror import Mirror
+from pipelines.bucket.bucket_object import Mirror
 from pipelines.cli import run
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import WorldlineError

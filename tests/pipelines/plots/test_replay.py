@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from pipelines.plots import replay
-from pipelines.sources.dqn_replay.log_facts import to_table
+from pipelines.sources.dqn_replay.log_order import to_table
 from pipelines.sources.dqn_replay.stitch import stitch
 from tests.pipelines.sources.dqn_replay.toy import Kept, play
 

@@ -11,8 +11,7 @@ import psutil
 import pytest
 import torch
 
-from pipelines.batches.batch import FrameBatch
-from pipelines.batches.loader import FrameLoader, SegmentLoader, SegmentSource
+from pipelines.batches.loader import FrameBatch, FrameLoader, SegmentLoader, SegmentSource
 from pipelines.errors import WorldlineError
 from pipelines.store.store import Store
 from pipelines.training.device import Device

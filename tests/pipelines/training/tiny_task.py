@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from models.api import Losses
-from pipelines.batches.batch import rank_rows
+from pipelines.batches.loader import rank_rows
 from pipelines.training.distributed.ranks import ALONE, Ranks
 from pipelines.training.schedule import Collect, Phase, Use
 

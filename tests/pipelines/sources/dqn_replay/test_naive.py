@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.sources.dqn_replay.read_episodes import read_per_file
-from pipelines.sources.dqn_replay.stitch import Stitched, stitch
+from pipelines.sources.dqn_replay.stitch import Stitched, read_per_file, stitch
 from tests.pipelines.sources.dqn_replay.naive import Faults, Rows, count, one_after_another
 from tests.pipelines.sources.dqn_replay.toy import Kept, Truth, play
 

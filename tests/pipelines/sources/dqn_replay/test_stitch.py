@@ -8,8 +8,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from pipelines.errors import WorldlineError
-from pipelines.sources.dqn_replay.log_facts import UNJOINED, Padding
-from pipelines.sources.dqn_replay.log_order import Continuity
+from pipelines.sources.dqn_replay.log_order import UNJOINED, Continuity, Padding
 from pipelines.sources.dqn_replay.ring_log import RingLog
 from pipelines.sources.dqn_replay.stitch import EPISODE_COLUMNS, Stitched, stitch
 from tests.pipelines.sources.dqn_replay.toy import InOrder, Kept, Liar, Truth, play

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.sources.dqn_replay.listing import log_folder
-from pipelines.sources.dqn_replay.ring_log import RingLog
-from pipelines.sources.dqn_replay.ring_writer import RingWriter
+from pipelines.sources.dqn_replay.ring_log import RingLog, RingWriter
 
 
 @dataclass

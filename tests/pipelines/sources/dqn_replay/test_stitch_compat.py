@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipelines.errors import WorldlineError
-from pipelines.sources.dqn_replay.read_episodes import read_episodes, read_per_file, stack_size
+from pipelines.sources.dqn_replay.stitch import read_episodes, read_per_file, stack_size
 from tests.pipelines.sources.dqn_replay.test_naive import rows_of
 from tests.pipelines.sources.dqn_replay.toy import Kept, play
 
