@@ -214,7 +214,7 @@ def _losses(value: Any) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Sight:
-    """Errors are on changed pixels, in the unit the training stage measured; None = not measured.
+    """Errors are on changed pixels, in the unit the training stage measured; None = not measured, or not recorded.
 
     `good` is the verdict: True, False, or None when there was nothing to compare.
     """
@@ -229,6 +229,7 @@ class Sight:
     mean_frame_error: float | None
     next_frame_error: float | None
     copy_last_error: float | None
+    held_out_episodes: float | None  # 0: measured on frames that were learned from
     verdict: str
     good: bool | None
 
@@ -259,6 +260,7 @@ def _sight(entry: Entry, stage: str, values: Mapping[str, Any]) -> Sight:
             "mean_frame_error",
             "next_frame_error",
             "copy_last_error",
+            "held_out_episodes",
         )
     }
     pairs = (

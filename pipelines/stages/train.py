@@ -235,6 +235,7 @@ def _build(config: TrainingConfig, draft: Draft, ranks: "Ranks") -> None:
         games=config.every_game,
         sources=sources,
         measured=measured,
+        unseen={source.trajectories.game: _unseen(config, draft, source) for source in measured},
         sight_frames=config.sight_frames,
         seed=config.seed,
         plays=config.PLAYS,
@@ -296,6 +297,21 @@ def _sources(
             draft.scratch,
         )
     return found, found
+
+
+def _unseen(config: TrainingConfig, draft: Draft, source: "SegmentSource") -> int:
+    """How many of a game's last episodes no training saw: neither this one nor, of the same data, the agent's own."""
+    from pipelines.training.inputs import held_out_from
+
+    data, game = source.trajectories, source.trajectories.game
+    unseen = data.num_episodes - held_out_from(data, config.loop.holdout_episodes)
+    if isinstance(config, TrainConfig | FinetuneConfig) and config.agent is not None:
+        before = draft.parents[config.agent].manifest
+        ours = {str(ref) for ref in draft.parents if ref.stage == "trajectories" and ref.subject == game}
+        if ours & {parent.ref for parent in before.parents}:  # else it never saw these episodes, or is not known to
+            recorded = before.metrics.get("sight", {}).get(game, {}).get("held_out_episodes", unseen)
+            unseen = min(unseen, before.config["loop"]["holdout_episodes"], recorded)
+    return unseen
 
 
 def _experts(experts: "SegmentSource", draft: Draft) -> dict[str, int]:

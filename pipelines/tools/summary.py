@@ -90,8 +90,9 @@ def _sight(made: dict[str, list[Artefact]]) -> Table:
     for stage in ("pretrained", "world_action_model"):
         for artefact in made.get(stage, []):
             for game, sight in artefact.manifest.metrics["sight"].items():
+                seen = "" if sight.get("held_out_episodes", 1) else ", on frames it learned from"
                 table.add_row(
-                    f"{game} ({stage})",
+                    f"{game} ({stage}{seen})",
                     f"{sight['perplexity']:.0f}",
                     *(
                         f"{sight[name]:.1f}"

@@ -1,9 +1,10 @@
 """What tells whether an agent in training sees and plays: figures and sheets of held-out frames, and greedy play.
 
 A tokenizer may reach a low loss by drawing the background alone. So errors are measured on the pixels that change
-between two held-out frames, next to simple baselines: the game's mean frame for the reconstruction, a copy of the last
-frame for the world model's prediction. All errors are mean absolute differences on the 0..255 scale. Cost on the demo:
-about 2 s a game on two cores. `CheckpointManager` judges kept checkpoints by `greedy_returns`.
+between two frames, of held-out episodes where there are any, next to simple baselines: the game's mean frame for the
+reconstruction, a copy of the last frame for the world model's prediction. All errors are mean absolute differences on
+the 0..255 scale. Cost on the demo: about 2 s a game on two cores. `CheckpointManager` judges kept checkpoints by
+`greedy_returns`.
 
 Letters: P frame pairs, C context steps, H and W pixels, K tokens a frame.
 """
@@ -28,7 +29,7 @@ from pipelines.evaluation.players import AgentPlayer
 from pipelines.plots import training as pictures
 from pipelines.training.device import Device
 from pipelines.training.distributed.ranks import Ranks
-from pipelines.training.inputs import channels_first, held_out_from, mean_frame
+from pipelines.training.inputs import channels_first, mean_frame
 from pipelines.training.schedule import LoopConfig
 
 FRAMES_AT_ONCE = 64
@@ -50,6 +51,7 @@ class Sight:
     mean_frame_error: float
     next_frame_error: float
     copy_last_error: float
+    held_out_episodes: int  # that it was measured on; 0: on frames that the agent learned from, there were no others
 
     @property
     def beats_baselines(self) -> bool:
@@ -63,26 +65,24 @@ class Sight:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Held-out windows: C context frames, the actions taken at them, and the frame that followed."""
+    """Windows: C context frames, the actions taken at them, and the frame that followed."""
 
     context_PCHW: NDArray[np.uint8]
     actions_PC: NDArray[np.int64]
     next_PHW: NDArray[np.uint8]
 
 
-def held_out_pairs(source: SegmentSource, holdout: int, count: int, context: int, seed: int) -> Pairs:
-    """Draw windows whose C + 1 frames lie within one held-out episode, `count` of them or as many as there are.
+def last_pairs(source: SegmentSource, episodes: int, count: int, context: int, seed: int) -> Pairs:
+    """Draw windows whose C + 1 frames lie within one of the last `episodes`, `count` of them or as many as there are.
 
-    Raises WorldlineError when the held-out episodes are too short for one.
+    episodes: how many are held out; 0 takes the last one nevertheless. Raises WorldlineError when they are too short.
     """
     data = source.trajectories
-    starts = data.episode_starts[held_out_from(data, holdout) :]
-    if len(starts) < 2:  # a single episode in all: measure on it, and the caller's holdout says so
-        starts = data.episode_starts[-2:]
+    starts = data.episode_starts[-max(episodes, 1) - 1 :]
     firsts = np.concatenate([np.arange(first, last - context) for first, last in itertools.pairwise(starts)])
     if not len(firsts):
         raise WorldlineError(
-            f"The held-out episodes of {data.game} have {np.diff(starts).tolist()} steps, sight is measured on windows "
+            f"The last episodes of {data.game} have {np.diff(starts).tolist()} steps, sight is measured on windows "
             f"of {context + 1}: raise loop.holdout_episodes"
         )
     chosen = np.sort(np.random.default_rng([seed, source.game]).permutation(firsts)[:count])
@@ -91,8 +91,10 @@ def held_out_pairs(source: SegmentSource, holdout: int, count: int, context: int
     return Pairs(frames[:, :-1], actions, frames[:, -1])
 
 
-def measure(agent: Agent, world: WorldModel, source: SegmentSource, pairs: Pairs, device: Device) -> Sight:
-    """All figures of one game."""
+def measure(
+    agent: Agent, world: WorldModel, source: SegmentSource, pairs: Pairs, held_out: int, device: Device
+) -> Sight:
+    """All figures of one game. held_out: the episodes of `pairs` that no training saw."""
     following = pairs.next_PHW.astype(np.float32)
     last = pairs.context_PCHW[:, -1].astype(np.float32)
     changed = following != last
@@ -110,6 +112,7 @@ def measure(agent: Agent, world: WorldModel, source: SegmentSource, pairs: Pairs
         mean_frame_error=error(np.broadcast_to(mean_frame(source), following.shape)),
         next_frame_error=error(predicted),
         copy_last_error=error(last),
+        held_out_episodes=held_out,
     )
 
 
@@ -118,10 +121,17 @@ def summary(figures: dict[str, Sight]) -> tuple[bool, str]:
     parts = [
         f"{game}: reconstruction {sight.reconstruction_error:.1f} against mean frame {sight.mean_frame_error:.1f}, "
         f"next frame {sight.next_frame_error:.1f} against copy {sight.copy_last_error:.1f}, "
-        f"code perplexity {sight.perplexity:.0f}"
+        f"code perplexity {sight.perplexity:.0f}, measured on {measured_on(sight.held_out_episodes)}"
         for game, sight in figures.items()
     ]
     return all(sight.beats_baselines for sight in figures.values()), "; ".join(parts)
+
+
+def measured_on(held_out: int) -> str:
+    """In words, what a figure is of."""
+    if not held_out:
+        return "frames that were learned from (no episode is held out)"
+    return f"{held_out} held-out episode{'s' if held_out > 1 else ''}"
 
 
 def reconstruct(agent: Agent, frames_NHW: NDArray[np.uint8], device: Device) -> tuple[torch.Tensor, NDArray]:
@@ -161,14 +171,14 @@ def predict_next(
 
 
 def draw_sheet(
-    path: Path, agent: Agent, world: WorldModel, source: SegmentSource, holdout: int, steps: int, device: Device
+    path: Path, agent: Agent, world: WorldModel, source: SegmentSource, held_out: int, steps: int, device: Device
 ) -> None:
-    """Write one PNG for a game: `steps` frames in each of four rows (JOWA, appendix).
+    """Write one PNG for a game: `steps` frames of its last episodes in each of four rows (JOWA, appendix).
 
     They are the original, the agent's reconstruction, the prediction of one step from real context, and free running
     from the first half of the steps.
     """
-    window = held_out_pairs(source, holdout, 1, steps - 1, seed=0)
+    window = last_pairs(source, held_out, 1, steps - 1, seed=0)
     frames_THW = np.concatenate([window.context_PCHW[0], window.next_PHW])
     observed_TK, pictures_THW = reconstruct(agent, frames_THW, device)
     actions_T = torch.as_tensor(window.actions_PC[0]).to(device.name)
@@ -194,7 +204,8 @@ def draw_sheet(
         "one step ahead": _bytes(ahead_THW),
         f"free running from {given} steps": _bytes(free_THW),
     }
-    pictures.draw_sheet(rows, path, f"{source.trajectories.game}, held-out play")
+    kind = "held-out play" if held_out else "play that was learned from"
+    pictures.draw_sheet(rows, path, f"{source.trajectories.game}, {kind}")
 
 
 def _bytes(frames: NDArray[np.float32]) -> NDArray[np.uint8]:

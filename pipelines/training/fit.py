@@ -3,7 +3,7 @@
 `fit` is what every training stage does once it knows the agent and the segments.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from pipelines.store.artefact import Draft
 from pipelines.training import inputs, metrics
 from pipelines.training.checkpoints import CheckpointManager, name_parts
 from pipelines.training.device import Device, compile_for, settle
-from pipelines.training.diagnostics import draw_sheet, greedy_returns, held_out_pairs, measure, summary
+from pipelines.training.diagnostics import draw_sheet, greedy_returns, last_pairs, measure, summary
 from pipelines.training.distributed.ranks import Ranks
 from pipelines.training.inputs import ImaginedSegments
 from pipelines.training.loop import train
@@ -32,6 +32,7 @@ SHEET_STEPS = 8
 class Lesson:
     """What is learned, from what, and on what the result is measured. games: their names, in the order of sources.
 
+    unseen: by game, how many of its last episodes no training saw.
     plays: whether kept checkpoints may be played on the way. imagine: how the model continues segments itself.
     """
 
@@ -41,6 +42,7 @@ class Lesson:
     games: tuple[str, ...]
     sources: Sequence[SegmentSource]
     measured: Sequence[SegmentSource]
+    unseen: Mapping[str, int]
     sight_frames: int
     seed: int
     plays: bool = True
@@ -104,20 +106,30 @@ def _record(draft: Draft, task: Task, lesson: Lesson, device: Device) -> None:
     draft.metrics |= {"losses": metrics.final(rows), **device.metrics()}
     for network in task.agent.networks.values():
         network.eval()
-    examine(draft, task.agent, lesson.measured, lesson.loop.holdout_episodes, lesson.sight_frames, device)
+    examine(draft, task.agent, lesson.measured, lesson.unseen, lesson.sight_frames, device)
 
 
 def examine(
-    draft: Draft, agent: Agent, sources: Sequence[SegmentSource], holdout: int, pairs: int, device: Device
+    draft: Draft,
+    agent: Agent,
+    sources: Sequence[SegmentSource],
+    unseen: Mapping[str, int],
+    pairs: int,
+    device: Device,
 ) -> None:
-    """Add `sight` metrics, the `sees` check and one `sheet_<Game>.png` a game to the draft."""
+    """Add `sight` metrics, the `sees` check and one `sheet_<Game>.png` a game to the draft.
+
+    unseen: how many of a game's last episodes no training saw. Where it is 0, the figures are of frames that were
+    learned from, and are called so.
+    """
     figures, world, seen = {}, agent.world(), agent.limits.steps
-    with track("Look at held-out frames", total=len(sources), unit="games") as advance:
+    with track("Measure sight", total=len(sources), unit="games") as advance:
         for source in sources:
             game = source.trajectories.game
-            held_out = held_out_pairs(source, holdout, pairs, min(CONTEXT, seen - 1), seed=0)
-            figures[game] = measure(agent, world, source, held_out, device)
-            draw_sheet(draft.path(f"sheet_{game}.png"), agent, world, source, holdout, min(SHEET_STEPS, seen), device)
+            held_out, sheet = unseen[game], draft.path(f"sheet_{game}.png")
+            drawn = last_pairs(source, held_out, pairs, min(CONTEXT, seen - 1), seed=0)
+            figures[game] = measure(agent, world, source, drawn, held_out, device)
+            draw_sheet(sheet, agent, world, source, held_out, min(SHEET_STEPS, seen), device)
             advance()
     passed, detail = summary(figures)
     draft.check("sees", passed, detail)

@@ -35,7 +35,8 @@ def sources(
 ) -> list[SegmentSource]:
     """One source a game, without the held-out episodes; with memory-mapped tokens where `tokens` is not empty.
 
-    Raises UsageError for games without segments or tokens, WorldlineError for a game that has no segment to learn from.
+    Raises UsageError for games without segments or tokens and for too few episodes to hold out, WorldlineError for a
+    game that has no segment to learn from.
     """
     for kind, artefacts in (("segments", segments), ("tokens", tokens)):
         if artefacts or kind == "segments":
@@ -72,8 +73,18 @@ def best_sources(
 
 
 def held_out_from(trajectories: TrajectoryReader, holdout: int) -> int:
-    """First episode that training must not see: the last `holdout` are kept for measuring, but never all of them."""
-    return max(trajectories.num_episodes - holdout, 1)
+    """First episode that training must not see: the last `holdout` are kept for measuring.
+
+    A single episode is learned from and none is held out, where no more than the usual one is asked for. Raises
+    UsageError where nothing else would be left to learn from.
+    """
+    count = trajectories.num_episodes
+    if holdout >= max(count, 2):
+        raise UsageError(
+            f"loop.holdout_episodes is {holdout}, but there are {count} episodes of {trajectories.game} in all: hold "
+            f"out {max(count - 1, 1)} at most, or take more transitions"
+        )
+    return max(count - holdout, 1)
 
 
 def spaces(sources: Sequence[SegmentSource], games: Sequence[str]) -> Spaces:

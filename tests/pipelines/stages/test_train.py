@@ -12,14 +12,17 @@ from pipelines.errors import UsageError, WorldlineError
 from pipelines.graph.plan import Step
 from pipelines.stages import train
 from pipelines.stages.train import TrainConfig
+from pipelines.store.artefact import Draft
 from pipelines.store.store import Store
 from pipelines.training.checkpoints import load_agent
 from pipelines.training.device import Device
 from pipelines.training.inputs import legal_actions, sources
 from pipelines.training.metrics import read
-from pipelines.training.schedule import Phase
+from pipelines.training.schedule import LoopConfig, Phase
 from pipelines.training.task import Task
+from tests.fakes import fill, spec
 from tests.pipelines.conftest import TinyRun
+from tests.pipelines.training.toy_game import GAME, make_game
 
 CPU = Device("cpu", False)
 
@@ -123,3 +126,27 @@ def test_it_needs_its_parents(tiny: TinyRun, store: Store) -> None:
     with pytest.raises(WorldlineError, match=r"is not in the store .*: make it first \(worldline "):
         train.run(config_of(tiny), store)
     assert not (store.root / "world_action_model").exists()
+
+
+@pytest.mark.parametrize(
+    ("knew_them", "holdout", "recorded", "unseen"),
+    [
+        (True, 3, {"held_out_episodes": 3}, 3),
+        (True, 1, {}, 1),
+        (True, 3, {"held_out_episodes": 0}, 0),
+        (False, 0, {}, 3),
+    ],
+)
+def test_what_the_agent_s_own_training_saw_is_not_held_out(
+    store: Store, tmp_path: Path, knew_them: bool, holdout: int, recorded: dict, unseen: int
+) -> None:
+    data, cut = make_game(store, 9, 9, 9, 9)
+    (source,) = sources([data], [cut], 3, [], tmp_path)
+    before = store.produce(
+        spec("pretrained", "toy", (data.ref,) if knew_them else (), loop={"holdout_episodes": holdout}),
+        fill(metrics={"sight": {GAME: recorded}}),
+    ).artefact
+    loop = LoopConfig(holdout_episodes=3)
+    config = TrainConfig(name="toy", games=(GAME,), loop=loop, agent=before.ref, trajectories=(data.ref,))
+    draft = Draft(config.spec(), tmp_path, tmp_path, {data.ref: data, before.ref: before})
+    assert train._unseen(config, draft, source) == unseen

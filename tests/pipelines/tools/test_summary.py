@@ -33,8 +33,8 @@ def test_agents_next_to_random_and_behaviour(tiny: TinyRun, page: str) -> None:
 
 
 def test_sight_losses_report_and_what_to_try_next(tiny: TinyRun, page: str) -> None:
-    assert "Breakout (pretrained)" in page
-    assert "Breakout (world_action_model)" in page
+    assert "Breakout (pretrained, on frames it learned from)" in page
+    assert "Breakout (world_action_model, on frames it learned from)" in page
     assert "pretrained: reconstruction" in page
     assert f"Report       {tiny.made['leaderboard'].path('index.html')}" in page
     assert "worldline ui" in page

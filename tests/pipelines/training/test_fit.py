@@ -31,7 +31,7 @@ def test_sight_check_and_sheet_are_recorded(store: Store, tmp_path: Path, rise: 
     draft = Draft(spec("pretrained", "toy"), tmp_path / "draft", tmp_path / "scratch", {})
     draft.folder.mkdir()
     found = sources([data], [cut], 1, [], tmp_path)
-    examine(draft, ToyAgent(rise), found, 1, 100, Device("cpu", False))
+    examine(draft, ToyAgent(rise), found, {GAME: 1}, 100, Device("cpu", False))
     assert draft.metrics["sight"][GAME]["mean_frame_error"] == 4.3333
     (check,) = draft.checks
     assert (check.name, check.passed, check.blocking) == ("sees", passed, False)
@@ -39,6 +39,7 @@ def test_sight_check_and_sheet_are_recorded(store: Store, tmp_path: Path, rise: 
     assert draft.path(f"sheet_{GAME}.png").read_bytes().startswith(b"\x89PNG")
 
 
+<<<<<<< HEAD
 def test_an_agent_that_sees_two_steps_is_shown_no_more(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,3 +55,21 @@ def test_an_agent_that_sees_two_steps_is_shown_no_more(
     examine(draft, ToyAgent(0), sources([data], [cut], 1, [], tmp_path), 1, 100, Device("cpu", False))
     assert set(contexts) == {1}  # and the step that is imagined is the second
     assert draft.path(f"sheet_{GAME}.png").is_file()
+=======
+@pytest.mark.parametrize(
+    ("lengths", "unseen", "words"),
+    [((10, 10), 1, "1 held-out episode"), ((10,), 0, "frames that were learned from (no episode is held out)")],
+)
+def test_sight_is_called_what_it_was_measured_on(
+    store: Store, tmp_path: Path, lengths: tuple[int, ...], unseen: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr("pipelines.plots.training.draw_sheet", lambda rows, path, title: titles.append(title))
+    data, cut = make_game(store, *lengths)
+    draft = Draft(spec("pretrained", "toy"), tmp_path / "draft", tmp_path / "scratch", {})
+    draft.folder.mkdir()
+    examine(draft, ToyAgent(), sources([data], [cut], 1, [], tmp_path), {GAME: unseen}, 100, Device("cpu", False))
+    assert draft.metrics["sight"][GAME]["held_out_episodes"] == unseen
+    assert draft.checks[0].detail.endswith(f"measured on {words}")
+    assert titles == [f"{GAME}, {'held-out play' if unseen else 'play that was learned from'}"]
+>>>>>>> 3ed37ac (Sight is called held out only where it is; more held-out episodes than there are is refused)

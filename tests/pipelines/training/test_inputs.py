@@ -19,13 +19,23 @@ from tests.pipelines.training.toy_game import GAME, make_game
 
 @pytest.mark.parametrize(
     ("episodes", "holdout", "first"),
-    [((9, 9, 9), 1, 2), ((9, 9, 9), 2, 1), ((9, 9, 9), 3, 1), ((9, 9, 9), 0, 3), ((9,), 1, 1), ((9,), 5, 1)],
+    [((9, 9, 9), 1, 2), ((9, 9, 9), 2, 1), ((9, 9, 9), 0, 3), ((9,), 1, 1), ((9,), 0, 1)],
 )
 def test_the_last_episodes_are_kept_but_never_all(
     store: Store, episodes: tuple[int, ...], holdout: int, first: int
 ) -> None:
     data, _ = make_game(store, *episodes)
     assert held_out_from(Trajectories(data.path(FILE_NAME)), holdout) == first
+
+
+@pytest.mark.parametrize(("episodes", "holdout"), [((9, 9, 9), 3), ((9, 9), 7), ((9,), 2)])
+def test_more_held_out_episodes_than_there_are_is_refused(
+    store: Store, tmp_path: Path, episodes: tuple[int, ...], holdout: int
+) -> None:
+    data, cut = make_game(store, *episodes)
+    words = f"holdout_episodes is {holdout}, but there are {len(episodes)} episodes of Freeway in all: hold out"
+    with pytest.raises(UsageError, match=words):
+        sources([data], [cut], holdout, [], tmp_path)
 
 
 @pytest.mark.parametrize("preload", [0, 1 << 30])
