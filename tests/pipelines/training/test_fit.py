@@ -39,7 +39,6 @@ def test_sight_check_and_sheet_are_recorded(store: Store, tmp_path: Path, rise: 
     assert draft.path(f"sheet_{GAME}.png").read_bytes().startswith(b"\x89PNG")
 
 
-<<<<<<< HEAD
 def test_an_agent_that_sees_two_steps_is_shown_no_more(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,10 +51,11 @@ def test_an_agent_that_sees_two_steps_is_shown_no_more(
     data, cut = make_game(store, 10, 10, 10)
     draft = Draft(spec("pretrained", "toy"), tmp_path / "draft", tmp_path / "scratch", {})
     draft.folder.mkdir()
-    examine(draft, ToyAgent(0), sources([data], [cut], 1, [], tmp_path), 1, 100, Device("cpu", False))
+    examine(draft, ToyAgent(0), sources([data], [cut], 1, [], tmp_path), {GAME: 1}, 100, Device("cpu", False))
     assert set(contexts) == {1}  # and the step that is imagined is the second
     assert draft.path(f"sheet_{GAME}.png").is_file()
-=======
+
+
 @pytest.mark.parametrize(
     ("lengths", "unseen", "words"),
     [((10, 10), 1, "1 held-out episode"), ((10,), 0, "frames that were learned from (no episode is held out)")],
@@ -72,4 +72,3 @@ def test_sight_is_called_what_it_was_measured_on(
     assert draft.metrics["sight"][GAME]["held_out_episodes"] == unseen
     assert draft.checks[0].detail.endswith(f"measured on {words}")
     assert titles == [f"{GAME}, {'held-out play' if unseen else 'play that was learned from'}"]
->>>>>>> 3ed37ac (Sight is called held out only where it is; more held-out episodes than there are is refused)
