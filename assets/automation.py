@@ -108,7 +108,7 @@ def new_scores(seconds: int = LOOK_EVERY) -> dg.SensorDefinition:
         try:
             store = reachable(installation)
             wanted = board_config(store).spec()
-            stands = store.find(wanted.ref) is not None
+            stands = store.remaking().standing(wanted.ref) is not None
         except (WorldlineError, OSError) as error:
             return dg.SkipReason(f"No leaderboard can be made: {error}")
         if stands or wanted.key == context.cursor:

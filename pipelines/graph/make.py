@@ -6,13 +6,14 @@ code would make the same, is asked only where a step is not there, or is made an
 """
 
 import importlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, WorldlineError
 from pipelines.graph import table
 from pipelines.graph.experiment import Experiment
 from pipelines.graph.plan import Plan, Step
 from pipelines.graph.table import DATA_STAGES
+from pipelines.progress import say
 from pipelines.stages.report import ReportConfig
 from pipelines.store.artefact import Artefact, Report
 from pipelines.store.ref import Ref
@@ -93,17 +94,23 @@ def difference(found: Artefact, now: Spec | None) -> str:
 POINTER = "leaderboard/all"
 
 
-def board_config(store: Store, experiments: Collection[str] = ()) -> ReportConfig:
+def board_config(
+    store: Store, experiments: Collection[str] = (), left_out: Callable[[str], None] = lambda why: None
+) -> ReportConfig:
     """The leaderboard of all experiments, or of those whose keys are given, in the order of their names.
 
-    Raises UsageError when there is no score at all, or none of an experiment that was asked for.
+    Scores that are damaged or stale are left out; `left_out` hears why. Raises UsageError when there is no score at
+    all, or none of an experiment that was asked for.
     """
     found = []
     for pointer, ref in store.pointers().items():
         stage, _, name = pointer.partition("/")
         experiment = name.partition("/")[0]
-        if stage == "scores" and (not experiments or experiment in experiments) and store.find(ref) is not None:
-            found.append((experiment, ref))
+        if stage == "scores" and (not experiments or experiment in experiments) and store.holds(ref):
+            try:
+                found.append((experiment, store.open(ref).ref))
+            except WorldlineError as error:
+                left_out(f"Left out of the leaderboard: {error}")
     if absent := sorted(set(experiments) - {experiment for experiment, _ in found}):
         raise UsageError(
             f"Experiment '{absent[0]}' has no scores in {store.root}: evaluate it first "
@@ -113,8 +120,11 @@ def board_config(store: Store, experiments: Collection[str] = ()) -> ReportConfi
 
 
 def make_board(store: Store, experiments: Collection[str] = ()) -> Report:
-    """Make the leaderboard, or find it. The pointer `leaderboard/all` follows only when no experiment is left out."""
-    report = run_config(board_config(store, experiments), store)
+    """Make the leaderboard, or find it; a stale page is made anew, nothing is lost with it.
+
+    The pointer `leaderboard/all` follows only when no experiment is left out.
+    """
+    report = run_config(board_config(store, experiments, say), store.remaking())
     if not experiments:
         store.point(POINTER, report.artefact.ref)
     return report

@@ -17,6 +17,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from functools import partial
 from pathlib import Path
 
@@ -56,7 +57,17 @@ class Store:
         if scratch is not None:  # stores may share that disk and make equal keys: each gets a folder of its own
             self.scratch = scratch.absolute() / hashlib.sha256(str(self.root).encode()).hexdigest()[:12]
 
+    def remaking(self) -> "Store":
+        """The same store with `remake`."""
+        other = copy(self)
+        other.remake = True
+        return other
+
     # ---- reading ----
+
+    def holds(self, ref: Ref) -> bool:
+        """Whether an artefact stands there, sound or not."""
+        return (self._folder(ref) / MANIFEST_NAME).is_file()
 
     def find(self, ref: Ref) -> Artefact | None:
         """The artefact at `ref`, or None when its manifest is not there. Raises WorldlineError for a damaged one."""
@@ -96,8 +107,8 @@ class Store:
                 if found is None:
                     continue
                 if difference := entry.difference(found.manifest, found.digest):
-                    of = "it" if child is artefact else str(child.ref)
-                    return f"{ref} was made again after {of} was made from it, and {difference}"
+                    of = "its parent" if child is artefact else f"a parent of {child.ref}"
+                    return f"{ref}, {of}, was made again since, and {difference}"
                 if ref not in seen:
                     seen.add(ref)
                     queue.append(found)
@@ -127,8 +138,8 @@ class Store:
     def _refuse_stale(self, artefact: Artefact) -> None:
         if why := self.stale(artefact):
             raise WorldlineError(
-                f"{artefact.ref} is stale: {why}; make it anew ({_maker(artefact.ref.stage)} --remake), or put the "
-                "parent of that time back"
+                f"{artefact.ref} is stale: {why}; make it anew with --remake (such as {_maker(artefact.ref.stage)} "
+                "--remake), or put the parent of that time back"
             )
 
     def open(self, ref: Ref) -> Artefact:

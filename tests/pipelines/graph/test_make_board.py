@@ -8,7 +8,7 @@ from pipelines.errors import UsageError
 from pipelines.graph.make import board_config
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
-from tests.fakes import make
+from tests.fakes import flip_byte, make
 
 
 def _score(store: Store, experiment: str, seed: int) -> Artefact:
@@ -42,3 +42,19 @@ def test_only_the_experiments_that_were_asked_for(store: Store) -> None:
 def test_no_score_at_all_is_one_line(store: Store) -> None:
     with pytest.raises(UsageError, match="evaluate at least one experiment first"):
         board_config(store)
+
+
+def test_damaged_and_stale_scores_are_left_out_with_the_reason(store: Store) -> None:
+    parent = make(store, "tokens")
+    stale = make(store, "scores", (parent.ref,))
+    store.point("scores/a-1/Freeway", stale.ref)
+    damaged, sound, torn = (_score(store, name, seed) for seed, name in enumerate(("b-2", "c-3", "d-4")))
+    shutil.rmtree(parent.folder)
+    make(store, "tokens", text="other bytes")
+    flip_byte(damaged.path("data.bin"))
+    (torn.folder / "manifest.json").write_text("{")
+    told: list[str] = []
+    assert board_config(store, left_out=told.append).scores == (sound.ref,)
+    words = [(stale, "is stale"), (damaged, "is damaged"), (torn, "is not a readable manifest")]
+    for (artefact, why), line in zip(words, told, strict=True):
+        assert line.startswith("Left out of the leaderboard: ") and why in line and artefact.ref.key in line

@@ -25,13 +25,13 @@ def remade(store: Store, artefact: Artefact, text: str, **fields: object) -> Art
 def test_other_bytes_of_a_parent_are_refused_with_the_repair(store: Store) -> None:
     made = fakes.chain(store)
     remade(store, made["replay"], "other")
-    words = r"tokens/\S+ is stale: replay/\S+ was made again after it was made from it, and its content was \w+"
+    words = r"tokens/\S+ is stale: replay/\S+, its parent, was made again since, and its content was \w+"
     with pytest.raises(WorldlineError, match=words) as caught:
         fakes.make(store, "tokens", (made["replay"].ref,))
     assert "worldline materialize EXPERIMENT --until tokens --remake" in str(caught.value)
     with pytest.raises(WorldlineError, match=words):
         store.open(made["tokens"].ref)
-    with pytest.raises(WorldlineError, match=r"was made again after trajectories/\S+ was made from it|after tokens/"):
+    with pytest.raises(WorldlineError, match=r"replay/\S+, a parent of (trajectories|tokens)/\S+, was made again"):
         store.open(made["scores"].ref)  # two levels above
     assert store.open(made["collected_replay"].ref) == made["collected_replay"]
 
