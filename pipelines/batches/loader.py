@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pipelines.batches.segments import Segmentation, last_episode
 from pipelines.environments.registry import game_id, to_shared
-from pipelines.episodes.reader import TrajectoryReader
+from pipelines.episodes.trajectories import TrajectoryReader
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.episodes.reader import narrowed, require_sound
-from pipelines.episodes.trajectories import FLAT, FlatEpisodes
+from pipelines.episodes.trajectories import FLAT, FlatEpisodes, narrowed, require_sound
 from pipelines.errors import WorldlineError, may_pass, not_now
 
 

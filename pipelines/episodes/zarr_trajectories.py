@@ -20,8 +20,7 @@ from zarr.storage import FsspecStore, LocalStore
 
 from pipelines.bucket.bucket import Bucket
 from pipelines.environments.registry import own_actions
-from pipelines.episodes.reader import require_sound
-from pipelines.episodes.trajectories import CHUNK, FLAT, FlatEpisodes, frame_shape_of
+from pipelines.episodes.trajectories import CHUNK, FLAT, FlatEpisodes, frame_shape_of, require_sound
 from pipelines.errors import WorldlineError
 from pipelines.redact import one_line
 from pipelines.store.profile import Profile

@@ -1,12 +1,13 @@
 """The page: one HTML file that needs no network and nothing beside it; 0.1 s and 0.3 MB for two games.
 
 Every text passes jinja2's autoescape: names and addresses come from manifests that strangers may have written. The
-page's policy lets no script run but its own, which sorts tables, and nothing load from anywhere.
+page's policy lets no script run but its own, which sorts tables, and nothing load from anywhere. How the page and the
+tables write numbers is here too: a dash when not measured, a real minus, an interval in brackets.
 """
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,22 +15,17 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipelines.leaderboard import formatting as wording
 from pipelines.leaderboard.provenance import Cost, Data, Origin, Sight, Training
 from pipelines.leaderboard.ranking import Comparison
 from pipelines.leaderboard.score_row import ScoreRow
 from pipelines.store.artefact import Artefact
 
+NOT_MEASURED, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 TEMPLATE = "leaderboard.html.j2"
-
 EMBED_UP_TO = 3 << 20  # bytes; a larger picture is named, not embedded, so that the page stays mailable
-
 MIME = {".png": "image/png", ".gif": "image/gif", ".webp": "image/webp", ".mp4": "video/mp4"}
-
 VP9 = 'video/mp4; codecs="vp09.00.10.08"'  # profile 0, level 1, 8 bits: what pipelines/evaluation/film.py writes
-
 MOST_CARDS = 12
-
 SCRIPT = "leaderboard.js.j2"
 
 
@@ -155,8 +151,8 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shown = ("num", "percent", "whole", "megabytes", "clock", "fixed", "ranking", "span")
-    environment.filters |= {name: getattr(wording, name) for name in shown}
+    shown = (num, percent, whole, megabytes, clock, fixed, ranking, span)
+    environment.filters |= {write.__name__: write for write in shown}
     script = environment.get_template(SCRIPT).render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template(TEMPLATE).render(page=page, script=Markup(script), digest=digest, vp9=VP9)
@@ -183,3 +179,75 @@ def pictures_of(artefact: Artefact, prefix: str, suffix: str) -> list[tuple[str,
         for name in artefact.names()
         if name.startswith(prefix) and name.endswith(suffix) and len(name) >= len(prefix) + len(suffix)
     ]
+
+
+# ---- how numbers are written ----
+
+
+def num(value: float | None, digits: int = 4) -> str:
+    """A number with `digits` significant digits, never fewer than its integer part; a dash when not measured."""
+    if value is None:
+        return NOT_MEASURED
+    if value != 0 and abs(value) < 10.0**-digits:
+        shown = f"{value:.{digits - 1}e}"
+    elif abs(value) >= 10 ** (digits - 1):
+        shown = f"{value:,.0f}"
+    else:
+        shown = f"{value:.{digits}g}"
+    return shown.replace("-", MINUS)
+
+
+def percent(value: float | None) -> str:
+    """A fraction as whole percent."""
+    return NOT_MEASURED if value is None else f"{100 * value:,.0f}%".replace("-", MINUS)
+
+
+def whole(value: float | None) -> str:
+    """A count with thousands separators."""
+    return NOT_MEASURED if value is None else f"{value:,.0f}"
+
+
+def megabytes(value: float | None) -> str:
+    """Megabytes with two decimals; what is there but rounds to nothing is "< 0.01"."""
+    if value is None:
+        return NOT_MEASURED
+    return "< 0.01" if 0 < value < 0.005 else f"{value:,.2f}"
+
+
+def clock(seconds: float | None) -> str:
+    """Seconds as a person says them."""
+    if seconds is None:
+        return NOT_MEASURED
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def fixed(value: float | None) -> str:
+    """A normalised score: three decimals, as papers print them."""
+    return NOT_MEASURED if value is None else f"{value:,.3f}".replace("-", MINUS)
+
+
+def ranged(value: float | None, low: float | None, high: float | None, write: Callable[[float | None], str]) -> str:
+    """A value with its interval in brackets, "0.847 [0.790, 0.908]"; the value alone where there is none."""
+    if value is None or low is None or high is None:
+        return write(value)
+    return f"{write(value)} [{write(low)}, {write(high)}]"
+
+
+def ranking(rank: tuple[int, int] | None) -> str:
+    """ "2", or "1 to 3" where intervals overlap; empty without a rank."""
+    if rank is None:
+        return ""
+    best, worst = rank
+    return str(best) if best == worst else f"{best} to {worst}"
+
+
+def span(ends: tuple[int, int] | None) -> str:
+    """ "16", or "8 to 16"; "unknown" without a count."""
+    if ends is None:
+        return "unknown"
+    low, high = ends
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

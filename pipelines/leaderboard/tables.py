@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from pipelines.leaderboard.formatting import fixed, num, ranged, ranking, span
+from pipelines.leaderboard.page import fixed, num, ranged, ranking, span
 from pipelines.leaderboard.provenance import Origin
 from pipelines.leaderboard.ranking import AgentSummary, Comparison
 from pipelines.leaderboard.score_row import ScoreRow

@@ -53,7 +53,7 @@ def _build(config: TokenizeConfig, draft: Draft) -> None:
     import numpy as np
     import torch
 
-    from pipelines.batches.tokens import NAME, TokenWriter
+    from pipelines.batches.segments import TOKENS_NAME, TokenWriter
     from pipelines.episodes.trajectories import FILE_NAME, Trajectories
     from pipelines.training.checkpoints import load_agent
     from pipelines.training.device import pick, settle
@@ -70,7 +70,7 @@ def _build(config: TokenizeConfig, draft: Draft) -> None:
             f"{config.agent} has a vocabulary of {agent.vocabulary} codes: tokens are stored as uint16, use 1 to 65,536"
         )
     per_frame = agent.tokens_per_frame
-    writer = TokenWriter(draft.path(NAME), len(data), per_frame)
+    writer = TokenWriter(draft.path(TOKENS_NAME), len(data), per_frame)
     seen = torch.zeros(agent.vocabulary, dtype=torch.bool)
     with track(f"Tokenize {config.game}", total=len(data), unit="frames") as advance:
         for start in range(0, len(data), config.batch_frames):

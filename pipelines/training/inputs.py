@@ -15,13 +15,11 @@ from models.planning.beam import Beam, ImaginedBuffer, imaginable, imagine
 from models.spaces import Discrete, Spaces
 from pipelines.batches import loader as stored
 from pipelines.batches.loader import SegmentSource
-from pipelines.batches.segments import Segmentation
-from pipelines.batches.tokens import memory_mapped
+from pipelines.batches.segments import Segmentation, memory_mapped
 from pipelines.environments import registry
 from pipelines.environments.atari.games import ACTIONS, GAMES
 from pipelines.environments.registry import legal_mask
-from pipelines.episodes.reader import BestEpisodes, TrajectoryReader, best_episodes
-from pipelines.episodes.trajectories import FILE_NAME, Trajectories
+from pipelines.episodes.trajectories import FILE_NAME, BestEpisodes, Trajectories, TrajectoryReader, best_episodes
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.artefact import Artefact
 from pipelines.training.device import Device

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.episodes.reader import TrajectoryReader
+from pipelines.episodes.trajectories import TrajectoryReader
 from pipelines.errors import WorldlineError
 from pipelines.progress import Advance, size
 

@@ -1,4 +1,4 @@
-"""One switch turns every shortcut off; either way attention, packed layers and what stands on them compute the same."""
+"""One switch turns every shortcut off; either way every layer computes the same."""
 
 import copy
 import importlib.util
@@ -9,9 +9,22 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.api import Batch, Context
+from models.blocks.convolution import Downsample, Level, initialise_orthogonal
 from models.blocks.transformer import Transformer
 from models.cpu import shortcuts
-from models.cpu.shortcuts import Dropout, PackedLinear, PackedModule, causal_attention, keep_mask, packed, packing_type
+from models.cpu.shortcuts import (
+    ENOUGH,
+    ComposedDownsample,
+    Dropout,
+    PackedLinear,
+    PackedModule,
+    causal_attention,
+    fastest_layout,
+    finest_level,
+    keep_mask,
+    packed,
+    packing_type,
+)
 from models.jowa.loss import world_loss
 from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld
@@ -219,3 +232,56 @@ def test_the_plain_way_packs_nothing() -> None:
     assert kept.current() is not module
     with shortcuts.off():
         assert kept.current() is module and packing_type(module) is None
+
+
+@pytest.mark.parametrize(("stride", "height", "width"), [(7, 84, 84), (2, 6, 10), (3, 3, 9), (1, 4, 4)])
+def test_it_is_both_convolutions(stride: int, height: int, width: int) -> None:
+    torch.manual_seed(0)
+    inner = nn.Conv2d(5, 6, 3, padding=1).double()
+    outer = nn.Conv2d(6, 4, stride + 1, stride=stride).double()
+    skip, h = (torch.randn(2, channels, height, width, dtype=torch.float64) for channels in (6, 5))
+    with torch.no_grad():
+        expected = outer(F.pad(skip + inner(h), (0, 1, 0, 1)))
+        torch.testing.assert_close(ComposedDownsample(inner, outer)(skip, h), expected, atol=1e-12, rtol=1e-12)
+
+
+def test_under_autocast_it_rounds_no_more_than_the_two() -> None:
+    torch.manual_seed(0)
+    # Below 16 channels both would be noise on processors with AMX (torch 2.13).
+    inner, outer = nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(16, 16, 8, stride=7)
+    skip, h = torch.randn(2, 1, 16, 84, 84)
+    with torch.no_grad():
+        exact = outer(F.pad(skip + inner(h), (0, 1, 0, 1)))
+        with torch.autocast("cpu", torch.bfloat16):
+            two = outer(F.pad(skip.bfloat16() + inner(h), (0, 1, 0, 1)))
+            one = ComposedDownsample(inner, outer)(skip.bfloat16(), h.bfloat16())
+    errors = [(found.float() - exact).abs().mean() for found in (one, two)]
+    assert errors[0] < 1.5 * errors[1]
+
+
+@pytest.mark.parametrize("frames", [1, ENOUGH + 3])
+def test_the_finest_level_is_plain_with_gradients_or_by_the_switch_and_else_the_same(
+    frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shortcuts, "IN_CACHE", 1 << 20)  # pieces of a few frames
+    conv_in, level = nn.Conv2d(1, 8, 3, padding=1), Level(8, 8, blocks=2, groups=2)
+    level.downsample = Downsample(8, 7)
+    for module in (conv_in, level):
+        initialise_orthogonal(module, torch.Generator().manual_seed(0))
+    x = torch.randn(frames, 1, 84, 84, generator=torch.Generator().manual_seed(1))
+    plain = level(conv_in(x))
+    assert torch.equal(finest_level(conv_in, level, x), plain)
+    with torch.no_grad():
+        torch.testing.assert_close(finest_level(conv_in, level, x), plain, atol=1e-5, rtol=1e-5)
+        with shortcuts.off():
+            assert torch.equal(finest_level(conv_in, level, x), level(conv_in(x)))
+
+
+def test_only_bfloat16_on_a_cpu_has_its_channels_last() -> None:
+    x = torch.randn(2, 1, 4, 4)
+    assert fastest_layout(x) is x
+    with torch.autocast("cpu", torch.bfloat16):
+        moved = fastest_layout(x)
+        assert torch.equal(moved, x) and moved.stride() == (16, 1, 4, 1)
+        with shortcuts.off():
+            assert fastest_layout(x) is x

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.cpu import convolution
-from models.cpu.convolution import ENOUGH
+from models.cpu import shortcuts
+from models.cpu.shortcuts import ENOUGH
 from models.losses.frames import commitment, reconstruction_l1
 from models.tokenizers.config import TokenizerConfig
 from models.tokenizers.vq import Encoder, Tokenizer, random_shift
@@ -29,7 +29,7 @@ CHEAP = TokenizerConfig(
 def test_without_gradients_latents_are_the_same(
     config: TokenizerConfig, frames: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(convolution, "IN_CACHE", 1 << 20)  # pieces of a few frames
+    monkeypatch.setattr(shortcuts, "IN_CACHE", 1 << 20)  # pieces of a few frames
     torch.manual_seed(0)
     network = Encoder(config).eval()
     x = torch.rand(frames, 1, 84, 84) * 2 - 1

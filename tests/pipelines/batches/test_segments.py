@@ -1,11 +1,28 @@
 """Segment arithmetic against a plain loop, and the cases that are easy to get wrong, typed by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from hypothesis import given
+import zarr
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.batches.segments import COLUMNS, Segmentation, last_episode, real_steps, segment_index, to_table
+from pipelines.batches import segments
+from pipelines.batches.segments import (
+    COLUMNS,
+    TOKENS_NAME,
+    Segmentation,
+    TokenWriter,
+    last_episode,
+    memory_mapped,
+    real_steps,
+    segment_index,
+    to_table,
+)
+from pipelines.errors import WorldlineError
+from pipelines.store.store import Store
+from tests.fakes import spec
 
 
 def by_hand(lengths: list[int], length: int, stride: int, padding: str) -> list[tuple[int, int, int]]:
@@ -88,3 +105,52 @@ def test_impossible_windows_are_refused() -> None:
     for length, stride in ((0, 4), (8, 0), (-1, 1)):
         with pytest.raises(ValueError, match="at least 1"):
             Segmentation(starts_of([9]), length, stride, "right")
+
+
+def rows(count: int) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 1 << 16, (count, 4), dtype=np.uint16)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pieces=st.lists(st.integers(0, 25), min_size=1, max_size=8).filter(sum))
+def test_any_pieces_across_shards_come_back(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, pieces: list[int]
+) -> None:
+    monkeypatch.setattr(segments, "TOKENS_CHUNK", 8)
+    monkeypatch.setattr(segments, "TOKENS_SHARD", 16)
+    path = tmp_path_factory.mktemp("tokens") / TOKENS_NAME
+    values = rows(sum(pieces))
+    writer = TokenWriter(path, len(values), 4)
+    for piece in np.split(values, np.cumsum(pieces)[:-1]):
+        writer.append(piece)
+    writer.close()
+    assert np.array_equal(zarr.open_array(store=str(path), mode="r")[:], values)
+
+
+@pytest.mark.parametrize("written", [0, 9])
+def test_missing_rows_are_refused(tmp_path: Path, written: int) -> None:
+    writer = TokenWriter(tmp_path / TOKENS_NAME, 10, 4)
+    writer.append(rows(written))
+    with pytest.raises(WorldlineError, match=f"{written} token rows were written, 10 were announced"):
+        writer.close()
+
+
+def test_the_memory_map_is_unpacked_once_and_read_only(store: Store, tmp_path: Path) -> None:
+    values = rows(100)
+
+    def build(draft) -> None:
+        writer = TokenWriter(draft.path(TOKENS_NAME), 100, 4)
+        writer.append(values)
+        writer.close()
+
+    artefact = store.produce(spec("tokens"), build).artefact
+    first = memory_mapped(artefact, tmp_path)
+    assert np.array_equal(first, values)
+    assert first.dtype == np.uint16
+    with pytest.raises(ValueError, match="read-only"):
+        first[0, 0] = 1
+    (path,) = tmp_path.glob("tokens-*.npy")
+    before = path.stat().st_mtime_ns
+    assert np.array_equal(memory_mapped(artefact, tmp_path), values)
+    assert path.stat().st_mtime_ns == before
+    assert list(tmp_path.glob(".tokens-*")) == []

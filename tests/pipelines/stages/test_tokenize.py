@@ -7,7 +7,7 @@ import pytest
 import torch
 import zarr
 
-from pipelines.batches.tokens import NAME
+from pipelines.batches.segments import TOKENS_NAME
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import UsageError
 from pipelines.graph.plan import Step
@@ -24,7 +24,7 @@ from tests.pipelines.conftest import TinyRun
 def test_tokens_equal_direct_encoding(tiny: TinyRun) -> None:
     data = Trajectories(tiny.made["trajectories"].path(FILE_NAME))
     agent = load_agent(tiny.made["pretrained"], Device("cpu", False))
-    stored = zarr.open_array(store=str(tiny.made["tokens"].folder / NAME), mode="r")
+    stored = zarr.open_array(store=str(tiny.made["tokens"].folder / TOKENS_NAME), mode="r")
     assert (stored.shape, stored.dtype) == ((len(data), 36), np.uint16)
     size = tiny.experiment.recipe.tokenize.batch_frames
     blocks = [data.frames(start, start + size) for start in range(0, len(data), size)]
