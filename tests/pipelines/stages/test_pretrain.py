@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.losses.frames import STAGES
+from models.losses.frames import VGG_STAGES
 from pipelines.errors import WorldlineError
 from pipelines.graph.experiment import register
 from pipelines.graph.plan import Plan, Step
@@ -119,7 +119,7 @@ def test_a_loss_that_explodes_leaves_no_artefact(tiny_copy: TinyRun) -> None:
 
 def test_the_perceptual_term_is_trained_and_its_weights_are_part_of_the_key(tiny_copy: TinyRun, tmp_path: Path) -> None:
     path, weights, channels = tmp_path / "vgg.safetensors", {}, 3
-    for stage, numbers in enumerate(STAGES):
+    for stage, numbers in enumerate(VGG_STAGES):
         for n in numbers:
             weights[f"features.{n}.weight"] = torch.full((2, channels, 3, 3), 0.1)
             weights[f"features.{n}.bias"] = torch.arange(2.0)
