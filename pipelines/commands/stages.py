@@ -86,7 +86,7 @@ def fetch(
 
     worldline fetch --storage gcs --games Pong --agents 1 --mirror all
 
-    Read the files as JOWA's scripts do (say the same to downsample):
+    Read the files as JOWA's scripts do, also where a download lacks add_count (say the same to downsample):
 
     worldline fetch --storage gcs --games Pong --set fetch.compat=jowa
 

@@ -43,7 +43,7 @@ class _Rehearsal(Plan):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe, "file:///")
 
-    def listed(self, game: str, agent: int) -> tuple[str, str]:
+    def listed(self, game: str, agent: int, needed: tuple[str, ...]) -> tuple[str, str]:
         return "file:///", ""
 
 

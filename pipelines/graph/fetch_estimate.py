@@ -125,7 +125,7 @@ def _replay(plan: Plan, game: str, agent: int, store: Store) -> _Replay:
     else:
         root = config.url
     bucket = Bucket.of(root, store.profile, None if config.mirror == "none" else Mirror.of(root, store))
-    objects = list_objects(bucket, game, agent)
+    objects = list_objects(bucket, game, agent, config.needed)
     mirror_small_arrays(bucket, objects)
     logs = [_log(checkpoint, kinds, bucket) for checkpoint, kinds in group_by_checkpoint(objects).items()]
     whole = [log for log in logs if isinstance(log, RingLog)]

@@ -154,7 +154,7 @@ class Plan:
         """A stage's settings in the recipe."""
         return self.recipe.template(verb)
 
-    def listed(self, game: str, agent: int) -> tuple[str, str]:
+    def listed(self, game: str, agent: int, needed: tuple[str, ...]) -> tuple[str, str]:
         """The bucket, and the digest of its listing of one agent."""
         from pipelines.sources.dqn_replay import listing
 
@@ -164,7 +164,7 @@ class Plan:
                 "set replay_root in it, or give the one that does with --storage"
             )
         if (game, agent) not in self._listed:
-            objects = listing.list_objects(Bucket.of(self.bucket, self.profile), game, agent)
+            objects = listing.list_objects(Bucket.of(self.bucket, self.profile), game, agent, needed)
             self._listed[game, agent] = listing.digest(objects)
         return self.bucket, self._listed[game, agent]
 

@@ -13,7 +13,15 @@ from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.bucket_object import Mirror
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.progress import say, track
-from pipelines.sources.dqn_replay.listing import AGENTS, RemoteObject, digest, list_objects, mirror_small_arrays
+from pipelines.sources.dqn_replay.listing import (
+    AGENTS,
+    ALL_KINDS,
+    KINDS,
+    RemoteObject,
+    digest,
+    list_objects,
+    mirror_small_arrays,
+)
 from pipelines.store.artefact import Artefact, Draft, Report
 from pipelines.store.ref import Ref
 from pipelines.store.stage_config import Beside, StageConfig, filled, manner, option, parent
@@ -28,8 +36,9 @@ class FetchConfig(StageConfig):
     """Read one agent's logs from a bucket: `collected` (our own), or `url` with the digest of its object listing.
 
     `keep_padding` keeps the blank rows as the head of each episode. `compat="jowa"` reads each file alone, as the
-    original's scripts do, with their duplicates and wrong joins. `mirror` says which objects of a remote bucket are
-    copied to this machine: "small" (all but the frames), "all" or "none". A recipe's template has no game yet.
+    original's scripts do, with their duplicates and wrong joins; it needs none of the side files. `mirror` says which
+    objects of a remote bucket are copied to this machine: "small" (all but the frames), "all" or "none". A recipe's
+    template has no game yet.
     """
 
     STAGE: ClassVar[str] = "replay"
@@ -77,10 +86,15 @@ class FetchConfig(StageConfig):
                 f"have experiments; 'worldline fetch --agents {self.agent}' reads it without one"
             )
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The kinds of files that every log must have."""
+        return KINDS if self.compat else ALL_KINDS
+
     def fill(self, values: dict[str, Any], beside: Beside) -> Self:
         """The config of one game and agent. Where nothing was collected here, the bucket is filled in."""
         if "collected" not in values:
-            url, listing = beside.listed(values["game"], values["agent"])
+            url, listing = beside.listed(values["game"], values["agent"], self.needed)
             values = values | {"url": url, "listing": listing}
         return super().fill(values, beside)
 
@@ -147,7 +161,7 @@ def _list(config: FetchConfig, draft: Draft, store: Store) -> tuple[Bucket, list
     collected = draft.parents[config.collected].folder if config.collected else None
     root = local_url(collected) if collected else config.url
     bucket = Bucket.of(root, store.profile, None if config.mirror == "none" else Mirror.of(root, store))
-    objects = list_objects(bucket, config.game, config.agent)
+    objects = list_objects(bucket, config.game, config.agent, config.needed)
     if collected:
         return bucket, [replace(item, version=None) for item in objects]  # file times say nothing about the content
     if (found := digest(objects)) != config.listing:

@@ -118,8 +118,11 @@ class Beside(Protocol):
     def template(self, verb: str) -> "StageConfig | None":
         """Another stage's settings in the same recipe; None where it has none."""
 
-    def listed(self, game: str, agent: int) -> tuple[str, str]:
-        """The URL of the bucket that replay comes from, and the digest of its listing of one agent."""
+    def listed(self, game: str, agent: int, needed: tuple[str, ...]) -> tuple[str, str]:
+        """The URL of the bucket that replay comes from, and the digest of its listing of one agent.
+
+        needed: the kinds of files that each of its logs must have.
+        """
 
 
 VERBS: dict[str, tuple[str, str]] = {}

@@ -304,7 +304,7 @@ def test_rows_that_disagree(tmp_path: Path, house: Path, bucket: list[str], caps
 
 
 def test_a_bucket_without_the_game(tmp_path: Path, house: Path, bucket: list[str], capsys) -> None:
-    words = "Qbert.* does not exist: check the bucket URL, game and agent"
+    words = r"Qbert.* does not exist \(.*/bucket holds Pong\): check the bucket URL, game and agent"
     refused(house, capsys, 1, ["fetch", *bucket, "--games", "Qbert"], words)
 
 

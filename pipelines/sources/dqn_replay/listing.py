@@ -1,7 +1,8 @@
 """Lists what a bucket in DQN-Replay's layout holds of one agent. Names, sizes and checksums are the root of a lineage.
 
 `{Game}/{agent}/replay_logs/` holds, for each log n = 0, 1, ...: `$store$_{kind}_ckpt.{n}.gz` for the four kinds and the
-two small side files `add_count_ckpt.{n}.gz` and `invalid_range_ckpt.{n}.gz`. Every file is a gzip'd `.npy`.
+two small side files `add_count_ckpt.{n}.gz` and `invalid_range_ckpt.{n}.gz`. Every file is a gzip'd `.npy`. Many
+downloads, JOWA's own among them, left the side files out; they can be read as JOWA reads them.
 Works on any fsspec URL; the bucket's root is the folder that contains `{Game}/{agent}/replay_logs/`.
 Source: Agarwal et al. 2020 (arXiv 1907.04543) and Dopamine's circular replay buffer of 2019.
 """
@@ -10,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -77,9 +79,10 @@ class RemoteObject(BucketObject):
         return parsed
 
 
-def list_objects(bucket: Bucket | str, game: str, agent: int) -> list[RemoteObject]:
+def list_objects(bucket: Bucket | str, game: str, agent: int, needed: Sequence[str] = ALL_KINDS) -> list[RemoteObject]:
     """All log files of one agent, by checkpoint and kind; `bucket` may be the root URL of one without options.
 
+    needed: the kinds that every checkpoint must have.
     Raises UsageError for a URL of no known kind, WorldlineError when there are no logs or a checkpoint lacks a kind.
     """
     bucket = Bucket.of(bucket) if isinstance(bucket, str) else bucket
@@ -95,7 +98,7 @@ def list_objects(bucket: Bucket | str, game: str, agent: int) -> list[RemoteObje
         raise WorldlineError(f"{where} holds no replay log: {there}")
     objects = [RemoteObject(**asdict(item)) for item in found]
     objects.sort(key=lambda item: (item.log.checkpoint, ALL_KINDS.index(item.log.kind)))
-    _require_all_kinds(objects, bucket, folder)
+    _require_kinds(objects, needed, bucket, folder)
     return objects
 
 
@@ -120,19 +123,26 @@ def plain(item: BucketObject) -> dict[str, Any]:
     return {key: value for key, value in asdict(item).items() if key != "url" and (key != "md5" or value)}
 
 
-def _require_all_kinds(objects: list[RemoteObject], bucket: Bucket, folder: str) -> None:
+def _require_kinds(objects: list[RemoteObject], needed: Sequence[str], bucket: Bucket, folder: str) -> None:
     present = {(item.log.checkpoint, item.log.kind) for item in objects}
-    for checkpoint in sorted({checkpoint for checkpoint, _ in present}):
-        for kind in ALL_KINDS:
-            if (checkpoint, kind) in present:
-                continue
-            name = file_name(kind, checkpoint)
-            if there := _instead(bucket.contents(folder), LogName(checkpoint, kind)):
-                raise WorldlineError(f"{bucket.root}/{folder}/{name} is no file that can be read: {there}")
+    checkpoints = sorted({checkpoint for checkpoint, _ in present})
+    for checkpoint, kind in product(checkpoints, needed):
+        if (checkpoint, kind) in present:
+            continue
+        where = f"{bucket.root}/{folder}/{file_name(kind, checkpoint)}"
+        if there := _instead(bucket.contents(folder), LogName(checkpoint, kind)):
+            raise WorldlineError(f"{where} is no file that can be read: {there}")
+        if kind not in SIDE_KINDS:
             raise WorldlineError(
-                f"{bucket.root}/{folder}/{name} is missing: checkpoint {checkpoint} needs all of "
-                f"{', '.join(ALL_KINDS)}; fetch that file again or remove the checkpoint's other files"
+                f"{where} is missing: checkpoint {checkpoint} needs all of {', '.join(needed)}; fetch that file again "
+                "or remove the checkpoint's other files"
             )
+        lacking = sum(1 for each in checkpoints if (each, kind) not in present)
+        raise WorldlineError(
+            f"{where} is missing, and {kind} of {lacking} of {len(checkpoints)} logs in all, so nothing tells which "
+            "rows of a log are new: fetch those small files too, or read each log alone as JOWA does "
+            "(--set fetch.compat=jowa)"
+        )
 
 
 def _instead(contents: Mapping[str, str], wanted: LogName | None = None) -> str:
@@ -165,5 +175,5 @@ def _nearest(bucket: Bucket, folder: str) -> str:
             return ""
         alike = [name for name in names if name.lower() == place.name.lower()] or names
         more = ", ..." if len(alike) > SHOWN else ""
-        return f" ({bucket.root}/{above} holds {', '.join(alike[:SHOWN]) or 'nothing'}{more})"
+        return f" ({'/'.join(filter(None, (bucket.root, above)))} holds {', '.join(alike[:SHOWN]) or 'nothing'}{more})"
     return f" (nor does {bucket.root})"

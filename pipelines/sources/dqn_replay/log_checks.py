@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipelines.environments.atari.games import minimal_actions
 from pipelines.sources.dqn_replay.log_order import UNJOINED, Continuity, LogFacts, Padding, pooled
-from pipelines.sources.dqn_replay.ring_log import RingLog
+from pipelines.sources.dqn_replay.ring_log import NO_COUNT, RingLog
 from pipelines.sources.dqn_replay.stitch import TIME_LIMIT, Stitched
 
 SHOWN = 3  # examples in a line
@@ -44,7 +44,7 @@ def check_logs(found: Stitched, left_out: Sequence[str], game: str, lenient: boo
         _padding(found.facts, blocking=not lenient),
         _episode_length(found),
         _no_gap(found.facts),
-        _invalid_range(found.facts),
+        _invalid_range(found),
         _complete(found),
     ]
 
@@ -80,6 +80,13 @@ def _add_count(found: Stitched, blocking: bool) -> CheckResult:
     Where anything else contradicts a count, nothing was joined.
     """
     seen = found.facts
+    if uncounted := _logs(seen, Continuity.UNCOUNTED):
+        lacking = [each.checkpoint for each in seen if each.add_count == NO_COUNT]
+        detail = (
+            f"not there for logs {_some(lacking)}: which rows are stale, which episodes go on in another log and "
+            "whether one is missing cannot be known, each log is read alone"
+        )
+        return CheckResult("add_count", False, detail, counts={"uncounted": len(uncounted)}, pictured=True)
     back = _logs(seen, Continuity.BACK)
     doubted = _logs(seen, Continuity.DIFFERS, Continuity.RANGE, Continuity.DISORDERED)
     steps = {
@@ -147,10 +154,15 @@ def _no_gap(seen: Sequence[LogFacts]) -> CheckResult:
     return CheckResult("no_gap", not apart, detail, counts=counts)
 
 
-def _invalid_range(seen: Sequence[LogFacts]) -> CheckResult:
+def _invalid_range(found: Stitched) -> CheckResult:
+    seen = found.facts
     odd = [each.checkpoint for each in seen if not each.range_fits]
+    absent = [span.log.checkpoint for span in found.spans if not len(span.log.invalid_range)]
     detail = f"contradicts add_count in logs {_some(odd)}" if odd else f"fits add_count in {len(seen)} logs"
-    return CheckResult("invalid_range", not odd, detail, counts={"fits": len(seen) - len(odd), "contradicts": len(odd)})
+    if absent:
+        detail = f"not there for logs {_some(absent)}: nothing to compare add_count with"
+    counts = {"fits": len(seen) - len(odd), "contradicts": len(odd)}
+    return CheckResult("invalid_range", not odd and not absent, detail, counts=counts)
 
 
 def _complete(found: Stitched) -> CheckResult:

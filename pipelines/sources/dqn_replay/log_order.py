@@ -35,6 +35,7 @@ class Continuity(StrEnum):
     BACK = "back"  # the count goes back
     RANGE = "range"  # the count joins them, but invalid_range of either log names other rows than the cursor's
     DISORDERED = "disordered"  # the count joins them, but blank rows do not follow a terminal as they must
+    UNCOUNTED = "uncounted"  # no count is there: which rows are new, and what they continue, cannot be known
     LEFT_OUT = "left out"  # the log's files disagree in length
 
 
@@ -45,6 +46,7 @@ UNJOINED = (
     Continuity.BACK,
     Continuity.RANGE,
     Continuity.DISORDERED,
+    Continuity.UNCOUNTED,
 )
 
 
@@ -200,10 +202,11 @@ class LogFacts:
     """Facts about one log. Numbers count rows unless said otherwise.
 
     period, cursor: add_count divided by the rows of the ring, and the remainder. reset: the count was read as the
-    cursor only. fresh: rows that no log before holds. overlap: rows that had to equal those of the log before;
-    `differing` of them do not. missing: rows between the two logs. padded, bare: terminals inside the file with and
-    without blank rows behind them. confirmed, refuted: terminals right before a place where rows of two files, or the
-    end and the start of a ring, were joined, with and without the blank rows that this order demands.
+    cursor only. fresh: rows that no log before holds. Where there is no count, add_count is -1 and these are 0.
+    overlap: rows that had to equal those of the log before; `differing` of them do not. missing: rows between the two
+    logs. padded, bare: terminals inside the file with and without blank rows behind them. confirmed, refuted: terminals
+    right before a place where rows of two files, or the end and the start of a ring, were joined, with and without the
+    blank rows that this order demands.
     """
 
     checkpoint: int
@@ -234,11 +237,11 @@ class LogFacts:
             continuity=continuity,
             add_count=log.add_count,
             rows=log.capacity,
-            period=log.add_count // log.capacity,
-            cursor=log.cursor,
+            period=log.add_count // log.capacity if log.counted else 0,
+            cursor=log.cursor if log.counted else 0,
             reset=span.reset,
             range_fits=span.range_fits,
-            fresh=span.stop - span.first,
+            fresh=span.stop - span.first if log.counted else 0,
             overlap=span.overlap,
             differing=span.differing,
             missing=span.missing,

@@ -33,6 +33,8 @@ NUMBERS = {"action": "iu", "reward": "f", "terminal": "iub", "add_count": "iu", 
 NO_ACTION, NO_REWARD, NO_TERMINAL = 255, 2.0, 2  # they stand for impossible numbers, and fail their checks
 RowRange = tuple[int, int]  # rows start .. stop-1 of one ring
 
+NO_COUNT = -1
+
 
 class RingWriter:
     """A replay ring of `capacity` rows that logs itself into `folder` (which must exist). A row takes 7,065 bytes.
@@ -127,7 +129,10 @@ def row_ranges(first: int, stop: int, capacity: int) -> list[RowRange]:
 
 @dataclass(frozen=True)
 class RingLog:
-    """The small arrays of one log file number. actions, rewards, terminals: (N,); invalid_range: (stack size + 1,)."""
+    """The small arrays of one log file number. actions, rewards, terminals: (N,); invalid_range: (stack size + 1,).
+
+    add_count is NO_COUNT and invalid_range empty where those files are not there.
+    """
 
     checkpoint: int
     add_count: int
@@ -140,6 +145,11 @@ class RingLog:
     def capacity(self) -> int:
         """N, rows of the ring."""
         return len(self.actions)
+
+    @property
+    def counted(self) -> bool:
+        """Whether its add_count is known."""
+        return self.add_count != NO_COUNT
 
     @property
     def cursor(self) -> int:
@@ -179,16 +189,18 @@ def read_log(checkpoint: int, kinds: Mapping[str, RemoteObject], bucket: Bucket)
     """The small arrays of one checkpoint. When its files disagree in length, the result is one line that says so.
 
     Actions become uint8, rewards float32, terminals uint8. Rows that were never written may hold anything, so
-    impossible numbers are replaced by NO_ACTION, NO_REWARD and NO_TERMINAL. Raises WorldlineError for a damaged file
-    and for arrays of another kind.
+    impossible numbers are replaced by NO_ACTION, NO_REWARD and NO_TERMINAL. Side files may be left out. Raises
+    WorldlineError for a damaged file and for arrays of another kind.
     """
     arrays = {kind: read_array(item, bucket) for kind, item in kinds.items() if kind != "observation"}
-    for kind, allowed in NUMBERS.items():
-        if arrays[kind].dtype.kind not in allowed:
+    for kind in arrays:
+        if arrays[kind].dtype.kind not in NUMBERS[kind]:
             raise WorldlineError(f"{kinds[kind].url} holds {arrays[kind].dtype}, not what {kind} is: {OTHERWISE}")
-    sides = {"add_count": arrays["add_count"].size == 1, "invalid_range": arrays["invalid_range"].ndim == 1}
-    for kind in (kind for kind, fits in sides.items() if not fits):
-        raise WorldlineError(f"{kinds[kind].url} has shape {arrays[kind].shape}, not that of {kind}: {OTHERWISE}")
+    count = arrays.get("add_count", np.array(NO_COUNT))
+    around = arrays.get("invalid_range", np.zeros(0, np.int64))
+    for kind, odd in (("add_count", count.size != 1), ("invalid_range", around.ndim != 1)):
+        if odd:
+            raise WorldlineError(f"{kinds[kind].url} has shape {arrays[kind].shape}, not that of {kind}: {OTHERWISE}")
     shapes = {kind: array.shape for kind, array in arrays.items() if kind not in SIDE_KINDS}
     if "observation" in kinds:
         shapes["observation"] = _frames(kinds["observation"], bucket)
@@ -199,11 +211,11 @@ def read_log(checkpoint: int, kinds: Mapping[str, RemoteObject], bucket: Bucket)
         return f"log {checkpoint} ({rows})"
     return RingLog(
         checkpoint,
-        int(arrays["add_count"].reshape(())),
+        int(count.reshape(())),
         _where(arrays["action"], (arrays["action"] >= 0) & (arrays["action"] < NO_ACTION), NO_ACTION, np.uint8),
         _where(arrays["reward"], np.isfinite(arrays["reward"]), NO_REWARD, np.float32),
         _where(arrays["terminal"], np.isin(arrays["terminal"], (0, 1)), NO_TERMINAL, np.uint8),
-        arrays["invalid_range"].astype(np.int64),
+        around.astype(np.int64),
     )
 
 

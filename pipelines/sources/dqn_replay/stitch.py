@@ -16,12 +16,14 @@ never drawn. No frame is touched.
 data: its scripts (arXiv 2410.00564) read `ckpt.1` to `ckpt.50`, each file alone, rows in file order. They keep blank
 rows as steps and leave the row that is out of place where it is. They count the piece before a file's first terminal as
 a whole episode and drop what follows its last terminal. A time-out is a death to them, stale rows are read again, and
-file 0 is not read at all. Whoever trains on that sees duplicates and wrong joins.
+file 0 is not read at all. Whoever trains on that sees duplicates and wrong joins. Their own download has no add_count
+and no invalid_range, which this reading does without; which rows are stale, where an episode goes on in the next file,
+and whether a log is missing cannot be known then.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -42,6 +44,7 @@ from pipelines.sources.dqn_replay.stream import EPISODE_COLUMNS, PIECE_COLUMNS, 
 
 __all__ = ["EPISODE_COLUMNS", "PIECE_COLUMNS", "TIME_LIMIT", "RingLog", "Stitched", "stitch"]
 TIME_LIMIT = 27_000  # agent steps at which DQN-Replay's agents ended an episode and logged it as a terminal
+STACK_SIZE = 4  # frames that they stacked, where no invalid_range says it
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,11 @@ def read_episodes(
     logs: Sequence[RingLog], game: str, agent: int, compat: str = "", keep_padding: bool = False
 ) -> Stitched:
     """The episodes of these logs (at least one, ascending). Raises WorldlineError for logs that cannot be read so."""
-    size = stack_size(logs, f"{game}/{agent}")
+    where = f"{game}/{agent}"
     if compat:
-        return read_per_file(logs, agent, size)
-    return stitch(logs, agent, size, keep_padding=keep_padding)
+        told = [log for log in logs if len(log.invalid_range)]
+        return read_per_file(logs, agent, stack_size(told, where) if told else STACK_SIZE)
+    return stitch(logs, agent, stack_size(logs, where), keep_padding=keep_padding)
 
 
 def stack_size(logs: Sequence[RingLog], where: str) -> int:
@@ -90,7 +94,7 @@ def stitch(
     """
     spans = order_logs(logs, stack_size)
     streams = _streams(spans)
-    terminals, padding = _count_terminals(streams, spans, stack_size - 1)
+    terminals, padding = count_terminals(streams, spans, stack_size - 1)
     disordered = any(counts.refuted for counts in terminals.values())
     if disordered:
         streams = _streams(spans, disordered)
@@ -124,7 +128,7 @@ def _streams(spans: Sequence[LogSpan], disordered: bool = False) -> list[Stream]
     return [Stream.of(*run) for run in runs]
 
 
-def _count_terminals(
+def count_terminals(
     streams: Sequence[Stream], spans: Sequence[LogSpan], blanks: int
 ) -> tuple[dict[int, TerminalCounts], dict[int, Padding]]:
     """The terminals of each file, counted by what follows them, and the pattern by which each file is to be read."""
@@ -186,11 +190,16 @@ def assemble(tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]], agent: int) ->
 
 
 def read_per_file(logs: Sequence[RingLog], agent: int, stack_size: int) -> Stitched:
-    """Episodes as the original's scripts cut them. The facts are those of `stitch`.
+    """Episodes as the original's scripts cut them.
 
-    Raises WorldlineError as `stitch`, and when only file 0 is there or no file holds a terminal.
+    The facts are those of `stitch`, or, where any log has no count, what each file shows alone. Raises WorldlineError
+    as `stitch`, and when only file 0 is there or no file holds a terminal.
     """
-    exact = stitch(logs, agent, stack_size)
+    if all(log.counted for log in logs):
+        exact = stitch(logs, agent, stack_size)
+        facts, too_long = exact.facts, exact.too_long
+    else:
+        facts, too_long = _uncounted(logs, stack_size), 0
     spans = [LogSpan(log, 0, log.capacity, Continuity.FIRST) for log in logs if log.checkpoint > 0]
     streams = [Stream.of(parts(span), origin=False) for span in spans]
     if not any(len(stream.ends) for stream in streams):
@@ -204,4 +213,12 @@ def read_per_file(logs: Sequence[RingLog], agent: int, stack_size: int) -> Stitc
         yes, no = np.ones(len(starts), np.bool_), np.zeros(len(starts), np.bool_)
         tables.append(stream.table(starts, stream.ends, terminated=yes, truncated=no, complete=yes))
     episodes, pieces = assemble(tables, agent)
-    return replace(exact, episodes=episodes, pieces=pieces, spans=tuple(spans))
+    return Stitched(episodes, pieces, tuple(spans), facts, too_long)
+
+
+def _uncounted(logs: Sequence[RingLog], stack_size: int) -> tuple[LogFacts, ...]:
+    """The facts of logs that are each read alone, in file order."""
+    spans = [LogSpan(log, 0, log.capacity, Continuity.UNCOUNTED) for log in logs]
+    streams = [Stream.of(parts(span), origin=False) for span in spans]
+    terminals, _ = count_terminals(streams, spans, stack_size - 1)
+    return tuple(LogFacts.of(span, terminals[span.log.checkpoint], disordered=False) for span in spans)

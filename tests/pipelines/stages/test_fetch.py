@@ -266,6 +266,29 @@ def test_compat_reads_each_file_alone(store, bucket) -> None:
     assert int(drawn.terminals.sum()) == len(record.episodes) and not drawn.truncations.any()
 
 
+def test_compat_reads_a_download_without_side_files(store, tmp_path) -> None:
+    """JOWA's own: four kinds of files of the logs from 1 on. Every frame, action, reward and end is the original's."""
+    write_replay(tmp_path / "b", [13] * 12, capacity=48)
+    folder = tmp_path / "b" / FOLDER
+    for path in folder.iterdir():
+        if not path.name.startswith("$store$") or path.name.endswith(".0.gz"):
+            path.unlink()
+    collected = put_collected(store, tmp_path / "b")
+    with pytest.raises(WorldlineError, match=r"add_count_ckpt.1.gz is missing.*fetch.compat=jowa"):
+        make_replay(store, collected)
+    artefact = fetch.run(FetchConfig("Freeway", 1, collected=collected, compat="jowa"), store).artefact
+    told = {check.name: check for check in artefact.manifest.checks}
+    assert not told["add_count"].passed and not told["add_count"].blocking and not told["invalid_range"].passed
+    assert told["add_count"].detail.startswith("not there for logs 1, 2, 3")
+    drawn = Trajectories(make_trajectories(store, artefact).path("trajectories.h5"))
+    kinds = ("observation", "action", "reward", "terminal")
+    logs = [[read_array(f"file://{folder}/{file_name(kind, n)}") for kind in kinds] for n in range(1, 5)]
+    whole = [np.concatenate([log[kind][: np.flatnonzero(log[3])[-1] + 1] for log in logs]) for kind in range(4)]
+    for array, name in zip(whole[1:], ("actions", "rewards", "terminals"), strict=True):
+        np.testing.assert_array_equal(array, getattr(drawn, name))
+    np.testing.assert_array_equal(whole[0], drawn.frames(0, len(drawn)))
+
+
 @pytest.mark.parametrize("options", [{"compat": "dopamine"}, {"compat": "jowa", "keep_padding": True}])
 def test_readings_that_do_not_exist(options) -> None:
     with pytest.raises(UsageError, match="compat"):

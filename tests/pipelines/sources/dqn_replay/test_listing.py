@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.sources.dqn_replay.listing import (
     ALL_KINDS,
+    KINDS,
+    SIDE_KINDS,
     LogName,
     RemoteObject,
     digest,
@@ -58,6 +60,19 @@ def test_a_missing_kind_is_named(bucket, kind) -> None:
         list_objects(f"file://{bucket}", "Freeway", 1)
     assert file_name(kind, 2) in str(caught.value) and "missing" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", SIDE_KINDS)
+def test_side_files_can_be_done_without_and_who_needs_them_is_told_how(bucket, kind) -> None:
+    for checkpoint in (0, 2):
+        (bucket / FOLDER / file_name(kind, checkpoint)).unlink()
+    with pytest.raises(WorldlineError, match=rf"{kind} of 2 of 3 logs .*\(--set fetch.compat=jowa\)") as caught:
+        list_objects(f"file://{bucket}", "Freeway", 1)
+    assert "\n" not in str(caught.value)
+    assert len(list_objects(f"file://{bucket}", "Freeway", 1, KINDS)) == 3 * len(ALL_KINDS) - 2
+    (bucket / FOLDER / file_name("action", 2)).unlink()
+    with pytest.raises(WorldlineError, match="checkpoint 2 needs all of observation, action, reward, terminal;"):
+        list_objects(f"file://{bucket}", "Freeway", 1, KINDS)
 
 
 def test_no_folder_and_no_logs_are_errors(bucket) -> None:

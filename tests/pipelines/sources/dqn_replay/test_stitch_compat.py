@@ -9,6 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipelines.errors import WorldlineError
+from pipelines.sources.dqn_replay.log_order import Continuity
+from pipelines.sources.dqn_replay.ring_log import NO_COUNT, RingLog
 from pipelines.sources.dqn_replay.stitch import read_episodes, read_per_file, stack_size
 from tests.pipelines.sources.dqn_replay.test_naive import rows_of
 from tests.pipelines.sources.dqn_replay.toy import Kept, play
@@ -87,3 +89,27 @@ def test_the_stack_size_is_what_most_logs_say(ring) -> None:
     assert stack_size([short, *ring.taken[1:]], "Freeway/1") == 3
     with pytest.raises(WorldlineError, match="Freeway/1: invalid_range has length 1"):
         stack_size([short], "Freeway/1")
+
+
+# ---- without add_count and invalid_range, as JOWA's own download is ----
+
+
+def without_side_files(log: RingLog) -> RingLog:
+    return replace(log, add_count=NO_COUNT, invalid_range=np.zeros(0, np.int64))
+
+
+def test_the_original_needs_no_count(ring) -> None:
+    taken = [without_side_files(log) for log in ring.taken[1:]]
+    found, counted = (read_episodes(logs, "Freeway", 1, compat="jowa") for logs in (taken, ring.taken))
+    assert found.episodes.equals(counted.episodes) and found.pieces.equals(counted.pieces)
+    assert {each.continuity for each in found.facts} == {Continuity.UNCOUNTED}
+    assert [(each.add_count, each.fresh, each.rows) for each in found.facts] == [(NO_COUNT, 0, 50)] * len(taken)
+
+
+def test_a_count_that_some_logs_lack_is_used_for_none(ring) -> None:
+    taken = [ring.taken[0], without_side_files(ring.taken[1]), *ring.taken[2:]]
+    found = read_episodes(taken, "Freeway", 1, compat="jowa")
+    assert rows_of(found) == as_the_original(ring)
+    assert {each.continuity for each in found.facts} == {Continuity.UNCOUNTED}
+    with pytest.raises(WorldlineError, match="add_count -1"):
+        read_episodes(taken, "Freeway", 1)

@@ -1,0 +1,27 @@
+"""The commands of the data stages over a toy bucket."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipelines.cli import run
+from tests.pipelines.sources.dqn_replay.toy import write_replay
+
+
+def test_jowas_own_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """Four kinds of files, no add_count: refused with the way out, which every stage behind takes as well."""
+    monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path / "home"))
+    write_replay(tmp_path / "whole", [30] * 9, game="Pong", actions=6)
+    not_there = shutil.ignore_patterns("add_count*", "invalid_range*", "*.0.gz")
+    shutil.copytree(tmp_path / "whole", tmp_path / "bucket", ignore=not_there)
+    profile = tmp_path / "mine.yaml"
+    profile.write_text(f"replay_root: file://{tmp_path / 'bucket'}\n")
+    bucket = ["--recipe", "mini", "--storage", str(profile), "--set", "source=bucket"]
+    assert run(["fetch", *bucket]) == 1
+    assert re.search(r"add_count_ckpt.1.gz is missing.* \(--set fetch.compat=jowa\)\n$", capsys.readouterr().err)
+    for stage in ("fetch", "downsample", "segment"):
+        assert run([stage, *bucket, "--set", "fetch.compat=jowa"]) == 0
+    assert re.search(r"note: add_count, not there for logs 1, 2, 3", capsys.readouterr().out)
+    assert run(["fetch", "--plan", *bucket, "--set", "fetch.compat=jowa"]) == 0
