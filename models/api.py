@@ -309,7 +309,7 @@ class Agent(Protocol):
         ...
 
     def original_weights(self, network: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """original_weights(network, a file's tensors) -> those that the network takes, under its own names"""
+        """original_weights(network, a file's tensors) -> its weights, under the names of original_state_dict"""
         ...
 
     def original_state_dict(self, network: str) -> dict[str, Tensor]:

@@ -158,8 +158,7 @@ class JowaAgent:
 
     def original_weights(self, network: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Without wrappers' prefixes, buffers and LPIPS."""
-        own = self.networks[network].state_dict()
-        return {name: tensor for name, tensor in released_weights(state_dict).items() if name in own}
+        return released_weights(state_dict)
 
     def original_state_dict(self, network: str) -> dict[str, Tensor]:
         """See `state_dict.original_state_dict`."""

@@ -76,16 +76,36 @@ def misfit(model: nn.Module, weights: Mapping[str, Tensor]) -> Misfit:
 
 
 def load_released(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
-    """Load the state_dict of an original's checkpoint; nothing is loaded unless everything fits.
+    """Load the state_dict of an original's checkpoint; nothing is loaded unless everything fits, bit for bit.
 
-    Raises ValueError that lists weights which are missing, unexpected or of another shape.
+    Raises ValueError that lists weights which are missing, unexpected or of another shape, and for one whose numbers
+    the model would round.
     """
     weights = released_weights(state_dict)
     if isinstance(model, Jowa) and model.task_emb is None:
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith(TASKS)}
     if faults := misfit(model, weights):
         raise ValueError(f"These weights are not this {type(model).__name__}'s, is the configuration right? {faults}")
+    for name, own in model.state_dict().items():
+        _require_exact(name, weights[name], own.dtype)
     model.load_state_dict(weights)
+
+
+def _require_exact(name: str, tensor: Tensor, dtype: torch.dtype) -> None:
+    """Raises ValueError unless numbers of `tensor` become numbers of `dtype` and come back the same."""
+    if tensor.dtype == dtype or (dtype == torch.float32 and tensor.dtype in (torch.float16, torch.bfloat16)):
+        return
+    theirs, ours = (str(each).removeprefix("torch.") for each in (tensor.dtype, dtype))
+    if (tensor.dtype, dtype) != (torch.float64, torch.float32):
+        raise ValueError(
+            f"weight '{name}' is {theirs}, the model's is {ours}: save it as {ours}"
+            f"{' (float16 and bfloat16 are kept exactly too)' if dtype == torch.float32 else ''}"
+        )
+    if not torch.equal(tensor.to(dtype).to(tensor.dtype), tensor):
+        raise ValueError(
+            f"weight '{name}' is float64 with numbers that float32 would round: round them yourself with .float() and "
+            "save it again"
+        )
 
 
 def original_state_dict(model: nn.Module) -> dict[str, Tensor]:

@@ -118,12 +118,15 @@ def checkpoint(
 ) -> None:
     """The tokenizer and the model that an experiment plays with, as tokenizer.pt and model.pt.
 
-    'worldline import-jowa' reads them back exactly. Example: worldline export checkpoint demo --to jowa --out exports
+    'worldline import-jowa' reads them back exactly; what it brought goes out with the bits and dtypes it came with.
+
+    Example: worldline export checkpoint demo --to jowa --out exports
     """
     from pipelines.tools.exports.export import export
     from pipelines.tools.exports.jowa_checkpoint import JowaCheckpoint
     from pipelines.training.checkpoints import load_agent
     from pipelines.training.device import Device
+    from pipelines.training.weight_files import kept_dtypes
 
     if to != JowaCheckpoint.form:
         raise unknown("format", to, (JowaCheckpoint.form,), "format for checkpoints")
@@ -133,7 +136,7 @@ def checkpoint(
 
     artefact = store.open(plan.agent_of(Step("scores", plan.games("scores")[0])))
     agent = load_agent(artefact, Device("cpu", bf16=False))
-    print(export(artefact, JowaCheckpoint(agent, found.key), out, overwrite))
+    print(export(artefact, JowaCheckpoint(agent, found.key, kept_dtypes(artefact.folder)), out, overwrite))
 
 
 def _open(ref: str, stages: str, storage: str | None) -> Any:

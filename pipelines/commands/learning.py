@@ -48,6 +48,7 @@ def import_jowa(
     """Make an experiment of a released checkpoint; it evaluates like any other.
 
     Both files are read as data, nothing in them is run. Wrappers' prefixes are stripped, buffers and LPIPS left out.
+    Weights are kept exactly: float32, bfloat16, float16, and float64 that fits into float32; others are refused.
     Example: worldline import-jowa --tokenizer tokenizer.pt --model JOWA_150M.pt --size 150m
     """
     from pipelines.store.files import sha256_of
@@ -67,7 +68,8 @@ def import_jowa(
     recipe = _released(named_recipe(chosen, [f"games={games}"] if games else []), released)
     profile, store = profile_and_store(storage)
     plan = Plan(recipe, profile.replay_root, profile)
-    report = run_config(plan.config(Step("imported")), store)  # what cannot be imported is not registered
+    report = run_config(plan.config(Step("imported")), store)
+    store.open(report.artefact.ref)  # what cannot be imported, or failed its check, is not registered
     experiment = experiments.register(experiment_folder(), name or _plain(model.stem), recipe)
     make(plan, Step("imported"), store, experiment)  # it stands: this names it
     print(report)

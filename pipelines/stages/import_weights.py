@@ -5,6 +5,7 @@ Run: `worldline import-jowa --tokenizer tokenizer.pt --model JOWA_150M.pt --size
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -27,7 +28,7 @@ class ReleasedConfig(StageConfig):
 
     STAGE: ClassVar[str] = "imported"
     VERB: ClassVar[str] = "released"
-    CODE: ClassVar[str] = "2"
+    CODE: ClassVar[str] = "3"
     CHECKS: ClassVar[tuple[str, ...]] = ("round_trip",)
 
     tokenizer_sha256: str = ""
@@ -65,26 +66,48 @@ def run(config: ReleasedConfig, store: Store) -> Report:
 def _build(config: ReleasedConfig, draft: Draft) -> None:
     from pipelines.environments import registry
     from pipelines.training.checkpoints import name_parts, save_agent
-    from pipelines.training.weight_files import comes_back, read_state_dict
+    from pipelines.training.weight_files import keep_dtypes, other_dtypes, read_state_dict
 
     agent = family_of(config.networks).build(config.networks)
-    same = True
+    paths, dtypes = {}, {}
     for name, (file, sha256) in config.files.items():
-        path = _named(file, sha256)
+        path = paths[name] = _named(file, sha256)
         weights = read_state_dict(path)
         try:
             agent.load_original(name, weights)
         except ValueError as error:
             raise WorldlineError(f"{path} {error}") from error
         draft.roots.append({"file": path.name, "sha256": sha256, "bytes": path.stat().st_size})
-        same = same and comes_back(agent, name, weights, draft.scratch)
+        dtypes[name] = other_dtypes(agent, name, weights)
     agent.spaces = registry.spaces(registry.GAMES[0], registry.protocol("jowa"))
     save_agent(draft.folder, agent)
+    keep_dtypes(draft.folder, dtypes)
     name_parts(draft, agent)
     sizes = {name: sum(weight.numel() for weight in network.parameters()) for name, network in agent.networks.items()}
     draft.counts |= {"parameters": sizes["model"], "tokenizer_parameters": sizes["tokenizer"]}
-    detail = "every weight of both files, exported and read back, is bit for bit the one that came in"
-    draft.check("round_trip", same, detail, blocking=True)
+    different = _different(draft, paths)
+    detail = "exported from what is kept here, every weight of both files has the bits and the dtype that it came with"
+    if different:
+        detail = f"{len(different)} weights do not come back as they came in, among them {', '.join(different[:3])}"
+    draft.check("round_trip", not different, detail, blocking=True)
+
+
+def _different(draft: Draft, paths: Mapping[str, Path]) -> list[str]:
+    """The weights that an export of the artefact, written and read back, gives otherwise than the files hold them."""
+    import torch
+
+    from pipelines.training.checkpoints import saved_agent
+    from pipelines.training.device import Device
+    from pipelines.training.weight_files import differences, kept_dtypes, original_file, read_state_dict
+
+    agent, dtypes, found = saved_agent(draft.folder, Device("cpu", bf16=False)), kept_dtypes(draft.folder), []
+    for name, path in paths.items():
+        exported = draft.scratch / path.name
+        torch.save(original_file(agent, name, dtypes.get(name, {})), exported)
+        theirs = agent.original_weights(name, read_state_dict(path))
+        found += [f"{name}: {weight}" for weight in differences(read_state_dict(exported), theirs)]
+        exported.unlink()
+    return found
 
 
 def _named(file: str, sha256: str) -> Path:

@@ -56,7 +56,7 @@ def run(config: SegmentConfig, store: Store) -> Report:
 def _build(config: SegmentConfig, draft: Draft) -> None:
     import numpy as np
 
-    from pipelines.batches.segments import FILE_NAME, real_steps, segment_index, to_table
+    from pipelines.batches.segments import FILE_NAME, read_table, real_steps, segment_index, to_table
     from pipelines.episodes import trajectories
 
     if config.trajectories is None:
@@ -66,6 +66,7 @@ def _build(config: SegmentConfig, draft: Draft) -> None:
         raise UsageError(f"{config.trajectories} is of {source.game}, not of {config.game}: name one of {config.game}")
     index = segment_index(source.episode_starts, config.length, config.stride, config.padding)
     to_table(index, config.game).to_parquet(draft.path(FILE_NAME), index=False)
+    index = read_table(draft.folder)  # what is counted and checked is what the file says
     real = real_steps(index)
     draft.counts |= {"segments": len(index), "episodes": source.num_episodes, "transitions": len(source)}
     draft.metrics["padding_share"] = round(1 - float(real.sum()) / (len(index) * config.length), 6)

@@ -46,6 +46,14 @@ def save_agent(folder: Path, agent: Agent) -> None:
     (folder / AGENT).write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
 
 
+def saved_agent(folder: Path, device: Device) -> Agent:
+    """What `save_agent` wrote into `folder`, frozen and in eval mode. Raises WorldlineError as `load_agent`."""
+    agent = _build(folder / AGENT)
+    for name, network in agent.networks.items():
+        _fill(network, folder / _file(name), device)
+    return agent
+
+
 def name_parts(draft: Draft, agent: Agent) -> None:
     """Make each network a part of the artefact, so that a stage may depend on that network alone; and all of them one.
 

@@ -5,6 +5,7 @@ file lies is not. Any file will do that holds VGG16's and LPIPS's tensors under 
 torch checkpoint, such as a released JOWA tokenizer. Reading a file takes as much memory as the file is large.
 """
 
+import json
 import re
 import warnings
 import zipfile
@@ -23,6 +24,10 @@ from pipelines.redact import one_line
 from pipelines.store.files import named_file
 
 CODE = re.compile(r"(?:Unsupported (?:global|class)|GLOBAL|Trying to call reduce for)[: ]+(?:GLOBAL )?(\S+)")
+
+FLOATS = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
+
+DTYPES = "dtypes.json"
 
 # amid torch's advice to trust the file:
 WHY = re.compile(r"WeightsUnpickler error: (.+?)(?= Check the documentation|$)")
@@ -65,8 +70,8 @@ def read_data(path: Path) -> Any:
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a torch checkpoint by name, on the CPU.
 
-    Raises WorldlineError where `read_data` does, for anything but a mapping of names to tensors, and for weights that
-    are not finite.
+    Raises WorldlineError where `read_data` does, for anything but a mapping of names to tensors, for tensors that are
+    sparse, quantised, nested or without numbers, and for weights that are not finite.
     """
     data = read_data(path)
     if not isinstance(data, dict) or not data:
@@ -77,24 +82,72 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
                 f"{path} holds a {type(tensor).__name__} under '{name}', not a tensor: save the network's state_dict "
                 "alone, one file for the tokenizer and one for the model"
             )
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        if kind := _unusual(tensor):
+            raise WorldlineError(
+                f"{path}: weight '{name}' is {kind}, not a plain array of numbers: save it as a dense float32 tensor"
+            )
+        if tensor.dtype in FLOATS.values() and not bool(tensor.isfinite().all()):
             raise WorldlineError(f"{path}: weight '{name}' holds a number that is not finite: download the file again")
     return data
 
 
-def comes_back(agent: Agent, network: str, weights: Mapping[str, Tensor], scratch: Path) -> bool:
-    """Whether a network, exported under the original's names and read back from the disk, holds these very weights.
+def _unusual(tensor: Tensor) -> str:
+    """What keeps a tensor from being a dense array of numbers; empty where nothing does."""
+    if tensor.is_meta:
+        return "on the device 'meta', without any numbers"
+    if tensor.is_quantized:
+        return f"quantised ({str(tensor.dtype).removeprefix('torch.')})"
+    if tensor.is_nested:
+        return "nested"
+    return "" if tensor.layout == torch.strided else f"sparse ({str(tensor.layout).removeprefix('torch.')})"
 
-    `weights` are a file's, with whatever that file holds besides; what the network does not take is not compared.
-    """
-    path = scratch / f"{network}.pt"
-    torch.save(agent.original_state_dict(network), path)
-    written = read_state_dict(path)
-    path.unlink()
+
+def other_dtypes(agent: Agent, network: str, weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """By the original's name, the dtype of those of a file's tensors that are of another than the network's."""
+    own = agent.networks[network].state_dict()
     taken = agent.original_weights(network, weights)
-    return bool(taken) and all(
-        name in written and torch.equal(written[name], tensor.to(written[name].dtype)) for name, tensor in taken.items()
-    )
+    return {
+        name: str(tensor.dtype).removeprefix("torch.")
+        for name, tensor in taken.items()
+        if name in own and own[name].dtype != tensor.dtype
+    }
+
+
+def keep_dtypes(folder: Path, dtypes: Mapping[str, Mapping[str, str]]) -> None:
+    """Note in an artefact, by network, what `other_dtypes` told; nothing where all are the networks' own."""
+    if any(dtypes.values()):
+        (folder / DTYPES).write_text(json.dumps(dtypes, indent=1, sort_keys=True) + "\n")
+
+
+def kept_dtypes(folder: Path) -> dict[str, dict[str, str]]:
+    """What `keep_dtypes` noted in an artefact's folder. Raises WorldlineError for a damaged note."""
+    path = folder / DTYPES
+    try:
+        found = json.loads(path.read_text()) if path.exists() else {}
+        sound = all(dtype in FLOATS for names in found.values() for dtype in names.values())
+    except (ValueError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise WorldlineError(f"{path} holds no dtypes by network and weight: delete its artefact and import it again")
+    return found
+
+
+def original_file(agent: Agent, network: str, dtypes: Mapping[str, str]) -> dict[str, Tensor]:
+    """What the original's file of a network holds; `dtypes` are those of weights that are not the network's own."""
+    weights = agent.original_state_dict(network)
+    return weights | {name: weights[name].to(FLOATS[dtype]) for name, dtype in dtypes.items()}
+
+
+def differences(written: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+    """The names of those of `weights` that `written` does not hold bit for bit, in the same dtype."""
+    return [name for name, tensor in weights.items() if name not in written or not same_bits(written[name], tensor)]
+
+
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether dtype, shape and every bit are equal, so that -0.0 is not 0.0."""
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    return torch.equal(*(each.detach().contiguous().reshape(-1).view(torch.uint8) for each in (one, other)))
 
 
 def _check_archive(path: Path) -> None:

@@ -3,16 +3,19 @@
 import os
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from models.api import Agent
 from pipelines import home
 from pipelines.cli import run
 from pipelines.graph.experiment import find
 from pipelines.store.store import Store
+from pipelines.training.checkpoints import save_agent
 from tests.fakes import flip_byte
 from tests.pipelines.conftest import TinyRun
 
@@ -74,6 +77,75 @@ def test_out_and_in_again_is_exact_and_plays_the_same(
     plain = {name.removeprefix("_orig_mod.module."): tensor for name, tensor in prefixed.items()}
     assert again.keys() == plain.keys()
     assert all(torch.equal(again[name], plain[name]) for name in plain)
+
+
+def _bits(tensor: torch.Tensor) -> tuple[torch.dtype, tuple[int, ...], bytes]:
+    return tensor.dtype, tuple(tensor.shape), tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_an_imported_file_goes_out_as_it_came_in_bit_for_bit_in_its_dtype(
+    ours: TinyRun, files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], dtype: torch.dtype
+) -> None:
+    """Of both files; -0.0 and the smallest number that the dtype has are among the weights."""
+    for path in files:
+        weights = torch.load(path)
+        for name in [name for name, tensor in weights.items() if tensor.is_floating_point()][1:]:
+            weights[name] = weights[name].to(dtype)  # the first stays float32: a file may mix
+            tiny = torch.finfo(torch.float32 if dtype == torch.float64 else dtype).smallest_normal
+            weights[name].view(-1)[:2] = torch.tensor([-0.0, tiny], dtype=dtype)[: weights[name].numel()]
+        torch.save(weights, path)
+    assert imports(files, "--name", "theirs") == 0
+    out = files[0].parents[1] / "again"
+    assert run(["export", "checkpoint", "theirs", "--to", "jowa", "--out", str(out)]) == 0
+    [folder] = [path for path in out.iterdir() if path.is_dir()]
+    for path in files:
+        theirs, exported = torch.load(path), torch.load(folder / path.name)
+        assert theirs.keys() == exported.keys()
+        assert not [name for name in theirs if _bits(theirs[name]) != _bits(exported[name])]
+
+
+def test_a_weight_that_is_lost_on_the_way_fails_the_check_and_nothing_is_made_from_it(
+    ours: TinyRun, files: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def careless(folder: Path, agent: Agent) -> None:
+        with torch.no_grad():
+            agent.networks["model"].get_parameter("transformer.ln_f.bias").add_(1e-7)
+        save_agent(folder, agent)
+
+    monkeypatch.setattr("pipelines.training.checkpoints.save_agent", careless)
+    assert imports(files, "--name", "theirs") == 1
+    printed = capsys.readouterr().err
+    assert "failed its check 'round_trip' (1 weights do not come back as they came in, among them model: " in printed
+    assert "transformer.ln_f.bias): nothing may be built on it" in printed and printed.count("\n") == 1
+    assert len(list((ours.home / "experiments").glob("*.json"))) == 1
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda w: w.int(), "is int32, the model's is float32: save it as float32 (float16 and bfloat16 are kept"),
+        (lambda w: w.bool(), "is bool, the model's is float32"),
+        (lambda w: w.to(torch.complex64), "is complex64, the model's is float32"),
+        (lambda w: w.to(torch.float8_e4m3fn), "is float8_e4m3fn, the model's is float32"),
+        (lambda w: w.double() + 1e-12, "is float64 with numbers that float32 would round: round them yourself with"),
+        (lambda w: w.to_sparse(), "is sparse (sparse_coo), not a plain array of numbers: save it as a dense float32"),
+        (lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8), "is quantised (qint8), not a plain"),
+        (lambda w: w.to("meta"), "is on the device 'meta', without any numbers"),
+    ],
+    ids=["int", "bool", "complex", "float8", "float64", "sparse", "quantised", "meta"],
+)
+def test_weights_that_would_change_are_refused_by_name_and_dtype(
+    files: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[torch.Tensor], torch.Tensor],
+    words: str,
+) -> None:
+    weights = torch.load(files[1])
+    torch.save(weights | {"pos_emb.weight": change(weights["pos_emb.weight"])}, files[1])
+    said = refused(capsys, files)
+    assert "model.pt" in said and f"weight 'pos_emb.weight' {words}" in said
 
 
 def test_an_imported_checkpoint_is_scored_and_ranked_like_any_other(ours: TinyRun, files: tuple[Path, Path]) -> None:
