@@ -122,8 +122,8 @@ def checkpoints(experiment: Experiment, store: Store, named: Mapping[str, Ref]) 
     last = recipe.template(rows[-1].verb)
     games = (last.only_game,) if last is not None and last.only_game else recipe.games
     found = {game: pointer(Step(rows[-1].name, game if rows[-1].per_game else None), experiment) for game in games}
-    standing = {name for name in set(found.values()) if name in named and store.find(named[name]) is not None}
-    return {game: named[name] for game, name in found.items() if name in standing}
+    there = {name for name in set(found.values()) if name in named and store.find(named[name]) is not None}
+    return {game: named[name] for game, name in found.items() if name in there}
 
 
 def round_name(experiment: Experiment, game: str, round: str = "") -> str:
