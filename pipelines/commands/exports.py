@@ -87,7 +87,9 @@ def segments(
     overwrite: Overwrite = False,
     storage: Storage = None,
 ) -> None:
-    """The index of training windows with JOWA's columns: Episode index, Start index, End index, Environment.
+    """The index of training windows as JOWA writes it: Episode index, Start index, End index, Environment.
+
+    An end is its start + length, behind the episode's end where a window is padded.
 
     REF is of `segments`, written as it was cut; or of `trajectories`, cut now by --length, --stride and --padding.
 

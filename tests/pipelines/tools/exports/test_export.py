@@ -11,6 +11,7 @@ import pytest
 import webdataset
 import zarr
 
+from pipelines.batches.loader import flat_rows
 from pipelines.batches.segments import COLUMNS, Segmentation
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import UsageError, WorldlineError
@@ -38,7 +39,7 @@ def layout(made, form: str, **options):
         return ZarrStore(source)
     if form == "webdataset":
         return Webdataset(source, cut, **({"per_shard": 7} | options))
-    return SegmentTable(cut.table(), source.game, form, f"table.{form}", {"padding": cut.padding})
+    return SegmentTable(cut.table(), source.game, form, f"table.{form}", {"length": cut.length, "padding": cut.padding})
 
 
 def bytes_of(path: Path) -> dict[str, bytes]:
@@ -186,11 +187,33 @@ def test_another_seed_is_another_order(made, tmp_path) -> None:
             layout(made, "webdataset", **wrong)
 
 
+def as_jowa_reads(file: h5py.File, row: pd.Series) -> dict[str, np.ndarray]:
+    """One item of the original's dataset: the slice of the episode, padded by what the window exceeds it."""
+    episode, start, end = (int(row[f"{name} index"]) for name in ("Episode", "Start", "End"))
+    group = file[str(episode)]
+    steps = len(group["actions"])
+    pads, inside = (max(0, -start), max(0, end - steps)), slice(max(0, start), min(end, steps))
+    item = {name: np.pad(group[name][inside], [pads] + [(0, 0)] * (group[name].ndim - 1)) for name in group}
+    return item | {"mask_padding": np.pad(np.ones(inside.stop - inside.start, bool), [pads])}
+
+
 @pytest.mark.parametrize("padding", ["right", "left"])
-def test_tables_have_the_originals_columns(made, padding, tmp_path) -> None:
-    for form, read in (("csv", pd.read_csv), ("parquet", pd.read_parquet)):
-        what = layout(made, form, padding=padding)
-        table = read(export(made, what, tmp_path).path)
-        assert tuple(table.columns) == COLUMNS
-        np.testing.assert_array_equal(table[list(COLUMNS[:3])], what.index)
-        assert set(table["Environment"]) == {"Freeway"}
+@pytest.mark.parametrize(("form", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
+def test_a_batch_stacks_by_the_originals_rules(made, form, read, padding, tmp_path) -> None:
+    """Its reader of table and episodes gives what our loader gives, padding included."""
+    what = layout(made, form, padding=padding)
+    table = read(export(made, what, tmp_path).path)
+    assert tuple(table.columns) == COLUMNS and set(table["Environment"]) == {"Freeway"}
+    assert (table["End index"] - table["Start index"] == 8).all()
+    episodes = export(made, layout(made, "jowa-h5"), tmp_path).path
+    with h5py.File(episodes) as file:
+        items = [as_jowa_reads(file, row) for _, row in table.iterrows()]
+    batch = {name: np.stack([item[name] for item in items]) for name in items[0]}
+    source = Trajectories(made.path(FILE_NAME))
+    rows, real = flat_rows(what.index, source.episode_starts, 8)
+    np.testing.assert_array_equal(batch["mask_padding"], real)
+    for name in ("actions", "rewards", "terminals"):
+        np.testing.assert_array_equal(batch[name], getattr(source, name)[rows] * real)
+    frames = source.frames(0, len(source))[rows] * real[..., None, None]
+    np.testing.assert_array_equal(batch["observations"], frames)
+    assert not real.all() and real.any(axis=1).all()
