@@ -30,6 +30,7 @@ SIGHT = (
     "mean_frame_error",
     "next_frame_error",
     "copy_last_error",
+    "held_out_episodes",
 )
 PLAYERS = ("greedy", "beam", "mcts", "random", "behaviour")  # as they are listed; manifests sort by name
 RETURNS = ("mean", "std", "median", "iqm", "clipped_mean", "episodes", "mean_length")

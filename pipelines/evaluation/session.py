@@ -176,11 +176,14 @@ class EvaluationSession:
 
 
 def summary(episodes: Sequence[Episode]) -> dict[str, Any]:
-    """Statistics of raw returns (arXiv 2410.00564, evaluation), and the mean of the sign-clipped ones."""
+    """Statistics of raw returns (arXiv 2410.00564, evaluation), and the mean of the sign-clipped ones.
+
+    `std` is None for a single episode: how far another would be from it is unknown.
+    """
     scores = np.array([episode.score for episode in episodes])
     return {
         "mean": round(float(scores.mean()), 4),
-        "std": round(float(scores.std(ddof=1)) if len(scores) > 1 else 0.0, 4),
+        "std": round(float(scores.std(ddof=1)), 4) if len(scores) > 1 else None,
         "median": float(np.median(scores)),
         "iqm": round(iqm(scores.tolist()), 4),
         "clipped_mean": round(float(np.mean([episode.clipped_score for episode in episodes])), 4),

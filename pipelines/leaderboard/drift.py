@@ -76,8 +76,8 @@ class Compared:
 
     def __str__(self) -> str:
         return (
-            f"{self.planner} {_told(self.ours)} over {self.episodes}, "
-            f"before {_told(self.theirs)} over {self.past_episodes}: {self.verdict}"
+            f"{self.planner} {_told(self.ours, self.episodes)} over {self.episodes}, "
+            f"before {_told(self.theirs, self.past_episodes)} over {self.past_episodes}: {self.verdict}"
         )
 
 
@@ -155,5 +155,7 @@ def _surroundings(artefact: Artefact) -> dict[str, str]:
     return found
 
 
-def _told(interval: Interval) -> str:
-    return f"{interval.value:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
+def _told(interval: Interval, episodes: int) -> str:
+    """The bootstrap of one episode knows that episode alone: its interval says nothing."""
+    bounds = f" [{interval.low:.1f}, {interval.high:.1f}]" if episodes > 1 else ""
+    return f"{interval.value:.1f}{bounds}"

@@ -165,11 +165,12 @@ def _with_statistics(row: ScoreRow, sample: Sample, mine: pd.DataFrame) -> Score
     """Of all episodes, runs weighing equally in the mean; what the newest score says where none came with any."""
     if not row.runs:
         known = partial(sample.newest.number, row.planner)
+        episodes = int(known("episodes") or 0)
         return replace(
             row,
-            episodes=int(known("episodes") or 0),
+            episodes=episodes,
             mean=known("mean"),
-            std=known("std"),
+            std=known("std") if episodes > 1 else None,
             median=known("median"),
             iqm=known("iqm"),
             clipped_mean=known("clipped_mean"),
@@ -184,7 +185,7 @@ def _with_statistics(row: ScoreRow, sample: Sample, mine: pd.DataFrame) -> Score
         evaluations=int(mine["evaluation"].nunique()),
         episodes=len(mine),
         mean=float(np.mean([np.mean(run) for run in row.runs.values()])),
-        std=float(np.std(row.returns, ddof=1)) if len(mine) > 1 else 0.0,
+        std=float(np.std(row.returns, ddof=1)) if len(mine) > 1 else None,
         median=float(np.median(row.returns)),
         iqm=atari_scores.iqm(row.returns),
         clipped_mean=mean_of("clipped_return"),

@@ -309,13 +309,19 @@ def _write_files(
         film.write(again(episode), draft.path(f"{name}.mp4"))
 
 
+def spread(figures: Mapping[str, Any]) -> str:
+    """A mean of `summary` with its standard deviation, "3.0 ± 1.4"; of one episode, also of an old one, "3.0"."""
+    mean, std = f"{figures['mean']:.1f}", figures["std"]
+    return mean if std is None or figures["episodes"] < 2 else f"{mean} ± {std:.1f}"
+
+
 def _check(draft: Draft, planner: str) -> None:
     ours, chance = draft.metrics[planner], draft.metrics["random"]
     draft.check(
         "beats_random",
         ours["mean"] > chance["mean"],
-        f"{planner} {ours['mean']:.1f} ± {ours['std']:.1f} over {ours['episodes']} episodes, "
-        f"random {chance['mean']:.1f} ± {chance['std']:.1f} over {chance['episodes']}",
+        f"{planner} {spread(ours)} over {ours['episodes']} episode{'s' if ours['episodes'] > 1 else ''}, "
+        f"random {spread(chance)} over {chance['episodes']}",
     )
 
 

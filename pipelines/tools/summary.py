@@ -9,6 +9,7 @@ from rich.table import Table
 from pipelines.graph.experiment import Experiment
 from pipelines.graph.make import POINTER
 from pipelines.graph.table import DATA_STAGES, NAMES
+from pipelines.stages.evaluate import spread
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 
@@ -74,8 +75,8 @@ def _agents(made: dict[str, list[Artefact]]) -> Table:
                 table.add_row(
                     artefact.manifest.subject,
                     planner,
-                    f"{ours['mean']:.1f} ± {ours['std']:.1f}",
-                    f"{ours['episodes']}{cut}",
+                    spread(ours),
+                    f"{'one' if ours['episodes'] == 1 else ours['episodes']}{cut}",
                     f"{metrics['random']['mean']:.1f}",
                     "-" if behaviour is None else f"{behaviour:.1f}",
                 )

@@ -11,8 +11,8 @@ from pipelines.environments.atari import roms
 from pipelines.environments.rollout import Episode
 from pipelines.errors import WorldlineError
 from pipelines.evaluation.player_settings import PlayerSettings
-from pipelines.evaluation.session import EpisodeLog, EvaluationSession
-from pipelines.stages.evaluate import EvaluateConfig, chance
+from pipelines.evaluation.session import EpisodeLog, EvaluationSession, summary
+from pipelines.stages.evaluate import EvaluateConfig, chance, spread
 
 UNDER = {"protocol": "jowa", "emulator": "ale-py 1"}
 FIRST, SECOND = Episode(0, 7, 2.5, 1.0, 3, "terminated", b"\1\2\3"), Episode(4, 9, -1.0, -1.0, 2, "limit", b"\0\5")
@@ -99,3 +99,12 @@ def test_what_was_played_is_written_down(tmp_path: Path) -> None:
     root = EvaluationSession.of("Pong", "atari100k", tmp_path).root()
     assert (root["game"], root["protocol"], root["noop_max"], root["sticky"]) == ("Pong", "atari100k", 30, 0.0)
     assert root["rom_md5"] == roms.shipped("Pong").md5 and root["emulator"].startswith("ale-py ")
+
+
+def test_a_single_episode_has_no_spread() -> None:
+    episodes = [Episode(number, number, score, 1.0, 9, "terminated") for number, score in enumerate((3.0, 5.0))]
+    one, two = summary(episodes[:1]), summary(episodes)
+    assert (one["std"], two["std"]) == (None, 1.4142)
+    assert (spread(one), spread(two)) == ("3.0", "4.0 ± 1.4")
+    assert spread({**one, "std": 0.0}) == "3.0", "as earlier versions wrote it"
+    assert spread(summary([episodes[0], episodes[0]])) == "3.0 ± 0.0"  # two that are equal

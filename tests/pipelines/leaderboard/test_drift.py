@@ -41,6 +41,11 @@ def test_a_mean_beyond_its_interval_is_found_against_all_earlier_rounds(store: S
     ]
 
 
+def test_a_single_episode_has_no_interval(store: Store) -> None:
+    old, new = dated(scores(store, 0, {"greedy": [1.0]}), THEN), dated(scores(store, 1, {"greedy": [9.0] * 2}), NOW)
+    assert str(drift(new, [old])).startswith("greedy 9.0 [9.0, 9.0] over 2, before 1.0 over 1: no verdict")
+
+
 def test_few_episodes_bring_no_verdict(store: Store) -> None:
     few = {"greedy": [1.0] * (LEAST - 1)}
     old, new = dated(scores(store, 0, few), THEN), dated(scores(store, 1, {"greedy": [9.0] * 20}), NOW)
