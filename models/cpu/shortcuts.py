@@ -175,7 +175,7 @@ def fastest_layout(x: Tensor) -> Tensor:
 
 
 def finest_level(conv_in: nn.Conv2d, level: nn.Module, x: Tensor) -> Tensor:
-    """`level(conv_in(x))`, of an encoder's first `blocks.convolution.Level`: (B, C, H, W) -> (B, O, H / s, W / s)."""
+    """`level(conv_in(x))`, of an encoder's first `blocks.layers.Level`: (B, C, H, W) -> (B, O, H / s, W / s)."""
     if torch.is_grad_enabled() or not taken(x):
         return level(conv_in(x))
     finest = _composed(level) if len(x) >= ENOUGH else level
@@ -184,7 +184,7 @@ def finest_level(conv_in: nn.Conv2d, level: nn.Module, x: Tensor) -> Tensor:
 
 
 class _ResidualBlock(Protocol):
-    """What is used of `blocks.convolution.ResidualBlock`: nin_shortcut(x) + conv2(hidden(x))."""
+    """What is used of `blocks.layers.ResidualBlock`: nin_shortcut(x) + conv2(hidden(x))."""
 
     nin_shortcut: nn.Module
     conv2: nn.Conv2d

@@ -1,21 +1,118 @@
 """JOWA's two objectives: the world model alone, and the world model with TD learning and a penalty on the Q head.
 
+What the Q heads say is a categorical distribution of returns (C51), or a scalar. Both kinds of `Critic` combine the
+ensemble's members into a prediction (B, T, A, Z), read values from it, form a Bellman target from a successor's
+prediction, and measure the distance between the two.
+
 A batch may be spread over processes or be taken in parts. Each part then divides its sums by the counts of the whole
 batch (`LossCounts`), so that totals and gradients of the parts add up to the batch's, however uneven the padding is.
 
-Shapes: B segments, T steps, K tokens a frame, A actions, Z atoms, G games, Q members. Source: arXiv 2410.00564,
-section 3.2. Both run under bfloat16 autocast: every softmax, logarithm and projection is float32.
+Shapes: B segments, T steps, K tokens a frame, A actions, Z atoms (1 for a scalar), G games, Q members. Source: arXiv
+2410.00564, section 3.2. All run under bfloat16 autocast: every softmax, logarithm and projection is float32.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from models.api import Batch, Losses
-from models.jowa.critic import Critic, critic_of
+from models.jowa.config import JowaConfig
 from models.jowa.model import ALL_HEADS, WORLD_HEADS, Jowa, Outputs
-from models.losses.segments import data_value, end_loss, masked_mean, observation_loss, overestimation, reward_loss
+from models.losses.segments import (
+    bellman_value,
+    c51_bellman_target,
+    c51_cross_entropy,
+    c51_expectation,
+    c51_mixture,
+    c51_support,
+    data_value,
+    end_loss,
+    half_squared_error,
+    masked_mean,
+    observation_loss,
+    overestimation,
+    reward_loss,
+    weighted_mean,
+)
+
+# ---- what the Q heads say ----
+
+
+class Critic(Protocol):
+    """A kind of Q. `weights_Q` are a random mixture's; without them members count alike."""
+
+    def combine(self, logits_QBTAZ: Tensor, weights_Q: Tensor | None = None) -> Tensor:
+        """The ensemble's prediction (B, T, A, Z)."""
+        ...
+
+    def values(self, prediction_BTAZ: Tensor) -> Tensor:
+        """Expected return (..., A) of a prediction (..., A, Z)."""
+        ...
+
+    def target(self, rewards_BT: Tensor, continues_BT: Tensor, next_BTZ: Tensor) -> Tensor:
+        """Bellman target (B, T, Z) from the successor's prediction for its greedy action."""
+        ...
+
+    def error(self, target_BTZ: Tensor, predicted_BTZ: Tensor) -> Tensor:
+        """What temporal-difference learning minimises, of every step (B, T)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """C51: members are mixed as probabilities, the error is the cross entropy."""
+
+    atoms_Z: Tensor
+    gamma: float
+
+    def combine(self, logits_QBTAZ: Tensor, weights_Q: Tensor | None = None) -> Tensor:
+        return c51_mixture(logits_QBTAZ, weights_Q)
+
+    def values(self, prediction_BTAZ: Tensor) -> Tensor:
+        return c51_expectation(prediction_BTAZ, self.atoms_Z)
+
+    def target(self, rewards_BT: Tensor, continues_BT: Tensor, next_BTZ: Tensor) -> Tensor:
+        return c51_bellman_target(rewards_BT, continues_BT, next_BTZ, self.atoms_Z, self.gamma)
+
+    def error(self, target_BTZ: Tensor, predicted_BTZ: Tensor) -> Tensor:
+        return c51_cross_entropy(target_BTZ, predicted_BTZ)
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """One number an action: members are averaged, the error is half its square."""
+
+    gamma: float
+
+    def combine(self, logits_QBTAZ: Tensor, weights_Q: Tensor | None = None) -> Tensor:
+        return weighted_mean(logits_QBTAZ.float(), weights_Q)
+
+    def values(self, prediction_BTAZ: Tensor) -> Tensor:
+        return prediction_BTAZ[..., 0]
+
+    def target(self, rewards_BT: Tensor, continues_BT: Tensor, next_BTZ: Tensor) -> Tensor:
+        return bellman_value(rewards_BT, continues_BT, next_BTZ[..., 0], self.gamma)[..., None]
+
+    def error(self, target_BTZ: Tensor, predicted_BTZ: Tensor) -> Tensor:
+        return half_squared_error(target_BTZ[..., 0], predicted_BTZ[..., 0])
+
+
+def critic_of(config: JowaConfig, device: torch.device | None = None) -> Critic:
+    """The kind of Q that a configuration asks for."""
+    if config.critic == "mse":
+        return Scalar(config.gamma)
+    return Categorical(c51_support(config.value_min, config.value_max, config.atoms, device), config.gamma)
+
+
+def expected_values(logits_QBTAZ: Tensor, config: JowaConfig) -> Tensor:
+    """Expected return (B, T, A) float32 of the ensemble's mean."""
+    critic = critic_of(config, logits_QBTAZ.device)
+    return critic.values(critic.combine(logits_QBTAZ))
+
+
+# ---- the objectives ----
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from models.blocks.ensemble import EnsembleMLP
+from models.blocks.layers import EnsembleMLP
 from models.blocks.transformer import KVCache, Transformer
 from models.jowa.config import JowaConfig
 

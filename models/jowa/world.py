@@ -13,7 +13,7 @@ from torch import Tensor
 from models.api import Context, Imagined
 from models.blocks.transformer import KVCache
 from models.cpu.shortcuts import PackedModule
-from models.jowa.critic import expected_values
+from models.jowa.loss import expected_values
 from models.jowa.model import Jowa
 
 

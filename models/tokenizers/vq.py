@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.api import FrameBatch, Losses, Moment
-from models.blocks.convolution import Downsample, Level, Middle, Upsample, group_norm, initialise_orthogonal
+from models.blocks.layers import Downsample, Level, Middle, Upsample, group_norm, initialise_orthogonal
 from models.cpu.shortcuts import fastest_layout, finest_level
 from models.losses.frames import commitment, motion_weight, reconstruction_l1
 from models.tokenizers.codebook import EMA, Codebook, Encoded, StraightThrough

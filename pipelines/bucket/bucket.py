@@ -9,9 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from pipelines.bucket.bucket_object import BucketObject, Mirror, entry_fields, throughput
+from pipelines.bucket.bucket_object import (
+    BucketObject,
+    Chunks,
+    Mirror,
+    Reader,
+    entry_fields,
+    file_chunks,
+    range_chunks,
+    throughput,
+)
 from pipelines.bucket.clients import LOCAL, Client, connect, protocol
-from pipelines.bucket.reader import Chunks, Reader, file_chunks, range_chunks
 from pipelines.bucket.retry import (
     GONE,
     Absent,

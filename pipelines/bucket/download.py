@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from pipelines.bucket.bucket import Bucket
-from pipelines.bucket.bucket_object import BucketObject, Mirror
-from pipelines.bucket.reader import FILE_CHUNK, Chunks
+from pipelines.bucket.bucket_object import FILE_CHUNK, BucketObject, Chunks, Mirror
 from pipelines.bucket.retry import TRIES, DamagedInTransit, ObjectReplaced, retry_if_damaged
 from pipelines.errors import WorldlineError
 from pipelines.progress import say, track

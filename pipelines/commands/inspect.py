@@ -30,8 +30,8 @@ def games(storage: Storage = None) -> None:
 
     Example: worldline games
     """
+    from pipelines.environments.atari.games import SCRIPTS
     from pipelines.environments.atari.reference_scores import reference
-    from pipelines.environments.atari.scripts import SCRIPTS
     from pipelines.environments.registry import GAMES, own_actions
 
     _, store = profile_and_store(storage)

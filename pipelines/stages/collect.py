@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.limits import Count, Seed, Share, Size, Within
-from pipelines.environments.atari.games import IDS, PROTOCOLS, check_game, minimal_actions, rom_md5
-from pipelines.environments.atari.scripts import SCRIPTS, Script
+from pipelines.environments.atari.games import IDS, PROTOCOLS, SCRIPTS, Script, check_game, minimal_actions, rom_md5
 from pipelines.environments.registry import Environment, Step, emulator_seeds, game_id, make, to_own
 from pipelines.errors import UsageError
 from pipelines.progress import Advance, track

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from pipelines.bucket import download, reader, retry
+from pipelines.bucket import bucket_object, download, retry
 from tests.buckets.faults import FaultProxy
 from tests.buckets.fixtures import bucket  # noqa: F401
 from tests.buckets.servers import EmulatedBucket
@@ -41,5 +41,5 @@ def proxy(bucket: EmulatedBucket, _proxies: dict[str, FaultProxy]) -> Iterator[F
 @pytest.fixture
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(reader, "CHUNK", CHUNK)
+    monkeypatch.setattr(bucket_object, "CHUNK", CHUNK)
     monkeypatch.setattr(download, "CHUNK", CHUNK)

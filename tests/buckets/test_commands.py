@@ -21,8 +21,9 @@ WHICH = ("--games", "Freeway", "--agents", "1")
 DRAW = ("--set", "downsample.transitions=10000", "--set", "downsample.workers=1")
 # As the console script, but for the size of a range: a toy's objects are read in seven.
 PROGRAM = f"""
-from pipelines.bucket import download, reader
-download.CHUNK = reader.CHUNK = {RANGE}
+from pipelines.bucket import download
+from pipelines.bucket import bucket_object
+download.CHUNK = bucket_object.CHUNK = {RANGE}
 from pipelines.cli import main
 main()
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.bucket import reader
+from pipelines.bucket import bucket_object
 from pipelines.bucket.bucket import Bucket
 from pipelines.errors import WorldlineError
 from pipelines.sources.dqn_replay.listing import digest, file_name, list_objects, log_folder
@@ -32,13 +32,13 @@ RANGE = 60_000  # bytes: an observation file of 370 kB is read in seven
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from pipelines.bucket import reader
+from pipelines.bucket import bucket_object
 from pipelines.errors import WorldlineError
 from pipelines.store.profile import Profile
 from pipelines.store.store import Store
 from tests.buckets.test_stages import RANGE, make_both
 
-reader.CHUNK = RANGE
+bucket_object.CHUNK = RANGE
 url, options, home = sys.argv[1:]
 make_both(Store(Path(home), profile=Profile("child", options=json.loads(options))), url)
 """
@@ -68,7 +68,7 @@ def toy(tmp_path_factory) -> tuple[Path, dict[str, str]]:
 
 @pytest.fixture
 def site(toy, bucket, proxy, tmp_path, monkeypatch) -> Site:
-    monkeypatch.setattr(reader, "CHUNK", RANGE)
+    monkeypatch.setattr(bucket_object, "CHUNK", RANGE)
     bucket.put_folder(toy[0])
     return Site(toy[0], bucket, proxy, tmp_path, toy[1])
 

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from models.api import Context
 from models.blocks.transformer import KVCache
-from models.jowa.critic import expected_values
-from models.jowa.loss import sequence
+from models.jowa.loss import expected_values, sequence
 from models.jowa.model import WORLD_HEADS, Outputs
 from models.jowa.world import JowaWorld, context_tokens
 from models.parity.jowa.case import Case

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models.api import Context, Planner
 from models.blocks.transformer import KVCache
-from models.jowa.critic import expected_values
+from models.jowa.loss import expected_values
 from models.jowa.model import Head, Jowa, Outputs
 from models.jowa.world import context_tokens
 from models.planning.beam import Beam

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.api import Batch, Context
-from models.blocks.convolution import Downsample, Level, initialise_orthogonal
+from models.blocks.layers import Downsample, Level, initialise_orthogonal
 from models.blocks.transformer import Transformer
 from models.cpu import shortcuts
 from models.cpu.shortcuts import (

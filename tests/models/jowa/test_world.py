@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from models.api import Context, WorldModel
-from models.jowa.critic import expected_values
+from models.jowa.loss import expected_values
 from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld, context_tokens, context_values
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipelines.bucket import bucket as module
-from pipelines.bucket import reader, retry
+from pipelines.bucket import bucket_object, retry
 from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.clients import S3Client
 from pipelines.bucket.download import download
@@ -24,7 +24,7 @@ DATA = np.random.default_rng(0).bytes(100_000)
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch) -> None:
-    monkeypatch.setattr(reader, "CHUNK", 30_000)
+    monkeypatch.setattr(bucket_object, "CHUNK", 30_000)
 
 
 @pytest.fixture

@@ -1,20 +1,35 @@
-"""What is known of an object, and its copy in a mirror: of exactly that object, within limit and folder."""
+"""What is known of an object; any cut into chunks gives its bytes; its copy is found for exactly that object."""
 
 import errno
+import hashlib
+import threading
 from dataclasses import replace
 from pathlib import Path
 
+import google_crc32c
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from pipelines.bucket import bucket_object
 from pipelines.bucket import bucket_object as rate
 from pipelines.bucket.bucket import Bucket
-from pipelines.bucket.bucket_object import BucketObject, Mirror, Throughput, entry_fields, throughput
+from pipelines.bucket.bucket_object import (
+    BucketObject,
+    Mirror,
+    Reader,
+    Throughput,
+    entry_fields,
+    range_chunks,
+    throughput,
+)
 from pipelines.errors import MayPass, WorldlineError
 from pipelines.store.profile import Profile
 from pipelines.store.store import Store
 
 MD5 = "25f9e794323b453885f5181f1b624d0b"  # of "123456789"
 ITEM = BucketObject("gs://b/Pong/1/replay_logs/x.gz", "Pong/1/replay_logs/x.gz", 9, "e3069283", "17")
+DATA = b"123456789" * 50
 
 
 @pytest.mark.parametrize(
@@ -159,3 +174,75 @@ def test_the_folder_follows_profile_and_url(tmp_path) -> None:
     other = Mirror.of("s3://b", Store(tmp_path / "store", profile=profile))
     assert other is not None and other.folder.parent == tmp_path / "fast" / "mirror" and other.limit == 7
     assert Mirror.of("file:///b", store) is None and Mirror.of("/b", store) is None
+
+
+def item(data: bytes, **changes) -> BucketObject:
+    crc32c = f"{google_crc32c.value(data):08x}"
+    return BucketObject(**{"url": "u", "name": "n", "bytes": len(data), "crc32c": crc32c, "version": "1"} | changes)
+
+
+def raise_for(fault: str | None) -> None:
+    if fault:
+        raise WorldlineError(fault)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=9)), st.lists(st.integers(1, 7), min_size=1))
+def test_reads_of_any_size_give_all_bytes(chunks, sizes) -> None:
+    data, found = b"".join(chunks), b""
+    stream = Reader(item(data), (chunk for chunk in chunks), raise_for, False)
+    for size in sizes:
+        found += stream.read(size) or b""
+    assert data.startswith(found) and len(found) == min(len(data), len(found))
+    assert stream.verify() == f"{google_crc32c.value(data):08x}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"bytes": 451}, "holds 450 bytes, the object list says 451"),
+        ({"bytes": 449}, "holds 450 bytes, the object list says 449"),
+        ({"crc32c": "00000000"}, "has crc32c .*, the object list says 00000000"),
+        ({"crc32c": None, "md5": "0" * 32}, "has md5 .*, the object list says 0000"),
+    ],
+)
+def test_faults_are_told(changes, words) -> None:
+    with pytest.raises(WorldlineError, match=words):
+        Reader(item(DATA, **changes), (chunk for chunk in [DATA]), raise_for, False).verify()
+
+
+def test_md5_counts_only_where_there_is_no_crc32c() -> None:
+    md5 = hashlib.md5(DATA).hexdigest()
+    Reader(item(DATA, crc32c=None, md5=md5), (chunk for chunk in [DATA]), raise_for, False).verify()
+    Reader(item(DATA, md5="0" * 32), (chunk for chunk in [DATA]), raise_for, False).verify()
+
+
+@pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 30, 95])
+def test_ranges_cover_the_object_once_and_one_is_read_ahead(monkeypatch, size) -> None:
+    monkeypatch.setattr(bucket_object, "CHUNK", 10)
+    asked: list[tuple[int, int]] = []
+    second = threading.Event()
+
+    def read(start: int, stop: int) -> bytes:
+        asked.append((start, stop))
+        if start == 10:
+            second.set()
+        return DATA[start:stop]
+
+    chunks = range_chunks(read, size)
+    first = next(chunks)
+    if size > 10:
+        assert second.wait(5)  # on its way before anyone asked for it
+    assert first + b"".join(chunks) == DATA[:size]
+    assert asked == [(start, min(start + 10, size)) for start in range(0, max(size, 1), 10)]
+
+
+def test_an_abandoned_reader_lets_go(monkeypatch) -> None:
+    monkeypatch.setattr(bucket_object, "CHUNK", 10)
+    before = threading.active_count()
+    stream = Reader(item(DATA), range_chunks(lambda start, stop: DATA[start:stop], 450), raise_for, False)
+    assert stream.read(3) == b"123"
+    stream.close()
+    for thread in threading.enumerate():
+        if thread.name.startswith("read-ahead"):
+            thread.join(5)
+    assert threading.active_count() <= before
