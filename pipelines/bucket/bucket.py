@@ -26,6 +26,7 @@ from pipelines.bucket.retry import (
     BucketError,
     DamagedInTransit,
     ObjectReplaced,
+    Refused,
     ShortRead,
     reason,
     status_of,
@@ -35,6 +36,7 @@ from pipelines.errors import WorldlineError
 from pipelines.store.profile import Profile
 
 REPAIR = "list the bucket again and fetch that"
+ALLOW = "its owner has to allow it, or log in as one who may (options of the storage profile)"
 
 WHERE = "check the bucket URL, game and agent"
 
@@ -219,7 +221,8 @@ def _read_error(url: str, error: Exception) -> BucketError:
         return BucketError(f"{url} cannot be read (a part of that path is a file, not a folder): {WHERE}")
     denied = "Forbidden" in str(error) or "Credentials" in type(error).__name__  # the latter: none were found
     if isinstance(error, PermissionError) or status in (401, 403) or denied:
-        return BucketError(f"{url} cannot be read ({reason(error)}): allow reading it, or log in as the profile says")
+        repair = "give yourself the right to" if protocol(url) in LOCAL else ALLOW
+        return Refused(f"{url} cannot be read ({reason(error)}): {repair}")
     if protocol(url) in LOCAL:
         return BucketError(f"{url} is there and cannot be read ({reason(error)}): check that disk and try again")
     return BucketError(f"{url} cannot be read ({reason(error)}): check the storage profile and its options")

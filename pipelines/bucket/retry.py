@@ -24,6 +24,10 @@ class Absent(BucketError):  # noqa: N818
     """The bucket was asked and says that it has no such object or folder."""
 
 
+class Refused(BucketError):  # noqa: N818
+    """The bucket was asked and does not allow it. Some say so of what they do not have, too."""
+
+
 class ObjectReplaced(BucketError):  # noqa: N818
     """Another object lies under that name by now. What was read of the old one is void."""
 

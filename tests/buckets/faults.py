@@ -178,6 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
             fault.act()
         if fault and fault.kind == "status":
             content = b'{"error": {"code": %d, "message": "injected"}}' % fault.status
+            content = b"" if self.command == "HEAD" else content
             self._head(fault.status, [("Content-Type", "application/json")], len(content))
             return self._send(exchange, content)
         upstream = HTTPConnection(self.proxy.upstream, timeout=LONGEST)

@@ -10,16 +10,18 @@ Source: Agarwal et al. 2020 (arXiv 1907.04543) and Dopamine's circular replay bu
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import count, product
 from pathlib import PurePosixPath
 from typing import Any
 
 from pipelines.bucket.bucket import WHERE, Bucket
 from pipelines.bucket.bucket_object import BucketObject
 from pipelines.bucket.download import download
-from pipelines.bucket.retry import Absent, BucketError
+from pipelines.bucket.retry import Absent, BucketError, Refused
 from pipelines.errors import WorldlineError
+from pipelines.progress import say
 from pipelines.store.stage_config import canonical_json
 
 KINDS = ("observation", "action", "reward", "terminal")
@@ -35,6 +37,17 @@ _NAME = re.compile(rf"(?:\$store\$_({'|'.join(KINDS)})|({'|'.join(SIDE_KINDS)}))
 _LIKE = re.compile(rf"({'|'.join(ALL_KINDS)})s?[^a-z0-9]*ckpt[^a-z0-9]*0*([0-9]+)", re.ASCII | re.IGNORECASE)
 
 SHOWN = 4  # names in a line
+
+RUN_LOGS = 51  # of a whole run; some lack the last one
+
+ASKED_AT_ONCE = 16  # requests for one object's size and checksum
+
+PUBLIC = "gs://atari-replay-datasets"
+
+ELSEWHERE = (
+    "read a copy of it (replay_root of a storage profile), a download (worldline import trajectories), or play here "
+    "(worldline collect)"
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -82,7 +95,7 @@ class RemoteObject(BucketObject):
 def list_objects(bucket: Bucket | str, game: str, agent: int, needed: Sequence[str] = ALL_KINDS) -> list[RemoteObject]:
     """All log files of one agent, by checkpoint and kind; `bucket` may be the root URL of one without options.
 
-    needed: the kinds that every checkpoint must have.
+    needed: the kinds that every checkpoint must have. Where listing is refused the objects are asked for by name.
     Raises UsageError for a URL of no known kind, WorldlineError when there are no logs or a checkpoint lacks a kind.
     """
     bucket = Bucket.of(bucket) if isinstance(bucket, str) else bucket
@@ -91,7 +104,16 @@ def list_objects(bucket: Bucket | str, game: str, agent: int, needed: Sequence[s
     try:
         listed = bucket.list(folder)
     except Absent as error:
-        raise WorldlineError(f"{where} does not exist{_nearest(bucket, folder)}: {WHERE}") from error
+        repair = f"{WHERE}; {_closed(bucket)}" if _closed(bucket) else WHERE
+        raise WorldlineError(f"{where} does not exist{_nearest(bucket, folder)}: {repair}") from error
+    except Refused as error:
+        if bucket.is_local:
+            raise
+        listed = _by_name(bucket, folder)
+        if not listed:
+            more = _closed(bucket) or ELSEWHERE
+            raise WorldlineError(f"{error}; no log there can be had by its name either: {more}") from error
+        say(f"{where} may not be listed: {len(listed)} objects were found by their names")
     found = [item for item in listed if parse_name(PurePosixPath(item.name).name) is not None]
     if not found:
         there = _instead(bucket.contents(folder)) or WHERE
@@ -123,6 +145,39 @@ def plain(item: BucketObject) -> dict[str, Any]:
     return {key: value for key, value in asdict(item).items() if key != "url" and (key != "md5" or value)}
 
 
+def _closed(bucket: Bucket) -> str:
+    """What to say where the public bucket fails; empty for any other."""
+    if not f"{bucket.root}/".startswith(f"{PUBLIC}/"):
+        return ""
+    return f"this public bucket has answered so to many since 2025, {ELSEWHERE}"
+
+
+def _by_name(bucket: Bucket, folder: str) -> list[BucketObject]:
+    """The log files of a folder that may not be listed: every name that it can hold is asked for.
+
+    Logs are asked for in blocks of as many as a whole run has, until one ends without its last log. A name that is
+    refused counts as absent: some buckets refuse what they do not have.
+    """
+
+    def asked(name: str) -> BucketObject | None:
+        try:
+            return bucket.stat(f"{folder}/{name}")
+        except (Absent, Refused):
+            return None
+
+    found: list[BucketObject] = []
+    with ThreadPoolExecutor(ASKED_AT_ONCE, "by-name") as pool:
+        if not any(pool.map(asked, (file_name(kind, log) for log, kind in product((0, 1), ALL_KINDS)))):
+            return []
+        for first in count(0, RUN_LOGS):
+            names = [file_name(kind, log) for log, kind in product(range(first, first + RUN_LOGS), ALL_KINDS)]
+            answers = list(pool.map(asked, names))
+            found += [each for each in answers if each is not None]
+            if not any(answers[-len(ALL_KINDS) :]):
+                return found
+    raise AssertionError("unreachable: blocks end with the first that has no last log")
+
+
 def _require_kinds(objects: list[RemoteObject], needed: Sequence[str], bucket: Bucket, folder: str) -> None:
     present = {(item.log.checkpoint, item.log.kind) for item in objects}
     checkpoints = sorted({checkpoint for checkpoint, _ in present})
@@ -130,7 +185,7 @@ def _require_kinds(objects: list[RemoteObject], needed: Sequence[str], bucket: B
         if (checkpoint, kind) in present:
             continue
         where = f"{bucket.root}/{folder}/{file_name(kind, checkpoint)}"
-        if there := _instead(bucket.contents(folder), LogName(checkpoint, kind)):
+        if there := _instead(_contents(bucket, folder), LogName(checkpoint, kind)):
             raise WorldlineError(f"{where} is no file that can be read: {there}")
         if kind not in SIDE_KINDS:
             raise WorldlineError(
@@ -143,6 +198,14 @@ def _require_kinds(objects: list[RemoteObject], needed: Sequence[str], bucket: B
             "rows of a log are new: fetch those small files too, or read each log alone as JOWA does "
             "(--set fetch.compat=jowa)"
         )
+
+
+def _contents(bucket: Bucket, folder: str) -> Mapping[str, str]:
+    """What a folder holds, by name; nothing where it may not be listed."""
+    try:
+        return bucket.contents(folder)
+    except Refused:
+        return {}
 
 
 def _instead(contents: Mapping[str, str], wanted: LogName | None = None) -> str:

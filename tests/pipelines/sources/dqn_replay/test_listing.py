@@ -146,7 +146,10 @@ def test_a_file_in_a_folders_place_and_a_wrong_case_are_said(bucket) -> None:
 
 @pytest.mark.parametrize(
     ("refusal", "words"),
-    [(PermissionError(13, "Permission denied"), "allow reading it"), (OSError(5, "Input/output error"), "that disk")],
+    [
+        (PermissionError(13, "Permission denied"), "give yourself the right to"),
+        (OSError(5, "Input/output error"), "that disk"),
+    ],
 )
 def test_a_listing_that_is_refused_is_no_absence(bucket, monkeypatch, refusal, words) -> None:
     def refuse(*_: object) -> None:
