@@ -1,9 +1,10 @@
 """One webdataset export: tar files of ready segments and `shards.json`, which says what each must hold.
 
-A segment is two members: `00000042.frames.npy` (T,H,W) or (T,H,W,3) uint8, gzip'd with a further `.gz` by default, and
-`00000042.json` with actions (numbered as the game's spaces), rewards, ends, mask, source (agent, log file, row), game,
-episode, start.
-webdataset's own reader takes both by their names. Same source, options and libraries: same bytes.
+A segment is two members: `Pong-00000042.frames.npy` (T,H,W) or (T,H,W,3) uint8, gzip'd with a further `.gz` by default,
+and `Pong-00000042.json` with actions (numbered as the game's spaces), rewards, ends, mask, source (agent, log file,
+row), game, episode, start. webdataset's own reader takes both by their names; what stands before the first dot is its
+key, in which the game keeps samples apart where it reads several exports at once (exports of earlier versions, without
+it, are read as well). Same source, options and libraries: same bytes.
 
 Letters: T steps of a segment, H, W pixels; padding steps are zeros with mask 0.
 """
@@ -48,7 +49,7 @@ LARGEST_FRAME = 1 << 20  # bytes
 
 _SHARD = re.compile(r"segments-[0-9]{6}\.tar", re.ASCII)
 
-_MEMBER = re.compile(r"([0-9]{8})\.(frames\.npy|frames\.npy\.gz|json)", re.ASCII)
+_MEMBER = re.compile(r"((?:([A-Za-z0-9_]+)-)?[0-9]{8})\.(frames\.npy|frames\.npy\.gz|json)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ def write_shard(path: Path, first: int, segments: Iterator[Segment], game: str, 
             frames = io.BytesIO()
             np.lib.format.write_array(frames, np.ascontiguousarray(segment.frames), version=(1, 0), allow_pickle=False)
             packed = _gzip(frames.getvalue()) if compress else frames.getvalue()
-            _add(tar, f"{number:08}.frames.npy{'.gz' if compress else ''}", packed)
-            _add(tar, f"{number:08}.json", _steps(segment, game))
+            _add(tar, f"{game}-{number:08}.frames.npy{'.gz' if compress else ''}", packed)
+            _add(tar, f"{game}-{number:08}.json", _steps(segment, game))
     with path.open("rb") as file:
         return Shard(path.name, count, path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
@@ -140,7 +141,7 @@ class ShardSet:
         raw = self._bucket.read_range(item, 0, entry.bytes)
         if hashlib.sha256(raw).hexdigest() != entry.sha256:
             raise WorldlineError(f"{item.url} is not the shard that {INDEX} lists: copy or export it again")
-        found = _members(raw, item.url)
+        found = _members(raw, item.url, self.game)
         if len(found) != entry.segments:
             raise WorldlineError(f"{item.url} holds {len(found)} segments of {entry.segments}: export it again")
         return found
@@ -201,7 +202,7 @@ def _gzip(data: bytes) -> bytes:
     return packer.compress(data) + packer.flush()
 
 
-def _members(raw: bytes, where: str) -> list[tuple[bytes, bytes]]:
+def _members(raw: bytes, where: str, game: str) -> list[tuple[bytes, bytes]]:
     """(frames, steps) of each segment in order. Nothing is ever unpacked to a disk, and names are still refused."""
     found: list[bytes] = []
     names: list[tuple[str, bool]] = []
@@ -209,10 +210,11 @@ def _members(raw: bytes, where: str) -> list[tuple[bytes, bytes]]:
         with tarfile.open(fileobj=io.BytesIO(raw), mode="r:") as tar:
             for entry in tar:
                 match = _MEMBER.fullmatch(entry.name)
-                data = tar.extractfile(entry) if match and entry.isreg() else None
+                ours = match is not None and match[2] in (None, game) and entry.isreg()
+                data = tar.extractfile(entry) if ours else None
                 if match is None or data is None:
                     raise WorldlineError(f"{where} holds '{entry.name[:60]}', which no export writes: export it again")
-                names.append((match[1], match[2] == "json"))
+                names.append((match[1], match[3] == "json"))
                 found.append(data.read())
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise WorldlineError(f"{where} is no whole tar file ({error}): copy or export it again") from error

@@ -118,6 +118,13 @@ def npy(array) -> bytes:
     return gzip.compress(stream.getvalue())
 
 
+def test_keys_of_earlier_exports_name_no_game(tmp_path) -> None:
+    now = members(written(tmp_path))
+    repack(tmp_path, [(name.partition("-")[2], data) for name, data in now])
+    assert {name[0] for name, _ in members(tmp_path)} == {"0"} and {name[0] for name, _ in now} != {"0"}
+    assert len(read_all(tmp_path)) == 3
+
+
 def truncated(folder: Path) -> None:
     path = folder / shard_name(0)
     path.write_bytes(path.read_bytes()[:-6000])
@@ -144,6 +151,7 @@ BAD = {
     "a path upwards": (renamed("../../00000000.frames.npy.gz"), "which no export writes"),
     "an absolute path": (renamed("/tmp/00000000.json"), "which no export writes"),
     "a pickle": (renamed("00000000.pyd"), "which no export writes"),
+    "another game's key": (renamed("Atlantis-00000000.frames.npy.gz"), "which no export writes"),
     "a link": (lambda folder: repack(folder, members(folder), tarfile.SYMTYPE), "which no export writes"),
     "a segment missing": (lambda folder: repack(folder, members(folder)[:2]), "holds 1 segments of 2"),
     "steps missing": (lambda folder: repack(folder, members(folder)[:3]), "frames and steps in turn"),

@@ -13,6 +13,7 @@ import zarr
 
 from pipelines.batches.loader import flat_rows
 from pipelines.batches.segments import COLUMNS, Segmentation
+from pipelines.batches.shards import ShardSet
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.tools.exports.export import export
@@ -177,6 +178,16 @@ def test_webdatasets_own_reader_takes_the_shards(made, compress, tmp_path) -> No
         assert not frames[length:].any() and steps["mask"] == [1] * length + [0] * (8 - length)
         assert [row[2] for row in steps["source"][:length]] == list(range(first + 100, first + length + 100))
     assert not cut  # every segment came once
+
+
+def test_samples_of_several_games_are_kept_apart(made, store, tmp_path) -> None:
+    """webdataset refuses a key that comes twice, or puts two samples into one."""
+    others = [made, put_episodes(store, "Pong", (5, 40)), put_episodes(store, "MsPacman", (9,))]
+    paths = [export(each, layout(each, "webdataset"), tmp_path).path for each in others]
+    shards = sorted(str(file) for path in paths for file in path.glob("*.tar"))
+    samples = list(webdataset.WebDataset(shards, shardshuffle=False).decode())
+    assert len({sample["__key__"] for sample in samples}) == len(samples) == sum(len(ShardSet(path)) for path in paths)
+    assert all(sample["__key__"].startswith(sample["json"]["game"] + "-") for sample in samples)
 
 
 def test_another_seed_is_another_order(made, tmp_path) -> None:
