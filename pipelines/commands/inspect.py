@@ -41,8 +41,11 @@ def games(storage: Storage = None) -> None:
         for part in parts:
             made.setdefault(part, set()).add(stage)
     table = Table("id", "game", "actions", "script", "random", "human", "in the store", box=None, header_style="bold")
+    unplayed: list[str] = []
     for number, game in enumerate(GAMES):
         known = reference(game)
+        if known is None or known.human is None:
+            unplayed.append(game)
         table.add_row(
             str(number),
             game,
@@ -53,6 +56,10 @@ def games(storage: Storage = None) -> None:
             ", ".join(sorted(made.get(game, ()))),
         )
     out.print(table)
+    print(
+        f"No human score is known of {', '.join(unplayed)}, which are not among the 57 games of Mnih et al. 2015 and "
+        "Wang et al. 2016. Without one, a game is left out of human-normalised scores."
+    )
 
 
 def list_artefacts(storage: Storage = None) -> None:

@@ -26,6 +26,8 @@ from pipelines.leaderboard.statistics import (
     ranks,
 )
 
+AGAINST: tuple[Against, ...] = ("human", "dqn")
+
 MOST_NAMED = 4  # games that a heading names one by one
 
 MOST_PAIRED = 6  # agents of which every pair is compared; of more, each with the next in rank
@@ -40,9 +42,9 @@ class AgentSummary:
     """One agent over its games. `human` and `dqn` hold the aggregates of statistics.STATISTICS over normalised scores,
     empty where no game has a reference; `human_intervals` and `dqn_intervals` are empty where they cannot be told.
 
-    `rows` are the agent's rows, one a game. `without_human` lists the games that no human score is known of.
-    `unranked` says why there is no rank, `aside` what else was measured of the agent and is not in the numbers, or
-    contradicts them.
+    `rows` are the agent's rows, one a game. `without_human` and `without_dqn` list the games that no such score is
+    known of. `unranked` says why there is no rank, `aside` what else was measured of the agent and is not in the
+    numbers, or contradicts them.
     """
 
     agent: str
@@ -56,9 +58,20 @@ class AgentSummary:
     dqn_intervals: Mapping[str, Interval]
     median_share: float | None
     without_human: tuple[str, ...]
+    without_dqn: tuple[str, ...]
     unranked: str
     aside: tuple[str, ...] = ()
     rank: tuple[int, int] | None = None
+
+    @property
+    def left_out(self) -> list[str]:
+        """The games that count in no normalised score, a line for each reference that they lack."""
+        asked = (("human", "HNS", self.without_human), ("DQN", "DNS", self.without_dqn))
+        return [
+            f"No {name} score is known of {', '.join(games)}: left out of every {short} above."
+            for name, short, games in asked
+            if games
+        ]
 
     @property
     def label(self) -> str:
@@ -189,7 +202,7 @@ def _told(row: ScoreRow) -> str:
 
 def _summed_up(rows: tuple[ScoreRow, ...]) -> AgentSummary:
     unranked = "; ".join(dict.fromkeys(row.unranked for row in rows if row.unranked))
-    no_human = tuple(row.game for row in rows if not _known(row, "human"))
+    no_human, no_dqn = (tuple(row.game for row in rows if not _known(row, name)) for name in AGAINST)
     shares = [row.share for row in rows if row.share is not None]
     human, human_intervals = _aggregates(rows, "human")
     dqn, dqn_intervals = _aggregates(rows, "dqn")
@@ -205,6 +218,7 @@ def _summed_up(rows: tuple[ScoreRow, ...]) -> AgentSummary:
         dqn_intervals=dqn_intervals,
         median_share=median(shares) if shares else None,
         without_human=no_human,
+        without_dqn=no_dqn,
         unranked=unranked or ("no game with a human score" if len(no_human) == len(rows) else ""),
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipelines.leaderboard.page import fixed, num, ranged, ranking, span
 from pipelines.leaderboard.provenance import Origin
-from pipelines.leaderboard.ranking import AgentSummary, Comparison
+from pipelines.leaderboard.ranking import AGAINST, AgentSummary, Comparison
 from pipelines.leaderboard.score_row import ScoreRow
 from pipelines.leaderboard.statistics import STATISTICS, Interval
 
@@ -25,8 +25,6 @@ GAME_HEAD = [
 
 COLUMNS = tuple(field.name for field in fields(ScoreRow) if field.name != "runs")
 
-REFERENCES = ("human", "dqn")
-
 
 def write_csv(rows: Sequence[ScoreRow], path: Path) -> None:
     """All rows with full precision; an unmeasured number is an empty cell."""
@@ -35,7 +33,7 @@ def write_csv(rows: Sequence[ScoreRow], path: Path) -> None:
 
 def write_aggregates(blocks: Sequence[Comparison], path: Path) -> None:
     """Every agent summed up over its games: each statistic of HNS and DNS with its interval."""
-    numbers = [(against, name) for against in REFERENCES for name in STATISTICS]
+    numbers = [(against, name) for against in AGAINST for name in STATISTICS]
     head = ["block", "agent", "planner", "kind", "best_rank", "worst_rank", "unranked", "games", "without_human"]
     head += ["fewest_seeds", "most_seeds", "fewest_episodes", "most_episodes", "evaluations", "aside"]
     head += [f"{against}_{name}{end}" for against, name in numbers for end in ("", "_low", "_high")]
@@ -117,8 +115,7 @@ def _remarks(block: Comparison) -> list[str]:
         f"{ranged(pair.probability.value, pair.probability.low, pair.probability.high, fixed)} ({pair.games} games)."
         for pair in block.improvements
     ]
-    if missing := block.standings[0].without_human:
-        found.append(f"No human score is known of {', '.join(missing)}: left out of every HNS above.")
+    found += block.standings[0].left_out
     if block.seeds_differ:
         found.append(
             "Not all agents stand on as many training seeds: one seed's interval leaves out the luck of training."

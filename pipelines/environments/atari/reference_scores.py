@@ -1,7 +1,8 @@
 """Reference scores (random, human, DQN), published results, and scores normalised by them.
 
-Data: scores.json, from the authors' release of JOWA (arXiv 2410.00564, corrected code): 46 games have references, and
-JOWA's 15 training games have the published results of JOWA and its baselines. Pooyan has no human score.
+Data: scores.json. 46 games have references from the authors' release of JOWA (arXiv 2410.00564, corrected code), whose
+15 training games have the published results of JOWA and its baselines; 11 more have a random and a human score, of Mnih
+et al. 2015 (Nature 518) and Wang et al. 2016 (arXiv 1511.06581). The other three, and Pooyan, no human played there.
 """
 
 import functools
@@ -51,7 +52,7 @@ def _data() -> dict[str, Any]:
 
 
 def reference(game: str) -> Reference | None:
-    """The game's reference scores; None for a game without, as for 14 of Atari's 60.
+    """The game's reference scores; None for a game without, as for 3 of Atari's 60.
 
     Raises UsageError for an unknown game.
     """

@@ -39,6 +39,13 @@ def test_games_without_a_human_score_are_named_and_left_out() -> None:
     assert found.without_human == ("AirRaid",) and found.human["iqm"] == pytest.approx(1.0)
     assert found.human_intervals["iqm"].low < 1.0 < found.human_intervals["iqm"].high
     assert block.title == "Freeway, Boxing, AirRaid, protocol jowa, 2 episodes a game, ROM recorded"
+    assert found.left_out == [
+        "No human score is known of AirRaid: left out of every HNS above.",
+        "No DQN score is known of AirRaid: left out of every DNS above.",
+    ]
+    (older,) = blocks([row("Venture", 1187.5, 1187.5)])[0].standings
+    assert older.human["iqm"] == 1 and older.dqn == {} and not older.unranked
+    assert older.left_out == ["No DQN score is known of Venture: left out of every DNS above."]
     (lone,) = blocks([row("Pooyan", 1.0, 2.0)])[0].standings
     assert lone.human == {} and lone.unranked == "no game with a human score" and lone.dqn
 
