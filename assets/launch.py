@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 
 from assets.instance import open_instance
 from assets.runner import Runner
+from pipelines.environments.registry import game_named
 from pipelines.errors import UsageError, WorldlineError, unknown
 from pipelines.graph.plan import Plan, Step
 from pipelines.graph.table import BOARD, DATA_STAGES, PLANNED
@@ -114,7 +115,7 @@ def choose(plan: Plan, until: str, only: str | None = None, games: Sequence[str]
 
 
 def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
+    return [game_named(name) for name in text.split(",") if name.strip()]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,7 +1,7 @@
-"""Steps of a plan, one Dagster run each, in this process; stops at the first that fails and says why in one line."""
+"""Steps of a plan, one Dagster run each, in this process; one that fails stops those alone that are made from it."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
@@ -11,8 +11,9 @@ from assets.orphans import close_orphans, marked
 from assets.partitions import EXPERIMENT, partition_of
 from assets.resources import Installation
 from assets.step import DataConfig
+from pipelines.errors import WorldlineError
 from pipelines.graph.plan import Plan, Step
-from pipelines.graph.table import DATA_STAGES
+from pipelines.graph.table import BOARD, DATA_STAGES
 
 # Dagster's console log repeats what our progress says; failures are printed here, from the run's events.
 SILENT = {"console": {"config": {"log_level": "CRITICAL"}}}
@@ -53,21 +54,43 @@ class Runner:
             instance.add_dynamic_partitions(EXPERIMENT, keys)
 
     def run(self, steps: Sequence[Step]) -> int:
-        """Run `steps` in order, a printed line each; returns the exit code of the first failure, else 0."""
+        """Run `steps` in order, a printed line each; returns 0, or where some failed the exit code.
+
+        A step that fails stops those alone that are made from it. At the end every failure has its line.
+        """
         close_orphans(self.instance)
-        made = 0
+        made, waiting = 0, set[Step]()
+        faults: dict[Step, tuple[str, int]] = {}
         with marked(self.instance) as tags:
             for number, step in enumerate(steps, 1):
                 place = f"[{number}/{len(steps)}]"
-                result = self._materialize(step, tags)
+                if self._waits(step, {*faults, *waiting}, done=number - 1):
+                    waiting.add(step)
+                    continue
+                try:
+                    result = self._materialize(step, tags)
+                except dg.DagsterExecutionInterruptedError:
+                    raise KeyboardInterrupt from None
                 if fault := _fault(result):
-                    print(f"{place} {step} failed: {fault[0]}", file=sys.stderr, flush=True)
-                    return fault[1]
+                    faults[step] = fault
+                    print(f"{place} {step} failed", flush=True)
+                    continue
                 metadata = result.asset_materializations_for_node(step.stage)[0].metadata
                 made += not metadata["skipped"].value
                 print(f"{place} {metadata['result'].value}", flush=True)
-        print(f"{made} made, {len(steps) - made} already there." if made else "Everything was already there.")
-        return 0
+        there = len(steps) - made - len(faults) - len(waiting)
+        wait = f", {len(waiting)} wait for what failed" if waiting else ""
+        print(f"{made} made, {there} already there{wait}." if made or faults else "Everything was already there.")
+        for failed, (why, _) in faults.items():
+            print(f"{failed} failed: {why}", file=sys.stderr, flush=True)
+        codes = {code for _, code in faults.values()}
+        return 0 if not codes else codes.pop() if len(codes) == 1 and not made else WorldlineError.exit_code
+
+    def _waits(self, step: Step, missing: Collection[Step], done: int) -> bool:
+        """Whether a step is made from one that is missing; the leaderboard, which takes what there is, from all."""
+        if step.stage == BOARD:
+            return bool(missing) and len(missing) == done
+        return bool(self.plan.parents(step) & {*missing})
 
     def _materialize(self, step: Step, tags: dict[str, str]) -> dg.ExecuteInProcessResult:
         return dg.materialize(
@@ -91,6 +114,8 @@ def _fault(result: dg.ExecuteInProcessResult) -> tuple[str, int] | None:
     for event in result.all_events:
         if event.is_step_failure:
             data = event.step_failure_data
+            if "KeyboardInterrupt" in str(data.error) or "InterruptedError" in str(data.error):
+                raise KeyboardInterrupt
             if data.user_failure_data is not None:
                 code = data.user_failure_data.metadata["exit_code"].value
                 return str(data.user_failure_data.description), int(str(code))

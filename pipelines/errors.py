@@ -5,7 +5,10 @@ And which failures may pass: for such a one nothing that stands on a disk is giv
 
 import difflib
 import errno
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from pipelines.redact import one_line
 
@@ -61,7 +64,8 @@ def unknown(kind: str, value: str, known: Iterable[str], where: str) -> UsageErr
     `unknown("game", "MsPackman", games, "'worldline games' lists all 60")`
     """
     choices = sorted(known)
-    near = difflib.get_close_matches(value, choices, n=1, cutoff=0.5)
+    plain = {choice.lower(): choice for choice in choices}
+    near = [plain[each] for each in difflib.get_close_matches(value.lower(), plain, n=1, cutoff=0.5)]
     if near:
         repair = f"did you mean '{near[0]}'?"
     elif len(choices) <= 12:
@@ -77,3 +81,52 @@ def unforeseen(error: BaseException) -> str:
     if may_pass(error):  # of whatever file: what could be read before is there still
         return one_line(f"{named}: nothing is lost; mend that (disk, memory, network) and run the same command again")
     return one_line(f"{named} - a fault of Worldline, please report it with the traceback that WORLDLINE_DEBUG=1 shows")
+
+
+class Members:
+    """Does one thing for many members, such as games: one that fails never stops the others.
+
+    `with members.each("Pong"): ...` for every member, then `members.end()`. Not so with `strict`: then the first
+    failure is raised at once. An interruption always ends everything.
+    """
+
+    def __init__(self, strict: bool = False) -> None:
+        self.strict = strict
+        self.tried: set[str] = set()
+        self.failed: dict[str, WorldlineError] = {}
+
+    @contextmanager
+    def each(self, member: str) -> Iterator[None]:
+        """Keep what goes wrong in here, and why."""
+        self.tried.add(member)
+        try:
+            yield
+        except WorldlineError as error:
+            if self.strict:
+                raise
+            self.failed.setdefault(member, error)
+        except Exception as error:
+            if self.strict or os.environ.get("WORLDLINE_DEBUG"):
+                raise
+            self.failed.setdefault(member, WorldlineError(unforeseen(error)))
+
+    def take(self, others: "Members") -> None:
+        """Tell the failures of others with one's own."""
+        self.tried |= others.failed.keys()
+        self.failed |= others.failed
+
+    def end(self) -> None:
+        """Raises a WorldlineError if any member failed, a UsageError if all of them were asked for wrongly.
+
+        Each has its line, the last one in the error that is raised; what stopped all of them alike is said once.
+        """
+        if not self.failed:
+            return
+        errors, all_failed = list(self.failed.values()), len(self.failed) == len(self.tried)
+        if all_failed and len({str(error) for error in errors}) == 1:
+            raise errors[0]
+        kind = UsageError if all_failed and all(isinstance(error, UsageError) for error in errors) else WorldlineError
+        *lines, last = (f"{member} failed: {error}" for member, error in self.failed.items())
+        for line in lines:
+            print(line, file=sys.stderr, flush=True)
+        raise kind(last)

@@ -8,6 +8,7 @@ import typer
 
 from pipelines.commands.options import (
     ExperimentName,
+    Games,
     Overrides,
     Remake,
     Storage,
@@ -17,7 +18,7 @@ from pipelines.commands.options import (
 )
 from pipelines.environments.atari import roms
 from pipelines.environments.atari.games import rom_md5
-from pipelines.errors import UsageError
+from pipelines.errors import Members, UsageError
 from pipelines.evaluation.player_settings import TUNED_FIELDS
 from pipelines.graph.make import pointer, run_config, standing
 from pipelines.graph.plan import Plan, Step
@@ -29,7 +30,7 @@ from pipelines.store.store import Store
 
 def evaluate(
     experiment: ExperimentName,
-    games: Annotated[str, typer.Option(help="Only these games: Pong,Freeway, or all of the recipe's.")] = "all",
+    games: Games = None,
     protocol: Annotated[str, typer.Option(help="Rules of play: jowa, machado (also: sticky) or atari100k.")] = "",
     planner: Annotated[str, typer.Option(help="Who plays: greedy, beam or mcts, and nobody beside it.")] = "",
     episodes: Annotated[int | None, typer.Option(help="Episodes of each game.")] = None,
@@ -76,14 +77,17 @@ def evaluate(
     assignments += [f"evaluate.{name}={value}" for name, value in given.items() if value not in ("", None)]
     other = plan.but(changed(plan.recipe, [*assignments, *(changes or [])]))
     steps = [step for step in other.steps() if step.stage == "scores"]
-    steps = only_games(steps, "" if games == "all" else games, other)
-    configs = [_config(other, step, seed, rom_dir, envs) for step in steps]
-    if TuneConfig.STAGE in other.stages:
-        configs = [_tuned(other, config, store) for config in configs]
-    named = zip(steps, configs, strict=True)
-    asks = [_asked(pointer(step, found), step, config, plan, store) for step, config in named]
-    for report in make_all(asks, store, together):
-        print(report)
+    members, asks = Members(), []
+    for step in only_games(steps, games, other):
+        name = pointer(step, found)
+        with members.each(name.partition("/")[2]):
+            config = _config(other, step, seed, rom_dir, envs)
+            if TuneConfig.STAGE in other.stages:
+                config = _tuned(other, config, store)
+            asks.append(_asked(name, step, config, plan, store))
+    for report in make_all(asks, store, together, members):
+        print(report, flush=True)
+    members.end()
 
 
 def _asked(name: str, step: Step, config: EvaluateConfig, plan: Plan, store: Store) -> Asked:

@@ -14,6 +14,7 @@ from pipelines.commands.options import (
     RecipeName,
     Remake,
     Storage,
+    chosen_games,
     experiment_folder,
     profile_and_store,
 )
@@ -66,7 +67,7 @@ def materialize(
     experiment: ExperimentName = "demo",
     until: Annotated[str, typer.Option(help="Last stage to make.")] = "leaderboard",
     only: Annotated[str, typer.Option(help="This stage alone.")] = "",
-    games: Annotated[str, typer.Option(help="Only these of the experiment's games: A,B.")] = "",
+    games: Annotated[str | None, typer.Option(help="Only these of the experiment's games: A,B.")] = None,
     remake: Remake = False,
     storage: Storage = None,
 ) -> int:
@@ -78,7 +79,8 @@ def materialize(
     """
     arguments = ["materialize", "--experiment", experiment, "--until", until]
     arguments += ["--only", only] if only else []
-    return launch(*arguments, *(["--games", games] if games else []), storage=storage, remake=remake)
+    named = ",".join(chosen_games(games))
+    return launch(*arguments, *(["--games", named] if named else []), storage=storage, remake=remake)
 
 
 def backfill(
@@ -93,9 +95,12 @@ def backfill(
 
     Example: worldline backfill --games Pong,Qbert --until trajectories
     """
-    if not games:
-        raise UsageError("Backfill of no game: name at least one, for example --games Pong ('worldline games')")
-    arguments = ["backfill", "--recipe", recipe, "--games", games, "--until", until]
+    named = ",".join(chosen_games(games))
+    if not named:
+        raise UsageError(
+            "Backfill is for games of your choice: name them, for example --games Pong ('worldline games')"
+        )
+    arguments = ["backfill", "--recipe", recipe, "--games", named, "--until", until]
     for change in changes or []:
         arguments += ["--set", change]
     return launch(*arguments, storage=storage, remake=remake)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pipelines import home
+from pipelines.environments.registry import game_named
 from pipelines.errors import UsageError
 from pipelines.graph import experiment as experiments
 from pipelines.graph.experiment import Experiment
@@ -16,13 +17,15 @@ from pipelines.recipes.registry import recipe as named_recipe
 from pipelines.store.profile import Profile
 from pipelines.store.store import Store
 
-Games = Annotated[str, typer.Option("--games", help="Only these games: Pong,Freeway (default: all of the recipe's).")]
+Games = Annotated[
+    str | None, typer.Option("--games", help="Only these games: Pong,Freeway (default: all of the recipe's).")
+]
 RecipeName = Annotated[str, typer.Option("--recipe", help="Whose settings to follow ('worldline recipe list').")]
 DataRecipe = Annotated[
     str,
     typer.Option("--recipe", help="Whose settings to follow (default: demo, or jowa_40m with a bucket in --storage)."),
 ]
-Agents = Annotated[str, typer.Option("--agents", help="Only these agents: 1,2 (default: the recipe's).")]
+Agents = Annotated[str | None, typer.Option("--agents", help="Only these agents: 1,2 (default: the recipe's).")]
 Mirror = Annotated[
     str, typer.Option("--mirror", help="What to keep on this machine of a remote bucket: all, small or none.")
 ]
@@ -49,9 +52,15 @@ def profile_and_store(storage: str | None, remake: bool = False) -> tuple[Profil
     return profile, home.open_store(profile, remake=remake)
 
 
-def plan_of_recipe(name: str, overrides: list[str] | None, games: str, profile: Profile, agents: str = "") -> Plan:
+def plan_of_recipe(
+    name: str, overrides: list[str] | None, games: str | None, profile: Profile, agents: str | None = None
+) -> Plan:
     """The plan of a recipe, for `games` and `agents` instead of its own where given."""
-    given = {"games": games, "agents": agents}
+    if agents is not None and not agents.strip(" ,"):
+        raise UsageError(
+            f"--agents '{agents}' names no agent: give some, such as 1,2, or leave it out for the recipe's"
+        )
+    given = {"games": ",".join(chosen_games(games)), "agents": agents}
     changes = [*(overrides or []), *(f"{field}={value}" for field, value in given.items() if value)]
     return Plan(named_recipe(name, changes), profile.replay_root, profile)
 
@@ -73,9 +82,22 @@ def print_once(what: object) -> None:
         print(what)
 
 
-def only_games(steps: list[Step], games: str, plan: Plan) -> list[Step]:
+def chosen_games(given: str | None) -> tuple[str, ...]:
+    """The games that `--games` names, however they are spelled; none at all means all, which is said by leaving it out.
+
+    Raises UsageError for an unknown game, and for an option that was given and names nothing.
+    """
+    if given is None or given.strip().lower() == "all":
+        return ()
+    found = tuple(dict.fromkeys(game_named(name) for name in given.split(",") if name.strip()))
+    if not found:
+        raise UsageError(f"--games '{given}' names no game: give some, such as Pong,Freeway, or leave it out for all")
+    return found
+
+
+def only_games(steps: list[Step], games: str | None, plan: Plan) -> list[Step]:
     """The steps of the named games. Raises UsageError for a game that the plan does not have."""
-    wanted = [game for game in games.split(",") if game]
+    wanted = chosen_games(games)
     for game in wanted:
         if game not in plan.every_game:
             raise UsageError(

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.options import Overrides, Storage, experiment_folder, profile_and_store
-from pipelines.errors import WorldlineError, unknown
+from pipelines.commands.options import Overrides, Storage, chosen_games, experiment_folder, profile_and_store
+from pipelines.errors import Members, WorldlineError, unknown
 from pipelines.graph import experiment as experiments
 from pipelines.graph.experiment import Experiment
 from pipelines.graph.make import plan_of
@@ -16,7 +16,9 @@ Names = Annotated[list[str] | None, typer.Argument(metavar="EXPERIMENT", help="N
 
 def reevaluate(
     names: Names = None,
-    games: Annotated[str, typer.Option(help="Only these games: Pong,Freeway, or all of each experiment's.")] = "all",
+    games: Annotated[
+        str | None, typer.Option(help="Only these games: Pong,Freeway (default: all of each experiment's).")
+    ] = None,
     round: Annotated[str, typer.Option(help="Name of the round (default: this ISO week, such as 2026-W47).")] = "",
     changes: Overrides = None,
     storage: Storage = None,
@@ -37,25 +39,32 @@ def reevaluate(
 
     _, store = profile_and_store(storage)
     folder = experiment_folder()
-    chosen = [experiments.find(folder, name) for name in names or []] or experiments.registered(folder)
+    members, others, chosen, asks = Members(), Members(), [], []
+    for name in names or []:
+        with others.each(name):
+            chosen.append(experiments.find(folder, name))
+    chosen = chosen if names else experiments.registered(folder)
     playable = suite(chosen, store, round or this_round())
     if not playable and not names:
         raise WorldlineError(f"No experiment in {folder} has a checkpoint to play: make one, such as 'worldline demo'")
     for experiment in chosen:
         if all(each.experiment != experiment for each in playable):
-            _leave_out(experiment, named=bool(names))
+            with others.each(experiment.key):
+                _leave_out(experiment, named=bool(names))
     known = {each.game for each in playable}
-    wanted = {game for game in games.split(",") if game not in ("", "all")} or known
-    if absent := sorted(wanted - known):
+    wanted = set(chosen_games(games)) or known
+    if known and (absent := sorted(wanted - known)):
         raise unknown("game of these checkpoints", absent[0], known, "'worldline experiment list' names their games")
     plans = {each.experiment.key: plan_of(each.experiment, store) for each in playable}
-    asks = [
-        asked(plans[each.experiment.key], each.experiment, each.game, store, each.round, changes or [])
-        for each in playable
-        if each.game in wanted
-    ]
-    for report in make_all(asks, store):
-        print(f"{report}\n  against the past: {look(report.artefact, store)}")
+    for each in playable:
+        if each.game in wanted:
+            with members.each(f"{each.experiment.key}/{each.game}"):
+                plan = plans[each.experiment.key]
+                asks.append(asked(plan, each.experiment, each.game, store, each.round, changes or []))
+    for report in make_all(asks, store, members=members):
+        print(f"{report}\n  against the past: {look(report.artefact, store)}", flush=True)
+    members.take(others)
+    members.end()
 
 
 def _leave_out(experiment: Experiment, named: bool) -> None:

@@ -1,6 +1,7 @@
 """One command per stage. Each runs the same function as the Dagster asset of that stage, without Dagster."""
 
 import json
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -24,7 +25,7 @@ from pipelines.commands.options import (
     profile_and_store,
 )
 from pipelines.commands.reevaluating import reevaluate
-from pipelines.errors import UsageError, WorldlineError
+from pipelines.errors import Members, UsageError, WorldlineError
 from pipelines.graph.launch import Job, launch
 from pipelines.graph.make import make
 from pipelines.graph.plan import Step
@@ -41,7 +42,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def collect(
-    games: Games = "",
+    games: Games = None,
     recipe: RecipeName = "demo",
     changes: Overrides = None,
     remake: Remake = False,
@@ -55,8 +56,8 @@ def collect(
 
 
 def fetch(
-    games: Games = "",
-    agents: Agents = "",
+    games: Games = None,
+    agents: Agents = None,
     recipe: DataRecipe = "",
     changes: Overrides = None,
     storage: Storage = None,
@@ -104,19 +105,21 @@ def fetch(
         found = prospect(chain, store)
         print(json.dumps(found.to_plain(), indent=1) if as_json else "\n".join(lines(found)))
         return
-    reports = []
-    for step in _of_stage(chain.steps("replay"), "replay"):
-        reports.append(_shown(make(chain, step, store)))
-        if mirror == "all" and reports[-1].skipped:
+
+    def fetched(step: Step) -> Report:
+        report = make(chain, step, store)
+        if mirror == "all" and report.skipped:
             from pipelines.stages.fetch import mirror_frames
 
-            mirror_frames(reports[-1].artefact, store)
-    _refuse_blocked(reports)
+            mirror_frames(report.artefact, store)
+        return report
+
+    _each(_of_stage(chain.steps("replay"), "replay"), fetched)
 
 
 def downsample(
-    games: Games = "",
-    agents: Agents = "",
+    games: Games = None,
+    agents: Agents = None,
     recipe: DataRecipe = "",
     changes: Overrides = None,
     remake: Remake = False,
@@ -145,8 +148,8 @@ def downsample(
 
 
 def segment(
-    games: Games = "",
-    agents: Agents = "",
+    games: Games = None,
+    agents: Agents = None,
     recipe: DataRecipe = "",
     changes: Overrides = None,
     remake: Remake = False,
@@ -167,7 +170,7 @@ def pretrain(experiment: ExperimentName, ranks: RankCount = 1, remake: Remake = 
     _training("pretrained", experiment, ranks, storage, remake)
 
 
-def tokenize(experiment: ExperimentName, games: Games = "", remake: Remake = False, storage: Storage = None) -> None:
+def tokenize(experiment: ExperimentName, games: Games = None, remake: Remake = False, storage: Storage = None) -> None:
     """Encode every frame once with the frozen tokenizer.
 
     Example: worldline tokenize demo --games Freeway
@@ -198,31 +201,34 @@ def report(storage: Storage = None) -> None:
 
 def _data(
     stage: str,
-    games: str,
+    games: str | None,
     recipe: str,
     changes: list[str] | None,
     storage: str | None,
-    agents: str = "",
+    agents: str | None = None,
     remake: bool = False,
 ) -> None:
     profile, store = profile_and_store(storage, remake)
     plan = plan_of_recipe(_recipe(recipe, profile), changes, games, profile, agents)
-    _refuse_blocked([_shown(make(plan, step, store)) for step in _of_stage(plan.steps(stage), stage)])
+    _each(_of_stage(plan.steps(stage), stage), lambda step: make(plan, step, store))
 
 
-def _refuse_blocked(reports: list[Report]) -> None:
-    """A stage whose blocking check failed has an artefact to look at, but the command has not succeeded."""
-    if blocked := [str(report.artefact.ref) for report in reports if report.blocked]:
-        raise WorldlineError(
-            f"Nothing will be made from {', '.join(blocked)}: the checks above say why; fetch other data, or other "
-            "agents or games"
-        )
+def _each(steps: list[Step], made: Callable[[Step], Report]) -> None:
+    """Make every step and print it at once, as the next may take hours; what failed is told at the end.
 
-
-def _shown(report: Report) -> Report:
-    """Print it at once: the next step may take hours."""
-    print(report)
-    return report
+    A step whose blocking check failed has an artefact to look at, but has not succeeded.
+    """
+    members = Members()
+    for step in steps:
+        with members.each("/".join(str(part) for part in (step.game, step.agent) if part is not None)):
+            report = made(step)
+            print(report, flush=True)
+            if report.blocked:
+                raise WorldlineError(
+                    f"Nothing will be made from {report.artefact.ref}: the checks above say why; fetch other data, or "
+                    "other agents or games"
+                )
+    members.end()
 
 
 def _recipe(name: str, profile: Profile) -> str:
@@ -230,11 +236,11 @@ def _recipe(name: str, profile: Profile) -> str:
     return name or ("jowa_40m" if profile.replay_root else "demo")
 
 
-def _learning(stage: str, name: str, games: str, storage: str | None, remake: bool) -> None:
+def _learning(stage: str, name: str, games: str | None, storage: str | None, remake: bool) -> None:
     profile, store = profile_and_store(storage, remake)
     experiment, plan = plan_of_experiment(name, profile)
-    for step in only_games(_of_stage(plan.steps(stage), stage), games, plan):
-        print(make(plan, step, store, experiment))
+    steps = only_games(_of_stage(plan.steps(stage), stage), games, plan)
+    _each(steps, lambda step: make(plan, step, store, experiment))
 
 
 def _training(stage: str, name: str, ranks: int, storage: str | None, remake: bool) -> None:

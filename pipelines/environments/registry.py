@@ -8,6 +8,7 @@ Letters: N environments, H and W pixels; an RGB frame has a last axis of 3.
 """
 
 import importlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -118,6 +119,19 @@ def check_game(name: str) -> str:
     if name not in GAMES:
         raise unknown("game", name, GAMES, f"'worldline games' lists all {len(GAMES)}")
     return name
+
+
+_VERSION = re.compile(r"^ale/|(noframeskip|deterministic)?-v\d+$")
+_PLAIN = {name.lower(): name for name in GAMES}
+
+
+def game_named(text: str) -> str:
+    """The game that a person means: FREEWAY, ms_pacman, 'Ms Pacman', ALE/Pong-v5 and PongNoFrameskip-v4 are understood.
+
+    Raises UsageError with the nearest name for anything else.
+    """
+    plain = re.sub(r"[\s_-]", "", _VERSION.sub("", text.strip().lower()))
+    return _PLAIN.get(plain) or check_game(text.strip())
 
 
 def game_id(name: str) -> int:

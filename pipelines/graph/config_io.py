@@ -183,7 +183,7 @@ def _values(
 def _parse(kind: Any, text: str, full: str) -> Any:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple and not is_dataclass(args[0]):
-        return tuple(_parse(args[0], item, full) for item in text.split(",") if item)
+        return tuple(_parse(args[0], item.strip(), full) for item in text.split(",") if item.strip())
     if kind is bool:
         if text.lower() not in ("true", "false"):
             raise UsageError(f"Override '{full}={text}': the field is true or false")

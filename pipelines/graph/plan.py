@@ -168,6 +168,10 @@ class Plan:
             self._listed[game, agent] = listing.digest(objects)
         return self.bucket, self._listed[game, agent]
 
+    def parents(self, step: Step) -> set[Step]:
+        """The steps that a step is made from."""
+        return {each for _, steps in self._parents(step) for each in steps}
+
     # ---- inside ----
 
     def _has(self, row: Stage) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from models.limits import Seed
-from pipelines.environments.registry import check_game
+from pipelines.environments.registry import check_game, game_named
 from pipelines.errors import UsageError, unknown
 from pipelines.graph.table import BY_VERB, PLANNED
 from pipelines.stages.collect import CollectConfig
@@ -39,8 +39,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", _in_order(self.stages))
+        object.__setattr__(self, "games", tuple(map(game_named, self.games)))
         require(self, "")
-        for game in (*self.games, *(each.only_game for each in self.stages if each.only_game)):
+        for game in (each.only_game for each in self.stages if each.only_game):
             check_game(game)
         if not self.games or len(set(self.games)) != len(self.games):
             raise UsageError(f"Recipe '{self.name}' has games {self.games}: name at least one, each once")

@@ -6,13 +6,15 @@ and makes an artefact of its own: asking for a round twice finds it. The episode
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from pipelines.environments.registry import emulator_seeds
-from pipelines.errors import UsageError
+from pipelines.errors import Members, UsageError, WorldlineError
 from pipelines.evaluation.pool import STAGE, question
 from pipelines.graph import table
 from pipelines.graph.config_io import override
@@ -48,10 +50,11 @@ def evaluate_config(plan: Plan, step: Step) -> EvaluateConfig:
     return config
 
 
-def play_all(configs: Sequence[EvaluateConfig], store: Store, together: int = 1) -> Iterator[Report]:
-    """`evaluate.run_all`, which imports PyTorch, where anything is to be played; else what stands."""
-    if all(store.standing(config.spec().ref) is not None for config in configs):
-        return (run_config(config, store) for config in configs)
+def play_all(configs: Sequence[EvaluateConfig], store: Store, together: int = 1) -> Iterator[Callable[[], Report]]:
+    """`evaluate.run_all`, which imports PyTorch, where anything is to be played; else what finds that which stands."""
+    with suppress(WorldlineError):  # what is damaged says so when its turn comes
+        if all(store.standing(config.spec().ref) is not None for config in configs):
+            return (partial(run_config, config, store) for config in configs)
     from pipelines.stages.evaluate import run_all
 
     return run_all(configs, store, together)
@@ -84,6 +87,11 @@ class Asked:
     name: str
     search: TuneConfig | None = None  # for the settings that it plays with
     made: Report | None = None
+
+    @property
+    def label(self) -> str:
+        """What it is called where several are made: experiment and game."""
+        return "/".join(self.name.split("/")[1:3])
 
     def make(self, store: Store) -> Report:
         """Play it, or find it."""
@@ -162,16 +170,27 @@ def _search(plan: Plan, game: str) -> TuneConfig | None:
     return config
 
 
-def make_all(asks: Sequence[Asked], store: Store, together: int = 1) -> Iterator[Report]:
-    """Play them in turn, or find them; neighbours with one checkpoint share its networks."""
+def make_all(
+    asks: Sequence[Asked], store: Store, together: int = 1, members: Members | None = None
+) -> Iterator[Report]:
+    """Play them in turn, or find them; neighbours with one checkpoint share its networks.
+
+    One that fails is left out where `members` keeps why; otherwise it is raised.
+    """
+    members = members or Members(strict=True)
     for one in asks:
         if one.search is not None:
-            run_config(one.search, store)
+            with members.each(one.label):
+                run_config(one.search, store)
+    asks = [one for one in asks if one.label not in members.failed]
     played = play_all([one.config for one in asks if one.made is None], store, together)
     for one in asks:
-        report = one.made or next(played)
-        store.point(one.name, report.artefact.ref)
-        yield report
+        play = next(played) if one.made is None else None
+        with members.each(one.label):
+            report = play() if play is not None else one.made
+            assert report is not None, "what is not made is played"
+            store.point(one.name, report.artefact.ref)
+            yield report
 
 
 def evaluations(store: Store, game: str) -> list[Artefact]:

@@ -8,8 +8,8 @@ Run: `worldline evaluate EXPERIMENT --games Freeway --protocol jowa --planner be
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import islice
@@ -21,7 +21,7 @@ import numpy as np
 from models.limits import Few, Natural, Seed, Size
 from pipelines.environments.registry import options
 from pipelines.environments.rollout import Episode, Player, play, play_together, replay
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, WorldlineError
 from pipelines.evaluation.player_settings import (
     RANDOM,
     TUNED_FIELDS,
@@ -149,12 +149,12 @@ class EvaluateConfig(PlayConfig, StageConfig):
 
 def run(config: EvaluateConfig, store: Store) -> Report:
     """Score a checkpoint on one game, or find its scores."""
-    (report,) = run_all([config], store)
-    return report
+    (play,) = run_all([config], store)
+    return play()
 
 
-def run_all(configs: Sequence[EvaluateConfig], store: Store, together: int = 1) -> Iterator[Report]:
-    """Score several games in turn with networks that are loaded once; an artefact each, handed out when it is made.
+def run_all(configs: Sequence[EvaluateConfig], store: Store, together: int = 1) -> Iterator[Callable[[], Report]]:
+    """Score several games in turn with networks that are loaded once: for each what makes its artefact when called.
 
     With `together` above 1, the environments of so many games are planned in one batch wherever their planners and
     settings are equal. It is meant for GPUs (BENCHMARKS.md). It changes no choice but by rounding, so scores differ
@@ -167,9 +167,10 @@ def run_all(configs: Sequence[EvaluateConfig], store: Store, together: int = 1) 
     for first in range(0, len(configs), together):
         batch = configs[first : first + together]
         if len(batch) > 1:
-            _play_together(batch, store, agents)
+            with suppress(WorldlineError):  # a game that cannot be played says so when its turn comes, alone
+                _play_together(batch, store, agents)
         for config in batch:
-            yield store.produce(config.spec(), partial(_build, config, agents))
+            yield partial(store.produce, config.spec(), partial(_build, config, agents))
 
 
 def _build(config: EvaluateConfig, agents: "LoadedAgent", draft: Draft) -> None:

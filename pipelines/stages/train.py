@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from models.family import AgentConfig
 from models.limits import Count, Seed, Size, Weight
 from models.registry import family_of
+from pipelines.environments.registry import game_named
 from pipelines.errors import UsageError
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
@@ -171,6 +172,11 @@ class FinetuneConfig(TrainingConfig):
     @property
     def subject(self) -> str:
         return self.game
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.game:
+            object.__setattr__(self, "game", game_named(self.game))
 
     @property
     def only_game(self) -> str:

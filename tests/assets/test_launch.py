@@ -70,14 +70,27 @@ def test_errors_are_one_line_and_exit_with_their_code(capsys: pytest.CaptureFixt
         assert not out
 
 
-def test_the_first_failure_ends_the_run_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     experiment = register(home() / "experiments", "mini", recipe("mini"))
     assert main(["materialize", "--experiment", experiment.key, "--until", "segments", "--only", "segments"]) == 1
     out, err = capfd.readouterr()
-    assert err.startswith("[1/1] segments/Pong failed: trajectories/Pong/")
+    assert err.startswith("segments/Pong failed: trajectories/Pong/")
     assert "is not in the store" in err
     assert err.count("\n") == 1, "nothing of Dagster's own log"
-    assert not out
+    assert out.splitlines() == ["[1/1] segments/Pong failed", "0 made, 0 already there."]
+
+
+def test_a_game_that_fails_stops_those_steps_alone_that_are_made_from_it(capfd: pytest.CaptureFixture[str]) -> None:
+    (home() / "store").mkdir(parents=True)
+    (home() / "store" / "collected_replay").mkdir()
+    (home() / "store" / "collected_replay" / "Enduro").write_text("in the way")
+    small = ["--set", "collect.steps=400", "--set", "collect.capacity=100", "--set", "downsample.transitions=50"]
+    arguments = ["backfill", "--recipe", "mini", "--games", "enduro, BREAKOUT", "--until", "segments", *small]
+    assert main(arguments) == 1
+    out, err = capfd.readouterr()
+    assert err.startswith("collected_replay/Enduro failed: ") and err.count("\n") == 1
+    assert "[1/8] collected_replay/Enduro failed" in out and "[8/8] segments/Breakout" in out
+    assert out.splitlines()[-1] == "4 made, 0 already there, 3 wait for what failed."
 
 
 def test_a_taken_port_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

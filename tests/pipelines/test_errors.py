@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipelines.cli import run
-from pipelines.errors import may_pass
+from pipelines.errors import Members, UsageError, WorldlineError, may_pass
 from pipelines.store.store import Store
 
 
@@ -43,3 +43,49 @@ def test_a_disk_that_fails_anywhere_is_one_line_and_no_fault_of_worldline(
     line = capsys.readouterr().err
     assert line.startswith("OSError: [Errno 5] Input/output error: 'pong.gz': nothing is lost; mend")
     assert line.count("\n") == 1
+
+
+def tried(**outcomes: Exception | None) -> Members:
+    """Members of these names, each with what went wrong."""
+    members = Members()
+    for name, error in outcomes.items():
+        with members.each(name):
+            if error is not None:
+                raise error
+    return members
+
+
+def test_a_member_that_fails_stops_no_other_and_is_told_at_the_end(capsys: pytest.CaptureFixture) -> None:
+    tried(Pong=None, Qbert=None).end()
+    with pytest.raises(WorldlineError, match=r"^Enduro failed: no bucket$") as caught:
+        tried(Enduro=UsageError("no bucket"), Pong=None).end()
+    assert caught.value.exit_code == 1 and capsys.readouterr().err == ""
+    with pytest.raises(WorldlineError, match=r"^Qbert failed: KeyError: 'x' - a fault of Worldline"):
+        tried(Enduro=UsageError("no\nbucket"), Pong=None, Qbert=KeyError("x")).end()
+    assert capsys.readouterr().err == "Enduro failed: no bucket\n"
+
+
+def test_where_all_are_asked_for_wrongly_it_is_bad_usage_and_one_reason_is_said_once() -> None:
+    with pytest.raises(UsageError, match=r"^no bucket$"):
+        tried(Enduro=UsageError("no bucket"), Pong=UsageError("no bucket")).end()
+    with pytest.raises(UsageError, match=r"^Pong failed: b$"):
+        tried(Enduro=UsageError("a"), Pong=UsageError("b")).end()
+    with pytest.raises(WorldlineError, match=r"^full$") as caught:
+        tried(Enduro=WorldlineError("full")).end()
+    assert caught.value.exit_code == 1
+
+
+def test_failures_of_two_kinds_are_told_together(capsys: pytest.CaptureFixture) -> None:
+    both = tried(Pong=None)
+    both.take(tried(old=WorldlineError("torn"), tiny=None))
+    with pytest.raises(WorldlineError, match=r"^old failed: torn$"):
+        both.end()
+
+
+def test_an_interruption_and_a_strict_one_end_everything() -> None:
+    members = Members()
+    with pytest.raises(KeyboardInterrupt), members.each("Pong"):
+        raise KeyboardInterrupt
+    strict = Members(strict=True)
+    with pytest.raises(ValueError, match="odd"), strict.each("Pong"):
+        raise ValueError("odd")

@@ -29,7 +29,7 @@ def test_a_round_makes_scores_and_says_how_they_compare(ours: TinyRun, capfd: py
     assert run(["reevaluate", "tiny", "--games", "Breakout", "--round", "extra-1"]) == 0
     assert capfd.readouterr().out.startswith(f"{ref}: already there")
     assert (
-        run(["reevaluate", "tiny", "--games", ",", "--set", "evaluate.episodes=3", "--set", "evaluate.max_steps=4"])
+        run(["reevaluate", "tiny", "--games", "all", "--set", "evaluate.episodes=3", "--set", "evaluate.max_steps=4"])
         == 0
     )
     others = [each for each in ours.store.pointers() if each.startswith(f"scores/{ours.experiment.key}/Breakout/")]
@@ -40,8 +40,9 @@ def test_a_round_makes_scores_and_says_how_they_compare(ours: TinyRun, capfd: py
     ("arguments", "code", "said"),
     [
         (["tin"], 2, "Unknown experiment 'tin': choose one of tiny-"),
-        (["tiny", "untrained"], 1, "has no checkpoint yet: make it with 'worldline materialize untrained-"),
+        (["untrained"], 1, "has no checkpoint yet: make it with 'worldline materialize untrained-"),
         (["tiny", "--games", "Pong"], 2, "Unknown game of these checkpoints 'Pong'"),
+        (["tiny", "--games", " , "], 2, "--games ' , ' names no game: give some"),
         (["tiny", "--games", "Breakou"], 2, "did you mean 'Breakout'?"),
         (["tiny", "--round", "../up"], 2, "'../up' cannot name part of an artefact"),
         (["tiny", "--round", ".hidden"], 2, "'.hidden' cannot name part of an artefact"),
@@ -66,3 +67,15 @@ def test_no_checkpoint_at_all(tmp_path, monkeypatch, capfd) -> None:  # type: ig
     monkeypatch.delenv("WORLDLINE_STORAGE", raising=False)
     assert run(["reevaluate"]) == 1
     assert "has a checkpoint to play: make one, such as 'worldline demo'" in capfd.readouterr().err
+
+
+def test_an_experiment_that_cannot_play_stops_no_other(ours: TinyRun, capfd: pytest.CaptureFixture[str]) -> None:
+    untrained = register(ours.home / "experiments", "untrained", recipe("mini"))
+    (ours.home / "experiments" / "torn-00000000.json").write_text("{")
+    small = ["--round", "extra-1", "--set", "evaluate.max_steps=2", "--set", "evaluate.beam_episodes=0"]
+    assert run(["reevaluate", "torn", "tiny", "untrained", *small]) == 1
+    out, err = capfd.readouterr()
+    assert out.startswith("scores/Breakout/") and "against the past" in out
+    torn, last = [line for line in err.splitlines() if " failed: " in line]
+    assert torn.startswith("torn failed: ") and "'worldline experiment remove torn-00000000'" in torn
+    assert last.startswith(f"{untrained.key} failed: ") and err.endswith(last + "\n")

@@ -1,4 +1,4 @@
-"""The commands of the data stages over a toy bucket."""
+"""The commands of the data stages over a toy bucket; one game that fails stops no other."""
 
 import re
 import shutil
@@ -25,3 +25,21 @@ def test_jowas_own_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
         assert run([stage, *bucket, "--set", "fetch.compat=jowa"]) == 0
     assert re.search(r"note: add_count, not there for logs 1, 2, 3", capsys.readouterr().out)
     assert run(["fetch", "--plan", *bucket, "--set", "fetch.compat=jowa"]) == 0
+
+
+def test_games_that_are_not_there_stop_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path / "home"))
+    write_replay(tmp_path / "bucket", [90, 90, 90], capacity=100, game="Pong", actions=6)
+    profile = tmp_path / "here.yaml"
+    profile.write_text(f"replay_root: file://{tmp_path}/bucket\n")
+    bucket = ["--storage", str(profile), "--agents", "1", "--set", "downsample.transitions=100"]
+    assert run(["fetch", *bucket, "--games", "enduro, PONG, ALE/Qbert-v5"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out.startswith("replay/Pong/1/")
+    assert [line.split(": ")[0] for line in printed.err.splitlines()] == ["Enduro/1 failed", "Qbert/1 failed"]
+    assert run(["downsample", *bucket, "--games", "Enduro,Pong"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out.startswith("trajectories/Pong/") and printed.err.startswith("Enduro failed: ")
+    assert len([*(tmp_path / "home").rglob("manifest.json")]) == 2

@@ -17,6 +17,7 @@ from pipelines.environments.registry import (
     canonical,
     check_game,
     game_id,
+    game_named,
     legal_mask,
     own_actions,
     protocol,
@@ -36,8 +37,29 @@ def test_atari_comes_first_and_is_numbered_alphabetically() -> None:
 def test_a_wrong_name_is_a_usage_error_in_one_line(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         check_game(name)
-    assert f"Unknown game '{name}'" in str(caught.value)
+    assert f"Unknown game '{name.strip()}" in str(caught.value)
     assert "'worldline games' lists all 60" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["MsPacman", "mspacman", "MSPACMAN", " ms_pacman ", "Ms Pacman", "ms-pacman", "ALE/MsPacman-v5", "ale/mspacman-v5",
+     "MsPacman-v0", "MsPacmanNoFrameskip-v4", "MsPacmanDeterministic-v4"],
+)  # fmt: skip
+def test_a_game_is_understood_as_people_type_it(text: str) -> None:
+    assert game_named(text) == "MsPacman"
+
+
+def test_every_games_names_lead_to_it_alone() -> None:
+    assert [game_named(f"ALE/{name.upper()}-v5") for name in GAMES] == list(GAMES)
+
+
+@pytest.mark.parametrize("text", ["", "-v4", "ALE/", "FREEWYA", "NoFrameskip-v4", "Pong-v"])
+def test_what_nobody_can_understand_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="Unknown game"):
+        game_named(text)
+    with pytest.raises(UsageError, match=r"did you mean 'Freeway'\?"):
+        game_named("FREEWYA")
 
 
 def test_the_error_names_the_nearest_game() -> None:

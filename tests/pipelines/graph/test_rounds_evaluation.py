@@ -19,5 +19,5 @@ def test_changes_are_the_evaluations_own() -> None:
 
 def test_what_stands_is_found_and_not_played(tiny: TinyRun) -> None:
     own = evaluate_config(tiny.plan, Step("scores", "Breakout"))
-    found = list(play_all([own, own], tiny.store))
+    found = [play() for play in play_all([own, own], tiny.store)]
     assert [(report.artefact.ref, report.skipped) for report in found] == [(tiny.made["scores"].ref, True)] * 2

@@ -208,7 +208,7 @@ def test_games_planned_in_one_batch_score_as_each_alone(tiny_copy: TinyRun, plan
     wanted = [(lines(each), each.manifest.metrics) for each in alone]
     for each in alone:
         shutil.rmtree(each.folder)
-    together = [report.artefact for report in evaluate.run_all(configs, tiny_copy.store, together=2)]
+    together = [play().artefact for play in evaluate.run_all(configs, tiny_copy.store, together=2)]
     assert [each.ref for each in together] == [each.ref for each in alone]
     for each, (rows, metrics) in zip(together, wanted, strict=True):
         found = each.manifest.metrics
@@ -226,11 +226,12 @@ def test_games_share_the_networks_of_a_process(tiny_copy: TinyRun, monkeypatch: 
     monkeypatch.setattr(
         checkpoints, "load_agent", lambda found, *rest: (loaded.append(found.folder), real(found, *rest))[1]
     )
-    for config, report in zip(both(tiny_copy), evaluate.run_all(both(tiny_copy), tiny_copy.store), strict=True):
+    for config, play in zip(both(tiny_copy), evaluate.run_all(both(tiny_copy), tiny_copy.store), strict=True):
+        report = play()
         assert (report.artefact.ref, report.skipped) == (config.spec().ref, False)
         assert "together" not in report.artefact.manifest.metrics
     assert len(loaded) == 1
-    assert all(report.skipped for report in evaluate.run_all(both(tiny_copy), tiny_copy.store, together=2))
+    assert all(play().skipped for play in evaluate.run_all(both(tiny_copy), tiny_copy.store, together=2))
 
 
 KILLED_TOGETHER = (
@@ -239,7 +240,7 @@ KILLED_TOGETHER = (
 from types import SimpleNamespace
 from tests.pipelines.stages.test_evaluate import both
 plan = Plan(find(home / "experiments", "tiny").recipe)
-list(evaluate.run_all(both(SimpleNamespace(plan=plan)), Store(home / "store"), together=2))
+[play() for play in evaluate.run_all(both(SimpleNamespace(plan=plan)), Store(home / "store"), together=2)]
 """
 )
 
@@ -247,7 +248,7 @@ list(evaluate.run_all(both(SimpleNamespace(plan=plan)), Store(home / "store"), t
 @pytest.mark.slow
 def test_a_worker_killed_amid_several_games_loses_only_what_it_was_playing(tiny_copy: TinyRun) -> None:
     configs = both(tiny_copy)
-    whole = [report.artefact for report in evaluate.run_all(configs, tiny_copy.store)]
+    whole = [play().artefact for play in evaluate.run_all(configs, tiny_copy.store)]
     wanted = [table(each) for each in whole]
     for each in whole:
         shutil.rmtree(each.folder)
@@ -255,7 +256,7 @@ def test_a_worker_killed_amid_several_games_loses_only_what_it_was_playing(tiny_
     assert code == -9, err
     logs = list((tiny_copy.store.root / ".scratch").rglob("episodes.jsonl"))
     assert len(logs) == 2 and sum(len(log.read_text().splitlines()) for log in logs) == 5
-    again = [report.artefact for report in evaluate.run_all(configs, tiny_copy.store, together=2)]
+    again = [play().artefact for play in evaluate.run_all(configs, tiny_copy.store, together=2)]
     assert all(table(each).equals(before) for each, before in zip(again, wanted, strict=True))
 
 
