@@ -5,6 +5,7 @@ is an import between two rooms that runs whenever the importing code does.
 """
 
 import ast
+import os
 import subprocess
 import sys
 from collections import defaultdict
@@ -20,6 +21,7 @@ from pipelines.graph.table import STAGES
 from tests.fakes import ROOT
 
 LINES, FUNCTION, ROOMS, ARROWS = 400, 60, 23, 96
+ENTERED = 115  # files that one run of `mini` enters: a reader who follows it opens no more
 # Who may name a family: its own rooms and plug, what is made for it alone, and its recipes.
 OF_FAMILIES = (
     "models/registry.py",
@@ -143,3 +145,15 @@ def test_describing_a_run_imports_neither_torch_nor_dagster() -> None:
     asked += "; print({'torch', 'dagster'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.slow
+def test_a_run_of_mini_enters_few_files(tmp_path: Path) -> None:
+    """In a process of its own: what is imported already enters nothing again."""
+    environment = {**os.environ, "WORLDLINE_HOME": str(tmp_path), "WORLDLINE_STORAGE": "", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.entered", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    found = set(done.stdout.splitlines())
+    assert {"pipelines/stages/collect.py", "models/jowa/loss.py", "pipelines/leaderboard/page.py"} <= found
+    assert len(found) <= ENTERED, sorted(found)

@@ -15,12 +15,11 @@ from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.bucket_object import Mirror
 from pipelines.errors import WorldlineError
 from pipelines.graph.plan import Plan, Step
-from pipelines.sources.dqn_replay.draw import draw, eligible, place_pieces
 from pipelines.sources.dqn_replay.listing import RemoteObject, list_objects, mirror_small_arrays
 from pipelines.sources.dqn_replay.record import ReplayRecord, group_by_checkpoint, local_url
 from pipelines.sources.dqn_replay.ring_log import RingLog, read_log
 from pipelines.sources.dqn_replay.stitch import read_episodes
-from pipelines.stages.downsample import DownsampleConfig
+from pipelines.stages.downsample import DownsampleConfig, draw, eligible, place_pieces
 from pipelines.stages.fetch import FetchConfig
 from pipelines.store.store import Store
 

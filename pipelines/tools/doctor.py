@@ -123,7 +123,7 @@ def bf16() -> Finding:
 
 def threads() -> Finding:
     """How the number of threads is chosen."""
-    from pipelines.training.threads import processors
+    from pipelines.training.device import processors
 
     if given := os.environ.get("OMP_NUM_THREADS", "").strip():
         return Finding("threads", True, f"{given}, as OMP_NUM_THREADS says")

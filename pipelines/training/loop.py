@@ -16,12 +16,12 @@ from pipelines.errors import UsageError
 from pipelines.progress import track
 from pipelines.training import state
 from pipelines.training.checkpoints import CheckpointManager
+from pipelines.training.device import FixedThreads, Threads
 from pipelines.training.distributed.ranks import ALONE, Ranks
 from pipelines.training.metrics import Metrics
 from pipelines.training.schedule import Collect, Keep, LoopConfig, Phase, Schedule, Update, unroll
 from pipelines.training.state import Position
 from pipelines.training.step import Trainable, Values, schedule_rates, update
-from pipelines.training.threads import FixedThreads, Threads
 
 
 def train(

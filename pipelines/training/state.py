@@ -21,8 +21,8 @@ from pipelines.errors import MayPass, WorldlineError, may_pass, not_now
 from pipelines.progress import say
 from pipelines.redact import one_line
 from pipelines.training import checkpoints, metrics
+from pipelines.training.device import Choices
 from pipelines.training.distributed.ranks import ALONE, Ranks
-from pipelines.training.threads import Choices
 from pipelines.training.weight_files import read_data
 
 NAME = "state.pt"

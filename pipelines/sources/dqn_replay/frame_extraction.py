@@ -44,8 +44,8 @@ FULL = (1 << CHUNK) - 1
 class ExtractionPlan:
     """Which rows of one observation file go where.
 
-    pieces: as `draw.place_pieces` gives them; any two are disjoint or equal in rows. edges (E,), sorted: the slots
-    whose frames get a checksum of their own.
+    pieces: as `downsample.place_pieces` gives them; any two are disjoint or equal in rows. edges (E,), sorted: the
+    slots whose frames get a checksum of their own.
     """
 
     item: RemoteObject

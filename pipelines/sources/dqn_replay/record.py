@@ -8,7 +8,7 @@ evidence.parquet facts about each log: log_order.LogFacts
 
 A stage that needs frames opens the record and reads them from `record.bucket`, piece by piece. frame_extraction.py
 brings them into a trajectory file; what writes the small arrays there (actions, rewards, origins, ends) and compares
-the finished file with what went in is here. `drawn` is the table that `draw.draw` gives, with the slot of each
+the finished file with what went in is here. `drawn` is the table that `downsample.draw` gives, with the slot of each
 episode's first transition.
 """
 
@@ -157,7 +157,7 @@ def group_by_checkpoint(objects: Sequence[RemoteObject]) -> dict[int, dict[str, 
 
 
 def plan_extraction(record: ReplayRecord, pieces: pd.DataFrame, edges: NDArray[np.int64]) -> list[ExtractionPlan]:
-    """What is wanted of each observation file of one agent, ascending. pieces: see `draw.place_pieces`."""
+    """What is wanted of each observation file of one agent, ascending. pieces: see `downsample.place_pieces`."""
     return [
         ExtractionPlan(record.object("observation", file), record.bucket, pieces[pieces["file"] == file], edges)
         for file in sorted(set(pieces["file"].tolist()))

@@ -23,8 +23,7 @@ from pipelines.progress import say
 from pipelines.recipes.registry import recipe
 from pipelines.tools.bench.plan import Ours, random_context
 from pipelines.tools.bench.train import random_batch
-from pipelines.training.device import Device
-from pipelines.training.threads import Threads, processors
+from pipelines.training.device import Device, Threads, processors
 
 BUSY = "while True: pass"
 

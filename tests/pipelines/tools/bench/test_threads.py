@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from pipelines.tools.bench.threads import Sizes, run, table
-from pipelines.training import threads
+from pipelines.training import device
 
 
 @pytest.mark.slow
 def test_every_row_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "processors", lambda: 1)
+    monkeypatch.setattr(device, "processors", lambda: 1)
     before = torch.get_num_threads()
     rows = run(Sizes(pieces=4, environments=2, frames=32, crowds=(False,)))
     assert [row.what.partition(",")[0].partition(" 32")[0] for row in rows] == [
