@@ -8,14 +8,13 @@ import copy
 import functools
 import importlib
 import inspect
-import json
 import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from pipelines.bucket.credentials import GOOGLE, NO_S3, S3, google_token
 from pipelines.bucket.retry import reason, with_retries
 from pipelines.errors import UsageError, WorldlineError, unknown
 from pipelines.redact import SECRET_NAME, redact_logs, remember
@@ -24,8 +23,6 @@ from pipelines.store.profile import NO_SECRETS
 TIMEOUT = 60.0  # seconds for one request, unless the profile's options say otherwise
 
 LOCAL = (None, "file", "local")
-
-GOOGLE_KEYS = ({"private_key", "client_email"}, {"refresh_token", "client_id", "client_secret"})  # fields of key files
 
 
 @dataclass(frozen=True)
@@ -115,15 +112,15 @@ def _open(url: str, kind: str | None, options: Mapping[str, Any]) -> Client:
     import fsspec.core
 
     given: dict[str, Any] = copy.deepcopy(dict(options))  # botocore writes into what it gets
-    if kind in ("gs", "gcs"):
+    if kind in GOOGLE:
         given = {"token": "anon", "requests_timeout": TIMEOUT, "use_listings_cache": False, **given}
-        given["token"] = _google_token(given["token"])
+        given["token"] = google_token(given["token"])
         given["session_kwargs"] = {"trust_env": True, **(given.get("session_kwargs") or {})}
         for option in sorted(given.keys() - _google_options()):
             raise unknown("option of gs://", option, _google_options(), "they are gcsfs.GCSFileSystem's")
         filesystem = _google()(**given)
         return GoogleClient(filesystem, filesystem._strip_protocol(url))
-    if kind in ("s3", "s3a"):
+    if kind in S3:
         config = {"connect_timeout": TIMEOUT, "read_timeout": TIMEOUT, "retries": {"total_max_attempts": 1}}
         given["config_kwargs"] = config | dict(given.get("config_kwargs") or {})
         filesystem, path = fsspec.core.url_to_fs(url, **({"use_listings_cache": False} | given))
@@ -142,7 +139,7 @@ def _require_kind(url: str, kind: str | None) -> None:
     try:
         fsspec.get_filesystem_class(kind or "file")
     except ImportError as error:
-        extra = "pip install 'worldline[s3]'" if kind in ("s3", "s3a") else f"install what fsspec asks for ({error})"
+        extra = "pip install 'worldline[s3]'" if kind in S3 else f"install what fsspec asks for ({error})"
         raise UsageError(f"'{url}' needs a client that is not installed: {extra}") from error
     except ValueError as error:
         raise UsageError(f"'{url}' is no bucket URL ({error}): write gs://..., s3://... or file:///...") from error
@@ -167,35 +164,10 @@ def _log_in_to_s3(filesystem: Any) -> None:
     if filesystem._s3 is not None:
         return
     filesystem.connect()
-    known = filesystem.anon or filesystem.key or fsspec.asyn.sync(filesystem.loop, filesystem.session.get_credentials)
-    if not known:
+    given = filesystem.anon or filesystem.key or "aws_access_key_id" in filesystem.client_kwargs
+    if not given and fsspec.asyn.sync(filesystem.loop, filesystem.session.get_credentials) is None:
         filesystem._s3 = None  # fsspec keeps it: the next who asks must be told too
-        raise UsageError(
-            "No credentials for s3:// were found: export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, "
-            "or write anon: true in the options of the storage profile for a public bucket"
-        )
-
-
-def _google_token(token: Any) -> Any:
-    """The option `token`; a path becomes that of an existing key file. gcsfs would send any other text to Google.
-
-    Raises UsageError for a key file that is not there, cannot be read, or is none.
-    """
-    if not isinstance(token, str) or not (token.startswith(("/", "~", ".")) or token.endswith(".json")):
-        return token
-    path = Path(token).expanduser()
-    try:
-        key = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"The key file {token} cannot be read ({error.strerror}): give the path of a file") from error
-    except ValueError as error:
-        raise UsageError(f"The key file {token} is not JSON: download the key again from Google's console") from error
-    if not isinstance(key, dict) or not any(fields <= key.keys() for fields in GOOGLE_KEYS):
-        raise UsageError(
-            f"The key file {token} is neither a service account's nor a user's: it needs "
-            f"{' or '.join(', '.join(sorted(fields)) for fields in GOOGLE_KEYS)}"
-        )
-    return str(path)
+        raise UsageError(NO_S3)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipelines.commands.options import Storage, profile_and_store
@@ -141,9 +142,9 @@ def doctor(
     findings = diagnose(storage)
     for finding in findings:
         mark = "[green]ok[/green]  " if finding.ok else "[red]FAIL[/red]"
-        out.print(f"{mark} {finding.name}: {finding.value}", highlight=False, soft_wrap=True)
+        out.print(f"{mark} {finding.name}: {escape(finding.value)}", highlight=False, soft_wrap=True)
         if not finding.ok:
-            out.print(f"     mend: {finding.repair}", highlight=False, soft_wrap=True)
+            out.print(f"     mend: {escape(finding.repair)}", highlight=False, soft_wrap=True)
     return 0 if all_ok(findings) else 1
 
 

@@ -10,7 +10,6 @@ import re
 import shutil
 import sqlite3
 import sys
-import tempfile
 import tomllib
 from collections.abc import Callable
 from contextlib import closing
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import yaml
 
-from pipelines.home import current_profile, dagster_home, home, open_store
+from pipelines.home import dagster_home, home
 from pipelines.redact import one_line
 
 FREE_DISK = 5 * 10**9  # bytes: the demo's artefacts with room to spare
@@ -47,6 +46,8 @@ class Finding:
 
 def diagnose(storage: str | None = None) -> list[Finding]:
     """All findings, in a fixed order, for the storage profile `storage` (default: the current one). Never raises."""
+    from pipelines.tools import doctor_storage  # which knows a Finding
+
     checks: dict[str, Callable[[], Finding]] = {
         "python": python,
         "torch": torch,
@@ -62,7 +63,9 @@ def diagnose(storage: str | None = None) -> list[Finding]:
         "workspace": workspace,
         "disk": disk,
         "memory": memory,
-        "storage": lambda: storage_profile(storage),
+        "storage": lambda: doctor_storage.profile(storage),
+        "credentials": lambda: doctor_storage.credentials(storage),
+        "proxies": doctor_storage.proxies,
     }
     return [_guarded(name, check) for name, check in checks.items()]
 
@@ -80,13 +83,14 @@ def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
         return Finding(name, False, f"{type(error).__name__}: {text}", REINSTALL)
 
 
-def _finding(name: str, ok: bool, value: str, repair: str) -> Finding:
+def finding(name: str, ok: bool, value: str, repair: str) -> Finding:
+    """A finding whose repair counts only where something is wrong."""
     return Finding(name, ok, value, "" if ok else repair)
 
 
 def python(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> Finding:
     """3.11 or newer."""
-    return _finding("python", version >= (3, 11), ".".join(map(str, version)), "make PYTHON=python3.12 setup")
+    return finding("python", version >= (3, 11), ".".join(map(str, version)), "make PYTHON=python3.12 setup")
 
 
 def torch() -> Finding:
@@ -140,13 +144,13 @@ def roms() -> Finding:
         except Exception:
             missing.append(game)
     value = f"{len(games.GAMES) - len(missing)} of {len(games.GAMES)} games" + ("" if not missing else ", missing: ")
-    return _finding("roms", not missing, value + ", ".join(missing[:5]), REINSTALL)
+    return finding("roms", not missing, value + ", ".join(missing[:5]), REINSTALL)
 
 
 def vector_environment() -> Finding:
     """ale-py with its vector environment."""
     there = hasattr(importlib.import_module("ale_py.vector_env"), "AtariVectorEnv")
-    return _finding("vector environment", there, f"ale-py {importlib.metadata.version('ale-py')}", REINSTALL)
+    return finding("vector environment", there, f"ale-py {importlib.metadata.version('ale-py')}", REINSTALL)
 
 
 def hdf5_zstd() -> Finding:
@@ -154,13 +158,13 @@ def hdf5_zstd() -> Finding:
     importlib.import_module("hdf5plugin")
     h5py = importlib.import_module("h5py")
     there = bool(h5py.h5z.filter_avail(ZSTD_FILTER))
-    return _finding("hdf5 zstd", there, f"h5py {h5py.__version__}{'' if there else ' without the filter'}", REINSTALL)
+    return finding("hdf5 zstd", there, f"h5py {h5py.__version__}{'' if there else ' without the filter'}", REINSTALL)
 
 
 def dagster() -> Finding:
     """The version that the graph was tested on."""
     version = importlib.metadata.version("dagster")
-    return _finding("dagster", version.startswith("1.13."), version, REINSTALL)
+    return finding("dagster", version.startswith("1.13."), version, REINSTALL)
 
 
 def dagster_instance(folder: Path | None = None) -> Finding:
@@ -196,7 +200,7 @@ def antlr() -> Finding:
     value = version + (f" with {' and '.join(intruders)}" if intruders else "")
     repair = f"pip uninstall -y {' '.join(intruders)}; " if intruders else ""
     ok = version.startswith("4.13.") and not intruders
-    return _finding("antlr", ok, value, f"{repair}pip install 'antlr4-python3-runtime==4.13.*'")
+    return finding("antlr", ok, value, f"{repair}pip install 'antlr4-python3-runtime==4.13.*'")
 
 
 def _installed(name: str) -> bool:
@@ -215,48 +219,24 @@ def workspace(folder: Path = Path(__file__).resolve().parents[2]) -> Finding:
     tools = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}) if path.is_file() else {}
     blocks = [f"[tool.{name}]" for name in ("dagster", "dg") if name in tools]
     value = f"{path} holds {' and '.join(blocks)}" if blocks else str(folder / "workspace.yaml")
-    return _finding("workspace", not blocks, value, f"remove {' and '.join(blocks)} from {path}")
+    return finding("workspace", not blocks, value, f"remove {' and '.join(blocks)} from {path}")
 
 
 def disk() -> Finding:
     """Room where artefacts are written."""
-    folder = _nearest(home())
+    folder = nearest(home())
     free = shutil.disk_usage(folder).free
     repair = f"free some or set WORLDLINE_HOME to a larger disk: {FREE_DISK / 1e9:.0f} GB are needed"
-    return _finding("disk", free >= FREE_DISK, f"{free / 1e9:,.1f} GB free at {folder}", repair)
+    return finding("disk", free >= FREE_DISK, f"{free / 1e9:,.1f} GB free at {folder}", repair)
 
 
 def memory() -> Finding:
     """As much as the demo may use."""
     total = importlib.import_module("psutil").virtual_memory().total
     repair = f"{MEMORY / 1e9:.0f} GB are needed for the demo: close other programs, or add swap"
-    return _finding("memory", total >= MEMORY, f"{total / 1e9:,.1f} GB", repair)
+    return finding("memory", total >= MEMORY, f"{total / 1e9:,.1f} GB", repair)
 
 
-def storage_profile(name: str | None) -> Finding:
-    """The profile loads, the store can be written, and a replay root on this machine exists."""
-    try:
-        profile = current_profile(name)
-        root = open_store(profile).root
-    except Exception as error:
-        return Finding("storage", False, str(error), "choose another with --storage or WORLDLINE_STORAGE")
-    try:
-        with tempfile.NamedTemporaryFile(dir=_nearest(root)):
-            pass
-    except OSError as error:
-        repair = "set WORLDLINE_HOME, or artefact_root in the profile, to a folder you own"
-        return Finding("storage", False, f"{profile.name}: {root} is not writable ({error.strerror})", repair)
-    value = f"{profile.name}: {root}"
-    if profile.replay_root is None:
-        return Finding("storage", True, value)
-    fsspec = importlib.import_module("fsspec")
-    if fsspec.core.split_protocol(profile.replay_root)[0] not in (None, "file", "local"):  # no network, no log-in here
-        return Finding("storage", True, f"{value}, replay from {profile.replay_root} (not tried)")
-    filesystem, path = fsspec.core.url_to_fs(profile.replay_root, **profile.options)
-    repair = "set replay_root in the profile to a folder that holds GAME/AGENT/replay_logs"
-    return _finding("storage", filesystem.exists(path), f"{value}, replay from {profile.replay_root}", repair)
-
-
-def _nearest(folder: Path) -> Path:
+def nearest(folder: Path) -> Path:
     """The folder itself, or the nearest above it that exists."""
     return next(path for path in (folder, *folder.parents) if path.exists())

@@ -45,7 +45,7 @@ def test_a_good_set_up_lacks_only_the_dagster_home_and_then_nothing(
     findings = doctor.diagnose()
     assert doctor.all_ok(findings), findings
     assert all(finding.value and not finding.repair for finding in findings)
-    assert len({finding.name for finding in findings}) == len(findings) == 15
+    assert len({finding.name for finding in findings}) == len(findings) == 17
 
 
 def test_nothing_heavy_is_imported_before_it_is_asked_for() -> None:
@@ -184,27 +184,3 @@ def test_a_small_disk_and_little_memory(monkeypatch: pytest.MonkeyPatch) -> None
     assert not finding.ok and finding.value.startswith("4.0 GB free at") and "5 GB are needed" in finding.repair
     monkeypatch.setattr(doctor, "MEMORY", 1 << 60)
     assert not doctor.memory().ok
-
-
-def test_storage_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    good = doctor.storage_profile(None)
-    assert good == Finding("storage", True, f"local: {tmp_path / 'home' / 'store'}")
-    assert not (tmp_path / "home").exists()  # looking makes nothing
-    assert "did you mean 'local'?" in doctor.storage_profile("locl").value
-
-    path = tmp_path / "mine.yaml"
-    path.write_text("artefact_root: gs://bucket/x\n")
-    assert "must be a folder on this machine" in doctor.storage_profile(str(path)).value
-    (tmp_path / "file").write_text("")
-    path.write_text(f"artefact_root: {tmp_path}/file/store\n")
-    finding = doctor.storage_profile(str(path))
-    assert (
-        not finding.ok and "is not writable (Not a directory)" in finding.value and "a folder you own" in finding.repair
-    )
-
-    path.write_text(f"replay_root: file://{tmp_path}/bucket\n")
-    assert not doctor.storage_profile(str(path)).ok
-    (tmp_path / "bucket").mkdir()
-    assert doctor.storage_profile(str(path)).ok
-    path.write_text("replay_root: gs://bucket/dqn\noptions: {token: anon}\n")
-    assert doctor.storage_profile(str(path)).value.endswith("replay from gs://bucket/dqn (not tried)")

@@ -1,0 +1,80 @@
+"""What `worldline doctor --storage NAME` looks at of a storage profile: its folders, who reads its bucket, proxies.
+
+No network is asked, and no secret is told.
+"""
+
+import importlib
+import tempfile
+import urllib.request
+from urllib.parse import urlsplit
+
+from pipelines.bucket.clients import LOCAL, protocol
+from pipelines.bucket.credentials import origin
+from pipelines.errors import WorldlineError
+from pipelines.home import current_profile, open_store
+from pipelines.redact import one_line
+from pipelines.tools.doctor import Finding, finding, nearest
+
+
+def profile(name: str | None) -> Finding:
+    """The profile loads, the store can be written, and a replay root on this machine exists."""
+    try:
+        found = current_profile(name)
+        root = open_store(found).root
+    except Exception as error:
+        return Finding("storage", False, str(error), "choose another with --storage or WORLDLINE_STORAGE")
+    try:
+        with tempfile.NamedTemporaryFile(dir=nearest(root)):
+            pass
+    except OSError as error:
+        repair = "set WORLDLINE_HOME, or artefact_root in the profile, to a folder you own"
+        return Finding("storage", False, f"{found.name}: {root} is not writable ({error.strerror})", repair)
+    value = f"{found.name}: {root}"
+    if found.replay_root is None:
+        return Finding("storage", True, value)
+    if protocol(found.replay_root) not in LOCAL:
+        return Finding("storage", True, f"{value}, replay from {found.replay_root} (not tried)")
+    fsspec = importlib.import_module("fsspec")
+    filesystem, path = fsspec.core.url_to_fs(found.replay_root)
+    repair = "set replay_root in the profile to a folder that holds GAME/AGENT/replay_logs"
+    return finding("storage", filesystem.exists(path), f"{value}, replay from {found.replay_root}", repair)
+
+
+def credentials(name: str | None) -> Finding:
+    """Who reads the profile's bucket: found, or not found, or not readable."""
+    try:
+        found = current_profile(name)
+    except WorldlineError:
+        return Finding("credentials", True, "not looked for, as the storage profile cannot be read")
+    kind = protocol(found.replay_root) if found.replay_root else None
+    if kind in LOCAL:
+        return Finding("credentials", True, "none needed: the replay is on this machine")
+    try:
+        return Finding("credentials", True, f"{found.name}: {one_line(origin(kind, found.options))}")
+    except WorldlineError as error:
+        value, _, repair = str(error).partition(": ")
+        return Finding("credentials", False, f"{found.name}: {value}", repair)
+
+
+def proxies() -> Finding:
+    """The proxies of the environment, which every kind of bucket takes; without their passwords."""
+    known = urllib.request.getproxies_environment()
+    spared = known.pop("no", "")
+    used = {kind: url for kind, url in sorted(known.items()) if kind in ("http", "https")}
+    if not used:
+        return Finding("proxies", True, "none (HTTPS_PROXY and HTTP_PROXY are not set)")
+    value = ", ".join(f"{kind} through {one_line(url)}" for kind, url in used.items())
+    value += f", but for {spared}" if spared else ""
+    for kind, url in used.items():
+        if not _is_proxy(url):
+            repair = f"write {kind.upper()}_PROXY=http://HOST:PORT, the one kind that all clients take"
+            return Finding("proxies", False, value, repair)
+    return Finding("proxies", True, value)
+
+
+def _is_proxy(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        return False
