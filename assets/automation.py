@@ -14,7 +14,7 @@ import dagster as dg
 from assets.partitions import EXPERIMENT, partition_of
 from assets.resources import Installation
 from assets.stages import JOBS
-from pipelines.errors import WorldlineError
+from pipelines.errors import Members, WorldlineError
 from pipelines.graph.make import board_config
 from pipelines.graph.plan import Step
 from pipelines.graph.rounds import Due, due, this_round
@@ -47,15 +47,16 @@ def weekly_reevaluation(cron: str = SUNDAY_NIGHT) -> dg.ScheduleDefinition:
         context: dg.ScheduleEvaluationContext, installation: Installation
     ) -> list[dg.RunRequest] | dg.SkipReason:
         name = this_round(context.scheduled_execution_time)
+        members = Members()
         try:
-            found = due(installation.experiments(), reachable(installation), name)
+            found = due(installation.experiments(members), reachable(installation), name, members)
         except (WorldlineError, OSError) as error:
             return dg.SkipReason(f"Round {name} must wait: {error}")
-        # Run keys tell the requests of one tick apart; a second tick of the same week needs this.
-        asked = {run.tags.get(PARTITION) for run in under_way(context.instance, {ROUND: name})}
-        found = [each for each in found if partition(each) not in asked]
+        if found:  # run keys tell the requests of one tick apart; a second tick of the same week needs this
+            asked = {run.tags.get(PARTITION) for run in under_way(context.instance, {ROUND: name})}
+            found = [each for each in found if partition(each) not in asked]
         if not found:
-            return dg.SkipReason(f"Round {name}: every checkpoint has its scores, or they are under way")
+            return dg.SkipReason(f"Round {name}: every checkpoint has its scores, or they are under way{_but(members)}")
         register(context.instance, found)
         return [request(each) for each in found]
 
@@ -75,15 +76,17 @@ def new_checkpoints(seconds: int = LOOK_EVERY) -> dg.SensorDefinition:
         description="A checkpoint that nobody has evaluated plays its experiment's games.",
     )
     def sensor(context: dg.SensorEvaluationContext, installation: Installation) -> dg.SensorResult | dg.SkipReason:
+        members = Members()
         try:
-            found = due(installation.experiments(), reachable(installation))
+            found = due(installation.experiments(members), reachable(installation), "", members)
         except (WorldlineError, OSError) as error:
             return dg.SkipReason(f"No checkpoint can be seen: {error}")
         seen: dict[str, str] = json.loads(context.cursor or "{}")
         new = [each for each in found if seen.get(partition(each)) != str(each.checkpoint)]
         cursor = json.dumps(seen | {partition(each): str(each.checkpoint) for each in new})
         if not new:
-            return dg.SensorResult(skip_reason="Every checkpoint has its scores, or was asked to play", cursor=cursor)
+            why = f"Every checkpoint has its scores, or was asked to play{_but(members)}"
+            return dg.SensorResult(skip_reason=why, cursor=cursor)
         register(context.instance, new)
         return dg.SensorResult(run_requests=[request(each) for each in new], cursor=cursor)
 
@@ -123,6 +126,11 @@ def reachable(installation: Installation) -> Store:
     store = installation.store()
     next(store.root.iterdir(), None)
     return store
+
+
+def _but(members: Members) -> str:
+    """What could not be read and is left out, for a reason to skip."""
+    return "".join(f"; {member} is left out: {why}" for member, why in members.failed.items())
 
 
 def partition(each: Due) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from pipelines import home as paths
+from pipelines.errors import Members
 from pipelines.graph.experiment import Experiment, find, registered
 from pipelines.graph.make import plan_of
 from pipelines.graph.plan import Plan
@@ -33,9 +34,9 @@ class Installation(dg.ConfigurableResource):
         """The artefact store. Raises WorldlineError when the profile puts it where no folder can be."""
         return paths.open_store(self.profile(), self.folder())
 
-    def experiments(self) -> list[Experiment]:
-        """All registered experiments, by name."""
-        return registered(self.folder() / "experiments")
+    def experiments(self, members: Members | None = None) -> list[Experiment]:
+        """All registered experiments, by name; see `registered`."""
+        return registered(self.folder() / "experiments", members)
 
     def experiment(self, name_or_key: str) -> Experiment:
         """A registered experiment. Raises UsageError with the nearest name."""

@@ -110,6 +110,11 @@ class Members:
                 raise
             self.failed.setdefault(member, WorldlineError(unforeseen(error)))
 
+    @classmethod
+    def or_strict(cls, members: "Members | None") -> "Members":
+        """These, or where nobody keeps failures, such as raise the first one."""
+        return members or cls(strict=True)
+
     def take(self, others: "Members") -> None:
         """Tell the failures of others with one's own."""
         self.tried |= others.failed.keys()

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.commands.options import Storage, profile_and_store
-from pipelines.errors import UsageError
+from pipelines.errors import Members, UsageError
 from pipelines.progress import size
 
 PANEL = "Look and tidy"
@@ -37,7 +37,8 @@ def games(storage: Storage = None) -> None:
 
     _, store = profile_and_store(storage)
     made: dict[str, set[str]] = {}
-    for name in store.pointers():
+    members = Members()
+    for name in store.pointers(members):
         stage, *parts = name.split("/")
         for part in parts:
             made.setdefault(part, set()).add(stage)
@@ -61,6 +62,7 @@ def games(storage: Storage = None) -> None:
         f"No human score is known of {', '.join(unplayed)}, which are not among the 57 games of Mnih et al. 2015 and "
         "Wang et al. 2016. Without one, a game is left out of human-normalised scores."
     )
+    members.end()
 
 
 def list_artefacts(storage: Storage = None) -> None:
@@ -70,18 +72,21 @@ def list_artefacts(storage: Storage = None) -> None:
     """
     _, store = profile_and_store(storage)
     names: dict[str, list[str]] = {}
-    for name, ref in store.pointers().items():
+    members, pointing = Members(), Members()
+    for name, ref in store.pointers(pointing).items():
         names.setdefault(str(ref), []).append(name)
     found = False
-    for artefact in store.artefacts():
+    for artefact in store.artefacts(members=members):
         found = True
         manifest = artefact.manifest
         print(
             f"{artefact.ref}  {size(manifest.total_bytes)}  {manifest.created}  "
             f"{' '.join(names.get(str(artefact.ref), ['(no name)']))}"
         )
-    if not found:
+    if not found and not members.failed:
         print(f"The store {store.root} is empty: worldline demo")
+    members.take(pointing)
+    members.end()
 
 
 def lineage(
@@ -162,7 +167,8 @@ def gc(
     from pipelines.store.gc import collect
 
     _, store = profile_and_store(storage)
-    garbage = collect(store, dry_run=not yes, drop_unfinished=unfinished)
+    members = Members()
+    garbage = collect(store, dry_run=not yes, drop_unfinished=unfinished, members=members)
     for artefact in garbage.artefacts:
         print(artefact.ref)
     for path in garbage.leftovers:
@@ -183,6 +189,7 @@ def gc(
         f"{len(garbage.artefacts)} artefacts, {len(garbage.leftovers)} leftovers, {begun_too}"
         f"{size(garbage.bytes)} {done}"
     )
+    members.end()
 
 
 def parity(file: Annotated[Path, typer.Argument(help="A golden file (.npz).")]) -> int:

@@ -194,9 +194,11 @@ def report(storage: Storage = None) -> None:
     from pipelines.graph.make import make_board
 
     _, store = profile_and_store(storage)
-    made = make_board(store)
+    members = Members()
+    made = make_board(store, members=members)
     print(made)
     print(f"Open {made.artefact.path('index.html')}")
+    members.end()
 
 
 def _data(

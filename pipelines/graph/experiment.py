@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.errors import UsageError, WorldlineError, unknown
+from pipelines.errors import Members, UsageError, WorldlineError, unknown
 from pipelines.graph.config_io import from_plain, to_plain
 from pipelines.graph.plan import Plan
 from pipelines.graph.recipe import Recipe
@@ -92,14 +92,19 @@ def register(folder: Path, name: str, recipe: Recipe) -> Experiment:
     return experiment
 
 
-def registered(folder: Path) -> list[Experiment]:
-    """Every experiment on disk, by name; files that hold none of this version are told in a line each and left out."""
-    found = []
-    for held in _files(folder).values():
-        if isinstance(held, Experiment):
+def registered(folder: Path, members: Members | None = None) -> list[Experiment]:
+    """Every experiment on disk, by name. Files that hold none of this version are left out.
+
+    Why is said in a line each, or kept in `members`.
+    """
+    kept, found = members or Members(), []
+    for path, held in _files(folder).items():
+        with kept.each(path.stem):
+            if isinstance(held, WorldlineError):
+                raise held
             found.append(held)
-        else:
-            say(str(held))
+    for why in kept.failed.values() if members is None else ():
+        say(str(why))
     return found
 
 

@@ -6,9 +6,9 @@ code would make the same, is asked only where a step is not there, or is made an
 """
 
 import importlib
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
-from pipelines.errors import UsageError, WorldlineError
+from pipelines.errors import Members, UsageError
 from pipelines.graph import table
 from pipelines.graph.experiment import Experiment
 from pipelines.graph.plan import Plan, Step
@@ -94,37 +94,39 @@ def difference(found: Artefact, now: Spec | None) -> str:
 POINTER = "leaderboard/all"
 
 
-def board_config(
-    store: Store, experiments: Collection[str] = (), left_out: Callable[[str], None] = lambda why: None
-) -> ReportConfig:
+def board_config(store: Store, experiments: Collection[str] = (), members: Members | None = None) -> ReportConfig:
     """The leaderboard of all experiments, or of those whose keys are given, in the order of their names.
 
-    Scores that are damaged or stale are left out; `left_out` hears why. Raises UsageError when there is no score at
+    Scores that are damaged or stale are left out; `members` keeps why. Raises UsageError when there is no score at
     all, or none of an experiment that was asked for.
     """
-    found = []
-    for pointer, ref in store.pointers().items():
+    found, members = [], members or Members()
+    for pointer, ref in store.pointers(members).items():
         stage, _, name = pointer.partition("/")
         experiment = name.partition("/")[0]
         if stage == "scores" and (not experiments or experiment in experiments) and store.holds(ref):
-            try:
+            with members.each(pointer):
                 found.append((experiment, store.open(ref).ref))
-            except WorldlineError as error:
-                left_out(f"Left out of the leaderboard: {error}")
     if absent := sorted(set(experiments) - {experiment for experiment, _ in found}):
         raise UsageError(
             f"Experiment '{absent[0]}' has no scores in {store.root}: evaluate it first "
             f"(worldline materialize --experiment {absent[0]} --until scores)"
         )
+    if not found:
+        members.end()
     return ReportConfig(scores=tuple(ref for _, ref in found), names=tuple(name for name, _ in found))
 
 
-def make_board(store: Store, experiments: Collection[str] = ()) -> Report:
+def make_board(store: Store, experiments: Collection[str] = (), members: Members | None = None) -> Report:
     """Make the leaderboard, or find it; a stale page is made anew, nothing is lost with it.
 
-    The pointer `leaderboard/all` follows only when no experiment is left out.
+    The pointer `leaderboard/all` follows only when no experiment is left out. What is wrong with scores that are left
+    out is said, or kept in `members`.
     """
-    report = run_config(board_config(store, experiments, say), store.remaking())
+    kept = members or Members()
+    report = run_config(board_config(store, experiments, kept), store.remaking())
+    for why in kept.failed.values() if members is None else ():
+        say(f"Left out of the leaderboard: {why}")
     if not experiments:
         store.point(POINTER, report.artefact.ref)
     return report

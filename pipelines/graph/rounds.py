@@ -23,6 +23,7 @@ from pipelines.graph.make import pointer, run_config, standing
 from pipelines.graph.plan import Plan, Step
 from pipelines.graph.recipe import Recipe
 from pipelines.leaderboard.drift import Drift, drift
+from pipelines.progress import say
 from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.stages.tune import TuneConfig
 from pipelines.store.artefact import Artefact, Report
@@ -105,20 +106,32 @@ def this_round(moment: datetime | None = None) -> str:
     return f"{year}-W{week:02d}"
 
 
-def suite(experiments: Iterable[Experiment], store: Store, round: str = "") -> list[Due]:
-    """Every game of every experiment whose checkpoint stands.
+def suite(
+    experiments: Iterable[Experiment], store: Store, round: str = "", members: Members | None = None
+) -> list[Due]:
+    """Every game of every experiment whose checkpoint stands; what cannot be read is said, or kept in `members`.
 
     Read from pointers and manifests alone: a plan would list buckets.
     """
-    named = store.pointers()
-    found = [(each, checkpoints(each, store, named)) for each in experiments]
-    return [Due(each, game, ref, round) for each, games in found for game, ref in games.items()]
+    kept, found = members or Members(), []
+    named = store.pointers(kept)
+    for each in experiments:
+        with kept.each(each.key):
+            found += [Due(each, game, ref, round) for game, ref in checkpoints(each, store, named).items()]
+    for member, why in kept.failed.items() if members is None else ():
+        say(f"{member} is left out: {why}")
+    return found
 
 
-def due(experiments: Iterable[Experiment], store: Store, round: str = "") -> list[Due]:
-    """Of the suite, what has no scores of its checkpoint; in a round, none of that round."""
-    named = store.pointers()
-    return [each for each in suite(experiments, store, round) if not each.done(store, named)]
+def due(experiments: Iterable[Experiment], store: Store, round: str = "", members: Members | None = None) -> list[Due]:
+    """Of the suite, what has no scores of its checkpoint; in a round, none of that round. `members`: see `suite`."""
+    members, found = members or Members(), []
+    named = store.pointers(members)
+    for each in suite(experiments, store, round, members):
+        with members.each(f"{each.experiment.key}/{each.game}"):
+            if not each.done(store, named):
+                found.append(each)
+    return found
 
 
 def checkpoints(experiment: Experiment, store: Store, named: Mapping[str, Ref]) -> dict[str, Ref]:
@@ -177,7 +190,7 @@ def make_all(
 
     One that fails is left out where `members` keeps why; otherwise it is raised.
     """
-    members = members or Members(strict=True)
+    members = Members.or_strict(members)
     for one in asks:
         if one.search is not None:
             with members.each(one.label):
@@ -194,8 +207,8 @@ def make_all(
 
 
 def evaluations(store: Store, game: str) -> list[Artefact]:
-    """Every evaluation of a game that the store holds."""
-    return list(store.artefacts(f"{STAGE}/{game}"))
+    """Every evaluation of a game that the store holds and that can be read."""
+    return list(store.artefacts(f"{STAGE}/{game}", Members()))
 
 
 def fresh_seed(config: EvaluateConfig, round: str, others: Sequence[Artefact]) -> int:

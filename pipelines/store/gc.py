@@ -14,9 +14,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.errors import WorldlineError
+from pipelines.errors import Members, WorldlineError
 from pipelines.store.artefact import Artefact
 from pipelines.store.files import locked_now, sync, writable
+from pipelines.store.manifest import MANIFEST_NAME
 from pipelines.store.ref import Ref
 from pipelines.store.store import Store, flat
 
@@ -44,14 +45,26 @@ class Garbage:
     unfinished: tuple[Unfinished, ...] = ()
 
 
-def plan(store: Store, roots: Iterable[Ref] = ()) -> list[Artefact]:
+def plan(store: Store, roots: Iterable[Ref] = (), members: Members | None = None) -> list[Artefact]:
     """The artefacts that neither `roots` nor any pointer leads to, children before their parents.
 
-    Raises WorldlineError at a damaged manifest or pointer: what it refers to cannot be known then.
+    A damaged manifest or pointer raises WorldlineError, or where `members` keeps why, stays and keeps all artefacts
+    whose address can still be read in it; a pointer in which there is none keeps all of its stage.
     """
-    every = {artefact.ref: artefact for artefact in store.artefacts()}
+    damaged, unread = Members(), Members()
+    every = {artefact.ref: artefact for artefact in store.artefacts(members=damaged)}
     kept: set[Ref] = set()
-    queue = [*roots, *store.pointers().values()]
+    queue = [*roots, *store.pointers(unread).values()]
+    for name in damaged.failed:
+        queue += _mentioned(store.root / name / MANIFEST_NAME, every)
+    for name in unread.failed:
+        stage = name.split("/")[0]
+        queue += _mentioned(store.pointer_path(name), every) or [ref for ref in every if ref.stage == stage]
+    for each in (damaged, unread):
+        if members is None:
+            each.end()
+        else:
+            members.take(each)
     while queue:
         ref = queue.pop()
         if ref not in kept and ref in every:
@@ -60,9 +73,18 @@ def plan(store: Store, roots: Iterable[Ref] = ()) -> list[Artefact]:
     return _children_first({ref: artefact for ref, artefact in every.items() if ref not in kept})
 
 
+def _mentioned(path: Path, every: Iterable[Ref]) -> list[Ref]:
+    """The artefacts whose addresses stand in what is left of a file."""
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        return []
+    return [ref for ref in every if str(ref).encode() in raw]
+
+
 def leftovers(store: Store) -> list[Path]:
     """Folders of writers that died, and scratch of artefacts that were finished; never those of a living writer."""
-    finished = {flat(artefact.ref) for artefact in store.artefacts()}
+    finished = {flat(artefact.ref) for artefact in store.artefacts(members=Members())}
     partial = sorted((store.root / ".partial").glob("*"))
     scratch = [path for path in sorted(store.scratch.glob("*")) if path.name in finished]
     return [path for path in partial + scratch if path.is_dir() and _abandoned(store, path)]
@@ -70,7 +92,7 @@ def leftovers(store: Store) -> list[Path]:
 
 def unfinished(store: Store) -> list[Unfinished]:
     """Scratch of artefacts that do not stand, the oldest first; never of one that is being made."""
-    finished = {flat(artefact.ref) for artefact in store.artefacts()}
+    finished = {flat(artefact.ref) for artefact in store.artefacts(members=Members())}
     found = []
     for path in store.scratch.glob("*"):
         if path.is_dir() and path.name not in finished and _abandoned(store, path):
@@ -79,17 +101,23 @@ def unfinished(store: Store) -> list[Unfinished]:
     return sorted(found, key=lambda each: each.written)
 
 
-def collect(store: Store, roots: Iterable[Ref] = (), dry_run: bool = True, drop_unfinished: bool = False) -> Garbage:
+def collect(
+    store: Store,
+    roots: Iterable[Ref] = (),
+    dry_run: bool = True,
+    drop_unfinished: bool = False,
+    members: Members | None = None,
+) -> Garbage:
     """Remove, or with `dry_run` only list, what `plan` and `leftovers` find, and what `unfinished` does on request.
 
     Raises WorldlineError while a stage is being run in this store: its parents may have no pointer yet.
     """
     if dry_run:
-        return _garbage(store, roots, drop_unfinished)
+        return _garbage(store, roots, drop_unfinished, members)
     with writable(store.root), locked_now(store.store_lock_path) as alone:
         if not alone:
             raise WorldlineError(f"Something is being made in the store {store.root}: collect when it has ended")
-        garbage = _garbage(store, roots, drop_unfinished)
+        garbage = _garbage(store, roots, drop_unfinished, members)
         for artefact in garbage.artefacts:
             _remove(store, artefact)
         for path in garbage.leftovers:
@@ -104,8 +132,8 @@ def parents_of(artefact: Artefact) -> list[Ref]:
     return [Ref.parse(entry.ref) for entry in artefact.manifest.parents]
 
 
-def _garbage(store: Store, roots: Iterable[Ref], drop_unfinished: bool) -> Garbage:
-    artefacts, left, begun = plan(store, roots), leftovers(store), unfinished(store)
+def _garbage(store: Store, roots: Iterable[Ref], drop_unfinished: bool, members: Members | None) -> Garbage:
+    artefacts, left, begun = plan(store, roots, members), leftovers(store), unfinished(store)
     size = sum(artefact.manifest.total_bytes for artefact in artefacts) + sum(map(_size, left))
     size += sum(each.bytes for each in begun) if drop_unfinished else 0
     return Garbage(tuple(artefacts), tuple(left), size, tuple(begun))

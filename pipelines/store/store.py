@@ -21,7 +21,7 @@ from copy import copy
 from functools import partial
 from pathlib import Path
 
-from pipelines.errors import WorldlineError, not_now
+from pipelines.errors import Members, WorldlineError, not_now
 from pipelines.progress import say
 from pipelines.store.artefact import Artefact, Draft, Report
 from pipelines.store.commit import adopt, commit, equals, hashed, parent_entries
@@ -166,23 +166,27 @@ class Store:
         self._refuse_stale(artefact)
         return artefact
 
-    def artefacts(self, below: str = "") -> Iterator[Artefact]:
+    def artefacts(self, below: str = "", members: Members | None = None) -> Iterator[Artefact]:
         """Every finished artefact, or those below `stage/subject`, in a fixed order.
 
-        Raises WorldlineError at a damaged manifest.
+        A damaged manifest is left out where `members` keeps why, by its address; otherwise it raises WorldlineError.
         """
+        members = Members.or_strict(members)
         for folder, folders, files in os.walk(self.root / below):
             parts = Path(folder).relative_to(self.root).parts
             folders[:] = sorted(set(folders) - set(PRIVATE)) if not parts else sorted(folders)
             if MANIFEST_NAME in files and len(parts) >= 3:
                 folders.clear()  # what lies below is the artefact's own, and may be many thousand chunks
-                found = self.find(Ref(parts[0], "/".join(parts[1:-1]), parts[-1]))
+                found = None
+                with members.each("/".join(parts)):
+                    found = self.find(Ref(parts[0], "/".join(parts[1:-1]), parts[-1]))
                 if found is not None:
                     yield found
 
     def _kin(self, ref: Ref) -> str:
         """What stands beside a missing artefact: a config that was changed, or a release that writes other bytes."""
-        kin = [(found.ref.key, found.manifest.code_version) for found in self.artefacts(f"{ref.stage}/{ref.subject}")]
+        beside = self.artefacts(f"{ref.stage}/{ref.subject}", Members())
+        kin = [(found.ref.key, found.manifest.code_version) for found in beside]
         named = ", ".join(f"{key} of code version {code}" for key, code in kin[:3])
         return f"; there is {named}, of another config or code" if kin else ""
 
@@ -276,7 +280,7 @@ class Store:
 
     def point(self, name: str, ref: Ref) -> None:
         """Let `name` (`scores/demo-1a2b3c4d/Freeway`) mean `ref`. Atomic; the only thing here that may change."""
-        path = self._pointer(name)
+        path = self.pointer_path(name)
         artefact = self.find(ref)
         pointer = Pointer(str(ref), artefact.digest if artefact else "")
         with writable(self.root):
@@ -291,15 +295,15 @@ class Store:
 
     def forget(self, part: str) -> list[str]:
         """Remove the pointers of which `part` is a part of the name, and return them; what they named stays."""
-        found = [name for name in self.pointers() if part in name.split("/")]
+        found = [name for name in self._pointer_files() if part in name.split("/")]
         with writable(self.root):
             for name in found:
-                self._pointer(name).unlink()
+                self.pointer_path(name).unlink()
         return found
 
     def resolve(self, name: str) -> Ref:
         """The artefact that a pointer or a full address names. Raises WorldlineError when neither exists."""
-        path = self._pointer(name)
+        path = self.pointer_path(name)
         if path.is_file():
             return Pointer.read(path).target
         if name.count("/") >= 2 and (self.root / name / MANIFEST_NAME).is_file():
@@ -308,16 +312,16 @@ class Store:
 
     def pointed(self, name: str) -> Ref | None:
         """What a pointer leads to, where there is one."""
-        path = self._pointer(name)
+        path = self.pointer_path(name)
         return Pointer.read(path).target if path.is_file() else None
 
-    def pointers(self) -> dict[str, Ref]:
-        """All pointers by name."""
-        return {name: pointer.target for name, pointer in self._pointers().items()}
+    def pointers(self, members: Members | None = None) -> dict[str, Ref]:
+        """All pointers by name. A damaged one is left out where `members` keeps why, else it raises WorldlineError."""
+        return {name: pointer.target for name, pointer in self._pointers(members).items()}
 
     def pins(self, ref: Ref) -> dict[str, str]:
         """By pointer's name, the manifest digest that `ref` had when it was pointed at."""
-        found = self._pointers().items()
+        found = self._pointers(Members()).items()
         return {name: each.manifest_sha256 for name, each in found if each.target == ref and each.manifest_sha256}
 
     # ---- inside ----
@@ -325,14 +329,22 @@ class Store:
     def _folder(self, ref: Ref) -> Path:
         return self.root / ref.stage / ref.subject / ref.key
 
-    def _pointer(self, name: str) -> Path:
+    def pointer_path(self, name: str) -> Path:
+        """The file of a pointer. Raises UsageError for a name that is none."""
         parts = [check_name(part) for part in name.strip("/").split("/")]
         return self.root.joinpath("refs", *parts[:-1], parts[-1] + ".json")
 
-    def _pointers(self) -> dict[str, Pointer]:
+    def _pointers(self, members: Members | None = None) -> dict[str, Pointer]:
+        members, found = Members.or_strict(members), {}
+        for name, path in self._pointer_files().items():
+            with members.each(name):
+                found[name] = Pointer.read(path)
+        return found
+
+    def _pointer_files(self) -> dict[str, Path]:
         base = self.root / "refs"
         paths = sorted(path for path in base.rglob("*.json") if not path.name.startswith("."))
-        return {path.relative_to(base).with_suffix("").as_posix(): Pointer.read(path) for path in paths}
+        return {path.relative_to(base).as_posix().removesuffix(".json"): path for path in paths}
 
     def lock_path(self, ref: Ref) -> Path:
         """The file that whoever makes `ref` holds locked."""

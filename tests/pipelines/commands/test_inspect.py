@@ -1,4 +1,4 @@
-"""Commands that look and tidy: what `gc` says of runs that were begun and not finished."""
+"""Commands that look and tidy: unfinished runs, and one damaged artefact or name that stops no other."""
 
 import os
 import re
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.cli import run
+from tests.pipelines.conftest import TinyRun
 
 
 def test_gc_lists_unfinished_runs_and_drops_them_on_request(
@@ -30,3 +31,24 @@ def test_gc_lists_unfinished_runs_and_drops_them_on_request(
     assert run(["gc", "--unfinished"]) == 0 and left.is_dir()
     assert "0 artefacts, 0 leftovers, 1 unfinished runs, 0.0 kB would be removed (add --yes)" in capsys.readouterr().out
     assert run(["gc", "--unfinished", "--yes"]) == 0 and not left.exists()
+
+
+def test_what_is_damaged_stops_no_other_and_is_told_at_the_end(
+    tiny_copy: TinyRun, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLDLINE_HOME", str(tiny_copy.home))
+    monkeypatch.delenv("WORLDLINE_STORAGE", raising=False)
+    scores, store = tiny_copy.made["scores"], tiny_copy.store
+    store.point("scores/other-00000000/Breakout", scores.ref)
+    damaged = scores.folder.with_name("0" * 16)
+    damaged.mkdir()
+    (damaged / "manifest.json").write_text("{")
+    store.pointer_path("scores/other-00000000/Breakout").write_text("")
+    for command in ("list", "games", "gc", "report"):
+        assert run([command]) == 1, command
+        out, err = capsys.readouterr()
+        last = err.splitlines()[-1]
+        assert "scores/other-00000000/Breakout failed: " in err or "is not a readable pointer" in last, command
+        assert out.count("\n") >= 2 or command == "gc", command
+        if command in ("list", "gc"):
+            assert f"scores/Breakout/{damaged.name} failed: " in err

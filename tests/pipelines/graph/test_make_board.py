@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from pipelines.errors import UsageError
+from pipelines.errors import Members, UsageError
 from pipelines.graph.make import board_config
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
@@ -53,8 +53,8 @@ def test_damaged_and_stale_scores_are_left_out_with_the_reason(store: Store) -> 
     make(store, "tokens", text="other bytes")
     flip_byte(damaged.path("data.bin"))
     (torn.folder / "manifest.json").write_text("{")
-    told: list[str] = []
-    assert board_config(store, left_out=told.append).scores == (sound.ref,)
+    members = Members()
+    assert board_config(store, members=members).scores == (sound.ref,)
     words = [(stale, "is stale"), (damaged, "is damaged"), (torn, "is not a readable manifest")]
-    for (artefact, why), line in zip(words, told, strict=True):
-        assert line.startswith("Left out of the leaderboard: ") and why in line and artefact.ref.key in line
+    for (artefact, why), (name, line) in zip(words, members.failed.items(), strict=True):
+        assert store.resolve(name) == artefact.ref and why in str(line) and artefact.ref.key in str(line)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import WorldlineError
+from pipelines.errors import Members, WorldlineError
 from pipelines.store import gc
 from pipelines.store.artefact import Draft
 from pipelines.store.files import locked
@@ -168,3 +168,27 @@ def test_an_empty_store_and_a_dangling_pointer_are_fine(store: Store) -> None:
     assert gc.collect(store).artefacts == () and not store.root.exists()
     store.point("scores/gone", fakes.spec("scores").ref)
     assert gc.collect(store, dry_run=False).artefacts == ()
+
+
+def test_a_damaged_manifest_stops_no_other_and_keeps_what_it_still_names(store: Store) -> None:
+    made, lost = fakes.chain(store), fakes.make(store, "scores", text="nobody's")
+    manifest = made["tokens"].folder / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:-20])
+    with pytest.raises(WorldlineError, match="not a readable manifest"):
+        gc.plan(store)
+    members = Members()
+    gone = gc.collect(store, dry_run=False, members=members)
+    assert [*members.failed] == [str(made["tokens"].ref)] and manifest.is_file()
+    named = {parent.ref for parent in made["tokens"].manifest.parents}
+    assert {str(each.ref) for each in gone.artefacts} >= {str(lost.ref), str(made["scores"].ref)}
+    assert named and not named & {str(each.ref) for each in gone.artefacts}
+
+
+def test_a_damaged_pointer_keeps_what_it_may_mean(store: Store) -> None:
+    made = fakes.chain(store)
+    store.point("tokens/demo", made["tokens"].ref)
+    store.pointer_path("tokens/demo").write_text("")
+    members = Members()
+    assert [each.ref.stage for each in gc.plan(store, members=members)] == ["scores", "trajectories"]
+    assert [*members.failed] == ["tokens/demo"]
+    assert store.forget("demo") == ["tokens/demo"] and store.pointers() == {}
