@@ -1,7 +1,7 @@
 """The artefact store: a folder in which nothing exists until its manifest is written.
 
 `produce` is the only way in: it waits for the key's lock, skips when the artefact stands already, verifies the
-parents, lets the stage write into a private folder (or adopts the files of an equal artefact: adoption.py), hashes
+parents, lets the stage write into a private folder (or adopts the files of an equal artefact: commit.py), hashes
 and syncs every file, writes the manifest last and renames the folder into place (commit.py). A process killed at any
 point leaves a private folder that the next holder of the lock sweeps away.
 

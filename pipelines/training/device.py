@@ -39,9 +39,7 @@ AGAIN = 60.0  # seconds until a choice is looked at again; doubles with each tha
 LONGEST = 16 * AGAIN
 Choices = Mapping[str, tuple[int, float]]
 """by kind of work, the number of threads and the seconds a piece took with it"""
-BF16_ERROR = (
-    0.1  # relative, the largest that is right; rounding to bf16 costs deep networks 0.01 to 0.03, noise 1 and more
-)
+BF16_ERROR = 0.1  # the largest relative one that is right; rounding costs deep networks 0.01 to 0.03, noise 1 and more
 _known: dict[str, dict[str, float]] = {}  # once a process, for each config and device
 
 

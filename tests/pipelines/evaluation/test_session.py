@@ -1,4 +1,4 @@
-"""A session: which episodes are still to be played, and on which ROM."""
+"""A session: which episodes are still to be played, with which seeds, on which ROM; and its log of finished ones."""
 
 import json
 from pathlib import Path
@@ -8,16 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.environments.atari import roms
+from pipelines.environments.registry import emulator_seeds
 from pipelines.environments.rollout import Episode
 from pipelines.errors import WorldlineError
+from pipelines.evaluation import session as session_module
 from pipelines.evaluation.player_settings import PlayerSettings
-from pipelines.evaluation.session import EpisodeLog, EvaluationSession, summary
+from pipelines.evaluation.session import EpisodeLog, EvaluationSession, reported_seeds, selection_seeds, summary
 from pipelines.stages.evaluate import EvaluateConfig, chance, spread
 
 UNDER = {"protocol": "jowa", "emulator": "ale-py 1"}
 FIRST, SECOND = Episode(0, 7, 2.5, 1.0, 3, "terminated", b"\1\2\3"), Episode(4, 9, -1.0, -1.0, 2, "limit", b"\0\5")
 WHO = PlayerSettings("beam", 3, 40, context=2, epsilon=0.1, width=2, horizon=2)
 SEEDS = (11, 12, 13)
+ANY_SEED = st.integers(0, 2**32 - 1)
 
 
 @pytest.fixture
@@ -108,3 +111,31 @@ def test_a_single_episode_has_no_spread() -> None:
     assert (spread(one), spread(two)) == ("3.0", "4.0 ± 1.4")
     assert spread({**one, "std": 0.0}) == "3.0", "as earlier versions wrote it"
     assert spread(summary([episodes[0], episodes[0]])) == "3.0 ± 0.0"  # two that are equal
+
+
+@given(ANY_SEED, st.integers(0, 40), st.data())
+def test_reported_seeds_are_the_emulators_without_the_spent(seed: int, count: int, data: st.DataObject) -> None:
+    known = emulator_seeds(seed, count + 9)
+    spent = data.draw(st.lists(st.sampled_from(known), max_size=9))
+    found = reported_seeds(seed, count, spent)
+    assert found == tuple(word for word in known if word not in spent)[:count]
+    assert len(found) == count
+    assert reported_seeds(seed, count) == known[:count]
+
+
+@given(ANY_SEED, ANY_SEED, st.integers(1, 20))
+def test_what_was_selected_on_is_not_reported_whatever_the_seeds(ours: int, theirs: int, count: int) -> None:
+    spent = selection_seeds(ours, count)
+    assert not set(spent) & set(reported_seeds(theirs, 30, spent))
+    assert all(0 <= word < 2**31 for word in spent)
+    assert selection_seeds(ours, count + 3)[:count] == spent
+
+
+def test_an_equal_seed_gives_the_search_other_episodes() -> None:
+    assert not set(selection_seeds(7, 50)) & set(emulator_seeds(7, 50))
+
+
+def test_streams_that_meet_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "emulator_seeds", lambda seed, count: selection_seeds(seed, count))
+    spent = selection_seeds(3, 4)
+    assert reported_seeds(3, 2, spent) == selection_seeds(3, 6)[4:]
