@@ -1,19 +1,42 @@
 """Where this installation keeps its state, and the store that a storage profile describes."""
 
+import functools
 import os
 from pathlib import Path
 
+from pipelines.progress import say
 from pipelines.store.profile import Profile, load
 from pipelines.store.store import Store
 
 DEFAULT_HOME = ".worldline"
 DEFAULT_PROFILE = "local"
+PARTS = ("store", "experiments", "dagster")  # what makes a folder a home
 REMAKE = "WORLDLINE_REMAKE"
 
 
 def home() -> Path:
-    """WORLDLINE_HOME, or `.worldline` in the working directory; absolute, not made."""
-    return Path(os.environ.get("WORLDLINE_HOME") or DEFAULT_HOME).expanduser().absolute()
+    """WORLDLINE_HOME, or `.worldline` in the working directory or the nearest folder above that has one.
+
+    Absolute, not made. One that is found above is named once; a user's own folder and `/` are not looked into from
+    below, as everything lies below them.
+    """
+    if given := os.environ.get("WORLDLINE_HOME"):
+        return Path(given).expanduser().absolute()
+    here = Path(DEFAULT_HOME).absolute()
+    if here.is_dir():
+        return here
+    everybodys = (Path.home(), Path(here.anchor))
+    above = (folder / DEFAULT_HOME for folder in here.parent.parents if folder not in everybodys)
+    found = next((each for each in above if any((each / part).is_dir() for part in PARTS)), None)
+    if found is None:
+        return here
+    _name(found)
+    return found
+
+
+@functools.cache
+def _name(found: Path) -> None:
+    say(f"The home is {found}, in a folder above this one (WORLDLINE_HOME names another)")
 
 
 def dagster_home() -> Path:

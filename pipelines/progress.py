@@ -5,6 +5,7 @@ Use: `with progress.track("Collect Freeway", total=30_000, unit="frames") as adv
 """
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Column
 
 from pipelines.redact import redact
 
@@ -27,6 +29,12 @@ Advance = Callable[..., None]  # advance(amount=1, note="", held=False)
 LINE_EVERY_SECONDS = 15.0
 BYTES = "bytes"  # the one unit that is shown as kB, MB or GB
 console = Console(stderr=True)
+WIDE = 500  # columns of what is written into a file or a pipe: nothing is cut there
+
+
+def printer() -> Console:
+    """For tables on standard output: as wide as the terminal, and in a file or a pipe as wide as they are."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
 
 
 def quiet() -> bool:
@@ -82,15 +90,17 @@ class _Pace:
 
 @contextmanager
 def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
-    columns = (
+    columns = (  # where the terminal is narrow, rate and note give way, then the bar; count and times stay
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=None, table_column=Column(ratio=1, max_width=24)),
         DownloadColumn() if unit == BYTES else MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]} {task.fields[note]}"),
+        TextColumn(
+            "{task.fields[rate]} {task.fields[note]}", table_column=Column(ratio=2, no_wrap=True, overflow="ellipsis")
+        ),
         TimeElapsedColumn(),
         TextColumn("{task.fields[left]}", style="progress.remaining"),
     )
-    with Progress(*columns, console=console, refresh_per_second=4) as bars:
+    with Progress(*columns, console=console, refresh_per_second=4, expand=True) as bars:
         task, pace = bars.add_task(title, total=total, rate="", note="", left="-:--:--"), _Pace(total, time.monotonic())
 
         def advance(amount: int = 1, note: str = "", held: bool = False) -> None:

@@ -12,11 +12,9 @@ from rich.table import Table
 
 from pipelines.commands.options import Storage, profile_and_store
 from pipelines.errors import Members, UsageError
-from pipelines.progress import size
+from pipelines.progress import WIDE, printer, size
 
 PANEL = "Look and tidy"
-LINEAGE_WIDTH = 500  # columns
-out = Console()
 
 
 def add_to(app: typer.Typer) -> None:
@@ -57,7 +55,7 @@ def games(storage: Storage = None) -> None:
             f"{known.human:,.1f}" if known and known.human is not None else "",
             ", ".join(sorted(made.get(game, ()))),
         )
-    out.print(table)
+    printer().print(table)
     print(
         f"No human score is known of {', '.join(unplayed)}, which are not among the 57 games of Mnih et al. 2015 and "
         "Wang et al. 2016. Without one, a game is left out of human-normalised scores."
@@ -112,7 +110,7 @@ def lineage(
         _write_page(html, ref, to_html(top))
     else:
         # Wide enough for every fact: a terminal wraps long lines itself, a file or a pipe keeps them whole.
-        Console(width=max(out.width, LINEAGE_WIDTH)).print(to_tree(top), soft_wrap=True)
+        Console(width=WIDE).print(to_tree(top), soft_wrap=True)
     if not verify:
         return 0
     faults = find_faults(store, address)
@@ -147,9 +145,9 @@ def doctor(
     findings = diagnose(storage)
     for finding in findings:
         mark = "[green]ok[/green]  " if finding.ok else "[red]FAIL[/red]"
-        out.print(f"{mark} {finding.name}: {escape(finding.value)}", highlight=False, soft_wrap=True)
+        printer().print(f"{mark} {finding.name}: {escape(finding.value)}", highlight=False, soft_wrap=True)
         if not finding.ok:
-            out.print(f"     mend: {escape(finding.repair)}", highlight=False, soft_wrap=True)
+            printer().print(f"     mend: {escape(finding.repair)}", highlight=False, soft_wrap=True)
     return 0 if all_ok(findings) else 1
 
 

@@ -3,12 +3,12 @@
 Everything is read from manifests; nothing here computes a result.
 """
 
-from rich.console import Console
 from rich.table import Table
 
 from pipelines.graph.experiment import Experiment
 from pipelines.graph.make import POINTER
 from pipelines.graph.table import DATA_STAGES, NAMES
+from pipelines.progress import printer
 from pipelines.stages.evaluate import spread
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
@@ -19,8 +19,8 @@ LOSSES = ("reconstruction", "observations", "rewards", "ends", "td", "cql")
 def summarise(experiment: Experiment, store: Store) -> None:
     """Print the summary of a finished experiment."""
     made = _artefacts(experiment, store)
-    out = Console(highlight=False)
-    out.rule(f"[bold]{experiment.key}")
+    out = printer()
+    out.print(f"\n[bold]{experiment.key}[/bold]")
     out.print(_stages(made))
     out.print(_agents(made))
     out.print(_sight(made))

@@ -27,6 +27,25 @@ def test_home_is_in_the_working_directory_unless_told_otherwise(
     assert list(tmp_path.iterdir()) == []  # asking makes nothing
 
 
+def test_below_a_project_its_home_is_found_and_named_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("WORLDLINE_QUIET", "")
+    below = tmp_path / "project" / "notebooks" / "mine"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    (tmp_path / "project" / "notebooks" / ".worldline").mkdir()  # an empty folder is nobody's home
+    assert home() == below / ".worldline" and capsys.readouterr().err == ""
+    (tmp_path / "project" / ".worldline" / "experiments").mkdir(parents=True)
+    assert home() == home() == tmp_path / "project" / ".worldline"
+    assert capsys.readouterr().err.count(f"The home is {tmp_path}/project/.worldline, in a folder above") == 1
+    monkeypatch.setenv("HOME", str(tmp_path / "project"))
+    assert home() == below / ".worldline"  # a user's own folder is above everything
+    (below / ".worldline").mkdir()
+    monkeypatch.delenv("HOME")
+    assert home() == below / ".worldline"
+
+
 def test_the_profile_is_the_argument_then_the_environment_then_local(monkeypatch: pytest.MonkeyPatch) -> None:
     assert current_profile().name == "local"
     monkeypatch.setenv("WORLDLINE_STORAGE", "ci")

@@ -1,12 +1,14 @@
 """Sizes as a person reads them, and lines that say the sums."""
 
 import io
+import re
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from pipelines import progress
-from pipelines.progress import size, track
+from pipelines.progress import printer, size, track
 
 
 @pytest.fixture
@@ -76,3 +78,24 @@ def test_a_restart_takes_back_what_was_done(said: io.StringIO, monkeypatch: pyte
     assert lines[0].endswith("4.0 kB of 9.0 kB, 0.0 kB/s, nothing came yet")
     assert lines[1].startswith("Mirror: 0.0 kB of 9.0 kB")
     assert lines[2].startswith("Mirror: 9.0 kB of 9.0 kB") and lines[2].endswith("/s, 0 s left")
+
+
+@pytest.mark.parametrize("unit", ["steps", "bytes"])
+def test_at_80_columns_count_and_time_left_stay_and_the_note_gives_way(
+    monkeypatch: pytest.MonkeyPatch, unit: str
+) -> None:
+    monkeypatch.setenv("WORLDLINE_QUIET", "0")
+    text = io.StringIO()
+    monkeypatch.setattr(progress, "console", Console(file=text, width=80, force_terminal=True))
+    with track("Select frames of MontezumaRevenge", total=10_000_000, unit=unit) as advance:
+        advance(1_234_567, note="12,345 tokens/s observations 3.21 rewards 0.0123 ends 0.0456 td 0.789 cql 1.23")
+    last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.getvalue()).strip().splitlines()[-1]
+    assert len(last) <= 80
+    assert re.search(r"1234567/10000000 .*… 0:00:0\d 0:00:\d\d$" if unit == "steps" else r"1.2/10.0 MB .*…", last), last
+
+
+def test_tables_are_whole_where_nobody_s_terminal_cuts_them(capsys: pytest.CaptureFixture) -> None:
+    table = Table("name", "what")
+    table.add_row("reconstruction" * 9, "x" * 200)
+    printer().print(table)
+    assert "reconstruction" * 9 in (out := capsys.readouterr().out) and "x" * 200 in out
