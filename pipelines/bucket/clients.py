@@ -137,7 +137,7 @@ def _require_kind(url: str, kind: str | None) -> None:
     import fsspec
 
     try:
-        fsspec.get_filesystem_class(kind or "file")
+        _ = _google() if kind in GOOGLE else fsspec.get_filesystem_class(kind or "file")
     except ImportError as error:
         extra = "pip install 'worldline[s3]'" if kind in S3 else f"install what fsspec asks for ({error})"
         raise UsageError(f"'{url}' needs a client that is not installed: {extra}") from error

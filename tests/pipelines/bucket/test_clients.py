@@ -35,11 +35,15 @@ def test_google_reads_anonymously_with_one_try_and_no_control_plane() -> None:
     assert connect("gs://bucket-of-mine/dqn", {}).filesystem is client.filesystem
 
 
-def test_the_users_choice_of_control_plane_stays() -> None:
-    code = "from pipelines.bucket.clients import connect; import os; connect('gs://abc', {}); print(os.environ[%r])"
+@pytest.mark.parametrize("given", ["true", None])
+def test_the_control_plane_is_left_alone_unless_the_user_wants_it(given: str | None) -> None:
+    """gcsfs decides at its import: a process of its own, in which nothing has imported it before."""
+    program = "from pipelines.bucket.clients import connect; print(type(connect('gs://abc', {}).filesystem).__mro__)"
     name = "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"
-    ran = subprocess.run([sys.executable, "-c", code % name], env=os.environ | {name: "true"}, capture_output=True)
-    assert ran.stdout == b"true\n", ran.stderr
+    environment = {key: value for key, value in os.environ.items() if key != name} | ({name: given} if given else {})
+    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert "GCSFileSystem" in ran.stdout, ran.stderr
+    assert ("ExtendedGcsFileSystem" in ran.stdout) is bool(given)
 
 
 def test_s3_has_one_try_and_keeps_given_options() -> None:
