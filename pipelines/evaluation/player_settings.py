@@ -6,7 +6,7 @@ those search 2 steps deep. Importing this imports no torch.
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from models.family import AgentConfig, Takes
 from models.limits import Few, Natural, Positive, Seed, Share, Size
@@ -17,7 +17,7 @@ from pipelines.store.artefact import Artefact
 from pipelines.store.stage_config import Beside, manner, networks_beside, option, require
 
 if TYPE_CHECKING:
-    from models.api import Agent, Planner
+    from models.api import Agent
 
 PLANNERS = ("greedy", "beam", "mcts")
 Precision = Literal["auto", "float32", "bf16"]
@@ -37,6 +37,12 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         require(self, "search")
+
+
+def read_search(planner: str, search: SearchConfig) -> dict[str, Any]:
+    """Of the finer settings those that a planner that searches reads."""
+    unread = ("simulations", "temperature", "choice") if planner == "beam" else ()
+    return {name: value for name, value in asdict(search).items() if name not in unread}
 
 
 @dataclass(frozen=True)
@@ -149,27 +155,6 @@ class PlayerSettings:
     horizon: int = 0
     search: SearchConfig = field(default_factory=SearchConfig)
 
-    def build(self) -> "Planner":
-        """The planner itself."""
-        from models.planning.beam import Beam, Greedy
-        from models.planning.mcts import Mcts
-
-        match self.planner:
-            case "greedy":
-                return Greedy()
-            case "beam":
-                return Beam(self.width, self.horizon, self.search.leaf)
-            case _:
-                return Mcts(
-                    self.search.simulations or None,
-                    self.width,
-                    self.horizon,
-                    self.search.temperature,
-                    self.search.leaf,
-                    self.search.choice,
-                    resample=self.search.sample,
-                )
-
     def settings(self) -> dict[str, float | int | str | bool]:
         """All that its choices depend on, by name; what its planner does not read is left out. Chance has none."""
         if self.planner == RANDOM:
@@ -177,9 +162,7 @@ class PlayerSettings:
         found: dict[str, float | int | str | bool] = {"context": self.context, "epsilon": self.epsilon}
         if self.planner == "greedy":
             return found
-        found |= {"width": self.width, "horizon": self.horizon} | asdict(self.search)
-        unread = ("simulations", "temperature", "choice") if self.planner == "beam" else ()
-        return {name: value for name, value in found.items() if name not in unread}
+        return found | {"width": self.width, "horizon": self.horizon} | read_search(self.planner, self.search)
 
     def require_fit(self, game: str, agent: "Agent", rules: Rules) -> None:
         """Raises UsageError where an agent cannot play so, be asked for this game, or see so many or such frames."""

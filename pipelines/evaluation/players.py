@@ -7,9 +7,31 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.api import Acting, Agent
+from models.api import Acting, Agent, Planner
+from models.planning.beam import Beam, Greedy
+from models.planning.mcts import Mcts
 from pipelines.environments.registry import game_id, legal_mask
 from pipelines.evaluation.player_settings import PlayerSettings
+
+
+def planner(settings: PlayerSettings) -> Planner:
+    """The planner of these settings."""
+    search = settings.search
+    match settings.planner:
+        case "greedy":
+            return Greedy()
+        case "beam":
+            return Beam(settings.width, settings.horizon, search.leaf)
+        case _:
+            return Mcts(
+                search.simulations or None,
+                settings.width,
+                settings.horizon,
+                search.temperature,
+                search.leaf,
+                search.choice,
+                resample=search.sample,
+            )
 
 
 class AgentPlayer:
@@ -34,7 +56,7 @@ class AgentPlayer:
         acting = Acting(
             games_N=torch.tensor([game_id(game) for game in games], device=self._device),
             legal_NA=torch.as_tensor(np.stack([legal_mask(game) for game in games])).to(self._device),
-            planner=settings.build(),
+            planner=planner(settings),
             context=settings.context,
             epsilon=settings.epsilon,
             sample=settings.search.sample,

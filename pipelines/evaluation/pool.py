@@ -1,8 +1,9 @@
-"""Evaluations of one checkpoint on one game whose episodes count together.
+"""Evaluations of one checkpoint on one game whose episodes of one planner count together.
 
 A re-evaluation asks the same question with fresh seeds and makes an artefact of its own; nothing is ever appended to a
-file. Which artefacts make a pool is read from their manifests: the question must be equal (game, rules and settings,
-the checkpoint's address), and so must be the circumstances (emulator, ROM, code, the checkpoint's bytes).
+file. Which artefacts make a pool is read from their manifests: the question must be equal (game, rules, the address of
+the checkpoint, the settings that this planner reads), and so must be the circumstances (emulator, ROM, code, the
+checkpoint's bytes). An evaluation in which two planners play is in a pool of each.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.errors import WorldlineError, may_pass, not_now
+from pipelines.evaluation.player_settings import SearchConfig, read_search
 from pipelines.store.artefact import Artefact
 from pipelines.store.stage_config import Spec, canonical_json
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STAGE = "scores"
+
+# Of a config: who plays, and what not everyone reads.
+OF_PLANNERS = ("planner", "beam_width", "beam_horizon", "beam_steps", "search", "max_steps")
 
 FREE = ("seed", "episodes", "random_episodes", "beam_episodes")  # of a config: which episodes and how many, not how
 
@@ -40,9 +45,13 @@ class Apart:
 
 @dataclass(frozen=True)
 class Pool:
-    """Oldest first, at least one of them. `apart` were made in other circumstances than the newest."""
+    """Oldest first, at least one of them. `apart` were made in other circumstances than the newest.
+
+    `planner` is whose question they all ask; others that played in them are there to be compared with.
+    """
 
     members: tuple[Artefact, ...]
+    planner: str
     apart: tuple[Apart, ...] = ()
 
     @property
@@ -54,12 +63,6 @@ class Pool:
     def game(self) -> str:
         """What was played."""
         return self.newest.manifest.subject
-
-    @property
-    def planners(self) -> list[str]:
-        """Everyone who played except random play, greedy first."""
-        names = {name for member in self.members for name in planners_of(member)}
-        return sorted(names, key=lambda name: (name != "greedy", name))
 
     @cached_property
     def episodes(self) -> "pd.DataFrame":
@@ -91,18 +94,18 @@ class Pool:
 
 
 def pools(artefacts: Iterable[Artefact]) -> list[Pool]:
-    """A pool for every question that these scores ask, in the order in which they first come."""
-    asked: dict[str, dict[str, Artefact]] = {}
+    """A pool for every question that these scores ask of a planner, in the order in which they first come."""
+    asked: dict[tuple[str, str], dict[str, Artefact]] = {}
     for artefact in artefacts:
-        if artefact.ref.stage == STAGE:
-            asked.setdefault(question(artefact), {})[str(artefact.ref)] = artefact
-    return [_pool(by_age(found.values())) for found in asked.values()]
+        for planner in planners_of(artefact) if artefact.ref.stage == STAGE else ():
+            asked.setdefault((planner, question(artefact, planner)), {})[str(artefact.ref)] = artefact
+    return [_pool(by_age(found.values()), planner) for (planner, _), found in asked.items()]
 
 
-def pool_of(artefact: Artefact, artefacts: Iterable[Artefact]) -> Pool:
+def pool_of(artefact: Artefact, artefacts: Iterable[Artefact], planner: str) -> Pool:
     """The pool around `artefact`: itself, and those of `artefacts` that it can be pooled with."""
-    same = [other for other in artefacts if other.ref != artefact.ref and question(other) == question(artefact)]
-    return _pool([*by_age(same), artefact])
+    others = [other for other in artefacts if other.ref != artefact.ref]
+    return _pool([*by_age(other for other in others if asks_alike(other, artefact, planner)), artefact], planner)
 
 
 def by_age(artefacts: Iterable[Artefact]) -> list[Artefact]:
@@ -110,19 +113,40 @@ def by_age(artefacts: Iterable[Artefact]) -> list[Artefact]:
     return sorted(artefacts, key=lambda found: (found.manifest.created, found.ref))
 
 
-def question(asked: Artefact | Spec) -> str:
-    """What an evaluation asks, as text: equal for evaluations that differ in seeds and numbers of episodes alone."""
+def asks_alike(one: Artefact, other: Artefact, planner: str) -> bool:
+    """Whether a planner plays in both, and is asked the same."""
+    both = set(planners_of(one)) & set(planners_of(other))
+    return planner in both and question(one, planner) == question(other, planner)
+
+
+def question(asked: Artefact | Spec, planner: str) -> str:
+    """What an evaluation asks of a planner, as text.
+
+    Equal for evaluations that differ in seeds, in numbers of episodes, and in settings that this planner does not read.
+    """
     if isinstance(asked, Artefact):
         manifest = asked.manifest
         subject, config, parents = manifest.subject, manifest.config, [parent.ref for parent in manifest.parents]
     else:
         subject, config, parents = asked.subject, asked.config, [str(parent) for parent in asked.parents]
-    how = {name: value for name, value in config.items() if name not in FREE}
-    return canonical_json([subject, how, parents])
+    return canonical_json([subject, planner, read_by(planner, config), parents])
 
 
-def circumstances(artefact: Artefact) -> dict[str, str]:
-    """What else decides about the episodes, by name; none of it is chosen by who asks."""
+def read_by(planner: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of an evaluation's config, what decides about a planner's episodes of given seeds."""
+    found = {name: value for name, value in config.items() if name not in FREE and name not in OF_PLANNERS}
+    if planner == config.get("planner", "greedy"):
+        found["max_steps"] = config.get("max_steps", 0)
+    else:  # the beam that plays beside it
+        found["max_steps"] = config.get("beam_steps", 0) or config.get("max_steps", 0)
+    if planner == "greedy":
+        return found
+    found |= {name: config[name] for name in ("beam_width", "beam_horizon") if name in config}
+    return found | {"search": read_search(planner, SearchConfig(**config.get("search", {})))}
+
+
+def circumstances(artefact: Artefact, planner: str) -> dict[str, str]:
+    """What else decides about a planner's episodes, by name; none of it is chosen by who asks."""
     manifest = artefact.manifest
     played = next((root for root in manifest.roots if root.get("rom_md5")), {})
     rules = [f"{name} {played[name]}" for name in ("sticky", "noop_max", "max_steps") if name in played]
@@ -133,10 +157,9 @@ def circumstances(artefact: Artefact) -> dict[str, str]:
         "code version": manifest.code_version,
     }
     found |= {f"manifest of {parent.ref}": parent.manifest_sha256[:16] for parent in manifest.parents}
-    for planner in planners_of(artefact):
-        settings = manifest.metrics[planner].get("settings")
-        if isinstance(settings, Mapping):
-            found[f"settings of {planner}"] = ", ".join(f"{name} {value}" for name, value in sorted(settings.items()))
+    settings = manifest.metrics.get(planner, {}).get("settings")
+    if isinstance(settings, Mapping):
+        found[f"settings of {planner}"] = ", ".join(f"{name} {value}" for name, value in sorted(settings.items()))
     return found
 
 
@@ -148,9 +171,10 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str
 
 
 def planners_of(artefact: Artefact) -> list[str]:
-    """Who played in one evaluation, without random play."""
+    """Who played in one evaluation, without random play, greedy first."""
     metrics = artefact.manifest.metrics
-    return [name for name, value in metrics.items() if isinstance(value, Mapping) and name not in NO_PLANNER]
+    names = [name for name, value in metrics.items() if isinstance(value, Mapping) and name not in NO_PLANNER]
+    return sorted(names, key=lambda name: (name != "greedy", name))
 
 
 def episodes_of(artefact: Artefact) -> "pd.DataFrame":
@@ -175,14 +199,14 @@ def episodes_of(artefact: Artefact) -> "pd.DataFrame":
     return table
 
 
-def _pool(aged: Sequence[Artefact]) -> Pool:
+def _pool(aged: Sequence[Artefact], planner: str) -> Pool:
     """The last decides."""
-    ours = circumstances(aged[-1])
+    ours = circumstances(aged[-1], planner)
     members, apart = [], []
     for each in aged:
-        why = differences(ours, circumstances(each))
+        why = differences(ours, circumstances(each, planner))
         if why:
             apart.append(Apart(each, why))
         else:
             members.append(each)
-    return Pool(tuple(members), tuple(apart))
+    return Pool(tuple(members), planner, tuple(apart))

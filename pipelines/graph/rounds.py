@@ -15,7 +15,7 @@ from typing import Any
 
 from pipelines.environments.registry import emulator_seeds
 from pipelines.errors import Members, UsageError, WorldlineError
-from pipelines.evaluation.pool import STAGE, question
+from pipelines.evaluation.pool import STAGE, planners_of, question
 from pipelines.graph import table
 from pipelines.graph.config_io import override
 from pipelines.graph.experiment import Experiment
@@ -216,8 +216,12 @@ def fresh_seed(config: EvaluateConfig, round: str, others: Sequence[Artefact]) -
 
     Depends on the name and on who asked the same before, not on the day: a round that stands is found again.
     """
-    wanted = question(config.spec())
-    same = [other for other in others if question(other) == wanted]
+    spec = config.spec()
+    same = [
+        other
+        for other in others
+        if any(question(other, name) == question(spec, name) for name in planners_of(other) if name in config.players)
+    ]
     played = {int(other.manifest.config["seed"]): _emulators(other.manifest.config) for other in same}
     taken = {seed for seeds in played.values() for seed in seeds}
     for seed in _seeds(round):

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from pipelines.errors import WorldlineError
-from pipelines.evaluation.pool import FREE, Pool, circumstances, planners_of, pools
+from pipelines.evaluation.pool import Pool, circumstances, planners_of, pools, read_by
 from pipelines.leaderboard.drift import drift
 from pipelines.store.artefact import Artefact
 from pipelines.store.lineage import Node, edges, flat, walk_all
@@ -128,7 +128,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Sample:
-    """`runs` by training seed, at least one; all were asked the same question in the same circumstances."""
+    """`runs` by training seed, at least one; all asked the same of one planner in the same circumstances."""
 
     agent: str
     runs: tuple[Run, ...]
@@ -154,10 +154,9 @@ class Sample:
         return len(self.runs) if all(run.seed is not None for run in self.runs) else None
 
     @property
-    def planners(self) -> list[str]:
-        """Everyone who played in some run, greedy first."""
-        names = {name for run in self.runs for name in run.pool.planners}
-        return sorted(names, key=lambda name: (name != "greedy", name))
+    def planner(self) -> str:
+        """Whose episodes it is of; others that played beside it are in `episodes` too."""
+        return self.runs[0].pool.planner
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -173,19 +172,21 @@ class Sample:
         again = (found["planner"] == "random") & found["seed"].notna() & found.duplicated(["planner", "seed"])
         return found[~again].reset_index(drop=True)
 
-    def returns(self, planner: str) -> dict[str, tuple[float, ...]]:
-        """Raw returns of the runs in which `planner` played. Raises WorldlineError for one that is no finite number."""
-        found = {run.name: run.pool.returns(planner) for run in self.runs}
+    @property
+    def returns(self) -> dict[str, tuple[float, ...]]:
+        """The planner's raw returns by run. Raises WorldlineError for one that is no finite number."""
+        found = {run.name: run.pool.returns(self.planner) for run in self.runs}
         return {name: returns for name, returns in found.items() if returns}
 
-    def drifts(self, planner: str) -> list[str]:
+    @property
+    def drifts(self) -> list[str]:
         """Where a newest evaluation does not say what the earlier ones it is pooled with said."""
         return [
             f"{run.pool.newest.ref}: {compared}"
             for run in self.runs
             if len(run.pool.members) > 1
             for compared in drift(run.pool.newest, run.pool.members[:-1]).compared
-            if compared.planner == planner and compared.apart
+            if compared.planner == self.planner and compared.apart
         ]
 
     @property
@@ -195,7 +196,7 @@ class Sample:
 
 
 def samples(entries: Sequence[Entry]) -> list[Sample]:
-    """Every pool of evaluations in its sample, in the order in which they first come."""
+    """Every pool of evaluations in its sample, in the order in which they first come, greedy before who searches."""
     by_run: dict[str, list[Entry]] = {}
     for entry in entries:
         by_run.setdefault(_run_name(entry), []).append(entry)
@@ -212,7 +213,8 @@ def samples(entries: Sequence[Entry]) -> list[Sample]:
         for runs in games.values():
             found.append(Sample(label, tuple(sorted(runs, key=lambda run: (run.seed or 0, run.name)))))
     places = {str(entry.score.ref): place for place, entry in reversed(list(enumerate(entries)))}
-    return sorted(found, key=lambda sample: min(places[source] for source in sample.sources))
+    first = {id(sample): min(places[source] for source in sample.sources) for sample in found}
+    return sorted(found, key=lambda sample: (first[id(sample)], sample.planner != "greedy", sample.planner))
 
 
 def _run_name(entry: Entry) -> str:
@@ -236,8 +238,10 @@ def _agent(run: Run, origins: "_Origins") -> tuple[str, str]:
     # What cannot be traced is like nothing else. The collection is only what a score is compared with.
     below = [origins.of(parent) for parent in run.entry.tree.parents if parent.ref.stage != "collected_replay"]
     own = below if below and None not in below else run.name
-    asked = {name: value for name, value in manifest.config.items() if name not in FREE}
-    around = {name: value for name, value in circumstances(run.entry.score).items() if "manifest of" not in name}
+    planner = run.pool.planner
+    asked = {"planner": planner, **read_by(planner, manifest.config)}
+    known = circumstances(run.entry.score, planner).items()
+    around = {name: value for name, value in known if "manifest of" not in name}
     everywhere = {name: around.pop(name) for name in ("emulator", "rules", "code version")}
     agent = {name: value for name, value in asked.items() if name not in GAME_S_OWN}
     return canonical_json([own, agent, everywhere]), canonical_json([manifest.subject, asked, around])

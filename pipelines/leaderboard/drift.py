@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipelines.evaluation.pool import Pool, by_age, circumstances, differences, episodes_of, pool_of, question
+from pipelines.evaluation.pool import Pool, asks_alike, by_age, circumstances, differences, planners_of, pool_of
 from pipelines.leaderboard.statistics import LEAST, Interval, mean_interval
 from pipelines.store.artefact import Artefact
 
@@ -83,7 +83,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Drift:
-    """`past` is the pool that ended with the evaluation before this one; None for the first of its question.
+    """`past` is a planner's pool that ended with the evaluation before this one; None where nobody was asked the same.
 
     `changes` are circumstances that keep the two from being pooled, `remarks` are told and decide nothing.
     """
@@ -110,35 +110,32 @@ class Drift:
 
 def drift(evaluation: Artefact, others: Iterable[Artefact]) -> Drift:
     """Compare an evaluation with the earlier ones among `others`. Raises WorldlineError for a damaged table."""
-    asked, made = question(evaluation), evaluation.manifest.created
-    earlier = [
-        other
-        for other in others
-        if other.ref != evaluation.ref and other.manifest.created <= made and question(other) == asked
-    ]
-    if not earlier:
+    mine, made = planners_of(evaluation), evaluation.manifest.created
+    before = [other for other in others if other.ref != evaluation.ref and other.manifest.created <= made]
+    asked = {name: [other for other in before if asks_alike(other, evaluation, name)] for name in mine}
+    pasts = {name: pool_of(by_age(earlier)[-1], earlier, name) for name, earlier in asked.items() if earlier}
+    if not pasts:
         return Drift(evaluation)
-    last = by_age(earlier)[-1]
-    past = pool_of(last, earlier)
+    first, lasts = next(iter(pasts.values())), {name: past.newest for name, past in pasts.items()}
+    around = [differences(circumstances(evaluation, name), circumstances(last, name)) for name, last in lasts.items()]
+    compared = [_compared(evaluation, past, name) for name, past in pasts.items()]
     return Drift(
         evaluation,
-        past,
-        _compared(evaluation, past),
-        differences(circumstances(evaluation), circumstances(last)),
-        differences(_surroundings(evaluation), _surroundings(last)),
+        first,
+        tuple(each for each in (*compared, _compared(evaluation, first, "random")) if each is not None),
+        tuple(dict.fromkeys(change for changes in around for change in changes)),
+        differences(_surroundings(evaluation), _surroundings(first.newest)),
     )
 
 
-def _compared(evaluation: Artefact, past: Pool) -> tuple[Compared, ...]:
-    """Everyone who played on both sides, on episodes that only one side played."""
-    both = Pool((*past.members, evaluation)).episodes  # a seed that the past has played stays the past's
-    new = both["evaluation"] == str(evaluation.ref)
-    found = []
-    for planner in dict.fromkeys(episodes_of(evaluation)["planner"]):
-        ours, theirs = (_returns(both[side & (both["planner"] == planner)]) for side in (new, ~new))
-        if ours and theirs:
-            found.append(Compared(planner, mean_interval(ours), mean_interval(theirs), len(ours), len(theirs)))
-    return tuple(found)
+def _compared(evaluation: Artefact, past: Pool, planner: str) -> Compared | None:
+    """Who played on both sides, on episodes that only one side played; None where there are none."""
+    both = Pool((*past.members, evaluation), planner).episodes  # a seed that the past has played stays the past's
+    mine, new = both["planner"] == planner, both["evaluation"] == str(evaluation.ref)
+    ours, theirs = _returns(both[mine & new]), _returns(both[mine & ~new])
+    if not ours or not theirs:
+        return None
+    return Compared(planner, mean_interval(ours), mean_interval(theirs), len(ours), len(theirs))
 
 
 def _returns(table: "pd.DataFrame") -> list[float]:

@@ -164,12 +164,18 @@ class _File:
 
 def films(samples: Sequence[Sample]) -> list[Film]:
     """Every film, game by game; a still and a link where it is not embedded."""
-    files = [file for sample in samples for run in sample.runs for file in _files(sample, run)]
+    mine = [(sample, run) for sample in samples for run in sample.runs if _filmed(run) == sample.planner]
+    files = [file for sample, run in mine for file in _files(sample, run)]
     inside = _within(sorted((file.path for file in files), key=_priority), FILM_BYTES)
     openings = [file.opening for file in files if file.opening]
     left = FILM_BYTES - sum(path.stat().st_size for path in inside)
     inside |= _within(openings, left)
     return [_film(file, inside) for file in files]
+
+
+def _filmed(run: Run) -> str:
+    """Of the planners of an evaluation, the one whose films it keeps."""
+    return str(run.entry.score.manifest.config.get("planner", "greedy"))
 
 
 def _files(sample: Sample, run: Run) -> list[_File]:

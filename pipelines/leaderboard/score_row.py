@@ -93,7 +93,7 @@ class ScoreRow:
 
 def score_rows(samples: Sequence[Sample]) -> list[ScoreRow]:
     """All rows, in the order of the samples, greedy before the planners that search; not ranked yet."""
-    return [_measured(_headline(sample, planner)) for sample in samples for planner in sample.planners]
+    return [_measured(_headline(sample)) for sample in samples]
 
 
 def published_rows() -> list[ScoreRow]:
@@ -132,8 +132,8 @@ def rank(rows: Sequence[ScoreRow]) -> list[ScoreRow]:
     return found
 
 
-def _headline(sample: Sample, planner: str) -> ScoreRow:
-    newest = sample.newest
+def _headline(sample: Sample) -> ScoreRow:
+    newest, planner = sample.newest, sample.planner
     mine = sample.episodes[sample.episodes["planner"] == planner]
     row = _with_statistics(
         ScoreRow(
@@ -151,9 +151,9 @@ def _headline(sample: Sample, planner: str) -> ScoreRow:
             behaviour_mean=newest.number("behaviour", "mean"),
             limits=_limits(sample, planner, mine),
             apart="; ".join(sample.apart),
-            drift="; ".join(sample.drifts(planner)),
+            drift="; ".join(sample.drifts),
             sources=sample.sources,
-            runs=sample.returns(planner),
+            runs=sample.returns,
         ),
         sample,
         mine,

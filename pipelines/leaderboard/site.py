@@ -81,7 +81,7 @@ def _page(
         quality_plot=figures.quality_plot(replays, draft),
         costs=costs(entries),
         faults=sorted({fault for entry in entries for fault in entry.faults}),
-        trails=_trails([run for sample in pooled for run in sample.runs]),
+        trails=_trails(list({run.entry.score.ref: run for sample in pooled for run in sample.runs}.values())),
         libraries=newest.libraries,
         machine=newest.machine,
         commits=sorted({entry.score.manifest.git_commit for entry in entries} - {""}),

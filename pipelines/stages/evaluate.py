@@ -97,6 +97,11 @@ class EvaluateConfig(PlayConfig, StageConfig):
     def subject(self) -> str:
         return self.game
 
+    @property
+    def players(self) -> tuple[str, ...]:
+        """The planners that play."""
+        return (self.planner, "beam") if self.beam_episodes else (self.planner,)
+
     def fill(self, values: dict[str, Any], beside: Beside) -> Self:
         """Where settings are searched for, the search brings them."""
         if values.get("tuned") is not None:

@@ -14,6 +14,7 @@ from models.registry import FAMILIES
 from pipelines.environments.registry import protocol
 from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import PlayerSettings, SearchConfig
+from pipelines.evaluation.players import planner
 from pipelines.stages.evaluate import EvaluateConfig, roster
 
 
@@ -28,9 +29,9 @@ RULES = protocol("jowa")
 def test_a_planner_gets_all_its_settings() -> None:
     search = SearchConfig(leaf="mean", simulations=9, temperature=0.5, choice="visits", sample=True)
     config = EvaluateConfig(game="Pong", beam_width=3, beam_horizon=4, search=search)
-    built = [roster(replace(config, planner=name))[0].build() for name in ("greedy", "beam", "mcts")]
+    built = [planner(roster(replace(config, planner=name))[0]) for name in ("greedy", "beam", "mcts")]
     assert built == [Greedy(), Beam(3, 4, "mean"), Mcts(9, 3, 4, 0.5, "mean", "visits", resample=True)]
-    assert roster(replace(config, planner="mcts", search=SearchConfig()))[0].build() == Mcts(width=3, horizon=4)
+    assert planner(roster(replace(config, planner="mcts", search=SearchConfig()))[0]) == Mcts(width=3, horizon=4)
 
 
 def test_what_a_planner_does_not_read_is_not_among_its_settings() -> None:

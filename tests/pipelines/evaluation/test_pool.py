@@ -3,7 +3,8 @@
 import pytest
 
 from pipelines.errors import WorldlineError
-from pipelines.evaluation.pool import pool_of, pools, question
+from pipelines.evaluation.player_settings import SearchConfig
+from pipelines.evaluation.pool import asks_alike, pool_of, pools
 from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.store.store import Store
 from tests.fakes import make
@@ -17,7 +18,7 @@ def test_rounds_of_one_checkpoint_make_one_pool_oldest_first(store: Store) -> No
     weeks = [dated(scores(store, seed, LOW), when) for seed, when in zip((5, 9, 1), WEEKS, strict=True)]
     [pool] = pools([weeks[2], weeks[0], weeks[1]])
     assert [member.ref for member in pool.members] == [week.ref for week in weeks]
-    assert (pool.game, pool.planners, pool.apart) == ("Freeway", ["greedy"], ())
+    assert (pool.game, pool.planner, pool.apart) == ("Freeway", "greedy", ())
     assert pool.returns("greedy") == (1.0, 2.0) * 3
     assert pool.returns("random") == (0.0,) * 3
     assert pool.returns("beam") == ()
@@ -26,25 +27,58 @@ def test_rounds_of_one_checkpoint_make_one_pool_oldest_first(store: Store) -> No
 
 def test_seeds_and_numbers_of_episodes_are_no_other_question(store: Store) -> None:
     one = scores(store, 0, LOW)
-    assert question(scores(store, 0, LOW, episodes=5, random_episodes=3, beam_episodes=2)) == question(one)
+    assert asks_alike(scores(store, 0, LOW, episodes=5, random_episodes=3, beam_episodes=2), one, "greedy")
     for other in (
         scores(store, 0, LOW, game="Boxing"),
         scores(store, 0, LOW, protocol="machado"),
         scores(store, 0, LOW, context=1),
-        scores(store, 0, LOW, planner="mcts"),
         scores(store, 0, LOW, checkpoint=checkpoint(store, steps=7).ref),
     ):
-        assert question(other) != question(one)
+        assert not asks_alike(other, one, "greedy")
         assert len(pools([one, other])) == 2
+
+
+BOTH = {"greedy": [1.0, 2.0], "beam": [5.0], "random": [0.0]}
+
+
+@pytest.mark.parametrize(
+    ("returns", "one", "other", "alike"),
+    [
+        (LOW, {}, {"beam_width": 5, "beam_horizon": 3, "beam_steps": 9}, ["greedy"]),
+        (LOW, {}, {"search": SearchConfig(leaf="mean", simulations=4)}, ["greedy"]),
+        (BOTH, {"beam_episodes": 1}, {"beam_episodes": 1, "beam_width": 5}, ["greedy"]),
+        (BOTH, {"beam_episodes": 1}, {"beam_episodes": 1, "beam_steps": 9}, ["greedy"]),
+        (BOTH, {"beam_episodes": 1}, {"beam_episodes": 1, "max_steps": 9}, []),
+        (BOTH, {"beam_episodes": 1, "max_steps": 9}, {"beam_episodes": 1, "beam_steps": 9}, ["beam"]),
+        (BOTH, {"beam_episodes": 1}, {"beam_episodes": 1, "search": SearchConfig(simulations=4)}, ["greedy", "beam"]),
+        (BOTH, {"beam_episodes": 1}, {"beam_episodes": 1, "search": SearchConfig(leaf="mean")}, ["greedy"]),
+        ({"mcts": [3.0]}, {"planner": "mcts"}, {"planner": "mcts", "search": SearchConfig(simulations=4)}, []),
+    ],
+)
+def test_what_a_planner_does_not_read_is_no_other_question_to_it(
+    store: Store, returns: dict, one: dict, other: dict, alike: list[str]
+) -> None:
+    made = [scores(store, 0, returns, **config) for config in (one, other)]
+    found = pools(made)
+    assert [pool.planner for pool in found if len(pool.members) == 2] == alike
+    assert all(len(pool.returns(pool.planner)) == len(returns[pool.planner]) for pool in found), "no episode twice"
+
+
+def test_a_beam_beside_greedy_play_is_asked_what_it_is_alone(store: Store) -> None:
+    beside = scores(store, 0, BOTH, beam_episodes=1)
+    alone = scores(store, 0, {"beam": [5.0, 6.0], "random": [0.0]}, planner="beam")
+    (found,) = (pool for pool in pools([beside, alone]) if pool.planner == "beam")
+    assert found.returns("beam") == (5.0, 6.0)
 
 
 def test_an_emulator_seed_that_two_evaluations_played_counts_once(store: Store) -> None:
     few = dated(scores(store, 0, {"greedy": [1.0, 2.0]}), WEEKS[0])
     more = dated(scores(store, 0, {"greedy": [1.0, 2.0, 3.0], "beam": [7.0]}, episodes=20), WEEKS[1])
-    [pool] = pools([more, few])
+    pool, other = pools([more, few])
+    assert (pool.planner, other.planner) == ("greedy", "beam")
     assert pool.returns("greedy") == (1.0, 2.0, 3.0)
-    assert pool.returns("beam") == (7.0,), "another planner on the same seed is another episode"
-    assert pool.planners == ["greedy", "beam"]
+    assert other.returns("beam") == (7.0,), "another planner on the same seed is another episode"
+    assert other.members == (more,)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +95,7 @@ def test_what_was_made_in_other_circumstances_stands_apart(store: Store, other: 
     [pool] = pools([old, new])
     assert [member.ref for member in pool.members] == [new.ref]
     assert [(each.artefact.ref, each.why) for each in pool.apart] == [(old.ref, (why,))]
-    assert [member.ref for member in pool_of(old, [old, new]).members] == [old.ref], "seen from the old one"
+    assert [member.ref for member in pool_of(old, [old, new], "greedy").members] == [old.ref], "seen from the old one"
 
 
 def test_a_checkpoint_made_anew_at_the_same_address_stands_apart(store: Store) -> None:

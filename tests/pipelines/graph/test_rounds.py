@@ -43,7 +43,8 @@ def test_a_round_is_played_once_pooled_compared_and_kept(tiny_copy: TinyRun) -> 
     assert due([run.experiment], run.store, "2026-W47") == []
     again = asked(run.plan, run.experiment, "Breakout", run.store, "2026-W47").make(run.store)
     assert again.skipped and again.artefact.ref == made.artefact.ref
-    [pool] = pools(evaluations(run.store, "Breakout"))
+    pool, beam = pools(evaluations(run.store, "Breakout"))
+    assert (pool.planner, beam.planner) == ("greedy", "beam") and beam.members == pool.members
     assert {member.ref for member in pool.members} == {run.made["scores"].ref, made.artefact.ref}
     assert len(pool.returns("greedy")) == 4 and pool.episodes.duplicated(["planner", "seed"]).sum() == 0
     assert "greedy" in str(look(made.artefact, run.store))

@@ -73,8 +73,8 @@ def test_training_seeds_are_runs_of_one_agent(store: Store) -> None:
     )
     assert [(each.agent, each.game, each.seeds) for each in found] == [("s0 + s1", "Pong", 2), ("s0 + s1", "Boxing", 2)]
     pong, boxing = found
-    assert list(pong.returns("greedy").values()) == [(0.0, 2.0), (10.0, 12.0)]
-    assert list(pong.returns("greedy")) == list(boxing.returns("greedy")), "a network is the same run in every game"
+    assert list(pong.returns.values()) == [(0.0, 2.0), (10.0, 12.0)]
+    assert list(pong.returns) == list(boxing.returns), "a network is the same run in every game"
     row = score_rows(found)[0]
     assert (row.mean, row.seeds, row.episodes, row.evaluations, row.random_mean) == (6.0, 2, 4, 2, 0.5)
     assert row.experiments == ("s0", "s1") and row.low < 2 and row.high > 10
@@ -90,13 +90,22 @@ def test_many_experiments_get_a_short_name(store: Store) -> None:
     assert (found.agent, found.experiments) == ("s0 + 3 more", ("s0", "s1", "s2", "s3"))
 
 
+def test_settings_that_greedy_play_does_not_read_make_no_second_row(store: Store) -> None:
+    agent = trained(store, 0)
+    narrow, wide = (score(store, agent, 0, [1.0, 2.0], beam_width=width) for width in (2, 5))
+    (row,) = score_rows(of(store, ("narrow", narrow), ("wide", wide)))
+    assert (row.experiments, row.episodes, row.evaluations) == (("narrow", "wide"), 2, 1)
+    other = score(store, agent, 0, [3.0, 4.0], context=1)
+    assert len(score_rows(of(store, ("narrow", narrow), ("other", other)))) == 2
+
+
 def test_evaluations_of_one_checkpoint_are_pooled_and_an_episode_counts_once(store: Store) -> None:
     agent = trained(store, 0)
     first = dated(score(store, agent, 0, [1.0, 2.0]), "2026-01-04T22:00:00Z")
     again = dated(score(store, agent, 1, [2.0, 5.0, 6.0], first=1), "2026-01-11T22:00:00Z")
     (found,) = of(store, ("a", first), ("a", again))
     assert found.seeds == 1 and set(found.sources) == {str(first.ref), str(again.ref)}
-    assert list(found.returns("greedy").values()) == [(1.0, 2.0, 5.0, 6.0)]
+    assert list(found.returns.values()) == [(1.0, 2.0, 5.0, 6.0)]
     (row,) = score_rows([found])
     assert (row.agent, row.evaluations, row.episodes, row.mean) == ("a", 2, 4, 3.5)
 
@@ -159,7 +168,7 @@ def test_scores_without_any_training_are_kept_apart_by_experiment(store: Store) 
         )
 
     found = of(store, ("a", bare(0)), ("b", bare(1)))
-    assert [(each.agent, each.seeds, each.returns("greedy")) for each in found] == [("a", None, {}), ("b", None, {})]
+    assert [(each.agent, each.seeds, each.returns) for each in found] == [("a", None, {}), ("b", None, {})]
     assert [row.mean for row in score_rows(found)] == [0.0, 1.0]
 
 
