@@ -1,8 +1,8 @@
 """What runs by itself once it is switched on: a weekly round of re-evaluation, and sensors that follow new work.
 
 Switch on in the UI (Automation), or with `dagster schedule start weekly_reevaluation -w workspace.yaml`; the daemon
-that `worldline ui` starts does the rest. All are off until then. What is due is read from the store, not from Dagster's
-history: what the command line made counts, and what stands is not asked for.
+that `worldline ui` starts does the rest. All are off until then, but for `dead_runs`, which starts nothing. What is due
+is read from the store, not from Dagster's history: what the command line made counts, and what stands is not asked for.
 Cost of a look: a pointer and a manifest for each experiment and game, 0.3 ms.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import dagster as dg
 
+from assets.orphans import close_orphans
 from assets.partitions import EXPERIMENT, partition_of
 from assets.resources import Installation
 from assets.stages import JOBS
@@ -22,6 +23,7 @@ from pipelines.store.store import Store
 
 SUNDAY_NIGHT = "0 22 * * 0"  # UTC: the last hours of an ISO week, which names the round
 LOOK_EVERY = 60  # seconds
+DEAD_EVERY = 30
 ROUND = "worldline/round"
 PARTITION = "dagster/partition"  # Dagster's own tag on runs
 UNDER_WAY = [
@@ -121,6 +123,17 @@ def new_scores(seconds: int = LOOK_EVERY) -> dg.SensorDefinition:
     return sensor
 
 
+@dg.sensor(
+    name="dead_runs",
+    minimum_interval_seconds=DEAD_EVERY,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Fails runs whose process is gone, whoever started them, so that they hold no place in the queue.",
+)
+def dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """The sensor that asks for no run. Dagster itself would keep a killed run "started" for two weeks."""
+    return dg.SkipReason(f"{close_orphans(context.instance)} runs were dead")
+
+
 def reachable(installation: Installation) -> Store:
     """The store. Raises OSError where its folder cannot be read: what it holds is not known then, and not missing."""
     store = installation.store()
@@ -159,4 +172,4 @@ def under_way(instance: dg.DagsterInstance, tags: dict[str, str] | None = None) 
 
 
 SCHEDULES = [weekly_reevaluation()]
-SENSORS = [new_checkpoints(), new_scores()]
+SENSORS = [new_checkpoints(), new_scores(), dead_runs]

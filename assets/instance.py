@@ -6,7 +6,11 @@ first one sets it up alone, under a lock, and marks it ready; that takes about a
 
 import importlib.resources
 import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -26,7 +30,27 @@ def open_instance() -> dg.DagsterInstance:
     os.environ["DAGSTER_HOME"] = str(folder)
     os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
     prepare(folder)
-    return dg.DagsterInstance.get()
+    instance = dg.DagsterInstance.get()
+    hush(instance)
+    return instance
+
+
+def hush(instance: dg.DagsterInstance) -> None:
+    """Keep Ctrl-C from the helpers that copy a run's output to the terminal: each would print a traceback there."""
+    manager: Any = instance.compute_log_manager
+    capture = manager.capture_logs
+
+    @contextmanager
+    def hushed(log_key: Sequence[str]) -> Iterator[Any]:
+        with ExitStack() as stack:
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # children take the mask over
+            try:
+                captured = stack.enter_context(capture(log_key))
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            yield captured
+
+    manager.capture_logs = hushed
 
 
 def prepare(folder: Path) -> None:

@@ -3,20 +3,21 @@
 python -m assets.launch materialize --experiment demo-1a2b3c4d --until scores
 python -m assets.launch backfill --recipe demo --games Pong,Qbert --until segments
 python -m assets.launch ui --port 3000
+`worldline` becomes this for its commands of the graph.
 Costs 2 s to start and about 0.2 s per step over the step's own work.
 """
 
 import argparse
-import os
-import socket
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from sqlalchemy.exc import OperationalError
 
 from assets.instance import open_instance
+from assets.resources import Installation
 from assets.runner import Runner
+from assets.server import serve
+from pipelines import process
 from pipelines.environments.registry import game_named
 from pipelines.errors import UsageError, WorldlineError, unknown
 from pipelines.graph.plan import Plan, Step
@@ -24,12 +25,10 @@ from pipelines.graph.table import BOARD, DATA_STAGES, PLANNED
 from pipelines.home import dagster_home
 
 LAST = PLANNED[-1].name
-WORKSPACE = Path(__file__).resolve().parents[1] / "workspace.yaml"
-INTERRUPTED = 130  # what shells report for Ctrl-C
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code (0 done, 1 failed, 2 bad usage)."""
+    """The command line; returns the exit code: 0 done, 1 failed, 2 bad usage. Raises KeyboardInterrupt when stopped."""
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
@@ -43,9 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return WorldlineError.exit_code
-    except KeyboardInterrupt:
-        print("Interrupted: what is finished stays, the same command goes on from there.", file=sys.stderr)
-        return INTERRUPTED
 
 
 def materialize(options: argparse.Namespace) -> int:
@@ -53,7 +49,13 @@ def materialize(options: argparse.Namespace) -> int:
     with open_instance() as instance:
         runner = Runner.of_experiment(instance, options.experiment)
         steps = choose(runner.plan, options.until, options.only, _names(options.games))
-        return runner.run(steps)
+        code = runner.run(steps)
+    if code == 0 and options.summary:
+        from pipelines.graph.summary import summarise
+
+        here = Installation()
+        summarise(here.experiment(runner.experiment), here.store())
+    return code
 
 
 def backfill(options: argparse.Namespace) -> int:
@@ -75,20 +77,7 @@ def init(options: argparse.Namespace) -> int:
 
 def ui(options: argparse.Namespace) -> int:
     """Become Dagster's web server and daemon; returns only when that could not be started."""
-    if not WORKSPACE.is_file():
-        raise WorldlineError(f"{WORKSPACE} is missing: install Worldline from a checkout (pip install --editable .)")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that just ended blocks nobody
-        try:
-            probe.bind(("127.0.0.1", options.port))
-        except (OSError, OverflowError) as error:
-            raise UsageError(f"Port {options.port} cannot be used ({error}): choose another with --port") from error
-    with open_instance() as instance:
-        Runner.register_all(instance)
-    print(f"Dagster's UI: http://127.0.0.1:{options.port} (Ctrl-C ends it)", flush=True)
-    # Dagster advertises `dg dev`, which is not installed here.
-    command = [sys.executable, "-W", "ignore:Function `dev_command`", "-m", "dagster", "dev", "-w", str(WORKSPACE)]
-    os.execv(sys.executable, [*command, "-h", "127.0.0.1", "-p", str(options.port), "--log-level", "warning"])
+    serve(options.port)
 
 
 def choose(plan: Plan, until: str, only: str | None = None, games: Sequence[str] = ()) -> list[Step]:
@@ -127,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--until", default=LAST, help="last stage (default: scores, with the leaderboard)")
     verb.add_argument("--only", help="this stage alone")
     verb.add_argument("--games", default="", help="only these of the experiment's games: A,B")
+    verb.add_argument("--summary", action="store_true", help="show what came out")
     verb.set_defaults(run=materialize)
 
     verb = verbs.add_parser("backfill", help=backfill.__doc__)
@@ -146,4 +136,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(process.stoppable(main))

@@ -1,52 +1,78 @@
 """Runs whose process died: without this, a killed run stays "started" and keeps its place in the queue and its pool.
 
-Dagster watches only runs that its daemon started; ours run in the process that the user started. Each such process
-holds a lock file, which its runs name in a tag: when the lock is free, the process is gone, whatever killed it.
+Dagster asks nobody whether the process of a run still lives. Here each run holds a lock file of its name as long as it
+executes, whoever started it: a command, the daemon, a person in the UI. When the lock is free, the process is gone,
+whatever killed it.
 """
 
-import uuid
+import multiprocessing
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 
+from assets.instance import hush
+from pipelines import process
 from pipelines.store.files import locked, locked_now
 from pipelines.store.ref import check_name
 
-TAG = "worldline/process"
-UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+UNFINISHED = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+GRACE = 180.0  # seconds without a lock, for a run that begins or has just ended
+REASON = "The process that ran this is gone: killed, or the machine went down."
 
 
 @contextmanager
-def marked(instance: dg.DagsterInstance) -> Iterator[dict[str, str]]:
-    """The tags for runs of this process, which count as alive as long as the context lasts."""
-    name = uuid.uuid4().hex
-    path = _lock(instance, name)
+def alive(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
+    """Within, the run counts as alive. A run that a server started goes with it: nobody could end it any more."""
+    if multiprocessing.parent_process() is not None:
+        process.leave_with(os.getppid())
+        hush(instance)
+    path = _lock(instance, run_id)
     with locked(path):
         try:
-            yield {TAG: name}
+            yield
         finally:
             path.unlink(missing_ok=True)
 
 
-def close_orphans(instance: dg.DagsterInstance) -> int:
-    """Fail every unfinished run whose process is gone; returns how many there were."""
-    runs = [run for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)) if TAG in run.tags]
-    orphans = [run for run in runs if _gone(_lock(instance, run.tags[TAG]))]
-    for run in orphans:
-        instance.report_run_failed(run, "The process that ran this is gone: killed, or the machine went down.")
-    return len(orphans)
+def close_orphans(instance: dg.DagsterInstance, grace: float = GRACE) -> int:
+    """End every unfinished run whose process is gone, and free its slots; returns how many there were.
+
+    A run without a lock counts as gone when nothing was heard of it for `grace` seconds.
+    """
+    closed = 0
+    for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED)):
+        run = record.dagster_run
+        silent = time.time() - record.update_timestamp.timestamp()
+        if not _gone(_lock(instance, run.run_id), silent > grace):
+            continue
+        if run.status == dg.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, REASON)
+        else:
+            instance.report_run_failed(run, REASON)
+        if instance.event_log_storage.supports_global_concurrency_limits:
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        closed += 1
+    return closed
 
 
-def _gone(lock: Path) -> bool:
+def _gone(lock: Path, without: bool) -> bool:
+    """Whether nobody holds the lock, which is removed then; `without` is the answer where there is none."""
     if not lock.exists():
-        return True
+        return without
     with locked_now(lock) as free:
         if free:
             lock.unlink(missing_ok=True)
         return free
 
 
-def _lock(instance: dg.DagsterInstance, name: str) -> Path:
-    return Path(instance.root_directory) / "processes" / f"{check_name(name)}.lock"
+def _lock(instance: dg.DagsterInstance, run_id: str) -> Path:
+    return Path(instance.root_directory) / "processes" / f"{check_name(run_id)}.lock"

@@ -6,7 +6,6 @@ An artefact that stands already starts no child.
 """
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +15,7 @@ import dagster as dg
 
 from assets.resources import Installation
 from assets.step import experiment_step, one_line_failures, result
+from pipelines import process
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.graph.make import make, plan_of, standing
 from pipelines.graph.plan import Step
@@ -36,14 +36,14 @@ def training_step(
             return experiment_step(installation, key, step)
         config = plan.config(step)
         heard = Heard(context)
-        environment = {"WORLDLINE_HOME": str(installation.folder())}
+        environment = process.environment() | {"WORLDLINE_HOME": str(installation.folder())}
         if installation.storage:
             environment["WORLDLINE_STORAGE"] = installation.storage
         client = dg.PipesSubprocessClient(message_reader=heard, env=environment)
         job = {"stage": step.stage, "experiment": experiment.key, "game": step.game or "", "ranks": _ranks()}
         extras = {"job": job, "metrics": str(store.scratch / flat(config.spec().ref) / "metrics.jsonl")}
         try:
-            client.run(context=context, command=[sys.executable, "-m", "assets.pipes_child"], extras=extras)
+            client.run(context=context, command=process.command("assets.pipes_child"), extras=extras)
         except dg.DagsterExecutionInterruptedError:
             raise
         except Exception as error:  # Dagster's own word for a child that failed is not public

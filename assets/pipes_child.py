@@ -17,16 +17,14 @@ from dagster_pipes import PipesContext, open_dagster_pipes
 
 from assets.pipes import OBSERVE_SECONDS
 from pipelines.errors import WorldlineError, unforeseen
-from pipelines.graph.launch import Job, launch, leave_with_parent
+from pipelines.graph.launch import Job, launch
 from pipelines.redact import redact
 
-INTERRUPTED = 130
 POLL_SECONDS = 0.2
 
 
 def main() -> int:
     """Exit code 0 when the artefact stands."""
-    leave_with_parent()
     with open_dagster_pipes() as pipes:
         wanted = pipes.get_extra("job")
         job = Job(wanted["stage"], wanted["experiment"], wanted["game"])
@@ -38,7 +36,7 @@ def main() -> int:
             return error.exit_code
         except KeyboardInterrupt:
             pipes.report_custom_message({"failure": "Interrupted: the next run goes on from there.", "exit_code": 1})
-            return INTERRUPTED
+            raise
         except Exception as error:
             print(redact(traceback.format_exc()), file=sys.stderr)
             pipes.report_custom_message({"failure": unforeseen(error), "exit_code": WorldlineError.exit_code})
@@ -78,7 +76,3 @@ def newest(path: Path) -> str:
     except OSError:  # training has not begun, or is over
         return ""
     return whole.rpartition("\n")[2]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

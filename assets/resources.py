@@ -1,10 +1,12 @@
 """The one resource of the graph: this installation's store, experiments and storage profile."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 
+from assets.orphans import alive
 from pipelines import home as paths
 from pipelines.errors import Members
 from pipelines.graph.experiment import Experiment, find, registered
@@ -21,6 +23,15 @@ class Installation(dg.ConfigurableResource):
 
     home: str = ""
     storage: str = ""
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Installation"]:
+        """Every run of ours asks for this resource: as long as it has it, its process counts as alive."""
+        if context.run_id is None or context.instance is None:  # a sensor's look
+            yield self
+            return
+        with alive(context.instance, context.run_id):
+            yield self
 
     def folder(self) -> Path:
         """The home: store, experiments, Dagster's instance."""

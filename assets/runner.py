@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import dagster as dg
 
 from assets.definitions import ASSETS
-from assets.orphans import close_orphans, marked
+from assets.orphans import close_orphans
 from assets.partitions import EXPERIMENT, partition_of
 from assets.resources import Installation
 from assets.step import DataConfig
+from pipelines import process
 from pipelines.errors import WorldlineError
 from pipelines.graph.plan import Plan, Step
 from pipelines.graph.table import BOARD, DATA_STAGES
@@ -57,20 +58,23 @@ class Runner:
         """Run `steps` in order, a printed line each; returns 0, or where some failed the exit code.
 
         A step that fails stops those alone that are made from it. At the end every failure has its line.
+        Raises KeyboardInterrupt when it is told to stop, which to Dagster is one more failure of a step.
         """
         close_orphans(self.instance)
         made, waiting = 0, set[Step]()
         faults: dict[Step, tuple[str, int]] = {}
-        with marked(self.instance) as tags:
+        with process.Told() as told_to_stop:
             for number, step in enumerate(steps, 1):
                 place = f"[{number}/{len(steps)}]"
                 if self._waits(step, {*faults, *waiting}, done=number - 1):
                     waiting.add(step)
                     continue
                 try:
-                    result = self._materialize(step, tags)
+                    result = self._materialize(step)
                 except dg.DagsterExecutionInterruptedError:
                     raise KeyboardInterrupt from None
+                if told_to_stop:
+                    raise KeyboardInterrupt
                 if fault := _fault(result):
                     faults[step] = fault
                     print(f"{place} {step} failed", flush=True)
@@ -92,7 +96,7 @@ class Runner:
             return bool(missing) and len(missing) == done
         return bool(self.plan.parents(step) & {*missing})
 
-    def _materialize(self, step: Step, tags: dict[str, str]) -> dg.ExecuteInProcessResult:
+    def _materialize(self, step: Step) -> dg.ExecuteInProcessResult:
         return dg.materialize(
             ASSETS,
             selection=dg.AssetSelection.assets(step.stage),
@@ -100,7 +104,6 @@ class Runner:
             instance=self.instance,
             run_config=self._config(step),
             resources={"installation": Installation()},
-            tags=tags,
             raise_on_error=False,
         )
 
@@ -114,8 +117,6 @@ def _fault(result: dg.ExecuteInProcessResult) -> tuple[str, int] | None:
     for event in result.all_events:
         if event.is_step_failure:
             data = event.step_failure_data
-            if "KeyboardInterrupt" in str(data.error) or "InterruptedError" in str(data.error):
-                raise KeyboardInterrupt
             if data.user_failure_data is not None:
                 code = data.user_failure_data.metadata["exit_code"].value
                 return str(data.user_failure_data.description), int(str(code))

@@ -10,11 +10,10 @@ import traceback
 import typer
 from typer import Abort, TyperException
 
+from pipelines import process
 from pipelines.commands import bench, experiments, exports, graph, inspect, learning, stages
 from pipelines.errors import WorldlineError, unforeseen
 from pipelines.redact import one_line, redact
-
-INTERRUPTED = 130  # what shells report for Ctrl-C
 
 app = typer.Typer(
     name="worldline",
@@ -32,7 +31,7 @@ for module in (graph, stages, learning, experiments, exports, inspect, bench):
 
 def main() -> None:
     """Console entry point."""
-    code = run(sys.argv[1:])
+    code = process.stoppable(lambda: run(sys.argv[1:], alone=True))
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -40,11 +39,16 @@ def main() -> None:
     sys.exit(code)
 
 
-def run(arguments: list[str]) -> int:
-    """Run one command line and return its exit code; a user never sees a traceback unless WORLDLINE_DEBUG is set."""
+def run(arguments: list[str], alone: bool = False) -> int:
+    """Run one command line and return its exit code; a user never sees a traceback unless WORLDLINE_DEBUG is set.
+
+    `alone`: this process is for this command, so that a command of the graph may take its place.
+    """
     try:
-        code = int(app(arguments, standalone_mode=False, prog_name="worldline") or 0)
-        return _interrupted() if code == INTERRUPTED else code
+        outcome = app(arguments, standalone_mode=False, prog_name="worldline")
+        if isinstance(outcome, graph.Launch):
+            outcome = outcome.become() if alone else outcome.run()
+        return _interrupted() if outcome == process.INTERRUPTED else int(outcome or 0)
     except WorldlineError as error:
         return _fail(str(error), error.exit_code)
     except TyperException as error:
@@ -69,7 +73,7 @@ def _discard_output() -> None:
 
 
 def _interrupted() -> int:
-    return _fail("Interrupted: what is finished stays, the same command goes on from there.", INTERRUPTED)
+    return _fail(process.LINE, process.INTERRUPTED)
 
 
 def _fail(line: str, code: int) -> int:

@@ -1,6 +1,8 @@
 """Where this installation keeps its state, and the store that a storage profile describes."""
 
+import fcntl
 import functools
+import json
 import os
 from pathlib import Path
 
@@ -12,6 +14,7 @@ DEFAULT_HOME = ".worldline"
 DEFAULT_PROFILE = "local"
 PARTS = ("store", "experiments", "dagster")  # what makes a folder a home
 REMAKE = "WORLDLINE_REMAKE"
+UI_LOCK = "ui.lock"  # in Dagster's home: held by the one process that serves it, which writes there where
 
 
 def home() -> Path:
@@ -42,6 +45,23 @@ def _name(found: Path) -> None:
 def dagster_home() -> Path:
     """The folder of Dagster's instance: run history and event log."""
     return home() / "dagster"
+
+
+def server() -> str:
+    """Where this home's UI is served, as `http://127.0.0.1:3000, process 4711`; empty where it is not."""
+    path = dagster_home() / UI_LOCK
+    if not path.is_file():
+        return ""
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            try:
+                found = json.load(file)
+            except ValueError:
+                return "starting"
+            return f"{found['url']}, process {found['process']}"
+    return ""
 
 
 def current_profile(name: str | None = None) -> Profile:

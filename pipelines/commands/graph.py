@@ -1,13 +1,14 @@
-"""Commands that run the asset graph: each starts `python -m assets.launch`, so that this imports no Dagster."""
+"""Commands that run the asset graph. Each returns the process that does it, so that this imports no Dagster."""
 
 import os
 import subprocess
 import sys
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, NoReturn
 
 import typer
 
-from pipelines import home
+from pipelines import home, process
 from pipelines.commands.options import (
     ExperimentName,
     Overrides,
@@ -37,30 +38,26 @@ def demo(
     recipe: RecipeName = "demo",
     changes: Overrides = None,
     storage: Storage = None,
-) -> int:
+) -> "Launch":
     """Collect, train, score and report on two games: everything once, about ten minutes on two cores.
 
     A second run finds every artefact and says so. Example: worldline demo
     """
-    from pipelines.tools.summary import summarise
-
-    _, store = profile_and_store(storage)
+    profile_and_store(storage)
     experiment = experiments.register(experiment_folder(), name, named_recipe(recipe, changes or []))
     say(f"Experiment {experiment.key}, everything under {home.home()}")
-    code = launch("materialize", "--experiment", experiment.key, "--until", "leaderboard", storage=storage)
-    if code == 0:
-        summarise(experiment, store)
-    return code
+    arguments = ("materialize", "--experiment", experiment.key, "--until", "leaderboard", "--summary")
+    return Launch(arguments, storage)
 
 
 def ui(
     port: Annotated[int, typer.Option(help="On 127.0.0.1.", min=1, max=65535)] = 3000, storage: Storage = None
-) -> int:
+) -> "Launch":
     """Open the asset graph in Dagster's UI, with everything that was made so far.
 
     Example: worldline ui --port 3001
     """
-    return launch("ui", "--port", str(port), storage=storage)
+    return Launch(("ui", "--port", str(port)), storage)
 
 
 def materialize(
@@ -70,7 +67,7 @@ def materialize(
     games: Annotated[str | None, typer.Option(help="Only these of the experiment's games: A,B.")] = None,
     remake: Remake = False,
     storage: Storage = None,
-) -> int:
+) -> "Launch":
     """Run an experiment through Dagster up to a stage, skipping what is already there.
 
     Stages: collected_replay, replay, trajectories, segments, pretrained, tokens, world_action_model, scores,
@@ -80,7 +77,7 @@ def materialize(
     arguments = ["materialize", "--experiment", experiment, "--until", until]
     arguments += ["--only", only] if only else []
     named = ",".join(chosen_games(games))
-    return launch(*arguments, *(["--games", named] if named else []), storage=storage, remake=remake)
+    return Launch((*arguments, *(["--games", named] if named else [])), storage, remake)
 
 
 def backfill(
@@ -90,7 +87,7 @@ def backfill(
     changes: Overrides = None,
     remake: Remake = False,
     storage: Storage = None,
-) -> int:
+) -> "Launch":
     """Make the data stages for other games, with a recipe's settings.
 
     Example: worldline backfill --games Pong,Qbert --until trajectories
@@ -103,18 +100,35 @@ def backfill(
     arguments = ["backfill", "--recipe", recipe, "--games", named, "--until", until]
     for change in changes or []:
         arguments += ["--set", change]
-    return launch(*arguments, storage=storage, remake=remake)
+    return Launch(tuple(arguments), storage, remake)
 
 
-def launch(*arguments: str, storage: str | None, remake: bool = False) -> int:
-    """Run `python -m assets.launch` with our home and storage; returns its exit code."""
-    environment = os.environ | {"WORLDLINE_HOME": str(home.home())}
-    if storage:
-        environment["WORLDLINE_STORAGE"] = storage
-    if remake:
-        environment[home.REMAKE] = "1"
-    with subprocess.Popen([sys.executable, "-m", "assets.launch", *arguments], env=environment) as child:
-        try:
-            return child.wait()
-        except KeyboardInterrupt:  # the terminal told the child too: it ends by itself and says so
-            return child.wait()
+@dataclass(frozen=True)
+class Launch:
+    """`assets.launch` with these arguments, in our home and storage, with the code that runs here."""
+
+    arguments: tuple[str, ...]
+    storage: str | None = None
+    remake: bool = False
+
+    def become(self) -> NoReturn:
+        """Take this process's place: whoever stops `worldline` then stops what it became, and nothing stands between.
+
+        Never returns; no `finally` of the caller runs.
+        """
+        sys.stdout.flush()
+        sys.stderr.flush()
+        process.become(process.command("assets.launch", *self.arguments, parent=False), self._environment())
+
+    def run(self) -> int:
+        """Run it as a child, and return its exit code."""
+        with subprocess.Popen(process.command("assets.launch", *self.arguments), env=self._environment()) as child:
+            try:
+                return child.wait()
+            except KeyboardInterrupt:  # the terminal told the child too: it ends by itself
+                return child.wait()
+
+    def _environment(self) -> dict[str, str]:
+        storage = {"WORLDLINE_STORAGE": self.storage} if self.storage else {}
+        remake = {home.REMAKE: "1"} if self.remake else {}
+        return os.environ | process.environment() | {"WORLDLINE_HOME": str(home.home())} | storage | remake

@@ -137,10 +137,10 @@ def doctor(
 
     Example: worldline doctor --init
     """
-    from pipelines.commands.graph import launch
+    from pipelines.commands.graph import Launch
     from pipelines.tools.doctor import all_ok, diagnose
 
-    if init and (code := launch("init", storage=storage)):
+    if init and (code := Launch(("init",), storage).run()):
         return code
     findings = diagnose(storage)
     for finding in findings:

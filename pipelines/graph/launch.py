@@ -7,17 +7,14 @@ By hand: `torchrun --nproc-per-node 2 -m pipelines.cli train EXPERIMENT`, or `wo
 
 import logging
 import os
-import signal
 import sys
-import threading
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines import home
+from pipelines import home, process
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.graph import experiment as experiments
 from pipelines.graph.experiment import Experiment
@@ -27,8 +24,6 @@ from pipelines.stages.train import TrainingConfig
 from pipelines.store.artefact import Report
 from pipelines.store.store import Store
 from pipelines.training.distributed.gpus import own_gpus
-
-WATCH_SECONDS = 0.5
 
 PATIENCE = 20  # seconds that ranks get to end by themselves
 
@@ -55,7 +50,7 @@ class Job:
 
     @property
     def arguments(self) -> list[str]:
-        """For `python -m pipelines.graph.launch`."""
+        """For `main`, in a rank."""
         return [self.stage, self.experiment, self.game, self.storage, "remake" if self.remake else ""]
 
     @classmethod
@@ -70,7 +65,7 @@ def launch(job: Job, ranks: int = 1) -> Report:
     check_ranks(ranks)
     plan, step, store, _ = job.parts()
     if "RANK" in os.environ:  # torchrun by hand, which gives its ranks their GPUs
-        leave_with_parent()
+        process.leave_with(os.getppid())
         return job.make()
     if standing(plan, step, store) is not None:
         return job.make()
@@ -91,21 +86,6 @@ def check_ranks(ranks: int) -> None:
         raise UsageError(f"torchrun has started this process as one of its ranks: leave --ranks {ranks} out")
 
 
-def leave_with_parent() -> None:
-    """End this process, at once, when the one that started it is gone: no rank may outlive its run.
-
-    What was saved stays, as after any kill. Checked every half second; a parent that is gone already counts.
-    """
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(WATCH_SECONDS)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, name="leave-with-parent", daemon=True).start()
-
-
 def _agent(job: Job, ranks: int) -> None:
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -116,7 +96,7 @@ def _agent(job: Job, ranks: int) -> None:
     for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # it tells in 30 lines what we tell in one
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
-    os.environ |= loopback.interfaces()
+    os.environ |= process.environment() | loopback.interfaces()
     loopback.register()
     config = LaunchConfig(
         min_nodes=1,
@@ -126,15 +106,16 @@ def _agent(job: Job, ranks: int) -> None:
         rdzv_backend=loopback.BACKEND,
         max_restarts=0,
         shutdown_timeout=PATIENCE,
+        signals_to_handle="SIGHUP",  # Ctrl-C and SIGTERM are heard as everywhere: once, as KeyboardInterrupt
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "pipelines.graph.launch", *job.arguments)
+        elastic_launch(config, sys.executable)(*process.command(__name__, *job.arguments)[1:])
     except ChildFailedError as error:
         told = [found for found in error.failures.values() if Path(found.error_file).is_file()]
         first = min(told or error.failures.values(), key=lambda found: found.timestamp)
         kind = UsageError if first.exitcode == UsageError.exit_code else WorldlineError
         raise kind(_line(first.error_file_data) or f"Rank {first.local_rank} ended early: {first.message}") from error
-    except SignalException as error:  # SIGTERM, SIGHUP: the ranks are down by now
+    except SignalException as error:  # SIGHUP: the ranks are down by now
         raise KeyboardInterrupt from error
 
 
@@ -151,13 +132,8 @@ def main() -> int:
     """A rank: what the agent starts. Its error goes to the agent, which shows it once."""
     from torch.distributed.elastic.multiprocessing.errors import record
 
-    leave_with_parent()
     try:
         record(Job.of(sys.argv[1:]).make)()
     except WorldlineError as error:
         return error.exit_code
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

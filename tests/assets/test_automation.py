@@ -55,10 +55,10 @@ def trained(installation: Installation) -> Experiment:
 
 
 def tick(installation: Installation, instance: dg.DagsterInstance, at: datetime = SUNDAY) -> list[dg.RunRequest] | str:
-    context = dg.build_schedule_context(
+    with dg.build_schedule_context(
         instance=instance, scheduled_execution_time=at, resources={"installation": installation}
-    )
-    found = weekly_reevaluation()(context)
+    ) as context:
+        found = weekly_reevaluation()(context)
     return str(found.skip_message) if isinstance(found, dg.SkipReason) else found  # type: ignore[return-value]
 
 
@@ -66,21 +66,23 @@ def look(
     sensor: dg.SensorDefinition, installation: Installation, instance: dg.DagsterInstance, cursor: str | None = None
 ):  # type: ignore[no-untyped-def]
     """(requests, why there are none, the next cursor)"""
-    context = dg.build_sensor_context(instance=instance, cursor=cursor, resources={"installation": installation})
-    found = sensor(context)
+    with dg.build_sensor_context(instance=instance, cursor=cursor, resources={"installation": installation}) as context:
+        found = sensor(context)
     if isinstance(found, dg.SkipReason):
         return [], str(found.skip_message), cursor
     assert isinstance(found, dg.SensorResult)
     return list(found.run_requests or ()), str(found.skip_reason and found.skip_reason.skip_message), found.cursor
 
 
-def test_all_are_off_and_the_schedule_is_weekly() -> None:
-    assert {each.name for each in (*SCHEDULES, *SENSORS)} == {"weekly_reevaluation", "new_checkpoints", "new_scores"}
+def test_all_that_start_something_are_off_and_the_schedule_is_weekly() -> None:
+    starting = {"weekly_reevaluation", "new_checkpoints", "new_scores"}
+    assert {each.name for each in (*SCHEDULES, *SENSORS)} == starting | {"dead_runs"}
     assert {each.name for each in (*(defs.schedules or ()), *(defs.sensors or ()))} == {
         each.name for each in (*SCHEDULES, *SENSORS)
     }
     assert all(each.default_status == dg.DefaultScheduleStatus.STOPPED for each in SCHEDULES)
-    assert all(each.default_status == dg.DefaultSensorStatus.STOPPED for each in SENSORS)
+    running = {each.name for each in SENSORS if each.default_status == dg.DefaultSensorStatus.RUNNING}
+    assert running == {"dead_runs"}
     assert (SCHEDULES[0].cron_schedule, SCHEDULES[0].execution_timezone) == ("0 22 * * 0", "UTC")
 
 

@@ -101,8 +101,8 @@ def test_a_failure_is_one_line(ours: TinyRun) -> None:
     shutil.rmtree(ours.made[STAGE].folder)
     shutil.rmtree(ours.made["tokens"].folder)
     code, out, err = finish(start("tiny"), PATIENCE)
-    assert (code, out) == (1, "")
-    assert err.startswith(f"[1/1] {STAGE} failed: tokens/Breakout/") and "make it first" in err and err.count("\n") == 1
+    assert (code, out) == (1, f"[1/1] {STAGE} failed\n0 made, 0 already there.\n")
+    assert err.startswith(f"{STAGE} failed: tokens/Breakout/") and "make it first" in err and err.count("\n") == 1
 
 
 @pytest.mark.timeout(1800)

@@ -3,8 +3,8 @@
 import pytest
 
 from pipelines.errors import WorldlineError
+from pipelines.graph.summary import summarise
 from pipelines.store.store import Store
-from pipelines.tools.summary import summarise
 from tests.pipelines.conftest import TinyRun
 
 

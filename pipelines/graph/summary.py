@@ -26,9 +26,9 @@ def summarise(experiment: Experiment, store: Store) -> None:
     out.print(_sight(made))
     losses = [
         f"{stage}: " + ", ".join(f"{name} {found[name]:.3g}" for name in LOSSES if name in found)
-        for stage in ("pretrained", "world_action_model")
-        for artefact in made.get(stage, [])
-        for found in [artefact.manifest.metrics["losses"]]
+        for stage, artefacts in made.items()
+        for found in [artefact.manifest.metrics.get("losses") for artefact in artefacts]
+        if found
     ]
     out.print("[bold]Last losses[/bold]  " + "; ".join(losses), soft_wrap=True)
     board = store.find(store.resolve(POINTER))
@@ -88,9 +88,9 @@ def _sight(made: dict[str, list[Artefact]]) -> Table:
         "sight on changing pixels", "perplexity", "reconstruction", "mean frame", "next frame", "copy of last",
         box=None, header_style="bold",
     )  # fmt: skip
-    for stage in ("pretrained", "world_action_model"):
-        for artefact in made.get(stage, []):
-            for game, sight in artefact.manifest.metrics["sight"].items():
+    for stage, artefacts in made.items():
+        for artefact in artefacts:
+            for game, sight in artefact.manifest.metrics.get("sight", {}).items():
                 seen = "" if sight.get("held_out_episodes", 1) else ", on frames it learned from"
                 table.add_row(
                     f"{game} ({stage}{seen})",

@@ -1,0 +1,157 @@
+"""One UI a home: the second says where the first is, and whatever ends the first, nothing of it stays."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+import yaml
+
+from assets.instance import open_instance
+from assets.launch import main
+from assets.server import lock, workspace
+from pipelines import process
+from pipelines.commands.graph import Launch
+from pipelines.home import dagster_home, server
+from tests.fakes import ROOT, start, wait_for
+
+HOLDS = """
+import os, sys
+from assets.instance import open_instance
+from assets.server import lock
+with open_instance():
+    lock("http://127.0.0.1:4711")
+os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(60)", "another program"])
+"""
+# Runs that outlast the test, of a stage that trains nothing.
+LONG = {"ops": {"collected_replay": {"config": {"recipe": "mini", "overrides": ["collect.steps=3000000"]}}}}
+ASK = """mutation($run: ExecutionParams!) { launchPipelineExecution(executionParams: $run) { __typename } }"""
+PATIENCE = 240  # seconds; a crowded machine is no failure
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DAGSTER_HOME", "set by open_instance")
+    monkeypatch.delenv("WORLDLINE_STORAGE", raising=False)
+
+
+def test_the_second_says_where_the_first_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert server() == ""
+    first = start(HOLDS)
+    try:
+        taken = psutil.Process(first.pid)
+        wait_for(lambda: taken.cmdline()[-1:] == ["another program"])
+        assert server() == f"http://127.0.0.1:4711, process {first.pid}", "though it became another program"
+        assert main(["ui", "--port", "4712"]) == 1
+        err = capsys.readouterr().err
+        assert f"is there already, http://127.0.0.1:4711, process {first.pid}" in err and err.count("\n") == 1
+    finally:
+        first.kill()
+        first.communicate()
+    assert server() == "", "a lock of the dead is none"
+    os.close(lock("http://127.0.0.1:4712"))
+
+
+def test_dagster_loads_the_code_that_runs_and_nothing_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_instance():
+        path = workspace()
+    monkeypatch.chdir(tmp_path)
+    for name in ("dagster.py", "yaml.py", "torch.py", "assets.py"):
+        (tmp_path / name).write_text("raise SystemExit('a stranger')")
+    [loaded] = yaml.safe_load(path.read_text())["load_from"]
+    assert loaded["python_module"]["working_directory"] in (str(ROOT), str(dagster_home()))
+    validate = [sys.executable, "-m", "dagster", "definitions", "validate", "-w", str(path)]
+    done = subprocess.run(validate, env=os.environ | process.environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@contextmanager
+def ui(log: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """`worldline ui`, once it answers; whatever happens, it ends with the test."""
+    launch = Launch(("ui", "--port", str(port)))
+    command = process.command("assets.launch", *launch.arguments, parent=False)
+    with log.open("ab") as out:
+        started = subprocess.Popen(
+            command, env=os.environ | process.environment(), stdout=out, stderr=out, start_new_session=True
+        )
+    try:
+        wait_for(lambda: answers(port), PATIENCE)
+        yield started
+    finally:
+        started.terminate()
+        started.wait(PATIENCE)
+
+
+def answers(port: int) -> bool:
+    try:
+        return bool(ask(port, "{ version }"))
+    except OSError:
+        return False
+
+
+def ask(port: int, query: str, **variables: object) -> dict[str, object]:
+    body = json.dumps({"query": query, "variables": variables}).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/graphql", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)  # type: ignore[no-any-return]
+
+
+def family(of: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    return [psutil.Process(of.pid), *psutil.Process(of.pid).children(recursive=True)]
+
+
+def is_over(each: psutil.Process) -> bool:
+    return not each.is_running() or each.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("how", ["group", "process", "told"])
+def test_nothing_outlives_the_ui_and_its_dead_runs_make_room(tmp_path: Path, how: str) -> None:
+    """Three runs fill the limit of backfills; the next UI fails them at once, and a new one can begin."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with open_instance() as instance:
+
+        def runs(*statuses: dg.DagsterRunStatus) -> set[str]:
+            return {run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=list(statuses)))}
+
+        with ui(tmp_path / "log", port) as first:
+            for game in ("Pong", "Freeway", "Boxing"):
+                begin(port, game)
+            locks = dagster_home() / "processes"
+            wait_for(lambda: locks.is_dir() and len(list(locks.iterdir())) == 3, PATIENCE)
+            dead = runs(dg.DagsterRunStatus.STARTED)
+            assert len(dead) == 3
+            everything = family(first)
+            if how == "group":
+                os.killpg(first.pid, signal.SIGKILL)
+            elif how == "process":
+                first.kill()
+            else:
+                first.terminate()
+            wait_for(lambda: all(map(is_over, everything)), 60)
+        with ui(tmp_path / "log", port):
+            assert dead == runs(dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+            begin(port, "Qbert")
+            wait_for(lambda: len(runs(dg.DagsterRunStatus.STARTED)) == 1, PATIENCE)
+
+
+def begin(port: int, game: str) -> None:
+    selector = {"repositoryLocationName": "worldline", "repositoryName": "__repository__", "jobName": "collect"}
+    tags = [{"key": "dagster/partition", "value": game}, {"key": "dagster/backfill", "value": "one"}]
+    run = {"selector": selector, "runConfigData": LONG, "mode": "default", "executionMetadata": {"tags": tags}}
+    assert ask(port, ASK, run=run) == {"data": {"launchPipelineExecution": {"__typename": "LaunchRunSuccess"}}}
