@@ -67,6 +67,8 @@ def diagnose(storage: str | None = None) -> list[Finding]:
         "credentials": lambda: doctor_storage.credentials(storage),
         "proxies": doctor_storage.proxies,
     }
+    if storage:
+        checks["source"] = lambda: doctor_storage.source(storage)
     return [_guarded(name, check) for name, check in checks.items()]
 
 

@@ -1,6 +1,6 @@
 """What `worldline doctor --storage NAME` looks at of a storage profile: its folders, who reads its bucket, proxies.
 
-No network is asked, and no secret is told.
+No secret is told. The network is asked by `source` alone, for a profile that was named.
 """
 
 import importlib
@@ -8,12 +8,17 @@ import tempfile
 import urllib.request
 from urllib.parse import urlsplit
 
+from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.clients import LOCAL, protocol
 from pipelines.bucket.credentials import origin
+from pipelines.bucket.retry import Absent, Refused
 from pipelines.errors import WorldlineError
 from pipelines.home import current_profile, open_store
+from pipelines.progress import size
 from pipelines.redact import one_line
 from pipelines.tools.doctor import Finding, finding, nearest
+
+PROBE_BYTES = 16
 
 
 def profile(name: str | None) -> Finding:
@@ -54,6 +59,39 @@ def credentials(name: str | None) -> Finding:
     except WorldlineError as error:
         value, _, repair = str(error).partition(": ")
         return Finding("credentials", False, f"{found.name}: {value}", repair)
+
+
+def source(name: str) -> Finding:
+    """What the profile's replay root answers: which game it holds, whether it may be listed, whether it gives bytes."""
+    from pipelines.sources.dqn_replay.listing import ELSEWHERE, list_objects
+
+    try:
+        found = current_profile(name)
+        if found.replay_root is None:
+            return Finding("source", True, f"{name}: replay is collected here, no bucket is read")
+        bucket = Bucket.of(found.replay_root, found)
+        game, agent = _first_run(bucket)
+        objects = list_objects(bucket, game, agent, needed=())
+        smallest = min(objects, key=lambda item: item.bytes)
+        given = len(bucket.read_range(smallest, 0, PROBE_BYTES))
+    except WorldlineError as error:
+        value, _, repair = str(error).rpartition(": ")
+        return Finding("source", False, value or repair, repair if value else ELSEWHERE)
+    room = size(sum(item.bytes for item in objects))
+    value = f"{bucket.root} answers: {game}/{agent} has {len(objects)} objects of {room}"
+    return finding("source", given > 0, f"{value}, and {given} bytes of one were read", ELSEWHERE)
+
+
+def _first_run(bucket: Bucket) -> tuple[str, int]:
+    """A game and an agent that a bucket holds; those that the public one begins with where it may not be listed."""
+    from pipelines.environments.registry import GAMES
+
+    try:
+        game = next((name for name in sorted(bucket.contents("")) if name in GAMES), "Pong")
+        agents = [int(each) for each in bucket.contents(game) if each.isdecimal()]
+    except (Absent, Refused):  # the listing of the logs says more
+        return "Pong", 1
+    return game, min(agents, default=1)
 
 
 def proxies() -> Finding:

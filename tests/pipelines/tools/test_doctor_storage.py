@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from pipelines.bucket import credentials
+from pipelines.sources.dqn_replay.record import local_url
 from pipelines.tools import doctor_storage
 from pipelines.tools.doctor import Finding
+from tests.pipelines.conftest import TinyRun
 
 
 @pytest.fixture(autouse=True)
@@ -131,3 +133,16 @@ def test_a_proxy_that_not_every_client_takes_is_a_finding(url: str, monkeypatch:
     monkeypatch.setenv("HTTPS_PROXY", url)
     found = doctor_storage.proxies()
     assert not found.ok and found.repair.startswith("write HTTPS_PROXY=http://HOST:PORT")
+
+
+def test_a_source_that_was_named_is_tried(tmp_path: Path, tiny: TinyRun) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"replay_root: {local_url(tiny.made['collected_replay'].folder)}\n")
+    found = doctor_storage.source(str(path))
+    assert found.ok and "answers: Breakout/1 has" in found.value and "16 bytes of one were read" in found.value
+    path.write_text(f"replay_root: file://{tmp_path}/nothing\n")
+    found = doctor_storage.source(str(path))
+    assert not found.ok and "Pong/1/replay_logs does not exist" in found.value and found.repair
+    assert doctor_storage.source("local") == Finding(
+        "source", True, "local: replay is collected here, no bucket is read"
+    )
