@@ -64,15 +64,19 @@ def unknown(kind: str, value: str, known: Iterable[str], where: str) -> UsageErr
     `unknown("game", "MsPackman", games, "'worldline games' lists all 60")`
     """
     choices = sorted(known)
-    plain = {choice.lower(): choice for choice in choices}
-    near = [plain[each] for each in difflib.get_close_matches(value.lower(), plain, n=1, cutoff=0.5)]
-    if near:
-        repair = f"did you mean '{near[0]}'?"
+    if near := nearest(value, choices):
+        repair = f"did you mean '{near}'?"
     elif len(choices) <= 12:
         repair = f"choose one of {', '.join(choices)}."
     else:
         repair = f"there are {len(choices)} to choose from."
     return UsageError(f"Unknown {kind} '{value}': {repair} ({where})")
+
+
+def nearest(value: str, known: Iterable[str]) -> str:
+    """The known name that is most like what was typed, in whatever case; empty where none is like it."""
+    plain = {choice.lower(): choice for choice in known}
+    return next((plain[each] for each in difflib.get_close_matches(value.lower(), plain, n=1, cutoff=0.5)), "")
 
 
 def unforeseen(error: BaseException) -> str:

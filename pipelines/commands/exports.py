@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.commands.options import ExperimentName, Storage, plan_of_experiment, profile_and_store
+from pipelines.commands.options import ExperimentName, Storage, artefact_named, plan_of_experiment, profile_and_store
 from pipelines.errors import UsageError, unknown
 
 PANEL = "Look and tidy"
@@ -143,7 +143,7 @@ def checkpoint(
 
 def _open(ref: str, stages: str, storage: str | None) -> Any:
     _, store = profile_and_store(storage)
-    address = store.resolve(ref)
+    address = artefact_named(ref, store)
     if address.stage not in stages.split(" or "):
         raise UsageError(f"{address} is an artefact of '{address.stage}': name one of {stages}")
     return store.open(address)

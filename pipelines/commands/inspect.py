@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.commands.options import Storage, profile_and_store
-from pipelines.errors import Members, UsageError
+from pipelines.commands.options import Storage, artefact_named, has_parts, profile_and_store
+from pipelines.errors import Members, UsageError, unknown
 from pipelines.progress import WIDE, printer, size
 
 PANEL = "Look and tidy"
@@ -63,24 +63,29 @@ def games(storage: Storage = None) -> None:
     members.end()
 
 
-def list_artefacts(storage: Storage = None) -> None:
+def list_artefacts(
+    name: Annotated[str, typer.Argument(help="Only those with this in a name or address: demo, scores, Pong.")] = "",
+    storage: Storage = None,
+) -> None:
     """Every artefact with its size, and the names that point at it.
 
-    Example: worldline list
+    Example: worldline list, or worldline list scores/demo
     """
     _, store = profile_and_store(storage)
     names: dict[str, list[str]] = {}
     members, pointing = Members(), Members()
-    for name, ref in store.pointers(pointing).items():
-        names.setdefault(str(ref), []).append(name)
+    for pointer, ref in store.pointers(pointing).items():
+        names.setdefault(str(ref), []).append(pointer)
     found = False
     for artefact in store.artefacts(members=members):
+        called = names.get(str(artefact.ref), [])
+        if not any(has_parts(each, name) for each in (str(artefact.ref), *called)):
+            continue
         found = True
         manifest = artefact.manifest
-        print(
-            f"{artefact.ref}  {size(manifest.total_bytes)}  {manifest.created}  "
-            f"{' '.join(names.get(str(artefact.ref), ['(no name)']))}"
-        )
+        print(f"{artefact.ref}  {size(manifest.total_bytes)}  {manifest.created}  {' '.join(called) or '(no name)'}")
+    if name and not found and members.tried:
+        raise unknown("name", name, {part for each in pointing.tried for part in each.split("/")}, "'worldline list'")
     if not found and not members.failed:
         print(f"The store {store.root} is empty: worldline demo")
     members.take(pointing)
@@ -102,7 +107,7 @@ def lineage(
     from pipelines.store.lineage import verify as find_faults
 
     _, store = profile_and_store(storage)
-    address = store.resolve(ref)
+    address = artefact_named(ref, store)
     top = walk(store, address)
     if as_json:
         print(to_json(top))

@@ -1,6 +1,7 @@
 """Options that several commands share, and how they turn into a plan."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -8,13 +9,14 @@ import typer
 
 from pipelines import home
 from pipelines.environments.registry import game_named
-from pipelines.errors import UsageError
+from pipelines.errors import Members, UsageError, WorldlineError, nearest
 from pipelines.graph import experiment as experiments
 from pipelines.graph.experiment import Experiment
 from pipelines.graph.make import plan_of
 from pipelines.graph.plan import Plan, Step
 from pipelines.recipes.registry import recipe as named_recipe
 from pipelines.store.profile import Profile
+from pipelines.store.ref import Ref
 from pipelines.store.store import Store
 
 Games = Annotated[
@@ -80,6 +82,40 @@ def print_once(what: object) -> None:
     """Print it on the first of the ranks that torchrun started by hand: one speaks for all."""
     if os.environ.get("RANK", "0") == "0":
         print(what)
+
+
+def artefact_named(name: str, store: Store) -> Ref:
+    """The artefact of that name or address; experiments may go by their short names, games as people type them.
+
+    Raises WorldlineError with the nearest name where there is none, UsageError where several are meant.
+    """
+    known = store.pointers(Members())
+    keys = {each.name: each.key for each in experiments.registered(experiment_folder(), Members())}
+    whole = "/".join(keys.get(part, part) for part in name.strip("/").split("/"))
+    exact = [each for each in (name.strip("/"), whole) if each in known]
+    alike = exact[:1] or [each for each in known if _plain(each) == _plain(name)]
+    if len(alike) > 1:
+        raise UsageError(f"'{name}' are {len(alike)} artefacts: give one of {', '.join(alike)}")
+    try:
+        return known[alike[0]] if alike else store.resolve(name)
+    except WorldlineError as error:
+        if near := nearest(whole, known):
+            raise WorldlineError(f"{error}; did you mean '{near}'?") from error
+        raise
+
+
+def has_parts(name: str, wanted: str) -> bool:
+    """Whether the parts of `wanted` stand in an artefact's name, one after the other: demo/Pong in scores/demo-1a/Pong.
+
+    Any name has the parts of "".
+    """
+    parts, few = _plain(name), _plain(wanted) if wanted.strip("/") else []
+    return any(parts[at : at + len(few)] == few for at in range(len(parts)))
+
+
+def _plain(name: str) -> list[str]:
+    """The parts of an artefact's name, without what people leave out of them."""
+    return [re.sub(r"-[0-9a-f]{8}$", "", part).lower() for part in name.strip("/").split("/")]
 
 
 def chosen_games(given: str | None) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from models.family import AgentConfig
 from models.registry import family
-from pipelines.errors import UsageError, unknown
+from pipelines.errors import UsageError, nearest, unknown
 from pipelines.graph.recipe import Recipe
 from pipelines.graph.table import BY_VERB
 from pipelines.store.ref import Ref
@@ -136,7 +136,7 @@ def _override(config: Any, leaves: Sequence[_Leaf]) -> Any:
         raise UsageError(f"{leaves[0]}: '{leaves[0].name}' lies below a plain value; {where}")
     now = {field.name: getattr(config, field.name) for field in fields(config)}
     leaves = [_through_inner(config, now, leaf) for leaf in leaves]
-    changes = _values(now, typing.get_type_hints(type(config)), "field", leaves, where)
+    changes = _values(now, typing.get_type_hints(type(config)), "field", leaves, where, _inner_names(config))
     try:
         return replace(config, **changes)
     except ValueError as error:  # models know no UsageError
@@ -162,15 +162,35 @@ def _through_inner(config: Any, now: dict[str, Any], leaf: _Leaf) -> _Leaf:
     return leaf
 
 
+def _inner_names(config: Any) -> list[str]:
+    """What a path may name without its `inner` field, as `_through_inner` reads it."""
+    found = []
+    for entry in fields(config):
+        inner = getattr(config, entry.name) if entry.metadata.get("inner") else ()
+        if isinstance(inner, tuple):
+            found += [member.name for member in inner]
+            inner = inner[0] if len(inner) == 1 else None
+        found += [each.name for each in fields(inner)] if inner is not None else []
+    return found
+
+
 def _values(
-    now: dict[str, Any], kinds: dict[str, Any] | None, noun: str, leaves: Sequence[_Leaf], where: str
+    now: dict[str, Any],
+    kinds: dict[str, Any] | None,
+    noun: str,
+    leaves: Sequence[_Leaf],
+    where: str,
+    others: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """New values by name: whole ones read by their kind, then what lies below them changed in turn."""
+    """New values by name: whole ones read by their kind, then what lies below them changed in turn.
+
+    `others`: names that would have been right as well, for the error.
+    """
     below: dict[str, list[_Leaf]] = {}
     found = {}
     for leaf in leaves:
         if leaf.name not in now:
-            raise unknown(noun, leaf.prefix + leaf.name, [leaf.prefix + item for item in now], where)
+            raise unknown(noun, leaf.prefix + leaf.name, [leaf.prefix + item for item in (*now, *others)], where)
         if leaf.path[1:]:
             below.setdefault(leaf.name, []).append(leaf._replace(path=leaf.path[1:]))
         elif kinds is None:
@@ -190,7 +210,8 @@ def _parse(kind: Any, text: str, full: str) -> Any:
         return text.lower() == "true"
     if origin is typing.Literal:
         if text not in args:
-            raise UsageError(f"Override '{full}={text}': choose from {', '.join(map(str, args))}")
+            near = f"did you mean '{found}'? " if (found := nearest(text, map(str, args))) else ""
+            raise UsageError(f"Override '{full}={text}': {near}choose from {', '.join(map(str, args))}")
         return text
     if kind is str:
         return text

@@ -123,7 +123,8 @@ def forget(folder: Path, name_or_key: str) -> str:
             f"{', '.join(path.stem for path in meant)}"
         )
     if not meant:
-        raise unknown("experiment", name_or_key, [path.stem for path in files], "'worldline experiment list'")
+        known = [name for path, held in files.items() for name in _names(path, held)]
+        raise unknown("experiment", name_or_key, known, "'worldline experiment list' prints names and keys")
     try:
         meant[0].unlink()
     except OSError as error:
@@ -149,7 +150,8 @@ def find(folder: Path, name_or_key: str) -> Experiment:
             f"Unknown experiment '{name_or_key}': none is registered in {folder} "
             "(worldline experiment new NAME --recipe demo)"
         )
-    raise unknown("experiment", name_or_key, [item.key for item in everything], "'worldline experiment list'")
+    known = [item.name for item in everything]
+    raise unknown("experiment", name_or_key, known, "'worldline experiment list' prints names and keys")
 
 
 def _check_name(name: str) -> None:

@@ -46,7 +46,7 @@ class Recipe:
         if not self.games or len(set(self.games)) != len(self.games):
             raise UsageError(f"Recipe '{self.name}' has games {self.games}: name at least one, each once")
         if self.source not in SOURCES:
-            raise UsageError(f"Replay source '{self.source}' is unknown: choose from {', '.join(SOURCES)}")
+            raise unknown("replay source", self.source, SOURCES, "'worldline recipe show NAME' prints each recipe's")
         if not self.agents or min(self.agents) < 1 or len(set(self.agents)) != len(self.agents):
             raise UsageError(f"Recipe '{self.name}' has agents {self.agents}: name at least one from 1 on, each once")
         for each in self.stages:

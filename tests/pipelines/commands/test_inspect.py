@@ -52,3 +52,33 @@ def test_what_is_damaged_stops_no_other_and_is_told_at_the_end(
         assert out.count("\n") >= 2 or command == "gc", command
         if command in ("list", "gc"):
             assert f"scores/Breakout/{damaged.name} failed: " in err
+
+
+def test_artefacts_go_by_short_names_too(
+    tiny_copy: TinyRun, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLDLINE_HOME", str(tiny_copy.home))
+    monkeypatch.delenv("WORLDLINE_STORAGE", raising=False)
+    key, scores = tiny_copy.experiment.key, tiny_copy.made["scores"].ref
+    for name in (f"scores/{key}/Breakout", "scores/tiny/Breakout", "scores/tiny/breakout", "/scores/TINY/Breakout/"):
+        assert run(["lineage", name, "--json"]) == 0, name
+        assert str(scores) in capsys.readouterr().out, name
+    assert run(["lineage", str(scores)]) == 0
+    assert run(["lineage", "scores/tiny/Breakuot"]) == 1
+    assert f"did you mean 'scores/{key}/Breakout'?" in capsys.readouterr().err
+    tiny_copy.store.point("scores/other-00000000/Breakout", scores)
+    tiny_copy.store.point("scores/other-11111111/Breakout", scores)
+    assert run(["lineage", "scores/other/Breakout"]) == 2
+    assert "are 2 artefacts: give one of scores/other-00000000/Breakout" in capsys.readouterr().err
+
+
+def test_list_takes_what_it_shows(
+    tiny_copy: TinyRun, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLDLINE_HOME", str(tiny_copy.home))
+    monkeypatch.delenv("WORLDLINE_STORAGE", raising=False)
+    for name, stages in (("scores/tiny", {"scores"}), ("tokens", {"tokens"}), ("", {*tiny_copy.made})):
+        assert run(["list", *([name] if name else [])]) == 0
+        assert {line.split("/")[0] for line in capsys.readouterr().out.splitlines()} == stages
+    assert run(["list", "tokns"]) == 2
+    assert "Unknown name 'tokns': did you mean 'tokens'?" in capsys.readouterr().err

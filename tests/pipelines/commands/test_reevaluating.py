@@ -39,7 +39,7 @@ def test_a_round_makes_scores_and_says_how_they_compare(ours: TinyRun, capfd: py
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["tin"], 2, "Unknown experiment 'tin': choose one of tiny-"),
+        (["tin"], 2, "Unknown experiment 'tin': did you mean 'tiny'?"),
         (["untrained"], 1, "has no checkpoint yet: make it with 'worldline materialize untrained-"),
         (["tiny", "--games", "Pong"], 2, "Unknown game of these checkpoints 'Pong'"),
         (["tiny", "--games", " , "], 2, "--games ' , ' names no game: give some"),

@@ -150,8 +150,8 @@ def test_a_name_that_is_anothers_key_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_experiment_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"Unknown experiment 'one': none is registered in .*worldline experiment new"):
         find(tmp_path, "one")
-    made = register(tmp_path, "boxing-wide", recipe("mini"))
-    with pytest.raises(UsageError, match=rf"Unknown experiment 'boxing-wild': did you mean '{made.key}'\?"):
+    register(tmp_path, "boxing-wide", recipe("mini"))
+    with pytest.raises(UsageError, match=r"Unknown experiment 'boxing-wild': did you mean 'boxing-wide'\?"):
         find(tmp_path, "boxing-wild")
 
 
@@ -254,7 +254,7 @@ def test_an_experiment_of_an_earlier_version_is_told_and_stops_no_other(
     assert forget(tmp_path, "demo-9c6b7c58") == "demo-9c6b7c58"
     said.clear()
     assert registered(tmp_path) == [made] and not said
-    with pytest.raises(UsageError, match=f"Unknown experiment 'demo-9c6b7c58': did you mean '{made.key}'"):
+    with pytest.raises(UsageError, match="Unknown experiment 'demo-9c6b7c58': choose one of demo"):
         forget(tmp_path, "demo-9c6b7c58")
     with pytest.raises(UsageError):
         forget(tmp_path, "../demo")

@@ -17,7 +17,7 @@ from pipelines.recipes.registry import recipe
         ("agents=0", "has agents (0,): name at least one from 1 on, each once"),
         ("agents=1,1", "each once"),
         ("agents=2", "reads agent 2 but collects only 1: raise collect.agents or lower agents"),
-        ("source=tape", "Replay source 'tape' is unknown: choose from collected, bucket"),
+        ("source=tape", "Unknown replay source 'tape': choose one of bucket, collected"),
     ],
 )
 def test_what_cannot_run_is_refused(assignment: str, words: str) -> None:
