@@ -47,7 +47,8 @@ def target(path: Path, origin: Origin, overwrite: bool) -> Iterator[Path]:
     WorldlineError for a full disk or a folder that is not ours.
     """
     mark = uuid.uuid4().hex[:8]
-    aside, old, noted = (path.with_name(f".{path.name}.{mark}.{end}") for end in ("partial", "old", "note"))
+    ends = ("partial", "note", "old", "oldnote")
+    aside, noted, old, old_note = (path.with_name(f".{path.name}.{mark}.{end}") for end in ends)
     beside = path.with_name(path.name + SUFFIX)
     with writable(path.parent, "folder", "choose another --out"):
         if _stands(path) and not overwrite:
@@ -60,18 +61,29 @@ def target(path: Path, origin: Origin, overwrite: bool) -> Iterator[Path]:
         try:
             yield aside
             noted.write_text(json.dumps(origin.record(), indent=1, sort_keys=True) + "\n")
-            beside.unlink(missing_ok=True)  # the old lineage must not stand beside the new data
-            if path.exists():
-                path.rename(old)
-            aside.rename(path)
-            noted.rename(beside)
+            try:
+                _move(beside, old_note)  # the old lineage must not stand beside the new data
+                _move(path, old)
+                aside.rename(path)
+                noted.rename(beside)
+            except BaseException:  # what stood there stands there again, whatever failed
+                if old.exists():
+                    _remove(path)
+                _move(old, path)
+                _move(old_note, beside)
+                raise
         finally:
-            for left in (aside, old, noted):
+            for left in (aside, noted, old, old_note):
                 _remove(left)
 
 
 def _stands(path: Path) -> bool:
     return any(path.iterdir()) if path.is_dir() else path.exists() and path.stat().st_size > 0
+
+
+def _move(path: Path, to: Path) -> None:
+    if path.exists():
+        path.rename(to)
 
 
 def _remove(path: Path) -> None:
