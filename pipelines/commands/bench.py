@@ -19,7 +19,7 @@ def add_to(app: typer.Typer) -> None:
 @bench.command()
 def replay(
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes: whether it works, not how fast.")] = False,
-    only: Annotated[str, typer.Option(help="One row: inflate, segments, tokens, size or bucket.")] = "",
+    only: Annotated[str, typer.Option(help="One row: inflate, segments, tokens, size or bucket (default: all).")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
     """Replay: inflating, random segments, size at rest, a bucket end to end. A missed aim is a word in the table.
@@ -45,7 +45,7 @@ def replay(
 @bench.command()
 def train(
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes: whether it works, not how fast.")] = False,
-    only: Annotated[str, typer.Option(help="One part: cpu or gpu.")] = "",
+    only: Annotated[str, typer.Option(help="One part: cpu or gpu (default: both).")] = "",
     model: Annotated[str, typer.Option(help="Size of the model on a GPU: 40m, 70m or 150m.")] = "150m",
     batch: Annotated[int, typer.Option(min=1, help="Segments in a step on a GPU.")] = 512,
     profile: Annotated[bool, typer.Option("--profile", help="Print where the time goes instead.")] = False,

@@ -27,26 +27,25 @@ from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.stages.tune import TuneConfig
 from pipelines.store.store import Store
 
+PROTOCOL = "Rules of play: jowa, machado (also: sticky) or atari100k (default: the recipe's)."
+PLANNER = "Who plays: greedy, beam or mcts, and nobody beside it (default: the recipe's)."
+SETTINGS = "Context and width tuned for each game: jowa_40m, jowa_70m or jowa_150m (default: the recipe's)."
+ENVS = "Episodes of a game played at once, 0: all. Changes no score but by rounding."
+TOGETHER = "Games planned in one batch, for GPUs and searches. Changes no score but by rounding."
+ROM_DIR = "Folder with your ROMs of DQN-Replay's time; they are known by their md5 (default: ale-py's)."
+
 
 def evaluate(
     experiment: ExperimentName,
     games: Games = None,
-    protocol: Annotated[str, typer.Option(help="Rules of play: jowa, machado (also: sticky) or atari100k.")] = "",
-    planner: Annotated[str, typer.Option(help="Who plays: greedy, beam or mcts, and nobody beside it.")] = "",
-    episodes: Annotated[int | None, typer.Option(help="Episodes of each game.")] = None,
-    envs: Annotated[
-        int, typer.Option(help="Episodes of a game played at once, 0: all. Changes no score but by rounding.")
-    ] = 0,
-    together: Annotated[
-        int, typer.Option(help="Games planned in one batch, for GPUs and searches. Changes no score but by rounding.")
-    ] = 1,
-    settings: Annotated[
-        str, typer.Option(help="Context and width tuned for each game: jowa_40m, jowa_70m or jowa_150m.")
-    ] = "",
+    protocol: Annotated[str, typer.Option(help=PROTOCOL)] = "",
+    planner: Annotated[str, typer.Option(help=PLANNER)] = "",
+    episodes: Annotated[int | None, typer.Option(help="Episodes of each game (default: the recipe's).")] = None,
+    envs: Annotated[int, typer.Option(help=ENVS)] = 0,
+    together: Annotated[int, typer.Option(help=TOGETHER)] = 1,
+    settings: Annotated[str, typer.Option(help=SETTINGS)] = "",
     seed: Annotated[int | None, typer.Option(help="Of the emulators and all draws (default: the recipe's).")] = None,
-    rom_dir: Annotated[
-        Path | None, typer.Option(help="Folder with your ROMs of DQN-Replay's time; they are known by their md5.")
-    ] = None,
+    rom_dir: Annotated[Path | None, typer.Option(help=ROM_DIR)] = None,
     changes: Overrides = None,
     remake: Remake = False,
     storage: Storage = None,
@@ -55,12 +54,15 @@ def evaluate(
 
     Finished episodes are kept when this is stopped or killed; the same command plays what is missing. Several games
     share one process. Scores under other settings than the experiment's own stand beside those, under a longer name.
-    --set takes the fields of the recipe's evaluate: context, epsilon, beam_width, beam_horizon, max_steps,
-    random_episodes, search.leaf, search.simulations, search.temperature, search.choice, search.sample, compile
-    (true: imagining is compiled, on GPUs) and step (plays a checkpoint that training kept on the way).
+    --set takes the fields of the recipe's evaluate: evaluate.context, evaluate.epsilon, evaluate.beam_width,
+    evaluate.beam_horizon, evaluate.max_steps, evaluate.random_episodes, evaluate.search.leaf,
+    evaluate.search.simulations, evaluate.search.temperature, evaluate.search.choice, evaluate.search.sample,
+    evaluate.compile (true: imagining is compiled, on GPUs) and evaluate.step (plays a checkpoint that training kept on
+    the way).
 
-    It takes tune's as well, to search first and report the best setting on other seeds: contexts, widths, horizons,
-    leaves (lists of what to try), episodes (of each), max_steps, seed. The search is an artefact of its own, tuned.
+    It takes tune's as well, to search first and report the best setting on other seeds: tune.contexts, tune.widths,
+    tune.horizons, tune.leaves (lists of what to try), tune.episodes (of each), tune.max_steps, tune.seed. The search is
+    an artefact of its own, tuned.
 
     Example: worldline evaluate demo --games all --protocol jowa --planner beam --episodes 16 --set evaluate.context=3
 

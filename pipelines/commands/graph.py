@@ -63,8 +63,8 @@ def ui(
 def materialize(
     experiment: ExperimentName = "demo",
     until: Annotated[str, typer.Option(help="Last stage to make.")] = "leaderboard",
-    only: Annotated[str, typer.Option(help="This stage alone.")] = "",
-    games: Annotated[str | None, typer.Option(help="Only these of the experiment's games: A,B.")] = None,
+    only: Annotated[str, typer.Option(help="This stage alone (default: all up to --until).")] = "",
+    games: Annotated[str | None, typer.Option(help="Only these of the experiment's games: A,B (default: all).")] = None,
     remake: Remake = False,
     storage: Storage = None,
 ) -> "Launch":

@@ -64,7 +64,7 @@ def games(storage: Storage = None) -> None:
 
 
 def list_artefacts(
-    name: Annotated[str, typer.Argument(help="Only those with this in a name or address: demo, scores, Pong.")] = "",
+    name: Annotated[str, typer.Argument(help="Only what has this in its name: demo, scores (default: all).")] = "",
     storage: Storage = None,
 ) -> None:
     """Every artefact with its size, and the names that point at it.
@@ -96,7 +96,7 @@ def lineage(
     ref: Annotated[str, typer.Argument(help="A name (scores/EXPERIMENT/Freeway) or a full address.")],
     verify: Annotated[bool, typer.Option("--verify", help="Re-hash every file; exit 1 at any mismatch.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Write an HTML page here.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write an HTML page here (default: print a tree).")] = None,
     storage: Storage = None,
 ) -> int:
     """What an artefact was made from, down to remote objects or ROMs, policy and seeds.

@@ -31,11 +31,14 @@ Agents = Annotated[str | None, typer.Option("--agents", help="Only these agents:
 Mirror = Annotated[
     str, typer.Option("--mirror", help="What to keep on this machine of a remote bucket: all, small or none.")
 ]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change one field; may be repeated.")
-]
+SET = (
+    "Change one field by its whole path, such as collect.steps=5000; may be repeated (default: all as in the recipe, "
+    "'worldline recipe show NAME')."
+)
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help=SET)]
 Storage = Annotated[
-    str | None, typer.Option("--storage", help="Storage profile: a name or a .yaml file (default: local).")
+    str | None,
+    typer.Option("--storage", help="Storage profile, a name or a file (default: WORLDLINE_STORAGE or local)."),
 ]
 RankCount = Annotated[int, typer.Option("--ranks", help="Processes that train together, one a GPU where there are.")]
 Remake = Annotated[

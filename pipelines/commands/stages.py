@@ -128,15 +128,16 @@ def downsample(
     """Draw whole episodes from the replay into one compressed HDF5 per game.
 
     Needs what 'worldline fetch' made for the same games and agents. Frames are streamed from the bucket (or its
-    mirror), several files at once, and each file is read once. How to draw is said by --set downsample.FIELD=VALUE:
+    mirror), several files at once, and each file is read once. How to draw is said by --set:
 
-    transitions (how many), or fraction (a share of what the filters leave: 0.1)
+    downsample.transitions (how many), or downsample.fraction (a share of what the filters leave: 0.1)
 
-    first_checkpoint, last_checkpoint (the log files in which episodes end)
+    downsample.first_checkpoint, downsample.last_checkpoint (the log files in which episodes end)
 
-    min_return, max_return (quantiles of the clipped return: min_return=0.9 keeps the best tenth)
+    downsample.min_return, downsample.max_return (quantiles of the clipped return: 0.9 to 1 keeps the best tenth)
 
-    replacement=true (as JOWA's script draws), seed, workers (files at once; the result does not depend on it)
+    downsample.replacement=true (as JOWA's script draws), downsample.seed, downsample.workers (files at once; the result
+    does not depend on it)
 
     The last tenth of an agent's life, one per cent of it:
 

@@ -134,7 +134,7 @@ REFUSED = {
     "collect.step=1": "Unknown field 'collect.step': did you mean 'collect.steps'?",
     "collect..steps=1": "Unknown field 'collect.'",
     "pretrain.modl.width=64": "Unknown field 'pretrain.modl': did you mean 'pretrain.model'?",
-    "pretrain.phases.world.btch=64": "Unknown field 'pretrain.phases.world.btch': did you mean",
+    "pretrain.phases.world.btch=64": "Unknown field 'pretrain.phases.world.btch': did you mean 'pretrain",
     "collect.policy=scrip": "Override 'collect.policy=scrip': did you mean 'script'? choose from script, random",
     "pretrian.model.width=64": "Unknown field 'pretrian': did you mean 'pretrain'?",
     "seed=one": "Override 'seed=one': the field is a whole number",
