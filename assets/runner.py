@@ -1,7 +1,7 @@
 """Steps of a plan, one Dagster run each, in this process; one that fails stops those alone that are made from it."""
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import dagster as dg
@@ -14,7 +14,7 @@ from assets.step import DataConfig
 from pipelines import process
 from pipelines.errors import WorldlineError
 from pipelines.graph.plan import Plan, Step
-from pipelines.graph.table import BOARD, DATA_STAGES
+from pipelines.graph.table import BOARD, DATA_STAGES, PLANNED
 
 # Dagster's console log repeats what our progress says; failures are printed here, from the run's events.
 SILENT = {"console": {"config": {"log_level": "CRITICAL"}}}
@@ -66,7 +66,7 @@ class Runner:
         with process.Told() as told_to_stop:
             for number, step in enumerate(steps, 1):
                 place = f"[{number}/{len(steps)}]"
-                if self._waits(step, {*faults, *waiting}, done=number - 1):
+                if self._waits(step, steps, {*faults, *waiting}):
                     waiting.add(step)
                     continue
                 try:
@@ -90,11 +90,12 @@ class Runner:
         codes = {code for _, code in faults.values()}
         return 0 if not codes else codes.pop() if len(codes) == 1 and not made else WorldlineError.exit_code
 
-    def _waits(self, step: Step, missing: Collection[Step], done: int) -> bool:
-        """Whether a step is made from one that is missing; the leaderboard, which takes what there is, from all."""
+    def _waits(self, step: Step, steps: Sequence[Step], missing: set[Step]) -> bool:
+        """Whether a step is made from one that is missing; the leaderboard takes what scores there are."""
         if step.stage == BOARD:
-            return bool(missing) and len(missing) == done
-        return bool(self.plan.parents(step) & {*missing})
+            scores = {each for each in steps if each.stage == PLANNED[-1].name}
+            return bool(scores) and scores <= missing
+        return bool(self.plan.parents(step) & missing)
 
     def _materialize(self, step: Step) -> dg.ExecuteInProcessResult:
         return dg.materialize(

@@ -93,6 +93,16 @@ def test_a_game_that_fails_stops_those_steps_alone_that_are_made_from_it(capfd: 
     assert out.splitlines()[-1] == "4 made, 0 already there, 3 wait for what failed."
 
 
+def test_without_a_score_the_leaderboard_waits(capfd: pytest.CaptureFixture[str]) -> None:
+    (home() / "store").mkdir(parents=True)
+    (home() / "store" / "collected_replay").write_text("in the way")
+    experiment = register(home() / "experiments", "mini", recipe("mini"))
+    assert main(["materialize", "--experiment", experiment.key]) == 1
+    out, err = capfd.readouterr()
+    assert err.startswith("collected_replay/Pong failed: ") and err.count("\n") == 1
+    assert out.splitlines()[-1] == "0 made, 0 already there, 8 wait for what failed."
+
+
 def test_a_taken_port_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
