@@ -1,4 +1,4 @@
-"""`worldline export`: artefacts in the layouts that other tools read."""
+"""`worldline export` and `import`: artefacts in the layouts that other tools read, and back."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +14,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stand
 Length = Annotated[int | None, typer.Option(help="Steps of a segment (default 8).")]
 Stride = Annotated[int | None, typer.Option(help="Steps from one segment to the next (default 4).")]
 Padding = Annotated[str | None, typer.Option(help="Side that is padded: right (default) or left.")]
+EPISODES = ("trajectories", "imported_trajectories")
 DEFAULT_CUT: dict[str, Any] = {"length": 8, "stride": 4, "padding": "right"}
 
 
@@ -24,6 +25,13 @@ def add_to(app: typer.Typer) -> None:
     group.command()(segments)
     group.command()(checkpoint)
     app.add_typer(group, name="export", rich_help_panel=PANEL)
+    back = typer.Typer(
+        help="Data that lie in other tools' layouts, as artefacts.\n\n"
+        "Example: worldline import trajectories exports/Pong.zarr --game Pong",
+        no_args_is_help=True,
+    )
+    back.command("trajectories")(import_trajectories)
+    app.add_typer(back, name="import", rich_help_panel=PANEL)
 
 
 def trajectories(
@@ -64,7 +72,7 @@ def trajectories(
     if to not in known:
         raise unknown("format", to, known, "formats for trajectories")
     _refuse_others(given, known[to], to)
-    artefact = _open(ref, "trajectories", storage)
+    artefact = _open(ref, EPISODES, storage)
     source = Trajectories(artefact.path(FILE_NAME))
     what: Export
     if to == "jowa-h5":
@@ -101,7 +109,7 @@ def segments(
     from pipelines.tools.exports.segment_table import SegmentTable
 
     given = _given(length=length, stride=stride, padding=padding)
-    artefact = _open(ref, "segments or trajectories", storage)
+    artefact = _open(ref, ("segments", *EPISODES), storage)
     if artefact.ref.stage == "segments":
         _refuse_others(given, (), f"{artefact.ref}, which is cut already")
         index, cut = read_table(artefact.folder), {name: artefact.manifest.config[name] for name in DEFAULT_CUT}
@@ -141,11 +149,43 @@ def checkpoint(
     print(export(artefact, JowaCheckpoint(agent, found.key, kept_dtypes(artefact.folder)), out, overwrite))
 
 
-def _open(ref: str, stages: str, storage: str | None) -> Any:
+def import_trajectories(
+    path: Annotated[Path, typer.Argument(help="A file in JOWA's layout, a zarr folder, or a webdataset folder.")],
+    game: Annotated[str, typer.Option(help="The game whose episodes these are.")],
+    form: Annotated[str, typer.Option("--format", help="jowa-h5, zarr or webdataset (default: what it is).")] = "",
+    storage: Storage = None,
+) -> None:
+    """Whole episodes from an export or from JOWA's own files; experiments train on them as on drawn ones.
+
+    The artefact says where it came from: path, sha256 of all files, and what an export of ours notes of its origin.
+    Only local files are read; a webdataset's episodes are put together again from its segments.
+
+    Example: worldline import trajectories exports/Pong.zarr --game Pong
+    """
+    from pipelines.environments.registry import game_named
+    from pipelines.graph.make import name, run_config
+    from pipelines.graph.plan import Step
+    from pipelines.stages.import_trajectories import ImportConfig, content_of, format_of
+
+    game, path = game_named(game), path.absolute()
+    content, _ = content_of(path)
+    config = ImportConfig(game=game, sha256=content, path=str(path), format=format_of(path, form))
+    _, store = profile_and_store(storage)
+    report = run_config(config, store)
+    name(store, Step(ImportConfig.STAGE, game), report.artefact.ref, None)
+    print(report)
+    store.open(report.artefact.ref)  # what failed a blocking check is shown and not recommended
+    print(
+        f"Train on it: worldline experiment new NAME --recipe demo --set games={game} --set source=imported "
+        f"--set import.contents={game}:{content}"
+    )
+
+
+def _open(ref: str, stages: tuple[str, ...], storage: str | None) -> Any:
     _, store = profile_and_store(storage)
     address = artefact_named(ref, store)
-    if address.stage not in stages.split(" or "):
-        raise UsageError(f"{address} is an artefact of '{address.stage}': name one of {stages}")
+    if address.stage not in stages:
+        raise UsageError(f"{address} is an artefact of '{address.stage}': name one of {' or '.join(stages)}")
     return store.open(address)
 
 

@@ -25,6 +25,7 @@ from pipelines.graph.recipe import Recipe
 from pipelines.recipes.jowa import finetuned
 from pipelines.recipes.registry import RECIPES
 from pipelines.recipes.registry import recipe as named_recipe
+from pipelines.stages.import_trajectories import ImportConfig
 from pipelines.stages.import_weights import ReleasedConfig
 
 PANEL = "Stages, in order"
@@ -115,7 +116,7 @@ def finetune(
         if (ref := plan.made(step)) is not None:
             store.point(pointer(step, found), ref)
     for step in plan.steps("finetuned"):
-        if step.game == game and step.stage in ("collected_replay", "replay", "trajectories"):
+        if step.game == game and step.stage in ("collected_replay", "replay", "trajectories", ImportConfig.STAGE):
             print_once(make(plan, step, store, found))
     print_once(launch(Job("finetuned", found.key, game, storage or ""), ranks))
     print_once(f"Experiment {found.key}: let it play with 'worldline evaluate {found.name}'")

@@ -1,18 +1,21 @@
 """Trajectories in JOWA's own layout: `{Game}.h5` with one group per episode, "0" to "E-1"; and safe writing of HDF5.
 
 Each group holds observations (T,84,84) uint8, actions (T,) minimal ids, rewards (T,), terminals (T,); the game is the
-file's name. There is no flag for time-outs: an episode that no terminal ends counts as truncated. Files of the
-original's scripts read as well as our exports; in theirs a time-out is a terminal, as it is in DQN-Replay.
+file's name. Our exports note a checksum at each group. There is no flag for time-outs: an episode that no terminal ends
+counts as truncated. Files of the original's scripts read as well as our exports; in theirs a time-out is a terminal, as
+it is in DQN-Replay.
 HDF5 writes much of a file only when it is closed, and crashes the process when the disk refuses that. So it writes
 through a file of ours, which swallows the first refusal and all that follows, and raises it once HDF5 has let go.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import h5py
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +79,10 @@ LONGEST = 1 << 20  # steps of an episode; Dopamine stops at 27,000
 
 NAMES = ("observations", "actions", "rewards", "terminals")
 
+SUM = "crc32c"  # attribute of an episode's group
+
+ROWS = 4096  # read at a time for it
+
 BROKEN = (OSError, KeyError, RuntimeError, AttributeError, TypeError)  # what h5py raises at files that lie
 
 
@@ -94,6 +101,7 @@ class JowaTrajectories(FlatEpisodes):
         try:
             with h5py.File(path, "r") as file:
                 named = str(file.attrs.get("game", self.game))
+                self.lineage = _lineage(file)
                 parts: dict[str, list[NDArray[Any]]] = {name: [] for name in NAMES[1:]}
                 for episode in range(len(file)):
                     for name, values in _small(file, episode, f"{path}, episode {episode}").items():
@@ -130,6 +138,20 @@ class JowaTrajectories(FlatEpisodes):
             start = until
         return found
 
+    def require_sums(self) -> None:
+        """Compare each episode with the checksum that its export noted, where it did, as HDF5 keeps none.
+
+        Raises WorldlineError for the first that differs.
+        """
+        with h5py.File(self.path, "r") as file:
+            for episode in range(self.num_episodes):
+                group = file[str(episode)]
+                if SUM in group.attrs and str(group.attrs[SUM]) != checksum(group):
+                    raise WorldlineError(
+                        f"{self.path}, episode {episode} is not what was exported (another checksum): copy or export "
+                        "it again"
+                    )
+
     def close(self) -> None:
         """Let go of the file; the next read opens it again."""
         if self._file is not None and self._owner == os.getpid():
@@ -148,6 +170,24 @@ class JowaTrajectories(FlatEpisodes):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_file": None, "_observations": {}}
+
+
+def checksum(group: h5py.Group) -> str:
+    """Hex crc32c over the bytes of an episode's arrays, in the order of NAMES."""
+    found = google_crc32c.Checksum()
+    for name in NAMES:
+        for start in range(0, len(group[name]), ROWS):
+            found.update(np.ascontiguousarray(group[name][start : start + ROWS]).tobytes())
+    return found.hexdigest().decode()
+
+
+def _lineage(file: h5py.File) -> dict[str, Any]:
+    """What an export of ours says that it came from; empty in files of others."""
+    try:
+        found = json.loads(str(file.attrs.get("worldline", "{}")))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _small(file: h5py.File, episode: int, where: str) -> dict[str, NDArray[Any]]:

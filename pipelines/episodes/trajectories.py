@@ -196,10 +196,14 @@ class TrajectoryWriter:
     def __enter__(self) -> "TrajectoryWriter":
         return self
 
+    def close(self) -> None:
+        """Have the file complete; nothing can be written after that."""
+        self._file.close()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self.close()
 
 
 class Trajectories(FlatEpisodes):

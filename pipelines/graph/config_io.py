@@ -129,7 +129,7 @@ def _override(config: Any, leaves: Sequence[_Leaf]) -> Any:
         members = {getattr(item, "name", str(index)): item for index, item in enumerate(config)}
         return tuple((members | _values(members, None, "member", leaves, where)).values())
     if isinstance(config, Recipe):
-        parts = config.parts()
+        parts = config.latent() | config.parts()
         kinds = typing.get_type_hints(Recipe) | {name: type(part) for name, part in parts.items() if is_dataclass(part)}
         return config.but(**_values(parts, kinds, "field", leaves, where))
     if not is_dataclass(config) or isinstance(config, type):

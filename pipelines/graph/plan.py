@@ -176,7 +176,7 @@ class Plan:
 
     def _has(self, row: Stage) -> bool:
         template = self.recipe.template(row.verb)
-        return template is not None and template.wanted and row.source in ("", self.recipe.source)
+        return template is not None and template.wanted and (not row.source or self.recipe.source in row.source.split())
 
     def _template(self, stage: str) -> StageConfig:
         template = self.recipe.template(table.stage(stage).verb)

@@ -14,9 +14,10 @@ from pipelines.environments.registry import check_game, game_named
 from pipelines.errors import UsageError, unknown
 from pipelines.graph.table import BY_VERB, PLANNED
 from pipelines.stages.collect import CollectConfig
+from pipelines.stages.import_trajectories import ImportConfig
 from pipelines.store.stage_config import StageConfig, require
 
-SOURCES = ("collected", "bucket")
+SOURCES = ("collected", "bucket", "imported")
 # Which setting of the recipe fills a field of a template, for the error of one who sets that field.
 OWN = {"game": "games", "agent": "agents"}
 Config = TypeVar("Config", bound=StageConfig)
@@ -24,7 +25,7 @@ Config = TypeVar("Config", bound=StageConfig)
 
 @dataclass(frozen=True)
 class Recipe:
-    """`source` says where replay comes from: played here ("collected") or read from the profile's bucket.
+    """`source` says where data comes from: played here ("collected"), read from the profile's bucket, or imported.
 
     A template can be had by its verb: `recipe.pretrain`; None where the recipe has none. `recipe.of(PretrainConfig)` is
     the same with its type.
@@ -38,6 +39,11 @@ class Recipe:
     stages: tuple[StageConfig, ...] = ()
 
     def __post_init__(self) -> None:
+        imports = self.template(ImportConfig.VERB) is not None
+        if imports and self.source != "imported":
+            raise UsageError(f"Recipe '{self.name}' imports, yet its source is {self.source}: set source=imported too")
+        if self.source == "imported" and not imports:
+            object.__setattr__(self, "stages", (*self.stages, ImportConfig()))
         object.__setattr__(self, "stages", _in_order(self.stages))
         object.__setattr__(self, "games", tuple(map(game_named, self.games)))
         require(self, "")
@@ -86,6 +92,10 @@ class Recipe:
                 raise unknown("stage's verb", verb, BY_VERB, "'worldline recipe show NAME' prints them")
         kept = [each for each in self.stages if each.VERB not in others]
         return replace(self, **own, stages=(*kept, *(each for each in others.values() if each is not None)))
+
+    def latent(self) -> dict[str, StageConfig]:
+        """The template that another source would bring, by its verb: a change may set it along with the source."""
+        return {} if self.template(ImportConfig.VERB) else {ImportConfig.VERB: ImportConfig()}
 
     def parts(self) -> dict[str, Any]:
         """Its own fields, then its templates by their verbs."""

@@ -12,6 +12,7 @@ from pipelines.stages.collect import CollectConfig
 from pipelines.stages.downsample import DownsampleConfig
 from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.stages.fetch import FetchConfig
+from pipelines.stages.import_trajectories import ImportConfig
 from pipelines.stages.import_weights import ReleasedConfig
 from pipelines.stages.report import ReportConfig
 from pipelines.stages.segment import SegmentConfig
@@ -28,9 +29,10 @@ Kind = Literal["data", "learning", "evaluation"]
 class Stage:
     """One row.
 
-    per: what its artefacts are of, which are its partitions. makes: "agent" where it makes a checkpoint. gpu: one at a
-    time in Dagster's pool. trains: it runs in a process of its own, on many ranks. source: only recipes whose replay
-    comes from there have it. kinds and about: what Dagster's UI shows. job: the job's name, where it is not the verb.
+    per: what its artefacts are of, which are its partitions. makes: "agent" where it makes a checkpoint, "trajectories"
+    where it makes whole episodes. gpu: one at a time in Dagster's pool. trains: it runs in a process of its own, on
+    many ranks. source: only recipes whose data come from there, or from one of these, have it. kinds and about: what
+    Dagster's UI shows. job: the job's name, where it is not the verb.
     """
 
     config: type[StageConfig]
@@ -81,6 +83,7 @@ It is a local bucket in DQN-Replay's own file layout, so everything downstream r
         per="game agent",
         kind="data",
         kinds=("numpy", "parquet"),
+        source="collected bucket",
         about="""What one agent's logs hold: files with checksums, actions, rewards, ends, and the stitched episodes.
 
 Read from a collected replay or from the bucket of the storage profile; frames stay where they are.""",
@@ -90,7 +93,21 @@ Read from a collected replay or from the bucket of the storage profile; frames s
         per="game",
         kind="data",
         kinds=("hdf5",),
+        makes="trajectories",
+        source="collected bucket",
         about="Whole episodes drawn from all replays of a game, frames included, losslessly packed into one HDF5 file.",
+    ),
+    Stage(
+        ImportConfig,
+        per="game",
+        kind="data",
+        kinds=("hdf5",),
+        makes="trajectories",
+        source="imported",
+        job="import_trajectories",
+        about="""Whole episodes of a game from an export or from JOWA's own files, in place of drawn ones.
+
+The manifest's roots name the files by their sha256. Only recipes with source=imported have this.""",
     ),
     Stage(
         SegmentConfig,

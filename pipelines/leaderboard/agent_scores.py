@@ -27,6 +27,7 @@ ORDER = (  # the graph's order, in which tables list the stages
     "collected_replay",
     "replay",
     "trajectories",
+    "imported_trajectories",
     "segments",
     "pretrained",
     "tokens",
@@ -34,6 +35,8 @@ ORDER = (  # the graph's order, in which tables list the stages
     "finetuned",
     "scores",
 )
+
+EPISODES = ("trajectories", "imported_trajectories")  # stages that make whole episodes
 
 TRAINED = ("pretrained", "world_action_model", "finetuned")  # stages that train
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.leaderboard.agent_scores import TRAINED, Entry, in_order, number
+from pipelines.leaderboard.agent_scores import EPISODES, TRAINED, Entry, in_order, number
 from pipelines.store.artefact import Artefact
 
 
@@ -118,7 +118,7 @@ def data(entries: Sequence[Entry]) -> list[Data]:
     by_address = {str(found.ref): found for found in behind}
     rows = []
     for trajectories in behind:
-        if trajectories.ref.stage != "trajectories":
+        if trajectories.ref.stage not in EPISODES:
             continue
         replays = [by_address[ref] for ref in parents[trajectories.ref] if ref in by_address]
         collected = in_order(
@@ -134,6 +134,8 @@ def _data(trajectories: Artefact, replays: Sequence[Artefact], collected: Sequen
     origin: dict[str, Any] = {}
     if source is not None and source.roots:
         origin = dict(source.roots[0])
+    elif trajectories.manifest.roots:  # imported
+        origin = {"source": trajectories.manifest.roots[0].get("path", "")}
     elif replays:
         origin = {"source": replays[0].manifest.config.get("url", "")}
     return Data(

@@ -27,7 +27,7 @@ class SegmentConfig(StageConfig):
     CHECKS: ClassVar[tuple[str, ...]] = ("terminals_covered",)
 
     game: str = filled("game", "")
-    trajectories: Ref | None = parent("trajectories")
+    trajectories: Ref | None = parent(makes="trajectories")
     length: Count = 8
     stride: Count = 4
     padding: Literal["right", "left"] = "right"

@@ -27,7 +27,7 @@ class TokenizeConfig(StageConfig):
 
     game: str = filled("game", "")
     agent: Ref | None = parent(makes="agent", part="tokenizer")
-    trajectories: Ref | None = parent("trajectories", part="frames")
+    trajectories: Ref | None = parent(makes="trajectories", part="frames")
     batch_frames: Size = 256
     precision: Precision = "auto"
 

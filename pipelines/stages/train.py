@@ -86,7 +86,7 @@ class PretrainConfig(TrainingConfig):
     name: str = filled("name", "")
     games: tuple[str, ...] = filled("games", ())
     networks: AgentConfig = field(default_factory=AgentConfig, metadata={"inner": True})
-    trajectories: tuple[Ref, ...] = parent("trajectories", every="game")
+    trajectories: tuple[Ref, ...] = parent(makes="trajectories", every="game")
     segments: tuple[Ref, ...] = parent("segments", every="game")
 
     def __post_init__(self) -> None:
@@ -134,7 +134,7 @@ class TrainConfig(TrainingConfig):
     agent: Ref | None = parent(makes="agent", part="agent")
     tokens: tuple[Ref, ...] = parent("tokens", every="game")
     segments: tuple[Ref, ...] = parent("segments", every="game")
-    trajectories: tuple[Ref, ...] = parent("trajectories", every="game")
+    trajectories: tuple[Ref, ...] = parent(makes="trajectories", every="game")
 
     @property
     def subject(self) -> str:
@@ -167,7 +167,7 @@ class FinetuneConfig(TrainingConfig):
     imagine: ImagineConfig | None = None
     lpips_file: str = manner("")  # where the weights of the perceptual term lie, if the agent was trained with one
     agent: Ref | None = parent(makes="agent", part="agent")
-    trajectories: Ref | None = parent("trajectories")
+    trajectories: Ref | None = parent(makes="trajectories")
 
     @property
     def subject(self) -> str:
@@ -313,7 +313,8 @@ def _unseen(config: TrainingConfig, draft: Draft, source: "SegmentSource") -> in
     unseen = data.num_episodes - held_out_from(data, config.loop.holdout_episodes)
     if isinstance(config, TrainConfig | FinetuneConfig) and config.agent is not None:
         before = draft.parents[config.agent].manifest
-        ours = {str(ref) for ref in draft.parents if ref.stage == "trajectories" and ref.subject == game}
+        read = config.trajectories if isinstance(config.trajectories, tuple) else (config.trajectories,)
+        ours = {str(ref) for ref in read if ref is not None and ref.subject == game}
         if ours & {parent.ref for parent in before.parents}:  # else it never saw these episodes, or is not known to
             recorded = before.metrics.get("sight", {}).get(game, {}).get("held_out_episodes", unseen)
             unseen = min(unseen, before.config["loop"]["holdout_episodes"], recorded)

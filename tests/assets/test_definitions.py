@@ -11,16 +11,18 @@ from assets.definitions import defs
 from pipelines.graph.table import NAMES
 from tests.fakes import ROOT
 
+EPISODES = {"trajectories", "imported_trajectories"}
 GRAPH = {
     "collected_replay": ("data", set()),
     "replay": ("data", {"collected_replay"}),
     "trajectories": ("data", {"replay"}),
-    "segments": ("data", {"trajectories"}),
-    "pretrained": ("learning", {"trajectories", "segments"}),
-    "tokens": ("learning", {"pretrained", "trajectories"}),
-    "world_action_model": ("learning", {"pretrained", "tokens", "segments", "trajectories"}),
+    "imported_trajectories": ("data", set()),
+    "segments": ("data", EPISODES),
+    "pretrained": ("learning", {"segments", *EPISODES}),
+    "tokens": ("learning", {"pretrained", *EPISODES}),
+    "world_action_model": ("learning", {"pretrained", "tokens", "segments", *EPISODES}),
     "imported": ("learning", set()),
-    "finetuned": ("learning", {"world_action_model", "pretrained", "imported", "trajectories"}),
+    "finetuned": ("learning", {"world_action_model", "pretrained", "imported", *EPISODES}),
     "tuned": ("evaluation", {"world_action_model", "pretrained", "imported", "finetuned"}),
     "scores": (
         "evaluation",
@@ -29,8 +31,8 @@ GRAPH = {
     "leaderboard": ("evaluation", {"scores"}),
 }
 JOBS = {
-    "collect", "fetch", "downsample", "segment", "pretrain", "tokenize", "train", "import_weights", "finetune", "tune",
-    "evaluate", "board",
+    "collect", "fetch", "downsample", "import_trajectories", "segment", "pretrain", "tokenize", "train",
+    "import_weights", "finetune", "tune", "evaluate", "board",
 }  # fmt: skip
 GPU = {"pretrained", "tokens", "world_action_model", "finetuned"}
 

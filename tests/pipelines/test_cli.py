@@ -62,7 +62,7 @@ def _commands(command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 
 
 COMMANDS = _commands(typer.main.get_command(app))
-GROUPS = ((), ("recipe",), ("experiment",), ("export",), ("bench",))
+GROUPS = ((), ("recipe",), ("experiment",), ("export",), ("import",), ("bench",))
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -91,7 +91,7 @@ def test_every_stage_and_verb_has_its_command() -> None:
     assert {path[0] for path in COMMANDS if path} == {
         "demo", "ui", "materialize", "backfill", "collect", "fetch", "downsample", "segment", "pretrain", "tokenize",
         "train", "import-jowa", "finetune", "evaluate", "reevaluate", "report", "recipe", "experiment", "games", "list",
-        "lineage", "doctor", "gc", "parity", "export", "bench",
+        "lineage", "doctor", "gc", "parity", "export", "import", "bench",
     }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pipelines.episodes.jowa_h5 import FRAME, JowaTrajectories, new_file
+from pipelines.episodes.jowa_h5 import FRAME, SUM, JowaTrajectories, checksum, new_file
 from pipelines.episodes.trajectories import CHUNK, Trajectories
 from pipelines.errors import UsageError
 from pipelines.progress import Advance
@@ -75,6 +75,9 @@ class JowaH5:
                     advance(until - start)
                 for name, dtype in DTYPES.items():
                     group[name] = getattr(source, name)[first:stop].astype(dtype)
+                group.attrs[SUM] = checksum(group)
 
     def read_back(self, path: Path, advance: Advance) -> None:
-        require_same(self.source, JowaTrajectories(path, self.source.game), tuple(DTYPES), advance)
+        copy = JowaTrajectories(path, self.source.game)
+        copy.require_sums()
+        require_same(self.source, copy, tuple(DTYPES), advance)

@@ -12,7 +12,7 @@ from pipelines.recipes.registry import recipe
 from tests.pipelines.sources.dqn_replay.toy import write_replay
 
 STAGES = Plan(recipe("mini")).stages
-LEARNING = STAGES[len(DATA_STAGES) :]
+LEARNING = tuple(stage for stage in STAGES if stage not in DATA_STAGES)
 
 
 def keys(*changes: str) -> dict[str, str]:
@@ -43,7 +43,7 @@ def test_a_key_changes_when_and_only_when_something_upstream_does(change: str, m
 
 def test_a_recipe_of_another_name_shares_all_keys() -> None:
     assert len({*keys().items(), *keys("name=other").items()}) > len(STAGES)  # the name is part of what is trained
-    assert all(keys()[stage] == keys("name=other")[stage] for stage in DATA_STAGES)
+    assert all(keys()[stage] == keys("name=other")[stage] for stage in STAGES if stage in DATA_STAGES)
 
 
 def test_another_game_leaves_the_data_of_the_first_alone() -> None:

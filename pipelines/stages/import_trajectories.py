@@ -1,0 +1,265 @@
+"""Stage `imported_trajectories`: a game's episodes from files that lie in another layout, ready for every later stage.
+
+What `worldline export trajectories` wrote comes back, frames, actions, rewards and ends bit for bit: `jowa-h5` (also as
+JOWA's own scripts write it), `zarr` and `webdataset`. Files are known by their content: where they lie decides nothing.
+Run: `worldline import trajectories exports/Pong.zarr --game Pong`.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pipelines.environments.registry import check_game
+from pipelines.errors import UsageError, WorldlineError, may_pass, not_now
+from pipelines.progress import track
+from pipelines.store.artefact import Draft, Report
+from pipelines.store.files import sha256_of
+from pipelines.store.stage_config import Beside, StageConfig, canonical_json, filled, manner, option
+from pipelines.store.store import Store
+
+if TYPE_CHECKING:
+    from pipelines.episodes.trajectories import TrajectoryReader
+
+HDF5 = b"\x89HDF\r\n\x1a\n"
+
+MARKS = {"shards.json": "webdataset", "zarr.json": "zarr"}  # the file in a folder that tells its layout
+
+FORMATS = ("jowa-h5", *MARKS.values())
+
+BLOCK = 4096  # frames, whole chunks of them: 29 MB
+
+ASIDE = "frames.raw"
+
+ORIGIN = ("ref", "manifest_sha256", "format", "options")  # what an export of ours says of itself
+
+
+@dataclass(frozen=True)
+class ImportConfig(StageConfig):
+    """Import a game's episodes from `path`, a file or folder whose content has this sha256 (see `content_of`).
+
+    A recipe names what it imports in `contents`, a GAME:SHA256 for each game. `format` is one of FORMATS, and told by
+    the files themselves unless given. Once imported, the files are not needed.
+    """
+
+    STAGE: ClassVar[str] = "imported_trajectories"
+    VERB: ClassVar[str] = "import"
+    CODE: ClassVar[str] = "1"
+    CHECKS: ClassVar[tuple[str, ...]] = ("rewards_clipped", "ends_bound_episodes", "reads_back")
+
+    contents: tuple[str, ...] = option(())
+    game: str = filled("game", "")
+    sha256: str = filled("contents", "")
+    path: str = manner("")
+    format: str = manner("")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for entry in self.contents:
+            if not re.fullmatch("[A-Za-z0-9_]+:[0-9a-f]{64}", entry):
+                raise UsageError(
+                    f"import.contents has '{entry}': write GAME:SHA256 for each game, as 'worldline import "
+                    "trajectories' prints it"
+                )
+            check_game(entry.partition(":")[0])
+
+    @property
+    def subject(self) -> str:
+        return self.game
+
+    def fill(self, values: dict[str, Any], beside: Beside) -> Self:
+        """The config of one game, with its own content. Raises UsageError where the recipe names none for it."""
+        known = dict(entry.split(":") for entry in self.contents)
+        if values["game"] not in known:
+            raise UsageError(
+                f"Recipe '{beside.name}' names nothing that is imported for {values['game']}: run 'worldline import "
+                f"trajectories PATH --game {values['game']}' and set import.contents={values['game']}:SHA256 as it says"
+            )
+        return super().fill(values | {"contents": (), "sha256": known[values["game"]]}, beside)
+
+
+def run(config: ImportConfig, store: Store) -> Report:
+    """Import the episodes that `config` names, or find their artefact.
+
+    Raises UsageError for files that are not given, not there, of another layout, game or content; WorldlineError for
+    damaged ones.
+    """
+    return store.produce(config.spec(), lambda draft: _build(config, draft))
+
+
+def content_of(path: Path) -> tuple[str, list[dict[str, Any]]]:
+    """The sha256 that stands for a file or a folder, and of each file: name, sha256 and bytes.
+
+    A file's is its own; a folder's is that of the sorted names and hashes of all files in it. Raises UsageError for
+    what is not there, and for a folder that holds links out of it or nothing.
+    """
+    try:
+        if not path.is_dir():
+            files = [path]
+        else:
+            files = sorted(each for each in path.rglob("*") if not each.is_dir() or each.is_symlink())
+            home = path.resolve()
+            for each in files:
+                if not each.resolve().is_relative_to(home) or not each.is_file():
+                    raise UsageError(f"{each} is a link out of its folder or no file: copy the file itself there")
+        entries = [
+            {
+                "file": path.name if each == path else each.relative_to(path).as_posix(),
+                "sha256": sha256_of(each),
+                "bytes": each.stat().st_size,
+            }
+            for each in files
+        ]
+    except OSError as error:
+        if may_pass(error):
+            raise not_now(error.filename or path, error) from error
+        raise UsageError(f"{path} cannot be read ({error.strerror}): give a file or folder of an export") from error
+    if not entries:
+        raise UsageError(f"{path} is empty: give a file or folder of an export")
+    if path.is_file():
+        return str(entries[0]["sha256"]), entries
+    listed = canonical_json([[entry["file"], entry["sha256"]] for entry in entries])
+    return hashlib.sha256(listed.encode()).hexdigest(), entries
+
+
+def format_of(path: Path, given: str = "") -> str:
+    """The layout of what lies at `path`. Raises UsageError for one that is none of FORMATS, or not the one `given`."""
+    if given and given not in FORMATS:
+        raise UsageError(f"Format '{given}' is unknown: trajectories are imported from {', '.join(FORMATS)}")
+    if path.is_dir():
+        found = next((form for mark, form in MARKS.items() if (path / mark).is_file()), "")
+        there = f"is a folder without {' or '.join(MARKS)}"
+    else:
+        with path.open("rb") as file:
+            start = file.read(len(HDF5))
+        found, there = ("jowa-h5" if start == HDF5 else ""), f"begins with {start!r}, which is no HDF5 file"
+    if not found:
+        raise UsageError(
+            f"{path} {there}: trajectories are imported from NAME.h5 in JOWA's layout, a zarr folder, or a webdataset "
+            "folder, as 'worldline export trajectories' writes them"
+        )
+    if given and found != given:
+        raise UsageError(f"{path} is {found}, not {given}: leave --format out, or give the other file")
+    return found
+
+
+def _build(config: ImportConfig, draft: Draft) -> None:
+    import numpy as np
+
+    if not config.path:
+        raise UsageError(
+            f"Trajectories of {config.game} with sha256 {config.sha256} are not in this store: bring them with "
+            f"'worldline import trajectories PATH --game {config.game}'"
+        )
+    path = Path(config.path)
+    content, files = content_of(path)
+    if content != config.sha256:
+        raise UsageError(f"{path} has the content {content}, not {config.sha256}: it is another, import it as such")
+    form = format_of(path, config.format)
+    source = _reader(path, form, config.game, draft.scratch / ASIDE)
+    stored = _write(source, draft)
+    size = sum(each["bytes"] for each in files)
+    draft.roots.append({"path": str(path), "format": form, "sha256": content, "bytes": size, **_origin(source)})
+    draft.roots += files if path.is_dir() else []
+    lengths = np.diff(source.episode_starts)
+    returns = np.add.reduceat(source.rewards.astype(np.float64), source.episode_starts[:-1])
+    draft.counts |= {"episodes": source.num_episodes, "transitions": len(source)}
+    raw = len(source) * int(np.prod(source.frame_shape))
+    draft.metrics |= {
+        "mean_clipped_return": round(float(returns.mean()), 4),
+        "mean_length": round(float(lengths.mean()), 2),
+        "raw_bytes": raw,
+        "stored_bytes": stored,
+        "ratio": round(raw / stored, 2),
+    }
+    odd = int((~np.isin(source.rewards, (-1, 0, 1))).sum())
+    draft.check("rewards_clipped", not odd, f"{odd:,} rewards outside -1, 0, 1", blocking=True)
+    ends = source.terminals + source.truncations
+    wrong = int((ends != np.isin(np.arange(len(source)), source.episode_starts[1:] - 1)).sum())
+    detail = f"{wrong:,} ends inside an episode, or missing at its last step"
+    draft.check("ends_bound_episodes", not wrong, detail, blocking=True)
+    draft.check("reads_back", True, f"all frames and arrays of {source.num_episodes} episodes read back equal")
+    (draft.scratch / ASIDE).unlink(missing_ok=True)
+
+
+def _reader(path: Path, form: str, game: str, aside: Path) -> "TrajectoryReader":
+    """Whoever reads that layout. Raises UsageError for another game's, WorldlineError for what no export writes."""
+    source: TrajectoryReader
+    if form == "jowa-h5":
+        from pipelines.episodes.jowa_h5 import JowaTrajectories
+
+        source = JowaTrajectories(path, game)
+        source.require_sums()
+    elif form == "zarr":
+        from pipelines.episodes.zarr_trajectories import ZarrTrajectories
+
+        source = ZarrTrajectories(path)
+    else:
+        from pipelines.batches.shard_episodes import ShardEpisodes
+        from pipelines.batches.shards import ShardSet
+
+        export = ShardSet(path)
+        _require_game(path, export.game, game)
+        with track(f"Gather episodes of {game}", 2 * len(export), "segments") as advance:
+            source = ShardEpisodes(export, aside, advance)
+    _require_game(path, source.game, game)
+    return source
+
+
+def _require_game(path: Path, found: str, wanted: str) -> None:
+    if found != wanted:
+        raise UsageError(f"{path} holds {found}, not {wanted}: say --game {found}")
+
+
+def _origin(source: "TrajectoryReader") -> dict[str, Any]:
+    """What the export says that it came from; nothing where others wrote it."""
+    found = getattr(source, "lineage", {})
+    return {f"exported_{name}": found[name] for name in ORIGIN if name in found}
+
+
+def _write(source: "TrajectoryReader", draft: Draft) -> int:
+    """Pack all that a reader gives into a trajectory file, and read it back; its size in bytes.
+
+    Raises WorldlineError for actions that the game does not have, and for a file that reads back differently.
+    """
+    import numpy as np
+
+    from pipelines.environments.registry import own_actions
+    from pipelines.episodes.trajectories import CHUNK, FILE_NAME, FLAT, Trajectories, TrajectoryWriter, pack
+
+    total, names = len(source), own_actions(source.game)
+    if (most := int(source.actions.max())) >= len(names):
+        raise WorldlineError(
+            f"Action {most} is none of {source.game}'s {len(names)}: its own are numbered 0 to {len(names) - 1}; was "
+            "it recorded with another action set?"
+        )
+    rows = getattr(source, "source_rows", lambda start, stop: np.full((stop - start, 3), -1, np.int32))
+    path, chunk = draft.path(FILE_NAME), min(CHUNK, total)
+    lengths = np.diff(source.episode_starts).tolist()
+    blocks = [(start, min(start + BLOCK, total)) for start in range(0, total, BLOCK)]
+    with (
+        track(f"Import frames of {source.game}", 2 * total, "frames") as advance,
+        TrajectoryWriter(path, source.game, names, lengths, source.frame_shape) as writer,
+    ):
+        for name in FLAT:
+            writer.write(name, 0, getattr(source, name))
+        for start, stop in blocks:
+            writer.write("source_rows", start, rows(start, stop))
+            frames = np.zeros((-(-(stop - start) // chunk) * chunk, *source.frame_shape), np.uint8)
+            frames[: stop - start] = source.frames(start, stop)
+            for first in range(0, len(frames), chunk):
+                writer.write_chunk((start + first) // chunk, pack(frames[first : first + chunk]))
+            advance(stop - start)
+        draft.part("frames", digest=writer.frames_sha256())
+        writer.close()
+        written = Trajectories(path)
+        same = all(np.array_equal(getattr(source, name), getattr(written, name)) for name in ("episode_starts", *FLAT))
+        for start, stop in blocks:
+            same = same and np.array_equal(source.frames(start, stop), written.frames(start, stop))
+            advance(stop - start)
+        written.close()
+    source.close()
+    if not same:
+        raise WorldlineError(f"{path} reads back differently: check the disk and run the same command again")
+    return path.stat().st_size
