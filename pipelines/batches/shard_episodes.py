@@ -6,6 +6,8 @@ Letters: N steps of a game, E episodes, T steps of a segment, H, W pixels.
 """
 
 import json
+import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,7 +44,8 @@ class ShardEpisodes(FlatEpisodes):
         self.rewards: NDArray[np.float32] = np.zeros(total, np.float32)
         self.terminals: NDArray[np.uint8] = np.zeros(total, np.uint8)
         self._sources = np.zeros((total, 3), np.int32)
-        self._frames = np.memmap(aside, np.uint8, "w+", shape=(total, *self.frame_shape))
+        # A file, and no memory map: a disk that is full must be an error and not the end of the process.
+        self._frames, self._bytes = aside.open("w+b", buffering=0), math.prod(self.frame_shape)
         self._fill()
         last = self.episode_starts[1:] - 1
         self.truncations: NDArray[np.uint8] = np.zeros(total, np.uint8)
@@ -51,14 +54,16 @@ class ShardEpisodes(FlatEpisodes):
 
     def frames(self, start: int, stop: int) -> NDArray[np.uint8]:
         """(stop-start, H, W) or (stop-start, H, W, 3) uint8: frames start .. stop-1."""
-        return np.asarray(self._frames[start:stop])
+        raw = os.pread(self._frames.fileno(), (stop - start) * self._bytes, start * self._bytes)
+        return np.frombuffer(raw, np.uint8).reshape(stop - start, *self.frame_shape)
 
     def source_rows(self, start: int, stop: int) -> NDArray[np.int32]:
         """(stop-start, 3) int32: agent, log file n and row that each transition came from."""
         return self._sources[start:stop]
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Let go of the file, after which no frame can be read."""
+        self._frames.close()
 
     def _packed(self) -> Iterator[tuple[bytes, bytes]]:
         for shard in range(len(self._export.shards)):
@@ -85,19 +90,25 @@ class ShardEpisodes(FlatEpisodes):
 
     def _fill(self) -> None:
         """Every real step of every segment goes to its row; one that was there already must be the same."""
-        seen = np.zeros(len(self._frames), np.bool_)
+        seen = np.zeros(len(self), np.bool_)
         for packed in self._packed():
             segment = self._export.unpack(packed)
-            first = int(self.episode_starts[segment.episode]) + segment.start
-            real = np.flatnonzero(segment.mask)
-            rows = first + real
-            if first + real[0] < self.episode_starts[segment.episode] or (np.diff(real) != 1).any():
+            low, real = int(self.episode_starts[segment.episode]), np.flatnonzero(segment.mask)
+            first = low + segment.start + int(real[0])
+            if first < low or (np.diff(real) != 1).any():
                 raise self._refusal(f"has a segment of episode {segment.episode} with a hole or before its start")
-            again = seen[rows]
+            rows = slice(first, first + len(real))
+            again, frames = seen[rows], segment.frames[real]
             for theirs, ours in self._columns(segment, real):
-                if not np.array_equal(ours[rows[again]], theirs[again]):
+                if not np.array_equal(ours[rows][again], theirs[again]):
                     raise self._refusal(f"contradicts itself in episode {segment.episode}")
                 ours[rows] = theirs
+            if again.any() and not np.array_equal(self.frames(first, first + len(again))[again], frames[again]):
+                raise self._refusal(f"contradicts itself in episode {segment.episode}")
+            self._frames.seek(first * self._bytes)
+            rest = memoryview(frames.tobytes())
+            while len(rest):
+                rest = rest[self._frames.write(rest) :]
             seen[rows] = True
         if not seen.all():
             raise self._refusal(f"leaves out {int((~seen).sum()):,} of {len(seen):,} steps")
@@ -107,7 +118,6 @@ class ShardEpisodes(FlatEpisodes):
         yield segment.rewards[real], self.rewards
         yield segment.ends[real], self.terminals
         yield segment.source[real], self._sources
-        yield segment.frames[real], self._frames
 
     def _refusal(self, what: str) -> WorldlineError:
         return WorldlineError(f"{self._export.url} {what}: export it again, with a stride of at most its length")

@@ -132,9 +132,11 @@ class JowaTrajectories(FlatEpisodes):
         while start < stop:
             episode = int(np.searchsorted(self.episode_starts, start, side="right")) - 1
             first, until = int(self.episode_starts[episode]), min(stop, int(self.episode_starts[episode + 1]))
-            found[len(found) - (stop - start) :][: until - start] = self._frames_of(episode)[
-                start - first : until - first
-            ]
+            try:
+                read = self._frames_of(episode)[start - first : until - first]
+            except BROKEN as error:
+                raise self._damaged(episode, error) from error
+            found[len(found) - (stop - start) :][: until - start] = read
             start = until
         return found
 
@@ -146,7 +148,11 @@ class JowaTrajectories(FlatEpisodes):
         with h5py.File(self.path, "r") as file:
             for episode in range(self.num_episodes):
                 group = file[str(episode)]
-                if SUM in group.attrs and str(group.attrs[SUM]) != checksum(group):
+                try:
+                    same = SUM not in group.attrs or str(group.attrs[SUM]) == checksum(group)
+                except BROKEN as error:
+                    raise self._damaged(episode, error) from error
+                if not same:
                     raise WorldlineError(
                         f"{self.path}, episode {episode} is not what was exported (another checksum): copy or export "
                         "it again"
@@ -157,6 +163,12 @@ class JowaTrajectories(FlatEpisodes):
         if self._file is not None and self._owner == os.getpid():
             self._file.close()
         self._file, self._observations = None, {}
+
+    def _damaged(self, episode: int, error: Exception) -> WorldlineError:
+        if may_pass(error):
+            return not_now(self.path, error)
+        why = " ".join(str(error).split())[:120]
+        return WorldlineError(f"{self.path}, episode {episode} is damaged ({why}): copy or export it again")
 
     def _frames_of(self, episode: int) -> h5py.Dataset:
         if self._file is None or self._owner != os.getpid():  # HDF5 handles do not survive a fork

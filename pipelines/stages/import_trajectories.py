@@ -85,7 +85,14 @@ def run(config: ImportConfig, store: Store) -> Report:
     Raises UsageError for files that are not given, not there, of another layout, game or content; WorldlineError for
     damaged ones.
     """
-    return store.produce(config.spec(), lambda draft: _build(config, draft))
+
+    def build(draft: Draft) -> None:
+        try:
+            _build(config, draft)
+        finally:
+            (draft.scratch / ASIDE).unlink(missing_ok=True)  # it may be large, and is of no use to the next run
+
+    return store.produce(config.spec(), build)
 
 
 def content_of(path: Path) -> tuple[str, list[dict[str, Any]]]:
@@ -180,7 +187,6 @@ def _build(config: ImportConfig, draft: Draft) -> None:
     detail = f"{wrong:,} ends inside an episode, or missing at its last step"
     draft.check("ends_bound_episodes", not wrong, detail, blocking=True)
     draft.check("reads_back", True, f"all frames and arrays of {source.num_episodes} episodes read back equal")
-    (draft.scratch / ASIDE).unlink(missing_ok=True)
 
 
 def _reader(path: Path, form: str, game: str, aside: Path) -> "TrajectoryReader":

@@ -2,8 +2,11 @@
 
 import gzip
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -123,6 +126,12 @@ def flip_frame(path: Path) -> None:
         file["1/observations"][3, 4, 5] ^= 1
 
 
+def flip_packed(path: Path) -> None:
+    with h5py.File(path) as file:
+        chunk = file["1/observations"].id.get_chunk_info(1)
+    flip_byte(path, chunk.byte_offset + chunk.size // 2)
+
+
 def retype(path: Path, name: str, dtype: object) -> None:
     with h5py.File(path, "r+") as file:
         values = file[f"1/{name}"][:].astype(dtype)
@@ -144,6 +153,7 @@ def tarred_away(path: Path) -> None:
 BAD = {
     "h5 cut": ("jowa-h5", cut, "not in JOWA's layout"),
     "h5 flipped": ("jowa-h5", flip_frame, "episode 1 is not what was exported"),
+    "h5 packed flipped": ("jowa-h5 packed", flip_packed, "episode . is damaged|not what was exported"),
     "h5 float frames": ("jowa-h5", lambda path: retype(path, "observations", np.float32), "must be .*uint8"),
     "h5 half actions": ("jowa-h5", lambda path: retype(path, "actions", np.float32) or spoil(path), "do not fit"),
     "h5 objects": ("jowa-h5", objects, "do not fit|layout"),
@@ -231,6 +241,18 @@ def test_rewards_that_are_not_clipped_block_what_follows(store, tmp_path) -> Non
     found = bring(path, store)
     with pytest.raises(WorldlineError, match="rewards_clipped"):
         store.open(found.ref)
+
+
+@pytest.mark.parametrize("form", FORMS[2:4])
+def test_a_full_disk_is_one_line(tmp_path, form) -> None:
+    path = exported(put_episodes(Store(tmp_path / "other")), form, tmp_path)
+    program = "import resource, sys; from pipelines.cli import run; "
+    program += "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 15, 1 << 15)); sys.exit(run(sys.argv[1:]))"
+    ask = [sys.executable, "-c", program, "import", "trajectories", str(path), "--game", "Freeway"]
+    home = os.environ | {"WORLDLINE_HOME": str(tmp_path / "home")}
+    done = subprocess.run(ask, capture_output=True, text=True, timeout=120, env=home)
+    assert done.returncode == 1 and done.stderr.startswith("No space left in the store"), done.stderr
+    assert done.stderr.count("\n") == 1 and nothing_left(Store(tmp_path / "home" / "store"), "imported_trajectories")
 
 
 # ---- a recipe that imports ----
