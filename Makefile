@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# A .venv that came along when its folder was copied or moved runs the Python and the code of the old place.
+FOREIGN := $(shell test ! -f $(BIN)/pip -o -L $(VENV) || head -n 3 $(BIN)/pip | \
+  grep -qF -e '#!$(CURDIR)/$(VENV)/bin/' -e '"$(CURDIR)/$(VENV)/bin/' || echo foreign)
 
-.PHONY: help setup demo test test-slow lint ui clean
+.PHONY: help foreign setup demo test test-slow lint ui clean
 
 help:
 	@echo "make demo   collect, train, score and report on two Atari games (CPU, no account, about ten minutes)"
@@ -15,7 +18,11 @@ help:
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+foreign:
+	@echo "$(VENV) was made in another folder: it is made anew"
+	@rm -rf $(VENV)
+
+$(STAMP): pyproject.toml constraints.txt $(FOREIGN)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Python $$($(PYTHON) -V 2>&1 | cut -d" " -f2) found, 3.11 or newer needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

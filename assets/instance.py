@@ -7,12 +7,14 @@ first one sets it up alone, under a lock, and marks it ready; that takes about a
 import importlib.resources
 import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from sqlalchemy.exc import OperationalError
 
 from pipelines.home import dagster_home
 from pipelines.store.files import locked, writable
@@ -32,7 +34,30 @@ def open_instance() -> dg.DagsterInstance:
     prepare(folder)
     instance = dg.DagsterInstance.get()
     hush(instance)
+    _end_without_history(instance)
     return instance
+
+
+class HistoryLost(BaseException):
+    """Dagster's history cannot be written: a full or broken disk. Says why in the database's few words.
+
+    No `Exception`: Dagster and its logger would each print theirs, with the SQL and all its values, and go on.
+    """
+
+
+def _end_without_history(instance: dg.DagsterInstance) -> None:
+    """Have the first event that cannot be written end the command."""
+    handle = instance.handle_new_event
+
+    def handled(*event: Any, **how: Any) -> None:
+        try:
+            handle(*event, **how)
+        except OperationalError as error:
+            if threading.current_thread() is not threading.main_thread():
+                raise
+            raise HistoryLost(str(error.orig)) from None
+
+    instance.handle_new_event = handled  # type: ignore[method-assign]
 
 
 def hush(instance: dg.DagsterInstance) -> None:

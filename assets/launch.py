@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.exc import OperationalError
 
-from assets.instance import open_instance
+from assets.instance import HistoryLost, open_instance
 from assets.resources import Installation
 from assets.runner import Runner
 from assets.server import serve
@@ -35,9 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except WorldlineError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    except OperationalError as error:  # SQLite's word for a full or broken disk
+    except (OperationalError, HistoryLost) as error:  # SQLite's word for a full or broken disk
+        why = error.orig if isinstance(error, OperationalError) else error
         print(
-            f"Dagster's history in {dagster_home()} cannot be used ({error.orig}): free some space or set "
+            f"Dagster's history in {dagster_home()} cannot be used ({why}): free some space or set "
             "WORLDLINE_HOME to another disk; finished artefacts are untouched, run the same command again",
             file=sys.stderr,
         )
@@ -69,8 +70,9 @@ def backfill(options: argparse.Namespace) -> int:
 
 
 def init(options: argparse.Namespace) -> int:
-    """Set up Dagster's home, once."""
+    """Set up Dagster's home, once, and fail the runs there whose process is gone."""
     with open_instance() as instance:
+        Runner.register_all(instance)
         print(f"Dagster's home is ready: {instance.root_directory}")
     return 0
 

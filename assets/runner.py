@@ -1,12 +1,15 @@
 """Steps of a plan, one Dagster run each, in this process; one that fails stops those alone that are made from it."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
 from assets.definitions import ASSETS
+from assets.instance import HistoryLost
 from assets.orphans import close_orphans
 from assets.partitions import EXPERIMENT, partition_of
 from assets.resources import Installation
@@ -15,6 +18,7 @@ from pipelines import process
 from pipelines.errors import WorldlineError
 from pipelines.graph.plan import Plan, Step
 from pipelines.graph.table import BOARD, DATA_STAGES, PLANNED
+from pipelines.redact import one_line, redact
 
 # Dagster's console log repeats what our progress says; failures are printed here, from the run's events.
 SILENT = {"console": {"config": {"log_level": "CRITICAL"}}}
@@ -114,15 +118,25 @@ class Runner:
 
 
 def _fault(result: dg.ExecuteInProcessResult) -> tuple[str, int] | None:
-    """(what is wrong, exit code) of a run, or None: our one line, else a fault of ours with its stack."""
+    """(what is wrong, exit code) of a run, or None. Raises HistoryLost, which is no step's."""
     for event in result.all_events:
         if event.is_step_failure:
             data = event.step_failure_data
             if data.user_failure_data is not None:
                 code = data.user_failure_data.metadata["exit_code"].value
                 return str(data.user_failure_data.description), int(str(code))
-            return str(data.error), 1
+            assert data.error is not None
+            if data.error.cls_name == HistoryLost.__name__:  # of which Dagster made the step's failure
+                raise HistoryLost(data.error.message.partition(": ")[2].strip())
+            return _unforeseen(data.error), 1
     for check in result.get_asset_check_evaluations():
         if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
             return f"check '{check.check_name}': {check.description}", 1
     return None if result.success else ("the run ended without a reason, 'worldline ui' shows its events", 1)
+
+
+def _unforeseen(error: Any) -> str:
+    """One line for what failed in Dagster, around a step of ours; with WORLDLINE_DEBUG all that it tells."""
+    if os.environ.get("WORLDLINE_DEBUG"):
+        return redact(str(error))
+    return one_line(f"{error.message} - please report it with the traceback that WORLDLINE_DEBUG=1 shows")

@@ -6,6 +6,7 @@ is an import between two rooms that runs whenever the importing code does.
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -157,3 +158,22 @@ def test_a_run_of_mini_enters_few_files(tmp_path: Path) -> None:
     found = set(done.stdout.splitlines())
     assert {"pipelines/stages/collect.py", "models/jowa/loss.py", "pipelines/leaderboard/page.py"} <= found
     assert len(found) <= ENTERED, sorted(found)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+def test_make_notices_a_venv_of_another_folder(tmp_path: Path) -> None:
+    """Copied or moved with its project, it runs the Python and the code of the old place."""
+    here = tmp_path / "a project"
+    (here / ".venv" / "bin").mkdir(parents=True)
+    for name in ("pyproject.toml", "constraints.txt", "Makefile"):
+        shutil.copy2(ROOT / name, here)
+
+    def would_do(first_line: str) -> str:
+        (here / ".venv" / "bin" / "pip").write_text(f"{first_line}\n")
+        (here / ".venv" / ".installed").touch()
+        return subprocess.run(["make", "-n", "setup"], cwd=here, capture_output=True, text=True, check=True).stdout
+
+    assert "rm -rf .venv" in would_do("#!/elsewhere/.venv/bin/python")
+    assert "rm -rf .venv" in would_do(f"#!/mnt{here}/.venv/bin/python")
+    assert "Nothing to be done" in would_do(f"#!{here}/.venv/bin/python")
+    assert "Nothing to be done" in would_do(f'#!/bin/sh\n\'\'\'exec\' "{here}/.venv/bin/python" "$0" "$@"')

@@ -135,7 +135,7 @@ def _write_page(path: Path, title: str, tree: str) -> None:
 
 
 def doctor(
-    init: Annotated[bool, typer.Option("--init", help="Set up Dagster's home if that is missing.")] = False,
+    init: Annotated[bool, typer.Option("--init", help="Set up Dagster's home; fail dead runs.")] = False,
     storage: Storage = None,
 ) -> int:
     """What is wrong with this set-up, and how to mend it. Exit 1 when something is.

@@ -46,9 +46,10 @@ class Finding:
 
 def diagnose(storage: str | None = None) -> list[Finding]:
     """All findings, in a fixed order, for the storage profile `storage` (default: the current one). Never raises."""
-    from pipelines.tools import doctor_storage  # which knows a Finding
+    from pipelines.tools import doctor_runs, doctor_storage  # which know a Finding
 
     checks: dict[str, Callable[[], Finding]] = {
+        "code": doctor_runs.code,
         "python": python,
         "torch": torch,
         "processor": processor,
@@ -59,6 +60,8 @@ def diagnose(storage: str | None = None) -> list[Finding]:
         "hdf5 zstd": hdf5_zstd,
         "dagster": dagster,
         "dagster home": dagster_instance,
+        "ui": doctor_runs.ui,
+        "runs": doctor_runs.runs,
         "antlr": antlr,
         "workspace": workspace,
         "disk": disk,

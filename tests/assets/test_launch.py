@@ -1,20 +1,30 @@
 """The launcher refuses bad requests in one line, with the exit code that says whose fault it is."""
 
+import os
+import pty
 import resource
+import select
 import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from assets.launch import choose, main
+from pipelines import process
 from pipelines.errors import UsageError
+from pipelines.graph.config_io import override
 from pipelines.graph.experiment import register
 from pipelines.graph.plan import Plan
-from pipelines.home import home
+from pipelines.home import dagster_home, home
 from pipelines.recipes.registry import recipe
+from tests.fakes import ROOT, finish, wait_for
+from tests.pipelines.conftest import TinyRun, tiny, tiny_copy  # noqa: F401 -- fixtures
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +122,26 @@ def test_a_taken_port_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ui", "--port", "99999"]) == 2
 
 
+@pytest.mark.slow
+def test_a_disk_that_fills_while_a_step_runs_is_one_line() -> None:
+    """Dagster's logger would print the SQL and its values, and the step's failure the stack of all that."""
+    asked = [sys.executable, "-m", "assets.launch", "backfill", "--recipe", "mini", "--games", "Pong"]
+    asked += ["--until", "collected_replay", "--set", "collect.steps=600"]
+    assert main(["init"]) == 0
+
+    def full_disk() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        # The index is there already; what the run's own events need is not.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    limit = max(path.stat().st_size for path in dagster_home().rglob("*.db")) + 6_000
+    done = subprocess.run(asked, preexec_fn=full_disk, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Dagster's history in ") and "disk" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert main(asked[3:]) == 0, "the same command again"
+
+
 def test_a_full_disk_under_dagsters_history_is_one_line() -> None:
     def full_disk() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -124,3 +154,57 @@ def test_a_full_disk_under_dagsters_history_is_one_line() -> None:
     assert done.stderr.startswith("Dagster's history in ")
     assert done.stderr.count("\n") == 1
     assert main(["init"]) == 0, "the half-made home must not be in the way"
+
+
+def in_a_terminal(command: list[str], ready: Callable[[], bool]) -> tuple[int, str]:
+    """Run a command in a terminal of its own and press Ctrl-C once it is `ready`; its exit code and what it shows."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(command[0], command)
+    shown, pressed, until = b"", False, time.monotonic() + 240
+    while time.monotonic() < until:
+        if select.select([terminal], [], [], 0.1)[0]:
+            try:
+                shown += os.read(terminal, 65_536)
+            except OSError:  # everybody who could write there is gone
+                break
+        if not pressed and ready():
+            pressed = bool(os.write(terminal, b"\x03"))
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return code, shown.decode(errors="replace").replace("\r", "")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_ctrl_c_in_a_terminal_is_one_line(
+    tiny_copy: TinyRun,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    ranks: int,
+) -> None:
+    """The terminal tells every process at once: the launcher, the child that trains, Dagster's helpers."""
+    monkeypatch.setenv("WORLDLINE_HOME", str(tiny_copy.home))
+    monkeypatch.setenv("WORLDLINE_RANKS", str(ranks))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    changed = tiny_copy.experiment.recipe
+    for change in ("phases.world_action.steps=4000", "loop.save_seconds=0", "loop.log_every=1"):
+        changed = override(changed, f"train.{change}")
+    key = register(tiny_copy.home / "experiments", "long", changed).key
+    command = [sys.executable, "-m", "pipelines.cli", "materialize", key, "--only", "world_action_model"]
+    code, shown = in_a_terminal(command, lambda: bool(list(tiny_copy.home.rglob(".scratch/*/state.pt"))))
+    assert code == process.INTERRUPTED, shown
+    assert [line.removeprefix("^C") for line in shown.splitlines()] == [process.LINE]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", process.STOPS)
+def test_a_command_of_data_told_to_stop_ends_at_once_with_all_its_helpers(number: signal.Signals) -> None:
+    asked = ["backfill", "--recipe", "mini", "--games", "Pong", "--until", "collected_replay"]
+    command = process.command("assets.launch", *asked, "--set", "collect.steps=3000000", parent=False)
+    started = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    locks = dagster_home() / "processes"
+    wait_for(lambda: locks.is_dir() and bool(list(locks.iterdir())), 120)
+    helpers = psutil.Process(started.pid).children(recursive=True)
+    started.send_signal(number)
+    assert finish(started, 120) == (process.INTERRUPTED, "", f"{process.LINE}\n")
+    wait_for(lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in helpers))

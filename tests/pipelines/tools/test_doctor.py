@@ -45,7 +45,7 @@ def test_a_good_set_up_lacks_only_the_dagster_home_and_then_nothing(
     findings = doctor.diagnose()
     assert doctor.all_ok(findings), findings
     assert all(finding.value and not finding.repair for finding in findings)
-    assert len({finding.name for finding in findings}) == len(findings) == 17
+    assert len({finding.name for finding in findings}) == len(findings) == 20
 
 
 def test_nothing_heavy_is_imported_before_it_is_asked_for() -> None:
