@@ -89,7 +89,7 @@ def _cpu_seconds() -> float:
 
 COST = "cost.json"  # in a scratch folder: what the attempts so far took
 
-KEEP_SECONDS = 5.0
+KEPT_LATE = 0.05  # of an attempt, or 5 seconds: what a kill loses of its cost
 
 
 @dataclass
@@ -115,9 +115,9 @@ class CostMeter:
 
     @contextmanager
     def kept(self, folder: Path) -> Iterator[None]:
-        """Add what earlier attempts left in `folder`, and leave the sum there, every few seconds and at the end.
+        """Add what earlier attempts left in `folder`, and leave the sum there all the while and at the end.
 
-        So a killed attempt counts too, but for its last seconds. A thread writes, as stages know nothing of it.
+        So a killed attempt counts too, but for its last moments. A thread writes, as stages know nothing of it.
         """
         with suppress(FileNotFoundError, ValueError, TypeError):  # what is no JSON is no cost of ours
             self.earlier = dict(json.loads((folder / COST).read_text()))
@@ -130,7 +130,7 @@ class CostMeter:
                 aside.replace(folder / COST)
 
         def beat() -> None:
-            while not ended.wait(KEEP_SECONDS):
+            while not ended.wait(min(max(KEPT_LATE * (time.monotonic() - self.started), 0.1), 5.0)):
                 keep()
 
         thread = threading.Thread(target=beat, name="cost", daemon=True)

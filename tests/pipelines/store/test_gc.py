@@ -105,12 +105,12 @@ def test_scratch_of_an_unfinished_run_is_listed_and_goes_on_request_unless_its_l
     writer.kill()
     fakes.finish(writer)
     (left,) = gc.collect(store, dry_run=False).unfinished
-    assert left.ref == str(fakes.spec().ref) and left.bytes == 8
+    assert left.ref == str(fakes.spec().ref) and left.bytes >= 8  # and what the attempt cost
     assert time.time() - 60 < left.written <= time.time() + 1
     with locked(store.lock_path(fakes.spec().ref)):
         assert gc.collect(store, dry_run=False, drop_unfinished=True).unfinished == ()
     assert left.folder.is_dir()
-    assert gc.collect(store, drop_unfinished=True).bytes == 8 and left.folder.is_dir()
+    assert gc.collect(store, drop_unfinished=True).bytes == left.bytes and left.folder.is_dir()
     assert gc.collect(store, dry_run=False, drop_unfinished=True).unfinished == (left,)
     assert not left.folder.exists() and gc.unfinished(store) == []
 
@@ -127,7 +127,7 @@ def test_a_resumed_run_sweeps_what_a_dead_one_wrote_aside_and_keeps_its_state(st
         draft.path("data.bin").write_text("whole")
 
     store.produce(fakes.spec(), build)
-    assert found == ["state.pt"]
+    assert set(found) - {"cost.json"} == {"state.pt"}
 
 
 def test_scratch_of_a_finished_artefact_goes(store: Store) -> None:

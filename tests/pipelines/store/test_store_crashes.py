@@ -31,11 +31,8 @@ print("skipped" if report.skipped else "made", report.artefact.digest)
 PATIENT = """
 import sys, time
 from pathlib import Path
-from pipelines.store import machine
 from pipelines.store.store import Store
 from tests import fakes
-
-machine.KEEP_SECONDS = 0.05
 
 def build(draft):
     print("building", flush=True)
@@ -136,5 +133,5 @@ def test_the_cost_of_a_killed_attempt_is_in_the_manifest_of_the_one_that_went_on
     code, out, _ = fakes.finish(fakes.start(PATIENT, store.root, 0))
     artefact = store.find(fakes.spec().ref)
     assert code == 0 and artefact is not None
-    assert artefact.manifest.cost["seconds"] >= 0.9 and artefact.manifest.cost["attempts"] == 2
+    assert artefact.manifest.cost["seconds"] >= 0.7 and artefact.manifest.cost["attempts"] == 2
     assert f"made in {artefact.manifest.cost['seconds']:.1f} s in 2 attempts" in out
