@@ -136,6 +136,8 @@ def _require_kind(url: str, kind: str | None) -> None:
     """Raises UsageError where fsspec knows no such kind of URL, or its client is not installed."""
     import fsspec
 
+    if "::" in url:
+        raise UsageError(f"'{url}' is a chain of URLs, which no bucket is: unpack it and give the URL of its folder")
     try:
         _ = _google() if kind in GOOGLE else fsspec.get_filesystem_class(kind or "file")
     except ImportError as error:

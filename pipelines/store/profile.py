@@ -116,11 +116,26 @@ def _typed(key: str, value: Any, name: str) -> Any:
     kind, words = (dict, "a mapping") if key == "options" else (str, "text")
     if not isinstance(value, kind):
         raise UsageError(f"Storage profile '{name}': {key} is {value!r}, it must be {words}")
-    if isinstance(value, str) and "://" in value and without_patterns(value) != value:
+    if key == "options":
+        for option in value:
+            if not isinstance(option, str):
+                raise UsageError(f"Storage profile '{name}': options has {option!r}, which is no option's name")
+    elif "://" in value:
+        _require_plain_url(key, value, name)
+    return value
+
+
+def _require_plain_url(key: str, url: str, name: str) -> None:
+    """Raises UsageError for a URL that names nothing, and for one that holds a secret."""
+    kind, _, place = url.partition("://")
+    if not place.strip("/") and kind != "file":
+        raise UsageError(f"Storage profile '{name}': {key} '{url}' names no bucket: write {kind}://BUCKET/FOLDER")
+    if not place:
+        raise UsageError(f"Storage profile '{name}': {key} '{url}' names no folder: write file:///FOLDER")
+    if without_patterns(url) != url:
         raise UsageError(
             f"Storage profile '{name}': {key} holds a password or a signature: take it out of the URL, use options"
         )
-    return value
 
 
 def _fill(value: Any, path: tuple[str, ...], name: str, environment: Mapping[str, str]) -> Any:

@@ -63,6 +63,7 @@ def test_local_folders_are_plain(url) -> None:
     ("url", "options", "words"),
     [
         ("gopher://b", {}, r"'gopher://b' is no bucket URL .*: write gs://\.\.\., s3://\.\.\. or file:///\.\.\."),
+        ("zip://x::gs://abc", {}, "'zip://x::gs://abc' is a chain of URLs, which no bucket is: unpack it"),
         ("s3://abc", {"colour": "red", "key": "a", "username": "b"}, "cannot be opened with options"),
         ("s3://abc", {"anon": True, "colour": "red"}, r"with options anon, colour \(TypeError: .*'colour'"),
         ("s3://abc", {"anon": True, "client_kwargs": {"sise": 1}}, r"with options anon, client_kwargs \(TypeError"),
