@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
+from pipelines.errors import WorldlineError, may_pass
 from pipelines.home import dagster_home
+from pipelines.redact import one_line
 from pipelines.store.files import locked, writable
 
 CONFIG = "dagster.yaml"
@@ -24,15 +26,26 @@ READY = ".ready"
 
 
 def open_instance() -> dg.DagsterInstance:
-    """The persistent instance, as a context manager. Raises WorldlineError when its folder cannot be written.
+    """The persistent instance, as a context manager. Raises WorldlineError when its folder cannot be written, and
+    for settings that Dagster does not understand.
 
     Sets DAGSTER_HOME and DAGSTER_DISABLE_TELEMETRY for this process and its children.
     """
     folder = dagster_home()
     os.environ["DAGSTER_HOME"] = str(folder)
     os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
-    prepare(folder)
-    instance = dg.DagsterInstance.get()
+    try:
+        prepare(folder)
+        instance = dg.DagsterInstance.get()
+    except (WorldlineError, DatabaseError):
+        raise
+    except Exception as error:  # each part of Dagster has its own
+        if may_pass(error):
+            raise
+        raise WorldlineError(
+            f"{folder / CONFIG} is no settings of Dagster ({type(error).__name__}: {one_line(error)[:160]}): mend it, "
+            "or delete it, and the same command writes it anew"
+        ) from error
     hush(instance)
     _end_without_history(instance)
     return instance
@@ -80,10 +93,10 @@ def hush(instance: dg.DagsterInstance) -> None:
 
 def prepare(folder: Path) -> None:
     """Make `folder` a Dagster home, once. A `dagster.yaml` that is there already is the user's, and stays."""
-    if (folder / READY).exists():
+    if _is_ready(folder):
         return
     with writable(folder), locked(folder / ".lock"):
-        if (folder / READY).exists():
+        if _is_ready(folder):
             return
         if not (folder / CONFIG).exists():
             aside = folder / f"{CONFIG}.partial"
@@ -91,6 +104,10 @@ def prepare(folder: Path) -> None:
             aside.replace(folder / CONFIG)
         _migrate(folder)
         (folder / READY).touch()
+
+
+def _is_ready(folder: Path) -> bool:
+    return (folder / READY).exists() and (folder / CONFIG).exists()
 
 
 def template() -> str:

@@ -8,10 +8,12 @@ Costs 2 s to start and about 0.2 s per step over the step's own work.
 """
 
 import argparse
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from assets.instance import HistoryLost, open_instance
 from assets.resources import Installation
@@ -19,10 +21,11 @@ from assets.runner import Runner
 from assets.server import serve
 from pipelines import process
 from pipelines.environments.registry import game_named
-from pipelines.errors import UsageError, WorldlineError, unknown
+from pipelines.errors import UsageError, WorldlineError, unforeseen, unknown
 from pipelines.graph.plan import Plan, Step
 from pipelines.graph.table import BOARD, DATA_STAGES, PLANNED
 from pipelines.home import dagster_home
+from pipelines.redact import one_line, redact
 
 LAST = PLANNED[-1].name
 
@@ -41,6 +44,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"Dagster's history in {dagster_home()} cannot be used ({why}): free some space or set "
             "WORLDLINE_HOME to another disk; finished artefacts are untouched, run the same command again",
             file=sys.stderr,
+        )
+        return WorldlineError.exit_code
+    except DatabaseError as error:
+        print(
+            f"Dagster's history in {dagster_home()} is damaged ({one_line(error.orig)}): move that folder away and run "
+            "the same command again; artefacts and their lineage are kept elsewhere",
+            file=sys.stderr,
+        )
+        return WorldlineError.exit_code
+    except Exception as error:
+        print(
+            redact(traceback.format_exc()) if os.environ.get("WORLDLINE_DEBUG") else unforeseen(error), file=sys.stderr
         )
         return WorldlineError.exit_code
 

@@ -120,7 +120,7 @@ def _typed(key: str, value: Any, name: str) -> Any:
         for option in value:
             if not isinstance(option, str):
                 raise UsageError(f"Storage profile '{name}': options has {option!r}, which is no option's name")
-    elif "://" in value:
+    elif isinstance(value, str) and "://" in value:
         _require_plain_url(key, value, name)
     return value
 

@@ -33,6 +33,21 @@ def test_three_processes_open_a_fresh_home_at_once() -> None:
         assert Path(instance.root_directory) == dagster_home()
 
 
+@pytest.mark.parametrize("content", [b"hello", b"\xff\xfe", b"a: [1", b"storage: {nope: 1}"])
+def test_settings_that_dagster_does_not_understand_are_one_line_and_deleting_them_is_a_repair(content: bytes) -> None:
+    settings = dagster_home() / "dagster.yaml"
+    with open_instance():
+        settings.write_bytes(content)
+    with pytest.raises(
+        WorldlineError, match=r"dagster\.yaml is no settings of Dagster .*: mend it, or delete it"
+    ) as caught:
+        open_instance()
+    assert "\n" not in str(caught.value) and settings.read_bytes() == content
+    settings.unlink()
+    with open_instance():
+        assert settings.read_text() == template()
+
+
 def test_the_users_own_dagster_yaml_stays() -> None:
     folder = dagster_home()
     folder.mkdir(parents=True)

@@ -142,6 +142,30 @@ def test_a_disk_that_fills_while_a_step_runs_is_one_line() -> None:
     assert main(asked[3:]) == 0, "the same command again"
 
 
+def test_a_damaged_history_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init"]) == 0
+    (home() / "dagster" / "history" / "runs.db").write_text("no database")
+    capsys.readouterr()
+    assert main(["backfill", "--recipe", "mini", "--games", "Pong", "--until", "segments"]) == 1
+    out, err = capsys.readouterr()
+    assert "is damaged (file is not a database): move that folder away and run the same command again" in err
+    assert err.count("\n") == 1 and not out
+
+
+def test_an_error_that_nobody_foresaw_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down() -> None:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr("assets.launch.open_instance", break_down)
+    assert main(["init"]) == 1
+    assert capsys.readouterr().err.startswith("RuntimeError: two lines - a fault of Worldline, please report it")
+    monkeypatch.setenv("WORLDLINE_DEBUG", "1")
+    assert main(["init"]) == 1
+    assert capsys.readouterr().err.startswith("Traceback")
+
+
 def test_a_full_disk_under_dagsters_history_is_one_line() -> None:
     def full_disk() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
