@@ -1,14 +1,17 @@
 """The address of an artefact, `stage/subject/key`, for example `trajectories/Freeway/3fa1c2d4e5f60718`; and pointers.
 
-A pointer is what a name stands for: an artefact, and the digest its manifest had when the name was given.
+A pointer is what a name stands for: an artefact, and the digest its manifest had when the name was given. Each is a
+small file below `refs`; they are the names that people use, and the roots that `gc` keeps.
 """
 
 import json
 import re
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipelines.errors import UsageError, WorldlineError
+from pipelines.errors import Members, UsageError, WorldlineError
+from pipelines.store.files import sync, writable
 
 _PART = re.compile(r"[A-Za-z0-9_+=-][A-Za-z0-9_.+=-]*")
 
@@ -77,3 +80,62 @@ class Pointer:
         except (ValueError, TypeError, AttributeError, UsageError) as error:
             raise WorldlineError(f"{path} is not a readable pointer ({error}): delete it and make it anew") from error
         return pointer
+
+
+class Pointers:
+    """The names of a store: the files below its `root`/refs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def write_pointer(self, name: str, pointer: Pointer) -> None:
+        """Let `name` mean `pointer`, atomically. Raises UsageError for a name that is none."""
+        path = self.pointer_path(name)
+        with writable(self.root):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+            try:
+                aside.write_bytes(pointer.to_bytes())
+                sync(aside)
+                aside.replace(path)
+            finally:
+                aside.unlink(missing_ok=True)
+
+    def forget(self, part: str) -> list[str]:
+        """Remove the pointers of which `part` is a part of the name, and return them; what they named stays."""
+        found = [name for name in self._files() if part in name.split("/")]
+        with writable(self.root):
+            for name in found:
+                self.pointer_path(name).unlink()
+        return found
+
+    def pointed(self, name: str) -> Ref | None:
+        """What a pointer leads to, where there is one."""
+        path = self.pointer_path(name)
+        return Pointer.read(path).target if path.is_file() else None
+
+    def pointers(self, members: Members | None = None) -> dict[str, Ref]:
+        """All pointers by name. A damaged one is left out where `members` keeps why, else it raises WorldlineError."""
+        return {name: pointer.target for name, pointer in self._read_all(members).items()}
+
+    def pins(self, ref: Ref) -> dict[str, str]:
+        """By pointer's name, the manifest digest that `ref` had when it was pointed at."""
+        found = self._read_all(Members()).items()
+        return {name: each.manifest_sha256 for name, each in found if each.target == ref and each.manifest_sha256}
+
+    def pointer_path(self, name: str) -> Path:
+        """The file of a pointer. Raises UsageError for a name that is none."""
+        parts = [check_name(part) for part in name.strip("/").split("/")]
+        return self.root.joinpath("refs", *parts[:-1], parts[-1] + ".json")
+
+    def _read_all(self, members: Members | None = None) -> dict[str, Pointer]:
+        members, found = Members.or_strict(members), {}
+        for name, path in self._files().items():
+            with members.each(name):
+                found[name] = Pointer.read(path)
+        return found
+
+    def _files(self) -> dict[str, Path]:
+        base = self.root / "refs"
+        paths = sorted(path for path in base.rglob("*.json") if not path.name.startswith("."))
+        return {path.relative_to(base).as_posix().removesuffix(".json"): path for path in paths}

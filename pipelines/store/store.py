@@ -25,11 +25,11 @@ from pipelines.errors import Members, WorldlineError, not_now
 from pipelines.progress import say
 from pipelines.store.artefact import Artefact, Draft, Report
 from pipelines.store.commit import adopt, commit, equals, hashed, parent_entries
-from pipelines.store.files import locked, sync, writable
+from pipelines.store.files import locked, writable
 from pipelines.store.machine import CostMeter
 from pipelines.store.manifest import MANIFEST_NAME, FileEntry, Manifest, digest
 from pipelines.store.profile import Profile
-from pipelines.store.ref import Pointer, Ref, check_name
+from pipelines.store.ref import Pointer, Pointers, Ref
 from pipelines.store.stage_config import VERBS, Spec
 
 REHASH_PARENTS_UP_TO = 2 << 30  # bytes; larger parents are checked by size here and by `worldline lineage --verify`
@@ -38,7 +38,7 @@ PRIVATE = (".partial", ".locks", ".scratch", "refs")
 PINS = "parents.json"  # in a scratch folder: the bytes of the parents that the state there was begun from
 
 
-class Store:
+class Store(Pointers):
     """Artefacts under one root folder: `root/<stage>/<subject>/<key>/`.
 
     `scratch` may name a faster disk for the resumable state of long stages (default: a folder of the store).
@@ -49,7 +49,7 @@ class Store:
     def __init__(
         self, root: Path, scratch: Path | None = None, profile: Profile | None = None, remake: bool = False
     ) -> None:
-        self.root = root.absolute()
+        super().__init__(root.absolute())
         self.remake = remake
         self._read: dict[Ref, tuple[tuple[int, ...], Artefact]] = {}
         self.profile = profile or Profile("none")
@@ -276,75 +276,25 @@ class Store:
             say(f"{source.ref} is damaged: {draft.spec.ref} is made from its parents, not from that")
         return None
 
-    # ---- pointers: the names people use, and the roots that `gc` keeps ----
+    # ---- names ----
 
     def point(self, name: str, ref: Ref) -> None:
         """Let `name` (`scores/demo-1a2b3c4d/Freeway`) mean `ref`. Atomic; the only thing here that may change."""
-        path = self.pointer_path(name)
         artefact = self.find(ref)
-        pointer = Pointer(str(ref), artefact.digest if artefact else "")
-        with writable(self.root):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-            try:
-                aside.write_bytes(pointer.to_bytes())
-                sync(aside)
-                aside.replace(path)
-            finally:
-                aside.unlink(missing_ok=True)
-
-    def forget(self, part: str) -> list[str]:
-        """Remove the pointers of which `part` is a part of the name, and return them; what they named stays."""
-        found = [name for name in self._pointer_files() if part in name.split("/")]
-        with writable(self.root):
-            for name in found:
-                self.pointer_path(name).unlink()
-        return found
+        self.write_pointer(name, Pointer(str(ref), artefact.digest if artefact else ""))
 
     def resolve(self, name: str) -> Ref:
         """The artefact that a pointer or a full address names. Raises WorldlineError when neither exists."""
-        path = self.pointer_path(name)
-        if path.is_file():
-            return Pointer.read(path).target
+        if (found := self.pointed(name)) is not None:
+            return found
         if name.count("/") >= 2 and (self.root / name / MANIFEST_NAME).is_file():
             return Ref.parse(name)
         raise WorldlineError(f"Nothing in {self.root} is called '{name}': 'worldline list' prints what there is")
-
-    def pointed(self, name: str) -> Ref | None:
-        """What a pointer leads to, where there is one."""
-        path = self.pointer_path(name)
-        return Pointer.read(path).target if path.is_file() else None
-
-    def pointers(self, members: Members | None = None) -> dict[str, Ref]:
-        """All pointers by name. A damaged one is left out where `members` keeps why, else it raises WorldlineError."""
-        return {name: pointer.target for name, pointer in self._pointers(members).items()}
-
-    def pins(self, ref: Ref) -> dict[str, str]:
-        """By pointer's name, the manifest digest that `ref` had when it was pointed at."""
-        found = self._pointers(Members()).items()
-        return {name: each.manifest_sha256 for name, each in found if each.target == ref and each.manifest_sha256}
 
     # ---- inside ----
 
     def _folder(self, ref: Ref) -> Path:
         return self.root / ref.stage / ref.subject / ref.key
-
-    def pointer_path(self, name: str) -> Path:
-        """The file of a pointer. Raises UsageError for a name that is none."""
-        parts = [check_name(part) for part in name.strip("/").split("/")]
-        return self.root.joinpath("refs", *parts[:-1], parts[-1] + ".json")
-
-    def _pointers(self, members: Members | None = None) -> dict[str, Pointer]:
-        members, found = Members.or_strict(members), {}
-        for name, path in self._pointer_files().items():
-            with members.each(name):
-                found[name] = Pointer.read(path)
-        return found
-
-    def _pointer_files(self) -> dict[str, Path]:
-        base = self.root / "refs"
-        paths = sorted(path for path in base.rglob("*.json") if not path.name.startswith("."))
-        return {path.relative_to(base).as_posix().removesuffix(".json"): path for path in paths}
 
     def lock_path(self, ref: Ref) -> Path:
         """The file that whoever makes `ref` holds locked."""
