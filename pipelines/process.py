@@ -77,6 +77,15 @@ def stoppable(main: Callable[[], int], quiet: bool = False) -> int:
         return INTERRUPTED
 
 
+def listen(quiet: bool = False) -> None:
+    """Until `stoppable` runs: end at once when told to stop, with the line, but for the `quiet`.
+
+    While libraries load there is nothing to end in order, and some of them make another error of an interrupt.
+    """
+    _on_stop(_at_once if quiet else _at_once_with_a_line)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+
+
 class Told:
     """Whether this process was told to stop, even while a library has the signals in hand, and forgets them.
 
@@ -139,9 +148,7 @@ def main() -> int:
     """A child, or what took its starter's place; the starter of a child says what there is to say."""
     parent, module, *arguments = sys.argv[1:]
     quiet = parent != "0"
-    # While libraries load there is nothing to end in order, and some of them make another error of an interrupt.
-    _on_stop(_at_once if quiet else _at_once_with_a_line)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+    listen(quiet)
     if quiet:
         leave_with(int(parent))
     sys.argv = [module, *arguments]

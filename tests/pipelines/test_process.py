@@ -90,6 +90,17 @@ def test_told_twice(path: Path, tmp_path: Path, parent: bool) -> None:
     assert (code, out, err) == (-signal.SIGKILL if parent else process.INTERRUPTED, "", "")
 
 
+def test_ctrl_c_while_the_command_line_loads_is_one_line(path: Path, tmp_path: Path) -> None:
+    """As `worldline`'s script, whose first import is ours; typer and rich take their time on a busy machine."""
+    (path / "typer.py").write_text(f"import time; open({str(tmp_path / 'flag')!r}, 'w').close(); time.sleep(60)")
+    script = tmp_path / "worldline"
+    script.write_text(f"import sys; sys.path.insert(0, {str(path)!r}); from pipelines.cli import main; main()")
+    started = subprocess.Popen([sys.executable, script], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_for((tmp_path / "flag").exists)
+    started.send_signal(signal.SIGINT)
+    assert finish(started) == (process.INTERRUPTED, "", f"{process.LINE}\n")
+
+
 def test_told_before_it_can_listen(path: Path, tmp_path: Path) -> None:
     """What takes another's place hears what came while Python started."""
     (path / "stage.py").write_text(WAITS)
