@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from models.limits import LONG
 from pipelines.errors import WorldlineError
 from pipelines.store.artefact import Artefact
 
@@ -47,8 +48,10 @@ class Segmentation:
     def __post_init__(self) -> None:
         if self.padding not in PADDINGS:
             raise ValueError(f"Segment padding '{self.padding}' is unknown: choose right or left")
-        if self.length < 1 or self.stride < 1:
-            raise ValueError(f"Segments of length {self.length}, stride {self.stride}: both must be at least 1")
+        if not (1 <= self.length <= LONG and 1 <= self.stride <= LONG):
+            raise ValueError(
+                f"Segments of length {self.length}, stride {self.stride}: both must be at least 1 and at most {LONG}"
+            )
 
     @functools.cached_property
     def _before(self) -> NDArray[np.int64]:

@@ -24,6 +24,7 @@ from pipelines.stages.train import TrainingConfig
 from pipelines.store.artefact import Report
 from pipelines.store.store import Store
 from pipelines.training.distributed.gpus import own_gpus
+from pipelines.training.schedule import check_shares
 
 PATIENCE = 20  # seconds that ranks get to end by themselves
 
@@ -71,6 +72,8 @@ def launch(job: Job, ranks: int = 1) -> Report:
         return job.make()
     config = plan.config(step)
     assert isinstance(config, TrainingConfig), f"{step} is no training"
+    for phase in config.phases:
+        check_shares(phase, ranks)
     with own_gpus(ranks, config.loop.device):
         if ranks == 1:
             return job.make()

@@ -8,7 +8,7 @@ Run: `worldline segment --games Freeway`.
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from models.limits import Count
+from models.limits import Size
 from pipelines.errors import UsageError
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
@@ -28,8 +28,8 @@ class SegmentConfig(StageConfig):
 
     game: str = filled("game", "")
     trajectories: Ref | None = parent(makes="trajectories")
-    length: Count = 8
-    stride: Count = 4
+    length: Size = 8
+    stride: Size = 4
     padding: Literal["right", "left"] = "right"
 
     @property

@@ -158,7 +158,7 @@ class FinetuneConfig(TrainingConfig):
 
     game: str = ""
     episodes: Count = 4
-    stride: Count = 1
+    stride: Size = 1
     phases: tuple[Phase, ...] = (
         Phase("expert", 50_000, (Use("tokenizer", 128), Use("world_action", 32, lr=5e-5))),
     )  # fmt: skip

@@ -19,7 +19,7 @@ from pipelines.training.checkpoints import CheckpointManager
 from pipelines.training.device import FixedThreads, Threads
 from pipelines.training.distributed.ranks import ALONE, Ranks
 from pipelines.training.metrics import Metrics
-from pipelines.training.schedule import Collect, Keep, LoopConfig, Phase, Schedule, Update, unroll
+from pipelines.training.schedule import Collect, Keep, LoopConfig, Phase, Schedule, Update, check_shares, unroll
 from pipelines.training.state import Position
 from pipelines.training.step import Trainable, Values, schedule_rates, update
 
@@ -65,11 +65,8 @@ def _check(schedule: Schedule, ranks: Ranks, title: str) -> None:
     if not schedule:
         raise UsageError(f"{title} has no phase: a recipe gives each training stage at least one")
     for item in unroll(schedule):
-        if isinstance(item, Update) and ranks.world * item.phase.accumulate > item.phase.rows:
-            raise UsageError(
-                f"Phase '{item.phase.name}' has batches of {item.phase.rows} for {ranks.world} ranks with "
-                f"{item.phase.accumulate} parts each: take fewer ranks or lower accumulate"
-            )
+        if isinstance(item, Update):
+            check_shares(item.phase, ranks.world)
 
 
 def _require_fit(task: Trainable, schedule: Schedule, saved: Mapping[str, dict]) -> None:

@@ -268,6 +268,15 @@ def _rounds(rounds: Rounds, start: int) -> Iterator[Item]:
             yield Keep(start, play=True)
 
 
+def check_shares(phase: Phase, ranks: int) -> None:
+    """Raises UsageError where so many ranks, each with the phase's parts, cannot share its batches."""
+    if ranks * phase.accumulate > phase.rows:
+        raise UsageError(
+            f"Phase '{phase.name}' has batches of {phase.rows} for {ranks} ranks with {phase.accumulate} parts each: "
+            "take fewer ranks or lower accumulate"
+        )
+
+
 def check_trainable(phases: Sequence[Phase], config: AgentConfig, games: Sequence[str]) -> None:
     """Raises UsageError where the networks of a config cannot learn these games by these phases.
 

@@ -14,13 +14,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from models.limits import Seed, Size
 from pipelines.batches.loader import flat_rows
 from pipelines.batches.segments import Segmentation
 from pipelines.batches.shards import Segment, ShardSet, shard_name, write_index, write_shard
 from pipelines.environments.registry import to_shared
 from pipelines.episodes.trajectories import Trajectories
-from pipelines.errors import UsageError
 from pipelines.progress import Advance
+from pipelines.store.stage_config import require
 from pipelines.tools.exports.exported import differs
 from pipelines.tools.exports.target import Origin
 
@@ -31,16 +32,15 @@ class Webdataset:
 
     source: Trajectories
     segments: Segmentation
-    seed: int = 0
-    per_shard: int = 512
+    seed: Seed = 0
+    per_shard: Size = 512
     compress: bool = True
 
     form: ClassVar[str] = "webdataset"
     unit: ClassVar[str] = "segments"
 
     def __post_init__(self) -> None:
-        if self.per_shard < 1 or self.seed < 0:
-            raise UsageError(f"Shards of {self.per_shard} segments, seed {self.seed}: give at least 1, and at least 0")
+        require(self, "")
 
     @property
     def name(self) -> str:

@@ -95,7 +95,8 @@ def test_bad_requests_are_one_line(made, tmp_path, capsys) -> None:
     assert "which is cut already" in refused(
         capsys, 2, "segments", "segments/Freeway", "--to", "csv", *out, "--stride", 2
     )
-    for option, value in (("--stride", 0), ("--length", -1), ("--padding", "top"), ("--per-shard", 0), ("--seed", -1)):
+    wrong = (("--stride", 0), ("--length", -1), ("--padding", "top"), ("--per-shard", 0), ("--seed", -1))
+    for option, value in (*wrong, ("--length", 10**20), ("--seed", 10**20)):
         assert str(value) in refused(capsys, 2, *ask, "webdataset", *out, option, value)
     assert "artefact of 'segments'" in refused(capsys, 2, "trajectories", "segments/Freeway", "--to", "zarr", *out)
     assert "is called 'trajectories/Pong'" in refused(

@@ -132,6 +132,9 @@ def test_bad_requests_are_one_line(
     monkeypatch.setenv("WORLDLINE_HOME", str(tiny_copy.home))
     assert run(["train", "tiny", "--ranks", "0"]) == 2
     assert "Training on 0 ranks is impossible" in capsys.readouterr().err
+    many = register(tiny_copy.home / "experiments", "other", override(tiny_copy.experiment.recipe, "seed=7"))
+    assert run(["pretrain", many.key, "--ranks", "99999999"]) == 2  # before so many processes are started
+    assert "for 99999999 ranks with 1 parts each: take fewer ranks" in capsys.readouterr().err
     with monkeypatch.context() as patch:
         patch.setenv("RANK", "0")
         assert run(["train", "tiny", "--ranks", "2"]) == 2
