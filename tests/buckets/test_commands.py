@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cli import INTERRUPTED, run
+from pipelines.cli import run
 from pipelines.home import open_store
+from pipelines.process import INTERRUPTED
 from pipelines.store.store import Store
 from tests import fakes
 from tests.buckets.faults import Fault, FaultProxy
