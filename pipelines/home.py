@@ -4,8 +4,10 @@ import fcntl
 import functools
 import json
 import os
+import sys
 from pathlib import Path
 
+from pipelines.errors import UsageError
 from pipelines.progress import say
 from pipelines.store.profile import Profile, load
 from pipelines.store.store import Store
@@ -21,8 +23,24 @@ def home() -> Path:
     """WORLDLINE_HOME, or `.worldline` in the working directory or the nearest folder above that has one.
 
     Absolute, not made. One that is found above is named once; a user's own folder and `/` are not looked into from
-    below, as everything lies below them.
+    below, as everything lies below them. Raises UsageError for a name that is not text.
     """
+    return require_text(_home())
+
+
+def require_text(folder: Path) -> Path:
+    """The folder itself, whose name goes into URLs and manifests. Raises UsageError where it is not text."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{str(folder)!a} is no text in this machine's encoding ({sys.getfilesystemencoding()}): choose another "
+            "folder (WORLDLINE_HOME), or set LC_ALL=C.UTF-8 if its name is UTF-8"
+        ) from error
+    return folder
+
+
+def _home() -> Path:
     if given := os.environ.get("WORLDLINE_HOME"):
         return Path(given).expanduser().absolute()
     here = Path(DEFAULT_HOME).absolute()
@@ -76,5 +94,5 @@ def open_store(profile: Profile | None = None, folder: Path | None = None, remak
     Raises WorldlineError for an artefact root that is a URL.
     """
     profile = profile or current_profile()
-    root = profile.artefact_folder() or (folder or home()) / "store"
+    root = require_text(profile.artefact_folder() or (folder or home()) / "store")
     return Store(root, profile.scratch_folder(), profile, remake or bool(os.environ.get(REMAKE)))

@@ -6,6 +6,7 @@ taken its starter's place.
 """
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -68,6 +69,9 @@ def stoppable(main: Callable[[], int], quiet: bool = False) -> int:
         _on_stop(_unheard if quiet else _at_once)
         raise KeyboardInterrupt
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without ± shows \\xb1, and nothing fails
     _on_stop(interrupt)
     try:
         return main()

@@ -167,7 +167,10 @@ def _check_name(name: str) -> None:
 
 def _files(folder: Path) -> dict[Path, Experiment | WorldlineError]:
     """What every file holds: an experiment, or why it holds none."""
-    return {path: _read(path) for path in sorted(folder.glob("*.json"))}
+    if not folder.is_dir():
+        return {}
+    # not `glob`, to which a folder that may not be read is empty
+    return {path: _read(path) for path in sorted(folder.iterdir()) if path.suffix == ".json"}
 
 
 def _names(path: Path, held: Experiment | WorldlineError) -> set[str]:

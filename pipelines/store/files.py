@@ -87,9 +87,11 @@ def locked_now(path: Path) -> Iterator[bool]:
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-# HDF5 and safetensors name the errno in the text only; NumPy says how much less than requested was written.
+# HDF5 and safetensors name the errno in the text only; NumPy says how much less than requested was written, and torch
+# that its stream failed or stands elsewhere than it should.
 DISK_FULL_TEXT = re.compile(
     rf"(errno = |os error |Errno )({'|'.join(map(str, DISK_FULL))})\b|\d requested and \d+ written"
+    r"|iostream error|unexpected pos \d+ vs \d+"
 )
 
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EROFS)

@@ -62,3 +62,12 @@ def test_the_store_follows_the_profile(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("WORLDLINE_STORAGE", "ci")
     monkeypatch.setenv("CI_CACHE_DIR", str(tmp_path / "cache"))
     assert open_store().root == tmp_path / "cache" / "store"
+
+
+def test_a_home_whose_name_is_no_text_is_refused_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path / "caf\udce9"))
+    for ask in (home, dagster_home, open_store):
+        with pytest.raises(UsageError, match=r"caf\\udce9' is no text in this machine's encoding .*: choose another"):
+            ask()
+    monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path / "caf\xe9"))
+    assert open_store().root == tmp_path / "caf\xe9" / "store"

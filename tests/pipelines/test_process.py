@@ -176,3 +176,10 @@ def test_what_lies_in_the_working_directory_changes_nothing(
     first, second, third = done.stdout.splitlines()
     assert first == third == f"{ROOT} False"
     assert second.startswith(str(ROOT)) and str(here) not in second
+
+
+def test_a_terminal_that_lacks_a_character_shows_its_code_and_nothing_fails() -> None:
+    program = "import sys; from pipelines import process; sys.exit(process.stoppable(lambda: print('21 \\xb1 3')))"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "21 \\xb1 3\n", "")

@@ -265,3 +265,14 @@ def test_a_damaged_file_of_an_earlier_version_is_still_damaged(tmp_path: Path) -
     path.rename(tmp_path / "other-00000000.json")
     with pytest.raises(WorldlineError, match="is no experiment of this version"):
         find(tmp_path, "other")
+
+
+def test_a_folder_that_may_not_be_read_is_not_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    assert registered(tmp_path / "absent") == []
+    monkeypatch.setattr(Path, "iterdir", forbidden)
+    monkeypatch.setattr("os.scandir", forbidden)
+    with pytest.raises(PermissionError):
+        registered(tmp_path)

@@ -19,6 +19,8 @@ from tests import fakes
         OSError("Can't write data (file write failed: errno = 28, error message = 'No space left on device')"),
         RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
         OSError("100000 requested and 12484 written"),
+        RuntimeError("basic_ios::clear: iostream error"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"),
     ],
 )
 def test_a_full_disk_is_one_line(tmp_path: Path, error: Exception) -> None:
