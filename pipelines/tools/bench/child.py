@@ -12,11 +12,10 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from pipelines import process
 from pipelines.errors import WorldlineError
-
-ROOT = Path(__file__).resolve().parents[2]
 
 PACKAGE = "pipelines.tools.bench."
 
@@ -38,9 +37,10 @@ def measure(function: Callable[..., Any], imports: tuple[str, ...] = (), **argum
     """
     called = {"module": function.__module__, "function": function.__name__, "imports": imports}
     request = json.dumps(called | {"arguments": arguments})
-    command = [sys.executable, "-m", __name__]
-    environment = os.environ | {"GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}  # emulators have no control plane
-    done = subprocess.run(command, input=request, capture_output=True, text=True, cwd=ROOT, env=environment)
+    no_control_plane = {"GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}  # as with emulators
+    environment = os.environ | process.environment() | no_control_plane
+    command = process.command(__name__)
+    done = subprocess.run(command, input=request, capture_output=True, text=True, env=environment)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise WorldlineError(f"Benchmark step {function.__name__} failed: {last}")
@@ -53,7 +53,7 @@ def in_turns(rounds: int, *calls: Callable[[], Cost]) -> list[Cost]:
     return [sorted(own, key=lambda cost: cost.seconds)[(rounds - 1) // 2] for own in zip(*taken, strict=True)]
 
 
-def main() -> None:
+def main() -> NoReturn:
     """The child's side."""
     request = json.load(sys.stdin)
     if not request["module"].startswith(PACKAGE):
@@ -75,7 +75,3 @@ def _peak() -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) << 10
     raise WorldlineError("This system reports no VmHWM: the benchmark needs Linux")
-
-
-if __name__ == "__main__":
-    main()

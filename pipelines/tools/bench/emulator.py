@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ from threading import Thread
 from typing import Any
 from urllib.parse import quote
 
+from pipelines import process
 from pipelines.errors import WorldlineError
-from pipelines.tools.bench.child import ROOT
 
 NAME = "bench"
 
@@ -30,17 +31,18 @@ def bucket(folder: Path) -> Iterator[dict[str, Any]]:
     """
     if importlib.util.find_spec("gcp_storage_emulator") is None:
         raise WorldlineError("The row 'bucket' needs gcp-storage-emulator: pip install 'worldline[dev]'")
-    command = [sys.executable, "-m", __name__]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT
+        process.command(__name__),
+        env=os.environ | process.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     ) as server:
         assert server.stdin is not None and server.stdout is not None
         try:
             port = server.stdout.readline()
             if not port:
-                raise WorldlineError(
-                    "The emulated bucket did not start: run 'python -m pipelines.tools.bench.emulator'"
-                )
+                raise WorldlineError(f"The emulated bucket did not start: try python -m pipelines.process 0 {__name__}")
             _fill(int(port), folder)
             yield {"token": "anon", "endpoint_url": f"http://127.0.0.1:{int(port)}"}
         finally:
@@ -61,7 +63,7 @@ def _fill(port: int, folder: Path) -> None:
     server.close()
 
 
-def main() -> None:
+def main() -> int:
     """The server's side: print the port, serve until standard input ends."""
     from gcp_storage_emulator.server import RequestHandler
     from gcp_storage_emulator.storage import Storage
@@ -70,7 +72,4 @@ def main() -> None:
     Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_port, flush=True)
     sys.stdin.read()
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -4,6 +4,7 @@ The demo's networks learn, encode and decide, quiet and beside busy processes, o
 numbers are measured in turns; the chosen one is what `Threads` settles on, with the pieces that its trial takes.
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ from pipelines.tools.bench.plan import Ours, random_context
 from pipelines.tools.bench.train import random_batch
 from pipelines.training.device import Device, Threads, processors
 
-BUSY = "while True: pass"
+BUSY = "import os, sys\nwhile os.getppid() == int(sys.argv[1]): pass"  # as long as there is somebody to disturb
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def _timed(piece: Callable[[], object]) -> float:
 @contextmanager
 def _crowd(many: int) -> Iterator[None]:
     """So many processes that never wait."""
-    busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(many)]
+    busy = [subprocess.Popen([sys.executable, "-c", BUSY, str(os.getpid())]) for _ in range(many)]
     try:
         yield
     finally:

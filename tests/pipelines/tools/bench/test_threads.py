@@ -1,10 +1,23 @@
 """The benchmark of threads: that every kind of work is measured and settles on a number."""
 
+import psutil
 import pytest
 import torch
 
 from pipelines.tools.bench.threads import Sizes, run, table
 from pipelines.training import device
+from tests.fakes import finish, start, wait_for
+
+
+def test_a_crowd_goes_with_the_benchmark_that_made_it() -> None:
+    program = "import time; from pipelines.tools.bench import threads; crowd = threads._crowd(2); crowd.__enter__(); "
+    benchmark = start(program + "print(flush=True); time.sleep(60)")
+    assert benchmark.stdout is not None and benchmark.stdout.readline()
+    crowd = psutil.Process(benchmark.pid).children()
+    assert len(crowd) == 2
+    benchmark.kill()
+    finish(benchmark)
+    wait_for(lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in crowd), 10)
 
 
 @pytest.mark.slow
