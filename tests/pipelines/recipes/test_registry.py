@@ -16,7 +16,7 @@ def test_a_recipe_goes_by_its_own_name_and_has_a_plan(name: str) -> None:
     assert len((RECIPES[name].__doc__ or "").splitlines()[0]) > 20
     if found.source == "bucket":
         with pytest.raises(UsageError, match="set replay_root"):
-            Plan(found)
+            Plan(found).config(Plan(found).steps()[0])
         tuned = {"finetuned"} if found.finetune else set()
         assert {step.stage for step in Plan(found, "file:///bucket").steps()} == {*STAGES[1:]} | tuned
     else:
