@@ -15,6 +15,7 @@ from pipelines.commands.options import (
     print_once,
     profile_and_store,
 )
+from pipelines.environments.registry import game_named
 from pipelines.errors import UsageError, unknown
 from pipelines.graph import experiment as experiments
 from pipelines.graph.config_io import override
@@ -103,6 +104,7 @@ def finetune(
     Example: worldline finetune demo --game Boxing --episodes 4
     """
     check_ranks(ranks)
+    game = game_named(game)
     _, store = profile_and_store(storage)
     base = experiments.find(experiment_folder(), experiment)
     recipe = override(finetuned(base.recipe, game, episodes, imagined), *(changes or []))

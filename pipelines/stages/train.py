@@ -113,8 +113,10 @@ class PretrainConfig(TrainingConfig):
     def check_frozen(self, beside: Beside) -> None:
         """The networks see frames as they are stored."""
         super().check_frozen(beside)
-        stored, seen = getattr(beside.template("downsample"), "FRAME", None), self.networks.takes.frame
-        if stored and seen and stored != seen:
+        drawn = beside.template("downsample")
+        stored, seen = getattr(drawn, "FRAME", None), self.networks.takes.frame
+        from_logs = drawn is not None and any(ref.stage == drawn.STAGE for ref in self.trajectories)
+        if from_logs and stored and seen and stored != seen:
             raise UsageError(
                 f"Recipe '{beside.name}': pretrain's networks see frames of {seen} and replay has {stored} (height, "
                 "width, colours): change the tokenizer's resolution and frame_channels"

@@ -141,6 +141,12 @@ def test_every_recipe_can_be_frozen_without_its_bucket(tmp_path: Path, name: str
     assert register(tmp_path, "mine", recipe(name)) == find(tmp_path, "mine")
 
 
+def test_what_is_imported_may_have_other_frames_than_logs(tmp_path: Path) -> None:
+    changes = [f"import.contents=Pong:{'0' * 64}", "source=imported", "pretrain.tokenizer.frame_channels=3"]
+    with pytest.raises(UsageError, match=r"'sticky' shows frames of \(84, 84, 1\) and the agent sees \(84, 84, 3\)"):
+        check(tmp_path, "mine", recipe("mini", changes))
+
+
 def test_a_name_that_is_anothers_key_is_refused(tmp_path: Path) -> None:
     made = register(tmp_path, "mine", recipe("mini"))
     with pytest.raises(UsageError, match=f"'{made.key}' is the key of another one"):

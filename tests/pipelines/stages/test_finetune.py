@@ -74,7 +74,7 @@ def test_the_command_makes_an_experiment_that_plays(tiny_copy: TinyRun, monkeypa
     short = ("phases.expert.steps=3", "phases.expert.world_action.batch=4", "phases.expert.tokenizer.batch=8",
              "sight_frames=8", "imagine.after=1", "imagine.segments=2")  # fmt: skip
     changes = [text for change in short for text in ("--set", f"finetune.{change}")]
-    assert run(["finetune", "tiny", "--game", "Breakout", "--episodes", "1", "--imagined", *changes]) == 0
+    assert run(["finetune", "tiny", "--game", "breakout", "--episodes", "1", "--imagined", *changes]) == 0
     store, found = Store(tiny_copy.home / "store"), find(tiny_copy.home / "experiments", "tiny-Breakout-1-imagined")
     made = store.open(store.resolve(f"finetuned/{found.key}/Breakout"))
     assert {parent.ref.split("/")[0] for parent in made.manifest.parents} == {
