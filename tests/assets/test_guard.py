@@ -24,6 +24,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow  # the guard is patient for 20 s with who is deaf to SIGTERM
 def test_what_is_marked_ends_with_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     monkeypatch.setenv(guard.MARK, "some-mark")

@@ -146,7 +146,7 @@ def test_the_command_plans_fetches_and_mirrors(gcs, tmp_path: Path, monkeypatch,
     assert not asked
     capsys.readouterr()
     for wrong, words in (
-        (["--mirror", "some"], "fetch.mirror=some': choose from all, small, none"),
+        (["--mirror", "some"], "fetch.mirror=some': did you mean 'none'? choose from all, small, none"),
         (["--json"], "--json prints a plan: add --plan"),
         (["--set", "fetch.url=gs://x"], "has no effect"),
     ):

@@ -11,6 +11,7 @@ from models.jowa.config import JowaConfig
 from models.tokenizers.config import TokenizerConfig
 from pipelines.cli import run as worldline
 from pipelines.errors import WorldlineError
+from pipelines.tools.bench import train_device
 from pipelines.tools.bench.flops import stage_2_flops
 from pipelines.tools.bench.train_data import EPISODE, token_sources
 from pipelines.tools.bench.train_device import DeviceSizes, Speed, profiles, run
@@ -52,10 +53,12 @@ def test_utilisation_is_operations_needed_over_operations_possible() -> None:
     assert "| time of 250,000 steps, extrapolated | 6.9 h |  |" in text
 
 
-def test_memory_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    rule = r"tiny with batches of 1099511627776 does not fit this device's memory: lower --batch"
-    with pytest.raises(WorldlineError, match=rule):
-        run(replace(TINY, batch=1 << 40), CPU, tmp_path)
+def test_memory_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_device, "update", lambda *_: torch.empty(1 << 55))
+    with pytest.raises(
+        WorldlineError, match=r"tiny with batches of 4 does not fit this device's memory: lower --batch"
+    ):
+        run(TINY, CPU, tmp_path)
 
 
 def test_tokens_files_are_made_once_and_whole(tmp_path: Path) -> None:
