@@ -46,6 +46,7 @@ class ShardEpisodes(FlatEpisodes):
         self._sources = np.zeros((total, 3), np.int32)
         # A file, and no memory map: a disk that is full must be an error and not the end of the process.
         self._frames, self._bytes = aside.open("w+b", buffering=0), math.prod(self.frame_shape)
+        self._frames.truncate(total * self._bytes)  # rows that no segment has filled yet can be read
         self._fill()
         last = self.episode_starts[1:] - 1
         self.truncations: NDArray[np.uint8] = np.zeros(total, np.uint8)
