@@ -57,6 +57,7 @@ Few = Annotated[int, Within(least=0, most=LONG)]  # the same, or none
 # Draws of a step are seeded with a million times the seed, in 64 bits. Times in milliseconds fit, in nanoseconds not.
 Seed = Annotated[int, Within(least=0, most=2**43 - 1)]
 Positive = Annotated[float, Within(above=0, below=float("inf"))]
+Rate = Annotated[float, Within(above=0, most=1000)]  # a learning rate; beyond, nothing stays finite
 Weight = Annotated[float, Within(least=0)]
 Share = Annotated[float, Within(least=0, most=1)]
 Dropout = Annotated[float, Within(least=0, below=1)]

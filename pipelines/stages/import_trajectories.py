@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pipelines.environments.registry import check_game
+from pipelines.environments.registry import game_named
 from pipelines.errors import UsageError, WorldlineError, may_pass, not_now
 from pipelines.progress import track
 from pipelines.store.artefact import Draft, Report
@@ -62,7 +62,7 @@ class ImportConfig(StageConfig):
                     f"import.contents has '{entry}': write GAME:SHA256 for each game, as 'worldline import "
                     "trajectories' prints it"
                 )
-            check_game(entry.partition(":")[0])
+            game_named(entry.partition(":")[0])
 
     @property
     def subject(self) -> str:
@@ -70,7 +70,7 @@ class ImportConfig(StageConfig):
 
     def fill(self, values: dict[str, Any], beside: Beside) -> Self:
         """The config of one game, with its own content. Raises UsageError where the recipe names none for it."""
-        known = dict(entry.split(":") for entry in self.contents)
+        known = {game_named(game): sha256 for game, sha256 in (entry.split(":") for entry in self.contents)}
         if values["game"] not in known:
             raise UsageError(
                 f"Recipe '{beside.name}' names nothing that is imported for {values['game']}: run 'worldline import "

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from models.family import AgentConfig, Family, manner, option
-from models.limits import Count, Few, Natural, Positive, Share, Size, Weight, Within
+from models.limits import Count, Few, Natural, Positive, Rate, Share, Size, Weight, Within
 from models.registry import family_of
 from models.spaces import Discrete
 from pipelines.environments.registry import GAMES, actions
@@ -70,7 +70,7 @@ class Use:
 
     name: str
     batch: Size
-    lr: Positive = 1e-4
+    lr: Rate = 1e-4
     target_every: Count = 1000
 
 
@@ -124,7 +124,7 @@ class Practice:
     name: str
     batch: Size
     updates: Count
-    lr: Positive = 1e-4
+    lr: Rate = 1e-4
     start: Natural = 0
     weight_decay: Weight = 0.01
     clip: Positive = 1.0

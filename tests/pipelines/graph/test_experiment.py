@@ -99,6 +99,7 @@ def test_a_name_that_is_no_name_is_refused(tmp_path: Path, name: str) -> None:
         ("evaluate.rom_dir=/nowhere", "ROM folder /nowhere cannot be read"),
         ("tune.contexts=1,9 evaluate.beam_episodes=0", "A context of 9 steps is more than the 8 steps"),
         ("agents=1,6 collect.agents=6", "DQN-Replay has agents 1 to 5, and so have experiments"),
+        ("train.phases.world_action.lr=1e30", r"lr 1e\+30 is impossible: it must be above 0 and at most 1000"),
         ("collect.capacity=9223372036854775808", "collect.capacity 9223372036854775808 is impossible"),
     ],
 )

@@ -261,7 +261,7 @@ SHA = "ab" * 32
 
 
 def test_a_recipe_names_what_it_imports_game_by_game() -> None:
-    mini = recipe("mini", ["games=Pong,Freeway", "source=imported", f"import.contents=Pong:{SHA},Freeway:{SHA[::-1]}"])
+    mini = recipe("mini", ["games=Pong,Freeway", "source=imported", f"import.contents=pong:{SHA},FREEWAY:{SHA[::-1]}"])
     plan = Plan(mini)
     assert plan.stages[:2] == ("imported_trajectories", "segments") and plan.stages[-1] == "scores"
     config = plan.config(Step("imported_trajectories", "Freeway"))
