@@ -108,7 +108,7 @@ def test_a_run_killed_in_mid_phase_ends_as_if_it_had_not_been(
 
 
 def test_a_loss_that_explodes_leaves_no_artefact(tiny_copy: TinyRun) -> None:
-    plan = Plan(recipe("mini", [*TINY, "pretrain.phases.tokenizer.lr=1e30"]))
+    plan = Plan(recipe("mini", [*TINY, "pretrain.commitment=1e39"]))
     with pytest.raises(
         WorldlineError, match=r"Loss term 'tokenizer/\w+' became (nan|inf) at step \d of phase 'tokeniz"
     ):
