@@ -33,7 +33,7 @@ def plan_of(experiment: Experiment, store: Store) -> Plan:
 
     def made(step: Step) -> Ref | None:
         ref = store.pointed(pointer(step, experiment))
-        return ref if ref is not None and store.find(ref) is not None else None
+        return ref if ref is not None and store.holds(ref) else None  # whether it is sound is asked of who uses it
 
     return Plan(experiment.recipe, store.profile.replay_root, store.profile, made)
 

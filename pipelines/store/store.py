@@ -21,7 +21,7 @@ from copy import copy
 from functools import partial
 from pathlib import Path
 
-from pipelines.errors import Members, WorldlineError, not_now
+from pipelines.errors import MayPass, Members, WorldlineError, not_now
 from pipelines.progress import say
 from pipelines.store.artefact import Artefact, Draft, Report
 from pipelines.store.commit import adopt, commit, equals, hashed, parent_entries
@@ -117,7 +117,8 @@ class Store(Pointers):
     def standing(self, ref: Ref) -> Artefact | None:
         """The artefact at `ref` that a stage may skip for: there, by its file sizes whole, and of its parents' bytes.
 
-        Raises WorldlineError for a damaged or a stale one; with `remake` that counts as none.
+        Raises WorldlineError for a damaged or a stale one; with `remake` that counts as none. What only cannot be read
+        now is never made anew: raises MayPass.
         """
         try:
             artefact = self.find(ref)
@@ -129,6 +130,8 @@ class Store(Pointers):
                     "with --remake"
                 )
             self._refuse_stale(artefact)
+        except MayPass:
+            raise
         except WorldlineError:
             if self.remake:
                 return None

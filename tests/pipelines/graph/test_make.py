@@ -143,6 +143,20 @@ def test_an_upgrade_goes_on_with_what_the_old_code_made(tiny_copy: TinyRun, monk
     assert standing(plan_of(experiment, remaking), Step("tokens", "Breakout"), remaking) is not None, "it alone"
 
 
+def test_a_damaged_manifest_is_told_by_its_step_alone_and_made_anew_when_asked(tiny_copy: TinyRun) -> None:
+    store, experiment = tiny_copy.store, tiny_copy.experiment
+    (tiny_copy.made["segments"].folder / "manifest.json").write_text("{")
+    plan, step = plan_of(experiment, store), Step("segments", "Breakout")
+    with pytest.raises(WorldlineError, match="is not a readable manifest"):
+        make(plan, step, store, experiment)
+    assert make(plan, Step("trajectories", "Breakout"), store, experiment).skipped
+    again = store.remaking()
+    made = make(plan_of(experiment, again), step, again, experiment)
+    assert not made.skipped and made.artefact.ref == tiny_copy.made["segments"].ref
+    assert made.artefact.manifest.files == tiny_copy.made["segments"].manifest.files
+    assert make(plan_of(experiment, store), Step("pretrained"), store, experiment).skipped, "made from the same bytes"
+
+
 def test_another_recipe_shares_what_is_made_the_same_way(tiny: TinyRun) -> None:
     plan = plan_of(tiny.experiment, tiny.store)
     other = plan.but(tiny.experiment.recipe.but(seed=7))

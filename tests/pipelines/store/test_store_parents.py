@@ -1,11 +1,13 @@
 """A child belongs to the bytes of its parents: what was made from others is neither skipped for nor opened."""
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from pipelines.errors import WorldlineError
+from pipelines.errors import MayPass, WorldlineError
 from pipelines.store.artefact import Artefact, Draft
 from pipelines.store.manifest import MANIFEST_NAME
 from pipelines.store.ref import Ref
@@ -75,6 +77,20 @@ def test_remaking_replaces_what_is_stale_or_damaged_and_nothing_else(store: Stor
         raise AssertionError("it stands")
 
     assert again.produce(fakes.spec("tokens", parents=(replay.ref,)), never).skipped
+
+
+def test_remaking_leaves_alone_what_only_cannot_be_read_now(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = fakes.make(store, "tokens")
+    again = Store(store.root, remake=True)
+
+    def broken(path: Path) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", broken)
+        with pytest.raises(MayPass, match="cannot be read now"):
+            fakes.make(again, "tokens", text="other")
+    assert store.open(made.ref) == made
 
 
 def test_state_of_a_run_that_began_from_other_bytes_is_set_aside(
