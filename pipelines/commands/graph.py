@@ -71,8 +71,11 @@ def materialize(
     """Run an experiment through Dagster up to a stage, skipping what is already there.
 
     Stages: collected_replay, replay, trajectories, segments, pretrained, tokens, world_action_model, scores,
-    leaderboard; imported in place of training after 'worldline import-jowa', finetuned before scores after
-    'worldline finetune' or in recipes named so. Example: worldline materialize demo --until tokens
+    leaderboard. In place of trajectories and what is before them: imported_trajectories (source=imported). In place of
+    training: imported, after 'worldline import-jowa'. Before scores: finetuned, after 'worldline finetune' or in
+    recipes named so, and tuned, where tune has something to search over.
+
+    Example: worldline materialize demo --until tokens
     """
     arguments = ["materialize", "--experiment", experiment, "--until", until]
     arguments += ["--only", only] if only else []
