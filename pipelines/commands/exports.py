@@ -163,7 +163,7 @@ def import_trajectories(
     Example: worldline import trajectories exports/Pong.zarr --game Pong
     """
     from pipelines.environments.registry import game_named
-    from pipelines.graph.make import name, run_config
+    from pipelines.graph.make import give_names, run_config
     from pipelines.graph.plan import Step
     from pipelines.stages.import_trajectories import ImportConfig, content_of, format_of
 
@@ -172,7 +172,7 @@ def import_trajectories(
     config = ImportConfig(game=game, sha256=content, path=str(path), format=format_of(path, form))
     _, store = profile_and_store(storage)
     report = run_config(config, store)
-    name(store, Step(ImportConfig.STAGE, game), report.artefact.ref, None)
+    give_names(store, Step(ImportConfig.STAGE, game), report.artefact.ref, None)
     print(report)
     store.open(report.artefact.ref)  # what failed a blocking check is shown and not recommended
     print(

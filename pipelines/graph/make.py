@@ -53,11 +53,11 @@ def standing(plan: Plan, step: Step, store: Store) -> Report | None:
 def make(plan: Plan, step: Step, store: Store, experiment: Experiment | None = None) -> Report:
     """Run one step of a plan, or find it, and let its names point at the result (`scores/<experiment>/<game>`)."""
     report = standing(plan, step, store) or run_config(plan.config(step), store)
-    name(store, step, report.artefact.ref, experiment)
+    give_names(store, step, report.artefact.ref, experiment)
     return report
 
 
-def name(store: Store, step: Step, ref: Ref, experiment: Experiment | None) -> None:
+def give_names(store: Store, step: Step, ref: Ref, experiment: Experiment | None) -> None:
     """Let the names of a step mean `ref`: the experiment's own, and for plain data the one that all share."""
     store.point(pointer(step, experiment), ref)
     if experiment is not None and step.stage in DATA_STAGES:
@@ -82,10 +82,12 @@ def difference(found: Artefact, now: Spec | None) -> str:
         return ""
     if manifest.code_version != now.code_version:
         return f"code version {manifest.code_version} made it, today's is {now.code_version}"
+    of_source = table.stage(now.stage).config.filled_by("source")
     for field, value in now.config.items():
         if canonical_json(manifest.config.get(field)) != canonical_json(value):
-            shown = "the source lists other objects now" if field == "listing" else f"{field} is {value} now"
-            return f"{shown}, it was {str(manifest.config.get(field))[:40]}"
+            if field in of_source:
+                return "the source lists other objects now, or is another one"
+            return f"{field} is {value} now, it was {str(manifest.config.get(field))[:40]}"
     old, new = [entry.ref for entry in manifest.parents], [str(parent) for parent in now.parents]
     changed = next((pair for pair in zip(old, new, strict=False) if pair[0] != pair[1]), None)
     return f"it is of {changed[0]}, the experiment has {changed[1]} now" if changed else "its inputs are others now"
@@ -101,11 +103,11 @@ def board_config(store: Store, experiments: Collection[str] = (), members: Membe
     all, or none of an experiment that was asked for.
     """
     found, members = [], members or Members()
-    for pointer, ref in store.pointers(members).items():
-        stage, _, name = pointer.partition("/")
-        experiment = name.partition("/")[0]
+    for name, ref in store.pointers(members).items():
+        stage, _, rest = name.partition("/")
+        experiment = rest.partition("/")[0]
         if stage == "scores" and (not experiments or experiment in experiments) and store.holds(ref):
-            with members.each(pointer):
+            with members.each(name):
                 found.append((experiment, store.open(ref).ref))
     if absent := sorted(set(experiments) - {experiment for experiment, _ in found}):
         raise UsageError(

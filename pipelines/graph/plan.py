@@ -116,8 +116,7 @@ class Plan:
 
         None where only a source could say: a remote one is not asked for what stands, a local one may not answer.
         """
-        entries = fields(self._template(step.stage))  # type: ignore[arg-type]
-        reads = self.recipe.source == "bucket" and any(entry.metadata.get("filled") == "source" for entry in entries)
+        reads = self.recipe.source == "bucket" and self._template(step.stage).filled_by("source")
         if reads and not (self.bucket and protocol(self.bucket) in LOCAL):
             return None
         try:

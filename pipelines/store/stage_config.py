@@ -161,6 +161,11 @@ class StageConfig:
         """The one game that this stage and all after it are about; empty where it is the recipe's games."""
         return ""
 
+    @classmethod
+    def filled_by(cls, by: str) -> set[str]:
+        """The fields that the plan fills from `by`; from "source" what names the bucket and its objects."""
+        return {entry.name for entry in fields(cls) if entry.metadata.get("filled") == by}  # type: ignore[arg-type]
+
     def fill(self, values: dict[str, Any], beside: Beside) -> Self:
         """The template with what the plan fills in: parents, game, seed and the like, by field."""
         return replace(self, **values)  # type: ignore[type-var]  # every config is a dataclass

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import typer.main
 
-from pipelines.cli import app
+from pipelines.cli import app, run
 from pipelines.commands.options import chosen_games
 from pipelines.errors import UsageError
 from pipelines.graph.config_io import override
-from pipelines.graph.table import BY_VERB
+from pipelines.graph.table import BY_VERB, STAGES
 from pipelines.recipes.jowa import jowa_40m_imagined
 
 
@@ -52,3 +52,9 @@ def test_games_are_read_as_people_type_them() -> None:
     for empty in ("", ",", " , "):
         with pytest.raises(UsageError, match="names no game: give some, such as Pong,Freeway, or leave it out"):
             chosen_games(empty)
+
+
+def test_help_of_materialize_names_every_stage(capsys: pytest.CaptureFixture) -> None:
+    assert run(["materialize", "--help"]) == 0
+    words = set(re.findall(r"\w+", capsys.readouterr().out))
+    assert {row.name for row in STAGES} <= words
