@@ -135,9 +135,9 @@ def dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
 
 
 def reachable(installation: Installation) -> Store:
-    """The store. Raises OSError where its folder cannot be read: what it holds is not known then, and not missing."""
+    """The store. Raises OSError or WorldlineError where it cannot be read: what it holds is not known then."""
     store = installation.store()
-    next(store.root.iterdir(), None)
+    store.require_reachable()
     return store
 
 

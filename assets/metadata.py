@@ -52,7 +52,7 @@ def describe(report: Report) -> dict[str, dg.MetadataValue]:
     shown |= {
         "address": str(artefact.ref),
         "key": artefact.ref.key,
-        "path": dg.MetadataValue.path(str(artefact.folder)),
+        "path": dg.MetadataValue.path(artefact.where),
         "bytes": manifest.total_bytes,
         "files": dg.MetadataValue.md(_files(artefact)),
         "parents": dg.MetadataValue.md("\n".join(f"- `{parent.ref}`" for parent in manifest.parents) or "none: a root"),

@@ -87,7 +87,7 @@ def list_artefacts(
     if name and not found and members.tried:
         raise unknown("name", name, {part for each in pointing.tried for part in each.split("/")}, "'worldline list'")
     if not found and not members.failed:
-        print(f"The store {store.root} is empty: worldline demo")
+        print(f"The store {store.where} is empty: worldline demo")
     members.take(pointing)
     members.end()
 

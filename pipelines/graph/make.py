@@ -111,7 +111,7 @@ def board_config(store: Store, experiments: Collection[str] = (), members: Membe
                 found.append((experiment, store.open(ref).ref))
     if absent := sorted(set(experiments) - {experiment for experiment, _ in found}):
         raise UsageError(
-            f"Experiment '{absent[0]}' has no scores in {store.root}: evaluate it first "
+            f"Experiment '{absent[0]}' has no scores in {store.where}: evaluate it first "
             f"(worldline materialize --experiment {absent[0]} --until scores)"
         )
     if not found:

@@ -20,18 +20,33 @@ from pipelines.store.stage_config import Spec
 
 @dataclass(frozen=True)
 class Artefact:
-    """Immutable. Read its files through `path(name)`."""
+    """Immutable. Read its files through `path(name)`, or all of them in `folder`."""
 
     ref: Ref
-    folder: Path
+    place: Path
     manifest: Manifest
     digest: str
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds all its files."""
+        return self.place
+
+    @property
+    def where(self) -> str:
+        """What to delete so that it is gone."""
+        return str(self.place)
+
+    @property
+    def manifest_at(self) -> str:
+        """Where its manifest lies."""
+        return str(self.place / MANIFEST_NAME)
 
     def path(self, name: str) -> Path:
         """Absolute path of one of its files; raises WorldlineError when the manifest does not list it."""
         if all(entry.path != name for entry in self.manifest.files):
             raise WorldlineError(f"{self.ref} has no file '{name}': it holds {', '.join(self.names())}")
-        return self.folder / name
+        return self.place / name
 
     def names(self) -> list[str]:
         """The files the manifest lists."""
@@ -44,7 +59,7 @@ class Artefact:
         """
         found = []
         for entry in self.manifest.files:
-            path = self.folder / entry.path
+            path = self.place / entry.path
             try:
                 if not path.is_file():
                     found.append(f"{path}: no file has that name" if os.path.lexists(path) else f"{path}: missing")
@@ -55,6 +70,12 @@ class Artefact:
             except OSError as error:
                 raise not_now(path, error) from error
         return found
+
+    def unlisted(self) -> list[str]:
+        """What lies among its files and is not one of them."""
+        listed = {*self.names(), MANIFEST_NAME}
+        paths = sorted(path for path in self.place.rglob("*") if not path.is_dir())
+        return [str(path) for path in paths if path.relative_to(self.place).as_posix() not in listed]
 
 
 @dataclass

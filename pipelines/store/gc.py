@@ -7,17 +7,15 @@ A pointer keeps its artefact and all its ancestors. Point at what you want to ke
 stage keeps the whole store from being collected.
 """
 
-import os
 import shutil
-import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pipelines.errors import Members, WorldlineError
 from pipelines.store.artefact import Artefact
-from pipelines.store.files import locked_now, sync, writable
-from pipelines.store.manifest import MANIFEST_NAME
+from pipelines.store.files import locked_now, writable
 from pipelines.store.ref import Ref
 from pipelines.store.store import Store, flat
 
@@ -55,11 +53,12 @@ def plan(store: Store, roots: Iterable[Ref] = (), members: Members | None = None
     every = {artefact.ref: artefact for artefact in store.artefacts(members=damaged)}
     kept: set[Ref] = set()
     queue = [*roots, *store.pointers(unread).values()]
+    queue += [ref for ref, artefact in every.items() if store.is_young(artefact)]
     for name in damaged.failed:
-        queue += _mentioned(store.root / name / MANIFEST_NAME, every)
+        queue += _mentioned(partial(store.raw_manifest, name), every)
     for name in unread.failed:
         stage = name.split("/")[0]
-        queue += _mentioned(store.pointer_path(name), every) or [ref for ref in every if ref.stage == stage]
+        queue += _mentioned(partial(store.raw_pointer, name), every) or [ref for ref in every if ref.stage == stage]
     for each in (damaged, unread):
         if members is None:
             each.end()
@@ -73,10 +72,10 @@ def plan(store: Store, roots: Iterable[Ref] = (), members: Members | None = None
     return _children_first({ref: artefact for ref, artefact in every.items() if ref not in kept})
 
 
-def _mentioned(path: Path, every: Iterable[Ref]) -> list[Ref]:
+def _mentioned(read: Callable[[], bytes | None], every: Iterable[Ref]) -> list[Ref]:
     """The artefacts whose addresses stand in what is left of a file."""
     try:
-        raw = path.read_bytes()
+        raw = read() or b""
     except OSError:
         return []
     return [ref for ref in every if str(ref).encode() in raw]
@@ -116,10 +115,10 @@ def collect(
         return _garbage(store, roots, drop_unfinished, members)
     with writable(store.root), locked_now(store.store_lock_path) as alone:
         if not alone:
-            raise WorldlineError(f"Something is being made in the store {store.root}: collect when it has ended")
+            raise WorldlineError(f"Something is being made in the store {store.where}: collect when it has ended")
         garbage = _garbage(store, roots, drop_unfinished, members)
         for artefact in garbage.artefacts:
-            _remove(store, artefact)
+            store.remove(artefact)
         for path in garbage.leftovers:
             shutil.rmtree(path)
         for left in garbage.unfinished if drop_unfinished else ():
@@ -165,16 +164,3 @@ def _abandoned(store: Store, path: Path) -> bool:
     name = path.name.rsplit(".", 2)[0] if path.parent.name == ".partial" else path.name
     with locked_now(store.root / ".locks" / f"{name}.lock") as free:
         return free
-
-
-def _remove(store: Store, artefact: Artefact) -> None:
-    """The rename is the removal: killed after it, the artefact is gone and a leftover remains."""
-    aside = store.root / ".partial" / f"{flat(artefact.ref)}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
-    aside.parent.mkdir(parents=True, exist_ok=True)
-    artefact.folder.rename(aside)
-    sync(artefact.folder.parent)
-    shutil.rmtree(aside)
-    for folder in (artefact.folder.parent, *artefact.folder.parent.parents):
-        if folder == store.root or any(folder.iterdir()):
-            break
-        folder.rmdir()

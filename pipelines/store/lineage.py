@@ -21,7 +21,7 @@ from rich.tree import Tree
 from pipelines.errors import WorldlineError
 from pipelines.progress import size, track
 from pipelines.store.artefact import Artefact
-from pipelines.store.manifest import MANIFEST_NAME, Manifest, ParentEntry
+from pipelines.store.manifest import Manifest, ParentEntry
 from pipelines.store.ref import Ref
 from pipelines.store.stage_config import Spec
 from pipelines.store.store import Store
@@ -59,7 +59,7 @@ def walk_all(store: Store, refs: Iterable[Ref]) -> list[Node]:
     found = []
     for ref in refs:
         if store.find(ref) is None:
-            raise WorldlineError(f"{ref} is not in the store {store.root}: 'worldline list' prints what there is")
+            raise WorldlineError(f"{ref} is not in the store {store.where}: 'worldline list' prints what there is")
         found.append(walker.node(ParentEntry(str(ref), ""), above=()))
     return found
 
@@ -112,7 +112,7 @@ class _Walker:
         except WorldlineError as error:
             return None, str(error), ()
         if artefact is None:
-            return None, f"missing from the store {self.store.root}", ()
+            return None, f"missing from the store {self.store.where}", ()
         return artefact, "", tuple(self.node(entry, (*above, ref)) for entry in artefact.manifest.parents)
 
 
@@ -158,7 +158,7 @@ def _top_faults(store: Store, top: Node) -> list[Fault]:
     """No child pins the top's manifest, but the pointers to it do."""
     if top.artefact is None:
         return []
-    path, digest = top.artefact.folder / MANIFEST_NAME, top.artefact.digest
+    path, digest = top.artefact.manifest_at, top.artefact.digest
     changed = [name for name, pin in store.pins(top.ref).items() if pin != digest]
     return [Fault(top.ref, f"{path}: sha256 differs from what the name '{name}' recorded") for name in changed]
 
@@ -172,13 +172,9 @@ def _faults(artefact: Artefact) -> list[str]:
     parents = tuple(Ref.parse(entry.ref) for entry in manifest.parents)
     key = Spec(manifest.stage, manifest.subject, manifest.code_version, manifest.config, parents).key
     if key != manifest.key:
-        found.append(f"{artefact.folder / MANIFEST_NAME}: its code version, config and parents give the key {key}")
-    found += [f"{artefact.folder / MANIFEST_NAME}: {fault}" for fault in manifest.part_faults()]
-    listed = {*artefact.names(), MANIFEST_NAME}
-    for path in sorted(artefact.folder.rglob("*")):
-        if not path.is_dir() and path.relative_to(artefact.folder).as_posix() not in listed:
-            found.append(f"{path}: not in the manifest")
-    return found
+        found.append(f"{artefact.manifest_at}: its code version, config and parents give the key {key}")
+    found += [f"{artefact.manifest_at}: {fault}" for fault in manifest.part_faults()]
+    return found + [f"{path}: not in the manifest" for path in artefact.unlisted()]
 
 
 # ---- views ----

@@ -72,13 +72,13 @@ class Pointer:
         return Ref.parse(self.ref)
 
     @classmethod
-    def read(cls, path: Path) -> "Pointer":
-        """Raises WorldlineError for a damaged file."""
+    def from_bytes(cls, raw: bytes, where: object) -> "Pointer":
+        """Raises WorldlineError naming `where` for damaged bytes."""
         try:
-            pointer = cls(**json.loads(path.read_bytes()))
+            pointer = cls(**json.loads(raw))
             pointer.target  # noqa: B018 - an address that cannot be parsed is damage too
         except (ValueError, TypeError, AttributeError, UsageError) as error:
-            raise WorldlineError(f"{path} is not a readable pointer ({error}): delete it and make it anew") from error
+            raise WorldlineError(f"{where} is not a readable pointer ({error}): delete it and make it anew") from error
         return pointer
 
 
@@ -87,6 +87,11 @@ class Pointers:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    @property
+    def where(self) -> str:
+        """The store's place, as messages name it."""
+        return str(self.root)
 
     def write_pointer(self, name: str, pointer: Pointer) -> None:
         """Let `name` mean `pointer`, atomically. Raises UsageError for a name that is none."""
@@ -103,16 +108,15 @@ class Pointers:
 
     def forget(self, part: str) -> list[str]:
         """Remove the pointers of which `part` is a part of the name, and return them; what they named stays."""
-        found = [name for name in self._files() if part in name.split("/")]
-        with writable(self.root):
-            for name in found:
-                self.pointer_path(name).unlink()
+        found = [name for name in self.names() if part in name.split("/")]
+        for name in found:
+            self.remove_pointer(name)
         return found
 
     def pointed(self, name: str) -> Ref | None:
         """What a pointer leads to, where there is one."""
-        path = self.pointer_path(name)
-        return Pointer.read(path).target if path.is_file() else None
+        raw = self.raw_pointer(name)
+        return None if raw is None else Pointer.from_bytes(raw, self.pointer_at(name)).target
 
     def pointers(self, members: Members | None = None) -> dict[str, Ref]:
         """All pointers by name. A damaged one is left out where `members` keeps why, else it raises WorldlineError."""
@@ -130,12 +134,30 @@ class Pointers:
 
     def _read_all(self, members: Members | None = None) -> dict[str, Pointer]:
         members, found = Members.or_strict(members), {}
-        for name, path in self._files().items():
+        for name in self.names():
             with members.each(name):
-                found[name] = Pointer.read(path)
+                if (raw := self.raw_pointer(name)) is not None:  # nobody removed it meanwhile
+                    found[name] = Pointer.from_bytes(raw, self.pointer_at(name))
         return found
 
-    def _files(self) -> dict[str, Path]:
+    # ---- how pointers lie in the store ----
+
+    def names(self) -> list[str]:
+        """The names of all pointers, sorted."""
         base = self.root / "refs"
-        paths = sorted(path for path in base.rglob("*.json") if not path.name.startswith("."))
-        return {path.relative_to(base).as_posix().removesuffix(".json"): path for path in paths}
+        paths = (path for path in base.rglob("*.json") if not path.name.startswith("."))
+        return sorted(path.relative_to(base).as_posix().removesuffix(".json") for path in paths)
+
+    def raw_pointer(self, name: str) -> bytes | None:
+        """The bytes of a pointer; None where there is none. Raises UsageError for a name that is none."""
+        path = self.pointer_path(name)
+        return path.read_bytes() if path.is_file() else None
+
+    def remove_pointer(self, name: str) -> None:
+        """Let a name mean nothing any more."""
+        with writable(self.root):
+            self.pointer_path(name).unlink()
+
+    def pointer_at(self, name: str) -> str:
+        """Where a pointer lies, as messages name it."""
+        return str(self.pointer_path(name))

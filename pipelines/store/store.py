@@ -25,7 +25,7 @@ from pipelines.errors import MayPass, Members, WorldlineError, not_now
 from pipelines.progress import say
 from pipelines.store.artefact import Artefact, Draft, Report
 from pipelines.store.commit import adopt, commit, equals, hashed, parent_entries
-from pipelines.store.files import locked, writable
+from pipelines.store.files import locked, sync, writable
 from pipelines.store.machine import CostMeter
 from pipelines.store.manifest import MANIFEST_NAME, FileEntry, Manifest, digest
 from pipelines.store.profile import Profile
@@ -65,6 +65,10 @@ class Store(Pointers):
 
     # ---- reading ----
 
+    def require_reachable(self) -> None:
+        """Raises OSError where the root cannot be read: what it holds is not known then, and not missing."""
+        next(self.root.iterdir(), None)
+
     def holds(self, ref: Ref) -> bool:
         """Whether an artefact stands there, sound or not."""
         return (self._folder(ref) / MANIFEST_NAME).is_file()
@@ -83,13 +87,7 @@ class Store(Pointers):
             return None
         except OSError as error:
             raise not_now(path, error) from error
-        manifest = Manifest.from_bytes(raw, str(path))
-        if (manifest.stage, manifest.subject, manifest.key) != (ref.stage, ref.subject, ref.key):
-            raise WorldlineError(
-                f"{path} describes {manifest.stage}/{manifest.subject}/{manifest.key}: folders must not be renamed; "
-                "move it back or delete it"
-            )
-        found = Artefact(ref, folder, manifest, digest(raw))
+        found = Artefact(ref, folder, _manifest_of(ref, raw, str(path)), digest(raw))
         self._read[ref] = version, found
         return found
 
@@ -126,7 +124,7 @@ class Store(Pointers):
                 return None
             if faults := artefact.faults(rehash=False):
                 raise WorldlineError(
-                    f"{ref} is damaged: {faults[0]}; delete {artefact.folder} and run this again, or make it anew "
+                    f"{ref} is damaged: {faults[0]}; delete {artefact.where} and run this again, or make it anew "
                     "with --remake"
                 )
             self._refuse_stale(artefact)
@@ -153,21 +151,27 @@ class Store(Pointers):
         artefact = self.find(ref)
         if artefact is None:
             raise WorldlineError(
-                f"{ref} is not in the store {self.root}: make it first ({_maker(ref.stage)}){self._kin(ref)}"
+                f"{ref} is not in the store {self.where}: make it first ({_maker(ref.stage)}){self._kin(ref)}"
             )
-        rehash = artefact.manifest.total_bytes <= REHASH_PARENTS_UP_TO
-        if faults := artefact.faults(rehash):
+        if faults := self._faults_of_parent(artefact):
             raise WorldlineError(
-                f"{ref} is damaged: {faults[0]}; delete {artefact.folder} and make it again ({_maker(ref.stage)})"
+                f"{ref} is damaged: {faults[0]}; delete {artefact.where} and make it again ({_maker(ref.stage)})"
             )
         for check in artefact.manifest.checks:
             if check.blocking and not check.passed:
                 raise WorldlineError(
                     f"{ref} failed its check '{check.name}' ({check.detail}): nothing may be built on it; mend its "
-                    f"source, delete {artefact.folder} and make it again"
+                    f"source, delete {artefact.where} and make it again"
                 )
         self._refuse_stale(artefact)
         return artefact
+
+    def _faults_of_parent(self, artefact: Artefact) -> list[str]:
+        return artefact.faults(rehash=artefact.manifest.total_bytes <= REHASH_PARENTS_UP_TO)
+
+    def raw_manifest(self, name: str) -> bytes:
+        """The bytes of the manifest of an artefact by its address, though they be damaged."""
+        return (self.root / name / MANIFEST_NAME).read_bytes()
 
     def artefacts(self, below: str = "", members: Members | None = None) -> Iterator[Artefact]:
         """Every finished artefact, or those below `stage/subject`, in a fixed order.
@@ -221,7 +225,7 @@ class Store(Pointers):
                     if source is None:
                         build(draft)
                         files = hashed(draft)
-                artefact = commit(draft, files, meter, self._folder(ref), source)
+                artefact = self._publish(commit(draft, files, meter, self._folder(ref), source))
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
             shutil.rmtree(scratch, ignore_errors=True)
@@ -260,12 +264,8 @@ class Store(Pointers):
 
     def _siblings(self, ref: Ref) -> Iterator[Artefact]:
         """The other artefacts of the same stage and subject that can be read."""
-        for path in sorted(self._folder(ref).parent.glob(f"*/{MANIFEST_NAME}")):
-            try:
-                found = self.find(Ref(ref.stage, ref.subject, path.parent.name))
-            except WorldlineError:  # damaged, or a folder that is no artefact's: not ours to judge here
-                continue
-            if found is not None and found.ref != ref:
+        for found in self.artefacts(f"{ref.stage}/{ref.subject}", Members()):  # what is damaged is not judged here
+            if found.ref.subject == ref.subject and found.ref != ref:
                 yield found
 
     def _adopt(self, draft: Draft) -> tuple[Artefact, tuple[FileEntry, ...]] | None:
@@ -290,11 +290,33 @@ class Store(Pointers):
         """The artefact that a pointer or a full address names. Raises WorldlineError when neither exists."""
         if (found := self.pointed(name)) is not None:
             return found
-        if name.count("/") >= 2 and (self.root / name / MANIFEST_NAME).is_file():
-            return Ref.parse(name)
-        raise WorldlineError(f"Nothing in {self.root} is called '{name}': 'worldline list' prints what there is")
+        if name.strip("/").count("/") >= 2 and self.holds(ref := Ref.parse(name)):
+            return ref
+        raise WorldlineError(f"Nothing in {self.where} is called '{name}': 'worldline list' prints what there is")
+
+    # ---- removing, for gc ----
+
+    def remove(self, artefact: Artefact) -> None:
+        """Delete an artefact. The rename is the removal: killed after it, it is gone and a leftover remains."""
+        aside = self.root / ".partial" / f"{flat(artefact.ref)}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        artefact.place.rename(aside)
+        sync(artefact.place.parent)
+        shutil.rmtree(aside)
+        for folder in (artefact.place.parent, *artefact.place.parent.parents):
+            if folder == self.root or any(folder.iterdir()):
+                break
+            folder.rmdir()
+
+    def is_young(self, artefact: Artefact) -> bool:
+        """Whether somebody whom no lock of this machine tells of may be about to name it, or to build on it."""
+        return False
 
     # ---- inside ----
+
+    def _publish(self, made: Artefact) -> Artefact:
+        """What stands in the store of an artefact that was just made here: in a folder, that itself."""
+        return made
 
     def _folder(self, ref: Ref) -> Path:
         return self.root / ref.stage / ref.subject / ref.key
@@ -326,6 +348,17 @@ class Store(Pointers):
                 shutil.rmtree(left, ignore_errors=True)
             else:
                 left.unlink(missing_ok=True)
+
+
+def _manifest_of(ref: Ref, raw: bytes, where: str) -> Manifest:
+    """The manifest of `ref`, read at `where`. Raises WorldlineError for a damaged one, and for another's."""
+    manifest = Manifest.from_bytes(raw, where)
+    if (manifest.stage, manifest.subject, manifest.key) != (ref.stage, ref.subject, ref.key):
+        raise WorldlineError(
+            f"{where} describes {manifest.stage}/{manifest.subject}/{manifest.key}: folders must not be renamed; "
+            "move it back or delete it"
+        )
+    return manifest
 
 
 def _maker(stage: str) -> str:

@@ -213,7 +213,7 @@ def _follow(ranks: Ranks, store: Store, spec: Spec, build: Build, turn: str) -> 
 def _found(store: Store, ref: Ref) -> Artefact:
     artefact = store.find(ref)
     if artefact is None:
-        raise WorldlineError(f"{ref} is not in {store.root}, as another rank sees it: all ranks need the same store")
+        raise WorldlineError(f"{ref} is not in {store.where}, as another rank sees it: all ranks need the same store")
     return artefact
 
 
