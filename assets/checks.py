@@ -35,10 +35,13 @@ def specs(config: type[StageConfig]) -> list[dg.AssetCheckSpec]:
 
 
 def results(artefact: Artefact, config: type[StageConfig]) -> list[dg.AssetCheckResult]:
-    """One result per spec. A declared check that the manifest lacks counts as failed."""
+    """One result per spec. A declared check that the manifest lacks counts as failed, unless it is of some inputs."""
     found = {check.name: check for check in artefact.manifest.checks}
-    absent = "the manifest holds no such check"
-    own = [found.get(name) or CheckEntry(name, False, False, absent) for name in config.CHECKS]
+    absent = {True: "does not apply to what this was made from", False: "the manifest holds no such check"}
+    own = [
+        found.get(name) or CheckEntry(name, name in config.OF_SOME, False, absent[name in config.OF_SOME])
+        for name in config.CHECKS
+    ]
     return [_result(check, artefact) for check in [*own, files_check(artefact)]]
 
 

@@ -14,7 +14,7 @@ import dagster as dg
 import pandas as pd
 from PIL import Image
 
-from pipelines.sources.dqn_replay.record import LOG_FACTS
+from pipelines.sources.source import FACTS
 from pipelines.store.artefact import Artefact, Report
 
 FILES_SHOWN = 30  # a token array has thousands of chunks
@@ -41,8 +41,8 @@ def describe(report: Report) -> dict[str, dg.MetadataValue]:
     artefact, manifest = report.artefact, report.artefact.manifest
     shown: dict[str, Any] = {"result": str(report), "skipped": report.skipped}
     shown |= _tables(manifest.metrics)
-    if LOG_FACTS in artefact.names():
-        shown["evidence"] = _evidence(artefact.path(LOG_FACTS))
+    if FACTS in artefact.names():
+        shown["evidence"] = _evidence(artefact.path(FACTS))
     shown |= {
         f"picture/{path.stem}": picture(path)
         for path in [artefact.path(name) for name in artefact.names() if name.endswith(".png")][:PICTURES_SHOWN]

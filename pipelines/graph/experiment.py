@@ -7,8 +7,10 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipelines.errors import Members, UsageError, WorldlineError, unknown
 from pipelines.graph.config_io import from_plain, to_plain
@@ -43,8 +45,8 @@ class _Rehearsal(Plan):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe, "file:///")
 
-    def listed(self, game: str, agent: int, needed: tuple[str, ...]) -> tuple[str, str]:
-        return "file:///", ""
+    def listed(self, game: str, agent: int, how: Mapping[str, Any]) -> dict[str, str]:
+        return {"url": "file:///"}
 
 
 def check(folder: Path, name: str, recipe: Recipe) -> Experiment:

@@ -4,7 +4,7 @@ Keys are hashes of configs and parents' keys, so the whole chain is known in adv
 a config's fields declare its parents (`store.stage_config.parent`), and the plan fills them by recursion.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, fields
 from functools import cache
 from typing import Any
@@ -142,6 +142,11 @@ class Plan:
             raise UsageError(f"Recipe '{self.recipe.name}' makes no agent for {step}: it has {', '.join(self.stages)}")
         return config.agent
 
+    @property
+    def layout(self) -> str:
+        """The layout of the bucket, which the profile names."""
+        return (self.profile or Profile("")).layout
+
     # ---- what configs may ask: `store.stage_config.Beside` ----
 
     @property
@@ -153,9 +158,9 @@ class Plan:
         """A stage's settings in the recipe."""
         return self.recipe.template(verb)
 
-    def listed(self, game: str, agent: int, needed: tuple[str, ...]) -> tuple[str, str]:
-        """The bucket, and the digest of its listing of one agent."""
-        from pipelines.sources.dqn_replay import listing
+    def listed(self, game: str, agent: int, how: Mapping[str, Any]) -> dict[str, str]:
+        """The bucket with its layout, and the digest of its listing of one agent."""
+        from pipelines.sources.source import Run, digest, source_of
 
         if not self.bucket:
             raise UsageError(
@@ -163,9 +168,10 @@ class Plan:
                 "set replay_root in it, or give the one that does with --storage"
             )
         if (game, agent) not in self._listed:
-            objects = listing.list_objects(Bucket.of(self.bucket, self.profile), game, agent, needed)
-            self._listed[game, agent] = listing.digest(objects)
-        return self.bucket, self._listed[game, agent]
+            bucket = Bucket.of(self.bucket, self.profile)
+            objects = source_of(self.layout).list_objects(bucket, Run(game, agent, **how))
+            self._listed[game, agent] = digest(objects)
+        return {"url": self.bucket, "listing": self._listed[game, agent], "layout": self.layout}
 
     def parents(self, step: Step) -> set[Step]:
         """The steps that a step is made from."""

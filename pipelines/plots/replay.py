@@ -16,20 +16,22 @@ from pipelines.plots import style
 GOOD, ODD = style.SERIES[2], style.SERIES[1]
 
 
-def draw_logs(evidence: pd.DataFrame, episodes: pd.DataFrame, path: Path) -> None:
-    """Write the PNG at `path`: counts, lengths and returns of episodes, and what follows the replay's terminals.
+def draw_facts(evidence: pd.DataFrame, episodes: pd.DataFrame, path: Path) -> None:
+    """Write the PNG at `path`: lengths and returns of episodes; of logs, also counts and what follows terminals.
 
-    Takes the columns of evidence.parquet and episodes.parquet. Raises ValueError when there is no log.
+    Takes the columns of evidence.parquet and episodes.parquet. Raises ValueError when there is no file.
     """
     if evidence.empty:
         raise ValueError(f"Nothing to draw in {path.name}: there is no log")
-    drawn, (counts, padding, lengths, returns) = style.grid(4, columns=2, width=4.2, height=2.4)
-    _counts(counts, evidence)
-    _padding(padding, evidence)
+    of_logs = "add_count" in evidence
+    drawn, panels = style.grid(4 if of_logs else 2, columns=2, width=4.2, height=2.4)
+    *above, lengths, returns = panels
+    for draw, axes in zip((_counts, _padding), above, strict=False):
+        draw(axes, evidence)
     complete = episodes[episodes["complete"]]
     _lengths(lengths, complete["length"].to_numpy())
     _returns(returns, complete)
-    for axes in (counts, padding, returns):
+    for axes in (*above, returns):
         axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
         axes.set_xlabel("log file", fontsize=7.5, color=style.QUIET)
     style.save(drawn, path)

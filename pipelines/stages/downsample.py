@@ -3,9 +3,9 @@
 Episodes are filtered, then whole ones are taken in random order up to a budget. The draw depends on the seed, the game
 and the set of episodes. It does not depend on the order of rows, files or replays, nor on the number of workers.
 
-Every observation file that holds a drawn row is read once, a block of 512 frames at a time, several files at once;
-other files are not read. Frames go from the bucket through inflater and selection into packed chunks
-(sources/dqn_replay/frame_extraction.py). The chunks enter the trajectory file when every observation file has passed
+Every file that holds a frame of a drawn row is read once, some hundred frames at a time, several files at once; other
+files are not read. Frames go from the bucket through inflater and selection into packed chunks
+(sources/frame_extraction.py). The chunks enter the trajectory file when every file has passed
 its checksum, which comes after its last frame. A killed run goes on with the files that it had not finished. Memory
 stays bounded whatever the game's size.
 Run: `worldline downsample --games Freeway`.
@@ -31,7 +31,7 @@ from pipelines.store.store import Store
 if TYPE_CHECKING:
     import pandas as pd  # the graph's plan imports this file for the config alone
 
-    from pipelines.sources.dqn_replay.record import ReplayRecord
+    from pipelines.sources.source import ReplayRecord
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class DownsampleConfig(DrawConfig, StageConfig):
     DATA: ClassVar[bool] = True
     CODE: ClassVar[str] = "2"
     CHECKS: ClassVar[tuple[str, ...]] = ("enough_transitions", "reads_back")
-    FRAME: ClassVar[tuple[int, int, int]] = (84, 84, 1)  # (height, width, colours) of what DQN-Replay's logs hold
+    FRAME: ClassVar[tuple[int, int, int]] = (84, 84, 1)  # (height, width, colours) of what all sources hold
 
     replays: tuple[Ref, ...] = parent("replay", every="agent")
     workers: Few = manner(0)
@@ -100,7 +100,7 @@ def run(config: DownsampleConfig, store: Store) -> Report:
 
 
 def _build(config: DownsampleConfig, draft: Draft, store: Store) -> None:
-    from pipelines.sources.dqn_replay.record import ReplayRecord, all_episodes
+    from pipelines.sources.source import ReplayRecord, all_episodes
 
     records = sorted((ReplayRecord.open(draft.parents[ref], store) for ref in config.replays), key=lambda r: r.agent)
     _require_one_game(config, records)
@@ -204,9 +204,9 @@ def _write(
 
     from pipelines.environments.atari.games import ACTIONS, minimal_actions
     from pipelines.episodes.trajectories import FILE_NAME, Trajectories, TrajectoryWriter
-    from pipelines.sources.dqn_replay import frame_extraction
-    from pipelines.sources.dqn_replay.record import compare, copy_small_arrays, edge_slots, plan_extraction, write_ends
-    from pipelines.sources.dqn_replay.ring_log import FRAME
+    from pipelines.sources import frame_extraction
+    from pipelines.sources.frame_extraction import FRAME
+    from pipelines.sources.source import compare, copy_small_arrays, edge_slots, plan_extraction, write_ends
 
     total, edges = int(drawn["length"].sum()), edge_slots(drawn)
     pieces = {record.agent: place_pieces(record.pieces, drawn[drawn["agent"] == record.agent]) for record in records}

@@ -1,44 +1,35 @@
-"""Stage `replay`: read one agent's logs from a bucket, check them, and stitch them into an episode table.
+"""Stage `replay`: read one agent's run from a bucket, check it, and make a table of its episodes.
 
-Everything but the frames is read. Of the observation files only headers are read, and whole files for their checksums
-where the bucket publishes none.
+How its files are listed and read is the matter of their source (pipelines/sources/), which the layout names.
 Run: `worldline fetch --games Freeway --agents 1`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.bucket_object import Mirror
 from pipelines.errors import UsageError, WorldlineError
-from pipelines.progress import say, track
-from pipelines.sources.dqn_replay.listing import (
-    AGENTS,
-    ALL_KINDS,
-    KINDS,
-    RemoteObject,
-    digest,
-    list_objects,
-    mirror_small_arrays,
-)
+from pipelines.sources.dqn_replay.listing import AGENTS
 from pipelines.store.artefact import Artefact, Draft, Report
 from pipelines.store.ref import Ref
 from pipelines.store.stage_config import Beside, StageConfig, filled, manner, option, parent
 from pipelines.store.store import Store
 
 if TYPE_CHECKING:
-    from pipelines.sources.dqn_replay.stitch import Stitched
+    from pipelines.bucket.bucket_object import BucketObject
+    from pipelines.sources.source import Reading, Run
 
 
 @dataclass(frozen=True)
 class FetchConfig(StageConfig):
-    """Read one agent's logs from a bucket: `collected` (our own), or `url` with the digest of its object listing.
+    """Read one agent's run from a bucket: `collected` (our own), or `url` with the digest of its object listing.
 
     `keep_padding` keeps the blank rows as the head of each episode. `compat="jowa"` reads each file alone, as the
     original's scripts do, with their duplicates and wrong joins; it needs none of the side files. `mirror` says which
-    objects of a remote bucket are copied to this machine: "small" (all but the frames), "all" or "none". A recipe's
-    template has no game yet.
+    objects of a remote bucket are copied to this machine: "small" (all but the frames), "all" or "none". `layout` is
+    the bucket's, from the storage profile. A recipe's template has no game yet.
     """
 
     STAGE: ClassVar[str] = "replay"
@@ -57,12 +48,19 @@ class FetchConfig(StageConfig):
         "invalid_range",
         "any_complete_episode",
     )
+    OF_SOME: ClassVar[tuple[str, ...]] = (
+        "terminals_binary",
+        "add_count",
+        "blank_rows",
+        "invalid_range",
+    )
 
     game: str = filled("game", "")
     agent: int = filled("agent", 0)
     collected: Ref | None = parent("collected_replay")
     url: str = filled("source", "")
     listing: str = filled("source", "")
+    layout: str = filled("source", "dqn_replay", added=True)
     keep_padding: bool = option(False)
     compat: Literal["", "jowa"] = option("")
     mirror: Literal["all", "small", "none"] = manner("small")
@@ -87,19 +85,18 @@ class FetchConfig(StageConfig):
             )
 
     @property
-    def needed(self) -> tuple[str, ...]:
-        """The kinds of files that every log must have."""
-        return KINDS if self.compat else ALL_KINDS
+    def run(self) -> "Run":
+        """What its source is asked for."""
+        from pipelines.sources.source import Run
+
+        return Run(self.game, self.agent, self.compat, self.keep_padding, self.mirror)
 
     def fill(self, values: dict[str, Any], beside: Beside) -> Self:
         """The config of one game and agent. Where nothing was collected here, the bucket is filled in."""
         if "collected" not in values:
-            url, listing = beside.listed(values["game"], values["agent"], self.needed)
-            values = values | {"url": url, "listing": listing}
+            how = {"compat": self.compat, "keep_padding": self.keep_padding}
+            values = values | beside.listed(values["game"], values["agent"], how)
         return super().fill(values, beside)
-
-
-PICTURE = "replay.png"
 
 
 def run(config: FetchConfig, store: Store) -> Report:
@@ -114,54 +111,40 @@ def run(config: FetchConfig, store: Store) -> Report:
 
 
 def mirror_frames(replay: Artefact, store: Store) -> None:
-    """Copy the observation files of a replay from their bucket into the mirror. A local bucket needs no copy.
+    """Copy the objects with frames of a replay from their bucket into the mirror. A local bucket needs no copy.
 
     The copy can be resumed. Raises ObjectReplaced when the bucket holds another version than the replay was fetched
     from, WorldlineError as `ReplayRecord.open`.
     """
-    from pipelines.sources.dqn_replay.record import ReplayRecord
+    from pipelines.sources.source import ReplayRecord
 
     ReplayRecord.open(replay, store).mirror_frames()
 
 
 def _build(config: FetchConfig, draft: Draft, store: Store) -> None:
     from pipelines.plots import replay as replay_plot
-    from pipelines.sources.dqn_replay.log_order import Continuity, LogFacts, to_table
-    from pipelines.sources.dqn_replay.record import write_record
-    from pipelines.sources.dqn_replay.ring_log import REPAIR, read_logs
-    from pipelines.sources.dqn_replay.stitch import read_episodes
+    from pipelines.sources.source import PICTURE, source_of, write_record
 
     bucket, objects = _list(config, draft, store)
-    checked: list[RemoteObject] = []
-    title = f"Read replay {config.game}/{config.agent}"
-    mirror_small_arrays(bucket, objects)
-    with track(title, total=len(objects), unit="files") as advance:
-        logs, left_out = read_logs(_with_checksums(objects, bucket, checked), bucket, advance)
-    for line in left_out.values():
-        say(f"{title}: left out, as its files disagree in rows: {line}")
-    if not logs:
-        raise WorldlineError(f"{title}: no log whose files agree in rows, as {left_out.popitem()[1]}: {REPAIR}")
-    found = read_episodes(logs, config.game, config.agent, config.compat, config.keep_padding)
-    absent = [LogFacts(checkpoint, Continuity.LEFT_OUT) for checkpoint in left_out]
-    facts = sorted([*found.facts, *absent], key=lambda each: each.checkpoint)
-    found = replace(found, facts=tuple(facts))
-    write_record(draft.path, checked, logs, found)
-    replay_plot.draw_logs(to_table(found.facts), found.episodes, draft.path(PICTURE))
-    _record(config, draft, checked, found, list(left_out.values()))
+    found = source_of(config.layout).read(config.run, bucket, objects, draft)
+    write_record(draft.path, found)
+    replay_plot.draw_facts(found.facts, found.episodes, draft.path(PICTURE))
+    _record(draft, found)
     if not config.collected:
         draft.roots += [
-            {"url": item.url, "bytes": item.bytes, "crc32c": item.crc32c, "version": item.version} for item in checked
+            {"url": item.url, "bytes": item.bytes, "crc32c": item.crc32c, "version": item.version}
+            for item in found.objects
         ]
 
 
-def _list(config: FetchConfig, draft: Draft, store: Store) -> tuple[Bucket, list[RemoteObject]]:
+def _list(config: FetchConfig, draft: Draft, store: Store) -> "tuple[Bucket, Sequence[BucketObject]]":
     """The bucket and its objects of this agent, compared with the digest of the listing that was asked for."""
-    from pipelines.sources.dqn_replay.record import local_url
+    from pipelines.sources.source import digest, local_url, source_of
 
     collected = draft.parents[config.collected].folder if config.collected else None
     root = local_url(collected) if collected else config.url
     bucket = Bucket.of(root, store.profile, None if config.mirror == "none" else Mirror.of(root, store))
-    objects = list_objects(bucket, config.game, config.agent, config.needed)
+    objects = source_of(config.layout).list_objects(bucket, config.run)
     if collected:
         return bucket, [replace(item, version=None) for item in objects]  # file times say nothing about the content
     if (found := digest(objects)) != config.listing:
@@ -172,45 +155,23 @@ def _list(config: FetchConfig, draft: Draft, store: Store) -> tuple[Bucket, list
     return bucket, objects
 
 
-def _with_checksums(
-    objects: Sequence[RemoteObject], bucket: Bucket, checked: list[RemoteObject]
-) -> Iterator[tuple[int, dict[str, RemoteObject]]]:
-    """Checkpoint after checkpoint, its objects by kind, each with a crc32c where nothing else pins it.
-
-    They are added to `checked` when their log was read.
-    """
-    from pipelines.sources.dqn_replay.log_reader import crc32c_of_object
-    from pipelines.sources.dqn_replay.record import group_by_checkpoint
-
-    for checkpoint, kinds in group_by_checkpoint(objects).items():
-        group = {
-            kind: item if bucket.is_verifiable(item) else replace(item, crc32c=crc32c_of_object(item, bucket))
-            for kind, item in kinds.items()
-        }
-        yield checkpoint, group
-        checked += group.values()
-
-
-def _record(
-    config: FetchConfig, draft: Draft, objects: list[RemoteObject], found: "Stitched", left_out: Sequence[str]
-) -> None:
+def _record(draft: Draft, found: "Reading") -> None:
     """Counts, metrics and checks of the manifest."""
-    from pipelines.sources.dqn_replay.log_checks import check_logs
+    from pipelines.sources.source import PICTURE
 
-    episodes = found.episodes
-    complete = episodes[episodes["complete"]]
+    complete = found.episodes[found.episodes["complete"]]
     draft.counts |= {
-        "files": len(objects),
-        "rows": sum(each.rows for each in found.facts),
-        "episodes": len(episodes),
+        "files": len(found.objects),
+        "rows": found.rows,
+        "episodes": len(found.episodes),
         "complete_episodes": len(complete),
-        "transitions": int(episodes["length"].sum()),
+        "transitions": int(found.episodes["length"].sum()),
     }
     means = complete.groupby("checkpoint")["return"].mean()  # by the checkpoint in which an episode ends
-    draft.metrics["source_bytes"] = sum(item.bytes for item in objects)
+    draft.metrics["source_bytes"] = sum(item.bytes for item in found.objects)
     draft.metrics["mean_clipped_return"] = {
         str(checkpoint): round(float(mean), 4) for checkpoint, mean in means.items()
     }
-    for each in check_logs(found, left_out, config.game, lenient=config.keep_padding or bool(config.compat)):
+    for each in found.checks:
         picture = PICTURE if each.pictured else ""
         draft.check(each.name, each.passed, each.detail, each.blocking, each.counts, picture)

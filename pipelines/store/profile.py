@@ -28,6 +28,8 @@ VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^{
 class Profile:
     """Roots as fsspec URLs or folders; None leaves the default that `storage_configs/local.yaml` explains.
 
+    `layout` names the source (pipelines/sources/) that knows how objects below `replay_root` are named and read.
+
     `cache_bytes` bounds the mirrors of remote buckets; None: no bound. `options` are for remote buckets alone.
     """
 
@@ -36,6 +38,7 @@ class Profile:
     artefact_root: str | None = None
     scratch: str | None = None
     cache_bytes: int | None = None
+    layout: str = "dqn_replay"
     options: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def artefact_folder(self) -> Path | None:

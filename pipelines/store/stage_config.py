@@ -5,7 +5,7 @@ The key is a hash of exactly these, so an equal key means an equal artefact.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, ClassVar, Protocol, Self
 
@@ -103,9 +103,12 @@ def parent(
     return field(default=() if every else None, metadata=metadata)
 
 
-def filled(by: str, default: Any) -> Any:
-    """A field that the plan fills from the recipe or the step: game, agent, name, games or seed."""
-    return field(default=default, metadata={"filled": by})
+def filled(by: str, default: Any, *, added: bool = False) -> Any:
+    """A field that the plan fills from the recipe or the step: game, agent, name, games or seed. `added`: see `option`.
+
+    From "source" comes what names the bucket, its layout and its objects.
+    """
+    return field(default=default, metadata={"filled": by} | ({"elide": True} if added else {}))
 
 
 class Beside(Protocol):
@@ -118,10 +121,10 @@ class Beside(Protocol):
     def template(self, verb: str) -> "StageConfig | None":
         """Another stage's settings in the same recipe; None where it has none."""
 
-    def listed(self, game: str, agent: int, needed: tuple[str, ...]) -> tuple[str, str]:
-        """The URL of the bucket that replay comes from, and the digest of its listing of one agent.
+    def listed(self, game: str, agent: int, how: Mapping[str, Any]) -> dict[str, str]:
+        """The bucket that replay comes from: its `url` and `layout`, and `listing`, the digest of one agent's objects.
 
-        needed: the kinds of files that each of its logs must have.
+        how: what the config says of reading them (compat, keep_padding).
         """
 
 
@@ -135,13 +138,14 @@ class StageConfig:
     Fields that are a `Ref`, or a tuple of them, are the parents (`parent` says whose); all others are the config,
     except as `option` and `manner` say. `VERB` is the stage's name in recipes, overrides and commands. Raise `CODE`
     whenever the stage would write other bytes for the same config: old artefacts then stop matching and are made
-    anew. `CHECKS` names every check that the stage records in the manifest.
+    anew. `CHECKS` names every check that the stage records in the manifest, but for those `OF_SOME` inputs alone.
     """
 
     STAGE: ClassVar[str]
     VERB: ClassVar[str]
     CODE: ClassVar[str]
     CHECKS: ClassVar[tuple[str, ...]] = ()
+    OF_SOME: ClassVar[tuple[str, ...]] = ()
     DATA: ClassVar[bool] = False  # whether a command makes its artefacts without an experiment
 
     def __init_subclass__(cls) -> None:

@@ -11,8 +11,7 @@ from urllib.parse import urlsplit
 from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.clients import LOCAL, protocol
 from pipelines.bucket.credentials import origin
-from pipelines.bucket.retry import Absent, Refused
-from pipelines.errors import WorldlineError
+from pipelines.errors import UsageError, WorldlineError
 from pipelines.home import current_profile, open_store
 from pipelines.progress import size
 from pipelines.redact import one_line
@@ -23,6 +22,8 @@ PROBE_BYTES = 16
 
 def profile(name: str | None) -> Finding:
     """The profile loads, the store can be written, and a replay root on this machine exists."""
+    from pipelines.sources.source import source_of
+
     try:
         found = current_profile(name)
         root = open_store(found).root
@@ -37,11 +38,15 @@ def profile(name: str | None) -> Finding:
     value = f"{found.name}: {root}"
     if found.replay_root is None:
         return Finding("storage", True, value)
+    try:
+        holds = source_of(found.layout).holds
+    except UsageError as error:
+        return Finding("storage", False, f"{found.name}: {error}", "correct it there")
     if protocol(found.replay_root) not in LOCAL:
         return Finding("storage", True, f"{value}, replay from {found.replay_root} (not tried)")
     fsspec = importlib.import_module("fsspec")
     filesystem, path = fsspec.core.url_to_fs(found.replay_root)
-    repair = "set replay_root in the profile to a folder that holds GAME/AGENT/replay_logs"
+    repair = f"set replay_root in the profile to a folder that holds {holds}"
     return finding("storage", filesystem.exists(path), f"{value}, replay from {found.replay_root}", repair)
 
 
@@ -63,35 +68,23 @@ def credentials(name: str | None) -> Finding:
 
 def source(name: str) -> Finding:
     """What the profile's replay root answers: which game it holds, whether it may be listed, whether it gives bytes."""
-    from pipelines.sources.dqn_replay.listing import ELSEWHERE, list_objects
+    from pipelines.sources.dqn_replay.listing import ELSEWHERE
+    from pipelines.sources.source import source_of
 
     try:
         found = current_profile(name)
         if found.replay_root is None:
             return Finding("source", True, f"{name}: replay is collected here, no bucket is read")
         bucket = Bucket.of(found.replay_root, found)
-        game, agent = _first_run(bucket)
-        objects = list_objects(bucket, game, agent, needed=())
+        run, objects = source_of(found.layout).probe(bucket)
         smallest = min(objects, key=lambda item: item.bytes)
         given = len(bucket.read_range(smallest, 0, PROBE_BYTES))
     except WorldlineError as error:
         value, _, repair = str(error).rpartition(": ")
         return Finding("source", False, value or repair, repair if value else ELSEWHERE)
     room = size(sum(item.bytes for item in objects))
-    value = f"{bucket.root} answers: {game}/{agent} has {len(objects)} objects of {room}"
+    value = f"{bucket.root} answers: {run} has {len(objects)} objects of {room}"
     return finding("source", given > 0, f"{value}, and {given} bytes of one were read", ELSEWHERE)
-
-
-def _first_run(bucket: Bucket) -> tuple[str, int]:
-    """A game and an agent that a bucket holds; those that the public one begins with where it may not be listed."""
-    from pipelines.environments.registry import GAMES
-
-    try:
-        game = next((name for name in sorted(bucket.contents("")) if name in GAMES), "Pong")
-        agents = [int(each) for each in bucket.contents(game) if each.isdecimal()]
-    except (Absent, Refused):  # the listing of the logs says more
-        return "Pong", 1
-    return game, min(agents, default=1)
 
 
 def proxies() -> Finding:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from assets.metadata import FILES_SHOWN, PICTURE_BYTES, data_uri, describe, flat, table
 from pipelines.sources.dqn_replay.log_order import Continuity, LogFacts, to_table
-from pipelines.sources.dqn_replay.record import LOG_FACTS
+from pipelines.sources.source import FACTS
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.store import Store
 from tests.fakes import fill, make, spec
@@ -121,7 +121,7 @@ def test_table_formats_numbers() -> None:
 def test_the_evidence_of_a_replay_is_a_table_with_a_row_per_log(store: Store) -> None:
     def build(draft: Draft) -> None:
         logs = [LogFacts(0, Continuity.FIRST, add_count=999), LogFacts(1, Continuity.GAP, add_count=2999, missing=1000)]
-        to_table(logs).to_parquet(draft.path(LOG_FACTS), index=False)
+        to_table(logs).to_parquet(draft.path(FACTS), index=False)
 
     shown = describe(store.produce(spec("replay"), build))["evidence"].value.splitlines()
     assert shown[0].startswith("| checkpoint | border | add count |") and len(shown) == 4

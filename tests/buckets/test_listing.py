@@ -8,7 +8,8 @@ from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.retry import Refused
 from pipelines.errors import WorldlineError
 from pipelines.sources.dqn_replay import listing
-from pipelines.sources.dqn_replay.listing import digest, file_name, list_objects, log_folder
+from pipelines.sources.dqn_replay.listing import file_name, list_objects, log_folder
+from pipelines.sources.source import digest
 from tests.buckets.faults import Fault, FaultProxy
 from tests.buckets.servers import EmulatedBucket
 from tests.pipelines.sources.dqn_replay.toy import write_replay

@@ -11,7 +11,8 @@ import pytest
 from pipelines.bucket import bucket_object
 from pipelines.bucket.bucket import Bucket
 from pipelines.errors import WorldlineError
-from pipelines.sources.dqn_replay.listing import digest, file_name, list_objects, log_folder
+from pipelines.sources.dqn_replay.listing import file_name, list_objects, log_folder
+from pipelines.sources.source import digest
 from pipelines.stages import downsample, fetch
 from pipelines.stages.downsample import DownsampleConfig
 from pipelines.stages.fetch import FetchConfig

@@ -7,14 +7,12 @@ Works on any fsspec URL; the bucket's root is the folder that contains `{Game}/{
 Source: Agarwal et al. 2020 (arXiv 1907.04543) and Dopamine's circular replay buffer of 2019.
 """
 
-import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import count, product
 from pathlib import PurePosixPath
-from typing import Any
 
 from pipelines.bucket.bucket import WHERE, Bucket
 from pipelines.bucket.bucket_object import BucketObject
@@ -22,7 +20,6 @@ from pipelines.bucket.download import download
 from pipelines.bucket.retry import Absent, BucketError, Refused
 from pipelines.errors import WorldlineError
 from pipelines.progress import say
-from pipelines.store.stage_config import canonical_json
 
 KINDS = ("observation", "action", "reward", "terminal")
 
@@ -132,17 +129,6 @@ def mirror_small_arrays(bucket: Bucket, objects: Sequence[RemoteObject]) -> None
     small = [item for item in objects if item.log.kind != "observation"]
     if bucket.mirror is not None and small:
         download(bucket, small, f"Mirror small arrays {small[0].name.rpartition('/')[0]}", pinned=True)
-
-
-def digest(objects: Iterable[RemoteObject]) -> str:
-    """sha256 of names, sizes, checksums and versions: while it stays, the bucket's folder is unchanged."""
-    rows = [plain(item) for item in objects]
-    return hashlib.sha256(canonical_json(sorted(rows, key=lambda row: row["name"])).encode()).hexdigest()
-
-
-def plain(item: BucketObject) -> dict[str, Any]:
-    """An object without its URL, as JSON keeps it, with `md5` only where the store publishes one."""
-    return {key: value for key, value in asdict(item).items() if key != "url" and (key != "md5" or value)}
 
 
 def _closed(bucket: Bucket) -> str:

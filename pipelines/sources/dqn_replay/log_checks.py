@@ -5,7 +5,6 @@ or leaves a log or an episode out. Such a fault is a finding that does not block
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -14,25 +13,14 @@ from numpy.typing import NDArray
 from pipelines.environments.atari.games import minimal_actions
 from pipelines.sources.dqn_replay.log_order import UNJOINED, Continuity, LogFacts, Padding, pooled
 from pipelines.sources.dqn_replay.ring_log import NO_COUNT, RingLog
-from pipelines.sources.dqn_replay.stitch import TIME_LIMIT, Stitched
+from pipelines.sources.dqn_replay.stitch import Stitched
+from pipelines.sources.source import TIME_LIMIT, CheckResult
 
 SHOWN = 3  # examples in a line
 
 
-@dataclass(frozen=True)
-class CheckResult:
-    """One check with its numbers. `pictured` says that the artefact's picture shows what the check is about."""
-
-    name: str
-    passed: bool
-    detail: str
-    blocking: bool = False
-    counts: dict[str, int] = field(default_factory=dict)
-    pictured: bool = False
-
-
 def check_logs(found: Stitched, left_out: Sequence[str], game: str, lenient: bool) -> list[CheckResult]:
-    """All checks, in the order of FetchConfig.CHECKS.
+    """All checks of this source, in the order of FetchConfig.CHECKS.
 
     left_out: a line for each log whose files disagree in length. lenient: the rows are kept as they are (keep_padding
     or compat), so that doubts about their order do not block.

@@ -42,7 +42,8 @@ def segments(files: list[str], tokens: list[str], batch: int, batches: int) -> i
 def trajectories(url: str, options: dict[str, Any], game: str, folder: str, transitions: int) -> dict[str, Any]:
     """The stages `replay` and `trajectories`, from a bucket into a new store."""
     from pipelines.bucket.bucket import Bucket
-    from pipelines.sources.dqn_replay.listing import digest, list_objects
+    from pipelines.sources.dqn_replay.listing import list_objects
+    from pipelines.sources.source import digest
     from pipelines.stages import downsample, fetch
     from pipelines.stages.downsample import DownsampleConfig
     from pipelines.stages.fetch import FetchConfig

@@ -12,7 +12,7 @@ from pipelines.graph.make import make, plan_of, pointer, standing
 from pipelines.graph.plan import Plan, Step
 from pipelines.graph.table import DATA_STAGES, STAGES
 from pipelines.recipes.registry import recipe
-from pipelines.sources.dqn_replay.record import local_url
+from pipelines.sources.source import local_url
 from pipelines.stages.train import PretrainConfig
 from pipelines.store import gc
 from pipelines.store.profile import Profile

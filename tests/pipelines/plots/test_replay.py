@@ -33,7 +33,7 @@ def drawn(path: Path, lengths: list[int], without: int | None = None) -> bytes:
     ring = Kept(capacity=48, stack_size=4)
     play(ring, Path(), lengths, unfinished=3)
     found = stitch([log for log in ring.taken if log.checkpoint != without], 1, 4)
-    replay.draw_logs(to_table(found.facts), found.episodes, path)
+    replay.draw_facts(to_table(found.facts), found.episodes, path)
     return path.read_bytes()
 
 
@@ -54,4 +54,4 @@ def test_no_log_is_nothing_to_draw(tmp_path) -> None:
     ring = Kept(capacity=48, stack_size=4)
     play(ring, Path(), [13])
     with pytest.raises(ValueError, match="no log"):
-        replay.draw_logs(to_table([]), stitch(ring.taken, 1, 4).episodes, tmp_path / "a.png")
+        replay.draw_facts(to_table([]), stitch(ring.taken, 1, 4).episodes, tmp_path / "a.png")

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import UsageError, WorldlineError
-from pipelines.sources.dqn_replay import frame_extraction
-from pipelines.sources.dqn_replay.listing import digest, file_name, list_objects, log_folder
+from pipelines.sources import frame_extraction
+from pipelines.sources.dqn_replay.listing import file_name, list_objects, log_folder
+from pipelines.sources.source import digest
 from pipelines.stages import downsample, fetch
 from pipelines.stages.downsample import DownsampleConfig, budget, draw, eligible, place_pieces
 from pipelines.stages.fetch import FetchConfig

@@ -10,9 +10,10 @@ import pytest
 
 from pipelines.episodes.trajectories import Trajectories
 from pipelines.errors import UsageError, WorldlineError
-from pipelines.sources.dqn_replay.listing import ALL_KINDS, digest, file_name, list_objects, log_folder
+from pipelines.sources.dqn_replay.listing import ALL_KINDS, file_name, list_objects, log_folder
 from pipelines.sources.dqn_replay.log_reader import read_array
-from pipelines.sources.dqn_replay.record import ReplayRecord
+from pipelines.sources.dqn_replay.source import read_small
+from pipelines.sources.source import ReplayRecord, digest
 from pipelines.stages import fetch
 from pipelines.stages.fetch import FetchConfig
 from pipelines.store.manifest import CheckEntry
@@ -55,7 +56,7 @@ def test_records_objects_arrays_episodes_and_checks(store, bucket) -> None:
     complete = record.episodes[record.episodes["complete"]]
     means = artefact.manifest.metrics["mean_clipped_return"]
     assert means == {str(n): round(float(v), 4) for n, v in complete.groupby("checkpoint")["return"].mean().items()}
-    logs = record.logs()
+    logs = read_small(record)
     assert [log.checkpoint for log in logs] == [0, 1, 2]
     np.testing.assert_array_equal(logs[1].actions, read_array(f"file://{bucket / FOLDER / file_name('action', 1)}"))
 
@@ -179,7 +180,7 @@ def test_a_log_whose_files_disagree_in_length_is_left_out_as_a_gap(store, bucket
     assert f"{kind} 43" in found.detail
     assert not seen(artefact, "no_gap").passed
     record = ReplayRecord.open(artefact, store)
-    assert [log.checkpoint for log in record.logs()] == [0, 2] and not set(record.pieces["file"]) & {1}
+    assert [log.checkpoint for log in read_small(record)] == [0, 2] and not set(record.pieces["file"]) & {1}
     assert pd.read_parquet(artefact.path("evidence.parquet"))["border"].tolist() == ["first", "left out", "gap"]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.bucket import credentials
-from pipelines.sources.dqn_replay.record import local_url
+from pipelines.sources.source import local_url
 from pipelines.tools import doctor_storage
 from pipelines.tools.doctor import Finding
 from tests.pipelines.conftest import TinyRun

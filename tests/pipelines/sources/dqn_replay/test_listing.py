@@ -14,12 +14,12 @@ from pipelines.sources.dqn_replay.listing import (
     SIDE_KINDS,
     LogName,
     RemoteObject,
-    digest,
     file_name,
     list_objects,
     log_folder,
     parse_name,
 )
+from pipelines.sources.source import digest
 
 FOLDER = log_folder("Freeway", 1)
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from pipelines.bucket.bucket import Bucket
 from pipelines.sources.dqn_replay.listing import ALL_KINDS, file_name, list_objects, log_folder
-from pipelines.sources.dqn_replay.record import group_by_checkpoint
 from pipelines.sources.dqn_replay.ring_log import RingLog, RingWriter, read_log, row_ranges
+from pipelines.sources.dqn_replay.source import by_checkpoint
 from tests.pipelines.sources.dqn_replay.toy import write_replay
 
 SIDE = 2  # frames are SIDE x SIDE here
@@ -151,7 +151,7 @@ def test_differing_counts_rows_not_values() -> None:
 def test_without_the_observation_file_nothing_of_it_is_read(tmp_path) -> None:
     write_replay(tmp_path, [13] * 8, capacity=48)
     bucket = Bucket.of(tmp_path.as_uri())
-    groups = group_by_checkpoint(list_objects(bucket, "Freeway", 1))
+    groups = by_checkpoint(list_objects(bucket, "Freeway", 1))
     whole = read_log(1, groups[1], bucket)
     (tmp_path / log_folder("Freeway", 1) / file_name("observation", 1)).unlink()
     small = read_log(1, {kind: item for kind, item in groups[1].items() if kind != "observation"}, bucket)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pipelines.errors import WorldlineError
 from pipelines.sources.dqn_replay.log_order import UNJOINED, Continuity, Padding
 from pipelines.sources.dqn_replay.ring_log import RingLog
-from pipelines.sources.dqn_replay.stitch import EPISODE_COLUMNS, Stitched, stitch
+from pipelines.sources.dqn_replay.stitch import Part, Stitched, Stream, stitch
+from pipelines.sources.source import EPISODE_COLUMNS
 from tests.pipelines.sources.dqn_replay.toy import InOrder, Kept, Liar, Truth, play
 
 lengths_of_episodes = st.lists(st.integers(1, 45), max_size=14)
@@ -315,3 +316,39 @@ def test_logs_that_contradict_each_other_are_refused(logs, words) -> None:
     with pytest.raises(WorldlineError, match=words) as caught:
         stitch(logs, agent=1, stack_size=4)
     assert "\n" not in str(caught.value)
+
+
+def part(file: int, start: int, stop: int) -> Part:
+    rows = np.arange(40)
+    return RingLog(file, 40, rows, (rows % 5).astype(np.float32), (rows % 7 == 6).astype(np.uint8)), (start, stop)
+
+
+several_parts = st.lists(
+    st.tuples(st.integers(0, 9), st.integers(0, 30), st.integers(1, 10)).map(lambda t: part(t[0], t[1], t[1] + t[2])),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(several_parts, st.data())
+def test_tables_name_the_rows_that_were_put_in(taken, data) -> None:
+    rows = [(log.checkpoint, row) for log, (start, stop) in taken for row in range(start, stop)]
+    stream = Stream.of(taken, origin=False)
+    assert len(stream) == len(rows)
+    bounds = sorted(data.draw(st.sets(st.integers(0, len(rows)), min_size=2))) if len(rows) > 1 else [0, 1]
+    starts, stops = np.array(bounds[:-1]), np.array(bounds[1:])
+    episodes, pieces = stream.table(starts, stops)
+    for number, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+        mine = pieces[pieces["episode"] == number]
+        assert [(f, r) for _, f, a, b in mine.itertuples(index=False) for r in range(a, b)] == rows[start:stop]
+        assert episodes["return"][number] == sum(row % 5 for _, row in rows[start:stop])
+        assert (episodes["first_file"][number], episodes["first_row"][number]) == rows[start]
+        assert (episodes["last_file"][number], episodes["last_row"][number]) == rows[stop - 1]
+
+
+@given(several_parts, st.integers(1, 4))
+def test_a_seam_is_crossed_between_a_terminal_and_the_rows_behind_it(taken, count) -> None:
+    stream = Stream.of(taken, origin=False)
+    seams = set(stream.offsets[1:-1].tolist())
+    expected = [any(end + ahead in seams for ahead in range(count)) for end in stream.ends.tolist()]
+    assert stream.crosses(stream.ends, count).tolist() == expected

@@ -1,10 +1,10 @@
-"""Extracts the wanted frames of observation files into packed chunks, and merges the chunks into a trajectory file.
+"""Extracts the wanted frames of a bucket's files into packed chunks, and merges the chunks into a trajectory file.
 
-The frames that are extracted from one observation file lie in two files. `NAME.chunks` holds packed chunks one after
+The frames that are extracted from one file lie in two files. `NAME.chunks` holds packed chunks one after
 another. `NAME.npz` is written last, by rename, and makes them valid: for each chunk it says which chunk of the
-trajectory file it is, which of its 16 frames it has, and its checksum. A chunk that several observation files share is
+trajectory file it is, which of its 16 frames it has, and its checksum. A chunk that several files share is
 completed when all are merged, always in the same order, so the trajectory file is the same for any number of workers.
-Extracted frames survive a kill: a run that goes on reads no observation file twice.
+Extracted frames survive a kill: a run that goes on reads no file twice.
 In memory are 1 MB of chunks and 4 MB of rows for each file that is read; the packed frames lie on disk until merged.
 """
 
@@ -23,14 +23,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipelines.bucket.bucket import Bucket
+from pipelines.bucket.bucket_object import BucketObject
 from pipelines.bucket.retry import retry_if_damaged
 from pipelines.episodes.trajectories import CHUNK, pack, unpack
 from pipelines.errors import WorldlineError, may_pass, not_now
 from pipelines.progress import Advance
-from pipelines.sources.dqn_replay.listing import RemoteObject
-from pipelines.sources.dqn_replay.log_reader import iter_blocks
-from pipelines.sources.dqn_replay.ring_log import FRAME
 from pipelines.store.files import sync
 
 RECORD = np.dtype([("chunk", "<i8"), ("mask", "<u2"), ("offset", "<i8"), ("bytes", "<i4"), ("crc32c", "<u4")])
@@ -39,26 +36,31 @@ EDGE = np.dtype([("slot", "<i8"), ("crc32c", "<u4")])
 
 FULL = (1 << CHUNK) - 1
 
+FRAME = (84, 84)  # (height, width) of what every source holds
+
+Blocks = Iterator[tuple[int, NDArray[np.uint8]]]  # first row of each block, its frames (n, 84, 84); ascending
+
 
 @dataclass(frozen=True)
 class ExtractionPlan:
-    """Which rows of one observation file go where.
+    """Which rows of one file go where.
 
-    pieces: as `downsample.place_pieces` gives them; any two are disjoint or equal in rows. edges (E,), sorted: the
-    slots whose frames get a checksum of their own.
+    blocks: reads the file from its beginning; the rows of `pieces` are all in it. pieces: as `downsample.place_pieces`
+    gives them; any two are disjoint or equal in rows. edges (E,), sorted: the slots whose frames get a checksum of
+    their own.
     """
 
-    item: RemoteObject
-    bucket: Bucket
+    item: BucketObject
+    blocks: Callable[[], Blocks]
     pieces: pd.DataFrame
     edges: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class ExtractedFrames:
-    """The frames of one observation file, finished.
+    """The frames of one file, finished.
 
-    records (R,) RECORD: one per chunk. edges (E,) EDGE. inflated: the bytes of all frames that were read past.
+    records (R,) RECORD: one per chunk. edges (E,) EDGE. inflated: the bytes of all frames that were inflated.
     """
 
     path: Path
@@ -95,7 +97,7 @@ class ExtractedFrames:
 
 @dataclass
 class _ChunkPacker:
-    """Packs frames into chunks while one observation file is read."""
+    """Packs frames into chunks while one file is read."""
 
     file: IO[bytes]
     edges: NDArray[np.int64]
@@ -142,28 +144,28 @@ class _ChunkPacker:
 
 
 def extract_frames(plan: ExtractionPlan, path: Path, advance: Callable[[int], None]) -> ExtractedFrames:
-    """Read one observation file and keep its wanted frames at `path`; `advance(n)` is called after each block.
+    """Read one file and keep its wanted frames at `path`; `advance(n)` is called after each block.
 
     It can be run again after DamagedInTransit. Raises WorldlineError for a file that is damaged, replaced or too short.
     """
     pieces = plan.pieces.sort_values(["start", "slot"])
     starts, stops, slots = (pieces[name].to_numpy() for name in ("start", "stop", "slot"))
-    row, taken, data = 0, 0, path.with_suffix(".chunks")
+    end, taken, inflated, data = 0, 0, 0, path.with_suffix(".chunks")
     _index(path).unlink(missing_ok=True)
     try:
         with data.open("wb") as file:
             packer = _ChunkPacker(file, plan.edges)
-            for block in iter_blocks(plan.item, plan.bucket):
+            for row, block in plan.blocks():
                 end, before = row + len(block), taken
                 for number in range(np.searchsorted(stops, row, "right"), np.searchsorted(starts, end, "left")):
                     low, high = max(starts[number], row), min(stops[number], end)
                     packer.put(int(slots[number] + low - starts[number]), block[low - row : high - row])
                     taken += int(high - low)
                 advance(taken - before)
-                row = end
-            if len(stops) and row < stops[-1]:
+                inflated += block.nbytes
+            if len(stops) and end < stops[-1]:
                 raise WorldlineError(
-                    f"{plan.item.url} has {row} rows, row {stops[-1] - 1} is needed: the bucket changed; "
+                    f"{plan.item.url} has {end} rows, row {stops[-1] - 1} is needed: the bucket changed; "
                     "fetch the replay again"
                 )
             packer.close()
@@ -171,9 +173,7 @@ def extract_frames(plan: ExtractionPlan, path: Path, advance: Callable[[int], No
         advance(-taken)
         data.unlink(missing_ok=True)
         raise
-    found = ExtractedFrames(
-        path, np.array(packer.records, RECORD), np.array(packer.noted, EDGE), row * int(np.prod(FRAME))
-    )
+    found = ExtractedFrames(path, np.array(packer.records, RECORD), np.array(packer.noted, EDGE), inflated)
     _write_index(found)
     return found
 

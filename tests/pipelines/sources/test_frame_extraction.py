@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from pipelines.bucket.bucket import Bucket
 from pipelines.episodes.trajectories import CHUNK, unpack
 from pipelines.errors import MayPass, WorldlineError
-from pipelines.sources.dqn_replay.frame_extraction import (
+from pipelines.sources.dqn_replay.source import SOURCE
+from pipelines.sources.frame_extraction import (
     ExtractedFrames,
     ExtractionPlan,
     extract_all,
@@ -33,10 +34,9 @@ def write_frames(path: Path, frames: np.ndarray) -> None:
 
 
 def plan_of(root: Path, name: str, pieces: list[tuple[int, int, int]], edges: tuple[int, ...] = ()) -> ExtractionPlan:
-    bucket = Bucket.of(f"file://{root}")
-    return ExtractionPlan(
-        bucket.stat(name), bucket, pd.DataFrame(pieces, columns=PIECE), np.array(sorted(edges), np.int64)
-    )
+    bucket, table = Bucket.of(f"file://{root}"), pd.DataFrame(pieces, columns=PIECE)
+    item = bucket.stat(name)
+    return ExtractionPlan(item, lambda: SOURCE.blocks(item, bucket, table), table, np.array(sorted(edges), np.int64))
 
 
 def merged(extracted: list[ExtractedFrames], total: int) -> np.ndarray:
@@ -161,13 +161,15 @@ import sys
 from pathlib import Path
 import numpy as np, pandas as pd
 from pipelines.bucket.bucket import Bucket
-from pipelines.sources.dqn_replay.frame_extraction import ExtractionPlan, extract_frames, merge_chunks
+from pipelines.sources.frame_extraction import ExtractionPlan, extract_frames, merge_chunks
 from pipelines.episodes.trajectories import Trajectories, TrajectoryWriter
+from pipelines.sources.dqn_replay.source import SOURCE
 root, rows, length = Path(sys.argv[1]), int(sys.argv[2]), 1000
 bucket = Bucket.of(f"file://{root}")
 starts = np.arange(0, rows, length)
 pieces = pd.DataFrame({"start": starts, "stop": starts + length, "slot": starts})
-plan = ExtractionPlan(bucket.stat("frames"), bucket, pieces, np.array([0, rows - 1]))
+item = bucket.stat("frames")
+plan = ExtractionPlan(item, lambda: SOURCE.blocks(item, bucket, pieces), pieces, np.array([0, rows - 1]))
 made = extract_frames(plan, root / "s", lambda _: None)
 with TrajectoryWriter(root / "t.h5", "Freeway", ["NOOP"], [length] * len(starts)) as writer:
     for chunk, packed in merge_chunks([made], rows):
