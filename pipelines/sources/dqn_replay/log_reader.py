@@ -2,15 +2,13 @@
 
 A flipped bit shows only at the gzip trailer, after nearly all rows were yielded. Whoever consumes `iter_blocks` must
 therefore write to a place that nobody trusts until the iterator has ended, and repeat the pass with
-`retry.retry_if_damaged`. Local files, copies in a mirror and remote objects are read alike. isal inflates where it is
-installed (`pip install worldline[fast]`), else the standard library does.
+`retry.retry_if_damaged`. Local files, copies in a mirror and remote objects are read alike.
 
 Every fault is a one-line WorldlineError whose repair fits its cause: what was cut or damaged on its way is to be
 fetched again; a file that is whole and was written otherwise would come back the same. What is written otherwise and
 can mean one thing only is read: an array over several gzip members, and trailing dimensions of 1.
 """
 
-import gzip
 import io
 import zlib
 from collections.abc import Iterator
@@ -24,21 +22,9 @@ from numpy.typing import NDArray
 
 from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.bucket_object import BucketObject
-from pipelines.bucket.retry import BucketError, DamagedInTransit, retry_if_damaged
+from pipelines.bucket.retry import retry_if_damaged
 from pipelines.errors import WorldlineError
-from pipelines.sources.dqn_replay.damage import ANOTHER, SMALLEST, WRITTEN_SO, explain, one_line
-
-DAMAGE: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error)
-
-try:
-    from isal import igzip, isal_zlib
-except ImportError:
-    open_gzip: Any = gzip.GzipFile
-else:
-    open_gzip = igzip.IGzipFile
-    DAMAGE = (*DAMAGE, isal_zlib.error)  # type: ignore[arg-type]  # its stubs call the class an instance
-
-FAULTS: tuple[type[Exception], ...] = (WorldlineError, *DAMAGE)
+from pipelines.sources.inflate import ANOTHER, FAULTS, SMALLEST, WRITTEN_SO, explain, inflated, one_line
 
 BLOCK = 1 << 20  # bytes
 
@@ -150,24 +136,11 @@ def _located(item: BucketObject | str, bucket: Bucket | None) -> tuple[BucketObj
 
 @contextmanager
 def _inflated(item: BucketObject, bucket: Bucket) -> Iterator[tuple[IO[bytes], Header]]:
-    """The inflated bytes behind the header, and that. Damage of any kind is one line.
-
-    If the compressed bytes came wrong, it is said of them.
-    """
-    header = None
-    with bucket.open(item) as reader:
-        buffered = io.BufferedReader(reader, BLOCK)  # kept in a variable: when it is collected, it closes the reader
-        try:
-            with open_gzip(fileobj=buffered, mode="rb") as stream:
-                header = _header(stream, item.url)
-                yield stream, header
-        except BucketError:
-            raise
-        except FAULTS as error:
-            reader.verify()  # raises when other bytes came than were listed: the object is not to blame then
-            damage = DamagedInTransit if reader.unchecked else WorldlineError
-            raise damage(explain(item, bucket, error, header.bytes if header else None)) from error
-        reader.verify()
+    """The inflated bytes behind the header, and that. Damage of any kind is one line."""
+    found: list[Header] = []
+    with inflated(item, bucket, lambda: found[0].bytes if found else None) as stream:
+        found.append(_header(stream, item.url))
+        yield stream, found[0]
 
 
 def _head(data: bytes, url: str) -> Header:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.bucket_object import BucketObject
 from pipelines.errors import WorldlineError
-from pipelines.sources.dqn_replay import log_reader
+from pipelines.sources import inflate
 from pipelines.sources.dqn_replay.log_reader import crc32c_of_object, iter_blocks, read_array, read_header
 from tests import fakes
 
@@ -41,7 +41,7 @@ def listed(url: str, crc32c: str) -> tuple[BucketObject, Bucket]:
 @pytest.fixture(params=["isal", "standard library"])
 def inflater(request, monkeypatch) -> str:
     if request.param == "standard library":
-        monkeypatch.setattr(log_reader, "open_gzip", gzip.GzipFile)
+        monkeypatch.setattr(inflate, "open_gzip", gzip.GzipFile)
     return request.param
 
 

@@ -1,17 +1,37 @@
-"""What is wrong with a log file that cannot be read, and the repair that fits the cause.
+"""Inflates a gzip file of a bucket, and says what is wrong with one that cannot be read and the repair that fits.
 
+isal inflates where it is installed (`pip install worldline[fast]`), else the standard library does. A flipped bit shows
+only at the gzip trailer, so nothing that was read may be trusted before `inflated` has ended.
 What was cut or damaged on its way is to be fetched again. A file that is whole and was written otherwise would come
 back the same: that is said, with what else to do. The gzip members of the file are walked once more for it, with zlib,
 because every inflater words its faults differently; only a file that failed already pays for that.
 """
 
+import gzip
+import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import IO, Any
 
 from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.bucket_object import BucketObject
+from pipelines.bucket.retry import BucketError, DamagedInTransit
 from pipelines.errors import WorldlineError
+
+DAMAGE: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error)
+
+try:
+    from isal import igzip, isal_zlib
+except ImportError:
+    open_gzip: Any = gzip.GzipFile
+    decompressobj: Any = zlib.decompressobj
+else:
+    open_gzip, decompressobj = igzip.IGzipFile, isal_zlib.decompressobj
+    DAMAGE = (*DAMAGE, isal_zlib.error)  # type: ignore[arg-type]  # its stubs call the class an instance
+
+FAULTS: tuple[type[Exception], ...] = (WorldlineError, *DAMAGE)
 
 BLOCK = 1 << 20  # bytes
 
@@ -24,6 +44,26 @@ AGAIN = "fetch that file again from its source"
 WRITTEN_SO = "it was written so and fetching it again changes nothing"
 
 ANOTHER = "it is another file under that name, put the log's own there"
+
+
+@contextmanager
+def inflated(item: BucketObject, bucket: Bucket, size: Callable[[], int | None] = lambda: None) -> Iterator[IO[bytes]]:
+    """The inflated bytes of an object. Raises one line for damage of any kind, also for what the reader of them raised.
+
+    If the compressed bytes came wrong, it is said of them: DamagedInTransit or ObjectReplaced. size: see `explain`.
+    """
+    with bucket.open(item) as reader:
+        buffered = io.BufferedReader(reader, BLOCK)  # kept in a variable: when it is collected, it closes the reader
+        try:
+            with open_gzip(fileobj=buffered, mode="rb") as stream:
+                yield stream
+        except BucketError:
+            raise
+        except FAULTS as error:
+            reader.verify()  # raises when other bytes came than were listed: the object is not to blame then
+            damage = DamagedInTransit if reader.unchecked else WorldlineError
+            raise damage(explain(item, bucket, error, size())) from error
+        reader.verify()
 
 
 def explain(item: BucketObject, bucket: Bucket, error: Exception, size: int | None = None) -> str:
