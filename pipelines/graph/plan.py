@@ -154,6 +154,16 @@ class Plan:
         """The recipe's name."""
         return self.recipe.name
 
+    @property
+    def source(self) -> str:
+        """Where its data come from."""
+        return self.recipe.source
+
+    @property
+    def agents(self) -> tuple[int, ...]:
+        """The agents whose replay it reads."""
+        return self.recipe.agents
+
     def template(self, verb: str) -> StageConfig | None:
         """A stage's settings in the recipe."""
         return self.recipe.template(verb)

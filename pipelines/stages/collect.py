@@ -22,7 +22,7 @@ from pipelines.progress import Advance, track
 from pipelines.sources.dqn_replay.listing import log_folder
 from pipelines.sources.dqn_replay.ring_log import RingWriter
 from pipelines.store.artefact import Draft, Report
-from pipelines.store.stage_config import StageConfig, filled
+from pipelines.store.stage_config import Beside, StageConfig, Work, filled
 from pipelines.store.store import Store
 
 
@@ -68,6 +68,10 @@ class CollectConfig(StageConfig):
     @property
     def subject(self) -> str:
         return self.game
+
+    def work(self, beside: Beside) -> Work:
+        """The frames of all agents."""
+        return Work("frames", self.agents * self.steps)
 
 
 FIFTHS = 5

@@ -25,7 +25,7 @@ from pipelines.errors import UsageError, WorldlineError
 from pipelines.progress import track
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import StageConfig, filled, manner, option, parent, require
+from pipelines.store.stage_config import Beside, StageConfig, Work, filled, manner, option, parent, require
 from pipelines.store.store import Store
 
 if TYPE_CHECKING:
@@ -85,6 +85,15 @@ class DownsampleConfig(DrawConfig, StageConfig):
     @property
     def subject(self) -> str:
         return self.game
+
+    def work(self, beside: Beside) -> Work | None:
+        """The frames of all logs, as each holds some that are drawn: what is read takes the time, not what is kept."""
+        logs = beside.template("fetch")
+        rows = logs.work(beside) if logs is not None else None
+        if rows is None:
+            return None
+        kept = ("transitions", float(self.transitions))
+        return Work("inflated_bytes", rows.amount * len(beside.agents) * math.prod(self.FRAME), kept=kept)
 
 
 MOST_WORKERS = 8

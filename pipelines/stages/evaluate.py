@@ -38,7 +38,17 @@ from pipelines.progress import say
 from pipelines.store.artefact import Artefact, Draft, Report
 from pipelines.store.machine import CostMeter
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import Beside, StageConfig, filled, manner, option, parent
+from pipelines.store.stage_config import (
+    Beside,
+    StageConfig,
+    Work,
+    canonical_json,
+    filled,
+    manner,
+    networks_named,
+    option,
+    parent,
+)
 from pipelines.store.store import Store
 
 if TYPE_CHECKING:
@@ -101,6 +111,12 @@ class EvaluateConfig(PlayConfig, StageConfig):
     def players(self) -> tuple[str, ...]:
         """The planners that play."""
         return (self.planner, "beam") if self.beam_episodes else (self.planner,)
+
+    def work(self, beside: Beside) -> Work:
+        """The episodes of all players, by these rules and networks."""
+        rules = canonical_json([self.protocol, self.players, self.max_steps, self.beam_steps])
+        amount = self.episodes + self.beam_episodes + self.random_episodes
+        return Work("episodes", amount, networks_named(beside) + rules)
 
     def fill(self, values: dict[str, Any], beside: Beside) -> Self:
         """Where settings are searched for, the search brings them."""

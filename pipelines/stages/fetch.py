@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.bucket_object import Mirror
 from pipelines.errors import UsageError, WorldlineError
-from pipelines.sources.dqn_replay.listing import AGENTS
+from pipelines.sources.dqn_replay.listing import AGENTS, RUN_LOGS, RUN_ROWS
 from pipelines.store.artefact import Artefact, Draft, Report
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import Beside, StageConfig, filled, manner, option, parent
+from pipelines.store.stage_config import Beside, StageConfig, Work, filled, manner, option, parent
 from pipelines.store.store import Store
 
 if TYPE_CHECKING:
@@ -75,6 +75,12 @@ class FetchConfig(StageConfig):
     @property
     def subject(self) -> str:
         return f"{self.game}/{self.agent}"
+
+    def work(self, beside: Beside) -> Work:
+        """The rows of one agent's logs; those of a whole run where a bucket is read."""
+        if beside.source == "bucket":
+            return Work("rows", RUN_LOGS * RUN_ROWS)
+        return Work("rows", getattr(beside.template("collect"), "steps", 0))
 
     def check_frozen(self, beside: Beside) -> None:
         """Dagster knows the agents of DQN-Replay by number."""

@@ -12,7 +12,7 @@ from models.limits import Size
 from pipelines.errors import UsageError
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import Beside, StageConfig, filled, parent
+from pipelines.store.stage_config import Beside, StageConfig, Work, filled, parent
 from pipelines.store.store import Store
 
 
@@ -35,6 +35,11 @@ class SegmentConfig(StageConfig):
     @property
     def subject(self) -> str:
         return self.game
+
+    def work(self, beside: Beside) -> Work | None:
+        """The transitions that are cut, where the recipe draws them."""
+        drawn = getattr(beside.template("downsample"), "transitions", None)
+        return None if drawn is None else Work("transitions", drawn)
 
     def check_frozen(self, beside: Beside) -> None:
         """Windows leave no step out, the last one least of all."""

@@ -13,7 +13,7 @@ from pipelines.evaluation.player_settings import Precision
 from pipelines.progress import track
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import Beside, StageConfig, filled, networks_beside, parent
+from pipelines.store.stage_config import Beside, StageConfig, Work, filled, networks_beside, networks_named, parent
 from pipelines.store.store import Store
 
 
@@ -34,6 +34,11 @@ class TokenizeConfig(StageConfig):
     @property
     def subject(self) -> str:
         return self.game
+
+    def work(self, beside: Beside) -> Work | None:
+        """The frames that are drawn, by these networks."""
+        drawn = getattr(beside.template("downsample"), "transitions", None)
+        return None if drawn is None else Work("frames", drawn, networks_named(beside))
 
     def check_frozen(self, beside: Beside) -> None:
         """The agent's frames can be stored as tokens."""

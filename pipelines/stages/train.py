@@ -16,7 +16,19 @@ from pipelines.environments.registry import game_named
 from pipelines.errors import UsageError
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import Beside, StageConfig, filled, manner, networks_beside, option, parent
+from pipelines.store.stage_config import (
+    Beside,
+    StageConfig,
+    Work,
+    canonical_json,
+    filled,
+    manner,
+    networks_beside,
+    networks_named,
+    option,
+    parent,
+    plain,
+)
 from pipelines.store.store import Store
 from pipelines.training.schedule import (
     ImagineConfig,
@@ -56,6 +68,11 @@ class TrainingConfig(StageConfig):
         """Whether a checkpoint of that step is kept on the way, for a while at least."""
         every = (self.loop.checkpoint_every, self.loop.evaluate_every)
         return step <= total_steps(self.phases) and any(each and step % each == 0 for each in every)
+
+    def work(self, beside: Beside) -> Work:
+        """Its steps, of these networks on batches like these."""
+        uses = [[phase.steps / total_steps(self.phases), plain(phase.uses)] for phase in self.phases]
+        return Work("steps", total_steps(self.phases), networks_named(beside) + canonical_json(uses))
 
     def reconfigured(self, networks: AgentConfig) -> AgentConfig:
         """The networks' config with what this training changes of it."""

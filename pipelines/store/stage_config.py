@@ -20,10 +20,12 @@ __all__ = [
     "Parent",
     "Spec",
     "StageConfig",
+    "Work",
     "canonical_json",
     "filled",
     "manner",
     "networks_beside",
+    "networks_named",
     "option",
     "parent",
     "plain",
@@ -118,6 +120,14 @@ class Beside(Protocol):
     def name(self) -> str:
         """The recipe's name."""
 
+    @property
+    def source(self) -> str:
+        """Where its data come from."""
+
+    @property
+    def agents(self) -> tuple[int, ...]:
+        """The agents whose replay it reads."""
+
     def template(self, verb: str) -> "StageConfig | None":
         """Another stage's settings in the same recipe; None where it has none."""
 
@@ -126,6 +136,20 @@ class Beside(Protocol):
 
         how: what the config says of reading them (compat, keep_padding).
         """
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much one artefact is: `amount` of `unit`, as its manifest counts it (in its counts or metrics).
+
+    A rate that was measured on one artefact holds for another whose `like` is equal: the sizes of its networks, say.
+    What an artefact takes on disk goes by `kept`, a unit and an amount, where that is not the work.
+    """
+
+    unit: str
+    amount: float
+    like: str = ""
+    kept: tuple[str, float] | None = None
 
 
 VERBS: dict[str, tuple[str, str]] = {}
@@ -183,6 +207,10 @@ class StageConfig:
         Asked once, of the filled config, when an experiment is frozen: what was frozen before stays as it is.
         """
 
+    def work(self, beside: Beside) -> Work | None:
+        """How much this template makes in one artefact of its stage; None where nobody knows before."""
+        return None
+
     @property
     def subject(self) -> str:
         """What the artefact is about: the folder between the stage and the key."""
@@ -220,6 +248,12 @@ def networks_beside(beside: Beside) -> AgentConfig | None:
     templates = (beside.template(verb) for verb, _ in VERBS.values())
     found = next((networks for each in templates if (networks := getattr(each, "networks", None)) is not None), None)
     return found if found is not None and found.family else None
+
+
+def networks_named(beside: Beside) -> str:
+    """Everything that a recipe says of its networks, as a text; empty where it makes none."""
+    networks = networks_beside(beside)
+    return "" if networks is None else canonical_json(plain(networks))
 
 
 def require(config: Any, path: str) -> None:

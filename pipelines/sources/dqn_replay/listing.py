@@ -37,6 +37,8 @@ SHOWN = 4  # names in a line
 
 RUN_LOGS = 51  # of a whole run; some lack the last one
 
+RUN_ROWS = 1_000_000  # in one log of the published runs
+
 ASKED_AT_ONCE = 16  # requests for one object's size and checksum
 
 PUBLIC = "gs://atari-replay-datasets"
