@@ -40,7 +40,9 @@ def games(storage: Storage = None) -> None:
         stage, *parts = name.split("/")
         for part in parts:
             made.setdefault(part, set()).add(stage)
-    table = Table("id", "game", "actions", "script", "random", "human", "in the store", box=None, header_style="bold")
+    table = Table(
+        "id", "game", "actions", "script", "random", "human", "DQN", "in the store", box=None, header_style="bold"
+    )
     unplayed: list[str] = []
     for number, game in enumerate(GAMES):
         known = reference(game)
@@ -53,12 +55,14 @@ def games(storage: Storage = None) -> None:
             "yes" if game in SCRIPTS else "",
             f"{known.random:,.1f}" if known else "",
             f"{known.human:,.1f}" if known and known.human is not None else "",
+            f"{known.dqn:,.1f}" if known and known.dqn is not None else "",
             ", ".join(sorted(made.get(game, ()))),
         )
     printer().print(table)
     print(
         f"No human score is known of {', '.join(unplayed)}, which are not among the 57 games of Mnih et al. 2015 and "
-        "Wang et al. 2016. Without one, a game is left out of human-normalised scores."
+        "Wang et al. 2016. Without one, a game is left out of human-normalised scores. Sources and protocols: "
+        "references.csv of 'worldline report'."
     )
     members.end()
 

@@ -29,6 +29,7 @@ from pipelines.errors import Members, UsageError, WorldlineError
 from pipelines.graph.launch import Job, launch
 from pipelines.graph.make import make
 from pipelines.graph.plan import Step
+from pipelines.progress import printer
 from pipelines.store.artefact import Report
 from pipelines.store.profile import Profile
 
@@ -187,13 +188,26 @@ def train(experiment: ExperimentName, ranks: RankCount = 1, remake: Remake = Fal
     _training("world_action_model", experiment, ranks, storage, remake)
 
 
-def report(storage: Storage = None) -> None:
+def report(
+    published: Annotated[
+        bool, typer.Option("--published", help="Print what others published, beside their raw scores; make nothing.")
+    ] = False,
+    storage: Storage = None,
+) -> None:
     """Write the leaderboard: one HTML page of all experiments' scores and their lineage.
 
-    Example: worldline report
+    Published scores of JOWA, its baselines and the Atari-100k agents stand in a table of their own, with whether they
+    follow from the raw scores that were released.
+
+    Example: worldline report, or worldline report --published
     """
     from pipelines.graph.make import make_board
 
+    if published:
+        from pipelines.graph.summary import published as table_of_published
+
+        printer().print(table_of_published())
+        return
     _, store = profile_and_store(storage)
     members = Members()
     made = make_board(store, members=members)

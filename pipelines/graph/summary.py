@@ -1,6 +1,6 @@
 """The last page of `worldline demo`: what was made, what it cost, how the agent plays, and what to try next.
 
-Everything is read from manifests; nothing here computes a result.
+Everything is read from manifests; nothing here computes a result. `published` is the table of `report --published`.
 """
 
 from rich.table import Table
@@ -38,6 +38,20 @@ def summarise(experiment: Experiment, store: Store) -> None:
     out.print(
         f"             worldline lineage scores/{experiment.key}/{experiment.recipe.games[-1]} --verify", soft_wrap=True
     )
+
+
+def published(benchmark: str = "") -> Table:
+    """What others printed of their agents, beside what their raw scores give; of one benchmark, or of all.
+
+    Raises UsageError for an unknown benchmark.
+    """
+    from pipelines.leaderboard.ranking import reproductions
+    from pipelines.leaderboard.tables import PUBLISHED_HEAD, published_cells
+
+    table = Table(*PUBLISHED_HEAD, box=None, header_style="bold")
+    for row in reproductions(benchmark):
+        table.add_row(*published_cells(row))
+    return table
 
 
 def _artefacts(experiment: Experiment, store: Store) -> dict[str, list[Artefact]]:

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipelines.leaderboard.provenance import Cost, Data, Origin, Sight, Training
-from pipelines.leaderboard.ranking import Comparison
+from pipelines.leaderboard.ranking import CLAIMED, Comparison, Reproduction
 from pipelines.leaderboard.score_row import ScoreRow
 from pipelines.store.artefact import Artefact
 
@@ -73,6 +73,7 @@ class Page:
 
     rows: Sequence[ScoreRow]
     blocks: Sequence[Comparison]
+    claims: Sequence[Reproduction]
     aggregate_plot: Picture
     profile_plot: Picture | None
     score_plot: Picture
@@ -155,7 +156,9 @@ def render(page: Page) -> str:
     environment.filters |= {write.__name__: write for write in shown}
     script = environment.get_template(SCRIPT).render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template(TEMPLATE).render(page=page, script=Markup(script), digest=digest, vp9=VP9)
+    return environment.get_template(TEMPLATE).render(
+        page=page, script=Markup(script), digest=digest, vp9=VP9, claimed=CLAIMED
+    )
 
 
 def picture(path: Path, alt: str, caption: str, up_to: int = EMBED_UP_TO) -> Picture:

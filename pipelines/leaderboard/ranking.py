@@ -1,18 +1,21 @@
 """The ranking: each agent summed up over its games, in blocks of agents that can be compared.
 
 A block holds the agents that played the same games under the same protocol, on the same ROMs, for the same number of
-episodes. Only agents with an interval have a rank, and the rank is as wide as the intervals leave it.
+episodes. Only agents with an interval have a rank, and the rank is as wide as the intervals leave it. What others
+printed of their agents stands apart, without ranks: `reproductions` puts it beside what the same raw scores give here.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from decimal import Decimal
+from functools import cache, cached_property
 from itertools import combinations, pairwise
 from statistics import median
+from typing import Literal
 
 import numpy as np
 
-from pipelines.environments.atari.reference_scores import Against, normalised, reference
+from pipelines.environments.atari.reference_scores import Against, Claim, claims, normalised, reference
 from pipelines.leaderboard.drift import Conditions
 from pipelines.leaderboard.score_row import ScoreRow
 from pipelines.leaderboard.statistics import (
@@ -35,6 +38,15 @@ MOST_PAIRED = 6  # agents of which every pair is compared; of more, each with th
 THRESHOLDS = 200
 
 HIGHEST_THRESHOLD = 8.0  # times the human score
+
+CLAIMED: dict[tuple[Against, str], str] = {  # the aggregates that others print, and what they call them
+    ("human", "mean"): "Mean HNS",
+    ("human", "median"): "Median HNS",
+    ("human", "iqm"): "IQM HNS",
+    ("dqn", "iqm"): "IQM DNS",
+}
+
+Mark = Literal["yes", "no", "no raw seeds", "nothing published"]
 
 
 @dataclass(frozen=True)
@@ -156,6 +168,88 @@ class Comparison:
     def seeds_differ(self) -> bool:
         """Whether ranked agents stand on different numbers of training runs: their intervals cover different luck."""
         return len({standing.seeds for standing in self.standings if standing.rank}) > 1
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What was printed of an agent beside the same aggregates of its raw scores, by statistics.py.
+
+    `human` and `dqn` hold the latter, empty where no scores were released or a game lacks the reference; there are
+    intervals where the scores are of seeds or episodes.
+    """
+
+    claim: Claim
+    human: Mapping[str, float]
+    human_intervals: Mapping[str, Interval]
+    dqn: Mapping[str, float]
+    dqn_intervals: Mapping[str, Interval]
+
+    @property
+    def mark(self) -> Mark:
+        """Whether every printed figure follows from the raw scores; a game's mean alone is none."""
+        if not self.claim.scores or self.claim.unit == "game":
+            return "no raw seeds"
+        if not self.pairs:
+            return "nothing published"
+        return "no" if self.differences else "yes"
+
+    @property
+    def pairs(self) -> list[tuple[Against, str, str, float]]:
+        """Reference, statistic, figure as printed, and what the scores give; where both are there."""
+        return [
+            (against, name, self.claim.figures[against][name], getattr(self, against)[name])
+            for against, name in CLAIMED
+            if name in self.claim.figures.get(against, {}) and name in getattr(self, against)
+        ]
+
+    @property
+    def differences(self) -> list[str]:
+        """Both figures, of each that differs by more than one unit of the last digit that was printed."""
+        return [
+            f"{CLAIMED[against, name]} {printed} published, {ours:.{_digits(printed)}f} recomputed"
+            for against, name, printed, ours in self.pairs
+            if abs(ours - float(printed)) > 1.001 * 10.0 ** -_digits(printed)
+        ]
+
+    @property
+    def seeds(self) -> int | None:
+        """Training seeds a game behind the scores; None where unknown."""
+        return max(map(len, self.claim.scores.values())) if self.claim.scores and self.claim.unit == "seed" else None
+
+
+@cache
+def reproductions(benchmark: str = "") -> tuple[Reproduction, ...]:
+    """Every published claim, or those of one benchmark, recomputed. Raises UsageError for an unknown benchmark."""
+    return tuple(reproduced(claim) for claim in claims(benchmark))
+
+
+def reproduced(claim: Claim) -> Reproduction:
+    """The claim beside the aggregates that its raw scores give."""
+    human, dqn = ({} if not claim.scores else _recomputed(claim, against) for against in AGAINST)
+    bounded = claim.unit != "game"
+    return Reproduction(
+        claim,
+        {name: found.value for name, found in human.items()},
+        human if bounded else {},
+        {name: found.value for name, found in dqn.items()},
+        dqn if bounded else {},
+    )
+
+
+def _recomputed(claim: Claim, against: Against) -> dict[str, Interval]:
+    if any(getattr(reference(game), against, None) is None for game in claim.scores):
+        return {}  # over other games than were asked for, it would be another figure
+    return intervals(
+        {
+            game: {run: [normalised(game, value, against) for value in values] for run, values in runs.items()}
+            for game, runs in claim.scores.items()
+        }
+    )
+
+
+def _digits(printed: str) -> int:
+    """Digits after the point."""
+    return max(0, -int(Decimal(printed).as_tuple().exponent))
 
 
 def blocks(rows: Sequence[ScoreRow]) -> list[Comparison]:

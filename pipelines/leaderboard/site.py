@@ -13,7 +13,7 @@ from pipelines.leaderboard.agent_scores import TRAINED, Entry, Run, Sample, gath
 from pipelines.leaderboard.figures import films
 from pipelines.leaderboard.page import Page, Trail, render
 from pipelines.leaderboard.provenance import Sight, costs, data, sights, trainings
-from pipelines.leaderboard.ranking import Comparison, blocks
+from pipelines.leaderboard.ranking import Comparison, Reproduction, blocks, reproductions
 from pipelines.leaderboard.score_row import ScoreRow, published_rows, rank, score_rows
 from pipelines.store.artefact import Artefact, Draft
 from pipelines.store.lineage import to_html
@@ -31,15 +31,18 @@ def build(named: Sequence[tuple[str, Artefact]], store: Store, draft: Draft) -> 
     seen = sights(entries)
     rows = rank([*score_rows(pooled), *published_rows()])
     compared = blocks(rows)
+    published = reproductions()
     behind = roots.origins(entries)
     tables.write_csv(rows, draft.path("leaderboard.csv"))
     tables.write_aggregates(compared, draft.path("aggregates.csv"))
     tables.write_improvements(compared, draft.path("improvements.csv"))
     tables.write_profiles(compared, draft.path("profiles.csv"))
-    tables.write_json(rows, compared, behind, draft.path("leaderboard.json"))
-    tables.write_markdown(rows, compared, draft.path("leaderboard.md"))
+    tables.write_published(published, draft.path("published.csv"))
+    tables.write_references(draft.path("references.csv"))
+    tables.write_json(rows, compared, published, behind, draft.path("leaderboard.json"))
+    tables.write_markdown(rows, compared, published, draft.path("leaderboard.md"))
     roots.write_csv(behind, draft.path("origins.csv"))
-    page = _page(entries, pooled, rows, compared, seen, draft)
+    page = _page(entries, pooled, rows, compared, published, seen, draft)
     draft.path("index.html").write_text(render(page), encoding="utf-8")
     draft.counts |= {
         "scores": len(entries),
@@ -60,6 +63,7 @@ def _page(
     pooled: Sequence[Sample],
     rows: Sequence[ScoreRow],
     compared: Sequence[Comparison],
+    published: Sequence[Reproduction],
     seen: Sequence[Sight],
     draft: Draft,
 ) -> Page:
@@ -69,6 +73,7 @@ def _page(
     return Page(
         rows=rows,
         blocks=compared,
+        claims=published,
         aggregate_plot=figures.aggregate_plot(compared, draft.path("aggregates.png")),
         profile_plot=figures.profile_plot(compared, draft.path("profiles.png")),
         score_plot=figures.score_plot(rows, draft.path("scores.png")),

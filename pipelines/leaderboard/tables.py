@@ -7,9 +7,11 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from pipelines.environments.atari.games import GAMES
+from pipelines.environments.atari.reference_scores import Score, origin, reference
 from pipelines.leaderboard.page import fixed, num, ranged, ranking, span
 from pipelines.leaderboard.provenance import Origin
-from pipelines.leaderboard.ranking import AGAINST, AgentSummary, Comparison
+from pipelines.leaderboard.ranking import AGAINST, CLAIMED, AgentSummary, Comparison, Reproduction
 from pipelines.leaderboard.score_row import ScoreRow
 from pipelines.leaderboard.statistics import STATISTICS, Interval
 
@@ -22,6 +24,13 @@ GAME_HEAD = [
     *("Game", "Agent", "Planner", "Protocol", "ROM md5", "Seeds", "Evaluations", "Episodes", "Return [95%]"),
     *("HNS [95%]", "Rank", "Not ranked because", "Beware"),
 ]
+
+PUBLISHED_HEAD = [
+    *("Agent", "Benchmark", "Published in", "Seeds", *CLAIMED.values()),
+    *("Reproduced from its raw seeds", "Both figures where they differ"),
+]
+
+SCORES: tuple[Score, ...] = ("random", "human", "dqn")
 
 COLUMNS = tuple(field.name for field in fields(ScoreRow) if field.name != "runs")
 
@@ -71,6 +80,35 @@ def write_profiles(blocks: Sequence[Comparison], path: Path) -> None:
     _csv(path, ["block", "agent", "threshold", "share", "low", "high"], lines)
 
 
+def write_published(found: Sequence[Reproduction], path: Path) -> None:
+    """Each published claim: every figure as printed and as its raw scores give it, and whether these agree."""
+    head = ["agent", "benchmark", "protocol", "source", "unit", "games", "seeds", "reproduced", "differences"]
+    head += [f"{against}_{name}{end}" for against, name in CLAIMED for end in ("_published", "", "_low", "_high")]
+    lines = []
+    for row in found:
+        claim = row.claim
+        line: list[Any] = [claim.agent, claim.benchmark, claim.protocol, claim.source]
+        line += [claim.unit if claim.scores else ""]
+        line += [len(claim.scores) or "", row.seeds or "", row.mark, "; ".join(row.differences)]
+        for against, name in CLAIMED:
+            bounds = getattr(row, f"{against}_intervals").get(name)
+            line += [claim.figures.get(against, {}).get(name, ""), getattr(row, against).get(name, "")]
+            line += (bounds.low, bounds.high) if bounds else ("", "")
+        lines.append([*line, claim.scores_from, claim.note])
+    _csv(path, [*head, "scores_from", "note"], lines)
+
+
+def write_references(path: Path) -> None:
+    """The scores behind HNS and DNS, a line each of the 60 games, with who played and by which protocol."""
+    head = ["game", *(f"{score}{end}" for score in SCORES for end in ("", "_source", "_protocol"))]
+    lines: list[list[Any]] = []
+    for game in GAMES:
+        known = reference(game)
+        cells = [(getattr(known, score, None), *origin(game, score)) for score in SCORES]
+        lines.append([game, *("" if cell is None else cell for three in cells for cell in three)])
+    _csv(path, head, lines)
+
+
 def _csv(path: Path, head: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -82,20 +120,31 @@ def _joined(value: Any) -> Any:
     return "; ".join(value) if isinstance(value, tuple) else value
 
 
-def write_json(rows: Sequence[ScoreRow], blocks: Sequence[Comparison], origins: Sequence[Origin], path: Path) -> None:
-    """Everything, every episode's return by training run included: {"rows": [...], "blocks": [...], "origins": {score:
-    artefacts of origins.csv}}; null = not measured.
+def write_json(
+    rows: Sequence[ScoreRow],
+    blocks: Sequence[Comparison],
+    published: Sequence[Reproduction],
+    origins: Sequence[Origin],
+    path: Path,
+) -> None:
+    """Everything, every episode's return by training run included: {"rows": [...], "blocks": [...], "published": [...],
+    "origins": {score: artefacts of origins.csv}}; null = not measured.
     """
     content = {
         "rows": [asdict(row) for row in rows],
         "blocks": [_block(block) for block in blocks],
+        "published": [
+            asdict(found) | {"reproduced": found.mark, "differences": found.differences} for found in published
+        ],
         "origins": {origin.score: origin.artefacts for origin in origins},
     }
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def write_markdown(rows: Sequence[ScoreRow], blocks: Sequence[Comparison], path: Path) -> None:
-    """The aggregates of every block, and our rows game by game."""
+def write_markdown(
+    rows: Sequence[ScoreRow], blocks: Sequence[Comparison], published: Sequence[Reproduction], path: Path
+) -> None:
+    """The aggregates of every block, what others published, and our rows game by game."""
     lines = ["# Worldline leaderboard", ""]
     for block in blocks:
         lines += [f"## {_cell(block.title)}", ""]
@@ -103,6 +152,7 @@ def write_markdown(rows: Sequence[ScoreRow], blocks: Sequence[Comparison], path:
         lines += _table(AGENT_HEAD, [_summary(standing) for standing in block.standings])
         lines += [f"- {_cell(text)}" for text in _remarks(block)]
         lines.append("")
+    lines += ["## Published", "", *_table(PUBLISHED_HEAD, [published_cells(found) for found in published])]
     ours = [row for row in rows if row.kind == "ours"]
     lines += ["## Game by game", "", *_table(GAME_HEAD, [_game(row) for row in ours])]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -196,6 +246,17 @@ def _game(row: ScoreRow) -> tuple[str, ...]:
         "; ".join(filter(None, (row.unranked, row.limits))),
         "; ".join(filter(None, (row.apart and f"not pooled: {row.apart}", row.drift and f"contradicted: {row.drift}"))),
     )
+
+
+def published_cells(row: Reproduction) -> tuple[str, ...]:
+    """One published claim as the cells of PUBLISHED_HEAD. A figure is the one recomputed, else the one printed."""
+    figures = []
+    for against, name in CLAIMED:
+        printed, ours = row.claim.figures.get(against, {}).get(name), getattr(row, against).get(name)
+        figures.append(f"{printed} (published)" if ours is None and printed else fixed(ours))
+    seeds = "" if row.seeds is None else str(row.seeds)
+    told = "; ".join(row.differences)
+    return (row.claim.agent, row.claim.benchmark, row.claim.source, seeds, *figures, row.mark, told)
 
 
 def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:

@@ -1,8 +1,9 @@
 """Stage `leaderboard`: scores and all that stands behind them, as one page, as tables and as plots.
 
 Writes index.html (self-contained), leaderboard.csv (a row an agent and game), aggregates.csv (a row an agent),
-improvements.csv, profiles.csv, leaderboard.json (all of them) and .md (all but the profiles), origins.csv (every replay
-object or ROM behind every score), aggregates.png, profiles.png, scores.png and, where the collection was recorded,
+improvements.csv, profiles.csv, published.csv (what others printed of their agents, recomputed), leaderboard.json (all
+of them) and .md (all but the profiles), references.csv (who played for HNS and DNS), origins.csv (every replay object
+or ROM behind every score), aggregates.png, profiles.png, scores.png and, where the collection was recorded,
 quality.png.
 Run: `worldline report`.
 """
@@ -23,7 +24,7 @@ class ReportConfig(StageConfig):
 
     STAGE: ClassVar[str] = "leaderboard"
     VERB: ClassVar[str] = "report"
-    CODE: ClassVar[str] = "5"
+    CODE: ClassVar[str] = "6"
     CHECKS: ClassVar[tuple[str, ...]] = ("agents_see",)
 
     scores: tuple[Ref, ...] = ()

@@ -3,6 +3,7 @@
 Data: scores.json. 46 games have references from the authors' release of JOWA (arXiv 2410.00564, corrected code), whose
 15 training games have the published results of JOWA and its baselines; 11 more have a random and a human score, of Mnih
 et al. 2015 (Nature 518) and Wang et al. 2016 (arXiv 1511.06581). The other three, and Pooyan, no human played there.
+published.json holds aggregates that others printed, of Atari 100k too, and the raw scores that they released with them.
 """
 
 import functools
@@ -18,6 +19,8 @@ from pipelines.environments.registry import check_game
 from pipelines.errors import WorldlineError, unknown
 
 Against = Literal["human", "dqn"]
+
+Score = Literal["random", "human", "dqn"]
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,28 @@ class Published:
     returns: Mapping[str, tuple[float, ...]]
 
 
+@dataclass(frozen=True)
+class Claim:
+    """Aggregates over games that somebody printed of an agent, and the raw scores that were released, as far as any.
+
+    `figures` are as printed, {"human": {"mean": "1.267"}}: their digits say how exact they are. `scores` are raw points
+    by game and run; one of them is of a training seed, of an episode, or a game's mean (`unit`).
+    """
+
+    agent: str
+    benchmark: str
+    protocol: str
+    source: str
+    figures: Mapping[Against, Mapping[str, str]]
+    unit: Literal["seed", "episode", "game"]
+    scores: Mapping[str, Mapping[str, tuple[float, ...]]]
+    scores_from: str
+    note: str
+
+
 @functools.cache
-def _data() -> dict[str, Any]:
-    return json.loads(resources.files("pipelines.environments.atari").joinpath("scores.json").read_text())
+def _data(name: str = "scores.json") -> dict[str, Any]:
+    return json.loads(resources.files("pipelines.environments.atari").joinpath(name).read_text())
 
 
 def reference(game: str) -> Reference | None:
@@ -58,6 +80,19 @@ def reference(game: str) -> Reference | None:
     """
     found = _data()["reference"].get(check_game(game))
     return Reference(found["random"], found["human"], found["dqn"]) if found else None
+
+
+def origin(game: str, score: Score) -> tuple[str, str]:
+    """(source, protocol) of one of a game's reference scores; ("", "") where it has none.
+
+    Raises UsageError for an unknown game.
+    """
+    known = reference(game)
+    if known is None or getattr(known, score) is None:
+        return "", ""
+    told = [row for row in _data("published.json")["references"] if row["score"] == score]
+    named = [row for row in told if game in row["games"]] or [row for row in told if not row["games"]]
+    return named[0]["source"], named[0]["protocol"]
 
 
 def published(method: str) -> dict[str, float]:
@@ -89,6 +124,43 @@ def publications() -> list[Published]:
         )
         for name, about in _data()["methods"].items()
     ]
+
+
+def claims(benchmark: str = "") -> list[Claim]:
+    """Every claim of published.json, or those of one benchmark, such as 'Atari 100k'.
+
+    Raises UsageError for an unknown benchmark.
+    """
+    found = _data("published.json")
+    if benchmark and benchmark not in found["benchmarks"]:
+        raise unknown("benchmark", benchmark, found["benchmarks"], "pipelines/environments/atari/published.json")
+    return [
+        Claim(
+            agent=row["agent"],
+            benchmark=row["benchmark"],
+            protocol=found["benchmarks"][row["benchmark"]],
+            source=row["source"],
+            figures=row["published"],
+            unit=row["unit"],
+            scores=_raw(row["scores"], row["unit"]) if "scores" in row else {},
+            scores_from=row.get("scores_from", ""),
+            note=row.get("note", ""),
+        )
+        for row in found["rows"]
+        if benchmark in ("", row["benchmark"])
+    ]
+
+
+def _raw(name: str, unit: str) -> dict[str, dict[str, tuple[float, ...]]]:
+    """Raw scores by game and run, of published.json or of a method of scores.json."""
+    released = _data("published.json")["scores"]
+    if name in released:
+        return {
+            game: {f"{unit} {place}": (value,) for place, value in enumerate(values, 1)}
+            for game, values in released[name].items()
+        }
+    (method,) = (found for found in publications() if found.method == name)
+    return {game: {name: method.returns.get(game, (mean,))} for game, mean in method.means.items()}
 
 
 def normalised(game: str, score: float, against: Against = "human") -> float:

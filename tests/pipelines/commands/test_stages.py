@@ -27,6 +27,17 @@ def test_jowas_own_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     assert run(["fetch", "--plan", *bucket, "--set", "fetch.compat=jowa"]) == 0
 
 
+def test_published_scores_are_printed_without_a_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path / "home"))
+    assert run(["report", "--published"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (storm,) = (line for line in lines if "STORM" in line)
+    assert " no " in storm and "Median HNS 0.584 published, 0.425 recomputed" in storm
+    assert "Reproduced from its raw seeds" in lines[0] and not (tmp_path / "home").exists()
+
+
 def test_games_that_are_not_there_stop_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

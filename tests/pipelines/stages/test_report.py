@@ -91,6 +91,19 @@ def test_result_with_references_and_limits(made):
     assert "DQN-Replay's" in text
 
 
+def test_published_agents_stand_in_a_table_of_their_own(made):
+    page = page_of(made[2])
+    ranking, _, rest = page.partition('<h2 id="published">')
+    table = rest.partition('<h2 id="games">')[0]
+    text = Reader(table).text
+    assert "STORM published no: Mean HNS 1.267 published, 1.222 recomputed; Median HNS 0.584 published, 0.425" in text
+    assert "no: IQM HNS 0.789 published, 0.847 recomputed" in text and "REM published yes 1.222" in text
+    assert "BBF published no raw seeds printed 2.245 printed 0.917 not printed" in text
+    assert "STORM" not in ranking and "Atari 100k: online, 100,000 agent steps" in text
+    for name in ("published.csv", "references.csv"):
+        assert name in text and len(made[2].path(name).read_text().splitlines()) > 20
+
+
 def test_a_limited_evaluation_has_a_card_only_where_no_whole_one_stands(store):
     def scored(returns, ended, **config):
         metrics = {"greedy": board.summary(returns), "random": board.summary([0.0])}

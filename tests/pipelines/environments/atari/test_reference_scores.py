@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from pipelines.environments.atari.games import GAMES
 from pipelines.environments.atari.reference_scores import (
     Reference,
+    claims,
     iqm,
     normalised,
+    origin,
     publications,
     published,
     reference,
@@ -101,6 +103,33 @@ def test_every_game_that_a_human_is_known_to_have_played_has_that_score() -> Non
     for game, (chance, human) in older.items():
         assert (normalised(game, chance), normalised(game, human)) == (0, 1)
     assert not older.keys() & {game for row in publications() for game in row.means}  # what others published stays
+
+
+def test_every_reference_score_has_a_source_and_a_protocol_and_only_those() -> None:
+    for game in GAMES:
+        known = reference(game)
+        for score in ("random", "human", "dqn"):
+            assert all(origin(game, score)) == (known is not None and getattr(known, score) is not None)
+    assert "1511.06581" in origin("Venture", "human")[0] and "no-ops" in origin("Alien", "random")[1]
+    assert origin("Carnival", "human") == ("results/base_scores.py of CJReinforce/JOWA", "not stated")  # not of the 57
+    assert origin("Pooyan", "human") == origin("AirRaid", "random") == ("", "")
+
+
+def test_claims_hold_the_raw_scores_that_were_released() -> None:
+    found = claims()
+    assert found == claims("DQN-Replay, 15 games") + claims("Atari 100k")
+    for claim in found:
+        games = {"Atari 100k": 26, "DQN-Replay, 15 games": 15}[claim.benchmark]
+        assert claim.source and claim.protocol and bool(claim.scores) == bool(claim.scores_from)
+        assert not claim.scores or (len(claim.scores) == games and set(claim.scores) <= set(GAMES))
+        runs = {"seed": 5, "episode": 1, "game": 1}[claim.unit]
+        episodes = 16 if claim.unit == "episode" else 1
+        assert all(len(each) == runs for each in claim.scores.values())
+        assert all(len(values) == episodes for each in claim.scores.values() for values in each.values())
+    (storm,) = (claim for claim in found if claim.agent == "STORM")
+    assert list(storm.scores["Pong"].values()) == [(20.8,), (20.5,), (-7.4,), (20.4,), (2.1,)]
+    with pytest.raises(UsageError, match="Unknown benchmark 'Atari 200M'"):
+        claims("Atari 200M")
 
 
 def test_missing_references_are_named() -> None:
