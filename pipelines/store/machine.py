@@ -32,13 +32,20 @@ def library_versions() -> dict[str, str]:
     return found
 
 
+JOB = {"slurm": "SLURM_JOB_ID", "pbs": "PBS_JOBID"}  # scheduler -> the variable in which it names the job
+
+NODES, CPUS = "WORLDLINE_JOB_NODES", "WORLDLINE_JOB_CPUS"  # what a script of `worldline job` asked for, in all
+
+
 def describe() -> dict[str, str | int]:
-    """System, processor count, Python version and which code ran; no host name, no user name."""
+    """System, processor count, Python version, which code ran, a cluster's job; no host name, no user name."""
+    job = {f"{name}_job_id": os.environ[by] for name, by in JOB.items() if os.environ.get(by)}
     return {
         "system": platform.platform(),
         "cpus": os.cpu_count() or 0,
         "python": platform.python_version(),
         "code": code_digest(),
+        **job,
     }
 
 
@@ -82,6 +89,18 @@ def git_commit() -> str:
     return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
 
 
+def _of_job(found: dict[str, float]) -> dict[str, float]:
+    """`node_hours` and `cpu_efficiency_pct` in a cluster's job; nothing elsewhere, or where nobody says its size."""
+    nodes, cpus = os.environ.get(NODES, ""), os.environ.get(CPUS, "")
+    if not any(os.environ.get(by) for by in JOB.values()) or not (nodes.isdigit() and cpus.isdigit() and int(cpus)):
+        return {}
+    share = found["cpu_seconds"] / max(found["seconds"], 0.001) / int(cpus)
+    return {
+        "node_hours": round(found["seconds"] * int(nodes) / 3600, 6),
+        "cpu_efficiency_pct": round(100 * share, 2),
+    }
+
+
 def _cpu_seconds() -> float:
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
@@ -94,7 +113,11 @@ KEPT_LATE = 0.05  # of an attempt, or 5 seconds: what a kill loses of its cost
 
 @dataclass
 class CostMeter:
-    """Start it by making it, read it with `read()`. `earlier` is what other attempts at the same work took."""
+    """Start it by making it, read it with `read()`. `earlier` is what other attempts at the same work took.
+
+    In a script of `worldline job` it also tells node-hours, and which share of the cores that were asked for computed,
+    by the names that dagster-slurm gives them; of several nodes this process sees the cores of its own alone.
+    """
 
     started: float = field(default_factory=time.monotonic)
     cpu_started: float = field(default_factory=_cpu_seconds)
@@ -111,7 +134,7 @@ class CostMeter:
             "cpu_seconds": round(before.get("cpu_seconds", 0.0) + _cpu_seconds() - self.cpu_started, 3),
             "peak_bytes": max(before.get("peak_bytes", 0.0), peak),
         }
-        return found | ({"attempts": before.get("attempts", 0.0) + 1} if before else {})
+        return found | _of_job(found) | ({"attempts": before.get("attempts", 0.0) + 1} if before else {})
 
     @contextmanager
     def kept(self, folder: Path) -> Iterator[None]:
