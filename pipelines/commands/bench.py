@@ -109,3 +109,25 @@ def plan(
             print("Quick sizes, far below those that the aims are meant for: read no figure out of this.\n")
         print(table(rows), *(f"- {line}" for line in lines), sep="\n")
     return 0
+
+
+@bench.command()
+def graph(
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes: whether it works, not how fast.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """The graph beside the work: loading it, listing and tracing 10,000 scores, a partition's overhead.
+
+    Fills a store with as many small artefacts first (a minute), and keeps it in WORLDLINE_HOME/bench for the next run.
+    Example: worldline bench graph
+    """
+    from pipelines.tools.bench.graph import FULL, QUICK, run, table
+
+    figures = run(home.home() / "bench", QUICK if quick else FULL)
+    if as_json:
+        print(json.dumps([each.plain() for each in figures], indent=1))
+    else:
+        if quick:
+            print("Quick sizes, far below those that the aims are meant for: read no figure out of this.\n")
+        print(table(figures))
+    return 0
