@@ -26,11 +26,10 @@ def partition(count: int = 20) -> float:
     """Seconds of a partition whose artefact stands: what Dagster adds to a stage that runs in this process."""
     from assets.instance import open_instance
     from assets.runner import Runner
-    from pipelines.graph.plan import Step
 
     with open_instance() as instance, redirect_stdout(sys.stderr):
         runner = Runner.of_recipe(instance, "mini", [])
-        step = Step("collected_replay", runner.plan.recipe.games[0])
+        step = runner.plan.steps()[0]
         if runner.run([step]) != 0:
             raise SystemExit(f"{step} could not be made: see its error above")
         started = time.perf_counter()
