@@ -229,7 +229,7 @@ class _Game:
     ) -> None:
         from pipelines.training.device import pick, require_gpu, settle
 
-        self.config, self.device = config, pick(config.precision)
+        self.config, self.device = config, pick(config.precision, leased=True)
         if config.compile:
             require_gpu(self.device, "evaluate.compile=true", "evaluate.compile=false")
         given = options(config.game, config.rom_dir, config.rom_md5)

@@ -66,7 +66,7 @@ def _build(config: TokenizeConfig, draft: Draft) -> None:
 
     if config.agent is None or config.trajectories is None:
         raise UsageError(f"Tokens of {config.game} need an agent and trajectories: name both artefacts")
-    device = pick(config.precision)
+    device = pick(config.precision, leased=True)
     agent = load_agent(draft.parents[config.agent], device)
     device = settle(agent, device, config.precision)
     data = Trajectories(draft.parents[config.trajectories].path(FILE_NAME))

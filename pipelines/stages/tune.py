@@ -104,7 +104,7 @@ def _build(config: TuneConfig, draft: Draft) -> None:
     from pipelines.training.checkpoints import load_agent
     from pipelines.training.device import pick, settle
 
-    given, device = options(config.game, config.rom_dir, config.rom_md5), pick(config.precision)
+    given, device = options(config.game, config.rom_dir, config.rom_md5), pick(config.precision, leased=True)
     if config.agent is None:
         raise UsageError(f"A search on {config.game} needs an agent: name its artefact")
     agent = load_agent(draft.parents[config.agent], device)

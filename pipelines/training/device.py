@@ -210,16 +210,21 @@ class Device:
         return f"{self.name}, {'bf16' if self.bf16 else 'float32'}"
 
 
-def pick(precision: str, wanted: str = "auto") -> Device:
+def pick(precision: str, wanted: str = "auto", leased: bool = False) -> Device:
     """`precision` is auto, float32 or bf16; auto takes bf16 on GPUs and CPUs with instructions for it.
 
     Whether bf16 is right for the networks at hand, `settle` finds out.
 
     `wanted` is auto (a GPU where there is one), cpu or cuda. Raises UsageError when cuda is wanted and there is none.
+    `leased`: a GPU is this process's own from here on; waits while others hold all.
     """
     if wanted == "cuda" and not torch.cuda.is_available():
         raise UsageError("This run asks for a GPU (loop.device=cuda) and PyTorch finds none: set loop.device=auto")
     name = "cuda" if torch.cuda.is_available() and wanted != "cpu" else "cpu"
+    if leased and name == "cuda":
+        from pipelines.training.distributed.gpus import keep_one
+
+        keep_one()
     if precision != "auto":
         return Device(name, precision == "bf16", threads=choose(name))
     if name == "cuda":

@@ -1,7 +1,7 @@
-"""Which GPUs a training gets: of those that this process may see, the first that no other training holds.
+"""Which GPUs a process gets that computes on them: of those that it may see, the first that no other holds.
 
 A held GPU is a locked file in WORLDLINE_HOME/gpus/<machine>/. The kernel lets go of it when its holder dies, however it
-dies. Trainings of one home stay apart, those of two homes do not see each other. Free without a GPU.
+dies. What trains, encodes or plays in one home stays apart, two homes do not see each other. Free without a GPU.
 """
 
 import os
@@ -21,6 +21,10 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 POLL_SECONDS = 1.0
 
+_kept = ExitStack()  # the one GPU that this process holds until its end
+
+_holding: list[int] = []  # an entry for each `own_gpus` that this process is within, and one for what is kept
+
 
 @contextmanager
 def own_gpus(ranks: int, device: str) -> Iterator[None]:
@@ -29,13 +33,14 @@ def own_gpus(ranks: int, device: str) -> Iterator[None]:
     `device` is loop.device; with cpu the processes see no GPU. Waits while others hold too many. Raises UsageError for
     more ranks than GPUs.
     """
+    _kept.close()  # what was encoded or played before in this process is done
     found = [] if device == "cpu" else visible()
     if not found:
         with _visible([]) if ranks > 1 else nullcontext():
             yield
         return
     check_count(ranks, found)
-    with leased(found, ranks, folder(), _tell) as mine:
+    with leased(found, ranks, folder(), _tell) as mine, _noted():
         if ranks == 1:
             import torch
 
@@ -44,6 +49,29 @@ def own_gpus(ranks: int, device: str) -> Iterator[None]:
         else:
             with _visible(mine):
                 yield
+
+
+def keep_one() -> None:
+    """Hold one GPU until this process ends or trains, and compute on it; nothing where it holds one, or there is none.
+
+    A rank of torchrun's has the GPU that whoever started it holds.
+    """
+    if _holding or "RANK" in os.environ or not (found := visible()):
+        return
+    import torch
+
+    (mine,) = _kept.enter_context(leased(found, 1, folder(), _tell))
+    _kept.enter_context(_noted())
+    torch.cuda.set_device(found.index(mine))
+
+
+@contextmanager
+def _noted() -> Iterator[None]:
+    _holding.append(1)
+    try:
+        yield
+    finally:
+        _holding.pop()
 
 
 def visible() -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pipelines.errors import UsageError
+from pipelines.training.device import pick
 from pipelines.training.distributed import gpus
 from pipelines.training.distributed.gpus import VISIBLE, leased, own_gpus
 from tests.fakes import finish, start, wait_for
@@ -110,3 +111,38 @@ def test_without_a_gpu_nothing_is_held(monkeypatch: pytest.MonkeyPatch, tmp_path
     with own_gpus(1, "auto"), own_gpus(3, "auto"):
         pass
     assert not (tmp_path / "home").exists()
+
+
+def test_what_encodes_or_plays_holds_one_until_it_trains_or_ends(three: list[int], tmp_path: Path) -> None:
+    def free() -> list[str]:
+        with leased(["2", "5", "7"], 1, gpus.folder(), nobody_waits) as mine:
+            return mine
+
+    gpus.keep_one()
+    gpus.keep_one()
+    assert (three, free()) == ([0], ["5"])
+    with own_gpus(1, "auto"):
+        gpus.keep_one()  # the training's own
+        assert (three, free()) == ([0, 0], ["5"])
+    assert free() == ["2"]
+    gpus.keep_one()
+    with own_gpus(2, "auto"):
+        assert os.environ[VISIBLE] == "2,5" and free() == ["7"]
+    assert free() == ["2"]
+
+
+def test_a_rank_of_torchruns_takes_no_second_lease(three: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    gpus.keep_one()
+    assert not three and not gpus.folder().exists()
+
+
+def test_who_asks_for_a_leased_gpu_gets_one(three: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    pick("float32")
+    assert not three
+    pick("float32", leased=True)
+    assert three == [0]
+    with own_gpus(1, "cpu"):  # lets go
+        pass
+    assert not gpus._holding
