@@ -7,12 +7,13 @@ STAMP := $(VENV)/.installed
 FOREIGN := $(shell test ! -f $(BIN)/pip -o -L $(VENV) || head -n 3 $(BIN)/pip | \
   grep -qF -e '#!$(CURDIR)/$(VENV)/bin/' -e '"$(CURDIR)/$(VENV)/bin/' || echo foreign)
 
-.PHONY: help foreign setup demo test test-slow lint ui clean
+.PHONY: help foreign setup demo test test-slow audit lint ui clean
 
 help:
 	@echo "make demo   collect, train, score and report on two Atari games (CPU, no account, about ten minutes)"
 	@echo "make test   run the tests"
 	@echo "make test-slow   run the long tests; SLICE=0 to 9 runs a tenth of them"
+	@echo "make audit  ask the public list of vulnerabilities about every pinned package"
 	@echo "make lint   ruff, mypy, import contracts"
 	@echo "make ui     open the asset graph in Dagster's UI on 127.0.0.1"
 
@@ -38,6 +39,9 @@ test: setup
 
 test-slow: setup
 	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m slow $(if $(SLICE),--slice $(SLICE))
+
+audit: setup
+	@$(BIN)/python .ci/audit.py
 
 lint: setup
 	@$(BIN)/ruff check .
