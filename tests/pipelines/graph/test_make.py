@@ -51,6 +51,25 @@ def test_a_second_run_skips_every_step_and_changes_no_byte(tiny: TinyRun) -> Non
         assert report.artefact.digest == before[step.stage]
 
 
+def test_a_change_in_a_recipe_makes_only_what_reads_it(tiny_copy: TinyRun) -> None:
+    """A longer world phase leaves the tokenizer as it was: the checkpoint is new, and no frame is encoded again."""
+    store = tiny_copy.store
+
+    def work(*changes: str) -> dict[str, str]:
+        plan = Plan(recipe("mini", [*TINY, *changes]))
+        found = {step.stage: make(plan, step, store) for step in plan.steps()}
+        return {
+            stage: "adopted" if report.adopted else "made"
+            for stage, report in found.items()
+            if report.adopted or not report.skipped
+        }
+
+    assert work("evaluate.max_steps=20") == {"scores": "made"}
+    changed = work("pretrain.phases.world.steps=5")
+    assert changed.pop("tokens") == "adopted"
+    assert changed == dict.fromkeys(("pretrained", "world_action_model", "scores"), "made")
+
+
 def test_finding_an_artefact_imports_no_torch(tiny: TinyRun) -> None:
     program = """
 import sys

@@ -1,18 +1,23 @@
 """Tokens on disk are what the frozen tokenizer gives for each frame, in order."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 import zarr
 
-from pipelines.batches.segments import TOKENS_NAME
+from models.jowa.agent import JowaAgent
+from pipelines.batches.segments import TOKENS_NAME, TokenWriter
+from pipelines.cli import run as command
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import UsageError
 from pipelines.graph.plan import Step
-from pipelines.stages import tokenize
-from pipelines.store.artefact import Draft
+from pipelines.stages import import_trajectories, tokenize
+from pipelines.stages.import_trajectories import ImportConfig, content_of
+from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
 from pipelines.store.store import Store
 from pipelines.training.checkpoints import load_agent, name_parts, save_agent
@@ -69,3 +74,61 @@ def test_another_world_model_re_encodes_nothing_and_another_tokenizer_everything
     same = tokenize.run(replace(config, agent=changed("model")), store)
     assert same.adopted and same.artefact.manifest.adopted == str(tiny.made["tokens"].ref)
     assert not tokenize.run(replace(config, agent=changed("tokenizer")), store).skipped
+
+
+def put_other_play(source: Trajectories, path: Path, brighter: int = 0) -> None:
+    """JOWA's file with the same frames, `brighter` by so much, and everything else another: rewards, actions, ends."""
+    half = len(source) // 2
+    with h5py.File(path, "w") as file:
+        for episode, (start, stop) in enumerate(((0, half), (half, len(source)))):
+            group = file.create_group(str(episode))
+            group["observations"] = source.frames(start, stop) + np.uint8(brighter)
+            group["actions"] = np.zeros(stop - start, np.int64)
+            group["rewards"] = -source.rewards[start:stop].astype(np.float64)
+            group["terminals"] = np.arange(start, stop) == stop - 1
+
+
+def test_other_rewards_actions_and_ends_of_the_same_frames_encode_nothing(
+    tiny_copy: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """The work is counted: frames that were encoded, and rows of tokens that were written."""
+    store, config = tiny_copy.store, tiny_copy.plan.config(Step("tokens", "Breakout"))
+    source = Trajectories(tiny_copy.made["trajectories"].path(FILE_NAME))
+    work = {"encoded": 0, "written": 0}
+    encode, append = JowaAgent.encode, TokenWriter.append
+
+    def counted_encode(agent: JowaAgent, frames: torch.Tensor) -> torch.Tensor:
+        work["encoded"] += len(frames)
+        return encode(agent, frames)
+
+    def counted_append(writer: TokenWriter, tokens: np.ndarray) -> None:
+        work["written"] += len(tokens)
+        append(writer, tokens)
+
+    monkeypatch.setattr(JowaAgent, "encode", counted_encode)
+    monkeypatch.setattr(TokenWriter, "append", counted_append)
+
+    def tokens_of(name: str, brighter: int = 0) -> Report:
+        put_other_play(source, tmp_path / name, brighter)
+        asked = ImportConfig(game="Breakout", sha256=content_of(tmp_path / name)[0], path=str(tmp_path / name))
+        made = import_trajectories.run(asked, store).artefact
+        assert made.manifest.counts["episodes"] == 2 and made.ref != tiny_copy.made["trajectories"].ref
+        return tokenize.run(replace(config, trajectories=made.ref), store)
+
+    same = tokens_of("same.h5")
+    assert same.adopted and work == {"encoded": 0, "written": 0}
+    hashes = [
+        {file.path: file.sha256 for file in made.manifest.files} for made in (same.artefact, tiny_copy.made["tokens"])
+    ]
+    assert hashes[0] == hashes[1]
+    again = tokens_of("same.h5")
+    assert again.skipped and not again.adopted and again.artefact.ref == same.artefact.ref
+    assert work == {"encoded": 0, "written": 0}
+    assert not tokens_of("brighter.h5", brighter=1).skipped
+    assert work == {"encoded": len(source), "written": len(source)}
+
+    monkeypatch.setenv("WORLDLINE_HOME", str(tiny_copy.home))
+    assert command(["lineage", str(same.artefact.ref)]) == 0
+    told = capsys.readouterr().out
+    assert "only its frames" in told and "only its tokenizer" in told
+    assert command(["lineage", str(same.artefact.ref), "--verify"]) == 0
