@@ -52,6 +52,8 @@ def inflated(item: BucketObject, bucket: Bucket, size: Callable[[], int | None] 
 
     If the compressed bytes came wrong, it is said of them: DamagedInTransit or ObjectReplaced. size: see `explain`.
     """
+    if not item.bytes:
+        raise WorldlineError(f"{item.url} is empty: {AGAIN}")  # an inflater takes nothing for the end
     with bucket.open(item) as reader:
         buffered = io.BufferedReader(reader, BLOCK)  # kept in a variable: when it is collected, it closes the reader
         try:

@@ -42,7 +42,10 @@ from pipelines.store.ref import Ref
 from pipelines.store.stage_config import canonical_json
 from pipelines.store.store import Store
 
-LAYOUTS = {"dqn_replay": "pipelines.sources.dqn_replay.source"}
+LAYOUTS = {
+    "dqn_replay": "pipelines.sources.dqn_replay.source",
+    "rl_unplugged": "pipelines.sources.rlu.source",
+}
 OBJECTS, SMALL, EPISODES, PIECES = "objects.json", "small.h5", "episodes.parquet", "pieces.parquet"
 FACTS = "evidence.parquet"
 PICTURE = "replay.png"

@@ -47,12 +47,19 @@ class FetchConfig(StageConfig):
         "no_gap",
         "invalid_range",
         "any_complete_episode",
+        "sums_agree",
+        "alignment",
     )
     OF_SOME: ClassVar[tuple[str, ...]] = (
+        "lengths_agree",
+        "rewards_clipped",
+        "actions_minimal",
         "terminals_binary",
         "add_count",
         "blank_rows",
         "invalid_range",
+        "sums_agree",
+        "alignment",
     )
 
     game: str = filled("game", "")

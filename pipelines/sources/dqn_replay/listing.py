@@ -44,8 +44,8 @@ ASKED_AT_ONCE = 16  # requests for one object's size and checksum
 PUBLIC = "gs://atari-replay-datasets"
 
 ELSEWHERE = (
-    "read a copy of it (replay_root of a storage profile), a download (worldline import trajectories), or play here "
-    "(worldline collect)"
+    "read another source or a copy (--storage rlu, or replay_root of a storage profile), a download (worldline import "
+    "trajectories), or play here (worldline collect)"
 )
 
 

@@ -15,11 +15,13 @@ plain = st.text(st.characters(exclude_characters="$", exclude_categories=["Cs", 
 
 
 def test_the_shipped_profiles_load_and_document_every_key() -> None:
-    assert names() == ["ci", "gcs", "local", "s3"]
+    assert names() == ["ci", "gcs", "local", "rlu", "s3"]
     assert load("local", {}) == Profile("local")
     assert load("ci", {"CI_CACHE_DIR": "/cache"}).artefact_root == "/cache/store"
     assert load("ci", {}).artefact_root == ".worldline/store"
     assert load("gcs", {}) == Profile("gcs", "gs://atari-replay-datasets/dqn", options={"token": "anon"})
+    rlu = load("rlu", {})
+    assert (rlu.replay_root, rlu.layout) == ("gs://rl_unplugged/atari_episodes_ordered", "rl_unplugged")
     assert load("s3", {"WORLDLINE_S3_ROOT": "s3://b/dqn"}) == Profile("s3", "s3://b/dqn")
     with pytest.raises(UsageError, match="replay_root needs the variable WORLDLINE_S3_ROOT: export WORLDLINE_S3_ROOT"):
         load("s3", {})
@@ -53,7 +55,7 @@ def test_an_empty_profile_is_all_defaults_and_relative_folders_become_absolute()
     ("name", "text"),
     [
         ("locl", r"Unknown storage profile 'locl': did you mean 'local'\?"),
-        ("zzzz", "Unknown storage profile 'zzzz': choose one of ci, gcs, local, s3"),
+        ("zzzz", "Unknown storage profile 'zzzz': choose one of ci, gcs, local, rlu, s3"),
         ("../local", "Unknown storage profile"),
         ("nowhere/x.yaml", r"'nowhere/x\.yaml' cannot be read .*: give the path of a file"),
     ],
