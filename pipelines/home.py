@@ -91,8 +91,15 @@ def open_store(profile: Profile | None = None, folder: Path | None = None, remak
     """The store of `profile` (default: the current one) in the home `folder` (default: ours); nothing is made yet.
 
     `remake`, or WORLDLINE_REMAKE, which children inherit, makes anew what is stale, damaged or of another code version.
-    Raises WorldlineError for an artefact root that is a URL.
+    What is in a bucket has its copies in a folder of the home. Raises UsageError where no such bucket can be opened.
     """
-    profile = profile or current_profile()
-    root = require_text(profile.artefact_folder() or (folder or home()) / "store")
-    return Store(root, profile.scratch_folder(), profile, remake or bool(os.environ.get(REMAKE)))
+    profile, folder = profile or current_profile(), folder or home()
+    remake = remake or bool(os.environ.get(REMAKE))
+    if profile.artefact_bucket:
+        from pipelines.bucket.bucket_object import slug
+        from pipelines.bucket.bucket_store import BucketStore
+
+        url = profile.artefact_bucket
+        return BucketStore(url, require_text(folder / f"store-{slug(url)}"), profile, remake)
+    root = require_text(profile.artefact_folder() or folder / "store")
+    return Store(root, profile.scratch_folder(), profile, remake)

@@ -7,7 +7,7 @@ Use: `bucket = Bucket.of(url, store.profile)`, then `bucket.list(folder)`, `buck
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from pipelines.bucket.bucket_object import (
     BucketObject,
@@ -50,9 +50,10 @@ class Bucket:
     root: str
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     mirror: Mirror | None = None
+    where: ClassVar[str] = WHERE  # to look where something is not there
 
     @classmethod
-    def of(cls, url: str, profile: Profile | None = None, mirror: Mirror | None = None) -> "Bucket":
+    def of(cls, url: str, profile: Profile | None = None, mirror: Mirror | None = None) -> Self:
         """The bucket at `url`, opened with the profile's options unless it is a local folder.
 
         Raises UsageError for a URL of no known kind, a missing client, or wrong options.
@@ -157,7 +158,7 @@ class Bucket:
 
         entries = self._request(url, listed)
         if [(entry["name"], entry.get("type")) for entry in entries] == [(path, "file")]:
-            raise BucketError(f"{url} is a file where a folder of objects is expected: {WHERE}")
+            raise BucketError(f"{url} is a file where a folder of objects is expected: {self.where}")
         return entries
 
     def _object(self, name: str, entry: Mapping[str, Any]) -> BucketObject:
@@ -169,6 +170,7 @@ class Bucket:
         action: Callable[[], T],
         item: BucketObject | None = None,
         halted: Callable[[], bool] = lambda: False,
+        verb: str = "read",
     ) -> T:
         """`action()` with retries. Raises BucketError in one line, or ObjectReplaced where `item` is another by now."""
         try:
@@ -181,7 +183,7 @@ class Bucket:
             gone = isinstance(error, FileNotFoundError) or status_of(error) in GONE
             if item is not None and gone:
                 self._require_same(item)
-            raise _read_error(what, error) from error
+            raise _error(what, error, verb, self.where) from error
 
     def _require_same(self, item: BucketObject) -> None:
         now = self.stat(item.name)
@@ -212,20 +214,20 @@ class Bucket:
         raise error(f"{item.url} {fault}: fetch that file again from its source")
 
 
-def _read_error(url: str, error: Exception) -> BucketError:
+def _error(url: str, error: Exception, verb: str, where: str) -> BucketError:
     """One line for an error that is not transient. Only what the bucket says it lacks is called absent."""
     status = status_of(error)
     if isinstance(error, FileNotFoundError) or status == 404:
-        return Absent(f"{url} does not exist: {WHERE}, or list the bucket again")
+        return Absent(f"{url} does not exist: {where}, or list the bucket again")
     if isinstance(error, NotADirectoryError):
-        return BucketError(f"{url} cannot be read (a part of that path is a file, not a folder): {WHERE}")
+        return BucketError(f"{url} cannot be {verb} (a part of that path is a file, not a folder): {where}")
     denied = "Forbidden" in str(error) or "Credentials" in type(error).__name__  # the latter: none were found
     if isinstance(error, PermissionError) or status in (401, 403) or denied:
         repair = "give yourself the right to" if protocol(url) in LOCAL else ALLOW
-        return Refused(f"{url} cannot be read ({reason(error)}): {repair}")
+        return Refused(f"{url} cannot be {verb} ({reason(error)}): {repair}")
     if protocol(url) in LOCAL:
-        return BucketError(f"{url} is there and cannot be read ({reason(error)}): check that disk and try again")
-    return BucketError(f"{url} cannot be read ({reason(error)}): check the storage profile and its options")
+        return BucketError(f"{url} is there and cannot be {verb} ({reason(error)}): check that disk and try again")
+    return BucketError(f"{url} cannot be {verb} ({reason(error)}): check the storage profile and its options")
 
 
 def _last(entry: Mapping[str, Any]) -> str:

@@ -221,10 +221,8 @@ class Mirror:
         """The mirror of the bucket `url` where the store's profile keeps it; None for a bucket that is local anyway."""
         if protocol(url) in LOCAL:
             return None
-        root = url.rstrip("/")
-        slug = re.sub(r"[^A-Za-z0-9._-]+", "-", root) + "-" + hashlib.sha256(root.encode()).hexdigest()[:8]
         base = store.profile.scratch_folder() or store.root.parent
-        return cls(base / "mirror" / slug, store.profile.cache_bytes)
+        return cls(base / "mirror" / slug(url), store.profile.cache_bytes)
 
     def path(self, item: BucketObject) -> Path:
         """Where the copy of an object lies or would lie. Raises WorldlineError for a name that leaves the folder."""
@@ -275,6 +273,12 @@ class Mirror:
                 f"Mirroring {missing:,} bytes beside the {used:,} in {self.folder.parent} exceeds cache_bytes "
                 f"{self.limit:,}: raise cache_bytes in the storage profile, delete that folder, or use --mirror none"
             )
+
+
+def slug(url: str) -> str:
+    """A bucket's URL as a file name; no two have the same."""
+    root = url.rstrip("/")
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", root) + "-" + hashlib.sha256(root.encode()).hexdigest()[:8]
 
 
 def _sidecar(path: Path) -> Path:

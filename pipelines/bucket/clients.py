@@ -1,18 +1,24 @@
-"""Clients of the kinds of buckets. They differ in how they are opened, and in how a range of one version is read.
+"""Clients of the kinds of buckets. They differ in how they are opened, and in how they name one version of an object.
 
-Reads from Google name the generation, reads from S3 demand the etag. All others, local files included, cannot be
-pinned to a version; it is compared when an object has been read. A new kind of bucket is one class here.
+Reads from Google name the generation, reads from S3 demand the etag; writes and removals do so too, by
+`ifGenerationMatch`, `If-None-Match` and `If-Match`. All others, local files included, cannot be pinned to a version; it
+is compared when an object has been read, and nothing is written there. A new kind of bucket is one class here.
 """
 
+import base64
+import contextlib
 import copy
 import functools
+import hashlib
 import importlib
 import inspect
+import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from pipelines.bucket.credentials import GOOGLE, NO_S3, S3, google_token
 from pipelines.bucket.retry import reason, with_retries
@@ -23,6 +29,11 @@ from pipelines.store.profile import NO_SECRETS
 TIMEOUT = 60.0  # seconds for one request, unless the profile's options say otherwise
 
 LOCAL = (None, "file", "local")
+
+OCTETS = {"Content-Type": "application/octet-stream"}
+
+Entry = Mapping[str, Any]  # what fsspec says of an object
+Tried = Callable[[Callable[[], Any]], Any]  # calls what it is given, and again where that may help
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,24 @@ class Client:
         """Whether an etag that looks like an md5 is one."""
         return True
 
+    def put(self, path: str, content: bytes, former: str | None) -> Entry:
+        """Write an object in one request, where it still is of the version `former` ("": none; None: whatever it is).
+
+        Raises what `status_of` calls 412 where it is not; UsageError for a kind of bucket that knows no conditions.
+        """
+        raise UsageError(
+            f"{path} cannot be written: artefacts lie in folders, gs:// or s3://, where a write can depend on what is "
+            "there; set artefact_root in the storage profile"
+        )
+
+    def upload(self, path: str, size: int, parts: Iterator[bytes], tried: Tried) -> Entry:
+        """Write an object of `size` bytes part by part; each is sent by `tried`. It is there when the last one is."""
+        return self.put(path, b"".join(parts), None)
+
+    def delete(self, path: str, version: str | None) -> None:
+        """Remove an object, if it is of that version (None: whatever it is)."""
+        self.filesystem.rm_file(path)
+
 
 class GoogleClient(Client):
     """gs://. Reading a generation that no longer exists gives 404."""
@@ -50,6 +79,61 @@ class GoogleClient(Client):
     def read(self, path: str, start: int, stop: int, version: str | None) -> bytes:
         return self.filesystem.cat_file(path, start=start, end=stop, generation=version)
 
+    def put(self, path: str, content: bytes, former: str | None) -> Entry:
+        bucket, key, _ = self.filesystem.split_path(path)
+        given = {"uploadType": "media", "name": key, "ifGenerationMatch": "0" if former == "" else former}
+        made = self.filesystem.call("POST", self._uploads(bucket), headers=OCTETS, data=content, json_out=True, **given)
+        return dict(self.filesystem._process_object(bucket, made))
+
+    def upload(self, path: str, size: int, parts: Iterator[bytes], tried: Tried) -> Entry:
+        bucket, key, _ = self.filesystem.split_path(path)
+
+        def begin() -> str:
+            given = {"uploadType": "resumable", "name": key}
+            headers, _ = self.filesystem.call("POST", self._uploads(bucket), json={"name": key}, **given)
+            return str(headers["Location"])
+
+        session, at, answer = tried(begin), 0, b""
+        for part in parts:
+            answer = tried(_Part(self.filesystem, session, part, at, size).send)
+            at += len(part)
+        return dict(self.filesystem._process_object(bucket, json.loads(answer)))
+
+    def delete(self, path: str, version: str | None) -> None:
+        bucket, key, _ = self.filesystem.split_path(path)
+        self.filesystem.call("DELETE", "b/{}/o/{}", bucket, key, ifGenerationMatch=version)
+
+    def _uploads(self, bucket: str) -> str:
+        return f"{self.filesystem._location}/upload/storage/v1/b/{quote(bucket)}/o"
+
+
+@dataclass
+class _Part:
+    """Bytes at..at+len(content)-1 of an object of `size` bytes, sent into one of Google's resumable sessions."""
+
+    filesystem: Any
+    session: str
+    content: bytes
+    at: int
+    size: int
+    asked: bool = False
+
+    def send(self) -> bytes:
+        """What Google answers. Called again after a failure, it asks first how much came, and sends the rest."""
+        done, answer = self._put(b"", f"bytes */{self.size}") if self.asked else (self.at, b"")
+        self.asked = True
+        while not answer and done < self.at + len(self.content):
+            rest = self.content[done - self.at :]
+            done, answer = self._put(rest, f"bytes {done}-{done + len(rest) - 1}/{self.size}")
+        return answer
+
+    def _put(self, content: bytes, what: str) -> tuple[int, bytes]:
+        """How many bytes of the object are there, and once all are, what Google says of it."""
+        told = OCTETS | {"Content-Range": what}
+        headers, answer = self.filesystem.call("PUT", self.session, headers=told, data=content)
+        _, dash, last = headers.get("Range", "").rpartition("-")
+        return (int(last) + 1 if dash else 0), answer
+
 
 class S3Client(Client):
     """s3://. Reading an etag that no longer exists gives 412."""
@@ -57,11 +141,8 @@ class S3Client(Client):
     pins = True
 
     def read(self, path: str, start: int, stop: int, version: str | None) -> bytes:
-        bucket, key, _ = self.filesystem.split_path(path)
         pin = {} if version is None else {"IfMatch": f'"{version}"'}
-        response = self.filesystem.call_s3(
-            "get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{stop - 1}", **pin
-        )
+        response = self._call("get_object", path, Range=f"bytes={start}-{stop - 1}", **pin)
         try:
             import fsspec.asyn
 
@@ -69,13 +150,45 @@ class S3Client(Client):
         finally:
             response["Body"].close()
 
+    def put(self, path: str, content: bytes, former: str | None) -> Entry:
+        condition = {} if former is None else {"IfMatch": f'"{former}"'} if former else {"IfNoneMatch": "*"}
+        made = self._call("put_object", path, Body=content, ContentMD5=_md5(content), **condition)
+        return {"size": len(content), "ETag": made["ETag"]}
+
+    def upload(self, path: str, size: int, parts: Iterator[bytes], tried: Tried) -> Entry:
+        begun = tried(lambda: self._call("create_multipart_upload", path))["UploadId"]
+        try:
+            sent = []
+            for number, part in enumerate(parts, 1):
+                given = {"UploadId": begun, "PartNumber": number, "Body": part, "ContentMD5": _md5(part)}
+                made = tried(functools.partial(self._call, "upload_part", path, **given))
+                sent.append({"PartNumber": number, "ETag": made["ETag"]})
+            whole = {"UploadId": begun, "MultipartUpload": {"Parts": sent}}
+            made = tried(lambda: self._call("complete_multipart_upload", path, **whole))
+        except BaseException:
+            with contextlib.suppress(Exception):  # what was sent costs money until it is given up
+                self._call("abort_multipart_upload", path, UploadId=begun)
+            raise
+        return {"size": size, "ETag": made["ETag"]}
+
+    def delete(self, path: str, version: str | None) -> None:
+        self._call("delete_object", path, **({} if version is None else {"IfMatch": f'"{version}"'}))
+
+    def _call(self, method: str, path: str, **given: Any) -> Any:
+        bucket, key, _ = self.filesystem.split_path(path)
+        return self.filesystem.call_s3(method, Bucket=bucket, Key=key, **given)
+
     def md5_is_etag(self, path: str) -> bool:
         """Under a customer's key the etag is 32 hex digits too, and no md5."""
-        bucket, key, _ = self.filesystem.split_path(path)
-        head = self.filesystem.call_s3("head_object", Bucket=bucket, Key=key)
+        head = self._call("head_object", path)
         return not str(head.get("ServerSideEncryption", "")).startswith("aws:kms") and not head.get(
             "SSECustomerAlgorithm"
         )
+
+
+def _md5(content: bytes) -> str:
+    """What S3 compares a body with when it comes."""
+    return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
 
 
 def protocol(url: str) -> str | None:

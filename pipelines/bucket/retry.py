@@ -47,6 +47,7 @@ GONE = (404, 410, 412, 416)  # the answers to a pinned read when that version no
 _TRANSIENT_NAMES = {
     "aiohttp.ClientError",
     "botocore.ConnectionError",
+    "botocore.FlexibleChecksumError",
     "botocore.HTTPClientError",
     "botocore.IncompleteReadError",
     "botocore.ResponseParserError",

@@ -38,7 +38,7 @@ class Garbage:
     """
 
     artefacts: tuple[Artefact, ...]
-    leftovers: tuple[Path, ...]
+    leftovers: tuple[Path | str, ...]
     bytes: int
     unfinished: tuple[Unfinished, ...] = ()
 
@@ -53,7 +53,6 @@ def plan(store: Store, roots: Iterable[Ref] = (), members: Members | None = None
     every = {artefact.ref: artefact for artefact in store.artefacts(members=damaged)}
     kept: set[Ref] = set()
     queue = [*roots, *store.pointers(unread).values()]
-    queue += [ref for ref, artefact in every.items() if store.is_young(artefact)]
     for name in damaged.failed:
         queue += _mentioned(partial(store.raw_manifest, name), every)
     for name in unread.failed:
@@ -64,7 +63,7 @@ def plan(store: Store, roots: Iterable[Ref] = (), members: Members | None = None
             each.end()
         else:
             members.take(each)
-    while queue:
+    while queue := queue or [ref for ref in every if ref not in kept and store.is_young(every[ref])]:
         ref = queue.pop()
         if ref not in kept and ref in every:
             kept.add(ref)
@@ -114,15 +113,19 @@ def collect(
     if dry_run:
         return _garbage(store, roots, drop_unfinished, members)
     with writable(store.root), locked_now(store.store_lock_path) as alone:
+        store.require_rights()
         if not alone:
             raise WorldlineError(f"Something is being made in the store {store.where}: collect when it has ended")
         garbage = _garbage(store, roots, drop_unfinished, members)
         for artefact in garbage.artefacts:
             store.remove(artefact)
-        for path in garbage.leftovers:
-            shutil.rmtree(path)
-        for left in garbage.unfinished if drop_unfinished else ():
-            shutil.rmtree(left.folder)
+        for left in garbage.leftovers:
+            if isinstance(left, Path):
+                shutil.rmtree(left)
+            else:
+                store.drop(left)
+        for begun in garbage.unfinished if drop_unfinished else ():
+            shutil.rmtree(begun.folder)
     return garbage
 
 
@@ -132,10 +135,10 @@ def parents_of(artefact: Artefact) -> list[Ref]:
 
 
 def _garbage(store: Store, roots: Iterable[Ref], drop_unfinished: bool, members: Members | None) -> Garbage:
-    artefacts, left, begun = plan(store, roots, members), leftovers(store), unfinished(store)
-    size = sum(artefact.manifest.total_bytes for artefact in artefacts) + sum(map(_size, left))
+    artefacts, left, begun, orphans = plan(store, roots, members), leftovers(store), unfinished(store), store.orphans()
+    size = sum(artefact.manifest.total_bytes for artefact in artefacts) + sum(map(_size, left)) + sum(orphans.values())
     size += sum(each.bytes for each in begun) if drop_unfinished else 0
-    return Garbage(tuple(artefacts), tuple(left), size, tuple(begun))
+    return Garbage(tuple(artefacts), (*left, *orphans), size, tuple(begun))
 
 
 def _size(folder: Path) -> int:

@@ -21,6 +21,8 @@ PACKAGE = "storage_configs"
 
 NO_SECRETS = (None, "", "anon", "cloud", "google_default")  # gcsfs: ways to log in, not what to log in with
 
+WRITABLE = ("gs://", "gcs://", "s3://", "s3a://")  # what artefacts can be written to on a condition
+
 VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^{}]*))?\}")
 
 
@@ -30,7 +32,8 @@ class Profile:
 
     `layout` names the source (pipelines/sources/) that knows how objects below `replay_root` are named and read.
 
-    `cache_bytes` bounds the mirrors of remote buckets; None: no bound. `options` are for remote buckets alone.
+    `cache_bytes` bounds the mirrors of remote replay, and the copies of artefacts that lie in a bucket, each; None: no
+    bound. `options` are for remote buckets alone.
     """
 
     name: str
@@ -41,9 +44,18 @@ class Profile:
     layout: str = "dqn_replay"
     options: dict[str, Any] = field(default_factory=dict, repr=False)
 
+    @property
+    def artefact_bucket(self) -> str | None:
+        """`artefact_root` where that is the URL of a bucket of a kind that artefacts can be written to."""
+        root = self.artefact_root or ""
+        return root.rstrip("/") if root.startswith(WRITABLE) else None
+
     def artefact_folder(self) -> Path | None:
-        """`artefact_root` as an absolute path. Raises WorldlineError for a URL that is not file://."""
-        return self._local("artefact_root", self.artefact_root)
+        """`artefact_root` as an absolute path; None where it is not given, or is a bucket.
+
+        Raises WorldlineError for a URL of another kind.
+        """
+        return None if self.artefact_bucket else self._local("artefact_root", self.artefact_root)
 
     def scratch_folder(self) -> Path | None:
         """`scratch` as an absolute path. Raises WorldlineError for a URL that is not file://."""
@@ -56,7 +68,7 @@ class Profile:
         if "://" in text:
             raise WorldlineError(
                 f"Storage profile {self.name}: {key} '{value}' must be a folder on this machine: give a path "
-                "(only replay_root may be a bucket)"
+                "(replay_root may be any bucket, artefact_root one of gs:// or s3://)"
             )
         return Path(text).expanduser().absolute()
 

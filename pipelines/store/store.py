@@ -69,6 +69,9 @@ class Store(Pointers):
         """Raises OSError where the root cannot be read: what it holds is not known then, and not missing."""
         next(self.root.iterdir(), None)
 
+    def require_rights(self) -> None:
+        """Raises WorldlineError where it is known beforehand that nothing can be written."""
+
     def holds(self, ref: Ref) -> bool:
         """Whether an artefact stands there, sound or not."""
         return (self._folder(ref) / MANIFEST_NAME).is_file()
@@ -87,7 +90,7 @@ class Store(Pointers):
             return None
         except OSError as error:
             raise not_now(path, error) from error
-        found = Artefact(ref, folder, _manifest_of(ref, raw, str(path)), digest(raw))
+        found = Artefact(ref, folder, manifest_of(ref, raw, str(path)), digest(raw))
         self._read[ref] = version, found
         return found
 
@@ -312,6 +315,13 @@ class Store(Pointers):
         """Whether somebody whom no lock of this machine tells of may be about to name it, or to build on it."""
         return False
 
+    def orphans(self) -> dict[str, int]:
+        """What writers left that died elsewhere, and its bytes; `drop` removes it."""
+        return {}
+
+    def drop(self, orphan: str) -> None:
+        """Remove one of `orphans`."""
+
     # ---- inside ----
 
     def _publish(self, made: Artefact) -> Artefact:
@@ -350,7 +360,7 @@ class Store(Pointers):
                 left.unlink(missing_ok=True)
 
 
-def _manifest_of(ref: Ref, raw: bytes, where: str) -> Manifest:
+def manifest_of(ref: Ref, raw: bytes, where: str) -> Manifest:
     """The manifest of `ref`, read at `where`. Raises WorldlineError for a damaged one, and for another's."""
     manifest = Manifest.from_bytes(raw, where)
     if (manifest.stage, manifest.subject, manifest.key) != (ref.stage, ref.subject, ref.key):

@@ -72,6 +72,7 @@ def diagnose(storage: str | None = None) -> list[Finding]:
     }
     if storage:
         checks["source"] = lambda: doctor_storage.source(storage)
+        checks["artefacts"] = lambda: doctor_storage.artefacts(storage)
     return [_guarded(name, check) for name, check in checks.items()]
 
 

@@ -21,12 +21,13 @@ PROBE_BYTES = 16
 
 
 def profile(name: str | None) -> Finding:
-    """The profile loads, the store can be written, and a replay root on this machine exists."""
+    """The profile loads, the store's folder here can be written, and a replay root on this machine exists."""
     from pipelines.sources.source import source_of
 
     try:
         found = current_profile(name)
-        root = open_store(found).root
+        store = open_store(found)
+        root = store.root
     except Exception as error:
         return Finding("storage", False, str(error), "choose another with --storage or WORLDLINE_STORAGE")
     try:
@@ -35,7 +36,7 @@ def profile(name: str | None) -> Finding:
     except OSError as error:
         repair = "set WORLDLINE_HOME, or artefact_root in the profile, to a folder you own"
         return Finding("storage", False, f"{found.name}: {root} is not writable ({error.strerror})", repair)
-    value = f"{found.name}: {root}"
+    value = f"{found.name}: {store.where}" + (f", copies in {root}" if found.artefact_bucket else "")
     if found.replay_root is None:
         return Finding("storage", True, value)
     try:
@@ -51,16 +52,17 @@ def profile(name: str | None) -> Finding:
 
 
 def credentials(name: str | None) -> Finding:
-    """Who reads the profile's bucket: found, or not found, or not readable."""
+    """Who reads the profile's buckets: found, or not found, or not readable."""
     try:
         found = current_profile(name)
     except WorldlineError:
         return Finding("credentials", True, "not looked for, as the storage profile cannot be read")
-    kind = protocol(found.replay_root) if found.replay_root else None
-    if kind in LOCAL:
-        return Finding("credentials", True, "none needed: the replay is on this machine")
+    kinds = {protocol(url) for url in (found.replay_root, found.artefact_bucket) if url} - set(LOCAL)
+    if not kinds:
+        return Finding("credentials", True, "none needed: replay and artefacts are on this machine")
     try:
-        return Finding("credentials", True, f"{found.name}: {one_line(origin(kind, found.options))}")
+        told = ", ".join(sorted({one_line(origin(kind, found.options)) for kind in kinds}))
+        return Finding("credentials", True, f"{found.name}: {told}")
     except WorldlineError as error:
         value, _, repair = str(error).partition(": ")
         return Finding("credentials", False, f"{found.name}: {value}", repair)
@@ -85,6 +87,20 @@ def source(name: str) -> Finding:
     room = size(sum(item.bytes for item in objects))
     value = f"{bucket.root} answers: {run} has {len(objects)} objects of {room}"
     return finding("source", given > 0, f"{value}, and {given} bytes of one were read", ELSEWHERE)
+
+
+def artefacts(name: str) -> Finding:
+    """Whether a bucket takes artefacts, where the profile puts them into one: an object is written and removed."""
+    try:
+        found = current_profile(name)
+        if not found.artefact_bucket:
+            return Finding("artefacts", True, "in no bucket, but in the folder that 'storage' tells")
+        store = open_store(found)
+        store.require_rights()
+    except WorldlineError as error:
+        value, _, repair = str(error).rpartition(": ")
+        return Finding("artefacts", False, value or repair, repair if value else "set artefact_root in the profile")
+    return Finding("artefacts", True, f"{store.where} takes them")
 
 
 def proxies() -> Finding:

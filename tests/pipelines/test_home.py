@@ -59,6 +59,8 @@ def test_the_store_follows_the_profile(tmp_path: Path, monkeypatch: pytest.Monke
     assert open_store().root == tmp_path / ".worldline" / "store"
     store = open_store(Profile("x", artefact_root=str(tmp_path / "a"), scratch=str(tmp_path / "s")))
     assert store.root == tmp_path / "a" and store.scratch.is_relative_to(tmp_path / "s")
+    far = open_store(Profile("x", artefact_root="gs://bucket/store", options={"token": "anon"}))
+    assert far.where == "gs://bucket/store" and far.root.parent == tmp_path / ".worldline"
     monkeypatch.setenv("WORLDLINE_STORAGE", "ci")
     monkeypatch.setenv("CI_CACHE_DIR", str(tmp_path / "cache"))
     assert open_store().root == tmp_path / "cache" / "store"

@@ -51,6 +51,12 @@ def test_an_empty_profile_is_all_defaults_and_relative_folders_become_absolute()
     assert Profile("x", artefact_root="here").artefact_folder() == Path.cwd() / "here"
 
 
+def test_artefacts_may_lie_in_a_bucket() -> None:
+    profile = parse("artefact_root: gs://bucket/store/", "p", {})
+    assert profile.artefact_bucket == "gs://bucket/store" and profile.artefact_folder() is None
+    assert Profile("x", artefact_root="file:///here").artefact_bucket is None is Profile("x").artefact_bucket
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -156,9 +162,10 @@ def test_a_value_that_looks_like_a_variable_is_not_filled_again() -> None:
 
 @pytest.mark.parametrize("key", ["artefact_root", "scratch"])
 def test_artefacts_and_scratch_must_be_local(key: str) -> None:
-    profile = parse(f"{key}: gs://bucket/store", "p", {})
+    kind = "https" if key == "artefact_root" else "gs"  # artefacts may lie in a bucket that takes them on conditions
+    profile = parse(f"{key}: {kind}://bucket/store", "p", {})
     ask = profile.artefact_folder if key == "artefact_root" else profile.scratch_folder
     with pytest.raises(
-        WorldlineError, match=f"{key} 'gs://bucket/store' must be a folder on this machine: give a path"
+        WorldlineError, match=f"{key} '{kind}://bucket/store' must be a folder on this machine: give a path"
     ):
         ask()

@@ -1,5 +1,6 @@
 """What the doctor says of a storage profile, of who reads its bucket, and of proxies; no secret, no request."""
 
+import json
 import os
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from pipelines.bucket import credentials
 from pipelines.sources.source import local_url
 from pipelines.tools import doctor_storage
 from pipelines.tools.doctor import Finding
+from tests.buckets.faults import Fault, FaultProxy
+from tests.buckets.servers import EmulatedBucket
 from tests.pipelines.conftest import TinyRun
 
 
@@ -32,6 +35,8 @@ def test_storage_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     path = tmp_path / "mine.yaml"
     path.write_text("artefact_root: gs://bucket/x\n")
+    assert f": gs://bucket/x, copies in {tmp_path}/home/store-gs-bucket-x-" in doctor_storage.profile(str(path)).value
+    path.write_text("artefact_root: https://bucket/x\n")
     assert "must be a folder on this machine" in doctor_storage.profile(str(path)).value
     (tmp_path / "file").write_text("")
     path.write_text(f"artefact_root: {tmp_path}/file/store\n")
@@ -54,7 +59,7 @@ def profile(tmp_path: Path) -> Path:
 
 
 def test_a_local_replay_needs_no_credentials() -> None:
-    assert doctor_storage.credentials("local").value == "none needed: the replay is on this machine"
+    assert doctor_storage.credentials("local").value == "none needed: replay and artefacts are on this machine"
     assert doctor_storage.credentials("locl").ok  # the storage profile is what fails
 
 
@@ -146,3 +151,19 @@ def test_a_source_that_was_named_is_tried(tmp_path: Path, tiny: TinyRun) -> None
     assert doctor_storage.source("local") == Finding(
         "source", True, "local: replay is collected here, no bucket is read"
     )
+
+
+def test_a_bucket_for_artefacts_is_tried_by_writing(tmp_path: Path, gcs_bucket: EmulatedBucket) -> None:
+    path, root = tmp_path / "mine.yaml", f"{gcs_bucket.root_url}/store"
+    profile = {"artefact_root": root, "options": gcs_bucket.options()}
+    path.write_text(json.dumps(profile))
+    assert doctor_storage.artefacts(str(path)) == Finding("artefacts", True, f"{root} takes them")
+    assert "anonymously" in doctor_storage.credentials(str(path)).value
+    with FaultProxy(gcs_bucket.server.endpoint) as proxy:
+        profile["options"] = gcs_bucket.options(proxy.endpoint)
+        path.write_text(json.dumps(profile))
+        proxy.add(Fault("status", status=403, listings=True, times=9))
+        refused = doctor_storage.artefacts(str(path))
+    assert not refused.ok and "does not let this account store artefacts" in refused.value
+    assert "allow it, or log in" in refused.repair
+    assert "in no bucket" in doctor_storage.artefacts("local").value

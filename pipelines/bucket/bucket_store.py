@@ -1,0 +1,352 @@
+"""A store whose artefacts lie in a bucket: `artefact_root: gs://BUCKET/PREFIX` (or s3://) in the storage profile.
+
+    PREFIX/files/STAGE/SUBJECT/KEY/DIGEST/...     the files of one artefact, by the digest of its manifest
+    PREFIX/manifests/STAGE/SUBJECT/KEY.json       its manifest: with this object, and not before, it exists
+    PREFIX/refs/NAME.json                         the pointers
+
+An artefact is made on this machine as in a folder, and then stored: first its files, each compared with the checksum
+that the bucket publishes, then its manifest, on the condition that none is there. Of two machines that make the same
+one at once, one stores it, and the other drops what it made and goes on with that. Locks hold for one machine: two
+machines may compute the same, and end with one artefact. A process that is killed before the manifest leaves files that
+no manifest names; what it had finished waits in `finished`, and is stored, not made again, by the next run of the same
+command. A pointer is written without a condition: what it means does not depend on what it meant, and the last one
+counts, as in a folder.
+
+What is read is copied into `cache` first (cache.py), verified by the manifest. A manifest that was made anew elsewhere
+is seen here within seconds (small_objects.py). `gc` spares what was stored in the last day: its name may be to come.
+"""
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from pipelines.bucket.bucket_object import BucketObject
+from pipelines.bucket.cache import Cache, Use
+from pipelines.bucket.retry import BucketError
+from pipelines.bucket.small_objects import SmallObjects
+from pipelines.bucket.writing import WORKERS, WritableBucket
+from pipelines.errors import MayPass, Members, WorldlineError
+from pipelines.progress import say, track
+from pipelines.store.artefact import Artefact, Draft, Report
+from pipelines.store.files import locked, locked_now, writable
+from pipelines.store.manifest import MANIFEST_NAME, FileEntry, Manifest, digest
+from pipelines.store.profile import Profile
+from pipelines.store.ref import Pointer, Ref
+from pipelines.store.stage_config import Spec
+from pipelines.store.store import REHASH_PARENTS_UP_TO, Store, manifest_of
+
+GRACE = 24 * 3600.0  # seconds
+FILES, MANIFESTS, REFS = "files", "manifests", "refs"
+OF_ARTEFACT = re.compile(r"(.+/[0-9a-f]{64})/")  # an address, and the digest of a manifest
+
+
+@dataclass(frozen=True)
+class BucketArtefact(Artefact):
+    """Its files come into the cache when they are asked for, and stay there as long as this object lives."""
+
+    cache: Cache = field(kw_only=True, repr=False, compare=False)
+    _uses: list[Use] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds all its files. Raises WorldlineError where they do not fit into the cache."""
+        self._bring(self.manifest.files)
+        return self.place
+
+    @property
+    def where(self) -> str:
+        return self.manifest_at
+
+    @property
+    def manifest_at(self) -> str:
+        return f"{self.cache.bucket.root}/{MANIFESTS}/{self.ref}.json"
+
+    @property
+    def files_at(self) -> str:
+        """The folder of the bucket that holds its files."""
+        return f"{FILES}/{self.ref}/{self.digest}"
+
+    def path(self, name: str) -> Path:
+        path = super().path(name)
+        self._bring([entry for entry in self.manifest.files if entry.path == name])
+        return path
+
+    def faults(self, rehash: bool) -> list[str]:
+        """What is wrong with the files in the bucket; with `rehash` every one is read. Raises MayPass."""
+        found = []
+        with sure():
+            there = self.cache.bucket.below(self.files_at)
+            for entry in self.manifest.files:
+                url, item = f"{self.cache.bucket.root}/{self.files_at}/{entry.path}", there.get(entry.path)
+                if item is None:
+                    found.append(f"{url}: missing")
+                elif item.bytes != entry.bytes:
+                    found.append(f"{url}: {item.bytes} bytes, the manifest says {entry.bytes}")
+                elif rehash and self.cache.sha256_in_bucket(item) != entry.sha256:
+                    found.append(f"{url}: sha256 differs from the manifest")
+        return found
+
+    def unlisted(self) -> list[str]:
+        there = self.cache.bucket.below(self.files_at)
+        return [there[name].url for name in sorted(there.keys() - set(self.names()))]
+
+    def bring(self, rehash: bool) -> None:
+        """Have all files here; with `rehash` those again that changed on this disk."""
+        self._bring(self.manifest.files)
+        if rehash:
+            self.cache.hash_again(self.digest, self.manifest.files)
+            self._bring(self.manifest.files)
+
+    def _bring(self, entries: Iterable[FileEntry]) -> None:
+        if not self._uses:
+            self._uses.append(self.cache.use(self.digest))
+        self.cache.bring(self.digest, self.files_at, list(entries), str(self.ref))
+
+
+@contextmanager
+def sure() -> Iterator[None]:
+    """Raises MayPass where the bucket does not answer: what it holds is not known then, and not missing or damaged."""
+    try:
+        yield
+    except BucketError as error:
+        raise MayPass(error) from error
+
+
+class BucketStore(Store):
+    """See the head of this file. `root` is this machine's part: copies, locks, drafts, what is not stored yet."""
+
+    def __init__(self, url: str, root: Path, profile: Profile, remake: bool = False) -> None:
+        super().__init__(root, profile.scratch_folder(), profile, remake)
+        self.bucket = WritableBucket.of(url, profile)
+        self._manifests = SmallObjects(self.bucket, MANIFESTS, self.root / "known" / MANIFESTS)
+        self._refs = SmallObjects(self.bucket, REFS, self.root / "known" / REFS)
+        self._cache = Cache(self.bucket, self.root / "cache", profile.cache_bytes)
+        self._finished = Store(self.root / "finished")
+        self._parsed: dict[Ref, tuple[str, Manifest, str]] = {}
+        self._replaced: dict[Ref, BucketObject | None] = {}  # what stood there when we began
+        self._ahead: list[float] = []  # the bucket's clock, once rights were asked for
+
+    @property
+    def where(self) -> str:
+        return self.bucket.root
+
+    # ---- reading ----
+
+    def require_reachable(self) -> None:
+        """Raises BucketError."""
+        self._manifests.names()
+
+    def require_rights(self) -> None:
+        """Raises BucketError where artefacts cannot be written to the bucket. Asked once a process."""
+        if not self._ahead:
+            self._ahead.append(self.bucket.require_rights())
+
+    def holds(self, ref: Ref) -> bool:
+        return self._manifests.item(f"{ref}.json") is not None
+
+    def find(self, ref: Ref) -> Artefact | None:
+        """See Store; raises MayPass where the bucket does not answer."""
+        with sure():
+            found = self._manifests.read(f"{ref}.json")
+        if found is None:
+            return None
+        raw, version = found
+        if ref not in self._parsed or self._parsed[ref][0] != version:
+            self._parsed[ref] = version, manifest_of(ref, raw, self._manifests.url(f"{ref}.json")), digest(raw)
+        _, manifest, known = self._parsed[ref]
+        return BucketArtefact(ref, self._cache.place(known), manifest, known, cache=self._cache)
+
+    def artefacts(self, below: str = "", members: Members | None = None) -> Iterator[Artefact]:
+        members = Members.or_strict(members)
+        names = [name for name in self._manifests.names() if not below or name.startswith(f"{below}/")]
+        self._manifests.fetch(names)
+        for name in names:
+            found = None
+            with members.each(name.removesuffix(".json")):
+                found = self.find(Ref.parse(name.removesuffix(".json")))
+            if found is not None:
+                yield found
+
+    def raw_manifest(self, name: str) -> bytes:
+        found = self._manifests.read(f"{name}.json")
+        return b"" if found is None else found[0]
+
+    def _faults_of_parent(self, artefact: Artefact) -> list[str]:
+        """All of it comes here, where it can fit into the cache; else its files do, one by one, when they are read."""
+        size = artefact.manifest.total_bytes
+        if isinstance(artefact, BucketArtefact) and size <= (self._cache.limit or size):
+            artefact.bring(rehash=size <= REHASH_PARENTS_UP_TO)
+            return []
+        return artefact.faults(rehash=False)
+
+    # ---- writing ----
+
+    def produce(self, spec: Spec, build: Callable[[Draft], None]) -> Report:
+        """See Store. Raises BucketError before anything is made where the bucket may not be written to."""
+        if (found := self.standing(spec.ref)) is not None:
+            self._drop_finished(spec.ref)
+            return Report(found, skipped=True)
+        self._replaced[spec.ref] = self._manifests.item(f"{spec.ref}.json")
+        if (found := self._stored_now(spec.ref)) is not None:
+            return Report(found, skipped=True)
+        return super().produce(spec, build)
+
+    @contextmanager
+    def preparing(self, specs: Iterable[Spec]) -> Iterator[dict[Ref, tuple[Path, dict[Ref, Artefact]]]]:
+        known = list(specs)
+        for spec in known:
+            if self.standing(spec.ref) is None:
+                self._stored_now(spec.ref)
+        with super().preparing(known) as missing:
+            yield missing
+
+    def _stored_now(self, ref: Ref) -> Artefact | None:
+        """What an earlier run finished here and could not store: it is stored now, if it still is what it should be."""
+        self.require_rights()
+        with writable(self.root), locked(self.lock_path(ref)):
+            try:
+                made = self._finished.find(ref)
+                sound = made is not None and not made.faults(rehash=True) and not self.stale(made)
+            except MayPass:
+                raise
+            except WorldlineError:  # a damaged manifest
+                made, sound = None, False
+            if made is None or not sound:
+                shutil.rmtree(self._folder(ref), ignore_errors=True)
+                return None
+            say(f"{ref} was made before and is stored now")
+            return self._publish(made)
+
+    def _publish(self, made: Artefact) -> Artefact:
+        """Upload the files, then the manifest, on the condition that what stands there is what stood there before."""
+        stored = BucketArtefact(made.ref, self._cache.place(made.digest), made.manifest, made.digest, cache=self._cache)
+        self._upload(made, stored.files_at)
+        raw = (made.place / MANIFEST_NAME).read_bytes()
+        if self._manifests.write(f"{made.ref}.json", raw, self._replaced.pop(made.ref, None)):
+            self._cache.take(made.place, made.digest, made.manifest.total_bytes, str(made.ref))
+            return stored
+        shutil.rmtree(made.place)
+        self.bucket.remove_all(f"{stored.files_at}/{name}" for name in made.names())
+        found = self.find(made.ref)
+        if found is None:
+            raise WorldlineError(f"{made.ref} was stored and removed by others while it was made: run this again")
+        say(f"{made.ref} was stored by another machine meanwhile: that one counts, ours is dropped")
+        return found
+
+    def _upload(self, made: Artefact, at: str) -> None:
+        there = self._sent(at)
+        missing = [entry for entry in made.manifest.files if there.get(entry.path) != entry.bytes]
+        total = sum(entry.bytes for entry in missing)
+        with track(f"Store {made.ref}", total, "bytes") as advance, ThreadPoolExecutor(WORKERS, "store") as pool:
+            send = partial(self._send, made, at)
+            futures = {pool.submit(send, entry): entry for entry in missing}
+            try:
+                for future, entry in futures.items():
+                    future.result()
+                    advance(entry.bytes)
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _sent(self, at: str) -> dict[str, int]:
+        """What an earlier try uploaded, with its sizes; nothing so old that another's gc may be about to remove it."""
+        found = self.bucket.written(at).items()
+        return {name: each.bytes for name, each in found if self._now() - each.at < GRACE / 2}
+
+    def _send(self, made: Artefact, at: str, entry: FileEntry) -> None:
+        self.bucket.upload(made.place / entry.path, f"{at}/{entry.path}")
+
+    def _drop_finished(self, ref: Ref) -> None:
+        """Of a process that was killed between the manifest and the move into the cache."""
+        if self._folder(ref).exists():
+            with locked_now(self.lock_path(ref)) as free:
+                if free:
+                    shutil.rmtree(self._folder(ref), ignore_errors=True)
+
+    # ---- names ----
+
+    def names(self) -> list[str]:
+        return [name.removesuffix(".json") for name in self._refs.names()]
+
+    def raw_pointer(self, name: str) -> bytes | None:
+        found = self._refs.read(self._object(name))
+        return None if found is None else found[0]
+
+    def write_pointer(self, name: str, pointer: Pointer) -> None:
+        """See Pointers; what it means already is not written again. Raises BucketError."""
+        if self.raw_pointer(name) != pointer.to_bytes():
+            self._refs.put(self._object(name), pointer.to_bytes())
+
+    def remove_pointer(self, name: str) -> None:
+        self._refs.remove(self._object(name))
+
+    def pointer_at(self, name: str) -> str:
+        return self._refs.url(self._object(name))
+
+    def _read_all(self, members: Members | None = None) -> dict[str, Pointer]:
+        self._refs.fetch(self._refs.names())
+        return super()._read_all(members)
+
+    def _object(self, name: str) -> str:
+        return self.pointer_path(name).relative_to(self.root / REFS).as_posix()
+
+    # ---- removing ----
+
+    def is_young(self, artefact: Artefact) -> bool:
+        """Whether it was stored in the last day, by the bucket's clock."""
+        written = self.bucket.written(f"{MANIFESTS}/{artefact.ref.stage}/{artefact.ref.subject}")
+        found = written.get(f"{artefact.ref.key}.json")
+        return found is None or self._now() - found.at < GRACE
+
+    def remove(self, artefact: Artefact) -> None:
+        """The manifest goes first: killed after it, the artefact is gone, and files remain that no manifest names."""
+        item = self._manifests.item(f"{artefact.ref}.json")
+        same = item is not None and self.find(artefact.ref) == artefact
+        if item is None or not same or not self._manifests.remove(f"{artefact.ref}.json", item.version):
+            say(f"{artefact.ref} was made anew meanwhile: it stays")
+            return
+        at = f"{FILES}/{artefact.ref}/{artefact.digest}"
+        self.bucket.remove_all(f"{at}/{name}" for name in self.bucket.below(at))
+        self._cache.drop(artefact.digest)
+
+    def orphans(self) -> dict[str, int]:
+        """Files in the bucket that no manifest names, by their folder, and their bytes; none that came in the last day.
+
+        Those of an artefact whose manifest cannot be read stay.
+        """
+        sizes: dict[str, int] = {}
+        latest: dict[str, float] = {}
+        for name, written in self.bucket.written(FILES).items():
+            if found := OF_ARTEFACT.match(name):
+                folder = found[1]
+                sizes[folder] = sizes.get(folder, 0) + written.bytes
+                latest[folder] = max(latest.get(folder, 0.0), written.at)
+        members, named = Members(), set()
+        for artefact in self.artefacts(members=members):
+            named.add(f"{artefact.ref}/{artefact.digest}")
+        named |= {folder for folder in sizes if folder.rpartition("/")[0] in members.failed}
+        return {
+            f"{self.bucket.root}/{FILES}/{folder}": size
+            for folder, size in sorted(sizes.items())
+            if folder not in named and self._now() - latest[folder] >= GRACE
+        }
+
+    def drop(self, orphan: str) -> None:
+        at = orphan.removeprefix(f"{self.bucket.root}/")
+        written = self.bucket.written(at)
+        if all(self._now() - each.at >= GRACE for each in written.values()):  # nobody sends it again
+            self.bucket.remove_all(f"{at}/{name}" for name in written)
+
+    def _now(self) -> float:
+        return time.time() + (self._ahead[0] if self._ahead else 0.0)
+
+    # ---- inside ----
+
+    def _folder(self, ref: Ref) -> Path:
+        """Where a finished artefact waits until it is stored."""
+        return self._finished.root / ref.stage / ref.subject / ref.key
