@@ -5,6 +5,7 @@ first one sets it up alone, under a lock, and marks it ready; that takes about a
 """
 
 import importlib.resources
+import logging
 import os
 import signal
 import threading
@@ -26,8 +27,8 @@ READY = ".ready"
 
 
 def open_instance() -> dg.DagsterInstance:
-    """The persistent instance, as a context manager. Raises WorldlineError when its folder cannot be written, and
-    for settings that Dagster does not understand.
+    """The persistent instance, as a context manager. Raises WorldlineError when its folder cannot be written, for
+    settings that Dagster does not understand, and for a PostgreSQL that refuses.
 
     Sets DAGSTER_HOME and DAGSTER_DISABLE_TELEMETRY for this process and its children.
     """
@@ -35,15 +36,18 @@ def open_instance() -> dg.DagsterInstance:
     os.environ["DAGSTER_HOME"] = str(folder)
     os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
     try:
-        prepare(folder)
-        instance = dg.DagsterInstance.get()
+        with _retried_in_silence():
+            prepare(folder)
+            instance = dg.DagsterInstance.get()
     except (WorldlineError, DatabaseError):
         raise
     except Exception as error:  # each part of Dagster has its own
         if may_pass(error):
             raise
+        if isinstance(error.__cause__, DatabaseError):
+            raise error.__cause__ from None
         raise WorldlineError(
-            f"{folder / CONFIG} is no settings of Dagster ({type(error).__name__}: {one_line(error)[:160]}): mend it, "
+            f"{folder / CONFIG} is no settings of Dagster ({type(error).__name__}: {_detail(error)[:160]}): mend it, "
             "or delete it, and the same command writes it anew"
         ) from error
     hush(instance)
@@ -51,11 +55,49 @@ def open_instance() -> dg.DagsterInstance:
     return instance
 
 
+def _detail(error: Exception) -> str:
+    """What is wrong with settings, in few words."""
+    if isinstance(error, ModuleNotFoundError) and str(error.name).startswith(("psycopg", "dagster_postgres")):
+        return "PostgreSQL needs pip install 'worldline[postgres]', and postgresql+psycopg2:// in its address"
+    told = getattr(error, "errors", None)
+    return one_line(told[0].message if told else error)
+
+
+@contextmanager
+def _retried_in_silence() -> Iterator[None]:
+    """Without the warnings that Dagster logs, three lines each, whenever PostgreSQL does not answer at once."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
 class HistoryLost(BaseException):
     """Dagster's history cannot be written: a full or broken disk. Says why in the database's few words.
 
     No `Exception`: Dagster and its logger would each print theirs, with the SQL and all its values, and go on.
     """
+
+
+def lost(error: DatabaseError | HistoryLost) -> str:
+    """What to tell where Dagster's history cannot be read or written, in one line with the repair."""
+    why = one_line(error.orig if isinstance(error, DatabaseError) else error)
+    if isinstance(error, DatabaseError) and type(error.orig).__module__.startswith("psycopg"):
+        return (
+            f"PostgreSQL, where {dagster_home() / CONFIG} keeps Dagster's history, refuses ({why}): see that it runs, "
+            "that its address and password are right, and run the same command again; finished artefacts are untouched"
+        )
+    if isinstance(error, OperationalError | HistoryLost):  # SQLite's word for a full or broken disk
+        return (
+            f"Dagster's history in {dagster_home()} cannot be used ({why}): free some space or set WORLDLINE_HOME to "
+            "another disk; finished artefacts are untouched, run the same command again"
+        )
+    return (
+        f"Dagster's history in {dagster_home()} is damaged ({why}): move that folder away and run the same command "
+        "again; artefacts and their lineage are kept elsewhere"
+    )
 
 
 def _end_without_history(instance: dg.DagsterInstance) -> None:

@@ -13,9 +13,9 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError
 
-from assets.instance import HistoryLost, open_instance
+from assets.instance import HistoryLost, lost, open_instance
 from assets.resources import Installation
 from assets.runner import Runner
 from assets.server import serve
@@ -24,8 +24,7 @@ from pipelines.environments.registry import game_named
 from pipelines.errors import UsageError, WorldlineError, unforeseen, unknown
 from pipelines.graph.plan import Plan, Step
 from pipelines.graph.table import BOARD, DATA_STAGES, PLANNED
-from pipelines.home import dagster_home
-from pipelines.redact import one_line, redact
+from pipelines.redact import redact
 
 LAST = PLANNED[-1].name
 
@@ -38,20 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except WorldlineError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    except (OperationalError, HistoryLost) as error:  # SQLite's word for a full or broken disk
-        why = error.orig if isinstance(error, OperationalError) else error
-        print(
-            f"Dagster's history in {dagster_home()} cannot be used ({why}): free some space or set "
-            "WORLDLINE_HOME to another disk; finished artefacts are untouched, run the same command again",
-            file=sys.stderr,
-        )
-        return WorldlineError.exit_code
-    except DatabaseError as error:
-        print(
-            f"Dagster's history in {dagster_home()} is damaged ({one_line(error.orig)}): move that folder away and run "
-            "the same command again; artefacts and their lineage are kept elsewhere",
-            file=sys.stderr,
-        )
+    except (DatabaseError, HistoryLost) as error:
+        print(lost(error), file=sys.stderr)
         return WorldlineError.exit_code
     except Exception as error:
         print(

@@ -25,6 +25,7 @@ TOKEN = "ya29.hush/hush+hush"
         ("Authorization: Bearer hush.hush", "Authorization: Bearer ***"),
         ("AWS4-HMAC-SHA256 Credential=hush/x, Signature=hush", "AWS4-HMAC-SHA256 ***"),
         ("https://u@h/api?api_key=hush", "https://***@h/api?api_key=***"),
+        ("postgresql+psycopg2://me:hush@host/db refuses", "postgresql+psycopg2://***@host/db refuses"),
     ],
 )
 def test_secrets_are_hidden(said: str, shown: str) -> None:
