@@ -28,7 +28,6 @@ HIDDEN = "***"
 _PATTERNS = (
     (re.compile(r"-----BEGIN [A-Z ]*KEY-----.*?(?:-----END [A-Z ]*KEY-----|$)", re.S), HIDDEN),
     (re.compile(r"(https?://)[^\s/'\"]+@"), rf"\1{HIDDEN}@"),
-    (re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/'\":@]*:[^\s/'\"@]+@"), rf"\1{HIDDEN}@"),
     (re.compile(r"(\b\w+://)[^\s/:@'\"]*:[^\s/'\"]*@"), rf"\1{HIDDEN}@"),
     (re.compile(r"(AWS4-HMAC-SHA256 )(?:\w+=[^\s,'\"]+,?\s*)+"), rf"\1{HIDDEN}"),
     (re.compile(r"(authori[sz]ation['\"]?\s*[:=]\s*['\"]?(?:[\w-]+ )?)[^\s'\",]+", re.I), rf"\1{HIDDEN}"),
