@@ -26,9 +26,9 @@ try:
     from isal import igzip, isal_zlib
 except ImportError:
     open_gzip: Any = gzip.GzipFile
-    decompressobj: Any = zlib.decompressobj
+    fast_zlib: Any = zlib
 else:
-    open_gzip, decompressobj = igzip.IGzipFile, isal_zlib.decompressobj
+    open_gzip, fast_zlib = igzip.IGzipFile, isal_zlib
     DAMAGE = (*DAMAGE, isal_zlib.error)  # type: ignore[arg-type]  # its stubs call the class an instance
 
 FAULTS: tuple[type[Exception], ...] = (WorldlineError, *DAMAGE)
@@ -58,6 +58,8 @@ def inflated(item: BucketObject, bucket: Bucket, size: Callable[[], int | None] 
         buffered = io.BufferedReader(reader, BLOCK)  # kept in a variable: when it is collected, it closes the reader
         try:
             with open_gzip(fileobj=buffered, mode="rb") as stream:
+                if not item.bytes:
+                    raise EOFError  # to gzip, no bytes are the whole of an empty file
                 yield stream
         except BucketError:
             raise

@@ -8,7 +8,6 @@ The checksum of the inflated bytes is compared; those of the chunks are not, as 
 """
 
 import struct
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,10 +16,10 @@ from PIL import Image
 
 from pipelines.errors import WorldlineError
 from pipelines.sources.frame_extraction import FRAME
-from pipelines.sources.inflate import DAMAGE, decompressobj, one_line
+from pipelines.sources.inflate import DAMAGE, fast_zlib, one_line
 from pipelines.sources.rlu.tfrecord import REPAIR
 
-LARGEST = 1 << 14  # bytes of a PNG; the pixels alone, without any compression, are 7,056
+LARGEST = 1 << 14  # bytes of a PNG; the pixels alone, without any compression, are 7,056; it inflates to 17 MB at most
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -32,7 +31,9 @@ START = SIGNATURE + CHUNK.pack(SIZES.size, b"IHDR") + SIZES.pack(84, 84, 8, 0, 0
 
 ROW = bytes(85)
 
-BLOCK = 256  # frames; 1.8 MB of rows
+INFLATED = 84 * len(ROW)
+
+BLOCK = 9  # frames whose rows fit into one stored block of zlib, 65,535 bytes; small ones stay in the cache
 
 Data = bytes | memoryview
 
@@ -62,7 +63,13 @@ def decode_frames(pngs: Sequence[Data], name: str = "The episode") -> NDArray[np
                 rows += [ROW, _inflate(data)]
             except _FaultError as error:
                 raise WorldlineError(f"{name}: frame {number} {error}: {REPAIR}") from error
-        frames[first : first + len(part)] = _unfilter(b"".join(rows), len(part))[:, 1:]
+        tall = b"".join(rows)
+        filters = np.frombuffer(tall, np.uint8).reshape(len(part), len(ROW), len(ROW))[:, :, 0].max(axis=1)
+        if (wrong := np.flatnonzero(filters > 4)).size:
+            what = f"frame {first + wrong[0]} is a damaged PNG (filter {filters[wrong[0]]}, there are 0 to 4)"
+            raise WorldlineError(f"{name}: {what}: {REPAIR}")
+        image = Image.frombytes("L", (FRAME[1], len(part) * len(ROW)), _stored(tall), "zip", "L", 0)
+        frames[first : first + len(part)] = np.asarray(image).reshape(len(part), len(ROW), FRAME[1])[:, 1:]
     return frames
 
 
@@ -73,21 +80,17 @@ def _inflate(data: Data) -> bytes:
     if data[: len(START)] != START:
         raise _FaultError(_what(bytes(data[: len(START)])))
     try:
-        inflater = decompressobj()
-        rows = inflater.decompress(_pixels(data), 84 * len(ROW) + 1)
+        rows = fast_zlib.decompress(_pixels(data), 15, INFLATED)
     except DAMAGE as error:
         raise _FaultError(f"is a damaged PNG ({one_line(error)})") from error
-    if len(rows) != 84 * len(ROW) or not inflater.eof:
-        count = "more" if len(rows) > 84 * len(ROW) else f"{len(rows):,}"
-        raise _FaultError(f"is a damaged PNG ({count} of 7,140 bytes inflated)")
-    if max(rows[:: len(ROW)]) > 4:
-        raise _FaultError(f"is a damaged PNG (filter {max(rows[:: len(ROW)])}, there are 0 to 4)")
+    if len(rows) != INFLATED:
+        raise _FaultError(f"is a damaged PNG ({len(rows):,} bytes inflated, a frame has {INFLATED:,})")
     return rows
 
 
 def _pixels(data: Data) -> Data:
     """The compressed pixels, which may lie in several chunks."""
-    at, found = len(START) + 4, []
+    at, found, kind = len(START) + 4, [], b""
     while at + CHUNK.size <= len(data):
         length, kind = CHUNK.unpack_from(data, at)
         at += CHUNK.size
@@ -112,8 +115,7 @@ def _what(start: bytes) -> str:
     return f"is a PNG of {width} x {height}, {bits} bit, colour type {colour}{woven}; {RULE}"
 
 
-def _unfilter(rows: bytes, count: int) -> NDArray[np.uint8]:
-    """The pixels (N, 85, 84) of frames with a row of zeros before each."""
-    height = count * len(ROW)
-    image = Image.frombytes("L", (FRAME[1], height), zlib.compress(rows, 0), "zip", "L", 0)
-    return np.asarray(image).reshape(count, len(ROW), FRAME[1])
+def _stored(rows: bytes) -> bytes:
+    """A zlib stream of one block that holds the rows as they are."""
+    size, check = len(rows), fast_zlib.adler32(rows)
+    return b"".join([struct.pack("<HBHH", 0x0178, 1, size, size ^ 0xFFFF), rows, struct.pack(">I", check)])

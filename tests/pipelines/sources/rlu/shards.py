@@ -106,10 +106,13 @@ def _checksum(data: bytes) -> bytes:
 
 
 def example(features: Features, order: Sequence[str] | None = None, packed: bool = True, unknown: bytes = b"") -> bytes:
-    """An `Example` with its features in that order (names may come twice); `unknown` is put into every message."""
+    """An `Example` with its features in that order (names may come twice).
+
+    `unknown` is put into every message, but not into the entries of the map.
+    """
     entries = [
-        _field(1, unknown + _field(1, name.encode()) + _field(2, feature(*features[name], packed, unknown)))
-        for name in (order or list(features))
+        _field(1, _field(1, name.encode()) + _field(2, feature(*features[name], packed, unknown)))
+        for name in (features if order is None else order)
     ]
     return unknown + _field(1, unknown + b"".join(entries))
 
