@@ -142,11 +142,8 @@ def iter_episodes(stream: Source, game: str, name: str = "The file") -> Iterator
 
     Raises WorldlineError for a damaged record and for an episode that contradicts itself.
     """
-    number = -1
     for number, payload in enumerate(iter_records(stream, LARGEST_RECORD, name)):
         yield parse_episode(payload, game, f"{name}: record {number}")
-    if number < 0:
-        raise WorldlineError(f"{name} holds no episode, a shard has some: {REPAIR}")
 
 
 def parse_episode(payload: bytes, game: str, name: str = "The record") -> Episode:

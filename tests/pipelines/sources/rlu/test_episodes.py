@@ -180,8 +180,3 @@ def test_a_shard_cut_anywhere_is_one_line_and_never_a_shorter_shard(inflater, tm
         with pytest.raises(WorldlineError, match="run_1-00000-of-00001") as caught:
             episodes()
         assert "\n" not in str(caught.value)
-
-
-def test_a_shard_without_episodes_is_one_line() -> None:
-    with pytest.raises(WorldlineError, match="The file holds no episode, a shard has some: fetch"):
-        list(iter_episodes(io.BytesIO(b""), GAME))
