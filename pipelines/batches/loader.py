@@ -1,15 +1,16 @@
 """Batches of segments, the same for a given (seed, step) whatever ran before: resuming needs no state but the step.
 
-`SegmentBatch` is what every loader gives, whatever it reads from. Each game's segments are permuted anew every epoch;
-samples come from the games in turn, so that equal shares are exact. A rank gathers only its own rows of the one global
-batch. Frames come from the trajectories' file, or from memory when they fit `preload_bytes`.
-`pipelines.training.prefetch` reads ahead in worker processes.
+`SegmentBatch` is what every loader gives, whatever it reads from; a `Source` is one game of it. A game's segments are
+permuted anew every epoch; samples come from the games in turn, so that equal shares are exact. A rank gathers only its
+own rows of the one global batch. Frames come from the trajectories' file, or from memory when they fit `preload_bytes`;
+`webdataset_reader.py` reads them from shards instead. `pipelines.training.prefetch` reads ahead in worker processes.
 
 Shape letters: B batch, b rows of it, T steps of a segment, H and W pixels, K tokens per frame, N transitions,
 S segments, n single frames. Frames are as the trajectories hold them: grey, or RGB with a last axis of 3.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from pipelines.batches.segments import Segmentation, last_episode
 from pipelines.environments.registry import game_id, to_shared
 from pipelines.episodes.trajectories import TrajectoryReader
+from pipelines.errors import WorldlineError
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,40 @@ class FrameBatch:
 
     frames_nHW: NDArray[np.uint8]  # (n, H, W), or (n, H, W, 3) of RGB
     games_n: NDArray[np.int64]
+
+
+class Source(Protocol):
+    """One game that is learned from, wherever its segments lie: what a training asks of it beside its batches."""
+
+    @property
+    def name(self) -> str:
+        """The game's name."""
+
+    @property
+    def game(self) -> int:
+        """The game's id in the registry."""
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """(H, W), or (H, W, 3) of RGB."""
+
+    @property
+    def clipped(self) -> bool:
+        """Whether all rewards are within -1 and 1."""
+
+    @property
+    def episodes(self) -> int:
+        """How many there are in all, held-out ones included."""
+
+    def spread(self, count: int) -> NDArray[np.uint8]:
+        """(n, H, W) or (n, H, W, 3): at most `count` frames, spread over the steps that training sees."""
+
+    def windows(self, episodes: int, steps: int, count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Frames (P, steps, H, W) and actions (P, steps): windows within one of the last `episodes`, of 0 in the last.
+
+        P is `count`, or as many as there are. Actions are numbered as the game's spaces. Raises WorldlineError where
+        no episode has so many steps.
+        """
 
 
 class BatchSource(Protocol):
@@ -107,10 +143,49 @@ class SegmentSource:
         """Transitions up to the end of the last episode that has a segment."""
         return int(self.trajectories.episode_starts[last_episode(self.segments) + 1])
 
+    @property
+    def name(self) -> str:
+        """The game's name."""
+        return self.trajectories.game
+
     @functools.cached_property
     def game(self) -> int:
         """The game's id in the registry."""
         return game_id(self.trajectories.game)
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """(H, W), or (H, W, 3) of RGB."""
+        return self.trajectories.frame_shape
+
+    @property
+    def clipped(self) -> bool:
+        """Whether all rewards are within -1 and 1."""
+        return float(np.abs(self.trajectories.rewards).max(initial=0)) <= 1
+
+    @property
+    def episodes(self) -> int:
+        """How many there are in all, held-out ones included."""
+        return self.trajectories.num_episodes
+
+    def spread(self, count: int) -> NDArray[np.uint8]:
+        """(n, H, W) or (n, H, W, 3): at most `count` frames, spread evenly over the episodes that training sees."""
+        rows = np.unique(np.linspace(0, self.rows - 1, count).astype(np.int64))
+        return np.stack([self.trajectories.frames(row, row + 1)[0] for row in rows.tolist()])
+
+    def windows(self, episodes: int, steps: int, count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """See `Source`; drawn by the seed from all there are."""
+        data = self.trajectories
+        starts = data.episode_starts[-max(episodes, 1) - 1 :]
+        firsts = np.concatenate([np.arange(first, last - steps + 1) for first, last in itertools.pairwise(starts)])
+        if not len(firsts):
+            raise WorldlineError(
+                f"The last episodes of {data.game} have {np.diff(starts).tolist()} steps, sight is measured on windows "
+                f"of {steps}: raise loop.holdout_episodes"
+            )
+        chosen = np.sort(np.random.default_rng([seed, self.game]).permutation(firsts)[:count])
+        frames = np.stack([data.frames(int(row), int(row) + steps) for row in chosen])
+        return frames, self.actions[chosen[:, None] + np.arange(steps)].astype(np.int64)
 
 
 class SegmentLoader:

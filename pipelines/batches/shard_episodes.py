@@ -14,13 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.batches.shards import Segment, ShardSet
+from pipelines.batches.shards import LONGEST_EPISODE, Segment, ShardSet
 from pipelines.environments.registry import to_own
 from pipelines.episodes.trajectories import FlatEpisodes, require_sound
 from pipelines.errors import WorldlineError
 from pipelines.progress import Advance
-
-LONGEST = 1 << 20  # steps of an episode; Dopamine stops at 27,000
 
 
 class ShardEpisodes(FlatEpisodes):
@@ -82,7 +80,7 @@ class ShardEpisodes(FlatEpisodes):
             except (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError) as error:
                 raise self._refusal(f"has a segment of no step ({error})") from error
             found[episode] = max(found.get(episode, 0), stop)
-        if sorted(found) != list(range(len(found))) or not found or max(found.values()) > LONGEST:
+        if sorted(found) != list(range(len(found))) or not found or max(found.values()) > LONGEST_EPISODE:
             raise self._refusal(f"numbers its {len(found)} episodes otherwise than 0 to {len(found) - 1}, or too long")
         lengths = [found[episode] for episode in range(len(found))]
         if sum(lengths) > (most := len(self._export) * self._export.length):

@@ -18,13 +18,14 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.batches.segments import Segmentation
 from pipelines.bucket.bucket import Bucket
 from pipelines.environments.registry import check_game, legal_mask
 from pipelines.episodes.trajectories import frame_shape_of
@@ -44,6 +45,10 @@ LARGEST_INDEX = 64 << 20  # bytes
 LARGEST_SHARD = 4 << 30
 
 LONGEST = 4096  # steps of a segment
+
+MOST_SEGMENTS = 1 << 26  # of a game; 10 M transitions have 2.5 M
+
+LONGEST_EPISODE = 1 << 20  # steps; Dopamine stops at 27,000
 
 LARGEST_FRAME = 1 << 20  # bytes
 
@@ -82,6 +87,45 @@ class Shard:
             raise ValueError(f"{self.name} with {self.segments} segments, {self.bytes} bytes is impossible")
 
 
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What `shards.json` says of the segments themselves, so that no shard is read to know which one holds what.
+
+    seed: of the order that the export gave them. clipped: whether all rewards are within -1 and 1.
+    """
+
+    cut: Segmentation
+    seed: int
+    clipped: bool
+
+    @classmethod
+    def of(cls, index: dict[str, Any]) -> "Contents":
+        """From a parsed index. Raises ValueError where its numbers contradict each other."""
+        steps = np.array(index["episode_steps"], np.int64)
+        if steps.ndim != 1 or not len(steps) or steps.min() < 1 or steps.max() > LONGEST_EPISODE or index["seed"] < 0:
+            raise ValueError(f"seed {index['seed']}, episodes of {str(index['episode_steps'])[:40]} steps")
+        starts = np.concatenate([[0], np.cumsum(steps)])
+        cut = Segmentation(starts, int(index["length"]), int(index["stride"]), str(index["padding"]))
+        listed = sum(int(shard["segments"]) for shard in index["shards"])
+        if len(cut) != listed or listed > MOST_SEGMENTS:
+            raise ValueError(f"its {len(steps)} episodes have {len(cut)} segments and its shards {listed}")
+        return cls(cut, int(index["seed"]), {"clipped": True, "raw": False}[index["rewards"]])
+
+    @property
+    def episodes(self) -> int:
+        """How many the segments were cut from."""
+        return len(self.cut.episode_starts) - 1
+
+    def rows(self) -> NDArray[np.int64]:
+        """(S, 3): episode, start and end of every segment, in the order of the export."""
+        return self.cut[export_order(len(self.cut), self.seed)]
+
+
+def export_order(count: int, seed: int) -> NDArray[np.int64]:
+    """(count,) the place in the index of every segment of an export, in the order in which it holds them."""
+    return np.random.default_rng(seed).permutation(count)
+
+
 def write_shard(path: Path, first: int, segments: Iterator[Segment], game: str, compress: bool) -> Shard:
     """Write one tar file; `first` is the number of its first segment. Returns its entry for `shards.json`."""
     count = 0
@@ -98,16 +142,17 @@ def write_shard(path: Path, first: int, segments: Iterator[Segment], game: str, 
 
 
 class ShardSet:
-    """Reads such an export from a folder or URL. Raises WorldlineError for anything that no export writes."""
+    """Reads such an export from a folder or URL. Raises WorldlineError for anything that no export writes.
 
-    def __init__(self, url: str | Path, profile: Profile | None = None) -> None:
+    raw: the bytes of its `shards.json`, which are not asked for where they are given.
+    """
+
+    def __init__(self, url: str | Path, profile: Profile | None = None, raw: bytes | None = None) -> None:
         self._bucket = Bucket.of(str(url) if "://" in str(url) else str(Path(url).absolute()), profile)
-        self.url = self._bucket.root
-        listed = self._bucket.stat(INDEX)
-        if listed.bytes > LARGEST_INDEX:
-            raise WorldlineError(f"{listed.url} has {listed.bytes:,} bytes, at most {LARGEST_INDEX:,} are read")
+        self.url, where = self._bucket.root, f"{self._bucket.root}/{INDEX}"
+        self.raw = self._read_index() if raw is None else raw
         try:
-            index = json.loads(self._bucket.read_range(listed, 0, listed.bytes))
+            index = json.loads(self.raw)
             if index["format"] != FORMAT:
                 raise ValueError(f"its format is '{str(index['format'])[:40]}', not {FORMAT}")
             self.game = check_game(str(index["game"]))
@@ -115,14 +160,38 @@ class ShardSet:
             self.compress = bool(index["compress"])
             self.lineage: dict[str, Any] = dict(index["worldline"])
             self.shards = tuple(Shard(**entry) for entry in index["shards"])
+            self._contents = Contents.of(index) if "episode_steps" in index else None  # exports of earlier versions
             if not self.shards or not 1 <= self.length <= LONGEST:
                 raise ValueError(f"{len(self.shards)} shards of length {self.length}")
             shape = index.get("frame", (84, 84))  # exports of earlier versions do not say it
             self.frame_shape = frame_shape_of((self.length, *(int(size) for size in shape)))
             if not 0 < math.prod(self.frame_shape) <= LARGEST_FRAME:
                 raise ValueError(f"frames of {self.frame_shape}, at most {LARGEST_FRAME:,} bytes are read")
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, UsageError) as error:
-            raise WorldlineError(f"{listed.url} is no list of segment shards ({error}): export it again") from error
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, UsageError) as error:
+            raise WorldlineError(f"{where} is no list of segment shards ({error}): export it again") from error
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its shards are files of this machine."""
+        return self._bucket.is_local
+
+    @property
+    def contents(self) -> Contents:
+        """What its segments are of. Raises WorldlineError for an export of an earlier version, which does not say."""
+        if self._contents is None:
+            raise WorldlineError(
+                f"{self.url} does not say how long its episodes are, an earlier version wrote it: export it again"
+            )
+        return self._contents
+
+    def require_shards(self) -> None:
+        """Raises WorldlineError where a shard that `shards.json` lists is missing, or has another size."""
+        parent, _, folder = self.url.rpartition("/")
+        there = {item.name.rpartition("/")[2]: item.bytes for item in replace(self._bucket, root=parent).list(folder)}
+        for shard in self.shards:
+            if (found := there.get(shard.name)) != shard.bytes:
+                has = "is missing" if found is None else f"has {found:,} bytes"
+                raise WorldlineError(f"{self.url}/{shard.name} {has}, {INDEX} says {shard.bytes:,}: copy it again")
 
     @functools.cached_property
     def firsts(self) -> NDArray[np.int64]:
@@ -132,8 +201,8 @@ class ShardSet:
     def __len__(self) -> int:
         return sum(shard.segments for shard in self.shards)
 
-    def load(self, shard: int) -> list[tuple[bytes, bytes]]:
-        """The packed segments of one shard, checked against `shards.json`: frames and steps; see `unpack`."""
+    def read(self, shard: int) -> bytes:
+        """One whole shard, whose size and sha256 are those of `shards.json`."""
         entry = self.shards[shard]
         item = self._bucket.stat(entry.name)
         if item.bytes != entry.bytes:
@@ -141,9 +210,15 @@ class ShardSet:
         raw = self._bucket.read_range(item, 0, entry.bytes)
         if hashlib.sha256(raw).hexdigest() != entry.sha256:
             raise WorldlineError(f"{item.url} is not the shard that {INDEX} lists: copy or export it again")
-        found = _members(raw, item.url, self.game)
+        return raw
+
+    def load(self, shard: int, raw: bytes | None = None) -> list[tuple[bytes, bytes]]:
+        """The packed segments of one shard: frames and steps; see `unpack`. raw: its bytes, where they were read."""
+        entry = self.shards[shard]
+        where = f"{self.url}/{entry.name}"
+        found = _members(self.read(shard) if raw is None else raw, where, self.game)
         if len(found) != entry.segments:
-            raise WorldlineError(f"{item.url} holds {len(found)} segments of {entry.segments}: export it again")
+            raise WorldlineError(f"{where} holds {len(found)} segments of {entry.segments}: export it again")
         return found
 
     def unpack(self, packed: tuple[bytes, bytes]) -> Segment:
@@ -169,9 +244,15 @@ class ShardSet:
                 f"{self.url} holds a segment that no export writes ({error}): export it again"
             ) from error
 
+    def _read_index(self) -> bytes:
+        listed = self._bucket.stat(INDEX)
+        if listed.bytes > LARGEST_INDEX:
+            raise WorldlineError(f"{listed.url} has {listed.bytes:,} bytes, at most {LARGEST_INDEX:,} are read")
+        return self._bucket.read_range(listed, 0, listed.bytes)
+
 
 def write_index(folder: Path, shards: list[Shard], facts: dict[str, Any]) -> None:
-    """Write `shards.json`: `facts` are game, length, compress, frame, worldline, and whatever else is known.
+    """Write `shards.json`: `facts` are game, length, compress, frame, worldline, and what `Contents` holds.
 
     `frame` is the shape of one: (H, W) or (H, W, 3).
     """

@@ -31,6 +31,7 @@ def add_to(app: typer.Typer) -> None:
         no_args_is_help=True,
     )
     back.command("trajectories")(import_trajectories)
+    back.command("shards")(import_shards)
     app.add_typer(back, name="import", rich_help_panel=PANEL)
 
 
@@ -178,6 +179,40 @@ def import_trajectories(
     print(
         f"Train on it: worldline experiment new NAME --recipe demo --set games={game} --set source=imported "
         f"--set import.contents={game}:{content}"
+    )
+
+
+def import_shards(
+    url: Annotated[
+        str, typer.Argument(help="A webdataset folder: a path, or a URL such as gs://bucket/Pong.webdataset.")
+    ],
+    game: Annotated[str, typer.Option(help="The game whose segments these are.")],
+    storage: Storage = None,
+) -> None:
+    """The list of a webdataset export's shards, so that experiments learn from them where they lie.
+
+    The list alone is kept. It holds the sha256 of every shard, so that a checkpoint's lineage names what it learned
+    from. Training fetches a shard when its turn comes; set loop.shards of its stages once the shards were moved.
+
+    Example: worldline import shards gs://bucket/Pong.webdataset --game Pong
+    """
+    import hashlib
+
+    from pipelines.batches.shards import ShardSet
+    from pipelines.environments.registry import game_named
+    from pipelines.graph.make import give_names, run_config
+    from pipelines.graph.plan import Step
+    from pipelines.stages.import_trajectories import ShardsConfig
+
+    profile, store = profile_and_store(storage)
+    export = ShardSet(url, profile)
+    config = ShardsConfig(game=game_named(game), sha256=hashlib.sha256(export.raw).hexdigest(), url=export.url)
+    report = run_config(config, store)
+    give_names(store, Step(ShardsConfig.STAGE, config.game), report.artefact.ref, None)
+    print(report)
+    print(
+        f"Train on it: worldline experiment new NAME --recipe demo --set games={config.game} --set source=shards "
+        f"--set shards.contents={config.game}:{config.sha256}"
     )
 
 

@@ -72,8 +72,9 @@ def materialize(
 
     Stages: collected_replay, replay, trajectories, segments, pretrained, tokens, world_action_model, scores,
     leaderboard. In place of trajectories and what is before them: imported_trajectories (source=imported). In place of
-    training: imported, after 'worldline import-jowa'. Before scores: finetuned, after 'worldline finetune' or in
-    recipes named so, and tuned, where tune has something to search over.
+    all that is before pretrained: imported_shards (source=shards). In place of training: imported, after 'worldline
+    import-jowa'. Before scores: finetuned, after 'worldline finetune' or in recipes named so, and tuned, where tune has
+    something to search over.
 
     Example: worldline materialize demo --until tokens
     """

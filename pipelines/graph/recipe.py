@@ -14,10 +14,11 @@ from pipelines.environments.registry import check_game, game_named
 from pipelines.errors import UsageError, unknown
 from pipelines.graph.table import BY_VERB, PLANNED
 from pipelines.stages.collect import CollectConfig
-from pipelines.stages.import_trajectories import ImportConfig
+from pipelines.stages.import_trajectories import ImportConfig, ShardsConfig
 from pipelines.store.stage_config import StageConfig, require
 
-SOURCES = ("collected", "bucket", "imported")
+BROUGHT: dict[str, type[StageConfig]] = {"imported": ImportConfig, "shards": ShardsConfig}  # by the source, its stage
+SOURCES = ("collected", "bucket", *BROUGHT)
 # Which setting of the recipe fills a field of a template, for the error of one who sets that field.
 OWN = {"game": "games", "agent": "agents"}
 Config = TypeVar("Config", bound=StageConfig)
@@ -25,7 +26,8 @@ Config = TypeVar("Config", bound=StageConfig)
 
 @dataclass(frozen=True)
 class Recipe:
-    """`source` says where data comes from: played here ("collected"), read from the profile's bucket, or imported.
+    """`source` says where data comes from: played here ("collected"), read from the profile's bucket, imported, or
+    streamed from shards.
 
     A template can be had by its verb: `recipe.pretrain`; None where the recipe has none. `recipe.of(PretrainConfig)` is
     the same with its type.
@@ -39,11 +41,13 @@ class Recipe:
     stages: tuple[StageConfig, ...] = ()
 
     def __post_init__(self) -> None:
-        imports = self.template(ImportConfig.VERB) is not None
-        if imports and self.source != "imported":
-            raise UsageError(f"Recipe '{self.name}' imports, yet its source is {self.source}: set source=imported too")
-        if self.source == "imported" and not imports:
-            object.__setattr__(self, "stages", (*self.stages, ImportConfig()))
+        for source, kind in BROUGHT.items():
+            if self.template(kind.VERB) is None and self.source == source:
+                object.__setattr__(self, "stages", (*self.stages, kind()))
+            if self.template(kind.VERB) is not None and self.source != source:
+                raise UsageError(
+                    f"Recipe '{self.name}' has {kind.VERB}, yet its source is {self.source}: set source={source} too"
+                )
         object.__setattr__(self, "stages", _in_order(self.stages))
         object.__setattr__(self, "games", tuple(map(game_named, self.games)))
         require(self, "")
@@ -94,8 +98,8 @@ class Recipe:
         return replace(self, **own, stages=(*kept, *(each for each in others.values() if each is not None)))
 
     def latent(self) -> dict[str, StageConfig]:
-        """The template that another source would bring, by its verb: a change may set it along with the source."""
-        return {} if self.template(ImportConfig.VERB) else {ImportConfig.VERB: ImportConfig()}
+        """The templates that other sources would bring, by their verbs: a change may set one along with the source."""
+        return {kind.VERB: kind() for kind in BROUGHT.values() if self.template(kind.VERB) is None}
 
     def parts(self) -> dict[str, Any]:
         """Its own fields, then its templates by their verbs."""

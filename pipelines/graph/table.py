@@ -12,7 +12,7 @@ from pipelines.stages.collect import CollectConfig
 from pipelines.stages.downsample import DownsampleConfig
 from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.stages.fetch import FetchConfig
-from pipelines.stages.import_trajectories import ImportConfig
+from pipelines.stages.import_trajectories import ImportConfig, ShardsConfig
 from pipelines.stages.import_weights import ReleasedConfig
 from pipelines.stages.report import ReportConfig
 from pipelines.stages.segment import SegmentConfig
@@ -114,7 +114,20 @@ The manifest's roots name the files by their sha256. Only recipes with source=im
         per="game",
         kind="data",
         kinds=("parquet",),
+        source="collected bucket imported",
         about="The index of a game's training windows over its trajectories: episode, first and last step, padding.",
+    ),
+    Stage(
+        ShardsConfig,
+        per="game",
+        kind="data",
+        kinds=("json",),
+        source="shards",
+        job="import_shards",
+        about="""The list of a webdataset export's shards, which hold a game's segments, in place of trajectories.
+
+It pins every shard by its sha256; training streams them from where they lie, a folder or a bucket. Only recipes with
+source=shards have this.""",
     ),
     Stage(
         PretrainConfig,
@@ -134,6 +147,7 @@ The check `sees` compares them with what a blind model reaches on the pixels tha
         kind="learning",
         kinds=("torch", "zarr"),
         gpu=True,
+        source="collected bucket imported",
         about="Every frame of a game's trajectories as tokens of the experiment's frozen tokenizer.",
     ),
     Stage(

@@ -29,6 +29,7 @@ ORDER = (  # the graph's order, in which tables list the stages
     "trajectories",
     "imported_trajectories",
     "segments",
+    "imported_shards",
     "pretrained",
     "tokens",
     "world_action_model",

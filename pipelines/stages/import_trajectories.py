@@ -1,8 +1,10 @@
-"""Stage `imported_trajectories`: a game's episodes from files that lie in another layout, ready for every later stage.
+"""Stages `imported_trajectories` and `imported_shards`: what lies in another layout, ready for every later stage.
 
-What `worldline export trajectories` wrote comes back, frames, actions, rewards and ends bit for bit: `jowa-h5` (also as
-JOWA's own scripts write it), `zarr` and `webdataset`. Files are known by their content: where they lie decides nothing.
-Run: `worldline import trajectories exports/Pong.zarr --game Pong`.
+What `worldline export trajectories` wrote comes back as a game's episodes, frames, actions, rewards and ends bit for
+bit: `jowa-h5` (also as JOWA's own scripts write it), `zarr` and `webdataset`. Files are known by their content: where
+they lie decides nothing. Of a webdataset's shards the list alone may be taken, their `shards.json`, which pins each by
+its sha256: the shards stay where they are, and training streams them from there.
+Run: `worldline import trajectories exports/Pong.zarr --game Pong`, `worldline import shards URL --game Pong`.
 """
 
 import hashlib
@@ -16,6 +18,7 @@ from pipelines.errors import UsageError, WorldlineError, may_pass, not_now
 from pipelines.progress import track
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.files import sha256_of
+from pipelines.store.profile import Profile
 from pipelines.store.stage_config import Beside, StageConfig, canonical_json, filled, manner, option
 from pipelines.store.store import Store
 
@@ -36,31 +39,25 @@ ORIGIN = ("ref", "manifest_sha256", "format", "options")  # what an export of ou
 
 
 @dataclass(frozen=True)
-class ImportConfig(StageConfig):
-    """Import a game's episodes from `path`, a file or folder whose content has this sha256 (see `content_of`).
+class BroughtConfig(StageConfig):
+    """What is brought in for a game from outside, known by its content: where that lies decides nothing.
 
-    A recipe names what it imports in `contents`, a GAME:SHA256 for each game. `format` is one of FORMATS, and told by
-    the files themselves unless given. Once imported, the files are not needed.
+    A recipe names it in `contents`, a GAME:SHA256 for each game. `WHAT` and `HOW` are the words for it.
     """
 
-    STAGE: ClassVar[str] = "imported_trajectories"
-    VERB: ClassVar[str] = "import"
-    CODE: ClassVar[str] = "1"
-    CHECKS: ClassVar[tuple[str, ...]] = ("rewards_clipped", "ends_bound_episodes", "reads_back")
+    WHAT: ClassVar[str]
+    HOW: ClassVar[str]  # the command, without the game
 
     contents: tuple[str, ...] = option(())
     game: str = filled("game", "")
     sha256: str = filled("contents", "")
-    path: str = manner("")
-    format: str = manner("")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for entry in self.contents:
             if not re.fullmatch("[A-Za-z0-9_]+:[0-9a-f]{64}", entry):
                 raise UsageError(
-                    f"import.contents has '{entry}': write GAME:SHA256 for each game, as 'worldline import "
-                    "trajectories' prints it"
+                    f"{self.VERB}.contents has '{entry}': write GAME:SHA256 for each game, as '{self.HOW}' prints it"
                 )
             game_named(entry.partition(":")[0])
 
@@ -73,18 +70,59 @@ class ImportConfig(StageConfig):
         known = {game_named(game): sha256 for game, sha256 in (entry.split(":") for entry in self.contents)}
         if values["game"] not in known:
             raise UsageError(
-                f"Recipe '{beside.name}' names nothing that is imported for {values['game']}: run 'worldline import "
-                f"trajectories PATH --game {values['game']}' and set import.contents={values['game']}:SHA256 as it says"
+                f"Recipe '{beside.name}' names no {self.WHAT} of {values['game']}: run '{self.HOW} --game "
+                f"{values['game']}' and set {self.VERB}.contents={values['game']}:SHA256 as it says"
             )
         return super().fill(values | {"contents": (), "sha256": known[values["game"]]}, beside)
 
+    def absent(self) -> UsageError:
+        """What is wrong where nobody said where the content lies."""
+        return UsageError(
+            f"The {self.WHAT} of {self.game} with sha256 {self.sha256} are not in this store: bring them with "
+            f"'{self.HOW} --game {self.game}'"
+        )
 
-def run(config: ImportConfig, store: Store) -> Report:
-    """Import the episodes that `config` names, or find their artefact.
 
-    Raises UsageError for files that are not given, not there, of another layout, game or content; WorldlineError for
-    damaged ones.
+@dataclass(frozen=True)
+class ImportConfig(BroughtConfig):
+    """Import a game's episodes from `path`, a file or folder whose content has this sha256 (see `content_of`).
+
+    `format` is one of FORMATS, and told by the files themselves unless given. Once imported, the files are not needed.
     """
+
+    STAGE: ClassVar[str] = "imported_trajectories"
+    VERB: ClassVar[str] = "import"
+    CODE: ClassVar[str] = "1"
+    CHECKS: ClassVar[tuple[str, ...]] = ("rewards_clipped", "ends_bound_episodes", "reads_back")
+    WHAT: ClassVar[str] = "imported trajectories"
+    HOW: ClassVar[str] = "worldline import trajectories PATH"
+
+    path: str = manner("")
+    format: str = manner("")
+
+
+@dataclass(frozen=True)
+class ShardsConfig(BroughtConfig):
+    """The shards that a `shards.json` of this sha256 lists, which lay at `url` when it was imported."""
+
+    STAGE: ClassVar[str] = "imported_shards"
+    VERB: ClassVar[str] = "shards"
+    CODE: ClassVar[str] = "1"
+    WHAT: ClassVar[str] = "shards"
+    HOW: ClassVar[str] = "worldline import shards URL"
+
+    url: str = manner("")
+
+
+def run(config: BroughtConfig, store: Store) -> Report:
+    """Import the episodes, or the list of shards, that `config` names, or find their artefact.
+
+    Raises UsageError for what is not given, not there, of another layout, game or content; WorldlineError for what is
+    damaged.
+    """
+    if isinstance(config, ShardsConfig):
+        return store.produce(config.spec(), lambda draft: _build_shards(config, draft, store.profile))
+    assert isinstance(config, ImportConfig)
 
     def build(draft: Draft) -> None:
         try:
@@ -155,10 +193,7 @@ def _build(config: ImportConfig, draft: Draft) -> None:
     import numpy as np
 
     if not config.path:
-        raise UsageError(
-            f"Trajectories of {config.game} with sha256 {config.sha256} are not in this store: bring them with "
-            f"'worldline import trajectories PATH --game {config.game}'"
-        )
+        raise config.absent()
     path = Path(config.path)
     content, files = content_of(path)
     if content != config.sha256:
@@ -269,3 +304,28 @@ def _write(source: "TrajectoryReader", draft: Draft) -> int:
     if not same:
         raise WorldlineError(f"{path} reads back differently: check the disk and run the same command again")
     return path.stat().st_size
+
+
+def _build_shards(config: ShardsConfig, draft: Draft, profile: Profile) -> None:
+    from pipelines.batches.shards import INDEX, ShardSet
+
+    if not config.url:
+        raise config.absent()
+    export = ShardSet(config.url, profile)
+    found = hashlib.sha256(export.raw).hexdigest()
+    if export.game != config.game:
+        raise UsageError(f"{export.url} holds {export.game}, not {config.game}: say --game {export.game}")
+    if found != config.sha256:
+        raise UsageError(f"{export.url}/{INDEX} has sha256 {found}, not {config.sha256}: import it as another")
+    contents = export.contents
+    export.require_shards()
+    draft.path(INDEX).write_bytes(export.raw)
+    size = sum(shard.bytes for shard in export.shards)
+    origin = {f"exported_{name}": export.lineage[name] for name in ORIGIN if name in export.lineage}
+    draft.roots.append({"url": export.url, "sha256": found, "shards": len(export.shards), "bytes": size, **origin})
+    draft.counts |= {
+        "segments": len(export),
+        "episodes": contents.episodes,
+        "transitions": int(contents.cut.episode_starts[-1]),
+    }
+    draft.metrics |= {"frame": list(export.frame_shape), "rewards": "clipped" if contents.clipped else "raw"}

@@ -7,7 +7,7 @@ Run: `worldline pretrain EXPERIMENT`, `worldline train EXPERIMENT`, `worldline f
 """
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from models.family import AgentConfig
 from models.limits import Count, Seed, Size, Weight
@@ -41,8 +41,11 @@ from pipelines.training.schedule import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from models.api import Agent
-    from pipelines.batches.loader import SegmentSource
+    from pipelines.batches.loader import SegmentSource, Source
+    from pipelines.store.profile import Profile
     from pipelines.training.device import Device
     from pipelines.training.distributed.ranks import Ranks
 
@@ -105,6 +108,7 @@ class PretrainConfig(TrainingConfig):
     networks: AgentConfig = field(default_factory=AgentConfig, metadata={"inner": True})
     trajectories: tuple[Ref, ...] = parent(makes="trajectories", every="game")
     segments: tuple[Ref, ...] = parent("segments", every="game")
+    shards: tuple[Ref, ...] = parent("imported_shards", every="game", added=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -142,7 +146,10 @@ class PretrainConfig(TrainingConfig):
 
 @dataclass(frozen=True)
 class TrainConfig(TrainingConfig):
-    """An agent goes on learning on tokens of all games; frames are read only to measure how well it sees."""
+    """An agent goes on learning on tokens of all games; frames are read only to measure how well it sees.
+
+    Shards hold no tokens: their frames are encoded as they come, by the agent's own tokenizer.
+    """
 
     STAGE: ClassVar[str] = "world_action_model"
     VERB: ClassVar[str] = "train"
@@ -154,6 +161,7 @@ class TrainConfig(TrainingConfig):
     tokens: tuple[Ref, ...] = parent("tokens", every="game")
     segments: tuple[Ref, ...] = parent("segments", every="game")
     trajectories: tuple[Ref, ...] = parent(makes="trajectories", every="game")
+    shards: tuple[Ref, ...] = parent("imported_shards", every="game", added=True)
 
     @property
     def subject(self) -> str:
@@ -213,6 +221,11 @@ class FinetuneConfig(TrainingConfig):
     def check_frozen(self, beside: Beside) -> None:
         """What is imagined fits into what the model sees."""
         super().check_frozen(beside)
+        if self.trajectories is None:
+            raise UsageError(
+                f"Recipe '{beside.name}': finetune chooses among whole episodes, and source=shards has none: import "
+                "the game's trajectories and set source=imported"
+            )
         networks = networks_beside(beside)
         if networks is None or self.imagine is None:
             return
@@ -239,10 +252,10 @@ def run(config: TrainingConfig, store: Store) -> Report:
     """Train, or find the artefact; with torchrun on all its ranks. A killed run resumes."""
     from pipelines.training.distributed.ranks import produce
 
-    return produce(store, config.spec(), lambda draft, ranks: _build(config, draft, ranks))
+    return produce(store, config.spec(), lambda draft, ranks: _build(config, draft, ranks, store.profile))
 
 
-def _build(config: TrainingConfig, draft: Draft, ranks: "Ranks") -> None:
+def _build(config: TrainingConfig, draft: Draft, ranks: "Ranks", profile: "Profile") -> None:
     import torch
 
     from pipelines.training.device import pick
@@ -251,7 +264,7 @@ def _build(config: TrainingConfig, draft: Draft, ranks: "Ranks") -> None:
     device = pick(config.loop.precision, config.loop.device)
     torch.manual_seed(ranks.seed(config.seed))
     agent = _agent(config, draft, device)
-    sources, measured = _sources(config, draft, agent, ranks)
+    sources, measured = _sources(config, draft, agent, ranks, profile)
     tuning = config if isinstance(config, FinetuneConfig) else None
     lesson = Lesson(
         title=f"{_TITLES[config.STAGE]} {tuning.game if tuning else ''}".strip(),
@@ -260,13 +273,14 @@ def _build(config: TrainingConfig, draft: Draft, ranks: "Ranks") -> None:
         games=config.every_game,
         sources=sources,
         measured=measured,
-        unseen={source.trajectories.game: _unseen(config, draft, source) for source in measured},
+        unseen={source.name: _unseen(config, draft, source) for source in measured},
         sight_frames=config.sight_frames,
         seed=config.seed,
         plays=config.PLAYS,
         imagine=tuning.imagine if tuning else None,
     )
-    draft.counts |= {"games": len(sources)} if tuning is None else _experts(sources[0], draft)
+    # The best episodes are chosen among whole ones, which `best_sources` gives.
+    draft.counts |= {"games": len(sources)} if tuning is None else _experts(cast("SegmentSource", sources[0]), draft)
     fit(agent, lesson, draft, device, ranks)
 
 
@@ -295,8 +309,8 @@ def _agent(config: TrainingConfig, draft: Draft, device: "Device") -> "Agent":
 
 
 def _sources(
-    config: TrainingConfig, draft: Draft, agent: "Agent", ranks: "Ranks"
-) -> "tuple[list[SegmentSource], list[SegmentSource]]":
+    config: TrainingConfig, draft: Draft, agent: "Agent", ranks: "Ranks", profile: "Profile"
+) -> "tuple[Sequence[Source], Sequence[Source]]":
     """What is learned from, and what the result is measured on; held-out episodes are in neither's segments."""
     from pipelines.training import inputs
 
@@ -310,6 +324,10 @@ def _sources(
         every, best = inputs.best_sources(data, config.episodes, agent.limits.steps, config.stride, padding, holdout)
         return [best], [every]
     assert isinstance(config, PretrainConfig | TrainConfig)
+    if config.shards:
+        listed = [draft.parents[ref] for ref in config.shards]
+        streamed = inputs.shard_sources(listed, config.loop, agent.limits.steps, draft.scratch, profile)
+        return streamed, streamed
     tokens = [draft.parents[ref] for ref in config.tokens] if isinstance(config, TrainConfig) else []
     if isinstance(config, TrainConfig) and config.agent is not None:
         inputs.check_tokens(tokens, draft.parents[config.agent])
@@ -324,15 +342,15 @@ def _sources(
     return found, found
 
 
-def _unseen(config: TrainingConfig, draft: Draft, source: "SegmentSource") -> int:
+def _unseen(config: TrainingConfig, draft: Draft, source: "Source") -> int:
     """How many of a game's last episodes no training saw: neither this one nor, of the same data, the agent's own."""
     from pipelines.training.inputs import held_out_from
 
-    data, game = source.trajectories, source.trajectories.game
-    unseen = data.num_episodes - held_out_from(data, config.loop.holdout_episodes)
+    game = source.name
+    unseen = source.episodes - held_out_from(game, source.episodes, config.loop.holdout_episodes)
     if isinstance(config, TrainConfig | FinetuneConfig) and config.agent is not None:
         before = draft.parents[config.agent].manifest
-        read = config.trajectories if isinstance(config.trajectories, tuple) else (config.trajectories,)
+        read = (*config.shards, *config.trajectories) if isinstance(config, TrainConfig) else (config.trajectories,)
         ours = {str(ref) for ref in read if ref is not None and ref.subject == game}
         if ours & {parent.ref for parent in before.parents}:  # else it never saw these episodes, or is not known to
             recorded = before.metrics.get("sight", {}).get(game, {}).get("held_out_episodes", unseen)

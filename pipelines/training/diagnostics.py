@@ -9,7 +9,6 @@ the 0..255 scale. Cost on the demo: about 2 s a game on two cores. `CheckpointMa
 Letters: P frame pairs, C context steps, H and W pixels, K tokens a frame.
 """
 
-import itertools
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,10 +19,9 @@ from numpy.typing import NDArray
 
 from models.api import Agent, Context, WorldModel
 from models.losses.frames import code_perplexity
-from pipelines.batches.loader import SegmentSource
+from pipelines.batches.loader import Source
 from pipelines.environments.registry import protocol
 from pipelines.environments.rollout import Episode, EpisodeBatch, play
-from pipelines.errors import WorldlineError
 from pipelines.evaluation.player_settings import PlayerSettings
 from pipelines.evaluation.players import AgentPlayer
 from pipelines.plots import training as pictures
@@ -72,28 +70,16 @@ class Pairs:
     next_PHW: NDArray[np.uint8]
 
 
-def last_pairs(source: SegmentSource, episodes: int, count: int, context: int, seed: int) -> Pairs:
-    """Draw windows whose C + 1 frames lie within one of the last `episodes`, `count` of them or as many as there are.
+def last_pairs(source: Source, episodes: int, count: int, context: int, seed: int) -> Pairs:
+    """Windows whose C + 1 frames lie within one of the last `episodes`, `count` of them or as many as there are.
 
     episodes: how many are held out; 0 takes the last one nevertheless. Raises WorldlineError when they are too short.
     """
-    data = source.trajectories
-    starts = data.episode_starts[-max(episodes, 1) - 1 :]
-    firsts = np.concatenate([np.arange(first, last - context) for first, last in itertools.pairwise(starts)])
-    if not len(firsts):
-        raise WorldlineError(
-            f"The last episodes of {data.game} have {np.diff(starts).tolist()} steps, sight is measured on windows "
-            f"of {context + 1}: raise loop.holdout_episodes"
-        )
-    chosen = np.sort(np.random.default_rng([seed, source.game]).permutation(firsts)[:count])
-    frames = np.stack([data.frames(int(row), int(row) + context + 1) for row in chosen])
-    actions = source.actions[chosen[:, None] + np.arange(context)].astype(np.int64)
-    return Pairs(frames[:, :-1], actions, frames[:, -1])
+    frames, actions = source.windows(episodes, context + 1, count, seed)
+    return Pairs(frames[:, :-1], actions[:, :-1], frames[:, -1])
 
 
-def measure(
-    agent: Agent, world: WorldModel, source: SegmentSource, pairs: Pairs, held_out: int, device: Device
-) -> Sight:
+def measure(agent: Agent, world: WorldModel, source: Source, pairs: Pairs, held_out: int, device: Device) -> Sight:
     """All figures of one game. held_out: the episodes of `pairs` that no training saw."""
     following = pairs.next_PHW.astype(np.float32)
     last = pairs.context_PCHW[:, -1].astype(np.float32)
@@ -153,9 +139,7 @@ def draw(agent: Agent, observations: torch.Tensor) -> NDArray[np.float32]:
     return frames[..., 0] if frames.shape[-1] == 1 else frames
 
 
-def predict_next(
-    agent: Agent, world: WorldModel, source: SegmentSource, pairs: Pairs, device: Device
-) -> NDArray[np.float32]:
+def predict_next(agent: Agent, world: WorldModel, source: Source, pairs: Pairs, device: Device) -> NDArray[np.float32]:
     """The world model's most likely next frames (P, H, W), 0..255, from real context and real actions."""
     count, context = pairs.actions_PC.shape
     observed_NK, _ = reconstruct(agent, pairs.context_PCHW.reshape(-1, *pairs.context_PCHW.shape[2:]), device)
@@ -171,7 +155,7 @@ def predict_next(
 
 
 def draw_sheet(
-    path: Path, agent: Agent, world: WorldModel, source: SegmentSource, held_out: int, steps: int, device: Device
+    path: Path, agent: Agent, world: WorldModel, source: Source, held_out: int, steps: int, device: Device
 ) -> None:
     """Write one PNG for a game: `steps` frames of its last episodes in each of four rows (JOWA, appendix).
 
@@ -205,7 +189,7 @@ def draw_sheet(
         f"free running from {given} steps": _bytes(free_THW),
     }
     kind = "held-out play" if held_out else "play that was learned from"
-    pictures.draw_sheet(rows, path, f"{source.trajectories.game}, {kind}")
+    pictures.draw_sheet(rows, path, f"{source.name}, {kind}")
 
 
 def _bytes(frames: NDArray[np.float32]) -> NDArray[np.uint8]:

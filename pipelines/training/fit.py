@@ -10,7 +10,7 @@ from typing import Any
 
 from models.api import Agent
 from models.registry import family_of
-from pipelines.batches.loader import SegmentSource, rank_rows
+from pipelines.batches.loader import Source, rank_rows
 from pipelines.plots.training import draw_curves
 from pipelines.progress import track
 from pipelines.store.artefact import Draft
@@ -40,8 +40,8 @@ class Lesson:
     phases: Sequence[Phase]
     loop: LoopConfig
     games: tuple[str, ...]
-    sources: Sequence[SegmentSource]
-    measured: Sequence[SegmentSource]
+    sources: Sequence[Source]
+    measured: Sequence[Source]
     unseen: Mapping[str, int]
     sight_frames: int
     seed: int
@@ -112,7 +112,7 @@ def _record(draft: Draft, task: Task, lesson: Lesson, device: Device) -> None:
 def examine(
     draft: Draft,
     agent: Agent,
-    sources: Sequence[SegmentSource],
+    sources: Sequence[Source],
     unseen: Mapping[str, int],
     pairs: int,
     device: Device,
@@ -125,7 +125,7 @@ def examine(
     figures, world, seen = {}, agent.world(), agent.limits.steps
     with track("Measure sight", total=len(sources), unit="games") as advance:
         for source in sources:
-            game = source.trajectories.game
+            game = source.name
             held_out, sheet = unseen[game], draft.path(f"sheet_{game}.png")
             drawn = last_pairs(source, held_out, pairs, min(CONTEXT, seen - 1), seed=0)
             figures[game] = measure(agent, world, source, drawn, held_out, device)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,16 +14,20 @@ from models.api import Agent, Batch, FrameBatch, mixed, rows_of
 from models.planning.beam import Beam, ImaginedBuffer, imaginable, imagine
 from models.spaces import Discrete, Spaces
 from pipelines.batches import loader as stored
-from pipelines.batches.loader import SegmentSource
+from pipelines.batches.loader import BatchSource, FrameLoader, SegmentLoader, SegmentSource, Source
 from pipelines.batches.segments import Segmentation, memory_mapped
 from pipelines.environments import registry
 from pipelines.environments.atari.games import ACTIONS, GAMES
 from pipelines.environments.registry import legal_mask
-from pipelines.episodes.trajectories import FILE_NAME, BestEpisodes, Trajectories, TrajectoryReader, best_episodes
+from pipelines.episodes.trajectories import FILE_NAME, BestEpisodes, Trajectories, best_episodes
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.artefact import Artefact
+from pipelines.store.profile import Profile
 from pipelines.training.device import Device
-from pipelines.training.schedule import ImagineConfig
+from pipelines.training.schedule import ImagineConfig, LoopConfig
+
+if TYPE_CHECKING:
+    from pipelines.batches.shards import ShardSet
 
 MEAN_FRAME_SAMPLES = 512
 
@@ -42,16 +46,13 @@ def sources(
     found = []
     for index, (data, cut) in enumerate(zip(trajectories, segments, strict=True)):
         episodes = Trajectories(data.path(FILE_NAME))
-        kept = held_out_from(episodes, holdout)
+        kept = held_out_from(episodes.game, episodes.num_episodes, holdout)
         mapped = memory_mapped(tokens[index], cache) if tokens else None
         rule = cut.manifest.config  # 10 M transitions have 2.5 M segments: computed, not read
         every = Segmentation(episodes.episode_starts, rule["length"], rule["stride"], rule["padding"])
         kept_segments = every.first_episodes(kept)
         if not len(kept_segments):
-            raise WorldlineError(
-                f"{episodes.game} has no segment to learn from in the {kept} episodes that are not held out: take more "
-                "transitions, or lower loop.holdout_episodes"
-            )
+            raise _nothing_to_learn(episodes.game, kept)
         found.append(SegmentSource(episodes, kept_segments, mapped))
     return found
 
@@ -61,7 +62,7 @@ def best_sources(
 ) -> tuple[SegmentSource, SegmentSource]:
     """A game without its held-out episodes, to measure on; and the best `episodes` of those, to learn from."""
     data = Trajectories(trajectories.path(FILE_NAME))
-    kept = held_out_from(data, holdout)
+    kept = held_out_from(data.game, data.num_episodes, holdout)
     best = BestEpisodes(data, best_episodes(data, episodes, among=kept))
     every = Segmentation(data.episode_starts, length, stride, padding).first_episodes(kept)
     return (
@@ -70,34 +71,104 @@ def best_sources(
     )
 
 
-def held_out_from(trajectories: TrajectoryReader, holdout: int) -> int:
-    """First episode that training must not see: the last `holdout` are kept for measuring.
+def shard_sources(
+    artefacts: Sequence[Artefact], loop: LoopConfig, length: int, scratch: Path, profile: Profile
+) -> list[Source]:
+    """One source a game of what its `imported_shards` artefact lists, without the held-out episodes.
+
+    length: steps of a segment that the networks read. Shards of a bucket are kept in `scratch` for a while, no more
+    than twice those that are being mixed and for each of two objectives. Raises UsageError for shards of another
+    length and for too few episodes to hold out, WorldlineError for a game that has no segment to learn from.
+    """
+    from pipelines.batches.shard_cache import ShardCache
+    from pipelines.batches.webdataset_reader import ShardSource
+
+    found: list[Source] = []
+    room = 0
+    exports = [listed_shards(one, loop.shards, profile) for one in artefacts]
+    for export in exports:
+        largest = max(export.shards, key=lambda shard: shard.segments)
+        room += 4 * max(1, loop.shuffle // largest.segments) * max(shard.bytes for shard in export.shards)
+    for one, export in zip(artefacts, exports, strict=True):
+        if export.length != length:
+            raise UsageError(
+                f"{one.ref} has segments of {export.length} steps and the networks read {length}: export its "
+                f"trajectories with --length {length} and import those shards"
+            )
+        kept = held_out_from(export.game, export.contents.episodes, loop.holdout_episodes)
+        source = ShardSource(export, kept, ShardCache(scratch / "shards", room), loop.shuffle)
+        if not source.learned.any():
+            raise _nothing_to_learn(export.game, kept)
+        found.append(source)
+    return found
+
+
+def listed_shards(artefact: Artefact, moved: str, profile: Profile) -> "ShardSet":
+    """The shards that an `imported_shards` artefact pins, where they lay or below `moved`; none is read yet."""
+    from pipelines.batches.shards import INDEX, ShardSet
+
+    url = f"{moved.rstrip('/')}/{artefact.ref.subject}.webdataset" if moved else artefact.manifest.roots[0]["url"]
+    return ShardSet(url, profile, artefact.path(INDEX).read_bytes())
+
+
+def held_out_from(game: str, count: int, holdout: int) -> int:
+    """First of `count` episodes that training must not see: the last `holdout` are kept for measuring.
 
     A single episode is learned from and none is held out, where no more than the usual one is asked for. Raises
     UsageError where nothing else would be left to learn from.
     """
-    count = trajectories.num_episodes
     if holdout >= max(count, 2):
         raise UsageError(
-            f"loop.holdout_episodes is {holdout}, but there are {count} episodes of {trajectories.game} in all: hold "
-            f"out {max(count - 1, 1)} at most, or take more transitions"
+            f"loop.holdout_episodes is {holdout}, but there are {count} episodes of {game} in all: hold out "
+            f"{max(count - 1, 1)} at most, or take more transitions"
         )
     return max(count - holdout, 1)
 
 
-def spaces(sources: Sequence[SegmentSource], games: Sequence[str]) -> Spaces:
+def batch_sources(
+    sources: Sequence[Source],
+    segments: Mapping[str, int],
+    frames: Mapping[str, int],
+    seed: int,
+    length: int,
+    preload_bytes: int,
+) -> dict[str, BatchSource]:
+    """What objectives read, by their names, each with its rows a batch: segments, and single frames of these.
+
+    Stored tokens are read in place of frames. Where the segments lie decides which loader reads them.
+    """
+    plain = [source for source in sources if isinstance(source, SegmentSource)]
+    if len(plain) < len(sources):
+        from pipelines.batches.webdataset_reader import ShardFrames, ShardSource, WebdatasetStream
+
+        streamed = [source for source in sources if isinstance(source, ShardSource)]
+        streams = {size: WebdatasetStream(streamed, size, seed) for size in {*segments.values()}}
+        each: dict[str, BatchSource] = {name: streams[size] for name, size in segments.items()}
+        return each | {name: ShardFrames(WebdatasetStream(streamed, size, seed)) for name, size in frames.items()}
+    tokens = plain[0].tokens_NK is not None
+    preload = 0 if tokens and not frames else preload_bytes
+    loaders = {
+        size: SegmentLoader(plain, size, seed, length, with_frames=not tokens, preload_bytes=preload)
+        for size in {*segments.values()} or {1}
+    }
+    found: dict[str, BatchSource] = {name: loaders[size] for name, size in segments.items()}
+    one = next(iter(loaders.values()))  # whose frames single frames are drawn from too
+    return found | {name: FrameLoader(one, size) for name, size in frames.items()}
+
+
+def spaces(sources: Sequence[Source], games: Sequence[str]) -> Spaces:
     """What is learned from: frames as they are stored, the actions of the games, rewards as they were recorded.
 
     Raises UsageError for games whose frames differ.
     """
-    shapes = {name: one.trajectories.frame_shape for name, one in zip(games, sources, strict=True)}
+    shapes = {name: one.frame_shape for name, one in zip(games, sources, strict=True)}
     if len(set(shapes.values())) > 1:
         each = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise UsageError(f"Frames of one size are learned from, here are {each}: choose games of one size and colour")
     height, width, *colours = next(iter(shapes.values()))
     actions = registry.actions(games[0])
     shared = Discrete(actions.names) if isinstance(actions, Discrete) else actions  # which a game uses, it says itself
-    clipped = all(float(np.abs(one.trajectories.rewards).max(initial=0)) <= 1 for one in sources)
+    clipped = all(one.clipped for one in sources)
     return Spaces((height, width, 3 if colours else 1), shared, "clipped" if clipped else "raw")
 
 
@@ -110,6 +181,13 @@ def check_tokens(tokens: list[Artefact], pretrained: Artefact) -> None:
                 f"{artefact.ref} was made by the tokenizer of {', '.join(made_by) or 'nobody'}, training starts from "
                 f"{pretrained.ref}: tokenize {artefact.ref.subject} with that one"
             )
+
+
+def _nothing_to_learn(game: str, kept: int) -> WorldlineError:
+    return WorldlineError(
+        f"{game} has no segment to learn from in the {kept} episodes that are not held out: take more transitions, or "
+        "lower loop.holdout_episodes"
+    )
 
 
 def _check_games(kind: str, trajectories: list[Artefact], others: list[Artefact]) -> None:
@@ -149,13 +227,12 @@ def channels_first(frames: Tensor, grey: int) -> Tensor:
     return frames.unsqueeze(-3) if frames.ndim == grey else frames.movedim(-1, -3)
 
 
-def mean_frame(source: SegmentSource) -> NDArray[np.float32]:
-    """(H, W) or (H, W, C) mean, 0..255, over frames spread evenly over the episodes that training sees."""
-    rows = np.unique(np.linspace(0, source.rows - 1, MEAN_FRAME_SAMPLES).astype(np.int64))
-    return np.mean([source.trajectories.frames(row, row + 1)[0] for row in rows.tolist()], axis=0, dtype=np.float32)
+def mean_frame(source: Source) -> NDArray[np.float32]:
+    """(H, W) or (H, W, C) mean, 0..255, over frames that are spread over the episodes that training sees."""
+    return np.mean(source.spread(MEAN_FRAME_SAMPLES), axis=0, dtype=np.float32)
 
 
-def mean_frames(sources: Sequence[SegmentSource], device: Device) -> dict[int, Tensor]:
+def mean_frames(sources: Sequence[Source], device: Device) -> dict[int, Tensor]:
     """By game, its mean frame (C, H, W) float32 in [0, 1] on the device."""
     target = torch.device(device.name)
     return {source.game: channels_first(torch.as_tensor(mean_frame(source)), 2).to(target) / 255 for source in sources}

@@ -39,6 +39,8 @@ class LoopConfig:
     evaluate_steps: Natural = option(0)  # agent steps at which they are cut; 0 plays to the end
     keep_last: Count = option(5)
     keep_best: Natural = option(5)  # by mean return; of those that were played
+    shuffle: Count = option(4_096)  # segments of a game that are mixed, where they are read from shards
+    shards: str = manner("")  # a URL or folder with GAME.webdataset in it: where shards lie that were moved
     wandb: str = manner("")  # project of Weights & Biases to log to as well
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from models.api import Agent, Batch, FrameBatch, Learning, Losses, Moment, rows_of
 from models.family import Frames
 from models.registry import family_of
-from pipelines.batches.loader import BatchSource, FrameLoader, SegmentLoader, SegmentSource, rank_rows
+from pipelines.batches.loader import BatchSource, Source, rank_rows
 from pipelines.errors import UsageError
 from pipelines.training import checkpoints, inputs, step
 from pipelines.training.device import Device
@@ -50,7 +50,7 @@ class Task:
     def __init__(
         self,
         agent: Agent,
-        sources: Sequence[SegmentSource],
+        sources: Sequence[Source],
         objectives: Sequence[str],
         loop: LoopConfig,
         seed: int,
@@ -125,7 +125,7 @@ class Task:
         fields = self._feed(phase).batch(step)[use.name]
         mine = rank_rows(use.batch, self.ranks.rank, self.ranks.world)
         batch: Batch | FrameBatch
-        if isinstance(self.family.objectives[use.name].reads, Frames):
+        if self._reads_frames(use):
             batch = inputs.to_frames(fields)
         else:
             batch = inputs.to_batch(fields)
@@ -148,18 +148,10 @@ class Task:
         return self._feeds[phase]
 
     def _sources(self, phase: Phase) -> Mapping[str, BatchSource]:
-        """One loader for all segments of the phase, whose frames single frames are drawn from too."""
-        single = [use for use in phase.uses if isinstance(self.family.objectives[use.name].reads, Frames)]
-        sizes = {use.name: use.batch for use in phase.uses if use not in single}
-        tokens = self.sources[0].tokens_NK is not None
-        preload = 0 if tokens and not single else self.loop.preload_bytes
+        """What the objectives of the phase read, by their names."""
+        single = {use.name: use.batch for use in phase.uses if self._reads_frames(use)}
+        sizes = {use.name: use.batch for use in phase.uses if use.name not in single}
+        return inputs.batch_sources(self.sources, sizes, single, self.seed, self.length, self.loop.preload_bytes)
 
-        def loader(size: int) -> SegmentLoader:
-            return SegmentLoader(
-                self.sources, size, self.seed, self.length, with_frames=not tokens, preload_bytes=preload
-            )
-
-        loaders = {size: loader(size) for size in set(sizes.values()) or {1}}
-        found: dict[str, BatchSource] = {name: loaders[size] for name, size in sizes.items()}
-        frames = next(iter(loaders.values()))
-        return found | {use.name: FrameLoader(frames, use.batch) for use in single}
+    def _reads_frames(self, use: Use) -> bool:
+        return isinstance(self.family.objectives[use.name].reads, Frames)

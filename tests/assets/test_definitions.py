@@ -18,9 +18,10 @@ GRAPH = {
     "trajectories": ("data", {"replay"}),
     "imported_trajectories": ("data", set()),
     "segments": ("data", EPISODES),
-    "pretrained": ("learning", {"segments", *EPISODES}),
+    "imported_shards": ("data", set()),
+    "pretrained": ("learning", {"segments", "imported_shards", *EPISODES}),
     "tokens": ("learning", {"pretrained", *EPISODES}),
-    "world_action_model": ("learning", {"pretrained", "tokens", "segments", *EPISODES}),
+    "world_action_model": ("learning", {"pretrained", "tokens", "segments", "imported_shards", *EPISODES}),
     "imported": ("learning", set()),
     "finetuned": ("learning", {"world_action_model", "pretrained", "imported", *EPISODES}),
     "tuned": ("evaluation", {"world_action_model", "pretrained", "imported", "finetuned"}),
@@ -31,8 +32,8 @@ GRAPH = {
     "leaderboard": ("evaluation", {"scores"}),
 }
 JOBS = {
-    "collect", "fetch", "downsample", "import_trajectories", "segment", "pretrain", "tokenize", "train",
-    "import_weights", "finetune", "tune", "evaluate", "board",
+    "collect", "fetch", "downsample", "import_trajectories", "segment", "import_shards", "pretrain", "tokenize",
+    "train", "import_weights", "finetune", "tune", "evaluate", "board",
 }  # fmt: skip
 GPU = {"pretrained", "tokens", "world_action_model", "finetuned"}
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.limits import Seed, Size
 from pipelines.batches.loader import flat_rows
 from pipelines.batches.segments import Segmentation
-from pipelines.batches.shards import Segment, ShardSet, shard_name, write_index, write_shard
+from pipelines.batches.shards import Segment, ShardSet, export_order, shard_name, write_index, write_shard
 from pipelines.environments.registry import to_shared
 from pipelines.episodes.trajectories import Trajectories
 from pipelines.progress import Advance
@@ -72,7 +72,13 @@ class Webdataset:
         for number, (first, chosen) in enumerate(self._parts()):
             cut = self._cut(chosen, advance)
             shards.append(write_shard(path / shard_name(number), first, cut, self.source.game, self.compress))
-        facts = {"game": self.source.game, **self.options, "frame": self.source.frame_shape}
+        facts = {
+            "game": self.source.game,
+            **self.options,
+            "frame": self.source.frame_shape,
+            "rewards": "clipped" if np.abs(self.source.rewards).max(initial=0) <= 1 else "raw",
+            "episode_steps": np.diff(self.source.episode_starts).tolist(),
+        }
         write_index(path, shards, {**facts, "worldline": origin.record()})
 
     def read_back(self, path: Path, advance: Advance) -> None:
@@ -91,7 +97,7 @@ class Webdataset:
 
     def _parts(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Of each shard: the number of its first segment, and its rows of the index (b, 3)."""
-        order = np.random.default_rng(self.seed).permutation(len(self.segments))
+        order = export_order(len(self.segments), self.seed)
         for first in range(0, len(order), self.per_shard):
             yield first, self.segments[order[first : first + self.per_shard]]
 

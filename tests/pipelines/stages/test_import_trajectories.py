@@ -275,11 +275,11 @@ def test_a_recipe_names_what_it_imports_game_by_game() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (["source=imported"], "names nothing that is imported for Pong"),
-        (["source=imported", f"import.contents=Freeway:{SHA}"], "names nothing that is imported for Pong"),
+        (["source=imported"], "names no imported trajectories of Pong"),
+        (["source=imported", f"import.contents=Freeway:{SHA}"], "names no imported trajectories of Pong"),
         (["source=imported", "import.contents=Pong:abc"], "write GAME:SHA256"),
         ([f"import.contents=Pong:{SHA}"], "set source=imported too"),
-        (["source=downloaded"], "bucket, collected, imported"),
+        (["source=downloaded"], "bucket, collected, imported, shards"),
     ],
 )
 def test_recipes_that_import_nothing_whole_are_refused(changes, words) -> None:

@@ -9,7 +9,6 @@ import torch
 from pipelines.batches.loader import SegmentLoader
 from pipelines.environments.atari.games import ACTIONS, IDS
 from pipelines.environments.registry import game_id
-from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.store import Store
 from pipelines.training.inputs import check_tokens, held_out_from, legal_actions, sources, tensors, to_batch
@@ -21,11 +20,8 @@ from tests.pipelines.training.toy_game import GAME, make_game
     ("episodes", "holdout", "first"),
     [((9, 9, 9), 1, 2), ((9, 9, 9), 2, 1), ((9, 9, 9), 0, 3), ((9,), 1, 1), ((9,), 0, 1)],
 )
-def test_the_last_episodes_are_kept_but_never_all(
-    store: Store, episodes: tuple[int, ...], holdout: int, first: int
-) -> None:
-    data, _ = make_game(store, *episodes)
-    assert held_out_from(Trajectories(data.path(FILE_NAME)), holdout) == first
+def test_the_last_episodes_are_kept_but_never_all(episodes: tuple[int, ...], holdout: int, first: int) -> None:
+    assert held_out_from(GAME, len(episodes), holdout) == first
 
 
 @pytest.mark.parametrize(("episodes", "holdout"), [((9, 9, 9), 3), ((9, 9), 7), ((9,), 2)])

@@ -3,6 +3,7 @@
 Run: `torchrun --nproc-per-node 2 -m tests.pipelines.training.toy_run FOLDER '{"codebook": "ema"}'`.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -16,11 +17,15 @@ import torch
 from models.api import Losses
 from models.jowa.config import JowaAgentConfig, JowaConfig
 from models.tokenizers.config import TokenizerConfig
+from pipelines.batches.shards import ShardSet
 from pipelines.errors import WorldlineError
-from pipelines.stages import tokenize, train
+from pipelines.stages import import_trajectories, tokenize, train
+from pipelines.stages.import_trajectories import ShardsConfig
 from pipelines.stages.tokenize import TokenizeConfig
 from pipelines.stages.train import FinetuneConfig, PretrainConfig, TrainConfig
 from pipelines.store.artefact import Artefact
+from pipelines.store.profile import Profile
+from pipelines.store.ref import Ref
 from pipelines.store.store import Store
 from pipelines.training import state
 from pipelines.training.distributed.ranks import join
@@ -36,7 +41,7 @@ LOOP = LoopConfig(precision="float32", log_every=1, preload_bytes=1 << 20)
 
 def configs(store: Store, options: dict) -> tuple[PretrainConfig, TrainConfig, TokenizeConfig, FinetuneConfig]:
     """What is trained; `options`: codebook, accumulate, dropout, loop (fields of LoopConfig), stage (that has it),
-    dream_every (steps between searches)."""
+    dream_every (steps between searches), shards (the URL that the first two stages learn from instead)."""
     data, cut = make_game(store, 9, 33, 3, 20, 40, 12)
     accumulate = options.get("accumulate", 1)
     eyes, world, action = Use("tokenizer", 7, 1e-3), Use("world", 5, 1e-3), Use("world_action", 5, 1e-3, target_every=5)
@@ -83,8 +88,30 @@ def configs(store: Store, options: dict) -> tuple[PretrainConfig, TrainConfig, T
     return first, second, tokens, third
 
 
+def from_shards(folder: Path, options: dict) -> dict[str, Artefact]:
+    """Train the first two stages in a store of `folder` on shards, which are imported first unless they were."""
+    store = Store(folder, profile=Profile(**options["profile"]) if "profile" in options else None)
+    first, second, _, _ = configs(Store(folder.parent / f"{folder.name}-made-{join().rank}"), options)
+    listed = [each for each in store.artefacts() if each.ref.stage == ShardsConfig.STAGE]
+    if not listed and join().first:
+        raw = ShardSet(options["shards"], store.profile).raw
+        config = ShardsConfig(game=GAME, sha256=hashlib.sha256(raw).hexdigest(), url=options["shards"])
+        listed = [import_trajectories.run(config, store).artefact]
+    if join().first:
+        join().tell("made", str(listed[0].ref))
+    shards = (listed[0].ref if join().first else Ref.parse(join().hear("made")),)
+    first = replace(first, trajectories=(), segments=(), shards=shards)
+    pretrained = train.run(first, store).artefact
+    if options.get("stage") == "pretrain":
+        return {"pretrained": pretrained}
+    second = replace(second, trajectories=(), segments=(), shards=shards, agent=pretrained.ref)
+    return {"pretrained": pretrained, "trained": train.run(second, store).artefact}
+
+
 def run(folder: Path, options: dict) -> dict[str, Artefact]:
-    """Train all stages in a store of `folder`."""
+    """Train all stages in a store of `folder`; from shards, the first two alone."""
+    if "shards" in options:
+        return from_shards(folder, options)
     store = Store(folder)
     if join().first:
         configs(store, options)
