@@ -136,12 +136,20 @@ def lines(found: "Prospect") -> list[str]:
     rows = [(share.game, str(share.agent), *_cells(found, [share])) for share in found.shares]
     table = [COLUMNS, *rows, ("total", "", *_cells(found, found.shares))]
     text = _aligned(table)
-    source = (
-        f"Times at {size(found.rate)}/s, as the small arrays came: many small reads, so frames may come faster."
-        if found.rate
-        else "No times: nothing is to be downloaded (a local bucket, or its mirror holds all that is drawn)."
-    )
-    return [*text, source, "Nothing was committed and no byte of a frame was read. 'here' is in the mirror already."]
+    if found.rate and found.probed:
+        source = f"Times at {size(found.rate)}/s, as the first {size(found.probed)} of one object came."
+    elif found.rate:
+        source = f"Times at {size(found.rate)}/s, as the small arrays came: many small reads, frames may come faster."
+    else:
+        source = "No times: nothing is to be downloaded (a local bucket, or its mirror holds all that is drawn)."
+    text.append(source)
+    if any(share.episodes is None for share in found.shares):
+        text.append(
+            "Its objects hold whole episodes, which are known once fetch has read them all; downsample then reads "
+            "those with drawn ones again (--mirror all keeps them)."
+        )
+    read = "was committed" if found.probed else "was committed and no byte of a frame was read"
+    return [*text, f"Nothing {read}. 'here' is in the mirror already."]
 
 
 def _aligned(table: Sequence[Sequence[str]]) -> list[str]:

@@ -2,6 +2,8 @@
 
 import gzip
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from pipelines.stages.fetch import FetchConfig
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 from tests.pipelines.sources.rlu.runs import SHARDS, Played, require_played, write_run
-from tests.pipelines.sources.rlu.shards import example, packed, play, record, write_shard
+from tests.pipelines.sources.rlu.shards import example, packed, play, png, record, write_shard
 from tests.pipelines.stages.helpers import make_trajectories, nothing_left
 
 
@@ -265,3 +267,45 @@ def test_an_empty_shard_is_read(store, root) -> None:
     found = drawn_of(make_trajectories(store, replay))
     assert not {shard for shard, _ in require_played(found, Played(played.shards | {1: []}))} & {1}
     assert np.all(found.source_rows(0, len(found))[:, 0] == 1)
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from pipelines.store.store import Store
+from tests.pipelines.sources.rlu.test_source import drawn_of, make_replay, make_trajectories
+replay = make_replay(Store(Path(sys.argv[1]) / "store"), Path(sys.argv[1]) / "bucket")
+drawn = drawn_of(make_trajectories(Store(Path(sys.argv[1]) / "store"), replay, transitions=10**9))
+assert len(drawn) == 4 * 27_000
+status = Path("/proc/self/status").read_text()  # ru_maxrss would count pytest's own memory, from before the exec
+print(status.split("VmHWM:")[1].split()[0])
+"""
+
+
+@pytest.mark.slow
+def test_episodes_of_the_longest_kind_need_less_than_400_mb(root, tmp_path) -> None:
+    """27,000 frames of 1.5 kB, four shards read at once, and all of their frames drawn."""
+    random = np.random.default_rng(0)
+    frame = np.repeat(np.repeat(random.integers(0, 256, (21, 42), np.uint8), 4, 0), 2, 1)
+    data = png(frame)
+    assert 1000 < len(data) < 3000
+    for shard in range(4):
+        rows = 27_000
+        zeros = ("floats", [0.0] * rows)
+        features = play(0, 2, False, shard, 0).features() | {
+            "episode_return": ("floats", [0.0]),
+            "clipped_episode_return": ("floats", [0.0]),
+            "observations": ("bytes", [data] * rows),
+            "actions": ("integers", [0] * rows),
+            "unclipped_rewards": zeros,
+            "clipped_rewards": zeros,
+            "discounts": ("floats", [1.0] * rows),
+        }
+        path = root / "Pong" / file_name(1, shard, 4)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(packed(record(example(features))))
+    environment = os.environ | {"WORLDLINE_STORAGE": ""}
+    peak = subprocess.run(
+        [sys.executable, "-c", PEAK, tmp_path], capture_output=True, text=True, check=True, env=environment
+    )
+    assert 50_000 < int(peak.stdout) < 400_000, "kB"
