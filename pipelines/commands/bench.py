@@ -19,11 +19,14 @@ def add_to(app: typer.Typer) -> None:
 @bench.command()
 def replay(
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes: whether it works, not how fast.")] = False,
-    only: Annotated[str, typer.Option(help="One row: inflate, segments, tokens, size or bucket (default: all).")] = "",
+    only: Annotated[
+        str, typer.Option(help="One: inflate, segments, tokens, size, episodes, bucket (default: all).")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Replay: inflating, random segments, size at rest, a bucket end to end. A missed aim is a word in the table.
+    """Replay: inflating, random segments, size at rest, episodes of PNGs, a bucket end to end.
 
+    A missed aim is a word in the table.
     Plays real frames first (minutes), and keeps them in WORLDLINE_HOME/bench for the next run.
     Example: worldline bench replay --only inflate
     """

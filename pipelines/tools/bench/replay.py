@@ -164,6 +164,35 @@ def require_lossless(data: Data, game: str, source: Trajectories) -> None:
                 raise WorldlineError(f"Frames {start} to {stop} of {game} changed on their way: report it")
 
 
+def episodes(data: Data) -> Row:
+    """Shards of whole episodes with PNGs, as RL Unplugged has them."""
+    shards = {game: str(data.shard(game)) for game in data.sizes.games}
+    readers = ("PIL.PngImagePlugin", "fsspec", "pipelines.sources.rlu.source")
+    ours, theirs = in_turns(
+        data.sizes.rounds,
+        functools.partial(measure, replay_ours.episodes, imports=readers, shards=shards),
+        functools.partial(measure, replay_plain.episodes, imports=("PIL.PngImagePlugin", "tfrecord"), shards=shards),
+    )
+    if ours.result != theirs.result:
+        raise WorldlineError("The two sides of 'episodes' read different frames: a fault of Worldline, report it")
+    count, steps = (sum(own[place] for own in ours.result) for place in (0, 1))
+    packed = sum(Path(path).stat().st_size for path in shards.values())
+    return Row(
+        "episodes",
+        f"{count} episodes of {steps:,} PNGs in {len(shards)} TFRecord shards",
+        "`tfrecord` and Pillow, one process",
+        *(f"{count / side.seconds:,.0f} episodes/s, {side.peak_bytes / MB:.0f} MB" for side in (ours, theirs)),
+        theirs.seconds / ours.seconds,
+        5.0,
+        theirs.cpu_seconds / ours.cpu_seconds,
+        conditions=((f"peak memory under {BOUND / MB:.0f} MB", ours.peak_bytes < BOUND),),
+        notes=(
+            f"{packed / MB:.0f} MB of shards, {packed / steps:,.0f} bytes a frame; ours: a thread a shard, "
+            f"{ours.cpu_seconds / steps * 1e6:.1f} us of CPU a frame, theirs {theirs.cpu_seconds / steps * 1e6:.1f}",
+        ),
+    )
+
+
 def bucket(data: Data) -> Row:
     """From objects in a bucket to one game's trajectories."""
     sizes = data.sizes
@@ -228,6 +257,7 @@ ROWS: dict[str, Callable[[Data], Row]] = {
     "segments": segments,
     "tokens": tokens,
     "size": size,
+    "episodes": episodes,
     "bucket": bucket,
 }
 

@@ -5,10 +5,13 @@ Cost at full size: 100,000 frames take 60 to 100 s to play, once; then they are 
 """
 
 import gzip
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import cv2
 import h5py
 import numpy as np
 from numpy.typing import NDArray
@@ -134,6 +137,32 @@ class Data:
             aside.replace(path)
         return path
 
+    def shard(self, game: str) -> Path:
+        """A game's whole episodes in the form of RL Unplugged: gzip'd TFRecords, PNGs as libpng filters them by itself.
+
+        The log has no terminal frame: the last one stands for it. Raises WorldlineError without the `tfrecord` package.
+        """
+        path = self.folder / f"episodes-{game}-{self.sizes.steps}.gz"
+        if not path.exists():
+            try:
+                from tfrecord.writer import TFRecordWriter
+            except ImportError as error:
+                raise WorldlineError("The row 'episodes' needs tfrecord: pip install 'worldline[dev]'") from error
+            aside = path.with_suffix(".partial")
+            writer = TFRecordWriter(str(aside))
+            for log in self.fresh(game):
+                _, rows = _episodes(log)
+                ends = np.flatnonzero(log["terminal"][rows]) + 1
+                for number, own in enumerate(np.split(rows, ends[:-1])):
+                    writer.write(_features(log, own, number))
+            writer.close()
+            packed = path.with_suffix(".packed")
+            with aside.open("rb") as file, gzip.open(packed, "wb", GZIP_LEVEL) as to:
+                shutil.copyfileobj(file, to)
+            aside.unlink()
+            packed.replace(path)
+        return path
+
     def bucket_folder(self) -> Path:
         """A folder in DQN-Replay's layout with one agent's `objects` logs of `rows` rows, for the bucket.
 
@@ -162,6 +191,25 @@ def _episodes(log: dict[str, NDArray]) -> tuple[dict[str, NDArray], NDArray[np.i
         raise WorldlineError(f"No episode ended in {len(log['terminal'])} rows: the benchmark needs longer play")
     real = log["observation"][: ends[-1] + 1].any((1, 2))
     return log, np.flatnonzero(real)
+
+
+def _features(log: dict[str, NDArray], rows: NDArray[np.int64], number: int) -> dict[str, tuple[Any, str]]:
+    """The fields of one episode that ended truly, as the `tfrecord` package takes them; rewards are clipped ones."""
+    as_libpng = [cv2.IMWRITE_PNG_COMPRESSION, 6, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_ALL_FILTERS]
+    as_libpng += [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_FILTERED]
+    pngs = [cv2.imencode(".png", log["observation"][row], as_libpng)[1].tobytes() for row in rows.tolist()]
+    rewards = [*log["reward"][rows].tolist(), 0.0]
+    return {
+        "checkpoint_idx": (0, "int"),
+        "episode_idx": (number, "int"),
+        "episode_return": (sum(rewards), "float"),
+        "clipped_episode_return": (sum(rewards), "float"),
+        "observations": ([*pngs, pngs[-1]], "byte"),
+        "actions": ([*log["action"][rows].tolist(), 0], "int"),
+        "unclipped_rewards": (rewards, "float"),
+        "clipped_rewards": (rewards, "float"),
+        "discounts": ([1.0] * len(rows) + [0.0], "float"),
+    }
 
 
 def _replay(log: dict[str, NDArray], rows: NDArray[np.int64], ring: RingWriter, logs: int) -> None:

@@ -1,5 +1,7 @@
 """Our side of the replay benchmark: the same functions that the stages and the training loop call."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,34 @@ def segments(files: list[str], tokens: list[str], batch: int, batches: int) -> i
         sources.append(SegmentSource(data, Segmentation(data.episode_starts, 8, 4, "right"), codes))
     loader = SegmentLoader(sources, batch, seed=0, with_frames=not tokens)
     return sum(int(loader.batch(step).mask_BT.sum()) for step in range(batches))
+
+
+def episodes(shards: dict[str, str]) -> list[list[int]]:
+    """All episodes of the shards (game -> path), a thread a shard, as the stage `trajectories` reads them.
+
+    Of each shard: episodes, transitions, crc32c over their frames.
+    """
+    from pipelines.bucket.bucket import Bucket
+    from pipelines.sources.inflate import inflated
+    from pipelines.sources.rlu.episodes import align, iter_episodes
+    from pipelines.sources.rlu.png import decode_frames
+    from pipelines.sources.rlu.source import BLOCK
+
+    def one(game: str, path: str) -> list[int]:
+        root, _, name = path.rpartition("/")
+        bucket = Bucket.of(f"file://{root}")
+        item = bucket.stat(name)
+        count = steps = crc = 0
+        with inflated(item, bucket) as stream:
+            for episode in iter_episodes(stream, game, item.url):
+                pngs = align(episode, shifted=False).pngs
+                for first in range(0, len(pngs), BLOCK):
+                    crc = google_crc32c.extend(crc, decode_frames(pngs[first : first + BLOCK]).tobytes())
+                count, steps = count + 1, steps + len(pngs)
+        return [count, steps, crc]
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        return list(threads.map(one, shards.keys(), shards.values()))
 
 
 def trajectories(url: str, options: dict[str, Any], game: str, folder: str, transitions: int) -> dict[str, Any]:
