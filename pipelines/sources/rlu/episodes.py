@@ -23,7 +23,7 @@ from pipelines.sources.source import TIME_LIMIT
 
 MOST_ROWS = TIME_LIMIT + 1  # with a terminal frame
 
-LARGEST_RECORD = 128 << 20  # bytes; 27,000 frames of 1 to 2 KB are a third of it
+LARGEST_RECORD = 64 << 20  # bytes; the longest episode with frames of 2.4 KB, which mostly have 1
 
 NUMBERS: dict[str, Kind] = {
     "checkpoint_idx": "integers",
@@ -143,7 +143,10 @@ def iter_episodes(stream: Source, game: str, name: str = "The file") -> Iterator
     Raises WorldlineError for a damaged record and for an episode that contradicts itself.
     """
     for number, payload in enumerate(iter_records(stream, LARGEST_RECORD, name)):
-        yield parse_episode(payload, game, f"{name}: record {number}")
+        episode = parse_episode(payload, game, f"{name}: record {number}")
+        del payload  # before the next one is read
+        yield episode
+        del episode
 
 
 def parse_episode(payload: bytes, game: str, name: str = "The record") -> Episode:

@@ -22,8 +22,6 @@ Span = tuple[int, int]  # start and stop in the payload
 
 HEAD, TAIL = struct.Struct("<QI"), struct.Struct("<I")
 
-BLOCK = 1 << 20  # bytes
-
 REPAIR = "fetch that file again, and if it comes back the same take it from another copy"
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types of protobuf
@@ -36,7 +34,7 @@ ALONE = {"floats": 1 << 3 | FIXED32, "integers": 1 << 3 | VARINT}  # the tag of 
 
 
 class Source(Protocol):
-    """Bytes in order, such as an opened gzip file."""
+    """Bytes in order, such as an opened gzip file. Asked for more than it has, it must not take memory for that."""
 
     def read(self, size: int, /) -> bytes:
         """Up to `size` bytes, none at the end."""
@@ -76,6 +74,7 @@ def iter_records(stream: Source, limit: int, name: str = "The file") -> Iterator
             raise WorldlineError(f"{record} is cut, {found:,} of its {whole:,} bytes are there: {REPAIR}")
         _compare(payload, TAIL.unpack(tail)[0], record)
         yield payload
+        del payload  # before the next one is read
         number += 1
 
 
@@ -85,13 +84,13 @@ def _compare(data: bytes, crc: int, what: str) -> None:
 
 
 def _read(stream: Source, size: int) -> bytes:
-    """`size` bytes, fewer at the end; memory grows with what is there, not with what is claimed."""
-    first = stream.read(min(size, BLOCK))
-    if len(first) == size:
-        return first
-    parts, left = [first], size - len(first)
+    """`size` bytes, fewer at the end. They are asked for at once, so that a record is not copied from its parts."""
+    found = stream.read(size)
+    if len(found) in (0, size):
+        return found
+    parts, left = [found], size - len(found)
     while parts[-1] and left:
-        parts.append(stream.read(min(left, BLOCK)))
+        parts.append(stream.read(left))
         left -= len(parts[-1])
     return b"".join(parts)
 

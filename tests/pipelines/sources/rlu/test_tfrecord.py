@@ -6,6 +6,7 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from tfrecord.reader import tfrecord_loader
 from tfrecord.writer import TFRecordWriter
 
 from pipelines.errors import WorldlineError
+from pipelines.sources.inflate import open_gzip
 from pipelines.sources.rlu.episodes import NUMBERS, ROWS, iter_episodes
 from pipelines.sources.rlu.png import decode_frames
 from pipelines.sources.rlu.tfrecord import iter_records, parse_example
@@ -128,11 +130,31 @@ def test_a_length_beyond_the_limit_is_refused_unread(length: int) -> None:
 
 def test_a_length_that_lies_within_the_limit_takes_no_memory() -> None:
     head = (1 << 30).to_bytes(8, "little")
+    lie = io.BytesIO(gzip.compress(head + shards._checksum(head) + b"x"))
+    Path("/proc/self/clear_refs").write_text("5")  # forget the highest resident memory so far
+    before = psutil.Process().memory_info().rss
+    with (
+        open_gzip(fileobj=lie, mode="rb") as stream,
+        pytest.raises(WorldlineError, match="record 0 is cut, 1 of its 1,073,741,828 bytes are there"),
+    ):
+        next(iter_records(stream, 1 << 30))
+    assert peak_resident() - before < 20 << 20
+
+
+def peak_resident() -> int:
+    """Bytes at the highest."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) << 10
+
+
+def test_one_record_is_in_memory_at_a_time(tmp_path: Path) -> None:
+    (tmp_path / "shard").write_bytes(gzip.compress(record(bytes(8 << 20)) * 3))
     tracemalloc.start()
-    with pytest.raises(WorldlineError, match="record 0 is cut, 1 of its 1,073,741,828 bytes are there"):
-        list(iter_records(io.BytesIO(head + shards._checksum(head) + b"x"), 1 << 30))
-    assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    with open_gzip(tmp_path / "shard") as stream:
+        assert sum(len(payload) for payload in iter_records(stream, 8 << 20)) == 24 << 20
+        peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
+    assert peak < 18 << 20  # the one that a caller has, and the next
 
 
 @pytest.mark.parametrize(
