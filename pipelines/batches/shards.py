@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from pipelines.batches.segments import Segmentation
 from pipelines.bucket.bucket import Bucket
+from pipelines.bucket.retry import DamagedInTransit, retry_if_damaged
 from pipelines.environments.registry import check_game, legal_mask
 from pipelines.episodes.trajectories import frame_shape_of
 from pipelines.errors import UsageError, WorldlineError
@@ -202,14 +203,17 @@ class ShardSet:
         return sum(shard.segments for shard in self.shards)
 
     def read(self, shard: int) -> bytes:
-        """One whole shard, whose size and sha256 are those of `shards.json`."""
-        entry = self.shards[shard]
+        """One whole shard, whose size and sha256 are those of `shards.json`; read once more where these disagree."""
+        return retry_if_damaged(lambda: self._read_whole(self.shards[shard]))
+
+    def _read_whole(self, entry: Shard) -> bytes:
         item = self._bucket.stat(entry.name)
         if item.bytes != entry.bytes:
             raise WorldlineError(f"{item.url} has {item.bytes:,} bytes, {INDEX} says {entry.bytes:,}: copy it again")
         raw = self._bucket.read_range(item, 0, entry.bytes)
         if hashlib.sha256(raw).hexdigest() != entry.sha256:
-            raise WorldlineError(f"{item.url} is not the shard that {INDEX} lists: copy or export it again")
+            kind = WorldlineError if self.is_local else DamagedInTransit
+            raise kind(f"{item.url} is not the shard that {INDEX} lists: copy or export it again")
         return raw
 
     def load(self, shard: int, raw: bytes | None = None) -> list[tuple[bytes, bytes]]:

@@ -20,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
 def replay(
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes: whether it works, not how fast.")] = False,
     only: Annotated[
-        str, typer.Option(help="One: inflate, segments, tokens, size, episodes, bucket (default: all).")
+        str, typer.Option(help="One: inflate, segments, tokens, shards, size, episodes, bucket (default: all).")
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:

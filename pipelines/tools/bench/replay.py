@@ -22,6 +22,7 @@ from pipelines.sources.dqn_replay.ring_log import FRAME
 from pipelines.tools.bench import emulator, replay_ours, replay_plain
 from pipelines.tools.bench.child import Cost, in_turns, measure
 from pipelines.tools.bench.replay_data import FULL, Data, Sizes
+from pipelines.tools.bench.replay_shards import shards
 from pipelines.tools.bench.row import Row
 
 MB = 1e6
@@ -257,6 +258,7 @@ ROWS: dict[str, Callable[[Data], Row]] = {
     "inflate": inflate,
     "segments": segments,
     "tokens": tokens,
+    "shards": shards,
     "size": size,
     "episodes": episodes,
     "bucket": bucket,

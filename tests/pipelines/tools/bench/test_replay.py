@@ -12,7 +12,7 @@ import pytest
 from pipelines.cli import run
 from pipelines.episodes.trajectories import Trajectories
 from pipelines.errors import UsageError, WorldlineError
-from pipelines.tools.bench import replay, replay_data, replay_ours, replay_plain
+from pipelines.tools.bench import replay, replay_data, replay_ours, replay_plain, replay_shards
 from pipelines.tools.bench.replay_data import Data, Sizes
 
 TINY = Sizes(games=("Breakout",), steps=700, objects=2, rows=400, bucket_game="Breakout", rounds=1)
@@ -82,12 +82,22 @@ def test_the_bucket_is_made_of_real_rings(data: Data) -> None:
     assert data.bucket_folder() == folder
 
 
+def test_shards_hold_what_the_trajectories_do(data: Data) -> None:
+    """Batches enough for one epoch: as many real steps as the segments of the HDF5 file have."""
+    folder = replay_shards.exported(data)
+    (url,) = [str(path) for path in folder.iterdir() if path.is_dir()]
+    count = len(pd.read_csv(replay._table(data)))
+    near = replay_shards.streamed([url], {}, 1, count)
+    assert near == replay_ours.segments([str(data.trajectories("Breakout"))], [], 1, count) > count
+    assert replay_shards.exported(data) == folder
+
+
 @pytest.mark.slow
 def test_every_row_is_measured(data: Data) -> None:
     """End to end, in child processes, through the emulator; figures of this size say nothing."""
     rows = replay.run(data.folder, TINY)
     assert [row.name for row in rows] == list(replay.ROWS)
-    assert [row.aim for row in rows] == [8, 8, 50, 20, 5, 4]
+    assert [row.aim for row in rows] == [8, 8, 50, None, 20, 5, 4]
     assert all(row.ratio > 0 for row in rows)
     json.dumps(replay.report(TINY, rows))
 
