@@ -14,6 +14,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stand
 Length = Annotated[int | None, typer.Option(help="Steps of a segment (default 8).")]
 Stride = Annotated[int | None, typer.Option(help="Steps from one segment to the next (default 4).")]
 Padding = Annotated[str | None, typer.Option(help="Side that is padded: right (default) or left.")]
+FORMATS = "jowa-h5, zarr, webdataset, minari or episodes (default: what it is)."
 EPISODES = ("trajectories", "imported_trajectories")
 DEFAULT_CUT: dict[str, Any] = {"length": 8, "stride": 4, "padding": "right"}
 
@@ -151,15 +152,17 @@ def checkpoint(
 
 
 def import_trajectories(
-    path: Annotated[Path, typer.Argument(help="A file in JOWA's layout, a zarr folder, or a webdataset folder.")],
+    path: Annotated[Path, typer.Argument(help="An export, a data set of Minari, or episodes of your own.")],
     game: Annotated[str, typer.Option(help="The game whose episodes these are.")],
-    form: Annotated[str, typer.Option("--format", help="jowa-h5, zarr or webdataset (default: what it is).")] = "",
+    form: Annotated[str, typer.Option("--format", help=FORMATS)] = "",
     storage: Storage = None,
 ) -> None:
-    """Whole episodes from an export or from JOWA's own files; experiments train on them as on drawn ones.
+    """Whole episodes from other files; experiments train on them as on drawn ones.
 
-    The artefact says where it came from: path, sha256 of all files, and what an export of ours notes of its origin.
-    Only local files are read; a webdataset's episodes are put together again from its segments.
+    Read are what 'worldline export trajectories' writes, JOWA's own h5, data sets of Minari, and npz or HDF5 files of
+    your own (docs/import.md). Screens of the emulator become 84x84 grey frames as in play here; rewards are clipped.
+    The artefact says where it came from: path, sha256 of all files, and what they say of themselves. Only local files
+    are read; a webdataset's episodes are put together again from its segments.
 
     Example: worldline import trajectories exports/Pong.zarr --game Pong
     """

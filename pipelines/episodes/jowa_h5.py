@@ -204,8 +204,8 @@ def _lineage(file: h5py.File) -> dict[str, Any]:
 
 def _small(file: h5py.File, episode: int, where: str) -> dict[str, NDArray[Any]]:
     """The arrays of one episode but its frames, of which only the shape is looked at."""
-    group = _own(file, str(episode), where)
-    data = {name: _own(group, name, where) for name in NAMES}
+    group = own_member(file, str(episode), where)
+    data = {name: own_member(group, name, where) for name in NAMES}
     steps = data["observations"].shape[:1]
     if data["observations"].shape[1:] != FRAME or data["observations"].dtype != np.uint8 or steps > (LONGEST,):
         found = f"{data['observations'].shape} {data['observations'].dtype}"
@@ -218,7 +218,7 @@ def _small(file: h5py.File, episode: int, where: str) -> dict[str, NDArray[Any]]
     return {name: narrowed(data[name][:], name, FLAT[name], where) for name in NAMES[1:]}
 
 
-def _own(group: h5py.Group, name: str, where: str) -> Any:
+def own_member(group: h5py.Group, name: str, where: str) -> Any:
     """A member that lies in this very file: HDF5 can also name, or map, parts of any other file."""
     link = group.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink) and link is not None:

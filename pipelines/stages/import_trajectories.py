@@ -1,14 +1,16 @@
 """Stages `imported_trajectories` and `imported_shards`: what lies in another layout, ready for every later stage.
 
 What `worldline export trajectories` wrote comes back as a game's episodes, frames, actions, rewards and ends bit for
-bit: `jowa-h5` (also as JOWA's own scripts write it), `zarr` and `webdataset`. Files are known by their content: where
-they lie decides nothing. Of a webdataset's shards the list alone may be taken, their `shards.json`, which pins each by
-its sha256: the shards stay where they are, and training streams them from there.
+bit: `jowa-h5` (also as JOWA's own scripts write it), `zarr` and `webdataset`. What others recorded comes too: data sets
+of Minari, and one's own `episodes` as docs/import.md lays them out. Files are known by their content: where they lie
+decides nothing. Of a webdataset's shards the list alone may be taken, their `shards.json`, which pins each by its
+sha256: the shards stay where they are, and training streams them from there.
 Run: `worldline import trajectories exports/Pong.zarr --game Pong`, `worldline import shards URL --game Pong`.
 """
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -26,10 +28,6 @@ if TYPE_CHECKING:
     from pipelines.episodes.trajectories import TrajectoryReader
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
-
-MARKS = {"shards.json": "webdataset", "zarr.json": "zarr"}  # the file in a folder that tells its layout
-
-FORMATS = ("jowa-h5", *MARKS.values())
 
 BLOCK = 4096  # frames, whole chunks of them: 29 MB
 
@@ -172,18 +170,13 @@ def format_of(path: Path, given: str = "") -> str:
     """The layout of what lies at `path`. Raises UsageError for one that is none of FORMATS, or not the one `given`."""
     if given and given not in FORMATS:
         raise UsageError(f"Format '{given}' is unknown: trajectories are imported from {', '.join(FORMATS)}")
-    if path.is_dir():
-        found = next((form for mark, form in MARKS.items() if (path / mark).is_file()), "")
-        there = f"is a folder without {' or '.join(MARKS)}"
-    else:
-        with path.open("rb") as file:
-            start = file.read(len(HDF5))
-        found, there = ("jowa-h5" if start == HDF5 else ""), f"begins with {start!r}, which is no HDF5 file"
+    found = next((name for name, layout in FORMATS.items() if layout.is_there(path)), "")
     if not found:
-        raise UsageError(
-            f"{path} {there}: trajectories are imported from NAME.h5 in JOWA's layout, a zarr folder, or a webdataset "
-            "folder, as 'worldline export trajectories' writes them"
-        )
+        if path.is_dir():
+            there = "is a folder without shards.json, zarr.json, metadata.json of Minari, or .npz and .h5 files"
+        else:
+            there = f"begins with {_start(path)!r}, which is no HDF5 file, and is no .npz file"
+        raise UsageError(f"{path} {there}: give an export, JOWA's NAME.h5, or what docs/import.md describes")
     if given and found != given:
         raise UsageError(f"{path} is {found}, not {given}: leave --format out, or give the other file")
     return found
@@ -199,10 +192,12 @@ def _build(config: ImportConfig, draft: Draft) -> None:
     if content != config.sha256:
         raise UsageError(f"{path} has the content {content}, not {config.sha256}: it is another, import it as such")
     form = format_of(path, config.format)
-    source = _reader(path, form, config.game, draft.scratch / ASIDE)
+    source = FORMATS[form].read(path, config.game, draft.scratch / ASIDE)
+    _require_game(path, source.game, config.game)
     stored = _write(source, draft)
     size = sum(each["bytes"] for each in files)
     draft.roots.append({"path": str(path), "format": form, "sha256": content, "bytes": size, **_origin(source)})
+    raw_returns = getattr(source, "raw_returns", [])
     draft.roots += files if path.is_dir() else []
     lengths = np.diff(source.episode_starts)
     returns = np.add.reduceat(source.rewards.astype(np.float64), source.episode_starts[:-1])
@@ -215,6 +210,8 @@ def _build(config: ImportConfig, draft: Draft) -> None:
         "stored_bytes": stored,
         "ratio": round(raw / stored, 2),
     }
+    if raw_returns:
+        draft.metrics["mean_raw_return"] = round(float(np.mean(raw_returns)), 4)
     odd = int((~np.isin(source.rewards, (-1, 0, 1))).sum())
     draft.check("rewards_clipped", not odd, f"{odd:,} rewards outside -1, 0, 1", blocking=True)
     ends = source.terminals + source.truncations
@@ -224,28 +221,80 @@ def _build(config: ImportConfig, draft: Draft) -> None:
     draft.check("reads_back", True, f"all frames and arrays of {source.num_episodes} episodes read back equal")
 
 
-def _reader(path: Path, form: str, game: str, aside: Path) -> "TrajectoryReader":
-    """Whoever reads that layout. Raises UsageError for another game's, WorldlineError for what no export writes."""
-    source: TrajectoryReader
-    if form == "jowa-h5":
-        from pipelines.episodes.jowa_h5 import JowaTrajectories
+def _jowa_h5(path: Path, game: str, aside: Path) -> "TrajectoryReader":
+    from pipelines.episodes.jowa_h5 import JowaTrajectories
 
-        source = JowaTrajectories(path, game)
-        source.require_sums()
-    elif form == "zarr":
-        from pipelines.episodes.zarr_trajectories import ZarrTrajectories
-
-        source = ZarrTrajectories(path)
-    else:
-        from pipelines.batches.shard_episodes import ShardEpisodes
-        from pipelines.batches.shards import ShardSet
-
-        export = ShardSet(path)
-        _require_game(path, export.game, game)
-        with track(f"Gather episodes of {game}", 2 * len(export), "segments") as advance:
-            source = ShardEpisodes(export, aside, advance)
-    _require_game(path, source.game, game)
+    source = JowaTrajectories(path, game)
+    source.require_sums()
     return source
+
+
+def _zarr(path: Path, game: str, aside: Path) -> "TrajectoryReader":
+    from pipelines.episodes.zarr_trajectories import ZarrTrajectories
+
+    return ZarrTrajectories(path)
+
+
+def _webdataset(path: Path, game: str, aside: Path) -> "TrajectoryReader":
+    from pipelines.batches.shard_episodes import ShardEpisodes
+    from pipelines.batches.shards import ShardSet
+
+    export = ShardSet(path)
+    _require_game(path, export.game, game)
+    with track(f"Gather episodes of {game}", 2 * len(export), "segments") as advance:
+        return ShardEpisodes(export, aside, advance)
+
+
+def _minari(path: Path, game: str, aside: Path) -> "TrajectoryReader":
+    from pipelines.episodes.minari_sets import MinariEpisodes
+    from pipelines.episodes.recordings import RecordedEpisodes
+
+    return RecordedEpisodes(MinariEpisodes(path, game))
+
+
+def _episodes(path: Path, game: str, aside: Path) -> "TrajectoryReader":
+    from pipelines.episodes.episode_files import EpisodeFiles
+    from pipelines.episodes.recordings import RecordedEpisodes
+
+    return RecordedEpisodes(EpisodeFiles(path, game))
+
+
+def _is_minari(path: Path) -> bool:
+    from pipelines.episodes import minari_sets
+
+    return minari_sets.is_there(path)
+
+
+def _is_episodes(path: Path) -> bool:
+    from pipelines.episodes import episode_files
+
+    return episode_files.is_there(path)
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(HDF5))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One kind of files: how it is known, and who reads a game's episodes from it.
+
+    `read(path, game, aside)` may fill the file `aside`. Raises UsageError for another game's, WorldlineError for what
+    nobody writes so.
+    """
+
+    is_there: Callable[[Path], bool]
+    read: Callable[[Path, str, Path], "TrajectoryReader"]
+
+
+FORMATS = {  # the first that is there counts
+    "webdataset": Layout(lambda path: (path / "shards.json").is_file(), _webdataset),
+    "zarr": Layout(lambda path: (path / "zarr.json").is_file(), _zarr),
+    "minari": Layout(_is_minari, _minari),
+    "episodes": Layout(_is_episodes, _episodes),
+    "jowa-h5": Layout(lambda path: path.is_file() and _start(path) == HDF5, _jowa_h5),
+}
 
 
 def _require_game(path: Path, found: str, wanted: str) -> None:
@@ -254,9 +303,9 @@ def _require_game(path: Path, found: str, wanted: str) -> None:
 
 
 def _origin(source: "TrajectoryReader") -> dict[str, Any]:
-    """What the export says that it came from; nothing where others wrote it."""
+    """What the files say of themselves: what an export came from, or which data set was recorded and how."""
     found = getattr(source, "lineage", {})
-    return {f"exported_{name}": found[name] for name in ORIGIN if name in found}
+    return {f"exported_{name}": found[name] for name in ORIGIN if name in found} | getattr(source, "facts", {})
 
 
 def _write(source: "TrajectoryReader", draft: Draft) -> int:

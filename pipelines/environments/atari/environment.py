@@ -68,6 +68,32 @@ def roots(game: str, rules: AtariRules, rom: Rom | None = None) -> dict[str, Any
     }
 
 
+def grey(screens: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """RGB screens (..., 3) as the emulator shows them in grey, (...) uint8.
+
+    The same bytes as its own grey screens in all games but those of `games.GREY_APART`.
+    """
+    red, green, blue = np.moveaxis(screens.astype(np.int32), -1, 0)
+    return ((2989 * red + 5870 * green + 1140 * blue + 5000) // 10_000).astype(np.uint8)
+
+
+def merged(screens: Sequence[NDArray[np.uint8]], rules: AtariRules) -> NDArray[np.uint8]:
+    """The last one or two screens of a step as the frame that is shown under `rules`; see `AtariRules`.
+
+    Screens are (H, W) grey, or (H, W, 3) where the rules are in colour; the frame is square.
+    """
+    if rules.resize == "area":
+        return _resized(np.max(screens, axis=0), rules)
+    return np.max([_resized(screen, rules) for screen in screens], axis=0)
+
+
+def _resized(screen: NDArray[np.uint8], rules: AtariRules) -> NDArray[np.uint8]:
+    size = (rules.frame_size, rules.frame_size)
+    if rules.resize == "area":
+        return np.asarray(cv2.resize(screen, size, interpolation=cv2.INTER_AREA))
+    return np.asarray(Image.fromarray(screen).resize(size, Image.Resampling.BILINEAR))
+
+
 class VectorGame:
     """One environment of the ROM's game for each of `seeds`, in ale-py's vector environment. See `Environment`."""
 
@@ -216,7 +242,7 @@ class _Emulator:
             if self.over or self.cut:
                 self._new_game()
         self._lives, self.lost_life = self._ale.lives(), False
-        return self._resized(self._screen())
+        return merged([self._screen()], self._rules)
 
     def skip(self, action: int) -> tuple[NDArray[np.uint8], float]:
         """Play one agent step: its frame (H, W) or (H, W, 3), and the sum of its rewards. An end cuts it short."""
@@ -229,7 +255,7 @@ class _Emulator:
                 break
         lives, before = self._ale.lives(), self._lives
         self._lives, self.lost_life = lives, self._rules.life_loss and 0 < lives < before
-        return self._merged(screens or [self._screen()]), reward
+        return merged(screens or [self._screen()], self._rules), reward
 
     def _new_game(self) -> None:
         self._ale.reset_game()
@@ -245,15 +271,3 @@ class _Emulator:
 
     def _screen(self) -> NDArray[np.uint8]:
         return self._ale.getScreenRGB() if self._rules.colour else self._ale.getScreenGrayscale()
-
-    def _merged(self, screens: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """The last screens as one frame; see `AtariRules`."""
-        if self._rules.resize == "area":
-            return self._resized(np.max(screens, axis=0))
-        return np.max([self._resized(screen) for screen in screens], axis=0)
-
-    def _resized(self, screen: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        size = (self._rules.frame_size, self._rules.frame_size)
-        if self._rules.resize == "area":
-            return np.asarray(cv2.resize(screen, size, interpolation=cv2.INTER_AREA))
-        return np.asarray(Image.fromarray(screen).resize(size, Image.Resampling.BILINEAR))

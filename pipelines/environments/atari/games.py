@@ -47,6 +47,7 @@ _NAMES = """
 ACTIONS = tuple(_NAMES.split())
 IDS = {name: number for number, name in enumerate(ACTIONS)}
 RESIZES = ("area", "bilinear")
+GREY_APART = ("AirRaid",)  # its cartridge is of another television standard: four greys share one colour on RGB screens
 Script = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.int64]]
 """frames (N, 84, 84), last actions (N,) (NOOP in a new episode) -> actions (N,); actions are ids of the 18"""
 _ACROSS = np.array([IDS["LEFT"], IDS["NOOP"], IDS["RIGHT"]])  # by direction + 1

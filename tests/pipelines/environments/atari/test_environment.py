@@ -9,8 +9,8 @@ import pytest
 from ale_py import Action, ALEInterface
 from PIL import Image
 
-from pipelines.environments.atari.environment import EmulatorGame
-from pipelines.environments.atari.games import GAMES, IDS, PROTOCOLS, minimal_actions, rom_path
+from pipelines.environments.atari.environment import EmulatorGame, grey
+from pipelines.environments.atari.games import GAMES, GREY_APART, IDS, PROTOCOLS, minimal_actions, rom_path
 from pipelines.environments.atari.roms import shipped
 from pipelines.environments.registry import Environment, Step, emulator_seeds, make, protocol
 from pipelines.errors import UsageError
@@ -76,6 +76,19 @@ def test_frames_and_rewards_equal_a_hand_written_loop(game: str) -> None:
 @pytest.mark.parametrize("game", GAMES)
 def test_all_60_games_equal_a_hand_written_loop(game: str, rules: str) -> None:
     same_as_by_hand(game, rules, steps=400)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("game", GAMES)
+def test_rgb_screens_become_the_grey_ones_of_the_emulator(game: str) -> None:
+    emulator, rng = ALEInterface(), np.random.default_rng(0)
+    emulator.loadROM(str(rom_path(game)))
+    emulator.reset_game()
+    same = True
+    for _ in range(150):
+        emulator.act(Action(int(rng.integers(18))))
+        same = same and (grey(emulator.getScreenRGB()) == emulator.getScreenGrayscale()).all()
+    assert same == (game not in GREY_APART)
 
 
 def first_noops(seeds: Sequence[int], rules: str) -> list[int]:
