@@ -89,10 +89,11 @@ def _work(found: Experiment, until: str, only: str, games: str | None, nodes: in
             f"{nodes} nodes do one training together, '{only or until}' is none: give --only "
             f"{' or '.join(row.name for row in together)}, or one node a job"
         )
-    ranks = f"--nnodes {nodes} --nproc-per-node {max(gpus, 1)} --rdzv-backend c10d"
-    where = f'--rdzv-id "$SLURM_JOB_ID" --rdzv-endpoint "$HEAD:{PORT}"'
+    where = f'--node-rank "$SLURM_NODEID" --master-addr "$HEAD" --master-port {PORT}'
+    ranks = f"-m torch.distributed.run --nnodes {nodes} --nproc-per-node {max(gpus, 1)} {where}"
     verb = shlex.join(["-m", "pipelines.cli", table.stage(only).verb, found.key])
-    return f"srun {shlex.quote(sys.executable)} -m torch.distributed.run {ranks} {where} {verb}"
+    on_each = f"exec {shlex.quote(sys.executable)} {ranks} {verb}"  # by a shell of that node, which knows its number
+    return f"srun bash -c {shlex.quote(on_each)}"
 
 
 def _script(found: Experiment, scheduler: str, work: str, storage: str, resources: dict[str, int | str]) -> str:

@@ -115,7 +115,9 @@ def test_a_failure_of_the_work_is_the_jobs_own_and_is_not_tried_again(
 def test_several_nodes_do_one_training(cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = printed(capsys, "--nodes", "4", "--gpus", "8", "--only", "world_action_model")
     assert "--nodes=4" in script and "--nnodes 4 --nproc-per-node 8" in script
-    assert '--rdzv-endpoint "$HEAD:29500" -m pipelines.cli train mini-' in script
+    assert (
+        '--node-rank "$SLURM_NODEID" --master-addr "$HEAD" --master-port 29500 -m pipelines.cli train mini-' in script
+    )
     assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
 
 
