@@ -2,7 +2,8 @@
 
 `{Game}/{agent}/replay_logs/` holds, for each log n = 0, 1, ...: `$store$_{kind}_ckpt.{n}.gz` for the four kinds and the
 two small side files `add_count_ckpt.{n}.gz` and `invalid_range_ckpt.{n}.gz`. Every file is a gzip'd `.npy`. Many
-downloads, JOWA's own among them, left the side files out; they can be read as JOWA reads them.
+downloads, JOWA's own among them, left the side files out; they can be read as JOWA reads them. So can the cache of
+d4rl-atari (~/.d4rl/datasets), which holds the same four files of log n as `{Game}/{agent}/{n}/{kind}.gz`.
 Works on any fsspec URL; the bucket's root is the folder that contains `{Game}/{agent}/replay_logs/`.
 Source: Agarwal et al. 2020 (arXiv 1907.04543) and Dopamine's circular replay buffer of 2019.
 """
@@ -49,6 +50,9 @@ ELSEWHERE = (
 )
 
 
+_CACHED = re.compile(rf"(?:.*/)?(0|[1-9][0-9]*)/({'|'.join(KINDS)})\.gz", re.ASCII)
+
+
 @dataclass(frozen=True, order=True)
 class LogName:
     """One file of one log: log number `checkpoint` (the n above), then what it holds."""
@@ -78,6 +82,12 @@ def parse_name(name: str) -> LogName | None:
     return LogName(int(match[3]), match[1] or match[2]) if match else None
 
 
+def log_of(name: str) -> LogName | None:
+    """Which file of which log an object is, by its name relative to the bucket's root; None for other files."""
+    cached = _CACHED.fullmatch(name)
+    return LogName(int(cached[1]), cached[2]) if cached else parse_name(PurePosixPath(name).name)
+
+
 @dataclass(frozen=True)
 class RemoteObject(BucketObject):
     """One log file."""
@@ -85,7 +95,7 @@ class RemoteObject(BucketObject):
     @property
     def log(self) -> LogName:
         """Checkpoint n and kind, as the name says. Raises ValueError for a name of another file."""
-        parsed = parse_name(PurePosixPath(self.name).name)
+        parsed = log_of(self.name)
         if parsed is None:
             raise ValueError(f"{self.name} is no log file name")
         return parsed
@@ -103,8 +113,10 @@ def list_objects(bucket: Bucket | str, game: str, agent: int, needed: Sequence[s
     try:
         listed = bucket.list(folder)
     except Absent as error:
-        repair = f"{WHERE}; {_closed(bucket)}" if _closed(bucket) else WHERE
-        raise WorldlineError(f"{where} does not exist{_nearest(bucket, folder)}: {repair}") from error
+        listed = _in_cache(bucket, f"{game}/{agent}")
+        if not listed:
+            repair = f"{WHERE}; {_closed(bucket)}" if _closed(bucket) else WHERE
+            raise WorldlineError(f"{where} does not exist{_nearest(bucket, folder)}: {repair}") from error
     except Refused as error:
         if bucket.is_local:
             raise
@@ -113,7 +125,7 @@ def list_objects(bucket: Bucket | str, game: str, agent: int, needed: Sequence[s
             more = _closed(bucket) or ELSEWHERE
             raise WorldlineError(f"{error}; no log there can be had by its name either: {more}") from error
         say(f"{where} may not be listed: {len(listed)} objects were found by their names")
-    found = [item for item in listed if parse_name(PurePosixPath(item.name).name) is not None]
+    found = [item for item in listed if log_of(item.name) is not None]
     if not found:
         there = _instead(bucket.contents(folder)) or WHERE
         raise WorldlineError(f"{where} holds no replay log: {there}")
@@ -121,6 +133,13 @@ def list_objects(bucket: Bucket | str, game: str, agent: int, needed: Sequence[s
     objects.sort(key=lambda item: (item.log.checkpoint, ALL_KINDS.index(item.log.kind)))
     _require_kinds(objects, needed, bucket, folder)
     return objects
+
+
+def _in_cache(bucket: Bucket, folder: str) -> list[BucketObject]:
+    """The files of d4rl-atari's cache, a folder for each log; none where there is no such folder."""
+    numbers = [name for name, kind in _contents(bucket, folder).items() if kind == "folder" and name.isdecimal()]
+    found = [item for number in numbers for item in bucket.list(f"{folder}/{number}")]
+    return [item for item in found if log_of(item.name) is not None]
 
 
 def mirror_small_arrays(bucket: Bucket, objects: Sequence[RemoteObject]) -> None:
@@ -189,10 +208,10 @@ def _require_kinds(objects: list[RemoteObject], needed: Sequence[str], bucket: B
 
 
 def _contents(bucket: Bucket, folder: str) -> Mapping[str, str]:
-    """What a folder holds, by name; nothing where it may not be listed."""
+    """What a folder holds, by name; nothing where it is not there or may not be listed."""
     try:
         return bucket.contents(folder)
-    except Refused:
+    except (Absent, Refused):
         return {}
 
 

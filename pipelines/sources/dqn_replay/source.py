@@ -7,7 +7,7 @@ add_counts (F,), actions (F,N), rewards (F,N), terminals (F,N).
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -25,8 +25,8 @@ from pipelines.sources.dqn_replay.listing import (
     KINDS,
     RemoteObject,
     list_objects,
+    log_of,
     mirror_small_arrays,
-    parse_name,
 )
 from pipelines.sources.dqn_replay.log_checks import check_logs
 from pipelines.sources.dqn_replay.log_order import Continuity, LogFacts, to_table
@@ -92,7 +92,7 @@ class DqnReplay:
 
     def with_frames(self, objects: Sequence[BucketObject]) -> Mapping[int, BucketObject]:
         """The observation files by checkpoint."""
-        named = ((parse_name(PurePosixPath(item.name).name), item) for item in objects)
+        named = ((log_of(item.name), item) for item in objects)
         return {log.checkpoint: item for log, item in named if log is not None and log.kind == "observation"}
 
     def blocks(

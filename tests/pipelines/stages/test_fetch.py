@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pytest
 
 from pipelines.episodes.trajectories import Trajectories
 from pipelines.errors import UsageError, WorldlineError
-from pipelines.sources.dqn_replay.listing import ALL_KINDS, file_name, list_objects, log_folder
+from pipelines.sources.dqn_replay.listing import ALL_KINDS, KINDS, SIDE_KINDS, file_name, list_objects, log_folder
 from pipelines.sources.dqn_replay.log_reader import read_array
 from pipelines.sources.dqn_replay.source import read_small
 from pipelines.sources.source import ReplayRecord, digest
@@ -288,6 +289,31 @@ def test_compat_reads_a_download_without_side_files(store, tmp_path) -> None:
     for array, name in zip(whole[1:], ("actions", "rewards", "terminals"), strict=True):
         np.testing.assert_array_equal(array, getattr(drawn, name))
     np.testing.assert_array_equal(whole[0], drawn.frames(0, len(drawn)))
+
+
+def test_the_cache_of_d4rl_atari_is_read_as_jowa_reads_logs(store, bucket, tmp_path) -> None:
+    """Its folders hold the same files under other names; without side files nothing tells which rows are new."""
+    cache = tmp_path / "datasets"
+    for log in (1, 2):
+        (cache / f"Freeway/1/{log}").mkdir(parents=True)
+        for kind in KINDS:
+            shutil.copy(bucket / FOLDER / file_name(kind, log), cache / f"Freeway/1/{log}/{kind}.gz")
+    (cache / "Freeway/1/1/notes.txt").write_text("no log")
+    with pytest.raises(WorldlineError, match=r"add_count_ckpt.1.gz is missing.*fetch.compat=jowa"):
+        list_objects(f"file://{cache}", "Freeway", 1)
+    for side in (path for kind in SIDE_KINDS for path in (bucket / FOLDER).glob(f"*{kind}*")):
+        side.unlink()
+    made = []
+    for root in (bucket, cache):
+        for path in (root / FOLDER).glob("*ckpt.0*"):
+            path.unlink()
+        listing = digest(list_objects(f"file://{root}", "Freeway", 1, KINDS))
+        config = FetchConfig("Freeway", 1, url=f"file://{root}", listing=listing, compat="jowa")
+        made.append(make_trajectories(store, fetch.run(config, store).artefact))
+    logs, cached = (Trajectories(each.path("trajectories.h5")) for each in made)
+    np.testing.assert_array_equal(cached.frames(0, len(cached)), logs.frames(0, len(logs)))
+    np.testing.assert_array_equal(cached.source_rows(0, len(cached)), logs.source_rows(0, len(logs)))
+    np.testing.assert_array_equal(cached.actions, logs.actions)
 
 
 @pytest.mark.parametrize("options", [{"compat": "dopamine"}, {"compat": "jowa", "keep_padding": True}])
