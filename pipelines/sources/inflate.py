@@ -43,7 +43,7 @@ AGAIN = "fetch that file again from its source"
 
 WRITTEN_SO = "it was written so and fetching it again changes nothing"
 
-ANOTHER = "it is another file under that name, put the log's own there"
+ANOTHER = "it is another file under that name, put the right one there"
 
 
 @contextmanager
