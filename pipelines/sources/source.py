@@ -112,6 +112,7 @@ class Source(Protocol):
     """How the objects of one layout are listed and read. It keeps no state."""
 
     holds: str  # the names that a bucket of this layout has below its root
+    at_once: int  # files that may be read at a time and stay below 400 MB of memory, whatever they hold
 
     def list_objects(self, bucket: Bucket, run: Run) -> Sequence[BucketObject]:
         """All objects of a run. Where listing is refused they are asked for by name.

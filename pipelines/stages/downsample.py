@@ -70,7 +70,10 @@ class DrawConfig:
 
 @dataclass(frozen=True)
 class DownsampleConfig(DrawConfig, StageConfig):
-    """Draw a game's episodes and pack their frames. `workers` files are read at a time (0: one a core, at most 8)."""
+    """Draw a game's episodes and pack their frames.
+
+    `workers` files are read at a time (0: one a core, at most 8 logs or 2 shards).
+    """
 
     STAGE: ClassVar[str] = "trajectories"
     VERB: ClassVar[str] = "downsample"
@@ -94,9 +97,6 @@ class DownsampleConfig(DrawConfig, StageConfig):
             return None
         kept = ("transitions", float(self.transitions))
         return Work("inflated_bytes", rows.amount * len(beside.agents) * math.prod(self.FRAME), kept=kept)
-
-
-MOST_WORKERS = 8
 
 
 def run(config: DownsampleConfig, store: Store) -> Report:
@@ -220,7 +220,7 @@ def _write(
     total, edges = int(drawn["length"].sum()), edge_slots(drawn)
     pieces = {record.agent: place_pieces(record.pieces, drawn[drawn["agent"] == record.agent]) for record in records}
     plans = [plan for r in records for plan in plan_extraction(r, pieces[r.agent], edges)]
-    workers = config.workers or min(MOST_WORKERS, os.cpu_count() or 1)
+    workers = config.workers or min(os.cpu_count() or 1, *(record.source.at_once for record in records))
     with track(f"Select frames of {config.game}", total=total, unit="frames") as advance:
         extracted = frame_extraction.extract_all(plans, draft.scratch, workers, advance)
 

@@ -37,12 +37,12 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from pipelines.bucket import bucket_object
-from pipelines.sources.rlu import shards
+from pipelines.sources.rlu.source import SOURCE
 from pipelines.store.profile import Profile
 from pipelines.store.store import Store
 from tests.buckets.test_rlu import RANGE, make_both
 
-bucket_object.CHUNK, shards.MOST_WORKERS = RANGE, 1
+bucket_object.CHUNK, SOURCE.at_once = RANGE, 1
 url, options, home = sys.argv[1:]
 make_both(Store(Path(home), profile=Profile("child", options=json.loads(options))), url)
 """

@@ -41,6 +41,7 @@ class DqnReplay:
     """See `Source`."""
 
     holds = "GAME/AGENT/replay_logs"
+    at_once = 8
 
     def list_objects(self, bucket: Bucket, run: Run) -> list[RemoteObject]:
         """Every log must have all kinds of files; the side files may be absent where `compat` reads without them."""

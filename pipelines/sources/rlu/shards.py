@@ -9,7 +9,6 @@ limit's (27,000 rows). What was cut otherwise is not whole. Nor is, as far as an
 was cut, or a shard that is missing: it may be the rest of it.
 """
 
-import os
 import threading
 import zipfile
 from collections.abc import Callable, Sequence
@@ -35,8 +34,6 @@ from pipelines.sources.rlu.episodes import RewardEvidence, iter_episodes
 from pipelines.sources.rlu.listing import shard_of
 from pipelines.sources.source import EPISODE_COLUMNS, PIECE_COLUMNS, TIME_LIMIT, CheckResult
 from pipelines.store.files import sync
-
-MOST_WORKERS = 4  # shards read at once; each holds its largest episode, some 100 MB at the very most
 
 
 @dataclass(frozen=True)
@@ -100,8 +97,10 @@ class StoppedError(Exception):
     """Another shard failed."""
 
 
-def read_all(items: Sequence[BucketObject], bucket: Bucket, folder: Path, advance: Advance) -> dict[int, Path]:
-    """Read every shard into `folder`, several at once; by number, where lies what is kept of it.
+def read_all(
+    items: Sequence[BucketObject], bucket: Bucket, folder: Path, workers: int, advance: Advance
+) -> dict[int, Path]:
+    """Read every shard into `folder`, `workers` at once; by number, where lies what is kept of it.
 
     Those that an earlier run finished are not read again. Raises WorldlineError as `Shard.read`; the first failure
     stops all.
@@ -117,7 +116,7 @@ def read_all(items: Sequence[BucketObject], bucket: Bucket, folder: Path, advanc
             advance(1, held=held)
         return shard_of(item), path
 
-    with ThreadPoolExecutor(min(MOST_WORKERS, os.cpu_count() or 1, len(items)), "shards") as threads:
+    with ThreadPoolExecutor(min(workers, len(items)), "shards") as threads:
         futures = [threads.submit(one, item) for item in items]
         try:
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)

@@ -37,6 +37,7 @@ class RlUnplugged:
     """See `Source`."""
 
     holds = "GAME/run_AGENT-00000-of-00050"
+    at_once = 2  # an episode is in memory as a whole: 100 MB for one of 27,000 rows
 
     def list_objects(self, bucket: Bucket, run: Run) -> list[BucketObject]:
         """Some shards may be missing; the checks of the artefact say so."""
@@ -59,7 +60,7 @@ class RlUnplugged:
         return run, list_objects(bucket, run.game, run.agent)
 
     def read(self, run: Run, bucket: Bucket, objects: Sequence[BucketObject], draft: Draft) -> Reading:
-        """Several shards at once. What is to be mirrored is mirrored first, so that the bucket is read once."""
+        """Two shards at once. What is to be mirrored is mirrored first, so that the bucket is read once."""
         if run.mirror == "all" and bucket.mirror is not None:
             download(bucket, objects, f"Mirror shards {run}", pinned=True)
         pinned = [
@@ -67,7 +68,7 @@ class RlUnplugged:
             for item in objects
         ]
         with track(f"Read replay {run}", total=len(pinned), unit="shards") as advance:
-            kept = read_all(pinned, bucket, draft.scratch, advance)
+            kept = read_all(pinned, bucket, draft.scratch, self.at_once, advance)
         evidence = write_rows(draft.path(SMALL), kept)
         found = tables(kept, run.agent, shards_of(pinned[0]), evidence)
         rows = int(found.facts["rows"].sum())
