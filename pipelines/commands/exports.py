@@ -209,13 +209,15 @@ def import_shards(
 
     profile, store = profile_and_store(storage)
     export = ShardSet(url, profile)
-    config = ShardsConfig(game=game_named(game), sha256=hashlib.sha256(export.raw).hexdigest(), url=export.url)
+    cut, sha256 = export.contents.cut, hashlib.sha256(export.raw).hexdigest()
+    config = ShardsConfig((), game_named(game), sha256, cut.length, cut.stride, cut.padding, export.url)
     report = run_config(config, store)
     give_names(store, Step(ShardsConfig.STAGE, config.game), report.artefact.ref, None)
     print(report)
     print(
         f"Train on it: worldline experiment new NAME --recipe demo --set games={config.game} --set source=shards "
         f"--set shards.contents={config.game}:{config.sha256}"
+        + "".join(f" --set segment.{name}={getattr(cut, name)}" for name in DEFAULT_CUT)
     )
 
 

@@ -11,7 +11,7 @@ Run: `worldline import trajectories exports/Pong.zarr --game Pong`, `worldline i
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -73,11 +73,11 @@ class BroughtConfig(StageConfig):
             )
         return super().fill(values | {"contents": (), "sha256": known[values["game"]]}, beside)
 
-    def absent(self) -> UsageError:
-        """What is wrong where nobody said where the content lies."""
+    def absent(self, how: str = "", other: str = "") -> UsageError:
+        """What is wrong where nobody said where the content lies; how: what else it must be, other: another repair."""
         return UsageError(
-            f"The {self.WHAT} of {self.game} with sha256 {self.sha256} are not in this store: bring them with "
-            f"'{self.HOW} --game {self.game}'"
+            f"The {self.WHAT} of {self.game} with sha256 {self.sha256}{how} are not in this store: bring them with "
+            f"'{self.HOW} --game {self.game}'{other}"
         )
 
 
@@ -101,7 +101,10 @@ class ImportConfig(BroughtConfig):
 
 @dataclass(frozen=True)
 class ShardsConfig(BroughtConfig):
-    """The shards that a `shards.json` of this sha256 lists, which lay at `url` when it was imported."""
+    """The shards that a `shards.json` of this sha256 lists, which lay at `url` when it was imported.
+
+    They were cut as the recipe's `segment` says.
+    """
 
     STAGE: ClassVar[str] = "imported_shards"
     VERB: ClassVar[str] = "shards"
@@ -109,7 +112,21 @@ class ShardsConfig(BroughtConfig):
     WHAT: ClassVar[str] = "shards"
     HOW: ClassVar[str] = "worldline import shards URL"
 
+    length: int = filled("segment", 8)
+    stride: int = filled("segment", 4)
+    padding: str = filled("segment", "right")
     url: str = manner("")
+
+    @property
+    def cut(self) -> str:
+        """How the episodes were cut, in words."""
+        return f"length {self.length}, stride {self.stride}, padding {self.padding}"
+
+    def fill(self, values: dict[str, Any], beside: Beside) -> Self:
+        """The config of one game, with the cut that the recipe wants."""
+        cut = beside.template("segment")
+        wanted = {} if cut is None else {name: getattr(cut, name) for name in ("length", "stride", "padding")}
+        return super().fill(values | wanted, beside)
 
 
 def run(config: BroughtConfig, store: Store) -> Report:
@@ -359,7 +376,7 @@ def _build_shards(config: ShardsConfig, draft: Draft, profile: Profile) -> None:
     from pipelines.batches.shards import INDEX, ShardSet
 
     if not config.url:
-        raise config.absent()
+        raise config.absent(f", cut as the recipe's segment says ({config.cut}),", ", or set segment as they are cut")
     export = ShardSet(config.url, profile)
     found = hashlib.sha256(export.raw).hexdigest()
     if export.game != config.game:
@@ -367,6 +384,9 @@ def _build_shards(config: ShardsConfig, draft: Draft, profile: Profile) -> None:
     if found != config.sha256:
         raise UsageError(f"{export.url}/{INDEX} has sha256 {found}, not {config.sha256}: import it as another")
     contents = export.contents
+    cut = replace(config, length=contents.cut.length, stride=contents.cut.stride, padding=contents.cut.padding).cut
+    if cut != config.cut:
+        raise UsageError(f"{export.url} was cut with {cut}, the recipe's segment says {config.cut}: set segment so")
     export.require_shards()
     draft.path(INDEX).write_bytes(export.raw)
     size = sum(shard.bytes for shard in export.shards)

@@ -11,6 +11,7 @@ from typing import Any
 from models.api import Agent
 from models.registry import family_of
 from pipelines.batches.loader import Source, rank_rows
+from pipelines.errors import UsageError
 from pipelines.plots.training import draw_curves
 from pipelines.progress import track
 from pipelines.store.artefact import Draft
@@ -52,10 +53,15 @@ class Lesson:
 def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks) -> None:
     """Train the agent's networks in place, or go on from the saved state; the first rank fills the draft.
 
-    Raises UsageError for phases that the agent's family does not know.
+    Raises UsageError for phases that the agent's family does not know, and for frames of another size than it sees.
     """
     family, loop = family_of(agent.config), lesson.loop
     agent.spaces = inputs.spaces(lesson.sources, lesson.games)
+    if (seen := agent.config.takes.frame) not in (None, agent.spaces.frame):
+        raise UsageError(
+            f"Frames of {agent.spaces.frame} are learned from and the networks see {seen} (height, width, colours): "
+            "take data of that size, or change the tokenizer's resolution and frame_channels"
+        )
     check_phases(lesson.phases, family, agent.config)
     device = settle(agent, device, loop.precision)
     legal_GA = inputs.legal_actions(lesson.games).to(device.name)

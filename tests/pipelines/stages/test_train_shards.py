@@ -2,15 +2,21 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipelines.batches.segments import Segmentation
+from pipelines.cli import run as command
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
-from pipelines.errors import WorldlineError
+from pipelines.errors import UsageError, WorldlineError
+from pipelines.graph.experiment import check
+from pipelines.graph.plan import Plan, Step
+from pipelines.recipes.registry import recipe
 from pipelines.stages import import_trajectories
 from pipelines.stages.import_trajectories import ShardsConfig
 from pipelines.store.artefact import Artefact
@@ -155,9 +161,11 @@ def test_shards_that_were_moved_are_read_where_loop_shards_says(copied: Path, tm
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"length": 9}, "has segments of 9 steps and the networks read 8: export its trajectories with --length 8"),
+        ({"length": 9}, "was cut with length 9, stride 4, padding right, the recipe's segment says length 8, stride 4"),
+        ({"padding": "left"}, "was cut with length 8, stride 4, padding left, the recipe's segment says length 8"),
         ({"game": "Pong"}, "holds Pong, not Freeway: say --game Pong"),
         ({"episode_steps": [9, 33, 3, 20, 40, 16]}, "its 6 episodes have 32 segments and its shards 31"),
+        ({"frame": [64, 64, 3]}, "Frames of (64, 64, 3) are learned from and the networks see (84, 84, 1)"),
         ({"seed": -1}, "seed -1, episodes of"),
         ({"rewards": "odd"}, "is no list of segment shards"),
     ],
@@ -173,3 +181,85 @@ def test_an_export_of_an_earlier_version_is_one_line(copied: Path, tmp_path: Pat
     del index["episode_steps"]
     (copied / "shards.json").write_text(json.dumps(index))
     assert "does not say how long its episodes are, an earlier version wrote it" in refused(tmp_path / "run", copied)
+
+
+def test_segments_of_a_length_that_the_networks_do_not_read_are_one_line(copied: Path, tmp_path: Path) -> None:
+    index = copied / "shards.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"length": 9}))
+    sha256 = hashlib.sha256(index.read_bytes()).hexdigest()
+    config = ShardsConfig(game=GAME, sha256=sha256, url=str(copied), length=9)
+    import_trajectories.run(config, Store(tmp_path / "run"))
+    assert "has segments of 9 steps and the networks read 8: export its trajectories with --length 8" in refused(
+        tmp_path / "run", copied
+    )
+
+
+# ---- a recipe that streams ----
+
+SHA = "ab" * 32
+
+
+def test_a_recipe_names_its_shards_game_by_game_and_has_neither_trajectories_nor_tokens() -> None:
+    changes = ["games=Pong,Freeway", "source=shards", f"shards.contents=pong:{SHA},FREEWAY:{SHA[::-1]}"]
+    plan = Plan(recipe("mini", changes))
+    assert plan.stages == ("imported_shards", "pretrained", "world_action_model", "scores")
+    listed = plan.config(Step("imported_shards", "Freeway"))
+    assert listed == ShardsConfig(game="Freeway", sha256=SHA[::-1])
+    for stage in STAGES:
+        config: Any = plan.config(Step(stage))
+        assert [ref.subject for ref in config.shards] == ["Pong", "Freeway"]
+        assert config.shards[1] == listed.spec().ref
+        assert config.trajectories == config.segments == () and "shards" not in config.spec().config
+    other = Plan(recipe("mini", [*changes, "segment.stride=8"]))
+    assert other.ref(Step("imported_shards", "Pong")) != plan.ref(Step("imported_shards", "Pong"))
+    elsewhere = Plan(recipe("mini", [*changes, "pretrain.loop.shards=gs://else"]))
+    assert elsewhere.ref(Step("pretrained")) == plan.ref(Step("pretrained"))
+    mixed = Plan(recipe("mini", [*changes, "pretrain.loop.shuffle=64"]))
+    assert mixed.ref(Step("pretrained")) != plan.ref(Step("pretrained"))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("mini", ["source=shards"], "names no shards of Pong: run 'worldline import shards URL --game Pong' and set"),
+        (
+            "mini",
+            ["source=shards", "shards.contents=Pong:abc"],
+            "write GAME:SHA256 for each game, as 'worldline import",
+        ),
+        ("mini", [f"shards.contents=Pong:{SHA}"], "has shards, yet its source is collected: set source=shards too"),
+        (
+            "mini",
+            ["source=shards", "shards.length=9"],
+            "has no effect, the plan fills it in: set the recipe's 'segment'",
+        ),
+        (
+            "jowa_40m_finetune",
+            ["games=Pong", "source=shards", f"shards.contents=Pong:{SHA}"],
+            "finetune chooses among whole episodes, and source=shards has none",
+        ),
+    ],
+)
+def test_recipes_that_cannot_stream_are_refused(tmp_path: Path, name: str, changes: list[str], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check(tmp_path, "streamed", recipe(name, changes))
+    assert words in str(caught.value)
+
+
+def test_the_command_keeps_the_list_and_says_how_to_go_on(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path / "home"))
+    assert command(["import", "shards", str(copied), "--game", "freeway"]) == 0
+    said = capsys.readouterr().out.split()
+    changes = [word for word in said if re.match(r"(games|source|shards|segment)[.=]", word)]
+    assert (
+        Plan(recipe("mini", changes)).ref(Step("imported_shards", GAME))
+        == made(tmp_path / "home/store", "imported_shards").ref
+    )
+    assert command(["lineage", "imported_shards/Freeway"]) == 0
+    assert "shards 11, url /" in capsys.readouterr().out
+    assert command(["import", "shards", str(copied), "--game", "Pong"]) == 2
+    assert command(["import", "shards", str(tmp_path), "--game", "Pong"]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 2 and "holds Freeway, not Pong: say --game Freeway" in printed.err
