@@ -69,10 +69,12 @@ def fetch(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --plan: print it as JSON.")] = False,
 ) -> None:
-    """List a bucket's replay logs, mirror the small arrays, stitch the episode table.
+    """List a bucket's replay, check it, and make the table of its episodes.
 
-    Frames are not read here: 'worldline downsample' streams those that it draws. Each object is pinned to the version
-    that was listed and verified by its checksum; a run that was stopped goes on where it was.
+    Of DQN-Replay's logs (--storage gcs) the small arrays are mirrored and stitched, no frame is read. RL Unplugged's
+    shards (--storage rlu) hold whole episodes and are read whole. Frames are kept by 'worldline downsample', which
+    streams those that it draws. Each object is pinned to the version that was listed and verified by its checksum; a
+    run that was stopped goes on where it was.
 
     See first what a draw of 10 million transitions a game would cost:
 
@@ -84,7 +86,7 @@ def fetch(
 
     worldline downsample --storage gcs --games Pong,Breakout --agents 1,2 --set downsample.transitions=1000000
 
-    Keep whole logs on this machine, to draw from them more than once (resumable; all of them, whatever is drawn):
+    Keep whole logs or shards on this machine, to draw from them again (resumable; all of them, whatever is drawn):
 
     worldline fetch --storage gcs --games Pong --agents 1 --mirror all
 

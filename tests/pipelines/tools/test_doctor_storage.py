@@ -49,6 +49,11 @@ def test_storage_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert not doctor_storage.profile(str(path)).ok
     (tmp_path / "bucket").mkdir()
     assert doctor_storage.profile(str(path)).ok
+    path.write_text(f"replay_root: file://{tmp_path}/bucket\nlayout: rl-unplugged\n")
+    finding = doctor_storage.profile(str(path))
+    assert not finding.ok and "Unknown layout 'rl-unplugged': did you mean 'rl_unplugged'?" in finding.value
+    path.write_text(f"replay_root: file://{tmp_path}/nothing\nlayout: rl_unplugged\n")
+    assert doctor_storage.profile(str(path)).repair.endswith("holds GAME/run_AGENT-00000-of-00050")
     path.write_text("replay_root: gs://bucket/dqn\noptions: {token: anon}\n")
     assert doctor_storage.profile(str(path)).value.endswith("replay from gs://bucket/dqn (not tried)")
 
