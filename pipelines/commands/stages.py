@@ -71,10 +71,8 @@ def fetch(
 ) -> None:
     """List a bucket's replay, check it, and make the table of its episodes.
 
-    Of DQN-Replay's logs (--storage gcs) the small arrays are mirrored and stitched, no frame is read. RL Unplugged's
-    shards (--storage rlu) hold whole episodes and are read whole. Frames are kept by 'worldline downsample', which
-    streams those that it draws. Each object is pinned to the version that was listed and verified by its checksum; a
-    run that was stopped goes on where it was.
+    Of logs (--storage gcs) only the small arrays are read, RL Unplugged's shards (--storage rlu) whole; 'worldline
+    downsample' streams the frames that it draws. Objects are pinned to the version that was listed and verified.
 
     See first what a draw of 10 million transitions a game would cost:
 
