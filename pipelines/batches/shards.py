@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from pipelines.batches.segments import Segmentation
 from pipelines.bucket.bucket import Bucket
-from pipelines.bucket.retry import DamagedInTransit, retry_if_damaged
+from pipelines.bucket.retry import DamagedInTransit, Refused, retry_if_damaged
 from pipelines.environments.registry import check_game, legal_mask
 from pipelines.episodes.trajectories import frame_shape_of
 from pipelines.errors import UsageError, WorldlineError
@@ -186,12 +186,21 @@ class ShardSet:
         return self._contents
 
     def require_shards(self) -> None:
-        """Raises WorldlineError where a shard that `shards.json` lists is missing, or has another size."""
+        """Raises WorldlineError where a shard that `shards.json` lists is missing, or has another size.
+
+        Where listing is refused the first alone is asked for, by its name: all would take as many requests.
+        """
         parent, _, folder = self.url.rpartition("/")
-        there = {item.name.rpartition("/")[2]: item.bytes for item in replace(self._bucket, root=parent).list(folder)}
-        for shard in self.shards:
-            if (found := there.get(shard.name)) != shard.bytes:
-                has = "is missing" if found is None else f"has {found:,} bytes"
+        listed = self.shards
+        try:
+            found = replace(self._bucket, root=parent).list(folder)
+        except Refused:
+            listed = listed[:1]
+            found = [self._bucket.stat(listed[0].name)]
+        there = {item.name.rpartition("/")[2]: item.bytes for item in found}
+        for shard in listed:
+            if (size := there.get(shard.name)) != shard.bytes:
+                has = "is missing" if size is None else f"has {size:,} bytes"
                 raise WorldlineError(f"{self.url}/{shard.name} {has}, {INDEX} says {shard.bytes:,}: copy it again")
 
     @functools.cached_property

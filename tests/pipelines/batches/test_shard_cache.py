@@ -17,7 +17,7 @@ from pipelines.store.store import Store
 from pipelines.tools.exports.export import export
 from pipelines.tools.exports.webdataset import Webdataset
 from tests.buckets.faults import Fault, FaultProxy
-from tests.buckets.servers import EmulatedBucket
+from tests.buckets.servers import FOLDER, EmulatedBucket
 from tests.fakes import flip_byte
 from tests.pipelines.episodes.made_episodes import put_episodes
 
@@ -144,3 +144,20 @@ def test_closing_ends_the_thread_before_its_next_shard(far: ShardSet, proxy: Fau
     ahead.close()
     assert not ahead._thread.is_alive()
     assert len(list(tmp_path.glob("*.tar"))) < 6
+
+
+def test_shards_are_looked_for_before_they_are_needed_even_where_listing_is_refused(
+    far: ShardSet, gcs_bucket: EmulatedBucket, proxy: FaultProxy
+) -> None:
+    far.require_shards()
+    gcs_bucket.remove("segments-000005.tar")
+    with pytest.raises(WorldlineError, match=r"segments-000005\.tar is missing, shards\.json says .*: copy it again"):
+        far.require_shards()
+    refused = Fault("status", f"{FOLDER}/", times=1000, status=403, listings=True)
+    proxy.add(refused)
+    far.require_shards()
+    assert proxy.struck()
+    proxy.clear()
+    gcs_bucket.put("segments-000000.tar", b"short")
+    with pytest.raises(WorldlineError, match=r"segments-000000\.tar has 5 bytes"):
+        far.require_shards()
