@@ -63,10 +63,12 @@ class RlUnplugged:
         """Two shards at once. What is to be mirrored is mirrored first, so that the bucket is read once."""
         if run.mirror == "all" and bucket.mirror is not None:
             download(bucket, objects, f"Mirror shards {run}", pinned=True)
-        pinned = [
-            item if bucket.is_verifiable(item) else replace(item, crc32c=crc32c_of_object(item, bucket))
-            for item in objects
-        ]
+        pinned = [*objects]
+        if bare := [item for item in objects if not bucket.is_verifiable(item)]:  # on this machine's disk, most likely
+            with track(f"Checksums of {run}", total=len(bare), unit="shards") as advance:
+                for item in bare:
+                    pinned[pinned.index(item)] = replace(item, crc32c=crc32c_of_object(item, bucket))
+                    advance(1)
         with track(f"Read replay {run}", total=len(pinned), unit="shards") as advance:
             kept = read_all(pinned, bucket, draft.scratch, self.at_once, advance)
         evidence = write_rows(draft.path(SMALL), kept)
