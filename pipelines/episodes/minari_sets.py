@@ -83,8 +83,16 @@ class MinariEpisodes:
         try:
             if self.format == "hdf5":
                 return Small(*(self._member(episode, name)[:] for name in names))
-            table = self._table(episode).to_table(columns=list(names))
-            return Small(*(table[name].to_numpy()[:-1] for name in names))  # a row more, for the last observation
+            table = self._table(episode)
+            if self.format == "parquet":
+                columns = table.to_table(columns=list(names))
+            else:
+                import pyarrow
+
+                with pyarrow.memory_map(table.files[0]) as file:
+                    columns = pyarrow.Table.from_batches(_batches(file)).select(list(names))
+            found = [columns[name].to_numpy() for name in names]
+            return Small(*(np.array(values[:-1]) for values in found))  # a row more, for the last observation
         except Exception as error:
             raise self._damaged(episode, error) from error
 
@@ -176,12 +184,31 @@ class MinariEpisodes:
         return pyarrow.dataset.dataset(folder, format=self.format, exclude_invalid_files=False, ignore_prefixes=["m"])
 
     def _blocks(self, episode: int) -> Iterator[NDArray[np.uint8]]:
-        for batch in self._table(episode).to_batches(columns=["observations"], batch_size=ROWS):
-            column = batch.column(0)
+        for column in self._slices(episode):
             if self._jpeg:
                 yield np.stack([self._picture(np.frombuffer(each.as_buffer(), np.uint8)) for each in column])
-            elif len(column):
-                yield column.flatten().to_numpy().reshape(-1, *self._stored)
+            else:
+                yield column.flatten().to_numpy().reshape(-1, *self._stored).copy()
+
+    def _slices(self, episode: int) -> Iterator[Any]:
+        """The column of observations by a few rows. An arrow file is mapped anew for each, else all of it stays."""
+        import pyarrow
+        import pyarrow.parquet
+
+        files = self._table(episode).files
+        if self.format == "parquet":
+            for path in files:  # a data set of pyarrow's would hold all rows, and ask for more ahead
+                table = pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
+                for batch in table.iter_batches(ROWS, columns=["observations"], use_threads=False):
+                    yield batch.column(0)
+            return
+        for path in files:
+            with pyarrow.memory_map(path) as file:
+                counts = [len(batch) for batch in _batches(file)]
+            for number, rows in enumerate(counts):
+                for start in range(0, rows, ROWS):
+                    with pyarrow.memory_map(path) as file:
+                        yield _batches(file)[number].column("observations")[start : start + ROWS]
 
     def _picture(self, packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """One JPEG; refused before it is unpacked where its size is another than that of the set."""
@@ -202,6 +229,13 @@ class MinariEpisodes:
 
     def _refusal(self, what: str, why: str) -> WorldlineError:
         return WorldlineError(f"{self.where} {what} ({why}): copy or record it again")
+
+
+def _batches(file: Any) -> list[Any]:
+    import pyarrow.ipc
+
+    found = pyarrow.ipc.open_file(file)
+    return [found.get_batch(number) for number in range(found.num_record_batches)]
 
 
 def _states_a_format(path: Path) -> bool:
