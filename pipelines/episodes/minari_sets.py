@@ -164,7 +164,7 @@ class MinariEpisodes:
                 fits = data.dtype == np.uint8 and (self._jpeg or data.shape[1:] == self._stored)
                 whole = prod(data.chunks or (0,)) <= LARGEST_CHUNK and (fits or (self._jpeg and data.dtype == object))
             else:
-                seen = self._table(episode).count_rows()
+                seen = self._rows(episode)
                 steps, whole = seen - 1, True
             if seen != steps + 1 or not 1 <= steps <= LONGEST or len(self._ids) > MOST_EPISODES or not whole:
                 raise ValueError(f"{seen:,} observations and {steps:,} rewards, T+1 and T are meant")
@@ -182,6 +182,18 @@ class MinariEpisodes:
 
         folder = self._folder / str(self._ids[episode])
         return pyarrow.dataset.dataset(folder, format=self.format, exclude_invalid_files=False, ignore_prefixes=["m"])
+
+    def _rows(self, episode: int) -> int:
+        """Rows of arrow or parquet files; counting those of arrow, pyarrow would read them."""
+        import pyarrow
+
+        table, count = self._table(episode), 0
+        if self.format == "parquet":
+            return int(table.count_rows())
+        for path in table.files:
+            with pyarrow.memory_map(path) as file:
+                count += sum(len(batch) for batch in _batches(file))
+        return count
 
     def _blocks(self, episode: int) -> Iterator[NDArray[np.uint8]]:
         for column in self._slices(episode):
