@@ -12,8 +12,10 @@ no manifest names; what it had finished waits in `finished`, and is stored, not 
 command. A pointer is written without a condition: what it means does not depend on what it meant, and the last one
 counts, as in a folder.
 
-What is read is copied into `cache` first (cache.py), verified by the manifest. A manifest that was made anew elsewhere
-is seen here within seconds (small_objects.py). `gc` spares what was stored in the last day: its name may be to come.
+What is read is copied into `cache` first (cache.py), verified by the manifest. Trajectories that are larger than that
+are read in the bucket (stream.py); everything else that does not fit is refused in one line. A manifest that was made
+anew elsewhere is seen here within seconds (small_objects.py). `gc` spares what was stored in the last day: its name may
+be to come.
 """
 
 import re
@@ -30,6 +32,7 @@ from pipelines.bucket.bucket_object import BucketObject
 from pipelines.bucket.cache import Cache, Use
 from pipelines.bucket.retry import BucketError
 from pipelines.bucket.small_objects import SmallObjects
+from pipelines.bucket.stream import BLOCKS_NAME, StreamedFile, block_hashes
 from pipelines.bucket.writing import WORKERS, WritableBucket
 from pipelines.errors import MayPass, Members, WorldlineError
 from pipelines.progress import say, track
@@ -39,7 +42,7 @@ from pipelines.store.manifest import MANIFEST_NAME, FileEntry, Manifest, digest
 from pipelines.store.profile import Profile
 from pipelines.store.ref import Pointer, Ref
 from pipelines.store.stage_config import Spec
-from pipelines.store.store import REHASH_PARENTS_UP_TO, Store, manifest_of
+from pipelines.store.store import REHASH_PARENTS_UP_TO, Store, flat, manifest_of
 
 GRACE = 24 * 3600.0  # seconds
 FILES, MANIFESTS, REFS = "files", "manifests", "refs"
@@ -77,6 +80,14 @@ class BucketArtefact(Artefact):
         self._bring([entry for entry in self.manifest.files if entry.path == name])
         return path
 
+    def source(self, name: str) -> Path | StreamedFile:
+        """The file's copy, or where that cannot fit into the cache, the file in the bucket."""
+        entry = next((entry for entry in self.manifest.files if entry.path == name), None)
+        if entry is None or entry.bytes <= (self.cache.limit or entry.bytes):
+            return self.path(name)
+        say(f"{self.ref}: {name} is larger than the cache, it is read from the bucket piece by piece")
+        return StreamedFile.of(self.cache.bucket, self.files_at, entry)
+
     def faults(self, rehash: bool) -> list[str]:
         """What is wrong with the files in the bucket; with `rehash` every one is read. Raises MayPass."""
         found = []
@@ -88,13 +99,13 @@ class BucketArtefact(Artefact):
                     found.append(f"{url}: missing")
                 elif item.bytes != entry.bytes:
                     found.append(f"{url}: {item.bytes} bytes, the manifest says {entry.bytes}")
-                elif rehash and self.cache.sha256_in_bucket(item) != entry.sha256:
+                elif rehash and not self.cache.is_in_bucket(item, entry.sha256):
                     found.append(f"{url}: sha256 differs from the manifest")
         return found
 
     def unlisted(self) -> list[str]:
         there = self.cache.bucket.below(self.files_at)
-        return [there[name].url for name in sorted(there.keys() - set(self.names()))]
+        return [there[name].url for name in sorted(there.keys() - {*self.names(), BLOCKS_NAME})]
 
     def bring(self, rehash: bool) -> None:
         """Have all files here; with `rehash` those again that changed on this disk."""
@@ -221,7 +232,9 @@ class BucketStore(Store):
                 shutil.rmtree(self._folder(ref), ignore_errors=True)
                 return None
             say(f"{ref} was made before and is stored now")
-            return self._publish(made)
+            stored = self._publish(made)
+            shutil.rmtree(self.scratch / flat(ref), ignore_errors=True)
+            return stored
 
     def _publish(self, made: Artefact) -> Artefact:
         """Upload the files, then the manifest, on the condition that what stands there is what stood there before."""
@@ -232,7 +245,7 @@ class BucketStore(Store):
             self._cache.take(made.place, made.digest, made.manifest.total_bytes, str(made.ref))
             return stored
         shutil.rmtree(made.place)
-        self.bucket.remove_all(f"{stored.files_at}/{name}" for name in made.names())
+        self.bucket.remove_all(f"{stored.files_at}/{name}" for name in self.bucket.below(stored.files_at))
         found = self.find(made.ref)
         if found is None:
             raise WorldlineError(f"{made.ref} was stored and removed by others while it was made: run this again")
@@ -246,6 +259,8 @@ class BucketStore(Store):
         with track(f"Store {made.ref}", total, "bytes") as advance, ThreadPoolExecutor(WORKERS, "store") as pool:
             send = partial(self._send, made, at)
             futures = {pool.submit(send, entry): entry for entry in missing}
+            if hashes := block_hashes(made.place, made.manifest.files):
+                self.bucket.put(f"{at}/{BLOCKS_NAME}", hashes)
             try:
                 for future, entry in futures.items():
                     future.result()
@@ -317,26 +332,31 @@ class BucketStore(Store):
     def orphans(self) -> dict[str, int]:
         """Files in the bucket that no manifest names, by their folder, and their bytes; none that came in the last day.
 
-        Those of an artefact whose manifest cannot be read stay.
+        Those of an artefact whose manifest cannot be read stay. And what was finished here while another was stored.
         """
         sizes: dict[str, int] = {}
         latest: dict[str, float] = {}
         for name, written in self.bucket.written(FILES).items():
-            if found := OF_ARTEFACT.match(name):
-                folder = found[1]
+            if artefacts_own := OF_ARTEFACT.match(name):
+                folder = artefacts_own[1]
                 sizes[folder] = sizes.get(folder, 0) + written.bytes
                 latest[folder] = max(latest.get(folder, 0.0), written.at)
         members, named = Members(), set()
         for artefact in self.artefacts(members=members):
             named.add(f"{artefact.ref}/{artefact.digest}")
         named |= {folder for folder in sizes if folder.rpartition("/")[0] in members.failed}
-        return {
+        found = {
             f"{self.bucket.root}/{FILES}/{folder}": size
             for folder, size in sorted(sizes.items())
             if folder not in named and self._now() - latest[folder] >= GRACE
         }
+        outrun = (made for made in self._finished.artefacts(members=Members()) if self.holds(made.ref))
+        return found | {str(made.place): made.manifest.total_bytes for made in outrun}
 
     def drop(self, orphan: str) -> None:
+        if Path(orphan).is_relative_to(self._finished.root):
+            self._drop_finished(Ref.parse(Path(orphan).relative_to(self._finished.root).as_posix()))
+            return
         at = orphan.removeprefix(f"{self.bucket.root}/")
         written = self.bucket.written(at)
         if all(self._now() - each.at >= GRACE for each in written.values()):  # nobody sends it again

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import google_crc32c
 
 from pipelines.bucket.bucket_object import BucketObject
-from pipelines.bucket.retry import TRIES, Absent, BucketError, ObjectReplaced, retry_if_damaged
+from pipelines.bucket.retry import TRIES, Absent, BucketError, ObjectReplaced
 from pipelines.bucket.writing import WritableBucket
 
 FRESH = 5.0  # seconds that a listing holds
@@ -106,7 +106,7 @@ class SmallObjects:
                 return raw
         except OSError:
             pass
-        raw = retry_if_damaged(lambda: self._asked(item))
+        raw = self.bucket.read(item)
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{uuid.uuid4().hex[:8]}")
         aside.write_bytes(raw)
@@ -114,12 +114,6 @@ class SmallObjects:
             old.unlink(missing_ok=True)
         aside.replace(path)
         return raw
-
-    def _asked(self, item: BucketObject) -> bytes:
-        with self.bucket.open(item) as reader:
-            raw = reader.read()
-            reader.verify()
-        return raw or b""
 
 
 def _is(raw: bytes, item: BucketObject) -> bool:

@@ -59,6 +59,17 @@ class WritableBucket(Bucket):
         except Absent:
             return None
 
+    def read(self, item: BucketObject) -> bytes:
+        """A small object, verified. Raises BucketError."""
+
+        def once() -> bytes:
+            with self.open(item) as reader:
+                raw = reader.read()
+                reader.verify()
+            return raw or b""
+
+        return retry_if_damaged(once)
+
     def replace(self, name: str, content: bytes, former: BucketObject | None) -> BucketObject | None:
         """Write an object where `former` stands now, or where nothing does (None). None where another stands by now.
 

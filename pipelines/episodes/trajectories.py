@@ -14,6 +14,7 @@ at once.
 """
 
 import hashlib
+import io
 import os
 import zlib
 from collections.abc import Sequence
@@ -42,6 +43,13 @@ CHUNK = 16  # frames
 CACHE = 8 << 20  # bytes of chunk cache per array while writing: a chunk that several writes share is packed once
 FILE_NAME = "trajectories.h5"
 FLAT = {"actions": np.uint8, "rewards": np.float32, "terminals": np.uint8, "truncations": np.uint8}
+
+
+class Streamed(Protocol):
+    """A file that lies elsewhere, as an artefact's `source` gives it."""
+
+    def open(self) -> io.RawIOBase:
+        """The file, read only; reads may seek."""
 
 
 class TrajectoryReader(Protocol):
@@ -213,13 +221,13 @@ class Trajectories(FlatEpisodes):
     (H, W, 3).
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | Streamed) -> None:
         self.path = path
         self._file: h5py.File | None = None
         self._datasets: dict[str, h5py.Dataset] = {}  # looking one up by name costs as much as reading a segment
         self._owner = 0
         try:
-            with h5py.File(path, "r") as file:
+            with self._opened() as file:
                 self.game: str = str(file.attrs["game"])
                 self.action_names: tuple[str, ...] = tuple(str(name) for name in file.attrs["actions"])
                 self.actions: NDArray[np.uint8] = file["actions"][:]
@@ -254,11 +262,14 @@ class Trajectories(FlatEpisodes):
 
     def _dataset(self, name: str) -> h5py.Dataset:
         if self._file is None or self._owner != os.getpid():  # HDF5 handles do not survive a fork
-            self._file, self._owner = h5py.File(self.path, "r"), os.getpid()
+            self._file, self._owner = self._opened(), os.getpid()
             self._datasets = {}
         if name not in self._datasets:
             self._datasets[name] = self._file[name]
         return self._datasets[name]
+
+    def _opened(self) -> h5py.File:
+        return h5py.File(self.path if isinstance(self.path, Path) else self.path.open(), "r")
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_file": None, "_datasets": {}}

@@ -66,7 +66,7 @@ def _build(config: SegmentConfig, draft: Draft) -> None:
 
     if config.trajectories is None:
         raise UsageError(f"Segments of {config.game} need trajectories: name their artefact")
-    source = trajectories.Trajectories(draft.parents[config.trajectories].path(trajectories.FILE_NAME))
+    source = trajectories.Trajectories(draft.parents[config.trajectories].source(trajectories.FILE_NAME))
     if source.game != config.game:
         raise UsageError(f"{config.trajectories} is of {source.game}, not of {config.game}: name one of {config.game}")
     index = segment_index(source.episode_starts, config.length, config.stride, config.padding)

@@ -69,7 +69,7 @@ def _build(config: TokenizeConfig, draft: Draft) -> None:
     device = pick(config.precision, leased=True)
     agent = load_agent(draft.parents[config.agent], device)
     device = settle(agent, device, config.precision)
-    data = Trajectories(draft.parents[config.trajectories].path(FILE_NAME))
+    data = Trajectories(draft.parents[config.trajectories].source(FILE_NAME))
     if not 0 < agent.vocabulary <= np.iinfo(np.uint16).max + 1:
         raise UsageError(
             f"{config.agent} has a vocabulary of {agent.vocabulary} codes: tokens are stored as uint16, use 1 to 65,536"

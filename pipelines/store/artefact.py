@@ -3,11 +3,12 @@
 A stage gets a `Draft` from `Store.produce(spec, build)`, whose `build(draft)` writes `draft.path("name")`.
 """
 
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pipelines.errors import WorldlineError, not_now
 from pipelines.progress import size
@@ -16,6 +17,13 @@ from pipelines.store.files import sha256_of
 from pipelines.store.manifest import MANIFEST_NAME, CheckEntry, Manifest
 from pipelines.store.ref import Ref, check_name
 from pipelines.store.stage_config import Spec
+
+
+class Streamed(Protocol):
+    """A file that is not here. May be pickled."""
+
+    def open(self) -> io.RawIOBase:
+        """The file, read only; reads may seek. Each process opens its own."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,10 @@ class Artefact:
         if all(entry.path != name for entry in self.manifest.files):
             raise WorldlineError(f"{self.ref} has no file '{name}': it holds {', '.join(self.names())}")
         return self.place / name
+
+    def source(self, name: str) -> "Path | Streamed":
+        """For readers that seek: its path, or where it is too large to have here, a way to open it where it lies."""
+        return self.path(name)
 
     def names(self) -> list[str]:
         """The files the manifest lists."""

@@ -45,7 +45,7 @@ def sources(
             _check_games(kind, trajectories, artefacts)
     found = []
     for index, (data, cut) in enumerate(zip(trajectories, segments, strict=True)):
-        episodes = Trajectories(data.path(FILE_NAME))
+        episodes = Trajectories(data.source(FILE_NAME))
         kept = held_out_from(episodes.game, episodes.num_episodes, holdout)
         mapped = memory_mapped(tokens[index], cache) if tokens else None
         rule = cut.manifest.config  # 10 M transitions have 2.5 M segments: computed, not read
@@ -61,7 +61,7 @@ def best_sources(
     trajectories: Artefact, episodes: int, length: int, stride: int, padding: str, holdout: int
 ) -> tuple[SegmentSource, SegmentSource]:
     """A game without its held-out episodes, to measure on; and the best `episodes` of those, to learn from."""
-    data = Trajectories(trajectories.path(FILE_NAME))
+    data = Trajectories(trajectories.source(FILE_NAME))
     kept = held_out_from(data.game, data.num_episodes, holdout)
     best = BestEpisodes(data, best_episodes(data, episodes, among=kept))
     every = Segmentation(data.episode_starts, length, stride, padding).first_episodes(kept)

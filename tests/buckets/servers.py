@@ -94,12 +94,14 @@ class EmulatedBucket:
         options = self.options(endpoint, timeout)
         return Profile("emulated", replay_root=self.root_url, options=options, **keys)
 
-    def write_profile(self, path: Path, endpoint: str | None = None, timeout: float = 5.0) -> dict[str, str]:
-        """The same as a file for `--storage`; returns the environment that holds its secrets."""
+    def write_profile(
+        self, path: Path, endpoint: str | None = None, timeout: float = 5.0, **keys: Any
+    ) -> dict[str, str]:
+        """The same as a file for `--storage`, with other `keys`; returns the environment that holds its secrets."""
         options = self.options(endpoint, timeout)
         secrets = {f"EMULATED_{name.upper()}": options.pop(name) for name in ("key", "secret") if name in options}
         options |= {name.removeprefix("EMULATED_").lower(): f"${{{name}}}" for name in secrets}
-        path.write_text(json.dumps({"replay_root": self.root_url, "options": options}))  # JSON is YAML
+        path.write_text(json.dumps({"replay_root": self.root_url, "options": options} | keys))  # JSON is YAML
         return secrets
 
 

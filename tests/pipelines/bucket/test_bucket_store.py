@@ -105,6 +105,21 @@ def test_what_was_finished_and_is_damaged_since_is_made_again(machine, proxy: Fa
     assert fakes.make(store, "trajectories", text="again!!").path("data.bin").read_text() == "again!!"
 
 
+def test_what_was_finished_here_while_another_was_stored_is_a_leftover(machine, proxy: FaultProxy) -> None:
+    store = machine("here")
+    store.require_rights()
+    proxy.add(Fault("status", match="more.bin", listings=True, times=1000))
+    with pytest.raises(BucketError):
+        fakes.make(store, "trajectories")
+    proxy.clear()
+    made = fakes.make(machine("there"), "trajectories")
+    assert fakes.make(machine("third"), "trajectories") == machine("third").find(made.ref)
+    garbage = gc.collect(store, dry_run=False)
+    assert str(store.root / "finished" / str(made.ref)) in garbage.leftovers
+    assert not list((store.root / "finished").rglob("*.bin")) and list((store.root / ".scratch").iterdir()) == []
+    assert gc.collect(store).leftovers == ()
+
+
 def test_without_write_rights_nothing_is_begun(machine, proxy: FaultProxy) -> None:
     proxy.add(Fault("status", match=".probe", status=403, listings=True, times=10))
 

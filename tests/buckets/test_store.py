@@ -1,0 +1,174 @@
+"""Artefacts in a bucket, by processes of several machines: killed, at once, cut off; and the whole miniature graph."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.bucket.bucket_store import BucketStore
+from pipelines.graph.experiment import register
+from pipelines.recipes.registry import recipe
+from tests import fakes
+from tests.buckets.faults import Fault, FaultProxy, Weather
+from tests.buckets.servers import EmulatedBucket
+
+SPEC = fakes.spec("trajectories")
+STEPS = 9  # of the miniature recipe
+
+MAKE = """
+import json, os, sys, time
+from pathlib import Path
+from pipelines.bucket import retry
+from pipelines.bucket.bucket_store import BucketStore
+from pipelines.store.profile import Profile
+from tests import fakes
+
+retry.FIRST_WAIT = 0.02
+os.environ["WORLDLINE_QUIET"] = ""
+url, options, root, text, go = sys.argv[1:]
+store = BucketStore(url, Path(root), Profile("child", options=json.loads(options)))
+
+def build(draft):
+    print("building", flush=True)
+    while not Path(go).exists():
+        time.sleep(0.01)
+    fakes.fill(text)(draft)
+
+print(store.produce(fakes.spec("trajectories"), build).artefact.digest)
+"""
+
+
+class Site:
+    """A bucket behind a proxy, and the folders of the machines that share it."""
+
+    def __init__(self, bucket: EmulatedBucket, proxy: FaultProxy, folder: Path) -> None:
+        self.bucket, self.proxy, self.folder = bucket, proxy, folder
+        self.url = f"{bucket.root_url}/store"
+
+    def machine(self, name: str) -> BucketStore:
+        return BucketStore(self.url, self.folder / name, self.bucket.profile(self.proxy.endpoint))
+
+    def start(self, name: str, text: str) -> subprocess.Popen[str]:
+        options = json.dumps(self.bucket.options(self.proxy.endpoint))
+        return fakes.start(MAKE, self.url, options, self.folder / name, text, self.folder / "go")
+
+    def go(self) -> None:
+        """What waits in `build` goes on."""
+        (self.folder / "go").touch()
+
+
+@pytest.fixture
+def site(bucket: EmulatedBucket, proxy: FaultProxy, tmp_path: Path) -> Site:
+    return Site(bucket, proxy, tmp_path)
+
+
+def test_killed_between_its_files_and_its_manifest_it_is_nowhere_and_is_stored_by_the_next_run(site: Site) -> None:
+    manifest = f"{SPEC.ref}.json"
+    never = Fault("status", match=manifest, times=10_000, listings=True)
+    site.proxy.add(Fault("pass", match="more.bin", listings=True, act=lambda: site.proxy.add(never)))
+    site.go()
+    child = site.start("here", "first")
+    fakes.wait_for(lambda: site.proxy.struck("status") > 0)
+    child.send_signal(signal.SIGKILL)
+    assert fakes.finish(child)[0] == -signal.SIGKILL
+    site.proxy.clear()
+    there = site.machine("there")
+    assert len(there.bucket.below("files")) == 2 and list(there.artefacts()) == [] and there.find(SPEC.ref) is None
+
+    code, out, err = fakes.finish(site.start("here", "second"))
+    assert code == 0, err
+    assert "building" not in out and "stored now" in err
+    found = there.open(SPEC.ref)
+    assert found.digest == out.strip() and found.path("data.bin").read_text() == "first"
+    assert len(there.bucket.below("files")) == 2
+
+
+def test_two_machines_at_once_end_with_one_artefact(site: Site) -> None:
+    children = [site.start(name, name) for name in ("here", "there")]
+    for child in children:
+        assert child.stdout.readline() == "building\n"
+    site.go()
+    ended = [fakes.finish(child) for child in children]
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    assert ended[0][1] == ended[1][1]
+    assert sum("that one counts, ours is dropped" in err for _, _, err in ended) == 1
+    found = site.machine("third").open(SPEC.ref)
+    assert found.digest == ended[0][1].strip() and found.path("data.bin").read_text() in ("here", "there")
+    assert {name.split("/")[3] for name in site.machine("third").bucket.below("files")} == {found.digest}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.usefixtures("_hasty")
+def test_a_store_in_bad_weather_holds_what_was_made(site: Site, seed: int) -> None:
+    site.proxy.weather = Weather(0.3, seed, most=1)
+    site.proxy.add(
+        Fault("status", listings=True, skip=3, times=2, status=429),
+        Fault("reset", match="more.bin", listings=True, skip=seed),
+        Fault("cut", match="prefix", listings=True, skip=4 * seed, times=2),
+        Fault("reset", match=".json", listings=True, skip=seed),
+    )
+    here, there = site.machine("here"), site.machine("there")
+    made = fakes.chain(here)
+    for artefact in made.values():
+        assert there.open(artefact.ref).manifest == artefact.manifest
+        assert there.find(artefact.ref).faults(rehash=True) == []
+    assert site.proxy.struck() > 3
+
+
+# ---- the whole graph ----
+
+
+class Computer:
+    """One user's home, in which commands run as processes with the store in the bucket."""
+
+    def __init__(self, site: Site, name: str) -> None:
+        self.home = site.folder / name
+        keys = {"replay_root": None, "artefact_root": site.url, "cache_bytes": 10**8}
+        secrets = site.bucket.write_profile(site.folder / "far.yaml", site.proxy.endpoint, 20.0, **keys)
+        far = {"WORLDLINE_HOME": str(self.home), "WORLDLINE_STORAGE": str(site.folder / "far.yaml")}
+        self.environment = {**os.environ, **secrets, **far, "OMP_NUM_THREADS": "1"}
+        self.experiment = register(self.home / "experiments", "mini", recipe("mini"))
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        call = [sys.executable, "-m", "pipelines.cli", *command]
+        return subprocess.run(call, cwd=fakes.ROOT, env=self.environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_miniature_graph_on_two_computers_that_share_a_bucket(site: Site) -> None:
+    """The first is cut off in the middle; the second, through bad weather, goes on with what the first has stored."""
+    first, second = Computer(site, "first"), Computer(site, "second")
+    site.proxy.add(Fault("status", match="files/world_action_model", times=10_000, listings=True))
+    cut = first.run("materialize", "mini")
+    assert cut.returncode == 1 and "failed 6 times" in cut.stderr and "Traceback" not in cut.stderr, cut.stderr
+    site.proxy.clear()
+    here = site.machine("looker")
+    before = {artefact.ref.stage: artefact for artefact in here.artefacts()}
+    assert {"trajectories", "pretrained", "tokens"} <= set(before) and "world_action_model" not in before
+
+    site.proxy.weather = Weather(0.05, 1, most=2)
+    site.proxy.add(*(Fault("status", listings=True, skip=40 * n, times=1, status=503) for n in range(1, 8)))
+    done = second.run("materialize", "mini")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == f"{STEPS - len(before)} made, {len(before)} already there.", done.stdout
+    assert site.proxy.struck() > 3
+    site.proxy.clear()
+    after = {artefact.ref.stage: artefact for artefact in site.machine("looker").artefacts()}
+    assert all(after[stage].digest == artefact.digest for stage, artefact in before.items())
+
+    again = first.run("materialize", "mini")  # what it had finished and not stored gives way to what stands
+    assert again.returncode == 0 and again.stdout.splitlines()[-1] == "Everything was already there.", again.stderr
+    for computer in (first, second):
+        verified = computer.run("lineage", "leaderboard/all", "--verify")
+        assert verified.returncode == 0 and "every file as its manifest says" in verified.stderr, verified.stderr
+        listed = computer.run("list").stdout
+        assert all(str(artefact.ref) in listed for artefact in after.values())
+    for computer in (first, second):
+        tidy = computer.run("gc", "--yes")
+        assert tidy.returncode == 0 and tidy.stdout.splitlines()[-1].startswith("0 artefacts, "), tidy.stdout
+    assert not list((first.home).glob("store-*/finished/**/manifest.json"))
