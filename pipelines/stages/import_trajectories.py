@@ -262,18 +262,11 @@ def _webdataset(path: Path, game: str, aside: Path) -> "TrajectoryReader":
         return ShardEpisodes(export, aside, advance)
 
 
-def _minari(path: Path, game: str, aside: Path) -> "TrajectoryReader":
-    from pipelines.episodes.minari_sets import MinariEpisodes
-    from pipelines.episodes.recordings import RecordedEpisodes
+def _recorded(path: Path, game: str, aside: Path) -> "TrajectoryReader":
+    from pipelines.episodes import episode_files, minari_sets, recordings
 
-    return RecordedEpisodes(MinariEpisodes(path, game))
-
-
-def _episodes(path: Path, game: str, aside: Path) -> "TrajectoryReader":
-    from pipelines.episodes.episode_files import EpisodeFiles
-    from pipelines.episodes.recordings import RecordedEpisodes
-
-    return RecordedEpisodes(EpisodeFiles(path, game))
+    kind = minari_sets.MinariEpisodes if _is_minari(path) else episode_files.EpisodeFiles
+    return recordings.RecordedEpisodes(kind(path, game))
 
 
 def _is_minari(path: Path) -> bool:
@@ -308,8 +301,8 @@ class Layout:
 FORMATS = {  # the first that is there counts
     "webdataset": Layout(lambda path: (path / "shards.json").is_file(), _webdataset),
     "zarr": Layout(lambda path: (path / "zarr.json").is_file(), _zarr),
-    "minari": Layout(_is_minari, _minari),
-    "episodes": Layout(_is_episodes, _episodes),
+    "minari": Layout(_is_minari, _recorded),
+    "episodes": Layout(_is_episodes, _recorded),
     "jowa-h5": Layout(lambda path: path.is_file() and _start(path) == HDF5, _jowa_h5),
 }
 
