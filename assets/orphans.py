@@ -3,11 +3,15 @@
 Dagster asks nobody whether the process of a run still lives. Here each run holds a lock file of its name as long as it
 executes, whoever started it: a command, the daemon, a person in the UI. When the lock is free, the process is gone,
 whatever killed it.
+
+A lock tells about the home alone in which it lies. Several homes may share one history: each run names the home that
+executes it, and no other judges it. A launcher that knows the health of its workers (pods, say) is asked by Dagster.
 """
 
 import multiprocessing
 import os
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +30,7 @@ UNFINISHED = [
     dg.DagsterRunStatus.CANCELING,
 ]
 GRACE = 180.0  # seconds without a lock, for a run that begins or has just ended
+HOME = "worldline/home"  # tag of a run: the home in which it executes
 REASON = "The process that ran this is gone: killed, or the machine went down."
 
 
@@ -37,6 +42,7 @@ def alive(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
         hush(instance)
     path = _lock(instance, run_id)
     with locked(path):
+        instance.add_run_tags(run_id, {HOME: _here(instance)})
         try:
             yield
         finally:
@@ -44,13 +50,15 @@ def alive(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
 
 
 def close_orphans(instance: dg.DagsterInstance, grace: float = GRACE) -> int:
-    """End every unfinished run whose process is gone, and free its slots; returns how many there were.
+    """End every unfinished run of this home whose process is gone, and free its slots; returns how many there were.
 
     A run without a lock counts as gone when nothing was heard of it for `grace` seconds.
     """
     closed = 0
     for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED)):
         run = record.dagster_run
+        if run.tags.get(HOME, _here(instance)) != _here(instance) or _watched(instance, run):
+            continue
         silent = time.time() - record.update_timestamp.timestamp()
         if not _gone(_lock(instance, run.run_id), silent > grace):
             continue
@@ -62,6 +70,28 @@ def close_orphans(instance: dg.DagsterInstance, grace: float = GRACE) -> int:
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
         closed += 1
     return closed
+
+
+def launched(run: dg.DagsterRun) -> bool:
+    """Whether the run was handed to the instance's launcher; else the command that asked for it executes it itself."""
+    return run.remote_job_origin is not None
+
+
+def _watched(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether Dagster asks the launcher about the run's worker, which need not be on this machine."""
+    return launched(run) and instance.run_launcher.supports_check_run_worker_health
+
+
+def _here(instance: dg.DagsterInstance) -> str:
+    """This home's own word, made once; where the folder lies, or on which machine, says nothing of a shared disk."""
+    path = Path(instance.root_directory) / "home.id"
+    if not path.exists():
+        with locked(path.with_name(".lock")):
+            if not path.exists():
+                aside = path.with_name("home.id.partial")
+                aside.write_text(uuid.uuid4().hex)
+                aside.replace(path)
+    return path.read_text()
 
 
 def _gone(lock: Path, without: bool) -> bool:
