@@ -12,7 +12,7 @@ TRAINED = [Step("pretrained"), Step("world_action_model")]
 
 @pytest.mark.parametrize("size", ["40m", "70m", "150m"])
 def test_it_starts_from_the_base_s_own_checkpoint(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Plan, "listed", lambda *_: (BUCKET, "digest"))
+    monkeypatch.setattr(Plan, "listed", lambda *_: {"url": BUCKET, "listing": "digest"})
     base, tuned, imagined = (Plan(recipe(f"jowa_{size}{kind}"), BUCKET) for kind in ("", "_finetune", "_imagined"))
     for step in TRAINED:
         assert base.config(step).spec().ref == tuned.config(step).spec().ref == imagined.config(step).spec().ref
