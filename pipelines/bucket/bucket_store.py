@@ -83,7 +83,7 @@ class BucketArtefact(Artefact):
     def source(self, name: str) -> Path | StreamedFile:
         """The file's copy, or where that cannot fit into the cache, the file in the bucket."""
         entry = next((entry for entry in self.manifest.files if entry.path == name), None)
-        if entry is None or entry.bytes <= (self.cache.limit or entry.bytes):
+        if entry is None or self.cache.can_hold(entry.bytes):
             return self.path(name)
         say(f"{self.ref}: {name} is larger than the cache, it is read from the bucket piece by piece")
         return StreamedFile.of(self.cache.bucket, self.files_at, entry)
@@ -191,7 +191,7 @@ class BucketStore(Store):
     def _faults_of_parent(self, artefact: Artefact) -> list[str]:
         """All of it comes here, where it can fit into the cache; else its files do, one by one, when they are read."""
         size = artefact.manifest.total_bytes
-        if isinstance(artefact, BucketArtefact) and size <= (self._cache.limit or size):
+        if isinstance(artefact, BucketArtefact) and self._cache.can_hold(size):
             artefact.bring(rehash=size <= REHASH_PARENTS_UP_TO)
             return []
         return artefact.faults(rehash=False)

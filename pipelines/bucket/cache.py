@@ -47,6 +47,10 @@ class Cache:
         self._guard, self._numbers = threading.RLock(), itertools.count()
         self._marks: tuple[int, Path, IO[str]] | None = None  # process, folder, its lock
 
+    def can_hold(self, size: int) -> bool:
+        """Whether so many bytes fit once everything else is gone."""
+        return self.limit is None or size <= self.limit
+
     def place(self, digest: str) -> Path:
         """Where the copy of an artefact lies, whole, in part, or not yet."""
         return self.folder / digest

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.bucket.bucket_store import BucketStore
+from pipelines.cli import run
 from pipelines.graph.experiment import register
 from pipelines.recipes.registry import recipe
 from tests import fakes
@@ -24,6 +25,7 @@ import json, os, sys, time
 from pathlib import Path
 from pipelines.bucket import retry
 from pipelines.bucket.bucket_store import BucketStore
+from pipelines.cli import run
 from pipelines.store.profile import Profile
 from tests import fakes
 
@@ -172,3 +174,59 @@ def test_the_miniature_graph_on_two_computers_that_share_a_bucket(site: Site) ->
         tidy = computer.run("gc", "--yes")
         assert tidy.returncode == 0 and tidy.stdout.splitlines()[-1].startswith("0 artefacts, "), tidy.stdout
     assert not list((first.home).glob("store-*/finished/**/manifest.json"))
+
+
+# ---- what commands say, in one line ----
+
+
+@pytest.fixture
+def told(site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Runs a command with the store in the bucket, or in another place; its exit code and what it said."""
+    monkeypatch.setenv("WORLDLINE_HOME", str(site.folder / "home"))
+    monkeypatch.setenv("WORLDLINE_STORAGE", str(site.folder / "far.yaml"))
+
+    def ran(*command: str, **keys) -> tuple[int, str, str]:
+        keys = {"replay_root": None, "artefact_root": site.url} | keys
+        for name in site.bucket.write_profile(site.folder / "far.yaml", site.proxy.endpoint, **keys):
+            monkeypatch.setenv(name, str(site.bucket.options()[name.removeprefix("EMULATED_").lower()]))
+        code = run([*command])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return ran
+
+
+PLAY = ("collect", "--games", "Freeway", "--set", "collect.steps=200", "--set", "collect.capacity=200")
+
+
+@pytest.mark.usefixtures("_hasty")
+def test_a_bucket_without_write_rights_is_told_before_anything_is_made(site: Site, told) -> None:
+    site.proxy.add(Fault("status", match=".probe", status=403, listings=True, times=9))
+    code, out, err = told(*PLAY)
+    assert code == 1 and out == "" and err.count("\n") == 1
+    assert f"The bucket {site.url} does not let this account store artefacts" in err
+    assert not list((site.folder / "home").rglob("*.partial/*"))
+    code, out, _ = told("list")
+    assert code == 0 and out == f"The store {site.url} is empty: worldline demo\n"
+
+
+@pytest.mark.usefixtures("_hasty")
+def test_a_bucket_that_is_not_there_or_does_not_answer_is_one_line(site: Site, told) -> None:
+    code, out, err = told("list", artefact_root=site.url.replace("replay", "nobodys-replay"))
+    assert code == 1 and out == "" and err.count("\n") == 1 and "nobodys-replay" in err and "artefact_root" in err
+    code, _, err = told("list", artefact_root="https://host/store")
+    assert code == 1 and err.count("\n") == 1 and "artefact_root one of gs:// or s3://" in err
+    site.proxy.add(Fault("status", listings=True, times=10_000), Fault("status", times=10_000))
+    code, out, err = told("list")
+    assert code == 1 and out == "" and err.count("\n") == 1 and "failed 6 times" in err, err
+
+
+@pytest.mark.usefixtures("_hasty")
+def test_a_command_makes_lists_verifies_and_tidies_in_a_bucket(site: Site, told) -> None:
+    code, _, err = told(*PLAY)
+    assert code == 0, err
+    [made] = site.machine("looker").artefacts()
+    assert f"{made.ref}  " in told("list")[1] and "collected_replay/Freeway" in told("list")[1]
+    assert told("lineage", "collected_replay/Freeway", "--verify")[0] == 0
+    assert told(*PLAY)[1].count("already there") == 1
+    assert told("gc", "--yes")[1].splitlines()[-1].startswith("0 artefacts, 0 leftovers")

@@ -93,6 +93,7 @@ def test_damage_at_rest_is_one_line(machine, made, emulated: EmulatedBucket) -> 
 def test_a_file_that_fits_is_copied(machine, made) -> None:
     assert isinstance(machine("reader", 200_000).open(made.ref).source("large"), Path)
     assert isinstance(machine("other").open(made.ref).source("large"), Path)
+    assert isinstance(machine("none", 0).open(made.ref).source("large"), StreamedFile)
 
 
 def test_segments_of_trajectories_that_are_larger_than_the_cache(machine, tiny: TinyRun, tmp_path: Path) -> None:
