@@ -1,13 +1,16 @@
-"""What Dagster itself costs around our work; the half of `worldline bench graph` that imports it.
+"""What Dagster itself costs around our work, and what a fault left in it: where `worldline bench` imports it.
 
-Each measurement runs in a process of its own and prints its seconds. Run: `python -m assets.bench load`, or
+Each runs in a process of its own and prints what it found. Run: `python -m assets.bench load`, or
 `python -m assets.bench partition 20` with WORLDLINE_HOME set to an empty folder.
 """
 
+import io
+import json
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from typing import Any
 
 import psutil
 
@@ -22,7 +25,7 @@ def load() -> float:
     return time.time() - psutil.Process().create_time()
 
 
-def partition(count: int = 20) -> float:
+def partition(count: str = "20") -> float:
     """Seconds of a partition whose artefact stands: what Dagster adds to a stage that runs in this process."""
     from assets.instance import open_instance
     from assets.runner import Runner
@@ -33,18 +36,38 @@ def partition(count: int = 20) -> float:
         if runner.run([step]) != 0:
             raise SystemExit(f"{step} could not be made: see its error above")
         started = time.perf_counter()
-        for _ in range(count):
+        for _ in range(int(count)):
             runner.run([step])
-        return (time.perf_counter() - started) / count
+        return (time.perf_counter() - started) / int(count)
 
 
-MEASURED: dict[str, Callable[..., float]] = {"load": load, "partition": partition}
+def left(experiment: str, stage: str) -> dict[str, Any]:
+    """The runs that are unfinished, the places of pools that are taken, and what making the stage once more says."""
+    import dagster as dg
+
+    from assets.instance import open_instance
+    from assets.launch import choose
+    from assets.orphans import UNFINISHED
+    from assets.runner import Runner
+
+    with open_instance() as instance, redirect_stdout(io.StringIO()) as said:
+        waiting = [*UNFINISHED, dg.DagsterRunStatus.QUEUED]
+        unfinished = [run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=waiting))]
+        storage = instance.event_log_storage
+        infos = [storage.get_concurrency_info(key) for key in storage.get_concurrency_keys()]
+        runner = Runner.of_experiment(instance, experiment)
+        code = runner.run(choose(runner.plan, stage, stage))
+    slots = sum(info.active_slot_count for info in infos)
+    return {"unfinished": unfinished, "slots": slots, "code": code, "again": said.getvalue().strip()}
+
+
+ASKED: dict[str, Callable[..., float | dict[str, Any]]] = {"load": load, "partition": partition, "left": left}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what the first argument names; prints the seconds alone on the last line."""
-    name, *numbers = sys.argv[1:] if arguments is None else arguments
-    print(MEASURED[name](*map(int, numbers)))
+    """Do what the first argument names; prints what it found, as JSON, alone on the last line."""
+    name, *rest = sys.argv[1:] if arguments is None else arguments
+    print(json.dumps(ASKED[name](*rest)))
     return 0
 
 

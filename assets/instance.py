@@ -20,7 +20,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from pipelines.errors import WorldlineError, may_pass
 from pipelines.home import dagster_home
 from pipelines.redact import one_line
-from pipelines.store.files import locked, writable
+from pipelines.store.files import locked, writable, write_whole
 
 CONFIG = "dagster.yaml"
 READY = ".ready"
@@ -141,9 +141,7 @@ def prepare(folder: Path) -> None:
         if _is_ready(folder):
             return
         if not (folder / CONFIG).exists():
-            aside = folder / f"{CONFIG}.partial"
-            aside.write_text(template(), encoding="utf-8")
-            aside.replace(folder / CONFIG)
+            write_whole(folder / CONFIG, template().encode(), folder / f"{CONFIG}.partial")
         _migrate(folder)
         (folder / READY).touch()
 

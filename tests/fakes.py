@@ -1,5 +1,6 @@
 """Stand-ins that tests share: small stages made through the real store, and Python programs to be killed."""
 
+import os
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import google_crc32c
+import pytest
 
 from pipelines.store.artefact import Artefact, Draft
 from pipelines.store.ref import Ref
@@ -79,6 +81,23 @@ def flip_byte(path: Path, at: int = 0) -> None:
 def crc32c_of(path: Path) -> str:
     """Hex crc32c of a file, the checksum that object stores publish."""
     return google_crc32c.Checksum(path.read_bytes()).hexdigest().decode()
+
+
+class Synced:
+    """Which files were synced, from now on: `Synced(monkeypatch)`, then `path in synced`, as it is now."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._seen: set[tuple[int, int]] = set()
+        real = os.fsync
+
+        def fsync(handle: int) -> None:
+            real(handle)
+            self._seen.add((os.fstat(handle).st_ino, os.fstat(handle).st_mtime_ns))
+
+        monkeypatch.setattr(os, "fsync", fsync)
+
+    def __contains__(self, path: Path) -> bool:
+        return (path.stat().st_ino, path.stat().st_mtime_ns) in self._seen
 
 
 def start(program: str, *arguments: object) -> subprocess.Popen[str]:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from models.limits import LONG
 from pipelines.errors import WorldlineError
 from pipelines.store.artefact import Artefact
+from pipelines.store.files import sync
 
 EPISODE, START, END, ENVIRONMENT = COLUMNS = ("Episode index", "Start index", "End index", "Environment")
 FILE_NAME = "segments.parquet"
@@ -177,5 +178,6 @@ def memory_mapped(tokens: Artefact, cache: Path) -> NDArray[np.uint16]:
         for start in range(0, array.shape[0], TOKENS_SHARD):
             mapped[start : start + TOKENS_SHARD] = array[start : start + TOKENS_SHARD]
         mapped.flush()
+        sync(aside)  # zeros after a power cut would be tokens like any others
         aside.replace(path)
     return np.load(path, mmap_mode="r")

@@ -27,7 +27,7 @@ from pipelines.bucket.retry import Absent, DamagedInTransit, retry_if_damaged
 from pipelines.bucket.writing import WORKERS, WritableBucket
 from pipelines.errors import WorldlineError
 from pipelines.progress import Advance, track
-from pipelines.store.files import locked, locked_now, sha256_of, writable
+from pipelines.store.files import locked, locked_now, sha256_of, sync, writable
 from pipelines.store.manifest import FileEntry
 
 ALIVE = "alive"
@@ -215,6 +215,7 @@ class Cache:
         except Absent as error:
             raise WorldlineError(f"{item.url} is gone: make that artefact anew with --remake") from error
         if not stop.is_set():
+            sync(_part(path))
             _part(path).replace(path)
 
     def _fill(self, part: Path, item: BucketObject, sha256: str, stop: threading.Event, count: Advance) -> None:

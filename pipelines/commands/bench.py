@@ -134,3 +134,24 @@ def graph(
             print("Quick sizes, far below those that the aims are meant for: read no figure out of this.\n")
         print(table(figures))
     return 0
+
+
+@bench.command()
+def faults(
+    quick: Annotated[bool, typer.Option("--quick", help="Two stages alone.")] = False,
+    only: Annotated[str, typer.Option(help="One stage, such as tokens, or one fault (default: all).")] = "",
+    seed: Annotated[int, typer.Option(help="Of the moments at which faults strike.")] = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="Stages at a time.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Strike every stage of recipe mini with every fault, and see that it is made again as if nothing had happened.
+
+    Faults: worker, rank, sigterm, power, full, readonly, offline, throttled, clock, users, and none. Exit 1 when one is
+    not survived; its home stays in WORLDLINE_HOME/bench/faults. Full disks need root. Takes about 20 minutes.
+    Example: worldline bench faults --only tokens
+    """
+    from pipelines.tools.bench.faults import run, table
+
+    matrix = run(home.home() / "bench", only, quick, seed, jobs)
+    print(json.dumps(matrix.plain(), indent=1) if as_json else table(matrix))
+    return 0 if matrix.survived else 1

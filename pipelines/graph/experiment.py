@@ -17,6 +17,7 @@ from pipelines.graph.config_io import from_plain, to_plain
 from pipelines.graph.plan import Plan
 from pipelines.graph.recipe import Recipe
 from pipelines.progress import say
+from pipelines.store.files import write_whole
 from pipelines.store.ref import LONGEST, check_name
 from pipelines.store.stage_config import canonical_json, plain
 
@@ -83,9 +84,8 @@ def register(folder: Path, name: str, recipe: Recipe) -> Experiment:
     if not path.exists() or _read(path) != experiment:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            aside = path.with_suffix(f".{os.getpid()}.partial")
-            aside.write_text(json.dumps({"format": FORMAT, "name": name, "recipe": to_plain(recipe)}, indent=1) + "\n")
-            aside.replace(path)
+            frozen = json.dumps({"format": FORMAT, "name": name, "recipe": to_plain(recipe)}, indent=1) + "\n"
+            write_whole(path, frozen.encode(), path.with_suffix(f".{os.getpid()}.partial"))
         except OSError as error:
             raise WorldlineError(
                 f"Experiment '{name}' cannot be written to {folder} ({error.strerror}): set WORLDLINE_HOME to a "

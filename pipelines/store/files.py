@@ -51,6 +51,19 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def write_whole(path: Path, content: bytes, aside: Path) -> None:
+    """Write a file by way of `aside`, beside it: whoever reads it, and after a power cut too, finds the old or the new.
+
+    A rename alone may reach the disk before the bytes do.
+    """
+    try:
+        aside.write_bytes(content)
+        sync(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 def _nothing() -> None:
     pass
 

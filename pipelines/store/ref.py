@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipelines.errors import Members, UsageError, WorldlineError
-from pipelines.store.files import sync, writable
+from pipelines.store.files import writable, write_whole
 
 _PART = re.compile(r"[A-Za-z0-9_+=-][A-Za-z0-9_.+=-]*")
 
@@ -98,13 +98,7 @@ class Pointers:
         path = self.pointer_path(name)
         with writable(self.root):
             path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-            try:
-                aside.write_bytes(pointer.to_bytes())
-                sync(aside)
-                aside.replace(path)
-            finally:
-                aside.unlink(missing_ok=True)
+            write_whole(path, pointer.to_bytes(), path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}"))
 
     def forget(self, part: str) -> list[str]:
         """Remove the pointers of which `part` is a part of the name, and return them; what they named stays."""

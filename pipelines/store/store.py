@@ -25,7 +25,7 @@ from pipelines.errors import MayPass, Members, WorldlineError, not_now
 from pipelines.progress import say
 from pipelines.store.artefact import Artefact, Draft, Report
 from pipelines.store.commit import adopt, commit, equals, hashed, parent_entries
-from pipelines.store.files import locked, sync, writable
+from pipelines.store.files import locked, sync, writable, write_whole
 from pipelines.store.machine import CostMeter
 from pipelines.store.manifest import MANIFEST_NAME, FileEntry, Manifest, digest
 from pipelines.store.profile import Profile
@@ -260,9 +260,7 @@ class Store(Pointers):
             say(f"{spec.ref} was begun from other bytes of its parents: begins anew, what there was is in {aside}")
         folder.mkdir(parents=True, exist_ok=True)
         if spec.parents and not pins.is_file():
-            aside = pins.with_name(f".{PINS}")
-            aside.write_text(now)
-            aside.replace(pins)
+            write_whole(pins, now.encode(), pins.with_name(f".{PINS}"))
         return folder
 
     def _siblings(self, ref: Ref) -> Iterator[Artefact]:

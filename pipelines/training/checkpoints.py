@@ -27,6 +27,7 @@ from models.spaces import Spaces
 from pipelines.errors import UsageError, WorldlineError, may_pass, not_now
 from pipelines.redact import one_line
 from pipelines.store.artefact import Artefact, Draft
+from pipelines.store.files import sync, write_whole
 from pipelines.store.stage_config import canonical_json
 from pipelines.training.device import Device
 from pipelines.training.distributed.ranks import ALONE, Ranks
@@ -190,6 +191,8 @@ class CheckpointManager:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
             self.save(aside)
+            for path in (*aside.iterdir(), aside):  # the state that goes on after a power cut relies on them
+                sync(path)
             shutil.rmtree(self._place(step), ignore_errors=True)
             aside.rename(self._place(step))
             self._settle([*(each for each in self.kept() if each.step != step), KeptCheckpoint(step, returns)])
@@ -217,9 +220,8 @@ class CheckpointManager:
         left = [
             KeptCheckpoint(each.step, each.returns, each.step in best) for each in found if each.step in best | last
         ]
-        aside = self.folder / f".{INDEX}"
-        aside.write_text(json.dumps([asdict(each) for each in left], indent=1) + "\n")
-        aside.replace(self.folder / INDEX)
+        entries = json.dumps([asdict(each) for each in left], indent=1) + "\n"
+        write_whole(self.folder / INDEX, entries.encode(), self.folder / f".{INDEX}")
         known = {self._place(each.step) for each in left}
         for folder in self.folder.glob("step-*"):
             if folder not in known:

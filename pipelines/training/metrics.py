@@ -24,6 +24,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from pipelines import home
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.redact import one_line
+from pipelines.store.files import write_whole
 
 ROWS = "metrics.jsonl"
 
@@ -146,14 +147,15 @@ class MetricsLog:
     def __init__(self, path: Path, position: int = 0) -> None:
         kept = [row for row in read(path) if row["step"] <= position] if path.exists() else []
         self.path = path
-        aside = path.with_name(f".{path.name}.{os.getpid()}")  # killed, or out of room, between: the old rows stand
-        aside.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        aside.replace(path)
+        rows = "".join(json.dumps(row) + "\n" for row in kept)  # killed, or out of room, between: the old rows stand
+        write_whole(path, rows.encode(), path.with_name(f".{path.name}.{os.getpid()}"))
 
     def write(self, row: dict[str, Any]) -> None:
-        """Add one row; it is on its way to disk when this returns."""
+        """Add one row; it is on the disk when this returns, as the state that is saved later relies on it."""
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def close(self) -> None:
         """Every row is written already."""

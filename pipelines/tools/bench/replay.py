@@ -209,8 +209,8 @@ def bucket(data: Data) -> Row:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
-    with emulator.bucket(folder) as options:
-        common = {"url": emulator.URL, "options": options, "game": sizes.bucket_game, "transitions": wanted}
+    with emulator.bucket(folder) as served:
+        common = {"url": emulator.URL, "options": served.options, "game": sizes.bucket_game, "transitions": wanted}
         ours, theirs = in_turns(
             1,
             functools.partial(clean, replay_ours.trajectories, **common),

@@ -29,11 +29,11 @@ def shards(data: Data) -> Row:
     near = [str(folder / f"{game}.webdataset") for game in games]
     far = [f"{emulator.URL}/{game}.webdataset" for game in games]
     common = {"batch": BATCH, "batches": BATCHES}
-    with emulator.bucket(folder) as options:
+    with emulator.bucket(folder) as served:
         disk, bucket, hdf5 = in_turns(
             data.sizes.rounds,
             functools.partial(measure, streamed, imports=READER, urls=near, options={}, **common),
-            functools.partial(measure, streamed, imports=READER, urls=far, options=options, **common),
+            functools.partial(measure, streamed, imports=READER, urls=far, options=served.options, **common),
             functools.partial(measure, replay_ours.segments, imports=LOADER, files=files, tokens=[], **common),
         )
 

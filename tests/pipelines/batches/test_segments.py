@@ -22,7 +22,7 @@ from pipelines.batches.segments import (
 )
 from pipelines.errors import WorldlineError
 from pipelines.store.store import Store
-from tests.fakes import spec
+from tests.fakes import Synced, spec
 
 
 def by_hand(lengths: list[int], length: int, stride: int, padding: str) -> list[tuple[int, int, int]]:
@@ -135,7 +135,9 @@ def test_missing_rows_are_refused(tmp_path: Path, written: int) -> None:
         writer.close()
 
 
-def test_the_memory_map_is_unpacked_once_and_read_only(store: Store, tmp_path: Path) -> None:
+def test_the_memory_map_is_unpacked_once_and_read_only(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     values = rows(100)
 
     def build(draft) -> None:
@@ -144,12 +146,14 @@ def test_the_memory_map_is_unpacked_once_and_read_only(store: Store, tmp_path: P
         writer.close()
 
     artefact = store.produce(spec("tokens"), build).artefact
+    synced = Synced(monkeypatch)
     first = memory_mapped(artefact, tmp_path)
     assert np.array_equal(first, values)
     assert first.dtype == np.uint16
     with pytest.raises(ValueError, match="read-only"):
         first[0, 0] = 1
     (path,) = tmp_path.glob("tokens-*.npy")
+    assert path in synced, "zeros after a power cut would be tokens like any others"
     before = path.stat().st_mtime_ns
     assert np.array_equal(memory_mapped(artefact, tmp_path), values)
     assert path.stat().st_mtime_ns == before

@@ -13,6 +13,7 @@ from pipelines.graph import experiment
 from pipelines.graph.config_io import to_plain
 from pipelines.graph.experiment import Experiment, check, find, forget, register, registered
 from pipelines.recipes.registry import RECIPES, recipe
+from tests.fakes import Synced
 
 
 def test_registering_twice_changes_nothing(tmp_path: Path) -> None:
@@ -283,3 +284,9 @@ def test_a_folder_that_may_not_be_read_is_not_empty(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("os.scandir", forbidden)
     with pytest.raises(PermissionError):
         registered(tmp_path)
+
+
+def test_a_registered_experiment_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = Synced(monkeypatch)
+    found = register(tmp_path, "x", recipe("mini"))
+    assert tmp_path / f"{found.key}.json" in synced

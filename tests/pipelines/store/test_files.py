@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import WorldlineError
-from pipelines.store.files import locked, locked_now, sha256_of, writable
+from pipelines.store.files import locked, locked_now, sha256_of, writable, write_whole
 from tests import fakes
 
 
@@ -103,3 +103,21 @@ def test_sharers_do_not_wait_for_each_other_but_keep_the_lonely_out(tmp_path: Pa
     fakes.finish(holder)
     with locked_now(path) as free:
         assert free
+
+
+def test_a_file_that_is_written_as_a_whole_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, aside, synced = tmp_path / "x", tmp_path / ".x", fakes.Synced(monkeypatch)
+    path.write_bytes(b"old")
+    assert path not in synced
+    write_whole(path, b"new", aside)
+    assert path.read_bytes() == b"new" and path in synced and not aside.exists()
+
+    def refuse(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(path, b"newer", aside)
+    assert path.read_bytes() == b"new" and not aside.exists()

@@ -284,3 +284,15 @@ def test_damaged_pointers_are_one_clear_error(store: Store, text: str) -> None:
 
 def test_two_addresses_never_share_a_lock_or_scratch() -> None:
     assert flat(Ref("a", "b/c", "d")) != flat(Ref("a", "b--c", "d")) != flat(Ref("a", "b", "c--d"))
+
+
+def test_what_a_scratch_folder_was_begun_from_survives_a_power_cut(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent, synced = fakes.make(store, "replay"), fakes.Synced(monkeypatch)
+
+    def build(draft: Draft) -> None:
+        assert draft.scratch / "parents.json" in synced, "empty, it would say that the parents changed"
+        draft.path("data.bin").write_bytes(b"x")
+
+    store.produce(fakes.spec(parents=(parent.ref,)), build)

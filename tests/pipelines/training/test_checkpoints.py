@@ -21,7 +21,7 @@ from pipelines.store.store import Store
 from pipelines.training.checkpoints import CheckpointManager, LoadedAgent, load_agent, save_agent
 from pipelines.training.device import Device
 from pipelines.training.schedule import LoopConfig
-from tests.fakes import spec
+from tests.fakes import Synced, spec
 
 CPU = Device("cpu", False)
 CONFIG = JowaAgentConfig(
@@ -204,3 +204,10 @@ def test_what_a_resumed_run_makes_again_is_dropped_first(tmp_path: Path) -> None
 def test_a_stage_that_cannot_play_refuses_to_be_judged_by_it(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"loop.evaluate_every is 20, .* set it for the train stage"):
         CheckpointManager(tmp_path, LoopConfig(evaluate_every=20), lambda folder: None)
+
+
+def test_what_is_kept_is_on_the_disk_before_the_index_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = Synced(monkeypatch)
+    manager(tmp_path).keep(10, play=False)
+    files = [path for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()]
+    assert len(files) > 1 and all(path in synced for path in files)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import UsageError
-from pipelines.training.metrics import Metrics
-from tests.fakes import ROOT
+from pipelines.training.metrics import Metrics, MetricsLog, read
+from tests.fakes import ROOT, Synced
 
 INSTALLED = importlib.util.find_spec("wandb") is not None
 
@@ -114,3 +114,11 @@ except WorldlineError as error:
     done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True, timeout=120)
     assert done.stdout.startswith("Weights & Biases does not take loop.wandb=atari"), done.stderr
     assert done.stdout.endswith("set WANDB_MODE=offline\n") and done.stdout.count("\n") == 1
+
+
+def test_a_row_is_on_the_disk_once_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, path = Synced(monkeypatch), tmp_path / "metrics.jsonl"
+    log = MetricsLog(path)
+    assert path in synced
+    log.write({"step": 1, "phase": "world"})
+    assert path in synced and read(path) == [{"step": 1, "phase": "world"}]
