@@ -7,12 +7,14 @@ Cost of a look: a pointer and a manifest for each experiment and game, 0.3 ms.
 """
 
 import json
+import os
 from collections.abc import Iterable
 
 import dagster as dg
 
 from assets.orphans import close_orphans
 from assets.partitions import EXPERIMENT, partition_of
+from assets.pipes import PIPES
 from assets.resources import Installation
 from assets.stages import JOBS
 from pipelines.errors import Members, WorldlineError
@@ -131,7 +133,15 @@ def new_scores(seconds: int = LOOK_EVERY) -> dg.SensorDefinition:
 )
 def dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """The sensor that asks for no run. Dagster itself would keep a killed run "started" for two weeks."""
-    return dg.SkipReason(f"{close_orphans(context.instance)} runs were dead")
+    told = f"{close_orphans(context.instance)} runs were dead"
+    if os.environ.get(PIPES):
+        from assets.pods import end_leftovers
+
+        try:
+            told += f", {end_leftovers(context.instance)} pods outlived their run"
+        except WorldlineError as error:
+            told += f"; pods cannot be seen: {error}"
+    return dg.SkipReason(told)
 
 
 def reachable(installation: Installation) -> Store:

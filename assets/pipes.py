@@ -2,13 +2,15 @@
 
 The child's output is the run's log. While it trains, its newest losses arrive as observations of the asset, at most one
 in `OBSERVE_SECONDS`. Terminating the run interrupts the child; when this process dies, the child goes by itself.
-An artefact that stands already starts no child.
+An artefact that stands already starts no child. Where WORLDLINE_PIPES names a pod, the child is that (`assets.pods`).
 """
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import dagster as dg
@@ -19,10 +21,13 @@ from pipelines import process
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.graph.make import make, plan_of, standing
 from pipelines.graph.plan import Step
+from pipelines.redact import one_line
 from pipelines.store.store import flat
 
 OBSERVE_SECONDS = 10.0
 RANKS = "WORLDLINE_RANKS"
+PIPES = "WORLDLINE_PIPES"  # a file that describes the pod in which training runs; empty: a process beside this one
+CHILD = "assets.pipes_child"
 
 
 def training_step(
@@ -36,38 +41,37 @@ def training_step(
             return experiment_step(installation, key, step)
         config = plan.config(step)
         heard = Heard(context)
-        environment = process.environment() | {"WORLDLINE_HOME": str(installation.folder())}
-        if installation.storage:
-            environment["WORLDLINE_STORAGE"] = installation.storage
-        client = dg.PipesSubprocessClient(message_reader=heard, env=environment)
+        environment = {"WORLDLINE_STORAGE": installation.storage} if installation.storage else {}
         job = {"stage": step.stage, "experiment": experiment.key, "game": step.game or "", "ranks": _ranks()}
         extras = {"job": job, "metrics": str(store.scratch / flat(config.spec().ref) / "metrics.jsonl")}
         try:
-            client.run(context=context, command=process.command("assets.pipes_child"), extras=extras)
-        except dg.DagsterExecutionInterruptedError:
+            if os.environ.get(PIPES):
+                _pods().train(context, heard, extras, environment)
+            else:
+                environment |= process.environment() | {"WORLDLINE_HOME": str(installation.folder())}
+                client = dg.PipesSubprocessClient(message_reader=FromFile(heard), env=environment)
+                client.run(context=context, command=process.command(CHILD), extras=extras)
+        except (dg.DagsterExecutionInterruptedError, WorldlineError):
             raise
         except Exception as error:  # Dagster's own word for a child that failed is not public
-            line, code = heard.failure or (f"{step}: {error} and told no reason, the run's log may show one", 1)
+            why = f"{step}: {one_line(error)[:200]} and told no reason, the run's log may show one"
+            line, code = heard.failure or (why, WorldlineError.exit_code)
             raise (UsageError if code == UsageError.exit_code else WorldlineError)(line) from error
         made = make(plan_of(experiment, store), step, store, experiment)
         return result(replace(made, skipped=False), type(config))
 
 
-class Heard(dg.PipesMessageReader):
-    """Reads the child's messages; its metrics become observations at once, its failure is kept."""
-
-    expected_writer_count = 1  # Dagster warns where it has to ask its own
+class Heard:
+    """What the child tells: its metrics become observations at once, its failure is kept, the rest is Dagster's."""
 
     def __init__(self, context: dg.AssetExecutionContext) -> None:
-        self._context, self._file = context, dg.PipesTempFileMessageReader()
+        self._context = context
         self.failure: tuple[str, int] | None = None
 
-    @contextmanager
-    def read_messages(self, handler: Any) -> Iterator[Any]:
-        """As Dagster's own reader of a temporary file, past us."""
+    def before(self, handler: Any) -> Any:
+        """Itself, which passes on to Dagster's `handler`; for a reader of messages."""
         self._handler = handler
-        with self._file.read_messages(self) as params:  # type: ignore[arg-type]  # it calls no more than we have
-            yield params
+        return self
 
     def handle_message(self, message: Any) -> None:
         """One message, in the reader's thread."""
@@ -90,13 +94,34 @@ class Heard(dg.PipesMessageReader):
         """Passed on."""
         self._handler.report_pipes_framework_exception(origin, exc_info)
 
-    def no_messages_debug_text(self) -> str:
-        """What Dagster says where the child never spoke."""
-        return self._file.no_messages_debug_text()
+
+class FromFile(dg.PipesTempFileMessageReader):
+    """Dagster's own reader of a temporary file, heard by us first."""
+
+    expected_writer_count = 1  # Dagster warns where it has to ask its own
+
+    def __init__(self, heard: Heard) -> None:
+        super().__init__()
+        self._heard = heard
+
+    @contextmanager
+    def read_messages(self, handler: Any) -> Iterator[Any]:
+        """As Dagster's."""
+        with super().read_messages(self._heard.before(handler)) as params:
+            yield params
+
+
+def _pods() -> ModuleType:
+    """The module that needs Kubernetes' client. Raises UsageError where that is not installed."""
+    try:
+        return importlib.import_module("assets.pods")
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{PIPES} is set, which needs pip install 'worldline[kubernetes]' ({error.name})") from error
 
 
 def _ranks() -> int:
-    text = os.environ.get(RANKS) or "1"
+    """WORLDLINE_RANKS, else one a GPU of the pod, else one."""
+    text = os.environ.get(RANKS) or (str(_pods().gpus()) if os.environ.get(PIPES) else "1")
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"{RANKS} is '{text}': set it to the number of ranks that train together, such as 2")
     return int(text)
