@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.commands.hub import export_hub, import_hub
 from pipelines.commands.options import ExperimentName, Storage, artefact_named, plan_of_experiment, profile_and_store
 from pipelines.errors import UsageError, unknown
 
@@ -25,14 +26,16 @@ def add_to(app: typer.Typer) -> None:
     group.command()(trajectories)
     group.command()(segments)
     group.command()(checkpoint)
+    group.command("hub")(export_hub)
     app.add_typer(group, name="export", rich_help_panel=PANEL)
     back = typer.Typer(
-        help="Data that lie in other tools' layouts, as artefacts.\n\n"
+        help="Data that lie in other tools' layouts, and checkpoints of other homes, as artefacts.\n\n"
         "Example: worldline import trajectories exports/Pong.zarr --game Pong",
         no_args_is_help=True,
     )
     back.command("trajectories")(import_trajectories)
     back.command("shards")(import_shards)
+    back.command("hub")(import_hub)
     app.add_typer(back, name="import", rich_help_panel=PANEL)
 
 

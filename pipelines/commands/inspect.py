@@ -126,7 +126,10 @@ def lineage(
     for fault in faults:
         print(fault, file=sys.stderr)
     if not faults:
-        print(f"Verified: {len(flat(top))} artefacts, every file as its manifest says.", file=sys.stderr)
+        every = flat(top)
+        elsewhere = sum(node.elsewhere is not None for node in every)
+        more = f" {elsewhere} more are elsewhere: their manifests are those that were pinned." if elsewhere else ""
+        print(f"Verified: {len(every) - elsewhere} artefacts, every file as its manifest says.{more}", file=sys.stderr)
     return 1 if faults else 0
 
 

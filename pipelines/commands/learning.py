@@ -23,11 +23,13 @@ from pipelines.graph.launch import Job, check_ranks, launch
 from pipelines.graph.make import make, plan_of, pointer, run_config
 from pipelines.graph.plan import Plan, Step
 from pipelines.graph.recipe import Recipe
+from pipelines.graph.table import STAGES
 from pipelines.recipes.jowa import finetuned
 from pipelines.recipes.registry import RECIPES
 from pipelines.recipes.registry import recipe as named_recipe
 from pipelines.stages.import_trajectories import ImportConfig
 from pipelines.stages.import_weights import ReleasedConfig
+from pipelines.stages.train import PretrainConfig
 
 PANEL = "Stages, in order"
 SIZES = {"40m": "jowa_40m", "70m": "jowa_70m", "150m": "jowa_150m"}
@@ -67,25 +69,28 @@ def import_jowa(
         )
     except OSError as error:
         raise UsageError(f"{error.filename} cannot be read ({error.strerror}): give a checkpoint's file") from error
-    recipe = _released(named_recipe(chosen, [f"games={games}"] if games else []), released)
+    recipe = named_recipe(chosen, [f"games={games}"] if games else [])
+    released = replace(released, networks=recipe.of(PretrainConfig).networks)
+    register_released(recipe, released, name or _plain(model.stem), storage)
+
+
+def register_released(recipe: Recipe, released: ReleasedConfig, name: str, storage: str | None) -> None:
+    """Import a checkpoint and make an experiment of it: `recipe` with that in place of all training."""
+    recipe = without_learning(recipe).but(**{ReleasedConfig.VERB: released})
     profile, store = profile_and_store(storage)
     plan = Plan(recipe, profile.replay_root, profile)
     report = run_config(plan.config(Step("imported")), store)
     store.open(report.artefact.ref)  # what cannot be imported, or failed its check, is not registered
-    experiment = experiments.register(experiment_folder(), name or _plain(model.stem), recipe)
+    experiment = experiments.register(experiment_folder(), name, recipe)
     make(plan, Step("imported"), store, experiment)  # it stands: this names it
     print(report)
     print(f"Experiment {experiment.key}: let it play with 'worldline evaluate {experiment.name} --games GAME'")
 
 
-def _released(recipe: Recipe, released: ReleasedConfig) -> Recipe:
-    """The recipe with a released checkpoint of its networks in place of all training."""
-    from pipelines.graph.table import STAGES
-    from pipelines.stages.train import PretrainConfig
-
-    networks = recipe.of(PretrainConfig).networks
+def without_learning(recipe: Recipe) -> Recipe:
+    """What is left of a recipe whose checkpoint comes from elsewhere: its data, and how it is scored."""
     gone: dict[str, Any] = {row.verb: None for row in STAGES if row.kind == "learning"}
-    return recipe.but(**gone | {ReleasedConfig.VERB: replace(released, networks=networks)})
+    return recipe.but(**gone)
 
 
 def finetune(

@@ -1,29 +1,37 @@
 """Stage `imported`: a released checkpoint as an agent of ours, ready to be evaluated and fine-tuned.
 
-The family of the agent says what its files are called and how their names become ours.
+The original's files: the family of the agent says what they are called and how their names become ours.
 Run: `worldline import-jowa --tokenizer tokenizer.pt --model JOWA_150M.pt --size 150m`.
+
+A folder that another home exported: it is taken as it is, with the manifests of all that the checkpoint and its scores
+were made from there. Run: `worldline import hub DIR`.
 """
 
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from models.family import AgentConfig
 from models.registry import family_of
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.files import sha256_of
-from pipelines.store.stage_config import StageConfig, filled, manner
+from pipelines.store.stage_config import StageConfig, filled, manner, option
 from pipelines.store.store import Store
+
+if TYPE_CHECKING:
+    from models.api import Agent
 
 
 @dataclass(frozen=True)
 class ReleasedConfig(StageConfig):
     """Weights that someone else trained. Their files are known by their sha256; where they lie decides nothing.
 
-    `name` and the networks' sizes are the recipe's.
+    Two files of the original, or a `folder` known by the sha256 of its list of files. `name` and the networks' sizes
+    are the recipe's.
     """
 
     STAGE: ClassVar[str] = "imported"
@@ -35,11 +43,13 @@ class ReleasedConfig(StageConfig):
     model_sha256: str = ""
     tokenizer_file: str = manner("")
     model_file: str = manner("")
+    folder_sha256: str = option("")
+    folder: str = manner("")
     name: str = filled("name", "")
     networks: AgentConfig = field(default_factory=AgentConfig, metadata={"inner": True})
 
     def __post_init__(self) -> None:
-        for field_name in ("tokenizer_sha256", "model_sha256"):
+        for field_name in ("folder_sha256",) if self.folder_sha256 else ("tokenizer_sha256", "model_sha256"):
             if not re.fullmatch("[0-9a-f]{64}", getattr(self, field_name)):
                 raise UsageError(
                     f"{field_name} is '{getattr(self, field_name)}': give the file's sha256, 64 hexadecimal digits"
@@ -60,7 +70,8 @@ class ReleasedConfig(StageConfig):
 
 def run(config: ReleasedConfig, store: Store) -> Report:
     """Import the files that `config` names, or find their artefact."""
-    return store.produce(config.spec(), lambda draft: _build(config, draft))
+    build = _build_from_folder if config.folder_sha256 else _build
+    return store.produce(config.spec(), lambda draft: build(config, draft))
 
 
 def _build(config: ReleasedConfig, draft: Draft) -> None:
@@ -83,13 +94,62 @@ def _build(config: ReleasedConfig, draft: Draft) -> None:
     save_agent(draft.folder, agent)
     keep_dtypes(draft.folder, dtypes)
     name_parts(draft, agent)
-    sizes = {name: sum(weight.numel() for weight in network.parameters()) for name, network in agent.networks.items()}
-    draft.counts |= {"parameters": sizes["model"], "tokenizer_parameters": sizes["tokenizer"]}
+    _count(draft, agent)
     different = _different(draft, paths)
     detail = "exported from what is kept here, every weight of both files has the bits and the dtype that it came with"
     if different:
         detail = f"{len(different)} weights do not come back as they came in, among them {', '.join(different[:3])}"
     draft.check("round_trip", not different, detail, blocking=True)
+
+
+def _build_from_folder(config: ReleasedConfig, draft: Draft) -> None:
+    """Copy the files, verify the copy, and load the agent from it."""
+    from safetensors.torch import load_file
+
+    from pipelines.store.lineage import COPY_OF
+    from pipelines.training.checkpoints import name_parts, saved_agent
+    from pipelines.training.device import Device
+    from pipelines.training.hub_folder import SUMS, HubFolder
+    from pipelines.training.weight_files import differences
+
+    if not config.folder:
+        raise UsageError(
+            f"The folder of sha256 {config.folder_sha256} is not in this store: bring it with 'worldline import hub'"
+        )
+    source = HubFolder.open(Path(config.folder))
+    if source.sha256 != config.folder_sha256:
+        raise UsageError(
+            f"{config.folder} has sha256 {source.sha256}, not {config.folder_sha256}: it is another one, import it so"
+        )
+    for name in (*source.sums, SUMS):
+        shutil.copyfile(source.path / name, draft.path(name))
+    theirs = HubFolder.open(draft.folder).checkpoint  # what was copied is what is verified
+    draft.roots.append(
+        {
+            COPY_OF: str(theirs.ref),
+            "manifest_sha256": theirs.digest,
+            "sha256": source.sha256,
+            "folder": source.path.name,
+        }
+    )
+    agent = saved_agent(draft.folder, Device("cpu", bf16=False))
+    name_parts(draft, agent)
+    _count(draft, agent)
+    draft.counts["manifests"] = len(source.kept)
+    lost = [
+        f"{name}: {weight}"
+        for name, network in agent.networks.items()
+        for weight in differences(network.state_dict(), load_file(draft.folder / f"{name}.safetensors"))
+    ]
+    detail = "every weight that was loaded has the bits and the dtype that its file has"
+    if lost:
+        detail = f"{len(lost)} weights are not loaded as their files hold them, among them {', '.join(lost[:3])}"
+    draft.check("round_trip", not lost, detail, blocking=True)
+
+
+def _count(draft: Draft, agent: "Agent") -> None:
+    sizes = {name: sum(weight.numel() for weight in network.parameters()) for name, network in agent.networks.items()}
+    draft.counts |= {"parameters": sizes["model"], "tokenizer_parameters": sizes["tokenizer"]}
 
 
 def _different(draft: Draft, paths: Mapping[str, Path]) -> list[str]:
