@@ -3,14 +3,15 @@
     PREFIX/files/STAGE/SUBJECT/KEY/DIGEST/...     the files of one artefact, by the digest of its manifest
     PREFIX/manifests/STAGE/SUBJECT/KEY.json       its manifest: with this object, and not before, it exists
     PREFIX/refs/NAME.json                         the pointers
+    PREFIX/leases/STAGE/SUBJECT/KEY.json          who makes it now (lease.py)
 
 An artefact is made on this machine as in a folder, and then stored: first its files, each compared with the checksum
 that the bucket publishes, then its manifest, on the condition that none is there. Of two machines that make the same
-one at once, one stores it, and the other drops what it made and goes on with that. Locks hold for one machine: two
-machines may compute the same, and end with one artefact. A process that is killed before the manifest leaves files that
-no manifest names; what it had finished waits in `finished`, and is stored, not made again, by the next run of the same
-command. A pointer is written without a condition: what it means does not depend on what it meant, and the last one
-counts, as in a folder.
+one at once, one stores it, and the other drops what it made and goes on with that. Locks hold for one machine; leases
+have the others wait, but where a maker stalls for minutes two machines may compute the same. A process that is killed
+before the manifest leaves files that no manifest names; what it had finished waits in `finished`, and is stored, not
+made again, by the next run of the same command. A pointer is written without a condition: what it means does not depend
+on what it meant, and the last one counts, as in a folder.
 
 What is read is copied into `cache` first (cache.py), verified by the manifest. Trajectories that are larger than that
 are read in the bucket (stream.py); everything else that does not fit is refused in one line. A manifest that was made
@@ -18,21 +19,23 @@ anew elsewhere is seen here within seconds (small_objects.py). `gc` spares what 
 be to come.
 """
 
+import os
 import re
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from pipelines.bucket.bucket_artefact import FILES, MANIFESTS, BucketArtefact, sure
 from pipelines.bucket.bucket_object import BucketObject
-from pipelines.bucket.cache import Cache, Use
-from pipelines.bucket.retry import BucketError
+from pipelines.bucket.cache import Cache
+from pipelines.bucket.lease import Lease
 from pipelines.bucket.small_objects import SmallObjects
-from pipelines.bucket.stream import BLOCKS_NAME, StreamedFile, block_hashes
+from pipelines.bucket.stream import BLOCKS_NAME, block_hashes
 from pipelines.bucket.writing import WORKERS, WritableBucket
 from pipelines.errors import MayPass, Members, WorldlineError
 from pipelines.progress import say, track
@@ -42,91 +45,11 @@ from pipelines.store.manifest import MANIFEST_NAME, FileEntry, Manifest, digest
 from pipelines.store.profile import Profile
 from pipelines.store.ref import Pointer, Ref
 from pipelines.store.stage_config import Spec
-from pipelines.store.store import REHASH_PARENTS_UP_TO, Store, flat, manifest_of
+from pipelines.store.store import REHASH_PARENTS_UP_TO, Store, flat, manifest_of, say_waiting
 
 GRACE = 24 * 3600.0  # seconds
-FILES, MANIFESTS, REFS = "files", "manifests", "refs"
+REFS, LEASES = "refs", "leases"  # folders of the bucket
 OF_ARTEFACT = re.compile(r"(.+/[0-9a-f]{64})/")  # an address, and the digest of a manifest
-
-
-@dataclass(frozen=True)
-class BucketArtefact(Artefact):
-    """Its files come into the cache when they are asked for, and stay there as long as this object lives."""
-
-    cache: Cache = field(kw_only=True, repr=False, compare=False)
-    _uses: list[Use] = field(default_factory=list, init=False, repr=False, compare=False)
-
-    @property
-    def folder(self) -> Path:
-        """The folder that holds all its files. Raises WorldlineError where they do not fit into the cache."""
-        self._bring(self.manifest.files)
-        return self.place
-
-    @property
-    def where(self) -> str:
-        return self.manifest_at
-
-    @property
-    def manifest_at(self) -> str:
-        return f"{self.cache.bucket.root}/{MANIFESTS}/{self.ref}.json"
-
-    @property
-    def files_at(self) -> str:
-        """The folder of the bucket that holds its files."""
-        return f"{FILES}/{self.ref}/{self.digest}"
-
-    def path(self, name: str) -> Path:
-        path = super().path(name)
-        self._bring([entry for entry in self.manifest.files if entry.path == name])
-        return path
-
-    def source(self, name: str) -> Path | StreamedFile:
-        """The file's copy, or where that cannot fit into the cache, the file in the bucket."""
-        entry = next((entry for entry in self.manifest.files if entry.path == name), None)
-        if entry is None or self.cache.can_hold(entry.bytes):
-            return self.path(name)
-        say(f"{self.ref}: {name} is larger than the cache, it is read from the bucket piece by piece")
-        return StreamedFile.of(self.cache.bucket, self.files_at, entry)
-
-    def faults(self, rehash: bool) -> list[str]:
-        """What is wrong with the files in the bucket; with `rehash` every one is read. Raises MayPass."""
-        found = []
-        with sure():
-            there = self.cache.bucket.below(self.files_at)
-            for entry in self.manifest.files:
-                url, item = f"{self.cache.bucket.root}/{self.files_at}/{entry.path}", there.get(entry.path)
-                if item is None:
-                    found.append(f"{url}: missing")
-                elif item.bytes != entry.bytes:
-                    found.append(f"{url}: {item.bytes} bytes, the manifest says {entry.bytes}")
-                elif rehash and not self.cache.is_in_bucket(item, entry.sha256):
-                    found.append(f"{url}: sha256 differs from the manifest")
-        return found
-
-    def unlisted(self) -> list[str]:
-        there = self.cache.bucket.below(self.files_at)
-        return [there[name].url for name in sorted(there.keys() - {*self.names(), BLOCKS_NAME})]
-
-    def bring(self, rehash: bool) -> None:
-        """Have all files here; with `rehash` those again that changed on this disk."""
-        self._bring(self.manifest.files)
-        if rehash:
-            self.cache.hash_again(self.digest, self.manifest.files)
-            self._bring(self.manifest.files)
-
-    def _bring(self, entries: Iterable[FileEntry]) -> None:
-        if not self._uses:
-            self._uses.append(self.cache.use(self.digest))
-        self.cache.bring(self.digest, self.files_at, list(entries), str(self.ref))
-
-
-@contextmanager
-def sure() -> Iterator[None]:
-    """Raises MayPass where the bucket does not answer: what it holds is not known then, and not missing or damaged."""
-    try:
-        yield
-    except BucketError as error:
-        raise MayPass(error) from error
 
 
 class BucketStore(Store):
@@ -204,22 +127,52 @@ class BucketStore(Store):
             self._drop_finished(spec.ref)
             return Report(found, skipped=True)
         self._replaced[spec.ref] = self._manifests.item(f"{spec.ref}.json")
-        if (found := self._stored_now(spec.ref)) is not None:
-            return Report(found, skipped=True)
-        return super().produce(spec, build)
+        with self._leased(spec.ref):
+            if (found := self._stored_now(spec.ref)) is not None:
+                return Report(found, skipped=True)
+            return super().produce(spec, build)
 
     @contextmanager
     def preparing(self, specs: Iterable[Spec]) -> Iterator[dict[Ref, tuple[Path, dict[Ref, Artefact]]]]:
-        known = list(specs)
-        for spec in known:
-            if self.standing(spec.ref) is None:
-                self._stored_now(spec.ref)
-        with super().preparing(known) as missing:
-            yield missing
+        by_ref = {spec.ref: spec for spec in specs}
+        with ExitStack() as held:
+            for ref in sorted(by_ref):  # in one order, so that two who prepare never wait for each other
+                if self.standing(ref) is None:
+                    held.enter_context(self._leased(ref))
+                    self._stored_now(ref)
+            yield held.enter_context(super().preparing(by_ref.values()))
+
+    @contextmanager
+    def _leased(self, ref: Ref) -> Iterator[None]:
+        """Have other machines wait, and wait for them, unless what they make stands by then."""
+        self.require_rights()
+        lease = Lease(self.bucket, f"{LEASES}/{ref}.json", self._machine())
+        with (
+            writable(self.root),
+            locked(self.root / ".locks" / f"{flat(ref)}.lease", on_wait=partial(say_waiting, ref)),
+            lease.held(partial(self._holds_other, ref), partial(say_waiting, ref, "another machine")),
+        ):
+            yield
+
+    def _holds_other(self, ref: Ref) -> bool:
+        """Whether another artefact stands there than when we began: somebody made it meanwhile."""
+        now = self._manifests.item(f"{ref}.json")
+        return now is not None and now != self._replaced.get(ref)
+
+    def _machine(self) -> str:
+        """A name of what the locks of this folder hold for."""
+        path = self.root / ".machine"
+        if not path.exists():
+            self.root.mkdir(parents=True, exist_ok=True)
+            aside = path.with_name(f".machine.{uuid.uuid4().hex[:8]}")
+            aside.write_text(uuid.uuid4().hex)
+            with suppress(FileExistsError):
+                os.link(aside, path)  # of two processes the first names it
+            aside.unlink()
+        return path.read_text()
 
     def _stored_now(self, ref: Ref) -> Artefact | None:
         """What an earlier run finished here and could not store: it is stored now, if it still is what it should be."""
-        self.require_rights()
         with writable(self.root), locked(self.lock_path(ref)):
             try:
                 made = self._finished.find(ref)
@@ -348,8 +301,10 @@ class BucketStore(Store):
         found = {
             f"{self.bucket.root}/{FILES}/{folder}": size
             for folder, size in sorted(sizes.items())
-            if folder not in named and self._now() - latest[folder] >= GRACE
+            if folder not in named and self._is_old(latest[folder])
         }
+        leases = self.bucket.written(LEASES).items()  # of machines that died long ago
+        found |= {f"{self.bucket.root}/{LEASES}/{name}": each.bytes for name, each in leases if self._is_old(each.at)}
         outrun = (made for made in self._finished.artefacts(members=Members()) if self.holds(made.ref))
         return found | {str(made.place): made.manifest.total_bytes for made in outrun}
 
@@ -358,9 +313,14 @@ class BucketStore(Store):
             self._drop_finished(Ref.parse(Path(orphan).relative_to(self._finished.root).as_posix()))
             return
         at = orphan.removeprefix(f"{self.bucket.root}/")
+        if at.startswith(f"{LEASES}/"):
+            self.bucket.remove(at)
         written = self.bucket.written(at)
-        if all(self._now() - each.at >= GRACE for each in written.values()):  # nobody sends it again
+        if all(self._is_old(each.at) for each in written.values()):  # nobody sends it again
             self.bucket.remove_all(f"{at}/{name}" for name in written)
+
+    def _is_old(self, at: float) -> bool:
+        return self._now() - at >= GRACE
 
     def _now(self) -> float:
         return time.time() + (self._ahead[0] if self._ahead else 0.0)

@@ -212,7 +212,7 @@ class Store(Pointers):
         ref = spec.ref
         if (found := self.standing(ref)) is not None:
             return Report(found, skipped=True)
-        with writable(self.root), self.building(), locked(self.lock_path(ref), on_wait=lambda: _say_waiting(ref)):
+        with writable(self.root), self.building(), locked(self.lock_path(ref), on_wait=lambda: say_waiting(ref)):
             if (found := self.standing(ref)) is not None:  # another process finished it while this one waited
                 return Report(found, skipped=True)
             meter = CostMeter()
@@ -244,7 +244,7 @@ class Store(Pointers):
         by_ref = {spec.ref: spec for spec in specs}
         with writable(self.root), self.building(), ExitStack() as held:
             for ref in sorted(by_ref):  # in one order, so that two who prepare never wait for each other
-                held.enter_context(locked(self.lock_path(ref), on_wait=partial(_say_waiting, ref)))
+                held.enter_context(locked(self.lock_path(ref), on_wait=partial(say_waiting, ref)))
             missing = {ref: spec for ref, spec in by_ref.items() if self.standing(ref) is None}
             opened = {parent: self.open(parent) for spec in missing.values() for parent in spec.parents}
             yield {ref: (self._scratch_of(spec, opened), opened) for ref, spec in missing.items()}
@@ -381,5 +381,6 @@ def flat(ref: Ref) -> str:
     return str(ref).replace("/", "@")
 
 
-def _say_waiting(ref: Ref) -> None:
-    say(f"{ref}: another process is making it, waiting ...")
+def say_waiting(ref: Ref, who: str = "another process") -> None:
+    """Tell the person who waits for what."""
+    say(f"{ref}: {who} is making it, waiting ...")

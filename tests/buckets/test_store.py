@@ -23,7 +23,7 @@ STEPS = 9  # of the miniature recipe
 MAKE = """
 import json, os, sys, time
 from pathlib import Path
-from pipelines.bucket import retry
+from pipelines.bucket import lease, retry
 from pipelines.bucket.bucket_store import BucketStore
 from pipelines.cli import run
 from pipelines.store.profile import Profile
@@ -31,7 +31,8 @@ from tests import fakes
 
 retry.FIRST_WAIT = 0.02
 os.environ["WORLDLINE_QUIET"] = ""
-url, options, root, text, go = sys.argv[1:]
+url, options, root, text, go, lease.LOST = *sys.argv[1:6], float(sys.argv[6])
+lease.POLL = 0.05
 store = BucketStore(url, Path(root), Profile("child", options=json.loads(options)))
 
 def build(draft):
@@ -54,9 +55,10 @@ class Site:
     def machine(self, name: str) -> BucketStore:
         return BucketStore(self.url, self.folder / name, self.bucket.profile(self.proxy.endpoint))
 
-    def start(self, name: str, text: str) -> subprocess.Popen[str]:
+    def start(self, name: str, text: str, lost: float = 60.0) -> subprocess.Popen[str]:
+        """A process that makes `SPEC` of that text; it takes a lease of others for lost after so many seconds."""
         options = json.dumps(self.bucket.options(self.proxy.endpoint))
-        return fakes.start(MAKE, self.url, options, self.folder / name, text, self.folder / "go")
+        return fakes.start(MAKE, self.url, options, self.folder / name, text, self.folder / "go", lost)
 
     def go(self) -> None:
         """What waits in `build` goes on."""
@@ -90,7 +92,7 @@ def test_killed_between_its_files_and_its_manifest_it_is_nowhere_and_is_stored_b
 
 
 def test_two_machines_at_once_end_with_one_artefact(site: Site) -> None:
-    children = [site.start(name, name) for name in ("here", "there")]
+    children = [site.start(name, name, lost=0.0) for name in ("here", "there")]  # no lease counts
     for child in children:
         assert child.stdout.readline() == "building\n"
     site.go()
@@ -101,6 +103,23 @@ def test_two_machines_at_once_end_with_one_artefact(site: Site) -> None:
     found = site.machine("third").open(SPEC.ref)
     assert found.digest == ended[0][1].strip() and found.path("data.bin").read_text() in ("here", "there")
     assert {name.split("/")[3] for name in site.machine("third").bucket.below("files")} == {found.digest}
+
+
+def test_another_machine_waits_for_the_one_that_makes_it_and_goes_on_when_that_dies(site: Site) -> None:
+    first = site.start("here", "first")
+    assert first.stdout.readline() == "building\n"
+    second, third = site.start("there", "second"), site.start("third", "third", lost=1.0)
+    for child in (second, third):
+        assert child.stderr.readline() == f"{SPEC.ref}: another machine is making it, waiting ...\n"
+    first.send_signal(signal.SIGKILL)
+    fakes.finish(first)
+    assert third.stdout.readline() == "building\n"
+    site.go()
+    ended = [fakes.finish(child) for child in (second, third)]
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    assert ended[0][1] == ended[1][1], "the one that waited makes nothing"
+    there = site.machine("looker")
+    assert there.open(SPEC.ref).path("data.bin").read_text() == "third" and there.bucket.below("leases") == {}
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.bucket import bucket_store, small_objects
+from pipelines.bucket import bucket_store, lease, small_objects
 from pipelines.bucket.bucket_store import BucketStore
 from pipelines.bucket.retry import BucketError, Refused
 from pipelines.errors import MayPass, WorldlineError
@@ -64,6 +64,8 @@ def test_reading_downloads_what_is_asked_for_once_and_verified(machine, proxy: F
 
 def test_of_two_writers_one_stores_and_the_other_takes_that(machine, monkeypatch) -> None:
     slow, fast = machine("slow"), machine("fast")
+    monkeypatch.setattr(lease, "LOST", 0.0)  # as if the slow one had stalled
+    monkeypatch.setattr(lease, "POLL", 0.01)
 
     def build(draft) -> None:
         fakes.fill("slow")(draft)
@@ -206,15 +208,16 @@ def test_gc_spares_what_is_young_and_removes_the_rest(machine, emulated: Emulate
     store.point("segments/Freeway", child.ref)
     emulated.put(f"store/files/scores/Freeway/{'0' * 16}/{'f' * 64}/data.bin", b"killed before the manifest")
     emulated.put("store/files/README", b"no artefact's")
+    emulated.put("store/leases/scores/Freeway/0.json", b"somebody")
     there = machine("there")
     there.open(loose.ref)
     assert gc.collect(there, dry_run=False).artefacts == ()
     monkeypatch.setattr(bucket_store, "GRACE", -60.0)
     listed = gc.collect(there)
-    assert [artefact.ref for artefact in listed.artefacts] == [loose.ref] and len(listed.leftovers) == 1
-    assert gc.collect(there, dry_run=False).bytes == listed.bytes == loose.manifest.total_bytes + 26
+    assert [artefact.ref for artefact in listed.artefacts] == [loose.ref] and len(listed.leftovers) == 2
+    assert gc.collect(there, dry_run=False).bytes == listed.bytes == loose.manifest.total_bytes + 26 + 8
     assert {artefact.ref for artefact in store.artefacts()} == {kept.ref, child.ref}
-    assert objects(store, "files/scores") == [] and objects(store, "files")[0] == "README"
+    assert objects(store, "files/scores") == [] == objects(store, "leases") and objects(store, "files")[0] == "README"
     assert not (there.root / "cache" / loose.digest).exists() and lineage.verify(store, child.ref) == []
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.bucket import bucket_store
+from pipelines.bucket.bucket_artefact import BucketArtefact
 from pipelines.bucket.bucket_store import BucketStore
 from pipelines.errors import WorldlineError
 from pipelines.store.artefact import Artefact
@@ -68,7 +68,7 @@ def test_what_was_used_longest_ago_goes_first(emulated, made, tmp_path: Path) ->
     store.open(made[2].ref)
     assert there(store, made) == [0, 2]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bucket_store.BucketArtefact, "_bring", lambda self, entries: None)
+        patch.setattr(BucketArtefact, "_bring", lambda self, entries: None)
         store.find(made[3].ref).path("data.bin")  # naming a path alone takes no room
     assert there(store, made) == [0, 2]
 
