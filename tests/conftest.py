@@ -6,6 +6,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: each core runs tests of its own
@@ -19,6 +20,9 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # As in a shell's background jobs; the programs that tests interrupt would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+hypothesis.settings.register_profile("patient", deadline=None)  # on a busy machine an example may take seconds
+hypothesis.settings.load_profile("patient")
 
 SLICES = 10
 
