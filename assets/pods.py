@@ -166,7 +166,7 @@ def computes(run: dg.DagsterRun) -> bool:
 
 def _image(container: Mapping[str, Any], tags: Mapping[str, str]) -> str:
     """The pod's own, else that of this run's worker: the launcher notes it on the run, a deployment says it."""
-    found = container.get("image") or tags.get("docker/image") or os.environ.get("DAGSTER_CURRENT_IMAGE")
+    found = container.get("image") or tags.get("dagster/image") or os.environ.get("DAGSTER_CURRENT_IMAGE")
     if not found:
         raise UsageError(
             f"{os.environ[PIPES]} names no image, and this is no pod that has one: add image: NAME:VERSION"

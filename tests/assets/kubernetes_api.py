@@ -1,4 +1,4 @@
-"""A stand-in for a cluster: the part of Kubernetes' API that pods need, over HTTP, whose pods are processes here."""
+"""A stand-in for a cluster: the part of Kubernetes' API that jobs and pods need, over HTTP; pods are processes here."""
 
 import json
 import os
@@ -46,25 +46,39 @@ class Pod:
 
 @dataclass
 class Cluster:
-    """Its pods by name, all that were ever asked for, and `program`, which runs instead of what a pod says."""
+    """Its jobs and pods by name, all pods ever asked for, and `program`, which runs instead of a pod's `command`."""
 
     folder: Path
     program: Sequence[str] = ()
     pods: dict[str, Pod] = field(default_factory=dict)
+    jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: list[dict[str, Any]] = field(default_factory=list)
 
     def create(self, body: dict[str, Any], runs: bool = True) -> dict[str, Any]:
         """Start a pod."""
         self.asked.append(body)
         name, [container] = body["metadata"]["name"], body["spec"]["containers"]
-        environment = os.environ | {each["name"]: each["value"] for each in container.get("env", [])}
+        environment = os.environ | {each["name"]: each.get("value", "") for each in container.get("env", [])}
         log, process = self.folder / f"{name}.log", None
         with log.open("wb") as file:
             if runs:
-                command = list(self.program) or container["command"]
+                command = container.get("args") or list(self.program) or container["command"]
                 process = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
         self.pods[name] = Pod(body, process, log)
         return self.pods[name].seen()
+
+    def create_job(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Start the one pod of a job."""
+        name, pod = body["metadata"]["name"], body["spec"]["template"]
+        self.jobs[name] = body
+        labels = pod["metadata"].get("labels", {}) | {"job-name": name}
+        self.create(pod | {"metadata": pod["metadata"] | {"labels": labels, "name": f"{name}-pod"}})
+        return body
+
+    def job(self, name: str) -> dict[str, Any]:
+        """As the API shows it."""
+        code = self.pods[f"{name}-pod"].code
+        return self.jobs[name] | {"status": {"active" if code is None else "failed" if code else "succeeded": 1}}
 
     def delete(self, name: str) -> None:
         """Tell it to stop, as Kubernetes does, and forget it."""
@@ -116,7 +130,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self._say(self.cluster.create(body), 201)
+        create = self.cluster.create_job if self.path.endswith("/jobs") else self.cluster.create
+        self._say(create(body), 201)
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
@@ -128,16 +143,24 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(line)
                 self.wfile.flush()
             return
+        if "/jobs/" in url.path:
+            self._say(self.cluster.job(url.path.rpartition("/jobs/")[2].removesuffix("/status")), 200)
+            return
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         pods = [] if url.path.endswith("/events") else [pod.seen() for pod in self.cluster.pods.values()]
         if wanted := query.get("fieldSelector", "").removeprefix("metadata.name="):
             pods = [pod for pod in pods if pod["metadata"]["name"] == wanted]
         if label := query.get("labelSelector"):
-            pods = [pod for pod in pods if label in pod["metadata"].get("labels", {})]
+            key, _, value = label.partition("=")
+            labels = [pod["metadata"].get("labels", {}) for pod in pods]
+            pods = [pod for pod, has in zip(pods, labels, strict=True) if key in has and value in ("", has[key])]
         self._say({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": pods}, 200)
 
     def do_DELETE(self) -> None:
         name = urlsplit(self.path).path.rpartition("/")[2]
+        if "/jobs/" in self.path:
+            self._say(self.cluster.jobs.pop(name), 200)
+            return
         seen = self.cluster.pods[name].seen()
         self.cluster.delete(name)
         self._say(seen, 200)

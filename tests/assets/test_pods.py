@@ -11,12 +11,18 @@ import dagster as dg
 import kubernetes_validate
 import pytest
 import yaml
+from dagster._core.code_pointer import FileCodePointer
+from dagster._core.launcher import LaunchRunContext
+from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from assets import pods
 from assets.instance import open_instance
+from assets.orphans import close_orphans
 from assets.pipes import PIPES, RANKS, Heard, _ranks
 from pipelines.errors import UsageError, WorldlineError
-from tests.assets.kubernetes_api import Cluster, cluster
+from tests.assets.kubernetes_api import Cluster, Pod, cluster
+from tests.assets.test_orphans import ORIGIN
 from tests.assets.test_pipes import longer, ours  # noqa: F401 -- a fixture
 from tests.assets.test_pipes import start as start_training
 from tests.fakes import ROOT, finish, start, wait_for
@@ -45,7 +51,23 @@ def trained(context: dg.AssetExecutionContext) -> None:
     pods.train(context, Heard(context), {}, {})
 
 with open_instance() as instance:
-    dg.materialize([trained], instance=instance, tags={"docker/image": "worldline:1"})
+    dg.materialize([trained], instance=instance, tags={"dagster/image": "worldline:1"})
+"""
+
+
+CODE = """
+import dagster as dg
+from assets import pods
+from assets.pipes import Heard
+from assets.resources import Installation
+
+pods.POLL_SECONDS = 0.05
+
+@dg.asset(pool="gpu")
+def trained(context: dg.AssetExecutionContext, installation: Installation) -> None:
+    pods.train(context, Heard(context), {}, {})
+
+defs = dg.Definitions([trained], resources={"installation": Installation()}, executor=dg.in_process_executor)
 """
 
 
@@ -74,7 +96,7 @@ def test_a_pod_is_heard_and_deleted_when_it_has_ended(api: Cluster, capfd: pytes
             told.append(heard.failure)
 
     with open_instance() as instance:
-        tags = {"docker/image": "worldline:1"}
+        tags = {"dagster/image": "worldline:1"}
         done = dg.materialize([trained], instance=instance, partition_key="one", tags=tags, raise_on_error=False)
         [seen] = instance.fetch_observations(dg.AssetKey("trained"), limit=5).records
     assert not done.success and told == [("tokens is missing", 2)]
@@ -121,6 +143,66 @@ def test_a_pod_does_not_outlive_the_cancellation_of_its_run(
             assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.CANCELED  # type: ignore[union-attr]
     finally:
         worker.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [False, True], ids=["told", "killed"])
+def test_a_run_that_is_cancelled_leaves_no_job_no_pod_and_no_place(api: Cluster, killed: bool, tmp_path: Path) -> None:
+    """The launcher starts the worker's job, that the training's pod; the worker is told to stop, or killed first."""
+    api.program = [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(600)"]
+    (tmp_path / "code.py").write_text(CODE)
+    settings = yaml.safe_load((FILE.parent / "dagster.yaml").read_text())
+    settings["run_launcher"]["config"] |= {
+        "load_incluster_config": False,
+        "kubeconfig_file": str(tmp_path / "kubeconfig"),
+        "job_namespace": "worldline",
+        "dagster_home": str(tmp_path / "home" / "dagster"),
+        "env_vars": [],
+    }
+    del settings["storage"]
+    (tmp_path / "home" / "dagster").mkdir(parents=True)
+    (tmp_path / "home" / "dagster" / "dagster.yaml").write_text(yaml.safe_dump(settings))
+    with open_instance() as instance:
+        repository = RepositoryPythonOrigin(sys.executable, FileCodePointer(str(tmp_path / "code.py"), "defs"), "w:1")
+        run = dg.DagsterRun(
+            job_name="__ASSET_JOB",
+            asset_selection=frozenset({dg.AssetKey("trained")}),
+            job_code_origin=JobPythonOrigin("__ASSET_JOB", repository),
+            remote_job_origin=ORIGIN,
+            status=dg.DagsterRunStatus.STARTING,
+        )
+        instance.add_run(run)
+        instance.run_launcher.launch_run(LaunchRunContext(run, None))
+        [worker] = api.pods.values()
+        wait_for(lambda: bool(beside(worker, api)) or worker.code is not None, 120)
+        assert worker.code is None, worker.log.read_text()
+        [training] = beside(worker, api)
+        assert pods.end_leftovers(instance, grace=-1) == 0 and close_orphans(instance, grace=0) == 0
+        if killed:
+            assert worker.process is not None
+            worker.process.kill()
+            worker.process.wait()
+            assert instance.run_launcher.check_run_worker_health(reload(instance, run)).status.value == "FAILED"
+        assert instance.run_launcher.terminate(run.run_id)
+        assert not api.jobs and worker.code is not None
+        if killed:  # what Dagster's daemon does after cancel_timeout_seconds
+            assert reload(instance, run).status == dg.DagsterRunStatus.CANCELING and training.code is None
+            instance.report_run_canceled(run)
+            assert pods.end_leftovers(instance, grace=-1) == 1
+        assert reload(instance, run).status == dg.DagsterRunStatus.CANCELED
+        assert training.code is not None and not api.pods
+        assert not instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES)), "each holds a place in its pool"
+
+
+def beside(worker: Pod, api: Cluster) -> list[Pod]:
+    """The pods of trainings that have begun."""
+    return [pod for pod in list(api.pods.values()) if pod is not worker and pod.log.read_text()]
+
+
+def reload(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRun:
+    found = instance.get_run_by_id(run.run_id)
+    assert found is not None
+    return found
 
 
 def test_pods_whose_run_is_over_are_ended_and_no_others(api: Cluster, tmp_path: Path) -> None:
@@ -209,8 +291,8 @@ def test_a_pod_without_an_image_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
         pods._image({}, {})
     monkeypatch.setenv("DAGSTER_CURRENT_IMAGE", "worldline:3")
     assert pods._image({}, {}) == "worldline:3"
-    assert pods._image({}, {"docker/image": "worldline:2"}) == "worldline:2"
-    assert pods._image({"image": "worldline:1"}, {"docker/image": "worldline:2"}) == "worldline:1"
+    assert pods._image({}, {"dagster/image": "worldline:2"}) == "worldline:2"
+    assert pods._image({"image": "worldline:1"}, {"dagster/image": "worldline:2"}) == "worldline:1"
 
 
 def test_a_cluster_that_does_not_answer_is_one_line(api: Cluster, tmp_path: Path) -> None:
