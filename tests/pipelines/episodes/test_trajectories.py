@@ -12,8 +12,9 @@ import pytest
 
 from pipelines.batches.loader import SegmentLoader, SegmentSource
 from pipelines.batches.segments import Segmentation
+from pipelines.batches.shard_cache import ShardCache
 from pipelines.batches.shards import ShardSet
-from pipelines.batches.webdataset_reader import WebdatasetStream
+from pipelines.batches.webdataset_reader import ShardSource, WebdatasetStream
 from pipelines.episodes.jowa_h5 import JowaTrajectories
 from pipelines.episodes.trajectories import (
     FILE_NAME,
@@ -143,7 +144,9 @@ def test_rgb_frames_are_exported_and_read_as_they_are(tmp_path) -> None:
     np.testing.assert_array_equal(found.frames(3, 50), source.frames(3, 50))
     assert_same(loader(source).batch(1), loader(found).batch(1))
     cut = Webdataset(source, Segmentation(source.episode_starts, 8, 4, "right"))
-    stream = WebdatasetStream([ShardSet(export(artefact, cut, tmp_path).path)], batch_size=4, seed=0)
+    shards = ShardSet(export(artefact, cut, tmp_path).path)
+    kept = ShardSource(shards, shards.contents.episodes, ShardCache(tmp_path / "cache", 1 << 20))
+    stream = WebdatasetStream([kept], batch_size=4, seed=0)
     assert stream.batch(0).frames_BTHW.shape == (4, 8, 14, 21, 3)
     with pytest.raises(UsageError, match=r"\(14, 21, 3\), the layout jowa-h5 holds \(84, 84\) alone: "):
         JowaH5(source)
