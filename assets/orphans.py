@@ -20,7 +20,7 @@ import dagster as dg
 
 from assets.instance import hush
 from pipelines import process
-from pipelines.store.files import locked, locked_now
+from pipelines.store.files import locked, locked_now, write_whole
 from pipelines.store.ref import check_name
 
 UNFINISHED = [
@@ -88,9 +88,7 @@ def _here(instance: dg.DagsterInstance) -> str:
     if not path.exists():
         with locked(path.with_name(".lock")):
             if not path.exists():
-                aside = path.with_name("home.id.partial")
-                aside.write_text(uuid.uuid4().hex)
-                aside.replace(path)
+                write_whole(path, uuid.uuid4().hex.encode(), path.with_name("home.id.partial"))
     return path.read_text()
 
 

@@ -28,6 +28,8 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 
 WATCH_SECONDS = 0.5
 
+AGAIN_SECONDS = 0.05  # by then a destructor is over, most likely; else it is told once more
+
 
 def command(module: str, *arguments: str, parent: bool = True) -> list[str]:
     """The command line of a child of this process, or of what takes its place."""
@@ -72,13 +74,26 @@ def stoppable(main: Callable[[], int], quiet: bool = False) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without ± shows \\xb1, and nothing fails
+
+    def again(lost: "sys.UnraisableHookArgs") -> None:
+        # Told to stop within a destructor or a weak reference's callback, Python drops the interrupt and goes on.
+        if issubclass(lost.exc_type, Exception | SystemExit | GeneratorExit):
+            before(lost)
+            return
+        if signal.getsignal(signal.SIGTERM) in (_unheard, _at_once):
+            _on_stop(interrupt)
+        threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
     _on_stop(interrupt)
+    before, sys.unraisablehook = sys.unraisablehook, again
     try:
         return main()
     except KeyboardInterrupt:
         if not quiet:
             print(LINE, file=sys.stderr, flush=True)
         return INTERRUPTED
+    finally:
+        sys.unraisablehook = before
 
 
 def listen(quiet: bool = False) -> None:

@@ -146,8 +146,8 @@ def faults(
 ) -> int:
     """Strike every stage of recipe mini with every fault, and see that it is made again as if nothing had happened.
 
-    Faults: worker, rank, sigterm, power, full, readonly, offline, throttled, clock, users, and none. Exit 1 when one is
-    not survived; its home stays in WORLDLINE_HOME/bench/faults. Full disks need root. Takes about 20 minutes.
+    Faults: worker, rank, daemon, sigterm, power, full, readonly, offline, throttled, clock, users, and none. Exit 1
+    when one is not survived; its home stays in WORLDLINE_HOME/bench/faults. Full disks need root. Takes 20 minutes.
     Example: worldline bench faults --only tokens
     """
     from pipelines.tools.bench.faults import run, table

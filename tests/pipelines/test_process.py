@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from pipelines import process
+from tests import fakes
 from tests.fakes import ROOT, finish, wait_for
 
 WAITS = """
@@ -183,3 +184,31 @@ def test_a_terminal_that_lacks_a_character_shows_its_code_and_nothing_fails() ->
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "21 \\xb1 3\n", "")
+
+
+SWALLOWED = """
+import os, signal, sys, time
+from pipelines import process
+
+class Late:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+
+def main():
+    late = Late()
+    del late
+    try:
+        time.sleep(60)
+    finally:
+        print("in order")
+
+sys.exit(process.stoppable(main, sys.argv[1] == "quiet"))
+"""
+
+
+@pytest.mark.parametrize("how", ["loud", "quiet"])
+def test_an_interrupt_that_python_swallows_in_a_destructor_is_told_again(how: str) -> None:
+    code, out, err = finish(fakes.start(SWALLOWED, how), timeout=30)
+    assert (code, out) == (process.INTERRUPTED, "in order\n")
+    assert err == (f"{process.LINE}\n" if how == "loud" else "")

@@ -51,6 +51,24 @@ class Untried(WorldlineError):  # noqa: N818
     """This fault cannot be caused here; says why."""
 
 
+@dataclass(frozen=True)
+class Blow:
+    """When a fault strikes: `share` of the `seconds` that the undisturbed stage took, after its work began.
+
+    `room` is how many bytes the stage writes, `server` the emulated bucket that it reads, where it reads one.
+    """
+
+    rng: random.Random
+    share: float
+    seconds: float
+    room: int
+    server: Any = None
+
+    def wait(self) -> float:
+        """Seconds of work before it strikes."""
+        return self.rng.random() * self.share * self.seconds
+
+
 @dataclass
 class Home:
     """`folder` is WORLDLINE_HOME; `stage` is made in it; `environment` is added to that of every command."""

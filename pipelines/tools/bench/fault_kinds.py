@@ -6,7 +6,6 @@ where the command itself took the fault badly. What must hold afterwards is the 
 
 import importlib
 import os
-import random
 import signal
 import subprocess
 import time
@@ -19,28 +18,12 @@ from typing import Any
 from pipelines import process
 from pipelines.graph import table
 from pipelines.tools.bench import within
-from pipelines.tools.bench.fault_home import LINGER, Failed, Home, Missed, Untried, damage
+from pipelines.tools.bench.fault_daemon import kill_daemon
+from pipelines.tools.bench.fault_home import LINGER, Blow, Failed, Home, Missed, Untried, damage
 
 SPARE = 256 << 20  # bytes of a file system that is not full
+LONG = "pretrained"  # works long enough for a second run of it to wait
 RANKS = {"WORLDLINE_RANKS": "2"}
-
-
-@dataclass(frozen=True)
-class Blow:
-    """When a fault strikes: `share` of the `seconds` that the undisturbed stage took, after its work began.
-
-    `room` is how many bytes the stage writes, `server` the emulated bucket that it reads, where it reads one.
-    """
-
-    rng: random.Random
-    share: float
-    seconds: float
-    room: int
-    server: Any = None
-
-    def wait(self) -> float:
-        """Seconds of work before it strikes."""
-        return self.rng.random() * self.share * self.seconds
 
 
 def nothing(home: Home, blow: Blow) -> None:
@@ -220,7 +203,8 @@ def reads_bucket(stage: str) -> bool:
 class Fault:
     """A column: its head, how it strikes, which stages it concerns.
 
-    `rerun`: the struck command ends without what it was to make, so that it has to be run again.
+    `rerun`: the struck command ends without what it was to make, so that it has to be run again. `elsewhere` says why
+    it was not tried in the other stages, where it would make sense there.
     """
 
     head: str
@@ -229,12 +213,20 @@ class Fault:
     rerun: bool = False
     ranks: bool = False
     bucket: bool = False
+    elsewhere: str = ""
 
 
 FAULTS = {
     "none": Fault("no fault", nothing),
     "worker": Fault("kill -9, worker", kill_worker, rerun=True),
     "rank": Fault("kill -9, one of 2 ranks", kill_rank, trains, rerun=True, ranks=True),
+    "daemon": Fault(
+        "kill -9, daemon",
+        kill_daemon,
+        lambda stage: stage == LONG,
+        rerun=True,
+        elsewhere=f"takes minutes, {LONG} stands for all",
+    ),
     "sigterm": Fault("SIGTERM", terminate, rerun=True),
     "power": Fault("power loss", power_loss, rerun=True),
     "full": Fault("full disk", full_disk),

@@ -22,8 +22,8 @@ from typing import Any
 from pipelines.errors import WorldlineError, unforeseen, unknown
 from pipelines.progress import say
 from pipelines.tools.bench.emulator import URL, Served, bucket
-from pipelines.tools.bench.fault_home import NAME, Failed, Home, Missed, Untried, contents, stages_of, undisturbed
-from pipelines.tools.bench.fault_kinds import FAULTS, RANKS, Blow, Fault, on_two_ranks
+from pipelines.tools.bench.fault_home import NAME, Blow, Failed, Home, Missed, Untried, contents, stages_of, undisturbed
+from pipelines.tools.bench.fault_kinds import FAULTS, RANKS, Fault, on_two_ranks
 
 TRIES = 5
 SURVIVED, FAILED, UNTRIED, FAST = "survived", "FAILED", "not tried", "too fast"
@@ -95,6 +95,7 @@ def run(folder: Path, only: str = "", quick: bool = False, seed: int = 0, jobs: 
         raise unknown("stage or fault", only, (*stages, *FAULTS), "without --only all are tried")
     rows = [only] if only in stages else [stage for stage in stages if stage in QUICK or not quick]
     chosen = [only] if only in FAULTS else list(FAULTS)
+    rows = [stage for stage in rows if any(FAULTS[name].concerns(stage) for name in chosen)]
     matrix = Matrix(seed)
     with ExitStack() as stack:
         home = undisturbed(folder / "undisturbed" / "home", environment={"WORLDLINE_STORAGE": ""})
@@ -140,6 +141,8 @@ def _row(ground: Ground, stage: str, chosen: Sequence[str]) -> Matrix:
         if name == "none":
             cell = control
         elif not fault.concerns(stage):
+            if fault.elsewhere:
+                matrix.cells.append(Cell(stage, name, UNTRIED, fault.elsewhere))
             continue
         elif control.verdict != SURVIVED:
             cell = Cell(stage, name, UNTRIED, "the stage fails undisturbed")

@@ -20,8 +20,8 @@ from pipelines.graph.experiment import register
 from pipelines.store.files import locked
 from pipelines.tools.bench import within
 from pipelines.tools.bench.emulator import bucket
-from pipelines.tools.bench.fault_home import NAME, Command, Failed, Home, Missed, Untried, contents, damage
-from pipelines.tools.bench.fault_kinds import FAULTS, Blow, Fault
+from pipelines.tools.bench.fault_home import NAME, Blow, Command, Failed, Home, Missed, Untried, contents, damage
+from pipelines.tools.bench.fault_kinds import FAULTS, Fault
 from pipelines.tools.bench.faults import (
     FAILED,
     FAST,
