@@ -3,7 +3,7 @@
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,6 +13,9 @@ from rich.table import Table
 from pipelines.commands.options import Storage, artefact_named, has_parts, profile_and_store
 from pipelines.errors import Members, UsageError, unknown
 from pipelines.progress import WIDE, printer, size
+
+if TYPE_CHECKING:
+    from pipelines.store.lineage import Node
 
 PANEL = "Look and tidy"
 
@@ -100,14 +103,16 @@ def lineage(
     ref: Annotated[str, typer.Argument(help="A name (scores/EXPERIMENT/Freeway) or a full address.")],
     verify: Annotated[bool, typer.Option("--verify", help="Re-hash every file; exit 1 at any mismatch.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Write an HTML page here (default: print a tree).")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page here: the graph drawn, every manifest, cost, checks.")
+    ] = None,
     storage: Storage = None,
 ) -> int:
     """What an artefact was made from, down to remote objects or ROMs, policy and seeds.
 
     Example: worldline lineage scores/demo-1a2b3c4d/Freeway --verify
     """
-    from pipelines.store.lineage import flat, to_html, to_json, to_tree, walk
+    from pipelines.store.lineage import flat, to_json, to_tree, walk
     from pipelines.store.lineage import verify as find_faults
 
     _, store = profile_and_store(storage)
@@ -116,7 +121,7 @@ def lineage(
     if as_json:
         print(to_json(top))
     elif html is not None:
-        _write_page(html, ref, to_html(top))
+        _write_page(html, top)
     else:
         # Wide enough for every fact: a terminal wraps long lines itself, a file or a pipe keeps them whole.
         Console(width=WIDE).print(to_tree(top), soft_wrap=True)
@@ -133,9 +138,11 @@ def lineage(
     return 1 if faults else 0
 
 
-def _write_page(path: Path, title: str, tree: str) -> None:
+def _write_page(path: Path, top: "Node") -> None:
+    from pipelines.store.lineage_page import to_page
+
     try:
-        path.write_text(f"<!doctype html><meta charset=utf-8><title>Lineage of {title}</title>{tree}\n")
+        path.write_text(to_page(top), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"The page cannot be written to {path} ({error.strerror}): choose another file") from error
     print(f"Wrote {path}")
