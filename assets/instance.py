@@ -95,8 +95,8 @@ def lost(error: DatabaseError | HistoryLost) -> str:
             "another disk; finished artefacts are untouched, run the same command again"
         )
     return (
-        f"Dagster's history in {dagster_home()} is damaged ({why}): move that folder away and run the same command "
-        "again; artefacts and their lineage are kept elsewhere"
+        f"Dagster's history in {dagster_home()} is damaged ({why}): move that folder away, then worldline doctor "
+        "--rebuild tells a new one what stands in the store; artefacts and their lineage are kept elsewhere"
     )
 
 

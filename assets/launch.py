@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from sqlalchemy.exc import DatabaseError
 
 from assets.instance import HistoryLost, lost, open_instance
+from assets.orphans import close_orphans
 from assets.resources import Installation
 from assets.runner import Runner
 from assets.server import serve
 from pipelines import process
 from pipelines.environments.registry import game_named
-from pipelines.errors import UsageError, WorldlineError, unforeseen, unknown
+from pipelines.errors import Members, UsageError, WorldlineError, unforeseen, unknown
 from pipelines.graph.plan import Plan, Step
 from pipelines.graph.table import BOARD, DATA_STAGES, PLANNED
 from pipelines.redact import redact
@@ -79,6 +80,18 @@ def init(options: argparse.Namespace) -> int:
     return 0
 
 
+def rebuild(options: argparse.Namespace) -> int:
+    """Set up Dagster's home, and tell it what stands in the store; what is damaged or stale has its line."""
+    from assets.rebuild import rebuild as tell
+
+    members = Members()
+    with open_instance() as instance:
+        close_orphans(instance)
+        print(tell(instance, Installation(), members))
+    members.end()
+    return 0
+
+
 def ui(options: argparse.Namespace) -> int:
     """Become Dagster's web server and daemon; returns only when that could not be started."""
     serve(options.port)
@@ -132,6 +145,9 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("init", help=init.__doc__)
     verb.set_defaults(run=init)
+
+    verb = verbs.add_parser("rebuild", help=rebuild.__doc__)
+    verb.set_defaults(run=rebuild)
 
     verb = verbs.add_parser("ui", help=ui.__doc__)
     verb.add_argument("--port", type=int, default=3000, help="on 127.0.0.1 (default: 3000)")

@@ -150,6 +150,9 @@ def _write_page(path: Path, top: "Node") -> None:
 
 def doctor(
     init: Annotated[bool, typer.Option("--init", help="Set up Dagster's home; fail dead runs.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Tell a new Dagster home what stands in the store; implies --init.")
+    ] = False,
     storage: Storage = None,
 ) -> int:
     """What is wrong with this set-up, and how to mend it. Exit 1 when something is.
@@ -159,7 +162,7 @@ def doctor(
     from pipelines.commands.graph import Launch
     from pipelines.tools.doctor import all_ok, diagnose
 
-    if init and (code := Launch(("init",), storage).run()):
+    if (init or rebuild) and (code := Launch(("rebuild" if rebuild else "init",), storage).run()):
         return code
     findings = diagnose(storage)
     for finding in findings:

@@ -8,6 +8,7 @@ code would make the same, is asked only where a step is not there, or is made an
 import importlib
 from collections.abc import Collection
 
+from pipelines.environments.registry import GAMES
 from pipelines.errors import Members, UsageError
 from pipelines.graph import table
 from pipelines.graph.experiment import Experiment
@@ -19,6 +20,8 @@ from pipelines.store.artefact import Artefact, Report
 from pipelines.store.ref import Ref
 from pipelines.store.stage_config import Spec, StageConfig, canonical_json
 from pipelines.store.store import Store
+
+UNREGISTERED = "unregistered"  # in names: a recipe's, which is frozen as no experiment
 
 
 def run_config(config: StageConfig, store: Store) -> Report:
@@ -70,9 +73,29 @@ def pointer(step: Step, experiment: Experiment | None) -> str:
     if experiment is not None:
         parts.append(experiment.key)
     elif step.stage not in DATA_STAGES:
-        parts.append("unregistered")
+        parts.append(UNREGISTERED)
     parts += [str(part) for part in (step.game, step.agent) if part is not None]
     return "/".join(parts)
+
+
+def step_named(name: str) -> tuple[Step, str] | None:
+    """The step that a pointer was given for and the key of its experiment ("" of none): what `pointer` was asked.
+
+    Scores of a round, or under other settings, are of their game. None for a name that belongs to no partition.
+    """
+    stage, *parts = name.split("/")
+    if stage not in table.NAMES or stage == table.BOARD:
+        return (Step(stage), "") if name == POINTER else None
+    row = table.stage(stage)
+    dimensions = [dimension for dimension in row.per.split() if dimension != "experiment"]
+    experiment = "" if row.kind == "data" and len(parts) == len(dimensions) else parts.pop(0) if parts else UNREGISTERED
+    more = len(parts) - len(dimensions)
+    if experiment == UNREGISTERED or more < 0 or (more > 0 and row.kind != "evaluation"):
+        return None
+    at = dict(zip(dimensions, parts, strict=False))
+    if at.get("game", GAMES[0]) not in GAMES or not at.get("agent", "0").isdecimal():
+        return None
+    return Step(stage, at.get("game"), int(at["agent"]) if "agent" in at else None), experiment
 
 
 def difference(found: Artefact, now: Spec | None) -> str:

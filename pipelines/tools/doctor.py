@@ -196,7 +196,7 @@ def dagster_instance(folder: Path | None = None) -> Finding:
 
 
 def _start_over(folder: Path) -> str:
-    return f"move {folder} away, then worldline doctor --init (artefacts and their lineage are kept elsewhere)"
+    return f"move {folder} away, then worldline doctor --rebuild (artefacts and their lineage are kept elsewhere)"
 
 
 def antlr() -> Finding:

@@ -148,7 +148,7 @@ def test_a_damaged_history_is_one_line(capsys: pytest.CaptureFixture[str]) -> No
     capsys.readouterr()
     assert main(["backfill", "--recipe", "mini", "--games", "Pong", "--until", "segments"]) == 1
     out, err = capsys.readouterr()
-    assert "is damaged (file is not a database): move that folder away and run the same command again" in err
+    assert "is damaged (file is not a database): move that folder away, then worldline doctor --rebuild" in err
     assert err.count("\n") == 1 and not out
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.errors import WorldlineError
 from pipelines.graph.experiment import Experiment
-from pipelines.graph.make import make, plan_of, pointer, standing
+from pipelines.graph.make import make, plan_of, pointer, standing, step_named
 from pipelines.graph.plan import Plan, Step
 from pipelines.graph.table import DATA_STAGES, STAGES
 from pipelines.recipes.registry import recipe
@@ -33,6 +33,19 @@ def test_names_hold_the_experiment_and_plain_data_has_one_without(tiny: TinyRun)
     assert pointer(Step("replay", "Pong", 2), tiny.experiment) == f"replay/{key}/Pong/2"
     assert pointer(Step("replay", "Pong", 2), None) == "replay/Pong/2"
     assert pointer(Step("tokens", "Pong"), None) == "tokens/unregistered/Pong"
+
+
+def test_a_name_says_which_step_it_was_given_for(tiny: TinyRun) -> None:
+    key = tiny.experiment.key
+    for step in (*tiny.plan.steps(), Step("replay", "Pong", 2), Step("tuned", "Pong")):
+        assert step_named(pointer(step, tiny.experiment)) == (step, key)
+        shared = (step, "") if step.stage in DATA_STAGES else None
+        assert step_named(pointer(step, None)) == shared, "what no experiment has is of no partition"
+    assert step_named("leaderboard/all") == (Step("leaderboard"), "")
+    assert step_named(f"scores/{key}/Pong/2026-W47") == (Step("scores", "Pong"), key)
+    for name in ("mine", "leaderboard/x", f"pretrained/{key}/Pong", "replay/Pong", f"replay/{key}/Pong/two", "scores"):
+        assert step_named(name) is None, name
+    assert step_named(f"scores/{key}/Pongg") is None and step_named("pretrained") is None
 
 
 def test_every_artefact_has_its_name(tiny: TinyRun) -> None:
