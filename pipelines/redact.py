@@ -8,6 +8,7 @@ becomes `***`.
 import logging
 import os
 import re
+from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 SECRET_NAME = re.compile(
@@ -64,10 +65,20 @@ def remember(value: str, name: str, shown: str) -> None:
 
 def redact(text: str) -> str:
     """`text` without the secrets that are known, and without what looks like one."""
+    return redactor()(text)
+
+
+def redactor() -> Callable[[str], str]:
+    """`redact` for many texts: it knows the secrets of now, and looks through the environment once."""
     known = _of_environment() | _known
-    for value in sorted(known, key=len, reverse=True):  # one value may hold another
-        text = text.replace(value, known[value])
-    return without_patterns(text)
+    longest_first = sorted(known, key=len, reverse=True)  # one value may hold another
+
+    def redacted(text: str) -> str:
+        for value in longest_first:
+            text = text.replace(value, known[value])
+        return without_patterns(text)
+
+    return redacted
 
 
 def without_patterns(text: str) -> str:

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from pipelines.progress import size
-from pipelines.redact import redact
+from pipelines.redact import redactor
 from pipelines.store.lineage import Node, edges, facts, flat, root_lines
 from pipelines.store.manifest import Manifest
 from pipelines.store.ref import Ref
@@ -239,6 +239,8 @@ def to_page(top: Node) -> str:
     """The HTML text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
+
+    redact = redactor()
 
     def shown(value: Any) -> Any:
         return redact(value) if isinstance(value, str) and not isinstance(value, Markup) else value
