@@ -58,7 +58,7 @@ def training_step(
             line, code = heard.failure or (why, WorldlineError.exit_code)
             raise (UsageError if code == UsageError.exit_code else WorldlineError)(line) from error
         made = make(plan_of(experiment, store), step, store, experiment)
-        return result(replace(made, skipped=False), type(config))
+        return result(replace(made, skipped=heard.skipped), type(config))
 
 
 class Heard:
@@ -67,6 +67,7 @@ class Heard:
     def __init__(self, context: dg.AssetExecutionContext) -> None:
         self._context = context
         self.failure: tuple[str, int] | None = None
+        self.skipped = False  # whether the child found what another process made meanwhile
 
     def before(self, handler: Any) -> Any:
         """Itself, which passes on to Dagster's `handler`; for a reader of messages."""
@@ -78,6 +79,8 @@ class Heard:
         payload = message["params"].get("payload") if message["method"] == "report_custom_message" else None
         if isinstance(payload, dict) and "failure" in payload:
             self.failure = (str(payload["failure"]), int(payload["exit_code"]))
+        elif isinstance(payload, dict) and "skipped" in payload:
+            self.skipped = bool(payload["skipped"])
         elif isinstance(payload, dict) and "metrics" in payload:
             metrics = {name: float(value) for name, value in payload["metrics"].items()}
             self._context.log_event(

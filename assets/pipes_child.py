@@ -30,7 +30,9 @@ def main() -> int:
         job = Job(wanted["stage"], wanted["experiment"], wanted["game"])
         try:
             with reporting(pipes, Path(pipes.get_extra("metrics")), OBSERVE_SECONDS):
-                pipes.log.info(str(launch(job, wanted["ranks"])))
+                report = launch(job, wanted["ranks"])
+            pipes.log.info(str(report))
+            pipes.report_custom_message({"skipped": report.skipped})
         except WorldlineError as error:
             pipes.report_custom_message({"failure": str(error), "exit_code": error.exit_code})
             return error.exit_code

@@ -229,7 +229,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_real_fault_is_survived(real: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipelines.tools.bench import faults
 
-    stage = next(stage for stage in ("replay", "pretrained") if FAULTS[name].concerns(stage))
+    stage = next(stage for stage in ("pretrained", "replay") if FAULTS[name].concerns(stage))
     monkeypatch.setattr(faults, "QUICK", (stage,))
     matrix = run(real, name, quick=True)
     [cell] = [cell for cell in matrix.cells if cell.fault == name]
