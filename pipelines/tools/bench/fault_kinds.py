@@ -196,7 +196,7 @@ def trains(stage: str) -> bool:
 
 def reads_bucket(stage: str) -> bool:
     """Whether it reads the profile's bucket."""
-    return stage != table.BOARD and bool(table.stage(stage).config.filled_by("source"))
+    return stage in ("replay", "trajectories")  # logs are read by the one, frames of them by the other
 
 
 @dataclass(frozen=True)

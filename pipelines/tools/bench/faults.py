@@ -213,7 +213,7 @@ def _blows(rng: random.Random, seconds: float, room: int, server: Any) -> Callab
 
 def table(matrix: Matrix) -> str:
     """The matrix as a Markdown table, its count, and below it what was not compared."""
-    columns = list(dict.fromkeys(cell.fault for cell in matrix.cells))
+    columns = [name for name in FAULTS if any(cell.fault == name for cell in matrix.cells)]
     cells = {(cell.stage, cell.fault): cell for cell in matrix.cells}
     lines = [f"| stage | {' | '.join(FAULTS[name].head for name in columns)} |", "|---" * (len(columns) + 1) + "|"]
     for stage in dict.fromkeys(cell.stage for cell in matrix.cells):
