@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -75,6 +76,20 @@ def close_orphans(instance: dg.DagsterInstance, grace: float = GRACE) -> int:
 def launched(run: dg.DagsterRun) -> bool:
     """Whether the run was handed to the instance's launcher; else the command that asked for it executes it itself."""
     return run.remote_job_origin is not None
+
+
+class OfLaunched:
+    """Mixin of launchers: a run that a command executes itself has no worker that could be missed.
+
+    Dagster would fail it as soon as it looks. The sensor `dead_runs` ends those whose process is gone.
+    """
+
+    def check_run_worker_health(self, run: dg.DagsterRun) -> Any:
+        """Whether the run's worker lives."""
+        from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+
+        known = super().check_run_worker_health  # type: ignore[misc]  # the launcher's
+        return known(run) if launched(run) else CheckRunHealthResult(WorkerStatus.RUNNING)
 
 
 def _watched(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:

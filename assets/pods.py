@@ -24,7 +24,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 from urllib3.exceptions import HTTPError
 
-from assets.orphans import launched
+from assets.orphans import OfLaunched
 from assets.pipes import CHILD, PIPES, Heard
 from pipelines import process
 from pipelines.errors import UsageError, WorldlineError
@@ -127,12 +127,10 @@ class FromLog(PipesK8sPodLogsMessageReader):
             yield params
 
 
-class PodLauncher(K8sRunLauncher):
+class PodLauncher(OfLaunched, K8sRunLauncher):
     """Dagster's launcher, but for two kinds of runs: those that compute on a GPU, and those that it never started.
 
-    What encodes or plays does so in the run's own job, which goes where training goes, with one GPU. A run that a
-    command executes itself has no job to be missed: Dagster would fail it as soon as it looks. The sensor `dead_runs`
-    ends those whose process is gone.
+    What encodes or plays does so in the run's own job, which goes where training goes, with one GPU.
     """
 
     def get_container_context_for_run(self, run: dg.DagsterRun) -> K8sContainerContext:
@@ -147,12 +145,6 @@ class PodLauncher(K8sRunLauncher):
         place = {name: spec[name] for name in ("nodeSelector", "tolerations", "affinity") if name in spec}
         wanted = {"container_config": {"resources": resources}, "pod_spec_config": place}
         return found.merge(K8sContainerContext(run_k8s_config=UserDefinedDagsterK8sConfig.from_dict(wanted)))
-
-    def check_run_worker_health(self, run: dg.DagsterRun) -> Any:
-        """Whether the run's worker lives."""
-        from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
-
-        return super().check_run_worker_health(run) if launched(run) else CheckRunHealthResult(WorkerStatus.RUNNING)
 
 
 def computes(run: dg.DagsterRun) -> bool:

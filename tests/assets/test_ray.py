@@ -187,3 +187,14 @@ def test_a_cancelled_run_leaves_no_job_and_no_process(
     assert asked(home, lambda instance: instance.run_launcher.terminate(run.run_id))
     wait_for(lambda: not ours(home), 60)
     assert time.monotonic() - started < 60
+
+
+def test_a_run_that_a_command_executes_is_not_missed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment(home).items():
+        monkeypatch.setenv(name, value)
+
+    def health(instance: dg.DagsterInstance) -> str:
+        (run,) = instance.get_runs(dg.RunsFilter(tags={"dagster/partition": "Pong"}), limit=1)
+        return str(instance.run_launcher.check_run_worker_health(run).status.value)
+
+    assert asked(home, health) == "RUNNING"
