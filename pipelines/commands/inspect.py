@@ -16,6 +16,8 @@ from pipelines.progress import WIDE, printer, size
 
 if TYPE_CHECKING:
     from pipelines.store.lineage import Node
+    from pipelines.store.ref import Ref
+    from pipelines.store.store import Store
 
 PANEL = "Look and tidy"
 
@@ -106,19 +108,32 @@ def lineage(
     html: Annotated[
         Path | None, typer.Option(help="Write a page here: the graph drawn, every manifest, cost, checks.")
     ] = None,
+    to: Annotated[str, typer.Option("--to", help="As others write it: ro-crate, openlineage or prov.")] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Where to: a file, a folder for ro-crate (default: print it).")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at --out.")] = False,
     storage: Storage = None,
 ) -> int:
     """What an artefact was made from, down to remote objects or ROMs, policy and seeds.
 
+    --to ro-crate copies every manifest into a folder that describes itself; openlineage is a run event a line; prov is
+    PROV-JSON. All of them need a lineage that is whole.
+
     Example: worldline lineage scores/demo-1a2b3c4d/Freeway --verify
+
+    Example: worldline lineage trajectories/Pong --to ro-crate --out crates/pong
     """
     from pipelines.store.lineage import flat, to_json, to_tree, walk
     from pipelines.store.lineage import verify as find_faults
 
+    _require_place(to, out, overwrite, other_view=as_json or html is not None)
     _, store = profile_and_store(storage)
     address = artefact_named(ref, store)
     top = walk(store, address)
-    if as_json:
+    if to:
+        _write_document(to, out, store, address, overwrite)
+    elif as_json:
         print(to_json(top))
     elif html is not None:
         _write_page(html, top)
@@ -146,6 +161,35 @@ def _write_page(path: Path, top: "Node") -> None:
     except OSError as error:
         raise UsageError(f"The page cannot be written to {path} ({error.strerror}): choose another file") from error
     print(f"Wrote {path}")
+
+
+def _require_place(to: str, out: Path | None, overwrite: bool, other_view: bool) -> None:
+    if to not in ("", "ro-crate", "openlineage", "prov"):
+        raise unknown("format", to, ("ro-crate", "openlineage", "prov"), "formats for lineage")
+    if to and other_view:
+        raise UsageError(f"--to {to} is one view of the lineage, --json and --html are others: ask for one at a time")
+    if to == "ro-crate" and out is None:
+        raise UsageError("A ro-crate is a folder: add --out DIR")
+    if (out is not None and not to) or (overwrite and out is None):
+        raise UsageError("--out and --overwrite say where a document goes: add --to openlineage --out FILE")
+
+
+def _write_document(to: str, out: Path | None, store: "Store", ref: "Ref", overwrite: bool) -> None:
+    from pipelines.tools.exports.export import Export, export
+    from pipelines.tools.exports.lineage_documents import LineageDocument, raw_manifest, whole_lineage
+    from pipelines.tools.exports.ro_crate import RoCrate
+
+    lineage = whole_lineage(store, [ref])
+    if out is None:
+        print(LineageDocument(lineage, to, "").text(), end="")
+        return
+    out = out.absolute()
+    what: Export
+    if to == "ro-crate":
+        what = RoCrate(lineage, [raw_manifest(store, each) for each in lineage], out.name)
+    else:
+        what = LineageDocument(lineage, to, out.name)
+    print(export(lineage[0], what, out.parent, overwrite))
 
 
 def doctor(

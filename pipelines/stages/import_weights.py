@@ -106,10 +106,11 @@ def _build_from_folder(config: ReleasedConfig, draft: Draft) -> None:
     """Copy the files, verify the copy, and load the agent from it."""
     from safetensors.torch import load_file
 
+    from pipelines.store.files import SUMS
     from pipelines.store.lineage import COPY_OF
     from pipelines.training.checkpoints import name_parts, saved_agent
     from pipelines.training.device import Device
-    from pipelines.training.hub_folder import SUMS, HubFolder
+    from pipelines.training.hub_folder import HubFolder
     from pipelines.training.weight_files import differences
 
     if not config.folder:

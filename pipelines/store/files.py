@@ -14,11 +14,19 @@ from pathlib import Path
 
 from pipelines.errors import UsageError, WorldlineError
 
+SUMS = "SHA256SUMS"
+
 
 def sha256_of(path: Path) -> str:
     """Hex sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def listing(folder: Path) -> str:
+    """The text of SHA256SUMS for all files that lie in `folder`, as `sha256sum` prints it."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names if name != SUMS)
 
 
 def named_file(name: str, file: str, sha256: str) -> Path:

@@ -143,7 +143,7 @@ def kept_faults(found: Kept) -> list[Fault]:
     """What is wrong with manifests that came along: keys, parts, parents that are missing or not what was pinned."""
     faults = [Fault(each.ref, detail) for each in found.values() for detail in _manifest_faults(each)]
     for child in found.values():
-        for entry in (*child.manifest.parents, *_copied(child.manifest)):
+        for entry in (*child.manifest.parents, *copied(child.manifest)):
             parent = found.get(Ref.parse(entry.ref))
             fault = _pin_fault(parent, entry, child.ref) if parent else f"its manifest is missing, {child.ref} needs it"
             faults += [Fault(Ref.parse(entry.ref), fault)] if fault else []
@@ -192,11 +192,11 @@ class _Walker:
         """Its parents, then what it is a copy of, where it came from another store."""
         above = (*above, artefact.ref)
         parents = [self.node(entry, above, along) for entry in artefact.manifest.parents]
-        return (*parents, *(self.node(entry, above, theirs) for entry in _copied(artefact.manifest)))
+        return (*parents, *(self.node(entry, above, theirs) for entry in copied(artefact.manifest)))
 
     def _along(self, artefact: Artefact) -> Kept | None:
         """The manifests that came with a copy."""
-        if not _copied(artefact.manifest):
+        if not copied(artefact.manifest):
             return None
         try:
             along = kept(artefact.names(), artefact.path)
@@ -206,8 +206,8 @@ class _Walker:
         return along
 
 
-def _copied(manifest: Manifest) -> list[ParentEntry]:
-    """What an artefact is a copy of, as its roots pin it."""
+def copied(manifest: Manifest) -> list[ParentEntry]:
+    """What an artefact is a copy of in another store, as its roots pin it; nothing of what was made here."""
     roots = [root for root in manifest.roots if COPY_OF in root]
     return [ParentEntry(str(root[COPY_OF]), str(root.get("manifest_sha256"))) for root in roots]
 

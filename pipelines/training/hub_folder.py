@@ -22,14 +22,14 @@ from models.registry import family
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.progress import size, track
 from pipelines.store.artefact import Artefact
-from pipelines.store.files import sha256_of
+from pipelines.store.files import SUMS, sha256_of
 from pipelines.store.lineage import KEPT, kept, kept_faults
 from pipelines.store.manifest import MANIFEST_NAME
 from pipelines.store.ref import Ref
 from pipelines.training.checkpoints import AGENT, agent_files
 from pipelines.training.weight_files import DTYPES
 
-SUMS, ABOUT, CARD = "SHA256SUMS", "worldline.json", "README.md"
+ABOUT, CARD = "worldline.json", "README.md"
 EPISODES = "episodes.parquet"  # of scores: every episode with its return
 FORMAT = 1
 MOST_FILES = 20_000
@@ -43,12 +43,6 @@ def checkpoint_files(artefact: Artefact) -> list[str]:
     """The files of a checkpoint that make its agent, and the note of the dtypes that its weights came with."""
     names = artefact.names()
     return agent_files(names) + [name for name in names if name == DTYPES]
-
-
-def listing(folder: Path) -> str:
-    """The text of SHA256SUMS for all files that lie in `folder`, as `sha256sum` prints it."""
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names if name != SUMS)
 
 
 @dataclass(frozen=True)

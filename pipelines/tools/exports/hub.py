@@ -17,16 +17,17 @@ from typing import Any, ClassVar
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.leaderboard.agent_scores import gather
 from pipelines.progress import Advance
-from pipelines.redact import one_line, redact
+from pipelines.redact import one_line
 from pipelines.store.artefact import Artefact
-from pipelines.store.lineage import KEPT, edges, flat, walk_all
+from pipelines.store.files import SUMS, listing
+from pipelines.store.lineage import KEPT
 from pipelines.store.manifest import MANIFEST_NAME
-from pipelines.store.ref import Ref
 from pipelines.store.store import Store
 from pipelines.tools.exports.exported import differs
+from pipelines.tools.exports.lineage_documents import raw_manifest, refuse_secrets, whole_lineage
 from pipelines.tools.exports.model_card import model_card
 from pipelines.tools.exports.target import Origin
-from pipelines.training.hub_folder import ABOUT, CARD, EPISODES, FORMAT, SUMS, HubFolder, checkpoint_files, listing
+from pipelines.training.hub_folder import ABOUT, CARD, EPISODES, FORMAT, HubFolder, checkpoint_files
 
 LIBRARY, TOKEN = "huggingface_hub", "HF_TOKEN"
 
@@ -82,7 +83,7 @@ class HubExport:
         (path / ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         (path / CARD).write_text(card, encoding="utf-8")
         (path / SUMS).write_text(listing(path), encoding="utf-8")
-        _refuse_secrets(path)
+        refuse_secrets(path)
 
     def read_back(self, path: Path, advance: Advance) -> None:
         found = HubFolder.open(path)
@@ -93,30 +94,13 @@ class HubExport:
         advance(self.size)
 
     def _lineage(self) -> list[Artefact]:
-        """The checkpoint, its scores, and everything that they were made from, each once. Raises WorldlineError where
-        that is not whole, or not what was pinned."""
-        tops = walk_all(self.store, [self.checkpoint.ref, *(score.ref for score in self.scores)])
-        faults = [f"{node.ref}: {node.fault}" for top in tops for node in edges(top) if node.fault]
-        if faults:
-            raise WorldlineError(
-                f"The lineage of {self.checkpoint.ref} cannot go out, {faults[0]}: mend it ('worldline lineage "
-                f"{tops[0].ref} --verify' shows all of it), or make it anew with --remake"
-            )
-        found: dict[Ref, Artefact] = {}
-        for node in (node for top in tops for node in flat(top)):
-            if node.known is not None:
-                found.setdefault(node.ref, node.known)
-        return list(found.values())
+        """The checkpoint, its scores, and everything that they were made from. Raises WorldlineError where that is not
+        whole, or not what was pinned."""
+        return whole_lineage(self.store, [self.checkpoint.ref, *(score.ref for score in self.scores)])
 
     def _manifests(self) -> dict[str, bytes]:
         """By name in the folder, the manifests as they are: those of this store, and those that came with a copy."""
-        return {f"{KEPT}/{each.ref}/{MANIFEST_NAME}": self._raw(each) for each in self._lineage()}
-
-    def _raw(self, each: Artefact) -> bytes:
-        here = self.store.find(each.ref)
-        if here is not None and here.digest == each.digest:
-            return self.store.raw_manifest(str(each.ref))
-        return Path(each.manifest_at).read_bytes()
+        return {f"{KEPT}/{each.ref}/{MANIFEST_NAME}": raw_manifest(self.store, each) for each in self._lineage()}
 
     def _files(self) -> dict[str, Path]:
         """By name in the folder, the file that is copied there."""
@@ -125,16 +109,6 @@ class HubExport:
             if EPISODES in score.names():
                 files[f"{KEPT}/{score.ref}/{EPISODES}"] = score.path(EPISODES)
         return files
-
-
-def _refuse_secrets(folder: Path) -> None:
-    """Raises WorldlineError where a text that would go out holds what looks like a secret."""
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in (".json", ".md") and redact(text := path.read_text(encoding="utf-8")) != text:
-            raise WorldlineError(
-                f"{path.relative_to(folder)} holds what looks like a secret, and cannot be changed without breaking "
-                "what pins its hash: make that artefact again from a source without one in its address"
-            )
 
 
 def push_allowed(repo: str) -> None:

@@ -10,9 +10,10 @@ from huggingface_hub import ModelCard
 
 from pipelines import home
 from pipelines.cli import run
+from pipelines.store.files import SUMS, listing
 from pipelines.store.manifest import MANIFEST_NAME
 from pipelines.store.store import Store
-from pipelines.training.hub_folder import ABOUT, CARD, MOST_TEXT, SUMS, listing
+from pipelines.training.hub_folder import ABOUT, CARD, MOST_TEXT
 from tests.fakes import flip_byte
 from tests.pipelines.conftest import TinyRun
 

@@ -82,3 +82,30 @@ def test_list_takes_what_it_shows(
         assert {line.split("/")[0] for line in capsys.readouterr().out.splitlines()} == stages
     assert run(["list", "tokns"]) == 2
     assert "Unknown name 'tokns': did you mean 'tokens'?" in capsys.readouterr().err
+
+
+def test_lineage_goes_out_as_documents(
+    tiny: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLDLINE_HOME", str(tiny.home))
+    monkeypatch.delenv("WORLDLINE_STORAGE", raising=False)
+    ask = ["lineage", str(tiny.made["tokens"].ref), "--to"]
+    for form in ("openlineage", "prov"):
+        capsys.readouterr()
+        assert run([*ask, form]) == 0
+        printed = capsys.readouterr().out
+        assert run([*ask, form, "--out", str(tmp_path / form)]) == 0
+        assert (tmp_path / form).read_text() == printed and str(tiny.made["trajectories"].ref) in printed
+    assert run([*ask, "ro-crate", "--out", str(tmp_path / "crate")]) == 0
+    assert (tmp_path / "crate" / "lineage" / str(tiny.made["replay"].ref) / "manifest.json").is_file()
+    capsys.readouterr()
+    for wrong, said in (
+        ([*ask, "ro-crate"], "add --out DIR"),
+        ([*ask, "prof"], "did you mean 'prov'"),
+        ([*ask, "prov", "--json"], "one at a time"),
+        ([*ask, "prov", "--out", str(tmp_path / "prov")], "add --overwrite"),
+        ([*ask[:2], "--out", "x"], "add --to openlineage"),
+    ):
+        assert run(wrong) == 2
+        err = capsys.readouterr().err
+        assert said in err and err.count("\n") == 1
