@@ -26,6 +26,7 @@ def add_to(app: typer.Typer) -> None:
     group.command()(trajectories)
     group.command()(segments)
     group.command()(checkpoint)
+    group.command()(croissant)
     group.command("hub")(export_hub)
     app.add_typer(group, name="export", rich_help_panel=PANEL)
     back = typer.Typer(
@@ -152,6 +153,28 @@ def checkpoint(
     artefact = store.open(plan.agent_of(Step("scores", plan.games("scores")[0])))
     agent = load_agent(artefact, Device("cpu", bf16=False))
     print(export(artefact, JowaCheckpoint(agent, found.key, kept_dtypes(artefact.folder)), out, overwrite))
+
+
+def croissant(
+    ref: Source,
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    url: Annotated[str, typer.Option(help="Where the artefact's files lie (default: beside the document).")] = "",
+    license: Annotated[str, typer.Option(help="Of the data: a URL or a name (default: not stated).")] = "",
+    overwrite: Overwrite = False,
+    storage: Storage = None,
+) -> None:
+    """Data described in Croissant (JSON-LD): every file with its sha256, columns of tables, what it was made from.
+
+    REF is of trajectories, imported_trajectories, tokens, segments or replay. The files themselves stay where they are.
+
+    Example: worldline export croissant segments/Pong --out exports/Pong.croissant.json
+    """
+    from pipelines.tools.exports.croissant import STAGES, Croissant
+    from pipelines.tools.exports.export import export
+
+    out = out.absolute()
+    artefact = _open(ref, STAGES, storage)
+    print(export(artefact, Croissant(artefact, out.name, url, license), out.parent, overwrite))
 
 
 def import_trajectories(

@@ -15,6 +15,7 @@ from pipelines.cli import run
 from pipelines.episodes.jowa_h5 import JowaTrajectories
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.episodes.zarr_trajectories import ZarrTrajectories
+from pipelines.store.ref import Ref
 from pipelines.store.store import Store
 from tests.pipelines.episodes.made_episodes import put_episodes
 from tests.pipelines.stages.helpers import make_segments
@@ -133,3 +134,15 @@ def test_a_folder_without_rights_is_one_line(made, tmp_path, capsys) -> None:
     (tmp_path / "file").write_text("")
     said = refused(capsys, 1, "trajectories", made.ref, "--to", "zarr", "--out", tmp_path / "file")
     assert "is not writable" in said and "choose another --out" in said
+
+
+def test_croissant_describes_data_and_nothing_else(made, tmp_path, capsys) -> None:
+    out = tmp_path / "Freeway.json"
+    said = ran(capsys, "croissant", "trajectories/Freeway", "--out", out, "--license", "CC0-1.0")
+    assert said.startswith(f"{made.ref} -> {out}: 1 described files, ") and "read back" in said
+    assert json.loads(out.read_text())["license"] == "CC0-1.0"
+    assert "add --overwrite" in refused(capsys, 2, "croissant", "segments/Freeway", "--out", out)
+    store = Store(tmp_path / "home" / "store")
+    store.point("scores/x/Freeway", Ref("scores", "Freeway", "0" * 16))
+    wrong = refused(capsys, 2, "croissant", "scores/x/Freeway", "--out", tmp_path / "x.json")
+    assert "is an artefact of 'scores'" in wrong and not (tmp_path / "x.json").exists()
