@@ -70,6 +70,14 @@ def test_what_came_in_goes_out_again_with_all_of_its_lineage(
     artefacts = {each["ref"]: each for each in json.loads(capsys.readouterr().out)["artefacts"]}
     assert artefacts[str(tiny.made["collected_replay"].ref)]["elsewhere"]
     assert sum(each["elsewhere"] for each in artefacts.values()) == 8, "the second home's import is elsewhere too"
+    assert run(["lineage", "imported/tiny", "--to", "openlineage"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {event["outputs"][0]["name"] for event in events} == artefacts.keys()
+    assert events[-1]["inputs"][0]["name"] in artefacts, "a copy reads what it is a copy of"
+    assert run(["lineage", "imported/tiny", "--to", "ro-crate", "--out", str(tmp_path / "crate")]) == 0
+    assert {
+        str(path.parent.relative_to(tmp_path / "crate/lineage")) for path in (tmp_path / "crate").rglob(MANIFEST_NAME)
+    } == artefacts.keys()
 
 
 def test_a_home_that_has_the_ancestors_shows_its_own(

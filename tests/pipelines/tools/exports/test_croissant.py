@@ -1,13 +1,16 @@
 """What a Croissant document says is what `mlcroissant` reads, and what the artefact holds."""
 
+import io
 import json
 import shutil
+from pathlib import Path
 
 import mlcroissant
 import pandas as pd
 import pytest
 
 from pipelines.errors import WorldlineError
+from pipelines.store.artefact import Artefact
 from pipelines.tools.exports.croissant import Croissant
 from pipelines.tools.exports.export import export
 from tests.pipelines.conftest import TinyRun
@@ -59,3 +62,27 @@ def test_a_document_that_reads_back_otherwise_is_refused(tiny: TinyRun, tmp_path
     path.write_text(what.text().replace(tiny.made["segments"].manifest.files[0].sha256, "0" * 64))
     with pytest.raises(WorldlineError, match="its list of files"):
         what.read_back(path, lambda *_: None)
+
+
+class Far:
+    """A file that lies in a bucket."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def open(self) -> io.RawIOBase:
+        return self.path.open("rb", buffering=0)
+
+
+class FarArtefact(Artefact):
+    """An artefact whose files are too large to have here."""
+
+    def source(self, name: str) -> Far:
+        return Far(self.path(name))
+
+
+@pytest.mark.parametrize("stage", ["replay", "trajectories", "segments"])
+def test_what_lies_in_a_bucket_is_described_where_it_lies(tiny: TinyRun, stage: str) -> None:
+    here = tiny.made[stage]
+    far = FarArtefact(here.ref, here.place, here.manifest, here.digest)
+    assert Croissant(far, "x").text() == Croissant(here, "x").text()
