@@ -106,9 +106,12 @@ def lineage(
     verify: Annotated[bool, typer.Option("--verify", help="Re-hash every file; exit 1 at any mismatch.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     html: Annotated[
-        Path | None, typer.Option(help="Write a page here: the graph drawn, every manifest, cost, checks.")
+        Path | None,
+        typer.Option(help="Write a page here: the graph drawn, manifests, cost, checks (default: print a tree)."),
     ] = None,
-    to: Annotated[str, typer.Option("--to", help="As others write it: ro-crate, openlineage or prov.")] = "",
+    to: Annotated[
+        str, typer.Option("--to", help="As others write it: ro-crate, openlineage or prov (default: as we do).")
+    ] = "",
     out: Annotated[
         Path | None, typer.Option(help="Where to: a file, a folder for ro-crate (default: print it).")
     ] = None,
