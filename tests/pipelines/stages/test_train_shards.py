@@ -143,6 +143,7 @@ def test_a_shard_that_is_damaged_or_replaced_ends_the_run_with_one_line(copied: 
     assert f"{shard} is missing, shards.json says {len(whole):,}: copy it again" in refused(tmp_path / "new", copied)
 
 
+@pytest.mark.slow
 def test_shards_that_were_moved_are_read_where_loop_shards_says(copied: Path, tmp_path: Path) -> None:
     listed = {"shards": str(copied), "stage": "pretrain"}
     first = run(tmp_path / "one", listed)["pretrained"]

@@ -138,6 +138,7 @@ def test_large_graphs_draw_some_and_list_the_rest(store: Store) -> None:
     assert len(page.of("details")) == number + 2, "all have a sheet"
 
 
+@pytest.mark.slow
 def test_sheets_have_a_limit_and_no_link_leads_nowhere(store: Store, monkeypatch) -> None:
     monkeypatch.setattr("pipelines.store.lineage_page.MOST_SHEETS", 30)
     top = walk(store, many(store, 60).ref)
