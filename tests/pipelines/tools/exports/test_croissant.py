@@ -3,17 +3,22 @@
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import mlcroissant
 import pandas as pd
 import pytest
+from absl import logging as absl_logging
 
 from pipelines.errors import WorldlineError
 from pipelines.store.artefact import Artefact
 from pipelines.tools.exports.croissant import Croissant
 from pipelines.tools.exports.export import export
 from tests.pipelines.conftest import TinyRun
+
+# With mlcroissant comes a log handler that holds pytest's captured stream and closes it when Dagster sets up its logs.
+absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 @pytest.mark.parametrize("stage", ["replay", "trajectories", "segments", "tokens"])
