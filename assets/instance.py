@@ -24,6 +24,7 @@ from pipelines.store.files import locked, writable, write_whole
 
 CONFIG = "dagster.yaml"
 READY = ".ready"
+POOLS = {"gpu": 1, "network": 4, "disk": 2}  # of a new home: how many runs each admits; then the user's own numbers
 
 
 def open_instance() -> dg.DagsterInstance:
@@ -162,4 +163,5 @@ def _migrate(folder: Path) -> None:
         instance.all_asset_keys()
         instance.get_dynamic_partitions("experiment")
         instance.all_instigator_state()
-        instance.event_log_storage.get_pool_limits()
+        for pool, limit in POOLS.items():
+            instance.event_log_storage.set_concurrency_slots(pool, limit)

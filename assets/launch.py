@@ -1,7 +1,7 @@
 """Run the graph without a server: each step of a plan is one Dagster run in this process, seen in the UI afterwards.
 
 python -m assets.launch materialize --experiment demo-1a2b3c4d --until scores
-python -m assets.launch backfill --recipe demo --games Pong,Qbert --until segments
+python -m assets.launch backfill --recipe demo --games Pong,Qbert --until segments --jobs 2
 python -m assets.launch ui --port 3000
 `worldline` becomes this for its commands of the graph.
 Costs 2 s to start and about 0.2 s per step over the step's own work.
@@ -12,9 +12,12 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
+import dagster as dg
 from sqlalchemy.exc import DatabaseError
 
+from assets.backfill import Crew, enqueue, report, tell, where
 from assets.instance import HistoryLost, lost, open_instance
 from assets.orphans import close_orphans
 from assets.resources import Installation
@@ -22,12 +25,21 @@ from assets.runner import Runner
 from assets.server import serve
 from pipelines import process
 from pipelines.environments.registry import game_named
-from pipelines.errors import Members, UsageError, WorldlineError, unforeseen, unknown
-from pipelines.graph.plan import Plan, Step
-from pipelines.graph.table import BOARD, DATA_STAGES, PLANNED
+from pipelines.errors import Members, WorldlineError, unforeseen
+from pipelines.graph.backfill import (
+    LAST,
+    MADE,
+    THERE,
+    choose,
+    exit_code,
+    missing,
+    read_step,
+    total,
+    with_parents,
+)
+from pipelines.graph.table import DATA_STAGES
+from pipelines.home import REMAKE
 from pipelines.redact import redact
-
-LAST = PLANNED[-1].name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,13 +75,37 @@ def materialize(options: argparse.Namespace) -> int:
 
 
 def backfill(options: argparse.Namespace) -> int:
-    """Run the data stages for other games with a recipe's settings."""
-    if options.until not in DATA_STAGES:
-        raise unknown("data stage", options.until, DATA_STAGES, "later stages belong to an experiment")
-    overrides = [*options.set, f"games={options.games}"]
+    """Make the steps of some games up to a stage and all that they are made from, side by side or by the daemon."""
+    games = _names(options.games)
     with open_instance() as instance:
-        runner = Runner.of_recipe(instance, options.recipe, overrides)
-        return runner.run(runner.plan.steps(options.until))
+        runner = _runner(instance, options)
+        steps = with_parents(runner.plan, choose(runner.plan, options.until, games=games))
+        if options.missing_only:
+            steps = missing(runner.plan, steps, Installation().store())
+        if not steps:
+            print("Everything was already there.")
+            return 0
+        if options.enqueue:
+            title = f"{', '.join(games)} until {options.until}"[:100]
+            storage = os.environ.get("WORLDLINE_STORAGE", "")
+            storage = str(Path(storage).absolute()) if Path(storage).is_file() else storage
+            found = enqueue(runner, steps, title, storage, bool(os.environ.get(REMAKE)))
+            print(f"Backfill {found} of {len(steps)} partitions is stored: {where(found)}")
+            return 0
+        crew, done = Crew(runner, _asked(options), steps, options.jobs), []
+        for outcome in crew.outcomes():
+            done.append(outcome)
+            text = outcome.text if outcome.state in (MADE, THERE) else f"{outcome.step} {outcome.state}"
+            print(f"[{len(done)}/{len(steps)}] {text}", flush=True)
+        report(crew)
+        print(total(done))
+        return exit_code(done)
+
+
+def lane(options: argparse.Namespace) -> int:
+    """Run these steps in turn, for the backfill that started this process."""
+    with open_instance() as instance:
+        return tell(_runner(instance, options), [read_step(text) for text in options.steps.split(",")], options.tell)
 
 
 def init(options: argparse.Namespace) -> int:
@@ -97,27 +133,19 @@ def ui(options: argparse.Namespace) -> int:
     serve(options.port)
 
 
-def choose(plan: Plan, until: str, only: str | None = None, games: Sequence[str] = ()) -> list[Step]:
-    """The steps of `plan` up to stage `until`, of stage `only` and of `games` where given.
+def _runner(instance: dg.DagsterInstance, options: argparse.Namespace) -> Runner:
+    if options.experiment:
+        return Runner.of_experiment(instance, options.experiment)
+    overrides = [*options.set, *([f"games={options.games}"] if options.games else [])]
+    return Runner.of_recipe(instance, options.recipe, overrides)
 
-    Raises UsageError for an unknown stage, a game that the experiment does not have, and when nothing is left.
-    """
-    known = (*plan.stages, BOARD)
-    for stage in (until, only or until):
-        if stage not in known:
-            raise unknown("stage", stage, known, "in the order of the graph")
-    for game in games:
-        if game not in plan.every_game:
-            raise unknown("game of this experiment", game, plan.every_game, "it was frozen when it was registered")
-    steps = plan.steps(LAST if until == BOARD else until)
-    if until in (LAST, BOARD):
-        steps.append(Step(BOARD))
-    chosen = [
-        step for step in steps if only in (None, step.stage) and (not games or step.game is None or step.game in games)
-    ]
-    if not chosen:
-        raise UsageError(f"No step is left: stage '{only}' does not come before '{until}' in this experiment")
-    return chosen
+
+def _asked(options: argparse.Namespace) -> list[str]:
+    """The arguments from which a child gets the same runner."""
+    if options.experiment:
+        return ["--experiment", options.experiment]
+    changes = [text for change in options.set for text in ("--set", change)]
+    return ["--recipe", options.recipe, "--games", options.games, *changes]
 
 
 def _names(text: str) -> list[str]:
@@ -137,11 +165,18 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=materialize)
 
     verb = verbs.add_parser("backfill", help=backfill.__doc__)
-    verb.add_argument("--recipe", default="demo", help="whose settings are used (default: demo)")
-    verb.add_argument("--games", required=True, help="which games: A,B")
+    _add_whose(verb)
     verb.add_argument("--until", default=DATA_STAGES[-1], help="last stage (default: segments)")
-    verb.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the recipe")
+    verb.add_argument("--missing-only", action="store_true", help="leave out what stands")
+    verb.add_argument("--enqueue", action="store_true", help="store it for the daemon")
+    verb.add_argument("--jobs", type=int, default=2, help="processes side by side (default: 2)")
     verb.set_defaults(run=backfill)
+
+    verb = verbs.add_parser("lane", help=lane.__doc__)
+    _add_whose(verb)
+    verb.add_argument("--steps", required=True, help="STAGE/GAME/AGENT,...")
+    verb.add_argument("--tell", type=int, required=True, help="the pipe")
+    verb.set_defaults(run=lane)
 
     verb = verbs.add_parser("init", help=init.__doc__)
     verb.set_defaults(run=init)
@@ -153,6 +188,14 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--port", type=int, default=3000, help="on 127.0.0.1 (default: 3000)")
     verb.set_defaults(run=ui)
     return parser
+
+
+def _add_whose(verb: argparse.ArgumentParser) -> None:
+    """Whose steps: an experiment's, or those of a recipe for some games."""
+    verb.add_argument("--experiment", default="", help="its name or key")
+    verb.add_argument("--recipe", default="demo", help="whose settings are used (default: demo)")
+    verb.add_argument("--games", default="", help="which games: A,B")
+    verb.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the recipe")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pipelines import process
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.graph.make import make, plan_of, standing
 from pipelines.graph.plan import Step
+from pipelines.home import REMAKE
 from pipelines.redact import one_line
 from pipelines.store.store import flat
 
@@ -42,6 +43,8 @@ def training_step(
         config = plan.config(step)
         heard = Heard(context)
         environment = {"WORLDLINE_STORAGE": installation.storage} if installation.storage else {}
+        if installation.remake:
+            environment[REMAKE] = "1"
         job = {"stage": step.stage, "experiment": experiment.key, "game": step.game or "", "ranks": _ranks()}
         extras = {"job": job, "metrics": str(store.scratch / flat(config.spec().ref) / "metrics.jsonl")}
         try:

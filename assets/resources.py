@@ -1,6 +1,6 @@
 """The one resource of the graph: this installation's store, experiments and storage profile."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,12 +17,18 @@ from pipelines.recipes.registry import recipe as named_recipe
 from pipelines.store.profile import Profile
 from pipelines.store.store import Store
 
+STORAGE, REMAKE = "worldline/storage", "worldline/remake"
+
 
 class Installation(dg.ConfigurableResource):
-    """Empty fields mean WORLDLINE_HOME and WORLDLINE_STORAGE, read when an asset runs and not when this is loaded."""
+    """Empty fields mean WORLDLINE_HOME and WORLDLINE_STORAGE, read when an asset runs and not when this is loaded.
+
+    The tags `worldline/storage` and `worldline/remake` of a run, which those of a backfill carry, count before these.
+    """
 
     home: str = ""
     storage: str = ""
+    remake: bool = False
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Installation"]:
@@ -30,8 +36,14 @@ class Installation(dg.ConfigurableResource):
         if context.run_id is None or context.instance is None:  # a sensor's look
             yield self
             return
+        tags = context.run.tags if context.run is not None else {}
         with alive(context.instance, context.run_id):
-            yield self
+            yield self.of_tags(tags)
+
+    def of_tags(self, tags: Mapping[str, str]) -> "Installation":
+        """As the tags of a run ask."""
+        storage, remake = tags.get(STORAGE, self.storage), self.remake or REMAKE in tags
+        return Installation(home=self.home, storage=storage, remake=remake)
 
     def folder(self) -> Path:
         """The home: store, experiments, Dagster's instance."""
@@ -43,7 +55,7 @@ class Installation(dg.ConfigurableResource):
 
     def store(self) -> Store:
         """The artefact store. Raises WorldlineError when the profile puts it where no folder can be."""
-        return paths.open_store(self.profile(), self.folder())
+        return paths.open_store(self.profile(), self.folder(), self.remake)
 
     def experiments(self, members: Members | None = None) -> list[Experiment]:
         """All registered experiments, by name; see `registered`."""

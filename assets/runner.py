@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,9 @@ from assets.partitions import EXPERIMENT, partition_of
 from assets.resources import Installation
 from assets.step import DataConfig
 from pipelines import process
-from pipelines.errors import WorldlineError
+from pipelines.graph.backfill import FAILED, MADE, THERE, WAITS, Outcome, exit_code, total, waiting
 from pipelines.graph.plan import Plan, Step
-from pipelines.graph.table import BOARD, DATA_STAGES, PLANNED
+from pipelines.graph.table import DATA_STAGES
 from pipelines.redact import one_line, redact
 
 # Dagster's console log repeats what our progress says; failures are printed here, from the run's events.
@@ -64,42 +65,44 @@ class Runner:
         A step that fails stops those alone that are made from it. At the end every failure has its line.
         Raises KeyboardInterrupt when it is told to stop, which to Dagster is one more failure of a step.
         """
+        found = []
+        for number, outcome in enumerate(self.outcomes(steps), 1):
+            found.append(outcome)
+            if outcome.state in (MADE, THERE):
+                print(f"[{number}/{len(steps)}] {outcome.text}", flush=True)
+            elif outcome.state == FAILED:
+                print(f"[{number}/{len(steps)}] {outcome.step} failed", flush=True)
+        print(total(found))
+        for each in found:
+            if each.state == FAILED:
+                print(f"{each.step} failed: {each.text}", file=sys.stderr, flush=True)
+        return exit_code(found)
+
+    def outcomes(self, steps: Sequence[Step]) -> Iterator[Outcome]:
+        """What becomes of each step in turn, as soon as it is known. Raises KeyboardInterrupt as `run`."""
         close_orphans(self.instance)
-        made, waiting = 0, set[Step]()
-        faults: dict[Step, tuple[str, int]] = {}
+        lost = set[Step]()
         with process.Told() as told_to_stop:
-            for number, step in enumerate(steps, 1):
-                place = f"[{number}/{len(steps)}]"
-                if self._waits(step, steps, {*faults, *waiting}):
-                    waiting.add(step)
+            for step in steps:
+                if waits_for := waiting(self.plan, step, steps, lost):
+                    lost.add(step)
+                    yield Outcome(step, WAITS, text=f"for {waits_for}")
                     continue
+                began = time.monotonic()
                 try:
                     result = self._materialize(step)
                 except dg.DagsterExecutionInterruptedError:
                     raise KeyboardInterrupt from None
                 if told_to_stop:
                     raise KeyboardInterrupt
+                seconds = time.monotonic() - began
                 if fault := _fault(result):
-                    faults[step] = fault
-                    print(f"{place} {step} failed", flush=True)
+                    lost.add(step)
+                    yield Outcome(step, FAILED, seconds, *fault)
                     continue
                 metadata = result.asset_materializations_for_node(step.stage)[0].metadata
-                made += not metadata["skipped"].value
-                print(f"{place} {metadata['result'].value}", flush=True)
-        there = len(steps) - made - len(faults) - len(waiting)
-        wait = f", {len(waiting)} wait for what failed" if waiting else ""
-        print(f"{made} made, {there} already there{wait}." if made or faults else "Everything was already there.")
-        for failed, (why, _) in faults.items():
-            print(f"{failed} failed: {why}", file=sys.stderr, flush=True)
-        codes = {code for _, code in faults.values()}
-        return 0 if not codes else codes.pop() if len(codes) == 1 and not made else WorldlineError.exit_code
-
-    def _waits(self, step: Step, steps: Sequence[Step], missing: set[Step]) -> bool:
-        """Whether a step is made from one that is missing; the leaderboard takes what scores there are."""
-        if step.stage == BOARD:
-            scores = {each for each in steps if each.stage == PLANNED[-1].name}
-            return bool(scores) and scores <= missing
-        return bool(self.plan.parents(step) & missing)
+                state = THERE if metadata["skipped"].value else MADE
+                yield Outcome(step, state, seconds, str(metadata["result"].value))
 
     def _materialize(self, step: Step) -> dg.ExecuteInProcessResult:
         return dg.materialize(

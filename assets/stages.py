@@ -18,7 +18,6 @@ from pipelines.graph.rounds import asked
 from pipelines.graph.table import Stage
 from pipelines.store.stage_config import Parent
 
-POOL = "gpu"
 PARTITIONS = {"game": GAMES, "game agent": GAME_AGENT, "experiment": EXPERIMENTS, "experiment game": EXPERIMENT_GAME}
 
 
@@ -37,7 +36,7 @@ def data(row: Stage) -> dg.AssetsDefinition:
     """A stage of plain data, which belongs to no experiment: what is asked of it comes as run config."""
 
     def make(context: dg.AssetExecutionContext, config: DataConfig, installation: Installation) -> dg.MaterializeResult:
-        return data_step(installation, config, step_of(row.name, context.partition_key))
+        return data_step(installation, config, step_of(row.name, context.partition_key), context.run.tags)
 
     return _asset(row, make)
 
@@ -88,7 +87,7 @@ def _asset(row: Stage, make: Callable[..., dg.MaterializeResult]) -> dg.AssetsDe
         group_name=row.kind,
         deps=[_dep(name, row) for name in parents(row)],
         kinds=set(row.kinds),
-        pool=POOL if row.gpu else None,
+        pool=row.pool or None,
         code_version=row.config.CODE,
         check_specs=checks,
     )

@@ -1,7 +1,8 @@
 """One step of a plan as an asset's result: made or found, described, checked, and versioned by its manifest."""
 
+import json
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import dagster as dg
@@ -18,13 +19,39 @@ from pipelines.redact import redact
 from pipelines.store.artefact import Report
 from pipelines.store.stage_config import StageConfig
 
+RECIPE, OVERRIDES, EXPERIMENT = "worldline/recipe", "worldline/set", "worldline/experiment"
+
 
 class DataConfig(dg.Config):
-    """Whose settings a data asset follows: a recipe with `field.path=value` overrides, or a frozen experiment's."""
+    """Whose settings a data asset follows: a recipe with `field.path=value` overrides, or a frozen experiment's.
+
+    Left as it is, the run's tags count: `worldline/experiment`, or `worldline/recipe` and `worldline/set` (a JSON
+    list). All runs of a backfill carry its tags.
+    """
 
     recipe: str = "demo"
     overrides: list[str] = []  # noqa: RUF012 -- pydantic copies it
     experiment: str = ""
+
+    def tags(self) -> dict[str, str]:
+        """What tells the runs of a backfill whose settings to follow."""
+        if self.experiment:
+            return {EXPERIMENT: self.experiment}
+        return {RECIPE: self.recipe, **({OVERRIDES: json.dumps(self.overrides)} if self.overrides else {})}
+
+    def or_of(self, tags: Mapping[str, str]) -> "DataConfig":
+        """This, or where nobody changed it what the tags say. Raises UsageError for overrides that are no list."""
+        if self != DataConfig() or not {RECIPE, OVERRIDES, EXPERIMENT} & tags.keys():
+            return self
+        try:
+            overrides = json.loads(tags.get(OVERRIDES, "[]"))
+            return DataConfig(
+                recipe=tags.get(RECIPE, self.recipe), overrides=overrides, experiment=tags.get(EXPERIMENT, "")
+            )
+        except ValueError as error:
+            raise UsageError(
+                f"The tag {OVERRIDES} is '{tags[OVERRIDES]}': write a JSON list, such as [\"collect.seed=1\"]"
+            ) from error
 
     def resolve(self, installation: Installation) -> tuple[Plan, Experiment | None]:
         """What is meant, and for whom. Raises UsageError for an unknown name, and for overrides of a frozen one."""
@@ -55,10 +82,12 @@ def one_line_failures() -> Iterator[None]:
         raise dg.Failure(line, metadata={"exit_code": 1, "traceback": stack}, allow_retries=False) from None
 
 
-def data_step(installation: Installation, config: DataConfig, step: Step) -> dg.MaterializeResult:
+def data_step(
+    installation: Installation, config: DataConfig, step: Step, tags: Mapping[str, str] | None = None
+) -> dg.MaterializeResult:
     """Make or find the data of one game; equal settings share it, an experiment that asks for it keeps it."""
     with one_line_failures():
-        plan, experiment = config.resolve(installation)
+        plan, experiment = config.or_of(tags or {}).resolve(installation)
         return result(make(plan, step, installation.store(), experiment), stage(step.stage).config)
 
 

@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.options import Overrides, RecipeName, Storage, experiment_folder, profile_and_store
+from pipelines.commands.options import (
+    Games,
+    Overrides,
+    RecipeName,
+    Storage,
+    chosen_games,
+    experiment_folder,
+    profile_and_store,
+)
 from pipelines.graph import experiment as experiments
 from pipelines.graph.config_io import to_plain
 from pipelines.recipes.registry import RECIPES
@@ -49,13 +57,16 @@ def recipe_show(name: str, changes: Overrides = None) -> None:
 def experiment_new(
     name: Annotated[str, typer.Argument(help="A name of your own.")],
     recipe: RecipeName = "demo",
+    games: Games = None,
     changes: Overrides = None,
 ) -> None:
     """Freeze a recipe with its changes under a name; it becomes a partition of the graph.
 
     Example: worldline experiment new wide --recipe demo --set pretrain.model.width=192 --set seed=1
     """
-    found = experiments.register(experiment_folder(), name, named_recipe(recipe, changes or []))
+    named = chosen_games(games)
+    changes = [*(changes or []), *([f"games={','.join(named)}"] if named else [])]
+    found = experiments.register(experiment_folder(), name, named_recipe(recipe, changes))
     print(f"{found.key}: run it with 'worldline materialize {found.key}'")
 
 

@@ -4,25 +4,32 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+from rich.table import Table
 
 from pipelines import home, process
 from pipelines.commands.options import (
+    DataRecipe,
     ExperimentName,
     Overrides,
     RecipeName,
     Remake,
     Storage,
     chosen_games,
+    default_recipe,
     experiment_folder,
     profile_and_store,
 )
 from pipelines.errors import UsageError
 from pipelines.graph import experiment as experiments
-from pipelines.progress import say
+from pipelines.progress import printer, say
 from pipelines.recipes.registry import recipe as named_recipe
+
+if TYPE_CHECKING:
+    from pipelines.graph.backfill import Asked
+    from pipelines.store.store import Store
 
 PANEL = "The graph"
 
@@ -85,26 +92,69 @@ def materialize(
 
 
 def backfill(
-    games: Annotated[str, typer.Option(help="Which games: Pong,Qbert.")],
-    recipe: RecipeName = "demo",
-    until: Annotated[str, typer.Option(help="Last data stage.")] = "segments",
+    games: Annotated[str, typer.Option(help="Which games: Pong,Qbert, Ms*, or Pong...Qbert for a range.")],
+    until: Annotated[str, typer.Option(help="Last stage to make, such as segments, tokens or scores.")] = "segments",
+    experiment: Annotated[str, typer.Option(help="Of which experiment (default: see above).")] = "",
+    recipe: DataRecipe = "",
     changes: Overrides = None,
+    missing_only: Annotated[bool, typer.Option("--missing-only", help="Leave out what stands already.")] = False,
+    now: Annotated[bool, typer.Option("--now/--enqueue", help="Run it here, or leave it to the UI's daemon.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be made, and why.")] = False,
+    jobs: Annotated[int, typer.Option(help="With --now: processes side by side.", min=1)] = 2,
     remake: Remake = False,
     storage: Storage = None,
-) -> "Launch":
-    """Make the data stages for other games, with a recipe's settings.
+) -> "Launch | None":
+    """Make everything up to a stage for games of your choice; games that need nothing of each other side by side.
 
-    Example: worldline backfill --games Pong,Qbert --until trajectories
+    Up to segments, data is made with a recipe's settings and belongs to all experiments that ask for the same. Later
+    stages belong to an experiment: without --experiment, to the one of that recipe for these very games, which is
+    registered where there is none. One game's failure stops no other; the same command goes on after an interruption.
+
+    Example: worldline backfill --games Pong,MsPacman --until tokens --jobs 2
     """
-    named = ",".join(chosen_games(games))
+    from pipelines.graph.backfill import as_asked
+
+    profile, store = profile_and_store(storage, remake)
+    named = chosen_games(games)
     if not named:
         raise UsageError(
             "Backfill is for games of your choice: name them, for example --games Pong ('worldline games')"
         )
-    arguments = ["backfill", "--recipe", recipe, "--games", named, "--until", until]
-    for change in changes or []:
-        arguments += ["--set", change]
+    if experiment and (recipe or changes):
+        raise UsageError(f"Experiment '{experiment}' is frozen: leave --recipe and --set out, or --experiment")
+    name = recipe or default_recipe(profile)
+    changes = [*(changes or []), f"games={','.join(named)}"]
+    settings = None if experiment else named_recipe(name, changes)
+    asked = as_asked(experiment_folder(), named, until, store, settings, experiment)
+    if dry_run:
+        _print_prospect(asked, store, missing_only)
+        return None
+    if (whose := asked.experiment) is not None:
+        experiments.register(experiment_folder(), whose.name, whose.recipe)
+        say(f"Experiment {whose.key}")
+        arguments = ["backfill", "--experiment", whose.key]
+    else:
+        arguments = ["backfill", "--recipe", name, *(text for each in changes[:-1] for text in ("--set", each))]
+    arguments += ["--games", ",".join(named), "--until", until, "--jobs", str(jobs)]
+    arguments += ["--missing-only"] * missing_only + ["--enqueue"] * (not now)
     return Launch(tuple(arguments), storage, remake)
+
+
+def _print_prospect(asked: "Asked", store: "Store", missing_only: bool) -> None:
+    """What a backfill would do, a row a step."""
+    from pipelines.graph.backfill import FAILED, MADE, THERE, prospect
+
+    words = {MADE: "make", THERE: "there", FAILED: "would fail"}
+    found = prospect(asked.plan, asked.steps, store, asked.experiment)
+    view = Table("game", "stage", "", "why", box=None, header_style="bold")
+    for each in found:
+        if each.state != THERE or not missing_only:
+            stage = each.step.stage if each.step.agent is None else f"{each.step.stage} {each.step.agent}"
+            view.add_row(each.step.game or "all", stage, words[each.state], each.text)
+    printer().print(view, soft_wrap=True)
+    numbers = [f"{sum(each.state == state for each in found)} {word}" for state, word in words.items()]
+    whose = "" if asked.experiment is None else f" Experiment {asked.experiment.key}."
+    print(f"{', '.join(numbers)}.{whose} Nothing was done: leave --dry-run out.")
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 import os
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipelines import home
-from pipelines.environments.registry import game_named
+from pipelines.environments.registry import GAMES, game_named
 from pipelines.errors import Members, UsageError, WorldlineError, nearest
 from pipelines.graph import experiment as experiments
 from pipelines.graph.experiment import Experiment
@@ -70,6 +71,11 @@ def plan_of_recipe(
     return Plan(named_recipe(name, changes), profile.replay_root, profile)
 
 
+def default_recipe(profile: Profile) -> str:
+    """Whose settings to follow when nobody said: a profile that names a bucket wants that bucket read."""
+    return "jowa_40m" if profile.replay_root else "demo"
+
+
 def plan_of_experiment(name: str, profile: Profile) -> tuple[Experiment, Plan]:
     """A registered experiment and its plan."""
     found = experiments.find(experiment_folder(), name)
@@ -128,10 +134,24 @@ def chosen_games(given: str | None) -> tuple[str, ...]:
     """
     if given is None or given.strip().lower() == "all":
         return ()
-    found = tuple(dict.fromkeys(game_named(name) for name in given.split(",") if name.strip()))
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    found = tuple(dict.fromkeys(game for name in names for game in _games_like(name)))
     if not found:
         raise UsageError(f"--games '{given}' names no game: give some, such as Pong,Freeway, or leave it out for all")
     return found
+
+
+def _games_like(name: str) -> list[str]:
+    """The game of that name; all that a pattern such as Ms* fits; all from one to another, as Dagster writes ranges."""
+    first, range_, last = name.partition("...")
+    if range_:
+        bounds = sorted(GAMES.index(game_named(each)) for each in (first, last))
+        return list(GAMES[bounds[0] : bounds[1] + 1])
+    if not set(name) & set("*?["):
+        return [game_named(name)]
+    if found := [game for game in GAMES if fnmatch(game.lower(), name.lower())]:
+        return found
+    raise UsageError(f"--games '{name}' fits no game: 'worldline games' lists all {len(GAMES)}")
 
 
 def only_games(steps: list[Step], games: str | None, plan: Plan) -> list[Step]:

@@ -18,6 +18,7 @@ from pipelines.commands.options import (
     RecipeName,
     Remake,
     Storage,
+    default_recipe,
     only_games,
     plan_of_experiment,
     plan_of_recipe,
@@ -31,7 +32,6 @@ from pipelines.graph.make import make
 from pipelines.graph.plan import Step
 from pipelines.progress import printer
 from pipelines.store.artefact import Report
-from pipelines.store.profile import Profile
 
 PANEL = "Stages, in order"
 
@@ -98,7 +98,7 @@ def fetch(
         raise UsageError("--json prints a plan: add --plan")
     profile, store = profile_and_store(storage, remake)
     changes = [*(changes or []), f"fetch.mirror={mirror}"]
-    chain = plan_of_recipe(_recipe(recipe, profile), changes, games, profile, agents)
+    chain = plan_of_recipe(recipe or default_recipe(profile), changes, games, profile, agents)
     if plan:
         from pipelines.commands.forecast import lines
         from pipelines.graph.fetch_estimate import prospect
@@ -226,7 +226,7 @@ def _data(
     remake: bool = False,
 ) -> None:
     profile, store = profile_and_store(storage, remake)
-    plan = plan_of_recipe(_recipe(recipe, profile), changes, games, profile, agents)
+    plan = plan_of_recipe(recipe or default_recipe(profile), changes, games, profile, agents)
     _each(_of_stage(plan.steps(stage), stage), lambda step: make(plan, step, store))
 
 
@@ -246,11 +246,6 @@ def _each(steps: list[Step], made: Callable[[Step], Report]) -> None:
                     "other agents or games"
                 )
     members.end()
-
-
-def _recipe(name: str, profile: Profile) -> str:
-    """Whose settings to follow when nobody said: a profile that names a bucket wants that bucket read."""
-    return name or ("jowa_40m" if profile.replay_root else "demo")
 
 
 def _learning(stage: str, name: str, games: str | None, storage: str | None, remake: bool) -> None:

@@ -128,7 +128,7 @@ def forecast(
         measured = _measured(row, work, store, plans) if work is not None else None
         if row.name in given:
             measured = Rate(given[row.name], measured.stored if measured else None, measured.read if measured else None)
-        found.append(Line(row.name, row.gpu, row.per_game, count, work, measured))
+        found.append(Line(row.name, row.pool == "gpu", row.per_game, count, work, measured))
     return tuple(found)
 
 

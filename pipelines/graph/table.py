@@ -23,6 +23,8 @@ from pipelines.store.stage_config import StageConfig
 
 Per = Literal["", "game", "game agent", "experiment", "experiment game"]
 Kind = Literal["data", "learning", "evaluation"]
+Pool = Literal["", "gpu", "network", "disk"]
+GPU: Pool = "gpu"
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,9 @@ class Stage:
     """One row.
 
     per: what its artefacts are of, which are its partitions. makes: "agent" where it makes a checkpoint, "trajectories"
-    where it makes whole episodes. gpu: one at a time in Dagster's pool. trains: it runs in a process of its own, on
-    many ranks. source: only recipes whose data come from there, or from one of these, have it. kinds and about: what
-    Dagster's UI shows. job: the job's name, where it is not the verb.
+    where it makes whole episodes. pool: of Dagster, where only so many may run at a time. trains: it runs in a process
+    of its own, on many ranks. source: only recipes whose data come from there, or from one of these, have it. kinds and
+    about: what Dagster's UI shows. job: the job's name, where it is not the verb.
     """
 
     config: type[StageConfig]
@@ -41,7 +43,7 @@ class Stage:
     kinds: tuple[str, ...]
     about: str
     makes: str = ""
-    gpu: bool = False
+    pool: Pool = ""
     trains: bool = False
     source: str = ""
     job: str = ""
@@ -83,6 +85,7 @@ It is a local bucket in DQN-Replay's own file layout, so everything downstream r
         per="game agent",
         kind="data",
         kinds=("numpy", "parquet"),
+        pool="network",
         source="collected bucket",
         about="""What one agent's logs hold: files with checksums, actions, rewards, ends, and the stitched episodes.
 
@@ -94,6 +97,7 @@ Read from a collected replay or from the bucket of the storage profile; frames s
         kind="data",
         kinds=("hdf5",),
         makes="trajectories",
+        pool="disk",
         source="collected bucket",
         about="Whole episodes drawn from all replays of a game, frames included, losslessly packed into one HDF5 file.",
     ),
@@ -103,6 +107,7 @@ Read from a collected replay or from the bucket of the storage profile; frames s
         kind="data",
         kinds=("hdf5",),
         makes="trajectories",
+        pool="disk",
         source="imported",
         job="import_trajectories",
         about="""Whole episodes of a game from an export or from JOWA's own files, in place of drawn ones.
@@ -135,7 +140,7 @@ source=shards have this.""",
         kind="learning",
         kinds=("torch", "safetensors"),
         makes="agent",
-        gpu=True,
+        pool=GPU,
         trains=True,
         about="""Stage 1 of an experiment: the agent's networks, learned from the frames of all its games.
 
@@ -146,7 +151,7 @@ The check `sees` compares them with what a blind model reaches on the pixels tha
         per="experiment game",
         kind="learning",
         kinds=("torch", "zarr"),
-        gpu=True,
+        pool=GPU,
         source="collected bucket imported",
         about="Every frame of a game's trajectories as tokens of the experiment's frozen tokenizer.",
     ),
@@ -156,7 +161,7 @@ The check `sees` compares them with what a blind model reaches on the pixels tha
         kind="learning",
         kinds=("torch", "safetensors"),
         makes="agent",
-        gpu=True,
+        pool=GPU,
         trains=True,
         about="""Stage 2 of an experiment: the checkpoint that plays, trained on tokens to predict and to value actions.
 
@@ -179,7 +184,7 @@ The manifest's roots name the files by their sha256. Only experiments that impor
         kind="learning",
         kinds=("torch", "safetensors"),
         makes="agent",
-        gpu=True,
+        pool=GPU,
         trains=True,
         about="""An experiment's checkpoint after it learned on from the best few episodes of one game.
 

@@ -35,7 +35,8 @@ JOBS = {
     "collect", "fetch", "downsample", "import_trajectories", "segment", "import_shards", "pretrain", "tokenize",
     "train", "import_weights", "finetune", "tune", "evaluate", "board",
 }  # fmt: skip
-GPU = {"pretrained", "tokens", "world_action_model", "finetuned"}
+POOLS = {"replay": "network", "trajectories": "disk", "imported_trajectories": "disk"}
+POOLS |= dict.fromkeys(("pretrained", "tokens", "world_action_model", "finetuned"), "gpu")
 
 
 def test_definitions_are_loadable() -> None:
@@ -69,7 +70,7 @@ def test_every_asset_is_described_versioned_checked_and_kinded() -> None:
         assert len(node.description or "") > 60, key
         assert node.code_version, key
         assert node.kinds, key
-        assert node.pools == ({"gpu"} if key.to_user_string() in GPU else set()), key
+        assert node.pools == ({POOLS[name]} if (name := key.to_user_string()) in POOLS else set()), key
         assert "files_match_manifest" in {check.name for check in node.check_keys}, key
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from assets.launch import choose, main
+from assets.launch import main
 from pipelines import process
 from pipelines.errors import UsageError
+from pipelines.graph.backfill import choose
 from pipelines.graph.config_io import override
 from pipelines.graph.experiment import register
 from pipelines.graph.plan import Plan
@@ -70,7 +71,8 @@ def test_errors_are_one_line_and_exit_with_their_code(capsys: pytest.CaptureFixt
         (["materialize", "--experiment", "demo"], "Unknown experiment 'demo'"),
         (["backfill", "--recipe", "dem", "--games", "Pong"], "Unknown recipe 'dem'"),
         (["backfill", "--games", "MsPackman"], "Unknown game 'MsPackman': did you mean 'MsPacman'?"),
-        (["backfill", "--games", "Pong", "--until", "tokens"], "Unknown data stage 'tokens'"),
+        (["backfill", "--games", "Pong", "--until", "token"], "Unknown stage 'token': did you mean 'tokens'?"),
+        (["backfill", "--experiment", "demo", "--games", "Pong"], "Unknown experiment 'demo'"),
         (["backfill", "--games", "Pong", "--set", "seed"], "'seed' is no override"),
     ]:
         assert main(arguments) == 2, arguments
@@ -98,9 +100,18 @@ def test_a_game_that_fails_stops_those_steps_alone_that_are_made_from_it(capfd: 
     arguments = ["backfill", "--recipe", "mini", "--games", "enduro, BREAKOUT", "--until", "segments", *small]
     assert main(arguments) == 1
     out, err = capfd.readouterr()
+    [logs] = (home() / "logs").iterdir()
     assert err.startswith("collected_replay/Enduro failed: ") and err.count("\n") == 1
-    assert "[1/8] collected_replay/Enduro failed" in out and "[8/8] segments/Breakout" in out
+    assert err.endswith(f"(log: {logs / 'Enduro.log'})\n")
+    assert "/8] collected_replay/Enduro failed" in out and "/8] segments/Breakout" in out
+    rows = [line.split() for line in out.splitlines() if line.rstrip().endswith(".log")]
+    failed, waits = [row for row in rows if row[0] == "Enduro"][:2]
+    assert failed[1:3] == ["collected_replay", "failed"]
+    assert waits[1:6] == ["replay", "1", "waits", "for", "collected_replay/Enduro"]
+    assert sum(row[0] == "Breakout" and "made" in row and row[-1] == "Breakout.log" for row in rows) == 4
     assert out.splitlines()[-1] == "4 made, 0 already there, 3 wait for what failed."
+    assert main([*arguments, "--missing-only"]) == 1, "what stands is left out, what failed is tried again"
+    assert capfd.readouterr().out.splitlines()[-1] == "0 made, 0 already there, 3 wait for what failed."
 
 
 def test_without_a_score_the_leaderboard_waits(capfd: pytest.CaptureFixture[str]) -> None:
