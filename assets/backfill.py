@@ -72,7 +72,7 @@ class Crew:
         with selectors.DefaultSelector() as ears, self._ending():
             while self.waiting or self.running:
                 yield from self._begin(ears)
-                for key, _ in ears.select():
+                for key, _ in ears.select() if self.running else ():  # a select of nothing waits for ever
                     at: Running = key.data
                     if (lines := at.hear()) is None:
                         ears.unregister(at.told)
@@ -115,7 +115,7 @@ class Crew:
             return False
         for pool in _pools(lane.steps):
             users = sum(pool in _pools(at.steps) for at in self.running.values())
-            if users >= self.limits.get(pool, POOL_LIMIT):
+            if users >= max(self.limits.get(pool, POOL_LIMIT), 1):  # a pool of 0 holds back the daemon alone
                 return False
         return True
 

@@ -51,23 +51,30 @@ def test_tags_say_whose_settings_where_the_run_config_does_not() -> None:
             DataConfig().or_of({OVERRIDES: wrong})
 
 
-def test_a_pool_and_jobs_limit_what_runs_together_and_a_lost_parent_stops_its_children(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The crew with lanes that only say what became of them; `test_launch.py` has it with the real ones."""
-    says = """
+SAYS = """
 import json, sys, time
 arguments = sys.argv[1:]
 tell, steps = int(arguments[arguments.index("--tell") + 1]), arguments[arguments.index("--steps") + 1]
 time.sleep(0.3)
 for step in steps.split(","):
-    if step == "tokens/Qbert":
+    if step == LOST:
         print("out of luck")
         sys.exit(1)
     with open(tell, "w", closefd=False) as pipe:
         print(json.dumps({"step": step, "state": "made", "seconds": 1.0, "text": step, "code": 0}), file=pipe)
 """
+
+
+def lanes_that_only_say(monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
+    """What became of them; the process of `lost` dies without a word. `test_launch.py` has a crew with the real ones."""
+    says = SAYS.replace("LOST", repr(lost))
     monkeypatch.setattr(process, "command", lambda module, *rest: [sys.executable, "-c", says, *rest])
+
+
+def test_a_pool_and_jobs_limit_what_runs_together_and_a_lost_parent_stops_its_children(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lanes_that_only_say(monkeypatch, "tokens/Qbert")
     experiment = register(home() / "experiments", "mine", recipe("mini", ["games=Pong,Qbert,MsPacman"]))
     with open_instance() as instance:
         runner = Runner.of_experiment(instance, experiment.key)
@@ -84,6 +91,21 @@ for step in steps.split(","):
         assert lost["world_action_model"].text == "for tokens/Qbert"
         assert {each.state for name, each in lost.items() if name != "tokens/Qbert"} == {WAITS}
         assert len(lost) == 1 + 1 + 3 + 1 and len(lanes(steps)) == 3 + 1 + 3 + 1 + 3 + 1
+
+
+@pytest.mark.timeout(60)
+def test_a_backfill_ends_when_its_last_lane_died_without_a_word_and_where_a_pool_admits_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lanes_that_only_say(monkeypatch, "pretrained")
+    experiment = register(home() / "experiments", "mine", recipe("mini", []))
+    with open_instance() as instance:
+        instance.event_log_storage.set_concurrency_slots("gpu", 0)
+        runner = Runner.of_experiment(instance, experiment.key)
+        steps = choose(runner.plan, LAST)
+        states = {outcome.step.stage: outcome.state for outcome in Crew(runner, [], steps, jobs=2).outcomes()}
+    assert (states["segments"], states["pretrained"]) == (MADE, FAILED)
+    assert states["tokens"] == states["leaderboard"] == WAITS
 
 
 @pytest.mark.slow
