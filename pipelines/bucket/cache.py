@@ -15,14 +15,13 @@ import threading
 import uuid
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO
 
 from pipelines.bucket.bucket_object import BucketObject
-from pipelines.bucket.download import CHUNK
+from pipelines.bucket.download import CHUNK, StoppedError, in_threads
 from pipelines.bucket.retry import Absent, DamagedInTransit, retry_if_damaged
 from pipelines.bucket.writing import WORKERS, WritableBucket
 from pipelines.errors import WorldlineError
@@ -196,17 +195,10 @@ class Cache:
             with guard:
                 advance(amount)
 
-        with ThreadPoolExecutor(WORKERS, "bring") as pool:
-            futures = [
-                pool.submit(self._one, self.place(digest) / entry.path, f"{at}/{entry.path}", entry, stop, count)
-                for entry in missing
-            ]
-            try:
-                for future in as_completed(futures):
-                    future.result()  # the first failure ends them all
-            finally:
-                stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
+        def one(entry: FileEntry) -> None:
+            self._one(self.place(digest) / entry.path, f"{at}/{entry.path}", entry, stop, count)
+
+        in_threads(one, missing, WORKERS, stop, "bring")
 
     def _one(self, path: Path, name: str, entry: FileEntry, stop: threading.Event, count: Advance) -> None:
         item = BucketObject(f"{self.bucket.root}/{name}", name, entry.bytes, None, None)
@@ -214,16 +206,15 @@ class Cache:
             retry_if_damaged(partial(self._fill, _part(path), item, entry.sha256, stop, count))
         except Absent as error:
             raise WorldlineError(f"{item.url} is gone: make that artefact anew with --remake") from error
-        if not stop.is_set():
-            sync(_part(path))
-            _part(path).replace(path)
+        sync(_part(path))
+        _part(path).replace(path)
 
     def _fill(self, part: Path, item: BucketObject, sha256: str, stop: threading.Event, count: Advance) -> None:
         found = hashlib.sha256()
         with part.open("r+b") as file:
             for start in range(0, item.bytes, CHUNK):
                 if stop.is_set():
-                    return
+                    raise StoppedError
                 data = self.bucket.read_range(item, start, start + CHUNK, stop.is_set)
                 found.update(data)
                 file.write(data)

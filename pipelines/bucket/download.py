@@ -28,6 +28,10 @@ WORKERS = 6
 
 Item = TypeVar("Item", bound=BucketObject)
 
+Given = TypeVar("Given")
+
+Made = TypeVar("Made")
+
 
 def download(
     bucket: Bucket, items: Sequence[Item], title: str, workers: int = WORKERS, pinned: bool = False
@@ -44,19 +48,30 @@ def download(
     bucket.mirror.require_room(items)
     with track(title, total=sum(item.bytes for item in items), unit="bytes") as advance:
         work = _Download(bucket, bucket.mirror, advance, pinned)
-        pool = ThreadPoolExecutor(workers, "download")
-        try:
-            futures = [pool.submit(work.copy, item) for item in items]
-            for future in as_completed(futures):
-                future.result()  # the first failure ends them all
-            return [future.result() for future in futures]
-        finally:
-            work.stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
+        return in_threads(work.copy, items, workers, work.stop, "download")
 
 
-class _Stopped(Exception):  # noqa: N818
-    """Another object failed, or the user stopped the program: the part file stays as it is."""
+def in_threads(
+    work: Callable[[Given], Made], items: Sequence[Given], workers: int, stop: threading.Event, name: str
+) -> list[Made]:
+    """What `work` makes of every item, in the same order, `workers` at a time; `name` is what the threads are called.
+
+    At the first failure, which is raised, `stop` is set, and what has not begun never does; work that goes on should
+    raise StoppedError then. So it is when the user stops the program.
+    """
+    pool = ThreadPoolExecutor(workers, name)
+    try:
+        futures = [pool.submit(work, item) for item in items]
+        for future in as_completed(futures):
+            future.result()
+        return [future.result() for future in futures]
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class StoppedError(Exception):
+    """Work for another item failed, or the user stopped the program."""
 
 
 @dataclass
@@ -127,7 +142,7 @@ class _Download:
         file.truncate()
         for start in range(held, item.bytes, CHUNK):
             if self.stop.is_set():
-                raise _Stopped
+                raise StoppedError
             data = self.bucket.read_range(item, start, start + CHUNK, self.stop.is_set)
             file.write(data)
             file.flush()

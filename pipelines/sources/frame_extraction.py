@@ -12,7 +12,6 @@ import os
 import threading
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipelines.bucket.bucket_object import BucketObject
+from pipelines.bucket.download import StoppedError, in_threads
 from pipelines.bucket.retry import retry_if_damaged
 from pipelines.episodes.trajectories import CHUNK, pack, unpack
 from pipelines.errors import WorldlineError, may_pass, not_now
@@ -188,7 +188,7 @@ def extract_all(plans: Sequence[ExtractionPlan], folder: Path, workers: int, adv
 
     def step(count: int, held: bool = False) -> None:
         if stop.is_set() and count >= 0:
-            raise WorldlineError("Another file failed: see its error")
+            raise StoppedError
         with lock:
             advance(count, held=held)
 
@@ -199,17 +199,7 @@ def extract_all(plans: Sequence[ExtractionPlan], folder: Path, workers: int, adv
             return found
         return retry_if_damaged(lambda: extract_frames(plan, path, step))
 
-    with ThreadPoolExecutor(min(workers, len(plans)), "extract") as threads:
-        futures = [threads.submit(one, plan) for plan in plans]
-        try:
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-        finally:
-            stop.set()
-            for future in futures:
-                future.cancel()
-        for future in done:
-            future.result()  # raises the failure, if there was one
-        return [future.result() for future in futures]
+    return in_threads(one, plans, workers, stop, "extract")
 
 
 def merge_chunks(extracted: Sequence[ExtractedFrames], total: int) -> Iterator[tuple[int, bytes]]:

@@ -12,7 +12,6 @@ was cut, or a shard that is missing: it may be the rest of it.
 import threading
 import zipfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, fields
 from functools import reduce
 from operator import add
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 
 from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.bucket_object import BucketObject
+from pipelines.bucket.download import StoppedError, in_threads
 from pipelines.bucket.retry import retry_if_damaged
 from pipelines.errors import WorldlineError, may_pass, not_now
 from pipelines.progress import Advance
@@ -93,10 +93,6 @@ class Shard:
         sync(path.parent)
 
 
-class StoppedError(Exception):
-    """Another shard failed."""
-
-
 def read_all(
     items: Sequence[BucketObject], bucket: Bucket, folder: Path, workers: int, advance: Advance
 ) -> dict[int, Path]:
@@ -116,18 +112,7 @@ def read_all(
             advance(1, held=held)
         return shard_of(item), path
 
-    with ThreadPoolExecutor(min(workers, len(items)), "shards") as threads:
-        futures = [threads.submit(one, item) for item in items]
-        try:
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-        finally:
-            stop.set()
-            for future in futures:
-                future.cancel()
-        failed = [error for future in done if (error := future.exception()) is not None]
-        if failed:
-            raise next((error for error in failed if not isinstance(error, StoppedError)), failed[0])
-        return dict(future.result() for future in futures)
+    return dict(in_threads(one, items, workers, stop, "shards"))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pipelines.bucket import download as module
-from pipelines.bucket.download import download
+from pipelines.bucket.download import StoppedError, download, in_threads
 from pipelines.bucket.retry import BucketError, DamagedInTransit, ObjectReplaced
 from pipelines.errors import WorldlineError
 from tests.buckets.faults import Fault, Weather
@@ -175,3 +175,21 @@ def test_a_full_disk_and_a_foreign_folder_are_one_line(reached, items, monkeypat
             replace(reached, mirror=replace(reached.mirror, folder=reached.mirror.folder.parent / "file")), items, "M"
         )
     assert (reached.mirror.folder.parent / "file").read_text() == "in the way"
+
+
+def test_the_first_failure_of_one_thread_stops_the_others_and_is_the_one_raised() -> None:
+    stop, begun, ended = threading.Event(), [], []
+
+    def work(number: int) -> int:
+        begun.append(number)
+        if number == 1:
+            raise WorldlineError("the first")
+        if not stop.wait(30):
+            return number
+        ended.append(number)
+        raise StoppedError
+
+    with pytest.raises(WorldlineError, match="the first"):
+        in_threads(work, range(50), 2, stop, "test")
+    assert begun[:2] == [0, 1] and ended == [number for number in begun if number != 1] and len(begun) < 5
+    assert in_threads(str, range(5), 2, threading.Event(), "test") == ["0", "1", "2", "3", "4"]
