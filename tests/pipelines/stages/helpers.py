@@ -3,6 +3,9 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
+from pipelines.sources import frame_extraction
 from pipelines.stages import downsample, fetch, segment
 from pipelines.stages.collect import CollectConfig
 from pipelines.stages.downsample import DownsampleConfig
@@ -36,6 +39,20 @@ def make_trajectories(store: Store, *replays: Artefact, transitions: int = 10_00
 def make_segments(store: Store, trajectories: Artefact, **options) -> Artefact:
     config = SegmentConfig(game=trajectories.ref.subject, trajectories=trajectories.ref, **options)
     return segment.run(config, store).artefact
+
+
+def note_extracted(monkeypatch: pytest.MonkeyPatch, most: int | None = None) -> list[str]:
+    """The names of files as their frames are extracted from now on; after `most` of them the user stops the run."""
+    real, names = frame_extraction.extract_frames, list[str]()
+
+    def noted(plan, *rest):
+        if len(names) == most:
+            raise KeyboardInterrupt
+        names.append(plan.item.name)
+        return real(plan, *rest)
+
+    monkeypatch.setattr(frame_extraction, "extract_frames", noted)
+    return names
 
 
 def nothing_left(store: Store, stage: str) -> bool:

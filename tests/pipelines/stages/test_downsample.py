@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import UsageError, WorldlineError
-from pipelines.sources import frame_extraction
 from pipelines.sources.dqn_replay.listing import file_name, list_objects, log_folder
 from pipelines.sources.source import digest
 from pipelines.stages import downsample, fetch
@@ -20,7 +19,7 @@ from pipelines.stages.fetch import FetchConfig
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 from tests.pipelines.sources.dqn_replay.toy import Truth, write_replay
-from tests.pipelines.stages.helpers import make_replay, make_trajectories, nothing_left, put_collected
+from tests.pipelines.stages.helpers import make_replay, make_trajectories, note_extracted, nothing_left, put_collected
 
 COLUMNS = ["agent", "episode", "length", "return", "checkpoint", "complete"]
 
@@ -295,22 +294,11 @@ def test_filters_and_fraction_reach_the_stage(store, tmp_path) -> None:
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(store, tmp_path, monkeypatch) -> None:
-    real, read = frame_extraction.extract_frames, []
-
-    def stopping(plan, path, advance):
-        if len(read) == 3:
-            raise KeyboardInterrupt
-        read.append(plan.item.name)
-        return real(plan, path, advance)
-
-    monkeypatch.setattr(frame_extraction, "extract_frames", stopping)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        first = note_extracted(patched, most=3)
         of_two_agents(store, tmp_path / "b", workers=1)
     assert nothing_left(store, "trajectories")
-    first, after = read.copy(), []
-    monkeypatch.setattr(
-        frame_extraction, "extract_frames", lambda plan, *rest: after.append(plan.item.name) or real(plan, *rest)
-    )
+    after = note_extracted(monkeypatch)
     made, _ = of_two_agents(store, tmp_path / "b", workers=1)
     assert len(first) == 3 and after and not set(first) & set(after)
     undisturbed, _ = of_two_agents(Store(tmp_path / "other"), tmp_path / "b")

@@ -13,7 +13,6 @@ import pytest
 from pipelines.bucket.bucket import Bucket
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import UsageError, WorldlineError
-from pipelines.sources import frame_extraction
 from pipelines.sources.rlu import episodes as episodes_module
 from pipelines.sources.rlu import shards as shards_module
 from pipelines.sources.rlu.listing import file_name, list_objects
@@ -26,7 +25,7 @@ from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 from tests.pipelines.sources.rlu.runs import SHARDS, Played, require_played, write_run
 from tests.pipelines.sources.rlu.shards import example, packed, play, png, record, write_shard
-from tests.pipelines.stages.helpers import make_trajectories, nothing_left
+from tests.pipelines.stages.helpers import make_trajectories, note_extracted, nothing_left
 
 
 @pytest.fixture
@@ -157,22 +156,11 @@ def test_a_downsample_that_was_stopped_reads_the_other_shards_alone(store, root,
     write_run(root)
     replay = make_replay(store, root)
     config = DownsampleConfig("Pong", 10_000, replays=(replay.ref,), workers=1)
-    real, read = frame_extraction.extract_frames, []
-
-    def stopping(plan, path, advance):
-        if len(read) == 2:
-            raise KeyboardInterrupt
-        read.append(plan.item.name)
-        return real(plan, path, advance)
-
-    monkeypatch.setattr(frame_extraction, "extract_frames", stopping)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as first, pytest.raises(KeyboardInterrupt):
+        read = note_extracted(first, most=2)
         downsample.run(config, store)
     assert nothing_left(store, "trajectories")
-    after = []
-    monkeypatch.setattr(
-        frame_extraction, "extract_frames", lambda plan, *rest: after.append(plan.item.name) or real(plan, *rest)
-    )
+    after = note_extracted(monkeypatch)
     assert downsample.run(config, store).artefact.faults(rehash=True) == []
     assert len(read) == 2 and len(after) == 2 and not {*read} & {*after}
 
