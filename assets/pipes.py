@@ -19,6 +19,7 @@ from assets.resources import Installation
 from assets.step import experiment_step, one_line_failures, result
 from pipelines import process
 from pipelines.errors import UsageError, WorldlineError
+from pipelines.graph.launch import make_way
 from pipelines.graph.make import make, plan_of, standing
 from pipelines.graph.plan import Step
 from pipelines.home import REMAKE
@@ -47,6 +48,7 @@ def training_step(
             environment[REMAKE] = "1"
         job = {"stage": step.stage, "experiment": experiment.key, "game": step.game or "", "ranks": _ranks()}
         extras = {"job": job, "metrics": str(store.scratch / flat(config.spec().ref) / "metrics.jsonl")}
+        make_way()
         try:
             if os.environ.get(PIPES):
                 _pods().train(context, heard, extras, environment)

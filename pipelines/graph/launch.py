@@ -23,7 +23,7 @@ from pipelines.graph.plan import Plan, Step
 from pipelines.stages.train import TrainingConfig
 from pipelines.store.artefact import Report
 from pipelines.store.store import Store
-from pipelines.training.distributed.gpus import own_gpus
+from pipelines.training.distributed.gpus import let_go, own_gpus
 from pipelines.training.schedule import check_shares
 
 PATIENCE = 20  # seconds that ranks get to end by themselves
@@ -79,6 +79,11 @@ def launch(job: Job, ranks: int = 1) -> Report:
             return job.make()
         _agent(job, ranks)
     return replace(job.make(), skipped=False)
+
+
+def make_way() -> None:
+    """Before a child launches: it may have the GPU on which this process encoded or played."""
+    let_go()
 
 
 def check_ranks(ranks: int) -> None:

@@ -66,7 +66,7 @@ for step in steps.split(","):
 
 
 def lanes_that_only_say(monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
-    """What became of them; the process of `lost` dies without a word. `test_launch.py` has a crew with the real ones."""
+    """What became of them; the process of `lost` dies without a word. `test_launch.py` has a crew with real ones."""
     says = SAYS.replace("LOST", repr(lost))
     monkeypatch.setattr(process, "command", lambda module, *rest: [sys.executable, "-c", says, *rest])
 

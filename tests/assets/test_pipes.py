@@ -10,12 +10,18 @@ from pathlib import Path
 import dagster as dg
 import psutil
 import pytest
+import torch
 
 from assets.instance import open_instance
+from assets.pipes import training_step
 from assets.pipes_child import newest
+from assets.resources import Installation
 from pipelines.graph.config_io import override
 from pipelines.graph.experiment import register
+from pipelines.graph.plan import Step
 from pipelines.home import open_store
+from pipelines.store.files import locked_now
+from pipelines.training.distributed import gpus
 from tests.fakes import ROOT, finish, wait_for
 from tests.pipelines.conftest import TinyRun, tiny, tiny_copy  # noqa: F401 -- fixtures
 
@@ -103,6 +109,24 @@ def test_a_failure_is_one_line(ours: TinyRun) -> None:
     code, out, err = finish(start("tiny"), PATIENCE)
     assert (code, out) == (1, f"[1/1] {STAGE} failed\n0 made, 0 already there.\n")
     assert err.startswith(f"{STAGE} failed: tokens/Breakout/") and "make it first" in err and err.count("\n") == 1
+
+
+def test_a_child_may_have_the_gpu_on_which_its_parent_encoded(ours: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one GPU each would wait for the other."""
+    found = []
+
+    def child(*_: object, **__: object) -> None:
+        with locked_now(gpus.folder() / "0.lock") as free:
+            found.append(free)
+        raise RuntimeError("it trains")
+
+    monkeypatch.setattr(gpus, "visible", lambda: ["0"])
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+    monkeypatch.setattr(dg.PipesSubprocessClient, "run", child)
+    gpus.keep_one()
+    with pytest.raises(dg.Failure, match="it trains"):
+        training_step(dg.build_asset_context(), Installation(), longer(ours, 60), Step(STAGE))
+    assert found == [True]
 
 
 @pytest.mark.timeout(1800)

@@ -33,7 +33,7 @@ def own_gpus(ranks: int, device: str) -> Iterator[None]:
     `device` is loop.device; with cpu the processes see no GPU. Waits while others hold too many. Raises UsageError for
     more ranks than GPUs.
     """
-    _kept.close()  # what was encoded or played before in this process is done
+    let_go()
     found = [] if device == "cpu" else visible()
     if not found:
         with _visible([]) if ranks > 1 else nullcontext():
@@ -62,7 +62,16 @@ def keep_one() -> None:
 
     (mine,) = _kept.enter_context(leased(found, 1, folder(), _tell))
     _kept.enter_context(_noted())
+    _kept.callback(torch.cuda.empty_cache)
     torch.cuda.set_device(found.index(mine))
+
+
+def let_go() -> None:
+    """Give back what `keep_one` holds, with its idle memory: what was encoded or played in this process is done.
+
+    Whoever waits for a child that trains does so first; else the child would wait for this process.
+    """
+    _kept.close()
 
 
 @contextmanager
