@@ -1,11 +1,12 @@
 """`worldline job`: an experiment as a batch script for a cluster's scheduler, printed for its user to submit.
 
 The script asks for resources, runs one command of ours, hears the scheduler's notice and queues itself again until the
-work is done. docs/slurm.md follows one from the first line to the leaderboard.
+work is done. docs/cluster.md follows one from the first line to the leaderboard.
 """
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from pipelines.commands.options import ExperimentName, Storage, chosen_games, ex
 from pipelines.errors import UsageError, unknown
 from pipelines.graph import experiment as experiments
 from pipelines.graph import table
+from pipelines.graph.backfill import choose
 from pipelines.graph.experiment import Experiment
 from pipelines.graph.plan import Plan
 from pipelines.process import INTERRUPTED
@@ -60,8 +62,8 @@ def job(
     profile_and_store(storage)
     found = experiments.find(experiment_folder(), experiment)
     plan = Plan(found.recipe, "file:///")
-    for name in filter(None, (until if until != table.BOARD else "", only)):
-        plan.steps(name)
+    named = chosen_games(games)
+    choose(plan, until, only or None, named)
     if nodes > 1 and scheduler != "slurm":
         raise UsageError(
             f"--nodes {nodes} is for slurm, whose srun starts the ranks: with {scheduler} take one node a job"
@@ -74,15 +76,15 @@ def job(
         "hours": hours,
         "queue": queue,
     }
-    work = _work(found, until, only, games, nodes, gpus)
+    work = _work(found, until, only, named, nodes, gpus)
     print(_script(found, scheduler, work, storage or "", resources))
 
 
-def _work(found: Experiment, until: str, only: str, games: str | None, nodes: int, gpus: int) -> str:
+def _work(found: Experiment, until: str, only: str, games: Sequence[str], nodes: int, gpus: int) -> str:
     """The line of shell that does the work."""
     if nodes == 1:
         arguments = ["worldline", "materialize", found.key, "--until", until, *(["--only", only] if only else [])]
-        return shlex.join([*arguments, *(["--games", ",".join(chosen_games(games))] if chosen_games(games) else [])])
+        return shlex.join([*arguments, *(["--games", ",".join(games)] if games else [])])
     together = [row for row in table.STAGES if row.trains and row.per == "experiment"]
     if only not in [row.name for row in together]:
         raise UsageError(

@@ -51,7 +51,7 @@ def choose(plan: Plan, until: str, only: str | None = None, games: Sequence[str]
     known = (*plan.stages, BOARD)
     for stage in (until, only or until):
         if stage not in known:
-            raise unknown("stage", stage, known, "in the order of the graph")
+            raise unknown("stage", stage, known, "'worldline materialize --help' explains them")
     for game in games:
         if game not in plan.every_game:
             raise unknown("game of this experiment", game, plan.every_game, "it was frozen when it was registered")

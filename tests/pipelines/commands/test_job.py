@@ -23,7 +23,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("scontrol", "qsub", "worldline"):
         (programs / name).write_text(f'#!/bin/bash\necho {name} "$@" >> {tmp_path}/called\n')
         (programs / name).chmod(0o755)
-    register(tmp_path / "home" / "experiments", "mini", recipe("mini"))
+    register(tmp_path / "home" / "experiments", "mini", recipe("mini", ["games=Pong,Freeway"]))
     monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(sys, "executable", str(programs / "python"))
     return tmp_path
@@ -130,6 +130,8 @@ def test_several_nodes_do_one_training(cluster: Path, capsys: pytest.CaptureFixt
         (["--nodes", "2", "--scheduler", "pbs", "--only", "pretrained"], "take one node a job"),
         (["--queue", "a; rm -r ."], "is no queue's name"),
         (["--games", "Pongo"], "Unknown game"),
+        (["--games", "Qbert"], "Unknown game of this experiment 'Qbert'"),
+        (["--until", "segments", "--only", "tokens"], "stage 'tokens' does not come before 'segments'"),
     ],
 )
 def test_what_no_scheduler_could_take_is_one_line(
