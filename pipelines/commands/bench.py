@@ -8,6 +8,9 @@ import typer
 from pipelines import home
 
 PANEL = "Look and tidy"
+Quick = Annotated[bool, typer.Option("--quick", help="Small sizes: whether it works, not how fast.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+WARNING = "Quick sizes, far below those that the aims are meant for: read no figure out of this.\n"
 bench = typer.Typer(no_args_is_help=True, help="Measure Worldline against the plain way of doing the same.")
 
 
@@ -16,13 +19,21 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(bench, name="bench", rich_help_panel=PANEL)
 
 
+def _print(found: object, text: str, as_json: bool, quick: bool = False) -> None:
+    """What was found as JSON, or its text, with a warning above it where the sizes were quick ones."""
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        print(*[WARNING] * quick, text, sep="\n")
+
+
 @bench.command()
 def replay(
-    quick: Annotated[bool, typer.Option("--quick", help="Small sizes: whether it works, not how fast.")] = False,
+    quick: Quick = False,
     only: Annotated[
         str, typer.Option(help="One: inflate, segments, tokens, shards, size, episodes, bucket (default: all).")
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Replay: inflating, random segments, size at rest, episodes of PNGs, a bucket end to end.
 
@@ -36,23 +47,18 @@ def replay(
 
     sizes = QUICK if quick else FULL
     rows = run(home.home() / "bench", sizes, only)
-    if as_json:
-        print(json.dumps(report(sizes, rows), indent=1))
-    else:
-        if quick:
-            print("Quick sizes, far below those that the aims are meant for: read no figure out of this.\n")
-        print(table(rows))
+    _print(report(sizes, rows), table(rows), as_json, quick)
     return 0
 
 
 @bench.command()
 def train(
-    quick: Annotated[bool, typer.Option("--quick", help="Small sizes: whether it works, not how fast.")] = False,
+    quick: Quick = False,
     only: Annotated[str, typer.Option(help="One part: cpu or gpu (default: both).")] = "",
     model: Annotated[str, typer.Option(help="Size of the model on a GPU: 40m, 70m or 150m.")] = "150m",
     batch: Annotated[int, typer.Option(min=1, help="Segments in a step on a GPU.")] = 512,
     profile: Annotated[bool, typer.Option("--profile", help="Print where the time goes instead.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Training: a step of stage 2 and encoding, on 2 CPU threads and on a GPU. A missed aim is a word in the table.
 
@@ -77,13 +83,9 @@ def train(
         return 0
     rows = train.run(sizes) if on_cpu else []
     speed = train_device.run(paper, gpu, folder) if on_gpu else None
-    if as_json:
-        found = {"rows": [row.plain() for row in rows], "gpu": speed.plain() if speed else missing or None}
-        print(json.dumps(found, indent=1))
-    else:
-        warning = "Quick sizes, far below those that the aims are meant for: read no figure out of this."
-        texts = [warning if quick else "", table(rows) if rows else "", speed.table() if speed else missing]
-        print(*filter(None, texts), sep="\n\n")
+    found = {"rows": [row.plain() for row in rows], "gpu": speed.plain() if speed else missing or None}
+    texts = [table(rows) if rows else "", speed.table() if speed else missing]
+    _print(found, "\n\n".join(filter(None, texts)), as_json, quick)
     return 0
 
 
@@ -91,8 +93,8 @@ def train(
 def plan(
     model: Annotated[str, typer.Option(help="Size of the model: 40m, 70m or 150m.")] = "40m",
     environments: Annotated[int, typer.Option(min=1, help="How many decide, alone and all at once.")] = 16,
-    quick: Annotated[bool, typer.Option("--quick", help="Small sizes: whether it works, not how fast.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quick: Quick = False,
+    as_json: AsJson = False,
 ) -> int:
     """Planning on 2 CPU threads: greedy, beam and tree search, one environment and many.
 
@@ -105,19 +107,15 @@ def plan(
 
     measured = QUICK if quick else sizes(model, environments)
     rows, lines = run(measured), gpu_lines(measured)
-    if as_json:
-        print(json.dumps({"rows": [row.plain() for row in rows], "gpu": lines}, indent=1))
-    else:
-        if quick:
-            print("Quick sizes, far below those that the aims are meant for: read no figure out of this.\n")
-        print(table(rows), *(f"- {line}" for line in lines), sep="\n")
+    found = {"rows": [row.plain() for row in rows], "gpu": lines}
+    _print(found, "\n".join([table(rows), *(f"- {line}" for line in lines)]), as_json, quick)
     return 0
 
 
 @bench.command()
 def graph(
-    quick: Annotated[bool, typer.Option("--quick", help="Small sizes: whether it works, not how fast.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quick: Quick = False,
+    as_json: AsJson = False,
 ) -> int:
     """The graph beside the work: loading it, listing and tracing 10,000 scores, a partition's overhead.
 
@@ -127,12 +125,7 @@ def graph(
     from pipelines.tools.bench.graph import FULL, QUICK, run, table
 
     figures = run(home.home() / "bench", QUICK if quick else FULL)
-    if as_json:
-        print(json.dumps([each.plain() for each in figures], indent=1))
-    else:
-        if quick:
-            print("Quick sizes, far below those that the aims are meant for: read no figure out of this.\n")
-        print(table(figures))
+    _print([each.plain() for each in figures], table(figures), as_json, quick)
     return 0
 
 
@@ -142,7 +135,7 @@ def faults(
     only: Annotated[str, typer.Option(help="One stage, such as tokens, or one fault (default: all).")] = "",
     seed: Annotated[int, typer.Option(help="Of the moments at which faults strike.")] = 0,
     jobs: Annotated[int, typer.Option(min=1, help="Stages at a time.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Strike every stage of recipe mini with every fault, and see that it is made again as if nothing had happened.
 
@@ -153,5 +146,5 @@ def faults(
     from pipelines.tools.bench.faults import run, table
 
     matrix = run(home.home() / "bench", only, quick, seed, jobs)
-    print(json.dumps(matrix.plain(), indent=1) if as_json else table(matrix))
+    _print(matrix.plain(), table(matrix), as_json)
     return 0 if matrix.survived else 1
