@@ -153,7 +153,7 @@ def computes(run: dg.DagsterRun) -> bool:
     names = {
         row.name for row in table.STAGES if row.name in asked or (not asked and run.job_name == (row.job or row.verb))
     }
-    return any(row.pool == "gpu" and not row.trains for row in table.STAGES if row.name in names)
+    return any(row.pool == table.GPU and not row.trains for row in table.STAGES if row.name in names)
 
 
 def _image(container: Mapping[str, Any], tags: Mapping[str, str]) -> str:

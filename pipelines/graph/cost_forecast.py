@@ -14,7 +14,7 @@ from pipelines.errors import Members, UsageError, unknown
 from pipelines.graph.experiment import Experiment
 from pipelines.graph.make import plan_of
 from pipelines.graph.plan import Plan
-from pipelines.graph.table import Stage
+from pipelines.graph.table import GPU, Stage
 from pipelines.store.artefact import Artefact
 from pipelines.store.stage_config import Work
 from pipelines.store.store import Store
@@ -116,7 +116,7 @@ def forecast(
     given = given or {}
     for stage, rate in given.items():
         if stage not in plan.stages:
-            raise unknown("stage", stage, plan.stages, f"these are recipe '{plan.recipe.name}'")
+            raise unknown("stage", stage, plan.stages, f"recipe '{plan.recipe.name}' has these")
         if not 0 < rate < math.inf:
             raise UsageError(f"--rate {stage}={rate:g} is no rate: give units a second, above 0")
     steps, plans = plan.steps(), [plan_of(each, store) for each in experiments]
@@ -128,7 +128,7 @@ def forecast(
         measured = _measured(row, work, store, plans) if work is not None else None
         if row.name in given:
             measured = Rate(given[row.name], measured.stored if measured else None, measured.read if measured else None)
-        found.append(Line(row.name, row.pool == "gpu", row.per_game, count, work, measured))
+        found.append(Line(row.name, row.pool == GPU, row.per_game, count, work, measured))
     return tuple(found)
 
 
