@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from pipelines.bucket import bucket_object, download, retry
 from tests.buckets.faults import FaultProxy
-from tests.buckets.fixtures import bucket  # noqa: F401
+from tests.buckets.fixtures import Site, bucket  # noqa: F401
 from tests.buckets.servers import EmulatedBucket
 
 CHUNK = 20_000  # bytes a range: small objects then have several
@@ -36,6 +37,21 @@ def proxy(bucket: EmulatedBucket, _proxies: dict[str, FaultProxy]) -> Iterator[F
     running.clear()
     yield running
     running.clear()
+
+
+@pytest.fixture
+def site(
+    request: pytest.FixtureRequest,
+    toy: tuple[Path, dict[str, str]],
+    bucket: EmulatedBucket,  # noqa: F811
+    proxy: FaultProxy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Site:
+    """The module's `toy`: the folder of a replay, and what its files give. It is read by ranges of RANGE bytes."""
+    monkeypatch.setattr(bucket_object, "CHUNK", request.module.RANGE)
+    bucket.put_folder(toy[0])
+    return Site(toy[0], bucket, proxy, tmp_path, toy[1])
 
 
 @pytest.fixture

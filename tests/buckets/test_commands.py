@@ -13,8 +13,9 @@ from pipelines.process import INTERRUPTED
 from pipelines.store.store import Store
 from tests import fakes
 from tests.buckets.faults import Fault, FaultProxy
+from tests.buckets.fixtures import hashes
 from tests.buckets.servers import EmulatedBucket
-from tests.buckets.test_stages import LENGTHS, RANGE, hashes
+from tests.buckets.test_stages import LENGTHS, RANGE
 from tests.pipelines.sources.dqn_replay.toy import write_replay
 from tests.pipelines.stages.helpers import nothing_left
 

@@ -4,7 +4,6 @@ and no artefact. And from the command line to Dagster."""
 import json
 import re
 import signal
-from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
@@ -12,7 +11,6 @@ import pytest
 import yaml
 
 from assets.definitions import defs
-from pipelines.bucket import bucket_object
 from pipelines.bucket.bucket import Bucket
 from pipelines.cli import run
 from pipelines.errors import WorldlineError
@@ -24,6 +22,7 @@ from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 from tests import fakes
 from tests.buckets.faults import Fault, FaultProxy, Weather
+from tests.buckets.fixtures import hashes
 from tests.buckets.servers import EmulatedBucket
 from tests.pipelines.sources.rlu.runs import SHARDS, write_run
 from tests.pipelines.stages.helpers import make_trajectories, nothing_left
@@ -48,32 +47,11 @@ make_both(Store(Path(home), profile=Profile("child", options=json.loads(options)
 """
 
 
-@dataclass
-class Site:
-    """Shards on disk, the same in a bucket behind a proxy, and what the files on disk give."""
-
-    folder: Path
-    bucket: EmulatedBucket
-    proxy: FaultProxy
-    home: Path
-    expected: dict[str, str]
-
-    def store(self, name: str = "store") -> Store:
-        return Store(self.home / name, profile=self.bucket.profile(self.proxy.endpoint, timeout=2.0))
-
-
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory) -> tuple[Path, dict[str, str]]:
     folder = tmp_path_factory.mktemp("toy")
     write_run(folder / "bucket", steps=30)
     return folder / "bucket", hashes(*make_both(Store(folder / "store"), f"file://{folder / 'bucket'}"))
-
-
-@pytest.fixture
-def site(toy, bucket, proxy, tmp_path, monkeypatch) -> Site:
-    monkeypatch.setattr(bucket_object, "CHUNK", RANGE)
-    bucket.put_folder(toy[0])
-    return Site(toy[0], bucket, proxy, tmp_path, toy[1])
 
 
 def make_replay(store: Store, url: str, **options) -> Artefact:
@@ -85,12 +63,6 @@ def make_replay(store: Store, url: str, **options) -> Artefact:
 def make_both(store: Store, url: str) -> tuple[Artefact, Artefact]:
     replay = make_replay(store, url)
     return replay, make_trajectories(store, replay)
-
-
-def hashes(*artefacts: Artefact) -> dict[str, str]:
-    """sha256 of every file but the object list, which names versions."""
-    files = [entry for artefact in artefacts for entry in artefact.manifest.files]
-    return {entry.path: entry.sha256 for entry in files if entry.path != "objects.json"}
 
 
 def test_a_bucket_gives_the_same_bytes_and_each_stage_reads_a_shard_once(site) -> None:

@@ -3,26 +3,23 @@ does; or one line and no artefact."""
 
 import json
 import signal
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from pipelines.bucket import bucket_object
 from pipelines.bucket.bucket import Bucket
 from pipelines.errors import WorldlineError
 from pipelines.sources.dqn_replay.listing import file_name, list_objects, log_folder
 from pipelines.sources.source import digest
-from pipelines.stages import downsample, fetch
-from pipelines.stages.downsample import DownsampleConfig
+from pipelines.stages import fetch
 from pipelines.stages.fetch import FetchConfig
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 from tests import fakes
 from tests.buckets.faults import Fault, FaultProxy, Weather
-from tests.buckets.servers import EmulatedBucket
+from tests.buckets.fixtures import Site, hashes
 from tests.pipelines.sources.dqn_replay.toy import write_replay
-from tests.pipelines.stages.helpers import nothing_left
+from tests.pipelines.stages.helpers import make_trajectories, nothing_left
 
 pytestmark = pytest.mark.usefixtures("_hasty")
 LENGTHS = [13, 29, 5, 61, 13, 40]
@@ -34,7 +31,6 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from pipelines.bucket import bucket_object
-from pipelines.errors import WorldlineError
 from pipelines.store.profile import Profile
 from pipelines.store.store import Store
 from tests.buckets.test_stages import RANGE, make_both
@@ -45,20 +41,6 @@ make_both(Store(Path(home), profile=Profile("child", options=json.loads(options)
 """
 
 
-@dataclass
-class Site:
-    """A toy replay on disk, the same in a bucket behind a proxy, and what the files on disk give."""
-
-    folder: Path
-    bucket: EmulatedBucket
-    proxy: FaultProxy
-    home: Path
-    expected: dict[str, str]
-
-    def store(self, name: str = "store") -> Store:
-        return Store(self.home / name, profile=self.bucket.profile(self.proxy.endpoint, timeout=2.0))
-
-
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory) -> tuple[Path, dict[str, str]]:
     folder = tmp_path_factory.mktemp("toy")
@@ -67,31 +49,14 @@ def toy(tmp_path_factory) -> tuple[Path, dict[str, str]]:
     return folder / "bucket", hashes(*make_both(store, f"file://{folder / 'bucket'}"))
 
 
-@pytest.fixture
-def site(toy, bucket, proxy, tmp_path, monkeypatch) -> Site:
-    monkeypatch.setattr(bucket_object, "CHUNK", RANGE)
-    bucket.put_folder(toy[0])
-    return Site(toy[0], bucket, proxy, tmp_path, toy[1])
-
-
 def make_replay(store: Store, url: str) -> Artefact:
     listing = digest(list_objects(Bucket.of(url, store.profile), "Freeway", 1))
     return fetch.run(FetchConfig("Freeway", 1, url=url, listing=listing), store).artefact
 
 
-def make_trajectories(store: Store, replay: Artefact) -> Artefact:
-    return downsample.run(DownsampleConfig("Freeway", 10_000, replays=(replay.ref,)), store).artefact
-
-
 def make_both(store: Store, url: str) -> tuple[Artefact, Artefact]:
     replay = make_replay(store, url)
     return replay, make_trajectories(store, replay)
-
-
-def hashes(*artefacts: Artefact) -> dict[str, str]:
-    """sha256 of every file but the object list, which names versions."""
-    files = [entry for artefact in artefacts for entry in artefact.manifest.files]
-    return {entry.path: entry.sha256 for entry in files if entry.path != "objects.json"}
 
 
 def test_a_bucket_gives_the_same_bytes_as_the_same_files_on_disk(site) -> None:
