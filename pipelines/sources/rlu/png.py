@@ -44,11 +44,6 @@ class _FaultError(Exception):
     """What is wrong with a PNG."""
 
 
-def decode_png(data: Data) -> NDArray[np.uint8]:
-    """One frame (84, 84). Raises WorldlineError for what is no PNG of a frame, or a damaged one."""
-    return decode_frames([data])[0]
-
-
 def decode_frames(pngs: Sequence[Data], name: str = "The episode") -> NDArray[np.uint8]:
     """The frames (N, 84, 84); `name` is what errors call the episode.
 

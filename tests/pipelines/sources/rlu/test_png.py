@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipelines.errors import WorldlineError
 from pipelines.sources import inflate
 from pipelines.sources.rlu import png
-from pipelines.sources.rlu.png import decode_frames, decode_png
+from pipelines.sources.rlu.png import decode_frames
 from tests.pipelines.sources.rlu.shards import chunk, play, raw_png
 from tests.pipelines.sources.rlu.shards import png as saved
 
@@ -48,7 +48,7 @@ def test_any_frame_in_any_filters_is_decoded(seed: int, colours: int) -> None:
     frame = random.integers(0, colours, (84, 84), np.uint8)
     data = raw_png(filtered(frame, random.integers(0, 5, 84)))
     np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED), frame)
-    np.testing.assert_array_equal(decode_png(data), frame)
+    np.testing.assert_array_equal(decode_frames([data])[0], frame)
 
 
 @pytest.mark.parametrize("standard_library", [False, True])
@@ -113,7 +113,7 @@ def test_every_cut_is_noticed(library: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert png.fast_zlib is (zlib if library == "zlib" else inflate.fast_zlib)
     for length in range(len(WHOLE) - 4):  # the checksum of the last chunk is over nothing
         with pytest.raises(WorldlineError, match=r"frame 0 .*(truncated|damaged|no PNG)"):
-            decode_png(WHOLE[:length])
+            decode_frames([WHOLE[:length]])
 
 
 def test_no_flipped_bit_changes_a_pixel_unseen() -> None:
@@ -123,7 +123,7 @@ def test_no_flipped_bit_changes_a_pixel_unseen() -> None:
         flipped = bytearray(WHOLE)
         flipped[place] ^= 1 << random.integers(8)
         try:
-            np.testing.assert_array_equal(decode_png(bytes(flipped)), FRAME)
+            np.testing.assert_array_equal(decode_frames([bytes(flipped)])[0], FRAME)
         except WorldlineError as error:
             assert "\n" not in str(error)
         else:
