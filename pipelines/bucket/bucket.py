@@ -4,8 +4,9 @@ Every request is retried (retry.py), and every error is one line. Local files ar
 Use: `bucket = Bucket.of(url, store.profile)`, then `bucket.list(folder)`, `bucket.open(item)`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -29,6 +30,7 @@ from pipelines.bucket.retry import (
     Refused,
     ShortRead,
     reason,
+    retry_if_damaged,
     status_of,
     with_retries,
 )
@@ -40,7 +42,11 @@ ALLOW = "its owner has to allow it, or log in as one who may (options of the sto
 
 WHERE = "check the bucket URL, game and agent"
 
+ASKED_AT_ONCE = 16  # requests for one object's size and checksum
+
 T = TypeVar("T")
+
+Item = TypeVar("Item", bound=BucketObject)
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,21 @@ class Bucket:
             raise BucketError(f"{url} cannot be read (it is a folder): name an object")
         return self._object(name, entry)
 
+    def ask(self, names: Iterable[str]) -> Sequence[BucketObject | None]:
+        """What the bucket says of each object now, several at a time; None for one that is absent or refused.
+
+        Some buckets refuse what they do not have. Raises BucketError where one is there and cannot be read.
+        """
+
+        def asked(name: str) -> BucketObject | None:
+            try:
+                return self.stat(name)
+            except (Absent, Refused):
+                return None
+
+        with ThreadPoolExecutor(ASKED_AT_ONCE, "by-name") as pool:
+            return [*pool.map(asked, names)]
+
     def read_range(
         self, item: BucketObject, start: int, stop: int, halted: Callable[[], bool] = lambda: False
     ) -> bytes:
@@ -142,6 +163,20 @@ class Bucket:
     def is_verifiable(self, item: BucketObject) -> bool:
         """Whether a later reader notices other content: by a checksum, or by a version that reads are pinned to."""
         return bool(item.crc32c or item.md5 or (item.version and self._client.pins))
+
+    def pinned(self, item: Item) -> Item:
+        """The same object, verifiable: with a crc32c (hex) of its own bytes, which are all read, where it was not.
+
+        Raises BucketError.
+        """
+        if self.is_verifiable(item):
+            return item
+
+        def read() -> str:
+            with self.open(item) as reader:
+                return reader.verify()
+
+        return replace(item, crc32c=retry_if_damaged(read))
 
     def _entries(self, folder: str) -> Sequence[Mapping[str, Any]]:
         client = self._client

@@ -9,8 +9,7 @@ Source: Agarwal et al. 2020 (arXiv 1907.04543) and Dopamine's circular replay bu
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count, product
 from pathlib import PurePosixPath
@@ -39,8 +38,6 @@ SHOWN = 4  # names in a line
 RUN_LOGS = 51  # of a whole run; some lack the last one
 
 RUN_ROWS = 1_000_000  # in one log of the published runs
-
-ASKED_AT_ONCE = 16  # requests for one object's size and checksum
 
 PUBLIC = "gs://atari-replay-datasets"
 
@@ -162,26 +159,20 @@ def _closed(bucket: Bucket) -> str:
 def _by_name(bucket: Bucket, folder: str) -> list[BucketObject]:
     """The log files of a folder that may not be listed: every name that it can hold is asked for.
 
-    Logs are asked for in blocks of as many as a whole run has, until one ends without its last log. A name that is
-    refused counts as absent: some buckets refuse what they do not have.
+    Logs are asked for in blocks of as many as a whole run has, until one ends without its last log.
     """
 
-    def asked(name: str) -> BucketObject | None:
-        try:
-            return bucket.stat(f"{folder}/{name}")
-        except (Absent, Refused):
-            return None
+    def asked(logs: Iterable[int]) -> Sequence[BucketObject | None]:
+        return bucket.ask(f"{folder}/{file_name(kind, log)}" for log, kind in product(logs, ALL_KINDS))
 
     found: list[BucketObject] = []
-    with ThreadPoolExecutor(ASKED_AT_ONCE, "by-name") as pool:
-        if not any(pool.map(asked, (file_name(kind, log) for log, kind in product((0, 1), ALL_KINDS)))):
-            return []
-        for first in count(0, RUN_LOGS):
-            names = [file_name(kind, log) for log, kind in product(range(first, first + RUN_LOGS), ALL_KINDS)]
-            answers = list(pool.map(asked, names))
-            found += [each for each in answers if each is not None]
-            if not any(answers[-len(ALL_KINDS) :]):
-                return found
+    if not any(asked((0, 1))):
+        return []
+    for first in count(0, RUN_LOGS):
+        answers = asked(range(first, first + RUN_LOGS))
+        found += [each for each in answers if each is not None]
+        if not any(answers[-len(ALL_KINDS) :]):
+            return found
     raise AssertionError("unreachable: blocks end with the first that has no last log")
 
 

@@ -112,17 +112,6 @@ def iter_blocks(
         _finish(stream, url)
 
 
-def crc32c_of_object(item: BucketObject | str, bucket: Bucket | None = None) -> str:
-    """Hex crc32c of the object's own (compressed) bytes, all of which are read. Raises BucketError as `iter_blocks`."""
-    found, home = _located(item, bucket)
-
-    def read() -> str:
-        with home.open(found) as reader:
-            return reader.verify()
-
-    return retry_if_damaged(read)
-
-
 def _located(item: BucketObject | str, bucket: Bucket | None) -> tuple[BucketObject, Bucket]:
     """The object and its bucket. A plain URL is looked up."""
     if isinstance(item, str):

@@ -30,7 +30,7 @@ from pipelines.sources.dqn_replay.listing import (
 )
 from pipelines.sources.dqn_replay.log_checks import check_logs
 from pipelines.sources.dqn_replay.log_order import Continuity, LogFacts, to_table
-from pipelines.sources.dqn_replay.log_reader import crc32c_of_object, iter_blocks
+from pipelines.sources.dqn_replay.log_reader import iter_blocks
 from pipelines.sources.dqn_replay.ring_log import REPAIR, RingLog, read_logs
 from pipelines.sources.dqn_replay.stitch import read_episodes
 from pipelines.sources.source import SMALL, Reading, ReplayRecord, Run, Source
@@ -157,9 +157,6 @@ def _with_checksums(
     They are added to `checked` when their log was read.
     """
     for checkpoint, kinds in by_checkpoint(objects).items():
-        group = {
-            kind: item if bucket.is_verifiable(item) else replace(item, crc32c=crc32c_of_object(item, bucket))
-            for kind, item in kinds.items()
-        }
+        group = {kind: bucket.pinned(item) for kind, item in kinds.items()}
         yield checkpoint, group
         checked += group.values()

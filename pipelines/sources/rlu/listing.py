@@ -7,7 +7,6 @@ Source: tensorflow/datasets, rl_unplugged (Apache-2.0).
 
 import re
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 
 from pipelines.bucket.bucket import WHERE, Bucket
@@ -15,7 +14,7 @@ from pipelines.bucket.bucket_object import BucketObject
 from pipelines.bucket.retry import Absent, Refused
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.progress import say
-from pipelines.sources.dqn_replay.listing import ASKED_AT_ONCE, ELSEWHERE
+from pipelines.sources.dqn_replay.listing import ELSEWHERE
 
 GAMES = (
     *("Alien", "Amidar", "Assault", "Asterix", "Atlantis", "BankHeist", "BattleZone", "BeamRider", "Boxing"),
@@ -44,18 +43,19 @@ def parse_name(name: str) -> tuple[int, int, int] | None:
 
 def shard_of(item: BucketObject) -> int:
     """The number of a listed shard. Raises ValueError for another object."""
-    parsed = parse_name(PurePosixPath(item.name).name)
-    if parsed is None:
-        raise ValueError(f"{item.name} is no shard")
-    return parsed[1]
+    return _parsed(item)[1]
 
 
 def shards_of(item: BucketObject) -> int:
     """How many shards the run has, as the name of one of them says. Raises ValueError for another object."""
+    return _parsed(item)[2]
+
+
+def _parsed(item: BucketObject) -> tuple[int, int, int]:
     parsed = parse_name(PurePosixPath(item.name).name)
     if parsed is None:
         raise ValueError(f"{item.name} is no shard")
-    return parsed[2]
+    return parsed
 
 
 def list_objects(bucket: Bucket, game: str, agent: int) -> list[BucketObject]:
@@ -105,20 +105,9 @@ def agents_among(names: Iterable[str]) -> list[int]:
 
 
 def _by_name(bucket: Bucket, game: str, agent: int) -> list[BucketObject]:
-    """The shards of a folder that may not be listed: those of 50 are asked for, then those of 49.
-
-    A name that is refused counts as absent: some buckets refuse what they do not have.
-    """
-
-    def asked(name: str) -> BucketObject | None:
-        try:
-            return bucket.stat(f"{game}/{name}")
-        except (Absent, Refused):
-            return None
-
-    with ThreadPoolExecutor(ASKED_AT_ONCE, "by-name") as pool:
-        for shards in SHARDS:
-            if any(pool.map(asked, (file_name(agent, shard, shards) for shard in (0, 1)))):
-                names = [file_name(agent, shard, shards) for shard in range(shards)]
-                return [item for item in pool.map(asked, names) if item is not None]
+    """The shards of a folder that may not be listed: those of 50 are asked for, then those of 49."""
+    for shards in SHARDS:
+        names = [f"{game}/{file_name(agent, shard, shards)}" for shard in range(shards)]
+        if any(bucket.ask(names[:2])):
+            return [item for item in bucket.ask(names) if item is not None]
     return []

@@ -7,7 +7,6 @@ that hold nothing but a terminal frame: shards (F,), starts (F+1,), actions (N,)
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import PurePosixPath
 
 import h5py
@@ -21,7 +20,6 @@ from pipelines.bucket.download import download
 from pipelines.bucket.retry import Absent, Refused
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.progress import track
-from pipelines.sources.dqn_replay.log_reader import crc32c_of_object
 from pipelines.sources.inflate import inflated
 from pipelines.sources.rlu.episodes import iter_episodes
 from pipelines.sources.rlu.listing import GAMES, agents_among, list_objects, shard_of, shards_of
@@ -64,10 +62,10 @@ class RlUnplugged:
         if run.mirror == "all" and bucket.mirror is not None:
             download(bucket, objects, f"Mirror shards {run}", pinned=True)
         pinned = [*objects]
-        if bare := [item for item in objects if not bucket.is_verifiable(item)]:  # on this machine's disk, most likely
+        if bare := [at for at, item in enumerate(objects) if not bucket.is_verifiable(item)]:  # on this disk, likely
             with track(f"Checksums of {run}", total=len(bare), unit="shards") as advance:
-                for item in bare:
-                    pinned[pinned.index(item)] = replace(item, crc32c=crc32c_of_object(item, bucket))
+                for at in bare:
+                    pinned[at] = bucket.pinned(objects[at])
                     advance(1)
         with track(f"Read replay {run}", total=len(pinned), unit="shards") as advance:
             kept = read_all(pinned, bucket, draft.scratch, self.at_once, advance)

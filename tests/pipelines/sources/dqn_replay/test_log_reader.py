@@ -16,7 +16,7 @@ from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.bucket_object import BucketObject
 from pipelines.errors import WorldlineError
 from pipelines.sources import inflate
-from pipelines.sources.dqn_replay.log_reader import crc32c_of_object, iter_blocks, read_array, read_header
+from pipelines.sources.dqn_replay.log_reader import iter_blocks, read_array, read_header
 from tests import fakes
 
 
@@ -31,11 +31,16 @@ def saved(folder, content: bytes, name: str = "$store$_observation_ckpt.0.gz") -
     return f"file://{folder / name}"
 
 
-def listed(url: str, crc32c: str) -> tuple[BucketObject, Bucket]:
+def listed(url: str, crc32c: str | None = None) -> tuple[BucketObject, Bucket]:
     """The object as a listing with a published checksum would show it."""
     root, _, name = url.rpartition("/")
     bucket = Bucket.of(root)
     return replace(bucket.stat(name), crc32c=crc32c), bucket
+
+
+def crc32c_of(url: str) -> str | None:
+    item, bucket = listed(url)
+    return bucket.pinned(item).crc32c
 
 
 @pytest.fixture(params=["isal", "standard library"])
@@ -68,7 +73,7 @@ def test_small_arrays_come_back(tmp_path, inflater, array) -> None:
 def test_checksum_is_of_the_packed_bytes(tmp_path, inflater) -> None:
     url = saved(tmp_path, packed(FRAMES))
     right = fakes.crc32c_of(tmp_path / "$store$_observation_ckpt.0.gz")
-    assert crc32c_of_object(url) == right
+    assert crc32c_of(url) == right
     assert read_array(*listed(url, right)).shape == FRAMES.shape
     with pytest.raises(WorldlineError, match=r"crc32c .* the object list says 00000000"):
         list(iter_blocks(*listed(url, "00000000")))
@@ -86,7 +91,7 @@ def test_any_flipped_bit_or_cut_is_noticed(tmp_path_factory, data, both) -> None
     else:
         del spoiled[place:]
     url = saved(tmp_path_factory.mktemp("flip"), bytes(spoiled))
-    right = crc32c_of_object(saved(tmp_path_factory.mktemp("right"), content))
+    right = crc32c_of(saved(tmp_path_factory.mktemp("right"), content))
     with pytest.raises(WorldlineError) as caught:
         for _ in iter_blocks(*listed(url, right), 16):
             pass
