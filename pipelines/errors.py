@@ -5,8 +5,12 @@ And which failures may pass: for such a one nothing that stands on a disk is giv
 
 import difflib
 import errno
+import lzma
 import os
 import sys
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -34,6 +38,12 @@ class MayPass(WorldlineError):  # noqa: N818
 
 # What an operating system says of a file that is not there, or that holds other bytes than its format has.
 OF_THE_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL)
+
+# What zipfile and NumPy raise at an .npz file whose bytes are damaged; NumPy parses the headers in it as Python.
+BAD_NPZ = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError),
+    *(RuntimeError, SyntaxError, tokenize.TokenError),
+)
 
 
 def may_pass(error: BaseException | None) -> bool:

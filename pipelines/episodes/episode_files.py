@@ -6,9 +6,7 @@ Letters: T steps of an episode, H and W pixels.
 """
 
 import json
-import lzma
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
@@ -29,7 +27,7 @@ from pipelines.episodes.recordings import (
     require_game,
     require_shape,
 )
-from pipelines.errors import WorldlineError, may_pass, not_now
+from pipelines.errors import BAD_NPZ, WorldlineError, may_pass, not_now
 
 META = "meta.json"
 FRAMES, ACTS, REWARDS = "observations", "actions", "rewards"
@@ -40,7 +38,6 @@ LARGEST_META = 1 << 20  # bytes
 LARGEST_CHUNK = 1 << 28  # bytes; HDF5 holds a whole chunk in memory for the smallest read
 HDF5_ENDINGS = (".h5", ".hdf5")
 ENDINGS = (".npz", *HDF5_ENDINGS)
-BAD_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, NotImplementedError, SyntaxError)
 
 
 def is_there(path: Path) -> bool:
@@ -100,14 +97,14 @@ class EpisodeFiles:
         try:
             found = [arrays.whole(name) if name else np.zeros(self.lengths[episode], np.uint8) for name in ends]
             return Small(arrays.whole(ACTS), arrays.whole(REWARDS), *found)
-        except (*BAD_ZIP, *BROKEN) as error:
+        except (*BAD_NPZ, *BROKEN) as error:
             raise self._damaged(episode, error) from error
 
     def observations(self, episode: int, start: int, stop: int) -> NDArray[np.uint8]:
         """(stop-start, *shape): these observations."""
         try:
             return self._arrays(episode).rows(start, stop).reshape(-1, *self.shape)
-        except (*BAD_ZIP, *BROKEN, StopIteration) as error:
+        except (*BAD_NPZ, *BROKEN, StopIteration) as error:
             raise self._damaged(episode, error) from error
 
     def close(self) -> None:
@@ -122,7 +119,7 @@ class EpisodeFiles:
             file, group = self._members[episode]
             try:
                 found: EpisodeArrays = _Npz(file) if file.suffix == ".npz" else _Hdf5(file, group)
-            except (*BAD_ZIP, *BROKEN) as error:
+            except (*BAD_NPZ, *BROKEN) as error:
                 raise self._damaged(episode, error) from error
             self._open = episode, found
         return self._open[1]

@@ -10,7 +10,6 @@ In memory are 1 MB of chunks and 4 MB of rows for each file that is read; the pa
 
 import os
 import threading
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from pipelines.bucket.bucket_object import BucketObject
 from pipelines.bucket.download import StoppedError, in_threads
 from pipelines.bucket.retry import retry_if_damaged
 from pipelines.episodes.trajectories import CHUNK, pack, unpack
-from pipelines.errors import WorldlineError, may_pass, not_now
+from pipelines.errors import BAD_NPZ, WorldlineError, may_pass, not_now
 from pipelines.progress import Advance
 from pipelines.store.files import sync
 
@@ -77,7 +76,7 @@ class ExtractedFrames:
         try:
             with np.load(_index(path), allow_pickle=False) as found:
                 return cls(path, found["records"], found["edges"], int(found["inflated"]))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, KeyError, *BAD_NPZ) as error:
             if may_pass(error):
                 raise not_now(_index(path), error) from error
             return None

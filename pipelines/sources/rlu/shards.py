@@ -10,7 +10,6 @@ was cut, or a shard that is missing: it may be the rest of it.
 """
 
 import threading
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import reduce
@@ -27,7 +26,7 @@ from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.bucket_object import BucketObject
 from pipelines.bucket.download import StoppedError, in_threads
 from pipelines.bucket.retry import retry_if_damaged
-from pipelines.errors import WorldlineError, may_pass, not_now
+from pipelines.errors import BAD_NPZ, WorldlineError, may_pass, not_now
 from pipelines.progress import Advance
 from pipelines.sources.inflate import inflated
 from pipelines.sources.rlu.episodes import RewardEvidence, iter_episodes
@@ -79,7 +78,7 @@ class Shard:
         try:
             with np.load(path, allow_pickle=False) as kept:
                 return cls(**{entry.name: kept[entry.name] for entry in fields(cls)})
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, KeyError, *BAD_NPZ) as error:
             if may_pass(error):
                 raise not_now(path, error) from error
             return None

@@ -179,6 +179,7 @@ BAD = {
     ),
     "objects": (lambda path: put(path, "rewards", packed(np.array([1, None] * 3, object))), "or objects"),
     "pickle": (lambda path: put(path, "actions", pickle.dumps([1])), "cannot be read .*magic string"),
+    "open header": (lambda path: put(path, "actions", npy("(6,")), "cannot be read"),
     "half actions": (lambda path: again(path, actions=np.ones(6) / 2), "has actions of .6,. float64"),
     "floats": (lambda path: again(path, observations=np.zeros((6, 84, 84), np.float32)), "must be .*uint8"),
     "stacked": (

@@ -132,6 +132,16 @@ def test_frames_without_their_index_or_with_half_of_it_are_none(two) -> None:
     assert ExtractedFrames.find(two[0].path) is None
 
 
+def test_frames_whose_index_has_a_damaged_byte_are_read_or_none(two) -> None:
+    index = two[0].path.with_suffix(".npz")
+    whole = index.read_bytes()
+    unread = 0
+    for place, byte in enumerate(whole):
+        index.write_bytes(whole[:place] + bytes([byte ^ 1]) + whole[place + 1 :])
+        unread += ExtractedFrames.find(two[0].path) is None
+    assert unread > len(whole) // 2
+
+
 def test_frames_that_a_disk_does_not_give_now_are_not_extracted_anew(two, monkeypatch) -> None:
     def fail(*_, **__):
         raise OSError(errno.EIO, "Input/output error")

@@ -140,9 +140,14 @@ def _npz(**arrays: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def _open_header() -> bytes:
+    return _npz(x=np.zeros(3)).replace(b"(3,)", b"(3,(")
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
+        (_open_header(), "is no readable .npz file"),
         (b"no zip at all", "is no readable .npz file"),
         (b"", "is no readable .npz file"),
         (JOWA.read_bytes()[:5000], "is no readable .npz file"),
