@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from models.spaces import Box, Discrete, Spaces
 from pipelines.environments.atari import games as atari
-from pipelines.errors import WorldlineError, unknown
+from pipelines.errors import UsageError, WorldlineError, unknown
 
 
 class Rules(Protocol):
@@ -132,6 +132,13 @@ def game_named(text: str) -> str:
     """
     plain = re.sub(r"[\s_-]", "", _VERSION.sub("", text.strip().lower()))
     return _PLAIN.get(plain) or check_game(text.strip())
+
+
+def require_game(where: object, named: str, wanted: str) -> None:
+    """Refuse what was brought for a game and holds another, however that is spelled. Raises UsageError."""
+    found = game_named(named)
+    if found != wanted:
+        raise UsageError(f"{where} holds {found}, not {wanted}: say --game {found}")
 
 
 def game_id(name: str) -> int:

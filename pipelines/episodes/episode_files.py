@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.environments.atari.games import ACTIONS, minimal_actions
+from pipelines.environments.registry import require_game
 from pipelines.episodes.jowa_h5 import BROKEN, FRAME, NAMES, own_member
 from pipelines.episodes.recordings import (
     LONGEST,
@@ -24,7 +25,6 @@ from pipelines.episodes.recordings import (
     RULES,
     Forward,
     Small,
-    require_game,
     require_shape,
 )
 from pipelines.errors import BAD_NPZ, WorldlineError, may_pass, not_now

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.environments.registry import require_game
 from pipelines.episodes.episode_files import LARGEST_CHUNK, ROWS
 from pipelines.episodes.jowa_h5 import own_member
 from pipelines.episodes.recordings import (
@@ -25,7 +26,6 @@ from pipelines.episodes.recordings import (
     Forward,
     Small,
     action_set,
-    require_game,
     require_shape,
 )
 from pipelines.errors import UsageError, WorldlineError, may_pass, not_now

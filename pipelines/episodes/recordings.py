@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.environments.atari.games import ACTIONS, GREY_APART, PROTOCOLS, minimal_actions
-from pipelines.environments.registry import game_named, own_actions
+from pipelines.environments.registry import own_actions
 from pipelines.episodes.trajectories import FlatEpisodes, frame_shape_of, require_sound
-from pipelines.errors import UsageError, WorldlineError
+from pipelines.errors import WorldlineError
 
 LONGEST = 1 << 20  # observations of an episode; 108,000 emulator frames are half an hour
 MOST_EPISODES = 1 << 20
@@ -198,13 +198,6 @@ class Forward:
             parts.append(self._block[at - self._at : stop - self._at])
             at += len(parts[-1])
         return np.concatenate(parts) if parts else self._block[:0]
-
-
-def require_game(where: str, named: str, wanted: str) -> None:
-    """Refuse the recording of another game, however it is spelled. Raises UsageError."""
-    found = game_named(named)
-    if found != wanted:
-        raise UsageError(f"{where} holds {found}, not {wanted}: say --game {found}")
 
 
 def action_set(where: str, game: str, count: int, full: bool | None = None) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pipelines.environments.registry import game_named
+from pipelines.environments.registry import game_named, require_game
 from pipelines.errors import UsageError, WorldlineError, may_pass, not_now
 from pipelines.progress import track
 from pipelines.store.artefact import Draft, Report
@@ -25,6 +25,7 @@ from pipelines.store.stage_config import Beside, StageConfig, canonical_json, fi
 from pipelines.store.store import Store
 
 if TYPE_CHECKING:
+    from pipelines.batches.shards import ShardSet
     from pipelines.episodes.trajectories import TrajectoryReader
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -210,7 +211,7 @@ def _build(config: ImportConfig, draft: Draft) -> None:
         raise UsageError(f"{path} has the content {content}, not {config.sha256}: it is another, import it as such")
     form = format_of(path, config.format)
     source = FORMATS[form].read(path, config.game, draft.scratch / ASIDE)
-    _require_game(path, source.game, config.game)
+    require_game(path, source.game, config.game)
     stored = _write(source, draft)
     size = sum(each["bytes"] for each in files)
     draft.roots.append({"path": str(path), "format": form, "sha256": content, "bytes": size, **_origin(source)})
@@ -257,7 +258,7 @@ def _webdataset(path: Path, game: str, aside: Path) -> "TrajectoryReader":
     from pipelines.batches.shards import ShardSet
 
     export = ShardSet(path)
-    _require_game(path, export.game, game)
+    require_game(path, export.game, game)
     with track(f"Gather episodes of {game}", 2 * len(export), "segments") as advance:
         return ShardEpisodes(export, aside, advance)
 
@@ -307,12 +308,7 @@ FORMATS = {  # the first that is there counts
 }
 
 
-def _require_game(path: Path, found: str, wanted: str) -> None:
-    if found != wanted:
-        raise UsageError(f"{path} holds {found}, not {wanted}: say --game {found}")
-
-
-def _origin(source: "TrajectoryReader") -> dict[str, Any]:
+def _origin(source: "TrajectoryReader | ShardSet") -> dict[str, Any]:
     """What the files say of themselves: what an export came from, or which data set was recorded and how."""
     found = getattr(source, "lineage", {})
     return {f"exported_{name}": found[name] for name in ORIGIN if name in found} | getattr(source, "facts", {})
@@ -374,8 +370,7 @@ def _build_shards(config: ShardsConfig, draft: Draft, profile: Profile) -> None:
         raise config.absent(f", cut as the recipe's segment says ({config.cut}),", ", or set segment as they are cut")
     export = ShardSet(config.url, profile)
     found = hashlib.sha256(export.raw).hexdigest()
-    if export.game != config.game:
-        raise UsageError(f"{export.url} holds {export.game}, not {config.game}: say --game {export.game}")
+    require_game(export.url, export.game, config.game)
     if found != config.sha256:
         raise UsageError(f"{export.url}/{INDEX} has sha256 {found}, not {config.sha256}: import it as another")
     contents = export.contents
@@ -385,8 +380,9 @@ def _build_shards(config: ShardsConfig, draft: Draft, profile: Profile) -> None:
     export.require_shards()
     draft.path(INDEX).write_bytes(export.raw)
     size = sum(shard.bytes for shard in export.shards)
-    origin = {f"exported_{name}": export.lineage[name] for name in ORIGIN if name in export.lineage}
-    draft.roots.append({"url": export.url, "sha256": found, "shards": len(export.shards), "bytes": size, **origin})
+    draft.roots.append(
+        {"url": export.url, "sha256": found, "shards": len(export.shards), "bytes": size, **_origin(export)}
+    )
     draft.counts |= {
         "segments": len(export),
         "episodes": contents.episodes,
