@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -52,7 +53,7 @@ class HubExport:
 
     @property
     def size(self) -> int:
-        return len(self._files())
+        return len(self._files)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -61,14 +62,14 @@ class HubExport:
     @property
     def counts(self) -> dict[str, int]:
         return {"networks": len(checkpoint_files(self.checkpoint)) - 1, "scores": len(self.scores)} | {
-            "manifests": len(self._lineage())
+            "manifests": len(self._lineage)
         }
 
     def write(self, path: Path, origin: Origin, advance: Advance) -> None:
         for name, raw in self._manifests().items():
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             (path / name).write_bytes(raw)
-        for name, source in self._files().items():
+        for name, source in self._files.items():
             shutil.copyfile(source, path / name)
             advance(1)
         about = {
@@ -79,7 +80,7 @@ class HubExport:
             "recipe": self.recipe,
         }
         entries = gather([(self.experiment, score) for score in self.scores], self.store)
-        card = model_card(self.experiment, self.checkpoint, self._lineage(), entries, self.license)
+        card = model_card(self.experiment, self.checkpoint, self._lineage, entries, self.license)
         (path / ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         (path / CARD).write_text(card, encoding="utf-8")
         (path / SUMS).write_text(listing(path), encoding="utf-8")
@@ -88,11 +89,12 @@ class HubExport:
     def read_back(self, path: Path, advance: Advance) -> None:
         found = HubFolder.open(path)
         if found.checkpoint.digest != self.checkpoint.digest or found.kept.keys() != {
-            each.ref for each in self._lineage()
+            each.ref for each in self._lineage
         }:
             raise differs("the lineage")
         advance(self.size)
 
+    @cached_property
     def _lineage(self) -> list[Artefact]:
         """The checkpoint, its scores, and everything that they were made from. Raises WorldlineError where that is not
         whole, or not what was pinned."""
@@ -100,8 +102,9 @@ class HubExport:
 
     def _manifests(self) -> dict[str, bytes]:
         """By name in the folder, the manifests as they are: those of this store, and those that came with a copy."""
-        return {f"{KEPT}/{each.ref}/{MANIFEST_NAME}": raw_manifest(self.store, each) for each in self._lineage()}
+        return {f"{KEPT}/{each.ref}/{MANIFEST_NAME}": raw_manifest(self.store, each) for each in self._lineage}
 
+    @cached_property
     def _files(self) -> dict[str, Path]:
         """By name in the folder, the file that is copied there."""
         files = {name: self.checkpoint.path(name) for name in checkpoint_files(self.checkpoint)}
