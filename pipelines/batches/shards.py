@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from pipelines.batches.segments import Segmentation
 from pipelines.bucket.bucket import Bucket
-from pipelines.bucket.retry import DamagedInTransit, Refused, retry_if_damaged
+from pipelines.bucket.retry import Absent, DamagedInTransit, Refused, retry_if_damaged
 from pipelines.environments.registry import check_game, legal_mask
 from pipelines.episodes.trajectories import frame_shape_of
 from pipelines.errors import UsageError, WorldlineError
@@ -258,7 +258,12 @@ class ShardSet:
             ) from error
 
     def _read_index(self) -> bytes:
-        listed = self._bucket.stat(INDEX)
+        try:
+            listed = self._bucket.stat(INDEX)
+        except Absent as error:
+            raise Absent(
+                f"{self.url}/{INDEX} does not exist: give a folder of 'worldline export trajectories --to webdataset'"
+            ) from error
         if listed.bytes > LARGEST_INDEX:
             raise WorldlineError(f"{listed.url} has {listed.bytes:,} bytes, at most {LARGEST_INDEX:,} are read")
         return self._bucket.read_range(listed, 0, listed.bytes)

@@ -39,7 +39,7 @@ def export_hub(
     'worldline import hub DIR' brings it into another home and verifies it there; 'sha256sum -c SHA256SUMS' does
     without Worldline. Manifests go out as they are: they name libraries, processors, and the paths of imported files.
 
-    --push sends it with the token in HF_TOKEN, and needs pip install 'worldline[hub]'.
+    --push sends it with the token in HF_TOKEN, and needs pip install 'worldline\\[hub]'.
 
     Example: worldline export hub demo --to exports/demo --license apache-2.0 --push my-name/demo
     """

@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.environments.registry import require_game
 from pipelines.episodes.trajectories import FLAT, FlatEpisodes, narrowed, require_sound
 from pipelines.errors import WorldlineError, may_pass, not_now
 
@@ -87,7 +88,9 @@ BROKEN = (OSError, KeyError, RuntimeError, AttributeError, TypeError)  # what h5
 
 
 class JowaTrajectories(FlatEpisodes):
-    """A `TrajectoryReader`; `game` is what the file's name says unless given. Raises WorldlineError for a bad file.
+    """A `TrajectoryReader`; `game` is what the file's name says unless given.
+
+    Raises WorldlineError for a bad file, UsageError for one that says it is of another game than the one given.
 
     Opening reads the small arrays of all episodes.
     """
@@ -112,7 +115,9 @@ class JowaTrajectories(FlatEpisodes):
             raise WorldlineError(
                 f"{path} is not in JOWA's layout ({error}): groups 0 to E-1, each with {', '.join(NAMES)}"
             ) from error
-        if named != self.game:
+        if game:
+            require_game(path, named, game)
+        elif named != self.game:
             raise WorldlineError(f"{path} holds {named}, its name says {self.game}: rename it to {named}.h5")
         if not parts["actions"]:
             raise WorldlineError(f"{path} holds no episode: export it again")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from rich.markup import render
 
 from pipelines.cli import app, run
 from pipelines.commands.options import chosen_games
@@ -44,6 +45,13 @@ def test_every_field_that_help_names_can_be_set_by_that_name() -> None:
         with pytest.raises(UsageError) as caught:
             override(recipe, f"{path}=?")
         assert "Unknown" not in str(caught.value) and "lies below a plain value" not in str(caught.value)
+
+
+def test_no_word_of_help_is_taken_for_markup() -> None:
+    texts = [text for _, command in COMMANDS for text in (command.help, *(o.help for o in command.params if o.name))]
+    lost = [span.style for text in texts for span in render(text or "").spans]
+    assert lost == []
+    assert any("'worldline[hub]'" in render(text or "").plain for text in texts)
 
 
 def test_games_are_read_as_people_type_them() -> None:

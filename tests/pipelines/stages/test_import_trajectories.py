@@ -151,6 +151,8 @@ def tarred_away(path: Path) -> None:
 
 
 BAD = {
+    "h5 of another game": ("jowa-h5", lambda path: named(path, "Pong"), "h5 holds Pong, not Freeway: say --game Pong"),
+    "h5 of no game": ("jowa-h5", lambda path: named(path, "Chess"), "Unknown game 'Chess'"),
     "h5 cut": ("jowa-h5", cut, "not in JOWA's layout"),
     "h5 flipped": ("jowa-h5", flip_frame, "episode 1 is not what was exported"),
     "h5 packed flipped": ("jowa-h5 packed", flip_packed, "episode . is damaged|not what was exported"),
@@ -167,6 +169,11 @@ BAD = {
     "tar path": ("webdataset", tarred_away, "not the shard that"),
     "tar without its list": ("webdataset", lambda path: (path / "shards.json").unlink(), "folder without shards.json"),
 }
+
+
+def named(path: Path, game: str) -> None:
+    with h5py.File(path, "r+") as file:
+        file.attrs["game"] = game
 
 
 def spoil(path: Path, value: float = 0.5) -> None:

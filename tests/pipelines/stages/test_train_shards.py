@@ -263,4 +263,5 @@ def test_the_command_keeps_the_list_and_says_how_to_go_on(
     assert command(["import", "shards", str(copied), "--game", "Pong"]) == 2
     assert command(["import", "shards", str(tmp_path), "--game", "Pong"]) == 1
     printed = capsys.readouterr()
+    assert "shards.json does not exist: give a folder of 'worldline export trajectories" in printed.err
     assert printed.err.count("\n") == 2 and "holds Freeway, not Pong: say --game Freeway" in printed.err
