@@ -204,7 +204,11 @@ def doctor(
 ) -> int:
     """What is wrong with this set-up, and how to mend it. Exit 1 when something is.
 
+    With --storage it also asks the profile's buckets: what the source of replay answers, whether artefacts can be
+    written.
+
     Example: worldline doctor --init
+    Example: worldline doctor --storage rlu
     """
     from pipelines.commands.graph import Launch
     from pipelines.tools.doctor import all_ok, diagnose
