@@ -52,6 +52,7 @@ def test_what_is_asked_for_and_what_is_run(cluster: Path, capsys: pytest.Capture
         "pbs": ("ncpus=8:mem=64gb:ngpus=2", "walltime=336:00:00", "-q gpu_long", "-r y"),
     }
     assert all(each in script for each in wanted[scheduler])
+    assert "export WORLDLINE_RANKS=${WORLDLINE_RANKS:-2} " in script
     with start(cluster, script) as process:
         assert process.wait(20) == 0
     called = (cluster / "called").read_text().splitlines()
@@ -114,6 +115,7 @@ def test_a_failure_of_the_work_is_the_jobs_own_and_is_not_tried_again(
 
 def test_several_nodes_do_one_training(cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = printed(capsys, "--nodes", "4", "--gpus", "8", "--only", "world_action_model")
+    assert "WORLDLINE_RANKS" not in script  # torchrun's
     assert "--nodes=4" in script and "--nnodes 4 --nproc-per-node 8" in script
     assert (
         '--node-rank "$SLURM_NODEID" --master-addr "$HEAD" --master-port 29500 -m pipelines.cli train mini-' in script
