@@ -177,6 +177,13 @@ class Policy(Protocol):
         """begin(rows, seeds) -> None: those environments begin a new episode, with draws from these seeds"""
         ...
 
+    def recall(self, row: int, frames: Tensor, actions: Tensor) -> None:
+        """recall(row, frames (T, C, H, W) uint8, actions (T,) long) -> None, after `begin`
+
+        That environment is in the middle of an episode, whose newest steps these are: what is asked next follows them.
+        """
+        ...
+
     def act(self, frames: Tensor, rows: Sequence[int]) -> Tensor:
         """act(frames (N, C, H, W) uint8, rows) -> actions (N,) long, for those environments"""
         ...
@@ -187,8 +194,9 @@ class Acting:
     """How a policy is to play: each environment's game and legal actions, and the settings of the search.
 
     context: how many steps it looks at (None: as many as it can). With probability `epsilon` an environment plays a
-    random legal action. sample: what is imagined is drawn instead of the most likely. compiled: a backend of
-    torch.compile for what is imagined, "" for none.
+    random legal action. temperature: an actor's actions are drawn from its distribution at it; 0 plays the likeliest.
+    sample: what is imagined is drawn instead of the most likely. compiled: a backend of torch.compile for what is
+    imagined, "" for none.
     """
 
     games_N: Tensor  # long
@@ -196,6 +204,7 @@ class Acting:
     planner: "Planner | None" = None
     context: int | None = None
     epsilon: float = 0.0
+    temperature: float = 0.0
     sample: bool = False
     compiled: str = ""
 

@@ -32,7 +32,12 @@ class Frames:
 
 @dataclass(frozen=True)
 class Segments:
-    """An objective that reads segments of consecutive steps: their frames, or their tokens where those are stored."""
+    """An objective that reads segments of consecutive steps: their frames, or their tokens where those are stored.
+
+    padding: the side on which what is shorter is filled up; "left" where the newest step must be real.
+    """
+
+    padding: str = "right"
 
 
 Reads = Frames | Segments
@@ -83,6 +88,10 @@ class AgentConfig:
     def takes(self) -> Takes:
         """Frames, steps, games and actions of its agent."""
         return Takes()
+
+    def length(self, objective: str) -> int | None:
+        """Steps of the segments that this objective reads; None: as many as its agent can be asked for."""
+        return self.takes.steps
 
     def whole_batches(self, objective: str) -> str:
         """Why a batch of this objective cannot be taken in parts; empty where it can."""

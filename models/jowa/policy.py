@@ -90,6 +90,16 @@ class JowaPolicy:
             if seeds is not None:
                 self._streams_N[row] = _Streams(seeds[place], self.games_N.device)
 
+    def recall(self, row: int, frames: Tensor, actions: Tensor) -> None:
+        """This environment is in the middle of an episode, whose newest frames (T, C, H, W) and actions (T,) these are.
+
+        Actions are those taken at the frames.
+        """
+        steps = min(len(frames), self.context)
+        self._tokens_NCK[row, self.context - steps :] = self.tokenizer.encode_tokens(frames[len(frames) - steps :])
+        self._actions_NC[row, self.context - steps :] = actions[len(actions) - steps :]
+        self._seen[row] = steps
+
     def act(self, frames: Tensor, rows: Sequence[int] | None = None) -> Tensor:
         """Actions (N,) long for the newest frames (N, C, H, W) uint8 of the environments `rows` (all if None)."""
         return self.act_on_tokens(self.tokenizer.encode_tokens(frames), rows)

@@ -104,6 +104,19 @@ def test_many_environments_play_as_each_would_alone_through_resets(model: Jowa) 
             done[row] = [*done[row], actions]
 
 
+@pytest.mark.parametrize("steps", [2, 9])
+def test_an_episode_that_is_recalled_goes_on_as_if_it_had_been_played(model: Jowa, steps: int) -> None:
+    frames = torch.randint(0, 4, (steps + 1, 3, 1, 2, 2), generator=torch.Generator().manual_seed(steps)).byte()
+    played, recalled = (JowaPolicy(model, PixelTokenizer(), GAMES, LEGAL, context=4) for _ in range(2))
+    actions = torch.stack([played.act(frame) for frame in frames[:-1]])
+    for row in range(3):
+        recalled.recall(row, frames[:-1, row], actions[:, row])
+    assert torch.equal(recalled.act(frames[-1]), played.act(frames[-1]))
+    assert torch.equal(recalled._tokens_NCK, played._tokens_NCK) and torch.equal(
+        recalled._actions_NC, played._actions_NC
+    )
+
+
 def test_legal_actions_only_whatever_the_epsilon(model: Jowa) -> None:
     policy = make(model, epsilon=0.5, seed=3)
     for step in range(30):

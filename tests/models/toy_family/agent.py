@@ -149,6 +149,9 @@ class ToyPolicy:
     def begin(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
         pass
 
+    def recall(self, row: int, frames: Tensor, actions: Tensor) -> None:
+        self.recalled = (row, len(frames))
+
     def act(self, frames: Tensor, rows: Sequence[int]) -> Tensor:
         logits_NA = self._agent.networks["actor"](self._agent.encode(frames).float() / 255)
         return logits_NA.masked_fill(~self._legal_NA[list(rows)], -torch.inf).argmax(-1)
