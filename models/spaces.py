@@ -9,7 +9,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 REWARDS = ("raw", "clipped")
+
+
+def noisy_frames(frames: NDArray[np.uint8], normal: NDArray[np.float64], std: float) -> NDArray[np.float64]:
+    """clip(frame + 255 std n, 0, 255), not rounded: frames seen through noise (the IRIS thesis).
+
+    normal: draws n of the standard normal distribution, one a pixel and channel, in the frames' shape. std: the noise's
+    standard deviation as a share of a pixel's range.
+    """
+    return np.clip(frames + 255 * std * normal, 0, 255)
 
 
 @dataclass(frozen=True)

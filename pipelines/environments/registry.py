@@ -38,6 +38,32 @@ class Rules(Protocol):
 
 
 @dataclass(frozen=True)
+class NoisyRules:
+    """Rules under which every frame that is seen carries normal noise, each pixel and step its own.
+
+    std: its standard deviation as a share of the range of a pixel, in (0, 1].
+    """
+
+    rules: Rules
+    std: float
+
+    @property
+    def name(self) -> str:
+        """As `protocol` reads it."""
+        return f"{self.rules.name}+noise{self.std:g}"
+
+    @property
+    def frame(self) -> tuple[int, int, int]:
+        """That of the rules below."""
+        return self.rules.frame
+
+    @property
+    def max_steps(self) -> int:
+        """That of the rules below."""
+        return self.rules.max_steps
+
+
+@dataclass(frozen=True)
 class Step:
     """What one step of all environments gave. Where an episode ended, `frames` holds the next episode's first frame."""
 
@@ -148,14 +174,30 @@ def game_id(name: str) -> int:
 
 def canonical(name: str) -> str:
     """The one name of a set of rules that has several, so that equal rules make equal keys; others are unchanged."""
-    return _ALIASES.get(name, name)
+    plain, std = _without_noise(name)
+    plain = _ALIASES.get(plain, plain)
+    return f"{plain}+noise{std:g}" if std else plain
 
 
 def protocol(name: str) -> Rules:
-    """The rules of that name or alias; raises UsageError for an unknown one."""
-    if canonical(name) not in _PROTOCOLS:
-        raise unknown("protocol", name, (*_PROTOCOLS, *_ALIASES), "pipelines/environments defines them")
-    return _PROTOCOLS[canonical(name)]
+    """The rules of that name or alias, with a suffix such as "+noise0.1" under noise; see `NoisyRules`.
+
+    Raises UsageError for an unknown one, and for noise that is not from 0 to 1.
+    """
+    plain, std = _without_noise(canonical(name))
+    if plain not in _PROTOCOLS:
+        raise unknown("protocol", plain, (*_PROTOCOLS, *_ALIASES), "pipelines/environments defines them")
+    return NoisyRules(_PROTOCOLS[plain], std) if std else _PROTOCOLS[plain]
+
+
+def _without_noise(name: str) -> tuple[str, float]:
+    """The rules below the noise, and its standard deviation."""
+    plain, mark, text = name.partition("+noise")
+    if mark and not (re.fullmatch(r"\d+(\.\d+)?(e-\d+)?", text) and float(text) <= 1):
+        raise UsageError(
+            f"Protocol '{name}' has noise '{text}': give a standard deviation from 0 to 1, as in iris+noise0.1"
+        )
+    return plain, float(text) if mark else 0.0
 
 
 def actions(game: str) -> Discrete | Box:
@@ -218,6 +260,10 @@ def make(game: str, seeds: Sequence[int], rules: Rules, threads: int = 2, **give
 
     Raises UsageError for an unknown game, ValueError for no seed.
     """
+    if isinstance(rules, NoisyRules):
+        from pipelines.environments.noise import NoisyGame  # few rules have noise
+
+        return NoisyGame(make(game, seeds, rules.rules, threads, **given), rules)
     return _module(game).make(game, seeds, rules, threads, **given)
 
 
@@ -231,6 +277,8 @@ def options(game: str, rom_dir: str = "", rom_md5: str = "") -> dict[str, Any]:
 
 def roots(game: str, rules: Rules, **given: Any) -> dict[str, Any]:
     """`Environment.roots` of a game that is not being played. Raises UsageError for an unknown game."""
+    if isinstance(rules, NoisyRules):
+        return roots(game, rules.rules, **given) | {"protocol": rules.name, "noise": rules.std}
     return _module(game).roots(game, rules, **given)
 
 
