@@ -17,6 +17,7 @@ from typing import Any
 import dagster as dg
 from sqlalchemy.exc import DatabaseError, OperationalError
 
+from assets import pools
 from pipelines.errors import WorldlineError, may_pass
 from pipelines.home import dagster_home
 from pipelines.redact import one_line
@@ -24,7 +25,6 @@ from pipelines.store.files import locked, writable, write_whole
 
 CONFIG = "dagster.yaml"
 READY = ".ready"
-POOLS = {"gpu": 1, "network": 4, "disk": 2}  # of a new home: how many runs each admits; then the user's own numbers
 
 
 def open_instance() -> dg.DagsterInstance:
@@ -163,5 +163,4 @@ def _migrate(folder: Path) -> None:
         instance.all_asset_keys()
         instance.get_dynamic_partitions("experiment")
         instance.all_instigator_state()
-        for pool, limit in POOLS.items():
-            instance.event_log_storage.set_concurrency_slots(pool, limit)
+        pools.change(instance, pools.POOLS)

@@ -17,6 +17,7 @@ from pathlib import Path
 import dagster as dg
 from sqlalchemy.exc import DatabaseError
 
+from assets import pools
 from assets.backfill import Crew, enqueue, report, tell, where
 from assets.instance import HistoryLost, lost, open_instance
 from assets.orphans import close_orphans
@@ -128,6 +129,15 @@ def rebuild(options: argparse.Namespace) -> int:
     return 0
 
 
+def limits(options: argparse.Namespace) -> int:
+    """Show how many runs each pool admits at a time; first set those that are named."""
+    changes = pools.read(options.changes)
+    with open_instance() as instance:
+        pools.change(instance, changes)
+        pools.show(instance)
+    return 0
+
+
 def ui(options: argparse.Namespace) -> int:
     """Become Dagster's web server and daemon; returns only when that could not be started."""
     serve(options.port)
@@ -183,6 +193,10 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("rebuild", help=rebuild.__doc__)
     verb.set_defaults(run=rebuild)
+
+    verb = verbs.add_parser("pools", help=limits.__doc__)
+    verb.add_argument("changes", nargs="*", metavar="POOL=NUMBER")
+    verb.set_defaults(run=limits)
 
     verb = verbs.add_parser("ui", help=ui.__doc__)
     verb.add_argument("--port", type=int, default=3000, help="on 127.0.0.1 (default: 3000)")

@@ -36,7 +36,7 @@ PANEL = "The graph"
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    for command in (demo, ui, materialize, backfill):
+    for command in (demo, ui, pools, materialize, backfill):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -65,6 +65,20 @@ def ui(
     Example: worldline ui --port 3001
     """
     return Launch(("ui", "--port", str(port)), storage)
+
+
+def pools(
+    changes: Annotated[
+        list[str] | None, typer.Argument(metavar="[POOL=NUMBER]...", help="What to set (default: only show).")
+    ] = None,
+) -> "Launch":
+    """How many runs of the stages that share a pool (gpu, network, disk) the UI's daemon lets go at a time.
+
+    What waits begins as soon as a larger number makes room; what runs goes on under a smaller one. 0 holds all back.
+
+    Example: worldline pools gpu=2
+    """
+    return Launch(("pools", *(changes or ())))
 
 
 def materialize(

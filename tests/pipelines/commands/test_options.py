@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from rich.markup import render
 
 from pipelines.cli import app, run
 from pipelines.commands.options import chosen_games
+from pipelines.environments.registry import GAMES
 from pipelines.errors import UsageError
 from pipelines.graph.config_io import override
 from pipelines.graph.table import BY_VERB, STAGES
@@ -60,6 +62,39 @@ def test_games_are_read_as_people_type_them() -> None:
     for empty in ("", ",", " , "):
         with pytest.raises(UsageError, match="names no game: give some, such as Pong,Freeway, or leave it out"):
             chosen_games(empty)
+
+
+def test_a_pattern_or_a_range_stands_for_every_game_that_it_fits() -> None:
+    assert chosen_games("ms*") == ("MsPacman",) and len(chosen_games("*")) == len(GAMES)
+    assert chosen_games("Pong, pong, Po*g") == ("Pong",), "each once"
+    assert chosen_games("B?????Zone") == chosen_games("BattleZone") == chosen_games("Battle[A-Z]one")
+    between = chosen_games("Pong...ms_pacman")
+    assert between == chosen_games("MsPacman...ALE/Pong-v5"), "either end first"
+    assert between == GAMES[GAMES.index("MsPacman") : GAMES.index("Pong") + 1] and 2 < len(between) < len(GAMES)
+    assert chosen_games("Pong...Pong") == ("Pong",)
+
+
+@pytest.mark.parametrize(
+    ("games", "said"),
+    [
+        ("Xy*", "--games 'Xy*' fits no game: 'worldline games' lists all 60"),
+        ("Pong,Xy*", "--games 'Xy*' fits no game"),
+        ("[", "--games '[' fits no game"),
+        ("Pong...Qbrt", "Unknown game 'Qbrt': did you mean 'Qbert'?"),
+        ("Pong...", "Unknown game ''"),
+        ("...", "Unknown game ''"),
+        ("Pong...Qbert...Seaquest", "Unknown game 'Qbert...Seaquest'"),
+        ("P*...Qbert", "Unknown game 'P*'"),
+    ],
+)
+def test_a_pattern_or_a_range_that_fits_nothing_is_one_line_and_nothing_begins(
+    games: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path / "home"))
+    assert run(["backfill", "--games", games, "--until", "segments"]) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith(said) and err.count("\n") == 1 and not out
+    assert not (tmp_path / "home").exists()
 
 
 def test_help_of_materialize_names_every_stage(capsys: pytest.CaptureFixture) -> None:
