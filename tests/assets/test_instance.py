@@ -17,12 +17,7 @@ with open_instance() as instance:
     print(instance.get_runs_count(), instance.telemetry_enabled)
 """
 
-
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("DAGSTER_HOME", "set by open_instance")  # so that it is put back afterwards
-    monkeypatch.setenv("DAGSTER_DISABLE_TELEMETRY", "1")
+pytestmark = pytest.mark.usefixtures("fresh_home")
 
 
 def test_three_processes_open_a_fresh_home_at_once() -> None:

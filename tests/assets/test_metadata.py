@@ -83,12 +83,12 @@ def test_returns_are_a_table_with_a_row_per_player(store: Store) -> None:
 def test_pictures_are_small_data_uris(store: Store, tmp_path: Path) -> None:
     shown = describe(_trained(store))["picture/sheet_Freeway"].value
     assert shown.startswith("![sheet_Freeway](data:image/png;base64,")
-    _noise(tmp_path / "large.png", (900, 700))  # height, width
+    _noise(tmp_path / "large.png", (450, 350))  # height, width
     raw = base64.b64decode(data_uri(tmp_path / "large.png").partition(",")[2])
     assert len(raw) <= PICTURE_BYTES
     with Image.open(io.BytesIO(raw)) as picture:
         assert picture.format == "PNG"
-        assert picture.width / picture.height == pytest.approx(700 / 900, rel=0.1)
+        assert picture.width / picture.height == pytest.approx(350 / 450, rel=0.1)
 
 
 def test_a_wide_picture_fits_the_window_of_the_ui(tmp_path: Path) -> None:

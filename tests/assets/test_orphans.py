@@ -12,6 +12,7 @@ from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteRepo
 from assets.instance import open_instance
 from assets.orphans import alive, close_orphans
 from assets.resources import Installation
+from pipelines.home import dagster_home
 from tests.fakes import finish, start, wait_for
 
 KILLED = """
@@ -36,15 +37,11 @@ ORIGIN = RemoteRepositoryOrigin(SERVER, "__repository__").get_job_origin("train"
 BY_STEP = "concurrency: {pools: {granularity: op, default_limit: 1}}\ntelemetry: {enabled: false}\n"
 
 
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("DAGSTER_HOME", "set by open_instance")
+pytestmark = pytest.mark.usefixtures("ready_home")
 
 
 def test_the_run_of_a_killed_process_is_failed_and_a_living_one_is_not(tmp_path: Path) -> None:
-    (tmp_path / "home" / "dagster").mkdir(parents=True)
-    (tmp_path / "home" / "dagster" / "dagster.yaml").write_text(BY_STEP)
+    (dagster_home() / "dagster.yaml").write_text(BY_STEP)
     process = start(KILLED, tmp_path / "started")
     try:
         wait_for((tmp_path / "started").exists)
