@@ -115,16 +115,20 @@ def plan(
 @bench.command()
 def graph(
     quick: Quick = False,
+    only: Annotated[
+        str, typer.Option(help="One: load, list, lineage, partition, or backfill (default: all but backfill).")
+    ] = "",
     as_json: AsJson = False,
 ) -> int:
     """The graph beside the work: loading it, listing and tracing 10,000 scores, a partition's overhead.
 
     Fills a store with as many small artefacts first (a minute), and keeps it in WORLDLINE_HOME/bench for the next run.
-    Example: worldline bench graph
+    `--only backfill` has a daemon drain 300 partitions that stand: a process each, so 10 minutes and more on 2 cores.
+    Example: worldline bench graph --only backfill
     """
     from pipelines.tools.bench.graph import FULL, QUICK, run, table
 
-    figures = run(home.home() / "bench", QUICK if quick else FULL)
+    figures = run(home.home() / "bench", QUICK if quick else FULL, only)
     _print([each.plain() for each in figures], table(figures), as_json, quick)
     return 0
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import WorldlineError
+from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.lineage import flat, walk
 from pipelines.store.store import Store
 from pipelines.tools.bench.graph import QUICK, Figure, _taken, fill, run, table
@@ -23,6 +23,13 @@ def test_the_store_is_sound_and_filled_once(tmp_path: Path) -> None:
 def test_a_figure_above_its_aim_is_told() -> None:
     text = table([Figure("load", "loading", 1.0, 3.0), Figure("list", "listing", 3.5, 3.0)])
     assert "| loading | 1.00 | 3 | yes |" in text and "| listing | 3.50 | 3 | NO |" in text
+    assert "| draining | 9.00 |  |  |" in table([Figure("backfill", "draining", 9.0)])
+
+
+def test_an_unknown_figure_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="'backfil'"):
+        run(tmp_path, QUICK, "backfil")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_command_that_fails_is_no_measurement(tmp_path: Path) -> None:
@@ -35,3 +42,11 @@ def test_all_figures_are_measured(tmp_path: Path) -> None:
     figures = run(tmp_path, QUICK)
     assert [each.name for each in figures] == ["load", "list", "lineage", "partition"]
     assert all(0 < each.seconds < 60 for each in figures)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_real_daemon_drains_a_backfill(tmp_path: Path) -> None:
+    drained, in_turn, bare = run(tmp_path, QUICK, "backfill")
+    assert 1 <= drained.more["beside"] <= 3  # the limit of a new home for backfills
+    assert drained.more["wall"] > 0 and in_turn.seconds > 0 and bare.seconds > 0
