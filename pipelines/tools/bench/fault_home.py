@@ -273,7 +273,10 @@ def undisturbed(folder: Path, changes: tuple[str, ...] = (), environment: Mappin
     made = register(folder / "experiments", NAME, recipe("mini", changes))
     home = Home(folder, BOARD, dict(environment or {}))
     command = home.start("assets.launch", "materialize", "--experiment", made.key, "--until", BOARD)
-    command.ends_well("the undisturbed run")
+    try:
+        command.ends_well("the undisturbed run")
+    finally:
+        home.clear()  # told to stop meanwhile, the bench leaves nothing at work
     return home
 
 
