@@ -77,9 +77,9 @@ def unknown(kind: str, value: str, known: Iterable[str], where: str) -> UsageErr
     if near := nearest(value, choices):
         repair = f"did you mean '{near}'?"
     elif len(choices) <= 12:
-        repair = f"choose one of {', '.join(choices)}."
+        repair = f"choose one of {', '.join(choices)}"
     else:
-        repair = f"there are {len(choices)} to choose from."
+        repair = f"there are {len(choices)} to choose from"
     return UsageError(f"Unknown {kind} '{value}': {repair} ({where})")
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipelines.cli import run
-from pipelines.errors import Members, UsageError, WorldlineError, may_pass
+from pipelines.errors import Members, UsageError, WorldlineError, may_pass, unknown
 from pipelines.store.store import Store
 
 
@@ -53,6 +53,18 @@ def tried(**outcomes: Exception | None) -> Members:
             if error is not None:
                 raise error
     return members
+
+
+@pytest.mark.parametrize(
+    ("value", "known", "said"),
+    [
+        ("zzz", ("one", "two"), "Unknown pool 'zzz': choose one of one, two (see there)"),
+        ("zzz", [f"pool {n}" for n in range(20)], "Unknown pool 'zzz': there are 20 to choose from (see there)"),
+        ("oen", ("one", "two"), "Unknown pool 'oen': did you mean 'one'? (see there)"),
+    ],
+)
+def test_an_unknown_name_is_one_sentence(value: str, known: list[str], said: str) -> None:
+    assert str(unknown("pool", value, known, "see there")) == said
 
 
 def test_a_member_that_fails_stops_no_other_and_is_told_at_the_end(capsys: pytest.CaptureFixture) -> None:
