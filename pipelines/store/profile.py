@@ -55,20 +55,23 @@ class Profile:
 
         Raises WorldlineError for a URL of another kind.
         """
-        return None if self.artefact_bucket else self._local("artefact_root", self.artefact_root)
+        if self.artefact_bucket:
+            return None
+        return self._local("artefact_root", self.artefact_root, bucket=True)
 
     def scratch_folder(self) -> Path | None:
         """`scratch` as an absolute path. Raises WorldlineError for a URL that is not file://."""
         return self._local("scratch", self.scratch)
 
-    def _local(self, key: str, value: str | None) -> Path | None:
+    def _local(self, key: str, value: str | None, bucket: bool = False) -> Path | None:
         if value is None:
             return None
         text = value.removeprefix("file://")
         if "://" in text:
+            rule, repair = ", or a bucket of GCS or S3", " or gs://BUCKET/PREFIX or s3://BUCKET/PREFIX"
             raise WorldlineError(
-                f"Storage profile {self.name}: {key} '{value}' must be a folder on this machine: give a path "
-                "(replay_root may be any bucket, artefact_root one of gs:// or s3://)"
+                f"Storage profile {self.name}: {key} is {value}, it must be a folder of this machine"
+                f"{rule if bucket else ''}: give a path{repair if bucket else ''}"
             )
         return Path(text).expanduser().absolute()
 

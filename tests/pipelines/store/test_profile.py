@@ -165,7 +165,9 @@ def test_artefacts_and_scratch_must_be_local(key: str) -> None:
     kind = "https" if key == "artefact_root" else "gs"  # artefacts may lie in a bucket that takes them on conditions
     profile = parse(f"{key}: {kind}://bucket/store", "p", {})
     ask = profile.artefact_folder if key == "artefact_root" else profile.scratch_folder
-    with pytest.raises(
-        WorldlineError, match=f"{key} '{kind}://bucket/store' must be a folder on this machine: give a path"
-    ):
+    other = "" if key == "scratch" else " or gs://BUCKET/PREFIX or s3://BUCKET/PREFIX"
+    with pytest.raises(WorldlineError) as caught:
         ask()
+    rule = "must be a folder of this machine" + ("" if key == "scratch" else ", or a bucket of GCS or S3")
+    said = f"Storage profile p: {key} is {kind}://bucket/store, it {rule}: give a path{other}"
+    assert str(caught.value) == said
