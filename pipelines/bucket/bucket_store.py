@@ -198,7 +198,7 @@ class BucketStore(Store):
             self._cache.take(made.place, made.digest, made.manifest.total_bytes, str(made.ref))
             return stored
         shutil.rmtree(made.place)
-        self.bucket.remove_all(f"{stored.files_at}/{name}" for name in self.bucket.below(stored.files_at))
+        self.bucket.remove_all(stored.files_at)
         found = self.find(made.ref)
         if found is None:
             raise WorldlineError(f"{made.ref} was stored and removed by others while it was made: run this again")
@@ -279,7 +279,7 @@ class BucketStore(Store):
             say(f"{artefact.ref} was made anew meanwhile: it stays")
             return
         at = f"{FILES}/{artefact.ref}/{artefact.digest}"
-        self.bucket.remove_all(f"{at}/{name}" for name in self.bucket.below(at))
+        self.bucket.remove_all(at)
         self._cache.drop(artefact.digest)
 
     def orphans(self) -> dict[str, int]:
@@ -317,7 +317,7 @@ class BucketStore(Store):
             self.bucket.remove(at)
         written = self.bucket.written(at)
         if all(self._is_old(each.at) for each in written.values()):  # nobody sends it again
-            self.bucket.remove_all(f"{at}/{name}" for name in written)
+            self.bucket.remove_all(at, written)
 
     def _is_old(self, at: float) -> bool:
         return self._now() - at >= GRACE

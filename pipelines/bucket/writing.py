@@ -116,10 +116,11 @@ class WritableBucket(Bucket):
             return False
         return True
 
-    def remove_all(self, names: Iterable[str]) -> None:
-        """Remove objects, several at a time."""
+    def remove_all(self, folder: str, names: Iterable[str] | None = None) -> None:
+        """Remove all objects below `folder`, or only those of these names below it, several at a time."""
+        chosen = self.below(folder) if names is None else names
         with ThreadPoolExecutor(WORKERS, "remove") as pool:
-            for _ in pool.map(self.remove, names):
+            for _ in pool.map(self.remove, [f"{folder}/{name}" for name in chosen]):
                 pass
 
     def require_rights(self) -> float:

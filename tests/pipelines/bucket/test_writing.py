@@ -79,6 +79,16 @@ def test_other_bytes_than_were_sent_are_noticed(place: WritableBucket, tmp_path:
         place.upload(tmp_path / "file", "file")
 
 
+def test_all_below_a_folder_is_removed_or_what_is_named_of_it(place: WritableBucket) -> None:
+    for name in ("a/one", "a/deep/two", "a/three", "b/one"):
+        place.put(name, b"content")
+    place.remove_all("a", [])
+    place.remove_all("a", ["one", "never there"])
+    assert set(place.below("a")) == {"deep/two", "three"}
+    place.remove_all("a")
+    assert place.below("a") == {} and set(place.below("b")) == {"one"}
+
+
 def test_rights_are_asked_for_by_writing(place: WritableBucket, proxy: FaultProxy) -> None:
     assert abs(place.require_rights()) < 60 and place.below("") == {} == place.below(".probe")
     proxy.add(Fault("status", match=".probe", status=403, listings=True, times=10))
