@@ -14,7 +14,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from pipelines.batches.segments import Segmentation, last_episode
 from pipelines.environments.registry import game_id, to_shared
 from pipelines.episodes.trajectories import TrajectoryReader
 from pipelines.errors import WorldlineError
+
+if TYPE_CHECKING:
+    from pipelines.batches.streamed_tokens import StreamedTokens
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class SegmentSource:
 
     trajectories: TrajectoryReader
     segments: NDArray[np.int64] | Segmentation  # (S, 3): episode, start, end; a table, or computed when asked for
-    tokens_NK: NDArray[np.uint16] | None = None
+    tokens_NK: "NDArray[np.uint16] | StreamedTokens | None" = None
 
     def __post_init__(self) -> None:
         game, rows = self.trajectories.game, len(self.trajectories)

@@ -8,14 +8,16 @@ shows a terminal step there.
 
 Tokens are one zarr array (N, K) uint16, sharded, zstd; and memory-mapped for training. 72 bytes a frame at K = 36,
 before compression. Chunks of 4,096 frames, shards of 64 chunks, so that 10 M frames are 39 files. A memory map is read
-a hundred times faster than zarr: training maps.
+a hundred times faster than zarr: training maps, unless the tokens lie in a bucket and find no room in the cache.
 Letters: N frames of a game, K tokens a frame, E episodes, S segments.
 """
 
 import functools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -25,6 +27,9 @@ from models.limits import LONG
 from pipelines.errors import WorldlineError
 from pipelines.store.artefact import Artefact
 from pipelines.store.files import sync
+
+if TYPE_CHECKING:
+    from pipelines.batches.streamed_tokens import StreamedTokens
 
 EPISODE, START, END, ENVIRONMENT = COLUMNS = ("Episode index", "Start index", "End index", "Environment")
 FILE_NAME = "segments.parquet"
@@ -166,13 +171,29 @@ class TokenWriter:
             self._written += rows
 
 
-def memory_mapped(tokens: Artefact, cache: Path) -> NDArray[np.uint16]:
-    """The tokens (N, K) uint16 as a read-only memory map, unpacked once into `cache`."""
-    path = cache / f"tokens-{tokens.ref.key}.npy"
+def open_tokens(
+    artefacts: Sequence[Artefact], scratch: Path, preload_bytes: int = 0
+) -> "list[NDArray[np.uint16] | StreamedTokens]":
+    """Each game's tokens (N, K) uint16: a read-only memory map, unpacked once into `scratch`; or read in their bucket.
+
+    The latter, which find no room in the cache, are kept in memory where all of them fit into `preload_bytes`.
+    """
+    found = [_open_tokens(one, scratch) for one in artefacts]
+    preload = sum(one.nbytes for one in found if not isinstance(one, np.ndarray)) <= preload_bytes
+    return [one.whole() if preload and not isinstance(one, np.ndarray) else one for one in found]
+
+
+def _open_tokens(tokens: Artefact, scratch: Path) -> "NDArray[np.uint16] | StreamedTokens":
+    path = scratch / f"tokens-{tokens.ref.key}.npy"
     if not path.exists():
         import zarr
 
-        array = zarr.open_array(store=str(tokens.folder / TOKENS_NAME), mode="r")
+        files = tokens.sources(TOKENS_NAME)
+        if not isinstance(files, Path):
+            from pipelines.batches.streamed_tokens import StreamedTokens
+
+            return StreamedTokens(files)
+        array = zarr.open_array(store=str(files), mode="r")
         aside = path.with_name(f".{path.name}.{os.getpid()}")
         mapped = np.lib.format.open_memmap(aside, mode="w+", dtype=np.uint16, shape=array.shape)
         for start in range(0, array.shape[0], TOKENS_SHARD):

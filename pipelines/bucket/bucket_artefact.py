@@ -1,13 +1,13 @@
 """An artefact whose files lie in a bucket (see bucket_store.py): read through copies of them, or where they lie."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines.bucket.cache import Cache, Use
+from pipelines.bucket.cache import Cache, NoRoomError, Use
 from pipelines.bucket.retry import BucketError
-from pipelines.bucket.stream import BLOCKS_NAME, StreamedFile
+from pipelines.bucket.stream import BLOCKS_NAME, StreamedFile, streamed
 from pipelines.errors import MayPass
 from pipelines.progress import say
 from pipelines.store.artefact import Artefact
@@ -57,12 +57,30 @@ class BucketArtefact(Artefact):
         return path
 
     def source(self, name: str) -> Path | StreamedFile:
-        """The file's copy, or where that cannot fit into the cache, the file in the bucket."""
-        entry = next((entry for entry in self.manifest.files if entry.path == name), None)
-        if entry is None or self.cache.can_hold(entry.bytes):
+        """The file's copy, or where the cache has no room for that, the file in the bucket."""
+        try:
             return self.path(name)
-        say(f"{self.ref}: {name} is larger than the cache, it is read from the bucket piece by piece")
-        return StreamedFile.of(self.cache.bucket, self.files_at, entry)
+        except NoRoomError:
+            (found,) = self._streamed(name, [entry for entry in self.manifest.files if entry.path == name])
+            return found
+
+    def sources(self, folder: str) -> Path | dict[str, StreamedFile]:
+        """The same of all files below a folder: their copies, or where not all find room, those in the bucket."""
+        entries = [entry for entry in self.manifest.files if entry.path.startswith(f"{folder}/")]
+        try:
+            self._bring(entries)
+        except NoRoomError:
+            files = self._streamed(folder, entries)
+            return {entry.path.removeprefix(f"{folder}/"): file for entry, file in zip(entries, files, strict=True)}
+        return self.place / folder
+
+    def _streamed(self, name: str, entries: Sequence[FileEntry]) -> list[StreamedFile]:
+        size = sum(entry.bytes for entry in entries)
+        say(
+            f"{self.ref}: the cache has no room for {name} ({size:,} bytes, cache_bytes is {self.cache.limit:,}), it "
+            "is read from the bucket piece by piece"
+        )
+        return streamed(self.cache.bucket, self.files_at, entries)
 
     def faults(self, rehash: bool) -> list[str]:
         """What is wrong with the files in the bucket; with `rehash` every one is read. Raises MayPass."""

@@ -13,10 +13,10 @@ before the manifest leaves files that no manifest names; what it had finished wa
 made again, by the next run of the same command. A pointer is written without a condition: what it means does not depend
 on what it meant, and the last one counts, as in a folder.
 
-What is read is copied into `cache` first (cache.py), verified by the manifest. Trajectories that are larger than that
-are read in the bucket (stream.py); everything else that does not fit is refused in one line. A manifest that was made
-anew elsewhere is seen here within seconds (small_objects.py). `gc` spares what was stored in the last day: its name may
-be to come.
+What is read is copied into `cache` first (cache.py), verified by the manifest. Trajectories and tokens that find no
+room there are read in the bucket (stream.py); everything else that does not fit is refused in one line. A manifest that
+was made anew elsewhere is seen here within seconds (small_objects.py). `gc` spares what was stored in the last day: its
+name may be to come.
 """
 
 import os
@@ -32,7 +32,7 @@ from pathlib import Path
 
 from pipelines.bucket.bucket_artefact import FILES, MANIFESTS, BucketArtefact, sure
 from pipelines.bucket.bucket_object import BucketObject
-from pipelines.bucket.cache import Cache
+from pipelines.bucket.cache import Cache, NoRoomError
 from pipelines.bucket.lease import Lease
 from pipelines.bucket.small_objects import SmallObjects
 from pipelines.bucket.stream import BLOCKS_NAME, block_hashes
@@ -112,11 +112,11 @@ class BucketStore(Store):
         return b"" if found is None else found[0]
 
     def _faults_of_parent(self, artefact: Artefact) -> list[str]:
-        """All of it comes here, where it can fit into the cache; else its files do, one by one, when they are read."""
-        size = artefact.manifest.total_bytes
-        if isinstance(artefact, BucketArtefact) and self._cache.can_hold(size):
-            artefact.bring(rehash=size <= REHASH_PARENTS_UP_TO)
-            return []
+        """All of it comes here, where the cache has room; else its files do, one by one, when they are read."""
+        if isinstance(artefact, BucketArtefact):
+            with suppress(NoRoomError):
+                artefact.bring(rehash=artefact.manifest.total_bytes <= REHASH_PARENTS_UP_TO)
+                return []
         return artefact.faults(rehash=False)
 
     # ---- writing ----

@@ -32,6 +32,10 @@ from pipelines.store.manifest import FileEntry
 ALIVE = "alive"
 
 
+class NoRoomError(WorldlineError):
+    """The cache is too small, or what is in use leaves too little of it."""
+
+
 class Use:
     """As long as this object lives, the copy that it is of stays."""
 
@@ -45,10 +49,6 @@ class Cache:
         self._uses: weakref.WeakValueDictionary[str, Use] = weakref.WeakValueDictionary()
         self._guard, self._numbers = threading.RLock(), itertools.count()
         self._marks: tuple[int, Path, IO[str]] | None = None  # process, folder, its lock
-
-    def can_hold(self, size: int) -> bool:
-        """Whether so many bytes fit once everything else is gone."""
-        return self.limit is None or size <= self.limit
 
     def place(self, digest: str) -> Path:
         """Where the copy of an artefact lies, whole, in part, or not yet."""
@@ -71,7 +71,8 @@ class Cache:
     def bring(self, digest: str, at: str, entries: Sequence[FileEntry], name: str) -> None:
         """Have these files of an artefact in its place. `at`: the bucket's folder; `name`: the artefact, for messages.
 
-        The caller uses the artefact. Raises WorldlineError for what does not fit, is gone, or is not the manifest's.
+        The caller uses the artefact. Raises NoRoomError for what does not fit, WorldlineError for what is gone or is
+        not the manifest's.
         """
         if not self._missing(digest, entries):
             return
@@ -130,7 +131,7 @@ class Cache:
                     file.truncate(size)
 
     def _require_room(self, size: int, digest: str, name: str) -> None:
-        """Drop what was used longest ago until `size` bytes more fit; nothing, but WorldlineError, if they cannot."""
+        """Drop what was used longest ago until `size` bytes more fit; nothing, but NoRoomError, if they cannot."""
         if self.limit is None:
             return
         sizes = {path: _size(path) for path in self.folder.glob("*") if path.is_dir()}
@@ -138,7 +139,7 @@ class Cache:
         used = sum(held for path, held in sizes.items() if path.name in kept)
         if used + size > self.limit:
             beside = f" beside {used:,} that are in use" if used else ""
-            raise WorldlineError(
+            raise NoRoomError(
                 f"{name} needs {size:,} bytes in the cache {self.folder}{beside}, and cache_bytes is {self.limit:,}: "
                 "raise cache_bytes in the storage profile"
             )

@@ -338,6 +338,7 @@ def _sources(
             holdout,
             tokens,
             draft.scratch,
+            config.loop.preload_bytes,
         )
     return found, found
 

@@ -60,6 +60,10 @@ class Artefact:
         """For readers that seek: its path, or where it is too large to have here, a way to open it where it lies."""
         return self.path(name)
 
+    def sources(self, folder: str) -> "Path | Mapping[str, Streamed]":
+        """The same of all its files below a folder: that folder, or by their names below it how to open each."""
+        return self.place / folder
+
     def names(self) -> list[str]:
         """The files the manifest lists."""
         return [entry.path for entry in self.manifest.files]

@@ -15,7 +15,7 @@ from models.planning.beam import Beam, ImaginedBuffer, imaginable, imagine
 from models.spaces import Discrete, Spaces
 from pipelines.batches import loader as stored
 from pipelines.batches.loader import BatchSource, FrameLoader, SegmentLoader, SegmentSource, Source
-from pipelines.batches.segments import Segmentation, memory_mapped
+from pipelines.batches.segments import Segmentation, open_tokens
 from pipelines.environments import registry
 from pipelines.environments.atari.games import ACTIONS, GAMES
 from pipelines.environments.registry import legal_mask
@@ -33,9 +33,14 @@ MEAN_FRAME_SAMPLES = 512
 
 
 def sources(
-    trajectories: list[Artefact], segments: list[Artefact], holdout: int, tokens: list[Artefact], cache: Path
+    trajectories: list[Artefact],
+    segments: list[Artefact],
+    holdout: int,
+    tokens: list[Artefact],
+    scratch: Path,
+    preload_bytes: int = 0,
 ) -> list[SegmentSource]:
-    """One source a game, without the held-out episodes; with memory-mapped tokens where `tokens` is not empty.
+    """One source a game, without the held-out episodes; with its tokens (`open_tokens`) where `tokens` is not empty.
 
     Raises UsageError for games without segments or tokens and for too few episodes to hold out, WorldlineError for a
     game that has no segment to learn from.
@@ -43,17 +48,17 @@ def sources(
     for kind, artefacts in (("segments", segments), ("tokens", tokens)):
         if artefacts or kind == "segments":
             _check_games(kind, trajectories, artefacts)
+    encoded = open_tokens(tokens, scratch, preload_bytes)
     found = []
     for index, (data, cut) in enumerate(zip(trajectories, segments, strict=True)):
         episodes = Trajectories(data.source(FILE_NAME))
         kept = held_out_from(episodes.game, episodes.num_episodes, holdout)
-        mapped = memory_mapped(tokens[index], cache) if tokens else None
         rule = cut.manifest.config  # 10 M transitions have 2.5 M segments: computed, not read
         every = Segmentation(episodes.episode_starts, rule["length"], rule["stride"], rule["padding"])
         kept_segments = every.first_episodes(kept)
         if not len(kept_segments):
             raise _nothing_to_learn(episodes.game, kept)
-        found.append(SegmentSource(episodes, kept_segments, mapped))
+        found.append(SegmentSource(episodes, kept_segments, encoded[index] if encoded else None))
     return found
 
 

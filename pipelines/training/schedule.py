@@ -27,7 +27,9 @@ class LoopConfig:
     precision: Precision = "auto"  # bf16 where the processor multiplies it faster than float32
     log_every: Count = 10  # steps between rows of metrics.jsonl
     save_seconds: Weight = 60.0  # between resumable states; a kill loses at most this much work
-    preload_bytes: Natural = 2 << 30  # frames are kept in memory when all games together fit into this
+    preload_bytes: Natural = (
+        2 << 30
+    )  # frames are kept in memory when all games together fit into this; so are streamed tokens
     holdout_episodes: Natural = 1  # last episodes of each game, kept from training to measure on
     workers: Few = manner(0)  # processes that read ahead; batches are the same for any number
     device: Literal["auto", "cpu", "cuda"] = manner("auto")  # cuda insists on a GPU

@@ -15,7 +15,7 @@ from pipelines.batches.segments import (
     Segmentation,
     TokenWriter,
     last_episode,
-    memory_mapped,
+    open_tokens,
     real_steps,
     segment_index,
     to_table,
@@ -147,7 +147,7 @@ def test_the_memory_map_is_unpacked_once_and_read_only(
 
     artefact = store.produce(spec("tokens"), build).artefact
     synced = Synced(monkeypatch)
-    first = memory_mapped(artefact, tmp_path)
+    (first,) = open_tokens([artefact], tmp_path)
     assert np.array_equal(first, values)
     assert first.dtype == np.uint16
     with pytest.raises(ValueError, match="read-only"):
@@ -155,6 +155,6 @@ def test_the_memory_map_is_unpacked_once_and_read_only(
     (path,) = tmp_path.glob("tokens-*.npy")
     assert path in synced, "zeros after a power cut would be tokens like any others"
     before = path.stat().st_mtime_ns
-    assert np.array_equal(memory_mapped(artefact, tmp_path), values)
+    assert np.array_equal(open_tokens([artefact], tmp_path)[0], values)
     assert path.stat().st_mtime_ns == before
     assert list(tmp_path.glob(".tokens-*")) == []

@@ -79,7 +79,7 @@ def test_what_is_in_use_stays_and_the_next_is_refused_in_one_line(emulated, made
     with pytest.raises(
         WorldlineError, match=r"needs 2,000 bytes .* beside 4,000 that are in use, .* 4,500: raise"
     ) as caught:
-        store.open(made[2].ref)
+        _ = store.open(made[2].ref).folder
     assert "\n" not in str(caught.value) and there(store, made) == [0, 1]
     del held[0]
     assert store.open(made[2].ref).path("data.bin").is_file() and there(store, made) == [1, 2]

@@ -1,5 +1,6 @@
 """Files larger than the cache: read where they lie, block by block, verified, and by the stages that read them."""
 
+import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,12 @@ from pipelines.bucket.bucket_store import BucketStore
 from pipelines.bucket.stream import BLOCKS_NAME, StreamedFile
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import WorldlineError
-from pipelines.stages import segment
+from pipelines.stages import segment, train
 from pipelines.store import lineage
 from pipelines.store.artefact import Artefact
+from pipelines.store.ref import Ref
+from pipelines.store.stage_config import Spec
+from pipelines.store.store import Store
 from tests import fakes
 from tests.buckets.faults import Fault, FaultProxy
 from tests.buckets.servers import EmulatedBucket
@@ -28,6 +32,7 @@ LIMIT = 50_000
 def machine(emulated: EmulatedBucket, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Stores of several machines over one bucket."""
     monkeypatch.setattr(stream, "BLOCK", 4096)
+    monkeypatch.setattr(stream, "_blocks", stream._Kept())
 
     def opened(name: str, limit: int | None = None) -> BucketStore:
         profile = emulated.profile(proxy.endpoint, timeout=2.0, cache_bytes=limit)
@@ -96,23 +101,87 @@ def test_a_file_that_fits_is_copied(machine, made) -> None:
     assert isinstance(machine("none", 0).open(made.ref).source("large"), StreamedFile)
 
 
+def test_a_file_that_finds_no_room_beside_what_is_in_use_is_streamed(machine, made) -> None:
+    """As one game's trajectories beside another's."""
+    store = machine("reader", 150_000)
+    other = machine("writer").produce(
+        fakes.spec("scores"), lambda draft: draft.path("large").write_bytes(CONTENT[::-1])
+    )
+    held = store.open(other.artefact.ref)
+    with streamed(store, made).open() as opened:
+        assert opened.readall() == CONTENT
+    del held
+    assert isinstance(store.open(made.ref).source("large"), Path)
+
+
+def test_the_blocks_in_memory_are_bounded(machine, made, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "KEPT", 3)
+    with streamed(machine("reader", LIMIT), made).open() as opened:
+        opened.readall()
+        assert len(stream._blocks._blocks) == 3
+        proxy.clear()
+        opened.seek(-4096, 2)
+        opened.readall()
+        assert proxy.log == []
+
+
 def test_segments_of_trajectories_that_are_larger_than_the_cache(machine, tiny: TinyRun, tmp_path: Path) -> None:
     """The same bytes as from a folder."""
     source = tiny.made["trajectories"]
-
-    def copied(draft) -> None:
-        for name in source.names():
-            draft.path(name).write_bytes(source.path(name).read_bytes())
-
     config = tiny.plan.config(next(step for step in tiny.plan.steps() if step.stage == "segments"))
-    large = machine("writer").produce(fakes.spec("trajectories", "Breakout"), copied).artefact
-    reader = machine("reader", large.manifest.total_bytes // 2)
-    found = reader.open(large.ref).source(FILE_NAME)
+    large = stored(machine("writer"), source, ())
+    reader = machine("reader", source.manifest.total_bytes // 2)
+    found = reader.open(large).source(FILE_NAME)
     assert isinstance(found, StreamedFile)
     far, near = Trajectories(found), Trajectories(source.path(FILE_NAME))
     assert far.game == near.game and (far.episode_starts == near.episode_starts).all()
     again = pickle.loads(pickle.dumps(far))  # noqa: S301
     assert (again.frames(5, 300) == near.frames(5, 300)).all()
     far.close()
-    made = segment.run(replace(config, trajectories=large.ref), reader).artefact
+    made = segment.run(replace(config, trajectories=large), reader).artefact
     assert made.manifest.files == tiny.made["segments"].manifest.files
+
+
+def test_training_on_tokens_that_find_no_room(
+    machine, tiny: TinyRun, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same networks and losses as from a folder."""
+    theirs: dict[str, Ref] = {}
+    for stage, above in (("pretrained", ()), ("trajectories", ()), ("segments", ()), ("tokens", ("pretrained",))):
+        theirs[stage] = stored(machine("writer"), tiny.made[stage], tuple(theirs[each] for each in above))
+    config = tiny.plan.config(next(step for step in tiny.plan.steps() if step.stage == "world_action_model"))
+    assert isinstance(config, train.TrainConfig)
+    expected = tiny.made["world_action_model"]
+    room = tiny.made["pretrained"].manifest.total_bytes + tiny.made["tokens"].manifest.total_bytes - 1
+    for workers in (0, 2):
+        again = replace(
+            config,
+            loop=replace(config.loop, workers=workers, preload_bytes=0),
+            agent=theirs["pretrained"],
+            **{stage: (theirs[stage],) for stage in ("tokens", "segments", "trajectories")},
+        )
+        reader = machine(f"reader-{workers}", room)
+        proxy.clear()
+        monkeypatch.setattr(stream, "_blocks", stream._Kept())
+        made = train.run(again, reader).artefact
+        for name in ("model.safetensors", "tokenizer.safetensors"):
+            assert made.path(name).read_bytes() == expected.path(name).read_bytes()
+        assert losses(made) == losses(expected) and "td" in losses(made)[0]
+        assert proxy.sent("tokens.zarr/c/0/0") > 0 and not list(reader.root.rglob("tokens.zarr"))
+        reader.remove(made)
+
+
+def stored(store: Store, source: Artefact, parents: tuple[Ref, ...]) -> Ref:
+    """The same files in another store, made from `parents`."""
+
+    def build(draft) -> None:
+        for name in source.names():
+            draft.path(name).write_bytes(source.path(name).read_bytes())
+
+    manifest = source.manifest
+    return store.produce(Spec(manifest.stage, manifest.subject, "1", manifest.config, parents), build).artefact.ref
+
+
+def losses(artefact: Artefact) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in artefact.path("metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
