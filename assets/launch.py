@@ -138,6 +138,19 @@ def limits(options: argparse.Namespace) -> int:
     return 0
 
 
+def forget(options: argparse.Namespace) -> int:
+    """Remove runs from Dagster's history that ended long ago and that no asset's partition stands on."""
+    from assets.forget import forget as remove
+    from assets.forget import old_runs
+
+    with open_instance() as instance:
+        number, found = instance.get_runs_count(), old_runs(instance, options.days)
+        for run in found if options.yes else ():
+            remove(instance, run)
+    print(f"{len(found)} runs of {number} {'forgotten' if options.yes else 'would be forgotten (add --yes)'}.")
+    return 0
+
+
 def ui(options: argparse.Namespace) -> int:
     """Become Dagster's web server and daemon; returns only when that could not be started."""
     serve(options.port)
@@ -197,6 +210,11 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("pools", help=limits.__doc__)
     verb.add_argument("changes", nargs="*", metavar="POOL=NUMBER")
     verb.set_defaults(run=limits)
+
+    verb = verbs.add_parser("forget", help=forget.__doc__)
+    verb.add_argument("--days", type=int, required=True, help="how long ago they ended")
+    verb.add_argument("--yes", action="store_true", help="really")
+    verb.set_defaults(run=forget)
 
     verb = verbs.add_parser("ui", help=ui.__doc__)
     verb.add_argument("--port", type=int, default=3000, help="on 127.0.0.1 (default: 3000)")

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.commands.graph import Launch
 from pipelines.commands.options import Storage, artefact_named, has_parts, profile_and_store
 from pipelines.errors import Members, UsageError, unknown
 from pipelines.progress import WIDE, printer, size
@@ -210,7 +211,6 @@ def doctor(
     Example: worldline doctor --init
     Example: worldline doctor --storage rlu
     """
-    from pipelines.commands.graph import Launch
     from pipelines.tools.doctor import all_ok, diagnose
 
     if (init or rebuild) and (code := Launch(("rebuild" if rebuild else "init",), storage).run()):
@@ -229,12 +229,23 @@ def gc(
     unfinished: Annotated[
         bool, typer.Option("--unfinished", help="Also what begun runs would go on from (resumable states, episodes).")
     ] = False,
+    runs_older_than: Annotated[
+        int | None,
+        typer.Option(metavar="DAYS", min=0, help="Instead: old runs of Dagster (default: none)."),
+    ] = None,
     storage: Storage = None,
-) -> None:
+) -> Launch | None:
     """Remove artefacts that no name leads to, and what killed processes left; list runs that were not finished.
 
+    With --runs-older-than, Dagster's history forgets runs that ended so long ago, with what they printed, but for those
+    that hold the newest record of an asset's partition. Artefacts and their lineage are not there, and stay.
+
     Example: worldline gc, then worldline gc --yes
+
+    Example: worldline gc --runs-older-than 90 --yes
     """
+    if runs_older_than is not None:
+        return Launch(("forget", "--days", str(runs_older_than), *["--yes"] * yes))
     from pipelines.store.gc import collect
 
     _, store = profile_and_store(storage)
@@ -261,6 +272,7 @@ def gc(
         f"{size(garbage.bytes)} {done}"
     )
     members.end()
+    return None
 
 
 def parity(file: Annotated[Path, typer.Argument(help="A golden file (.npz).")]) -> int:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.cli import run
+from pipelines.commands.graph import Launch
+from pipelines.commands.inspect import gc
 from tests.pipelines.conftest import TinyRun
 
 
@@ -109,3 +111,8 @@ def test_lineage_goes_out_as_documents(
         assert run(wrong) == 2
         err = capsys.readouterr().err
         assert said in err and err.count("\n") == 1
+
+
+def test_old_runs_are_for_the_process_that_knows_dagster() -> None:
+    assert gc(runs_older_than=90) == Launch(("forget", "--days", "90"))
+    assert gc(runs_older_than=0, yes=True) == Launch(("forget", "--days", "0", "--yes"))
