@@ -1,5 +1,6 @@
 """Commands that look: games, artefacts, lineage, set-up, parity; and `gc`, which tidies."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -116,7 +117,7 @@ def lineage(
     out: Annotated[
         Path | None, typer.Option(help="Where to: a file, a folder for ro-crate (default: print it).")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at --out.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at --out or --html.")] = False,
     storage: Storage = None,
 ) -> int:
     """What an artefact was made from, down to remote objects or ROMs, policy and seeds.
@@ -131,7 +132,7 @@ def lineage(
     from pipelines.store.lineage import flat, to_json, to_tree, walk
     from pipelines.store.lineage import verify as find_faults
 
-    _require_place(to, out, overwrite, other_view=as_json or html is not None)
+    _require_place(to, out, html, overwrite, as_json)
     _, store = profile_and_store(storage)
     address = artefact_named(ref, store)
     top = walk(store, address)
@@ -158,24 +159,27 @@ def lineage(
 
 
 def _write_page(path: Path, top: "Node") -> None:
+    from pipelines.store.files import write_whole
     from pipelines.store.lineage_page import to_page
 
     try:
-        path.write_text(to_page(top), encoding="utf-8")
+        write_whole(path, to_page(top).encode(), path.parent / f".{path.name}.{os.getpid()}.partial")
     except OSError as error:
         raise UsageError(f"The page cannot be written to {path} ({error.strerror}): choose another file") from error
     print(f"Wrote {path}")
 
 
-def _require_place(to: str, out: Path | None, overwrite: bool, other_view: bool) -> None:
+def _require_place(to: str, out: Path | None, html: Path | None, overwrite: bool, as_json: bool) -> None:
     if to not in ("", "ro-crate", "openlineage", "prov"):
         raise unknown("format", to, ("ro-crate", "openlineage", "prov"), "formats for lineage")
-    if to and other_view:
+    if to and (as_json or html is not None):
         raise UsageError(f"--to {to} is one view of the lineage, --json and --html are others: ask for one at a time")
     if to == "ro-crate" and out is None:
         raise UsageError("A ro-crate is a folder: add --out DIR")
-    if (out is not None and not to) or (overwrite and out is None):
+    if (out is not None and not to) or (overwrite and out is None and html is None):
         raise UsageError("--out and --overwrite say where a document goes: add --to openlineage --out FILE")
+    if html is not None and html.is_file() and not overwrite:
+        raise UsageError(f"{html} is there: add --overwrite or choose another --html")
 
 
 def _write_document(to: str, out: Path | None, store: "Store", ref: "Ref", overwrite: bool) -> None:

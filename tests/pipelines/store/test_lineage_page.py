@@ -157,5 +157,15 @@ def test_the_command_writes_it_and_refuses_a_folder_in_one_line(
     monkeypatch.delenv("WORLDLINE_STORAGE", raising=False)
     assert run(["lineage", str(ref), "--html", str(tmp_path / "page.html")]) == 0
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == to_page(walk(store, ref))
+    (tmp_path / "page.html").write_text("mine")
+    capsys.readouterr()
+    assert run(["lineage", str(ref), "--html", str(tmp_path / "page.html")]) == 2
+    assert capsys.readouterr().err == f"{tmp_path / 'page.html'} is there: add --overwrite or choose another --html\n"
+    assert (tmp_path / "page.html").read_text() == "mine"
+    assert run(["lineage", str(ref), "--html", str(tmp_path / "page.html"), "--overwrite"]) == 0
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == to_page(walk(store, ref))
+    assert not list(tmp_path.glob(".page*"))
+    capsys.readouterr()
+    assert run(["lineage", str(ref), "--html", "/"]) == 2 and "cannot be written to /" in capsys.readouterr().err
     assert run(["lineage", str(ref), "--html", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith(f"The page cannot be written to {tmp_path} (")
