@@ -1,14 +1,9 @@
 """One UI a home: the second says where the first is, and whatever ends the first, nothing of it stays."""
 
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -20,8 +15,8 @@ from assets.instance import open_instance
 from assets.launch import main
 from assets.server import lock, workspace
 from pipelines import process
-from pipelines.commands.graph import Launch
 from pipelines.home import dagster_home, server
+from tests.assets.served import PATIENCE, REPOSITORY, answers, ask, free_port, launched, ui
 from tests.fakes import ROOT, start, wait_for
 
 HOLDS = """
@@ -35,7 +30,6 @@ os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(60)", "
 # Runs that outlast the test, of a stage that trains nothing.
 LONG = {"ops": {"collected_replay": {"config": {"recipe": "mini", "overrides": ["collect.steps=3000000"]}}}}
 ASK = """mutation($run: ExecutionParams!) { launchPipelineExecution(executionParams: $run) { __typename } }"""
-PATIENCE = 240  # seconds; a crowded machine is no failure
 
 
 @pytest.fixture(autouse=True)
@@ -77,37 +71,6 @@ def test_dagster_loads_the_code_that_runs_and_nothing_from_the_working_directory
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@contextmanager
-def ui(log: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """`worldline ui`, once it answers; whatever happens, it ends with the test."""
-    launch = Launch(("ui", "--port", str(port)))
-    command = process.command("assets.launch", *launch.arguments, parent=False)
-    with log.open("ab") as out:
-        started = subprocess.Popen(
-            command, env=os.environ | process.environment(), stdout=out, stderr=out, start_new_session=True
-        )
-    try:
-        wait_for(lambda: answers(port), PATIENCE)
-        yield started
-    finally:
-        started.terminate()
-        started.wait(PATIENCE)
-
-
-def answers(port: int) -> bool:
-    try:
-        return bool(ask(port, "{ version }"))
-    except OSError:
-        return False
-
-
-def ask(port: int, query: str, **variables: object) -> dict[str, object]:
-    body = json.dumps({"query": query, "variables": variables}).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/graphql", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)  # type: ignore[no-any-return]
-
-
 def family(of: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return [psutil.Process(of.pid), *psutil.Process(of.pid).children(recursive=True)]
 
@@ -117,13 +80,35 @@ def is_over(each: psutil.Process) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("how", ["group", "process", "told"])
+@pytest.mark.timeout(1800)
+def test_a_new_home_takes_two_first_uis_and_a_backfill_at_once(tmp_path: Path) -> None:
+    """One of the servers serves, the other says where; the run of the backfill is in the history of both."""
+    small = ["--set", "collect.steps=300", "--set", "collect.capacity=100"]
+    asked = ["backfill", "--recipe", "mini", "--games", "Pong", "--until", "collected_replay", *small]
+    ports = {free_port(): tmp_path / "one", free_port(): tmp_path / "two"}
+    servers = {port: launched(log, "ui", "--port", str(port)) for port, log in ports.items()}
+    backfill = launched(tmp_path / "backfill", *asked)
+    try:
+        wait_for(lambda: any(map(answers, ports)) and backfill.poll() is not None, PATIENCE)
+        assert backfill.returncode == 0, (tmp_path / "backfill").read_text()
+        [serves] = filter(answers, ports)
+        [other] = ports.keys() - {serves}
+        assert servers[other].wait(PATIENCE) == 1
+        assert f"is there already, http://127.0.0.1:{serves}, process {servers[serves].pid}" in ports[other].read_text()
+        found = ask(serves, "{ runsOrError { ... on Runs { results { status } } } }")
+        assert found["data"]["runsOrError"]["results"] == [{"status": "SUCCESS"}]
+    finally:
+        for each in (*servers.values(), backfill):
+            each.terminate()
+            each.wait(PATIENCE)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("how", ["group", "process", "told", "ctrl-c"])
 def test_nothing_outlives_the_ui_and_its_dead_runs_make_room(tmp_path: Path, how: str) -> None:
     """Three runs fill the limit of backfills; the next UI fails them at once, and a new one can begin."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with open_instance() as instance:
 
         def runs(*statuses: dg.DagsterRunStatus) -> set[str]:
@@ -137,21 +122,30 @@ def test_nothing_outlives_the_ui_and_its_dead_runs_make_room(tmp_path: Path, how
             dead = runs(dg.DagsterRunStatus.STARTED)
             assert len(dead) == 3
             everything = family(first)
+            listening = [at.laddr for each in everything for at in each.net_connections() if at.status == "LISTEN"]
+            assert port in {at.port for at in listening} and {at.ip for at in listening} == {"127.0.0.1"}
             if how == "group":
                 os.killpg(first.pid, signal.SIGKILL)
             elif how == "process":
                 first.kill()
+            elif how == "ctrl-c":  # a terminal tells its whole group
+                os.killpg(first.pid, signal.SIGINT)
             else:
                 first.terminate()
             wait_for(lambda: all(map(is_over, everything)), 60)
-        with ui(tmp_path / "log", port):
+        with ui(tmp_path / "log", port) as second:
             assert dead == runs(dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
             begin(port, "Qbert")
             wait_for(lambda: len(runs(dg.DagsterRunStatus.STARTED)) == 1, PATIENCE)
+            if how == "group":  # and a run that dies beside a living UI is failed by its sensor
+                [killed] = runs(dg.DagsterRunStatus.STARTED)
+                [worker] = [each for each in family(second) if any(killed in file.path for file in each.open_files())]
+                worker.kill()
+                wait_for(lambda: killed in runs(dg.DagsterRunStatus.FAILURE), PATIENCE)
 
 
 def begin(port: int, game: str) -> None:
-    selector = {"repositoryLocationName": "worldline", "repositoryName": "__repository__", "jobName": "collect"}
+    selector = {**REPOSITORY, "jobName": "collect"}
     tags = [{"key": "dagster/partition", "value": game}, {"key": "dagster/backfill", "value": "one"}]
     run = {"selector": selector, "runConfigData": LONG, "mode": "default", "executionMetadata": {"tags": tags}}
     assert ask(port, ASK, run=run) == {"data": {"launchPipelineExecution": {"__typename": "LaunchRunSuccess"}}}
