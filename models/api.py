@@ -7,6 +7,7 @@ context, A actions, G games, R nodes of an environment, M = N * R rows, n single
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
+from hashlib import sha256
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -216,6 +217,12 @@ class Moment:
     step: int
     first: int = 0
     count: int = 0
+
+
+def stream(seed: int, name: str, step: int = 0) -> torch.Generator:
+    """The random numbers, on the CPU, that a run of this seed draws for one purpose in one step: nobody else's."""
+    digest = sha256(f"{seed} {name} {step}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ Run: `python -c "from models.registry import FAMILIES; print(*FAMILIES)"`.
 """
 
 from models.family import AgentConfig, Family
+from models.iris.family import IRIS
 from models.jowa.family import JOWA
 
-FAMILIES: dict[str, Family] = {"jowa": JOWA}
+FAMILIES: dict[str, Family] = {"jowa": JOWA, "iris": IRIS}
 
 
 def family(name: str) -> Family:

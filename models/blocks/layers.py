@@ -1,4 +1,4 @@
-"""Building blocks of networks: the convolutional ones of the tokenizers, and an ensemble of small MLPs.
+"""Building blocks of networks: convolutional ones of tokenizers, tables and heads of token models, ensembles of MLPs.
 
 Convolutional are a residual block, spatial attention, strided down, nearest up. Their parameters have the names of
 released VQ-GAN style checkpoints. The ensemble is one batched matrix product a layer. Its parameters are stacked over
@@ -10,6 +10,7 @@ Shapes: B frames, C channels, H x W pixels; Q members, N inputs, I in, O out.
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,60 @@ def initialise_orthogonal(module: nn.Module, generator: torch.Generator) -> None
             nn.init.orthogonal_(layer.weight, nn.init.calculate_gain("relu"), generator=generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def initialise_uniform(module: nn.Module, generator: torch.Generator) -> None:
+    """Set what PyTorch draws by default, uniform in +-1 / sqrt(inputs of a unit), from `generator`, biases too.
+
+    For convolutions, linear layers and LSTM cells, whose units count as reading their own state alone.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            inputs = layer.weight[0].numel()
+        elif isinstance(layer, nn.LSTMCell):
+            inputs = layer.hidden_size
+        else:
+            continue
+        for parameter in layer.parameters(recurse=False):
+            nn.init.uniform_(parameter, -(inputs**-0.5), inputs**-0.5, generator=generator)
+
+
+def decay_groups(model: nn.Module, weight_decay: float, also: str = "") -> list[dict[str, Any]]:
+    """AdamW's two groups of trainable parameters: those that decay by `weight_decay`, and those that do not.
+
+    Weights of linear layers decay, and all parameters whose names begin with `also`; biases, norms and embeddings do
+    not.
+    """
+    decayed = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
+    decayed |= {id(parameter) for name, parameter in model.named_parameters() if also and name.startswith(also)}
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [one for one in trainable if id(one) in decayed], "weight_decay": weight_decay},
+        {"params": [one for one in trainable if id(one) not in decayed], "weight_decay": 0.0},
+    ]
+
+
+class Tables(nn.Module):
+    """One embedding for action tokens (first) and one for observation tokens (second)."""
+
+    def __init__(self, sizes: tuple[int, int], width: int) -> None:
+        super().__init__()
+        self.embedding_tables = nn.ModuleList(nn.Embedding(size, width) for size in sizes)
+
+
+class HeadModule(nn.Module):
+    """Holds a head under the released checkpoints' name."""
+
+    def __init__(self, head_module: nn.Module) -> None:
+        super().__init__()
+        self.head_module = head_module
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.head_module(hidden)
+
+
+def mlp_head(width: int, outputs: int) -> HeadModule:
+    return HeadModule(nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs)))
 
 
 class ResidualBlock(nn.Module):

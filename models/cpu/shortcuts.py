@@ -176,7 +176,7 @@ def fastest_layout(x: Tensor) -> Tensor:
 
 def finest_level(conv_in: nn.Conv2d, level: nn.Module, x: Tensor) -> Tensor:
     """`level(conv_in(x))`, of an encoder's first `blocks.layers.Level`: (B, C, H, W) -> (B, O, H / s, W / s)."""
-    if torch.is_grad_enabled() or not taken(x):
+    if torch.is_grad_enabled() or not taken(x) or level.attn:
         return level(conv_in(x))
     finest = _composed(level) if len(x) >= ENOUGH else level
     bytes_each = conv_in.out_channels * x.shape[2] * x.shape[3] * (2 if torch.is_autocast_enabled("cpu") else 4)
@@ -196,7 +196,6 @@ class _ResidualBlock(Protocol):
 
 def _composed(level: nn.Module) -> Callable[[Tensor], Tensor]:
     """`level` for weights as they are now, where it has no attention and ends in a downsample."""
-    assert not level.attn, "the finest level of an encoder has no attention"
     *before, last = cast("Sequence[_ResidualBlock]", level.block)
     downsample = ComposedDownsample(last.conv2, cast("nn.Conv2d", cast("nn.Module", level.downsample).conv))
 

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from models.api import Acting, Batch, Learning, Limits, Losses, Moment, WorldModel
+from models.blocks.weights import released_weights
 from models.jowa.config import JowaAgentConfig
 from models.jowa.family import JOWA
 from models.jowa.loss import LossCounts, world_action_loss, world_loss
 from models.jowa.model import Jowa, parameter_groups
 from models.jowa.policy import JowaPolicy
-from models.jowa.state_dict import load_released, original_state_dict, other_sizes, released_weights
+from models.jowa.state_dict import load_released, original_state_dict, other_sizes
 from models.jowa.world import JowaWorld
 from models.losses.frames import Lpips
 from models.losses.segments import mixture_weights

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from models.blocks.layers import EnsembleMLP
+from models.blocks.layers import EnsembleMLP, HeadModule, Tables, decay_groups, mlp_head
 from models.blocks.transformer import KVCache, Transformer
 from models.jowa.config import JowaConfig
 
@@ -33,46 +33,14 @@ class Outputs:
     logits: dict[Head, Tensor]
 
 
-class Tables(nn.Module):
-    """One embedding for action tokens (first) and one for observation tokens (second)."""
-
-    def __init__(self, sizes: tuple[int, int], width: int) -> None:
-        super().__init__()
-        self.embedding_tables = nn.ModuleList(nn.Embedding(size, width) for size in sizes)
-
-
-class HeadModule(nn.Module):
-    """Holds a head under the released checkpoints' name."""
-
-    def __init__(self, head_module: nn.Module) -> None:
-        super().__init__()
-        self.head_module = head_module
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        return self.head_module(hidden)
-
-
-def mlp_head(width: int, outputs: int) -> HeadModule:
-    return HeadModule(nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs)))
-
-
 def q_head(config: JowaConfig) -> HeadModule:
     sizes = (config.width, config.q_hidden, config.q_hidden, config.num_actions * config.outputs_per_action)
     return HeadModule(EnsembleMLP(config.num_q, sizes, config.q_dropout))
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """AdamW's two groups of trainable parameters: those that decay by `weight_decay`, and those that do not.
-
-    Weights of linear layers and everything in the Q head decay; biases, norms and embeddings do not (JOWA, appendix).
-    """
-    decayed = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
-    decayed |= {id(parameter) for name, parameter in model.named_parameters() if name.startswith("head_q.")}
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [one for one in trainable if id(one) in decayed], "weight_decay": weight_decay},
-        {"params": [one for one in trainable if id(one) not in decayed], "weight_decay": 0.0},
-    ]
+    """AdamW's groups: weights of linear layers and everything in the Q head decay (JOWA, appendix)."""
+    return decay_groups(model, weight_decay, also="head_q.")
 
 
 class Jowa(nn.Module):

@@ -1,111 +1,26 @@
 """State dicts under the names of the original's checkpoints, there and back, of JOWA and of its tokenizer.
 
-Our modules use the same names; what differs is what wrappers put before them (`module.`, `_orig_mod.`), buffers that
-are no weights, a perceptual loss kept with the tokenizer, and tables of task embeddings that are there but not used.
+Our modules use the same names; what differs is what `blocks.weights` drops, and tables of task embeddings that are
+there but not used.
 """
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from models.blocks.weights import copied_weights, load_exactly, released_weights
 from models.jowa.model import Jowa
 
-WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
-NO_WEIGHTS = re.compile(r"^lpips\.|\.indices$|\.attn\.mask$")
 TASKS = "task_emb."
-MOST_LISTED = 12
-
-
-@dataclass(frozen=True)
-class Misfit:
-    """Names that keep a state_dict from being a model's: all empty where it fits."""
-
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    of_another_shape: tuple[str, ...]  # "name (theirs) for (ours)"
-
-    def __bool__(self) -> bool:
-        return bool(self.missing or self.unexpected or self.of_another_shape)
-
-    def __str__(self) -> str:
-        faults = {
-            "missing": self.missing,
-            "unexpected": self.unexpected,
-            "of another shape": self.of_another_shape,
-        }
-        return "; ".join(f"{fault}: {_listed(names)}" for fault, names in faults.items() if names)
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    """A file of something else lacks hundreds: the first ones tell which it is."""
-    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
-    return ", ".join(names[:MOST_LISTED]) + more
-
-
-def released_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights under the names that our modules use: wrappers' prefixes and known buffers dropped.
-
-    Raises ValueError where two names become one.
-    """
-    weights: dict[str, Tensor] = {}
-    for name, tensor in state_dict.items():
-        plain = WRAPPERS.sub("", name)
-        if NO_WEIGHTS.search(plain):
-            continue
-        if plain in weights:
-            raise ValueError(f"Weight '{plain}' is in the file twice, once as '{name}': keep one of them")
-        weights[plain] = tensor
-    return weights
-
-
-def misfit(model: nn.Module, weights: Mapping[str, Tensor]) -> Misfit:
-    """What keeps `weights`, named as by `released_weights`, from being the model's."""
-    own = model.state_dict()
-    return Misfit(
-        missing=tuple(sorted(own.keys() - weights.keys())),
-        unexpected=tuple(sorted(weights.keys() - own.keys())),
-        of_another_shape=tuple(
-            f"{name} {tuple(weights[name].shape)} for {tuple(own[name].shape)}"
-            for name in sorted(own.keys() & weights.keys())
-            if weights[name].shape != own[name].shape
-        ),
-    )
 
 
 def load_released(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
-    """Load the state_dict of an original's checkpoint; nothing is loaded unless everything fits, bit for bit.
-
-    Raises ValueError that lists weights which are missing, unexpected or of another shape, and for one whose numbers
-    the model would round.
-    """
+    """Load the state_dict of an original's checkpoint, all of it or, with a ValueError, nothing: see `load_exactly`."""
     weights = released_weights(state_dict)
     if isinstance(model, Jowa) and model.task_emb is None:
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith(TASKS)}
-    if faults := misfit(model, weights):
-        raise ValueError(f"These weights are not this {type(model).__name__}'s, is the configuration right? {faults}")
-    for name, own in model.state_dict().items():
-        _require_exact(name, weights[name], own.dtype)
-    model.load_state_dict(weights)
-
-
-def _require_exact(name: str, tensor: Tensor, dtype: torch.dtype) -> None:
-    """Raises ValueError unless numbers of `tensor` become numbers of `dtype` and come back the same."""
-    if tensor.dtype == dtype or (dtype == torch.float32 and tensor.dtype in (torch.float16, torch.bfloat16)):
-        return
-    theirs, ours = (str(each).removeprefix("torch.") for each in (tensor.dtype, dtype))
-    if (tensor.dtype, dtype) != (torch.float64, torch.float32):
-        raise ValueError(
-            f"weight '{name}' is {theirs}, the model's is {ours}: save it as {ours}"
-            f"{' (float16 and bfloat16 are kept exactly too)' if dtype == torch.float32 else ''}"
-        )
-    if not torch.equal(tensor.to(dtype).to(tensor.dtype), tensor):
-        raise ValueError(
-            f"weight '{name}' is float64 with numbers that float32 would round: round them yourself with .float() and "
-            "save it again"
-        )
+    load_exactly(model, weights)
 
 
 def original_state_dict(model: nn.Module) -> dict[str, Tensor]:
@@ -113,7 +28,7 @@ def original_state_dict(model: nn.Module) -> dict[str, Tensor]:
 
     `load_released` reads it back exactly. Tables of task embeddings that a JOWA does without are zeros.
     """
-    weights = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+    weights = copied_weights(model)
     if not isinstance(model, Jowa):
         return weights
     config, per_step = model.config, model.config.tokens_per_step

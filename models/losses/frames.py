@@ -38,6 +38,13 @@ def reconstruction_l1(x: Tensor, x_hat: Tensor, weight: Tensor | None = None, me
     return (weight / (weight.mean() if mean is None else mean) * error).mean()
 
 
+def reconstruction_l2(x: Tensor, x_hat: Tensor) -> Tensor:
+    """mean (x - x_hat)^2 on the scale [-1, 1] of x, x_hat (B, C, H, W) in [0, 1]. ValueError where shapes differ."""
+    if x.shape != x_hat.shape:
+        raise ValueError(f"Frames {tuple(x.shape)} and reconstruction {tuple(x_hat.shape)} differ in shape")
+    return 4 * (x.float() - x_hat.float()).square().mean()
+
+
 def commitment(z: Tensor, z_q: Tensor, beta: float = 1.0) -> Tensor:
     """mean (sg(z) - z_q)^2 + beta mean (z - sg(z_q))^2 (van den Oord et al. 2017, equation 3, terms 2 and 3).
 

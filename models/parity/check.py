@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from models.parity.golden_file import GoldenFile
+from models.parity.golden_file import GoldenFile, Tolerance
+from models.parity.iris import family as iris
 from models.parity.jowa import family as jowa
 
 UNKNOWN = "nothing here reads or computes it"
@@ -29,12 +30,12 @@ class Family(Protocol):
         """outputs(golden) -> every output that the file should have, by entry, computed from its inputs alone"""
         ...
 
-    def tolerance(self, golden: GoldenFile, name: str) -> float:
-        """tolerance(golden, entry) -> the largest relative error of an entry of floats; 0 where it must be equal"""
+    def tolerance(self, golden: GoldenFile, name: str) -> float | Tolerance:
+        """tolerance(golden, entry) -> the largest error of an entry of floats, relative if a number; 0: equal"""
         ...
 
 
-FAMILIES: Mapping[str, Family] = {"jowa": jowa}
+FAMILIES: Mapping[str, Family] = {"jowa": jowa, "iris": iris}
 """by the name that a file states in `meta/family`"""
 
 
@@ -71,8 +72,8 @@ def check(arrays: Mapping[str, np.ndarray]) -> list[Check]:
     return checks + [Check(name, math.nan, False, MISSING) for name in outputs if name not in arrays]
 
 
-def compare(name: str, ours: ArrayLike, golden: ArrayLike, tolerance: float) -> Check:
-    """Largest absolute difference over the largest absolute golden value; ok within `tolerance`.
+def compare(name: str, ours: ArrayLike, golden: ArrayLike, tolerance: float | Tolerance) -> Check:
+    """Largest absolute difference over the largest absolute golden value; ok where all are within `tolerance`.
 
     Another shape fails, and so does what is no real number.
     """
@@ -80,10 +81,12 @@ def compare(name: str, ours: ArrayLike, golden: ArrayLike, tolerance: float) -> 
     if ours.shape != golden.shape or golden.dtype.kind not in "biuf":
         return Check(name, math.inf, False)
     golden = golden.astype(np.float64)
-    difference = float(np.abs(ours - golden).max(initial=0.0))
-    scale = float(np.abs(golden).max(initial=0.0))
+    differences = np.abs(ours - golden)
+    difference, scale = float(differences.max(initial=0.0)), float(np.abs(golden).max(initial=0.0))
     error = 0.0 if difference == 0 else difference / scale if scale else math.inf
-    return Check(name, error, error <= tolerance)  # a NaN compares as not ok
+    if not isinstance(tolerance, Tolerance):
+        return Check(name, error, error <= tolerance)  # a NaN compares as not ok
+    return Check(name, error, bool((differences <= tolerance.allowed(scale)).all()))
 
 
 def compare_exact(name: str, ours: ArrayLike, golden: ArrayLike) -> Check:

@@ -6,6 +6,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,18 @@ from torch import Tensor
 
 INPUTS = ("weights/", "batch/", "draws/")
 META = "meta/"
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """The largest difference: `relative` times the entry's largest number, and `absolute`, one for each if several."""
+
+    relative: float = 0.0
+    absolute: float | tuple[float, ...] = 0.0
+
+    def allowed(self, scale: float) -> np.ndarray:
+        """Of every number of an entry whose largest is `scale`."""
+        return self.relative * scale + np.asarray(self.absolute)
 
 
 class GoldenFile:

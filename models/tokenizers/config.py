@@ -36,6 +36,8 @@ class TokenizerConfig:
     ema_decay: Dropout = 0.99
     revive_below: Weight = 0.0  # EMA: move a code used by fewer latents a batch (running mean) than this; 0 is off
     frame_channels: Size = option(1)  # 1 for grey frames, 3 for RGB
+    attention_at: tuple[Size, ...] = option(())  # sides, in pixels, of levels with attention; empty: see `attention`
+    initial: Literal["orthogonal", "uniform"] = option("orthogonal")  # first weights; uniform is PyTorch's default
 
     def __post_init__(self) -> None:
         check(self, "tokenizer")

@@ -18,13 +18,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.api import FrameBatch, Losses, Moment
-from models.blocks.layers import Downsample, Level, Middle, Upsample, group_norm, initialise_orthogonal
+from models.blocks.layers import (
+    Downsample,
+    Level,
+    Middle,
+    Upsample,
+    group_norm,
+    initialise_orthogonal,
+    initialise_uniform,
+)
 from models.cpu.shortcuts import fastest_layout, finest_level
 from models.losses.frames import commitment, motion_weight, reconstruction_l1
 from models.tokenizers.codebook import EMA, Codebook, Encoded, StraightThrough
 from models.tokenizers.config import TokenizerConfig
 
-AT_ONCE = 256  # frames that are encoded together, however many are given
+AT_ONCE = 256  # frames that are encoded or decoded together, however many are given
 Distance = Callable[[Tensor, Tensor], Tensor]
 """(frames, frames), each (n, C, H, W) in [0, 1] -> scalar"""
 
@@ -38,11 +46,14 @@ class Encoder(nn.Module):
         self.patch_stem = config.patch_stem
         self.conv_in = nn.Conv2d(config.frame_channels * config.patch_stem**2, config.channels, 3, padding=1)
         self.down = nn.ModuleList()
+        side = config.resolution // config.patch_stem
         for level, width in enumerate(widths):
             entering = config.channels if level == 0 else widths[level - 1]
-            stage = Level(entering, width, config.res_blocks, groups, attention=config.attention and level > 0)
+            attends = side in config.attention_at if config.attention_at else config.attention and level > 0
+            stage = Level(entering, width, config.res_blocks, groups, attends)
             if level < len(config.downsample):
                 stage.downsample = Downsample(width, config.downsample[level])
+                side //= config.downsample[level]
             self.down.append(stage)
         self.mid = Middle(widths[-1], groups, config.attention)
         self.norm_out = group_norm(widths[-1], groups)
@@ -57,7 +68,9 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Mirror of the encoder with one residual block more a level and attention in the middle only (JOWA, section 3.1).
+    """Mirror of the encoder with one residual block more a level (JOWA, section 3.1).
+
+    Levels have attention where `attention_at` names their side, and none otherwise.
 
     The factors come in the order of `downsample` (7, then 2), not reversed: the released checkpoints do so.
     """
@@ -69,11 +82,14 @@ class Decoder(nn.Module):
         self.conv_in = nn.Conv2d(config.z_channels, widths[-1], 3, padding=1)
         self.mid = Middle(widths[-1], groups, config.attention)
         self.up = nn.ModuleList()
+        side = config.resolution // config.patch_stem
         for level, width in enumerate(widths):
             entering = widths[min(level + 1, len(widths) - 1)]
-            stage = Level(entering, width, config.res_blocks + 1, groups)
+            factor = config.downsample[len(config.downsample) - level] if level > 0 else 1
+            side //= factor
+            stage = Level(entering, width, config.res_blocks + 1, groups, side in config.attention_at)
             if level > 0:
-                stage.upsample = Upsample(width, config.downsample[len(config.downsample) - level])
+                stage.upsample = Upsample(width, factor)
             self.up.append(stage)
         self.norm_out = group_norm(widths[0], groups)
         self.conv_out = nn.Conv2d(widths[0], config.frame_channels * config.patch_stem**2, 3, padding=1)
@@ -105,7 +121,7 @@ class Tokenizer(nn.Module):
         self.embedding: Codebook = (EMA if config.quantizer == "ema" else StraightThrough)(config, generator)
         self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
         self.decoder = Decoder(config)
-        initialise_orthogonal(self, generator)
+        (initialise_orthogonal if config.initial == "orthogonal" else initialise_uniform)(self, generator)
 
     def forward(self, frames: Tensor) -> Reconstructed:
         """Encode and decode `frames` (B, C, H, W) in [0, 1], with the straight-through gradient."""
@@ -145,8 +161,9 @@ class Tokenizer(nn.Module):
             raise ValueError(
                 f"Tokens {tuple(tokens.shape)} do not fit the tokenizer: the last axis must be {grid**2} long"
             )
-        z_quantized = self.embedding.look_up(tokens.long().reshape(-1, grid, grid))
-        return self.decode(z_quantized).clamp(0, 1).reshape(*tokens.shape[:-1], channels, side, side)
+        parts = tokens.long().reshape(-1, grid, grid).split(AT_ONCE)
+        frames = torch.cat([self.decode(self.embedding.look_up(part)).clamp(0, 1) for part in parts])
+        return frames.reshape(*tokens.shape[:-1], channels, side, side)
 
 
 def random_shift(frames: Tensor, pad: int, generator: torch.Generator, first: int = 0, of: int = 0) -> Tensor:

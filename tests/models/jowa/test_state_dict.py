@@ -7,16 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from models.blocks.weights import misfit, released_weights
 from models.jowa.config import JowaConfig
 from models.jowa.model import Jowa
-from models.jowa.state_dict import (
-    jowa_sizes,
-    load_released,
-    misfit,
-    original_state_dict,
-    released_weights,
-    tokenizer_sizes,
-)
+from models.jowa.state_dict import jowa_sizes, load_released, original_state_dict, tokenizer_sizes
 from models.parity.jowa.config import model_config, tokenizer_config
 from models.tokenizers.config import TokenizerConfig
 from models.tokenizers.vq import Tokenizer

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from models.parity import check as parity
 from models.parity.check import MISSING, UNKNOWN, check, compare, compare_exact
-from models.parity.golden_file import GoldenFile
+from models.parity.golden_file import GoldenFile, Tolerance
 
 
 def test_error_is_relative_to_the_largest_golden_value() -> None:
@@ -26,6 +26,13 @@ def test_error_is_relative_to_the_largest_golden_value() -> None:
 def test_shapes_nans_and_zeros_do_not_pass(ours: list, golden: list) -> None:
     assert not compare("x", ours, golden, 1e-4).ok
     assert not compare_exact("x", ours, golden).ok
+
+
+def test_a_tolerance_may_be_absolute_and_another_for_each_number() -> None:
+    tolerance = Tolerance(relative=0.1, absolute=(0.0, 1.0))
+    assert compare("x", [2.1, 1.1], [2.0, 0.0], tolerance).ok and not compare("x", [2.3, 0.0], [2.0, 0.0], tolerance).ok
+    assert not compare("x", [2.0, 1.3], [2.0, 0.0], tolerance).ok
+    assert not compare("x", [float("nan"), 0.0], [2.0, 0.0], tolerance).ok
 
 
 def test_all_zero_and_empty_pass() -> None:

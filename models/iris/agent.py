@@ -1,0 +1,237 @@
+"""IRIS as a `models.api.Agent`: a tokenizer, a world model, and an actor-critic that practises in it.
+
+Objectives: "tokenizer" on single frames; "world_model" on segments; "actor_critic" on segments whose last step is where
+it begins to imagine, after a burn-in on those before. Segments may be of stored tokens, or of frames that the tokenizer
+encodes as it is at the time. Source: arXiv 2209.00588.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from models.api import Acting, Batch, FrameBatch, Learning, Limits, Losses, Moment
+from models.blocks.layers import decay_groups
+from models.iris import state_dict as original
+from models.iris.actor_critic import ActorCritic
+from models.iris.config import IrisConfig
+from models.iris.draws import Sampled
+from models.iris.family import IRIS
+from models.iris.imagination import imagine
+from models.iris.loss import actor_critic_loss, share, tokenizer_loss, world_model_counts, world_model_loss
+from models.iris.policy import IrisPolicy
+from models.iris.world import PlayedWorld, Player, TransformerPlayer
+from models.iris.world_model import WorldModel
+from models.limits import LONG
+from models.losses.frames import Lpips
+from models.spaces import Spaces
+from models.tokenizers.vq import Tokenizer
+
+CHANGEABLE = {  # by part of the config, what may be set anew while it learns on
+    "weights": ("l1", "mse", "lpips", "commitment", "encoder"),
+    "actor_critic": ("horizon", "burn_in", "gamma", "lambda_", "value", "entropy"),
+}
+
+
+class IrisAgent:
+    """All three networks. `seed` fixes their first weights."""
+
+    spaces: Spaces | None
+
+    def __init__(self, config: IrisConfig, seed: int = 0) -> None:
+        self.config, self.spaces = config, None
+        self.tokenizer = Tokenizer(config.tokenizer, seed=seed)
+        self.world_model = WorldModel(config.world_model, seed=seed)
+        self.actor_critic = ActorCritic(config.actor_critic, seed=seed)
+        self.networks: dict[str, nn.Module] = {
+            "tokenizer": self.tokenizer,
+            "world_model": self.world_model,
+            "actor_critic": self.actor_critic,
+        }
+        self._player: Player = TransformerPlayer(self.world_model)
+
+    @property
+    def limits(self) -> Limits:
+        """Games are not told apart, and steps that have positions."""
+        return Limits(LONG, self.config.world_model.max_steps)
+
+    @property
+    def gamma(self) -> float:
+        """The discount of its values."""
+        return self.config.actor_critic.gamma
+
+    @property
+    def vocabulary(self) -> int:
+        """Codes of the tokenizer."""
+        return self.config.tokenizer.vocab_size
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """Tokens K of one frame."""
+        return self.config.tokenizer.tokens_per_frame
+
+    # ---- learning ----
+
+    def reconfigure(self, **changes: Any) -> None:
+        """Weights of the tokenizer's terms, and how the actor-critic imagines and learns. ValueError for others."""
+        for name, value in changes.items():
+            part = next((part for part, names in CHANGEABLE.items() if name in names), None)
+            if part is None:
+                raise ValueError(f"An IRIS has no setting '{name}' that could change while it learns on")
+            self.config = replace(self.config, **{part: replace(getattr(self.config, part), **{name: value})})
+
+    def start(self, learning: Learning, objectives: Sequence[str]) -> None:
+        """See `models.api.Agent`. Without LPIPS weights the perceptual term is left out."""
+        self._learning = learning
+        trains = IRIS.trains(tuple(objectives))
+        for name, network in self.networks.items():
+            network.requires_grad_(name in trains)
+        self._lpips = None
+        if "lpips" in learning.outside:
+            device = next(self.tokenizer.parameters()).device
+            self._lpips = Lpips(dict(learning.outside["lpips"])).to(device).eval()
+
+    def prepare(self, objective: str, batch: Any, moment: Moment) -> Any:
+        """Nothing is augmented."""
+        return batch
+
+    def counts(self, objective: str, batch: Any) -> Tensor:
+        """Frames of the tokenizer, rows of the actor-critic; of the world model see `world_model_counts`."""
+        if objective == "world_model":
+            return world_model_counts(batch, self.tokens_per_frame)
+        rows = batch.frames_nCHW if objective == "tokenizer" else batch.actions_BT
+        return torch.tensor([len(rows)], dtype=torch.float64)
+
+    def loss(self, objective: str, batch: Any, counts: Tensor, moment: Moment) -> Losses:
+        """See `models.iris.loss`. What one objective trains, the others read in eval mode and without gradients."""
+        if objective == "tokenizer":
+            return self._tokenizer_loss(batch, counts)
+        if objective == "world_model":
+            with self._learning.autocast():
+                batch = self._with_tokens(batch)
+                outputs = self.world_model(batch.tokens_BTK, batch.actions_BT)
+            return world_model_loss(outputs, batch, counts)
+        return self._actor_critic_loss(batch, counts, moment)
+
+    def _tokenizer_loss(self, batch: FrameBatch, counts: Tensor) -> Losses:
+        frames_nCHW = batch.frames_nCHW.float() / 255
+        with self._learning.autocast():
+            out = self.tokenizer(frames_nCHW)
+        losses = tokenizer_loss(frames_nCHW, out, self.config.weights, self._lpips)
+        return share(losses, len(frames_nCHW) / float(counts[0]))
+
+    def _actor_critic_loss(self, batch: Batch, counts: Tensor, moment: Moment) -> Losses:
+        """Burn in on all steps but the last, and imagine from there."""
+        config, learning = self.config.actor_critic, self._learning
+        if batch.actions_BT.shape[1] != config.burn_in + 1:
+            raise ValueError(
+                f"Segments of {batch.actions_BT.shape[1]} steps do not fit a burn-in of {config.burn_in}: give one more"
+            )
+        legal_NA = learning.legal_GA[batch.games_B] if learning.legal_GA.numel() else None
+        with evaluating(self.tokenizer, self.world_model), learning.autocast():
+            tokens_BTK = self._with_tokens(batch).tokens_BTK
+            assert tokens_BTK is not None
+            memory = self.actor_critic.burn_in(self.decode(tokens_BTK[:, :-1]), batch.mask_BT[:, :-1])
+            draw = Sampled(learning.seed, "imagination", moment)
+            rollout = imagine(
+                self.actor_critic,
+                self._player,
+                self.decode,
+                tokens_BTK[:, -1],
+                memory,
+                config.horizon,
+                draw,
+                legal_NA,
+            )
+        return share(actor_critic_loss(rollout, config), len(tokens_BTK) / float(counts[0]))
+
+    def _with_tokens(self, batch: Batch) -> Batch:
+        """Frames are encoded by the tokenizer as it is now."""
+        if batch.frames_BTCHW is None or batch.tokens_BTK is not None:
+            return batch
+        with evaluating(self.tokenizer):
+            return replace(batch, tokens_BTK=self.tokenizer.encode_tokens(batch.frames_BTCHW))
+
+    def optimiser(self, network: str, lr: float, weight_decay: float) -> tuple[type[Optimizer], list[dict[str, Any]]]:
+        """AdamW for the world model, which decays linear weights alone; Adam without decay for the others."""
+        if network != "world_model":
+            return torch.optim.Adam, [{"params": list(self.networks[network].parameters()), "lr": lr}]
+        return torch.optim.AdamW, [{**group, "lr": lr} for group in decay_groups(self.world_model, weight_decay)]
+
+    def after_step(self, objectives: Sequence[str], step: int, target_every: int) -> None:
+        """There are no target networks."""
+
+    def work(self, objective: str, rows: int) -> int:
+        """Tokens of frames, of the world model's sequences, or of what is imagined."""
+        steps = {"world_model": self.config.world_model.max_steps, "actor_critic": self.config.actor_critic.horizon}
+        if objective == "tokenizer":
+            return rows * self.tokens_per_frame
+        return rows * steps[objective] * (self.tokens_per_frame + 1)
+
+    # ---- the original's files ----
+
+    def load_original(self, network: str, state_dict: Mapping[str, Tensor]) -> None:
+        """See `state_dict.load_original`."""
+        try:
+            original.load_original(network, self.networks[network], state_dict)
+        except ValueError as error:
+            raise ValueError(f"does not fit: {error}") from error
+
+    def original_weights(self, network: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `state_dict.own_weights`."""
+        return original.own_weights(network, state_dict)
+
+    def original_state_dict(self, network: str) -> dict[str, Tensor]:
+        """See `state_dict.original_state_dict`."""
+        return original.original_state_dict(self.networks[network])
+
+    # ---- seeing and acting ----
+
+    def probe(self) -> dict[str, tuple[Tensor, ...]]:
+        """Latents and pictures of noise, logits of two steps, and what the actor says of noise."""
+        sizes, world = self.config.tokenizer, self.config.world_model
+        device, draw = next(self.tokenizer.parameters()).device, torch.Generator().manual_seed(0)
+        frames = torch.rand((2, sizes.frame_channels, sizes.resolution, sizes.resolution), generator=draw).to(device)
+        shape_NTK = (2, min(2, world.max_steps), self.tokens_per_frame)
+        tokens_NTK = torch.randint(0, world.vocab_size, shape_NTK, generator=draw).to(device)
+        outputs = self.world_model(tokens_NTK, torch.zeros_like(tokens_NTK[..., 0]))
+        judged = self.actor_critic(frames, self.actor_critic.fresh(2))
+        return {
+            "tokenizer": (self.tokenizer.encode(frames).z, self.tokenizer.decode_tokens(tokens_NTK[:, 0])),
+            "world_model": (outputs.hidden_BLD,),
+            "actor_critic": (judged.logits_NA, judged.values_N),
+        }
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Tokens (..., K) int64 of uint8 frames (..., C, H, W)."""
+        return self.tokenizer.encode_tokens(frames)
+
+    def decode(self, observations: Tensor) -> Tensor:
+        """Frames (..., C, H, W) in [0, 1] of tokens (..., K)."""
+        return self.tokenizer.decode_tokens(observations)
+
+    def world(self) -> PlayedWorld:
+        """The world model imagines what is likeliest."""
+        self.world_model.eval()
+        return PlayedWorld(TransformerPlayer(self.world_model))
+
+    def policy(self, acting: Acting) -> IrisPolicy:
+        """See `IrisPolicy`."""
+        return IrisPolicy(self.actor_critic, self.tokenizer, acting)
+
+
+@contextmanager
+def evaluating(*networks: nn.Module) -> Iterator[None]:
+    """These networks in eval mode, and afterwards as they were."""
+    before = [network.training for network in networks]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for network, training in zip(networks, before, strict=True):
+            network.train(training)

@@ -1,0 +1,142 @@
+"""IRIS's configuration: sizes of its three networks and what their losses weigh; the defaults are the paper's.
+
+Source: Micheli, Alonso, Fleuret, "Transformers are Sample-Efficient World Models", arXiv 2209.00588, appendix A.
+Learning rates, decay, clipping and the order of turns belong to the schedule. Imports no torch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from models.family import AgentConfig, Takes, manner, option
+from models.limits import Dropout, Few, Share, Size, Weight, check
+from models.tokenizers.config import TokenizerConfig
+
+TOKENIZER = TokenizerConfig(
+    vocab_size=512,
+    embed_dim=512,
+    z_channels=512,
+    channels=64,
+    res_blocks=2,
+    norm_groups=32,
+    downsample=(2, 2, 2, 2),
+    resolution=64,
+    frame_channels=3,
+    attention_at=(8, 16),
+    initial="uniform",
+)
+
+
+@dataclass(frozen=True)
+class TokenizerWeights:
+    """What the terms of the tokenizer's loss weigh; a term of weight 0 is not computed.
+
+    lpips: counts where `IrisConfig.lpips_file` names its weights, and is left out otherwise.
+    """
+
+    l1: Weight = 1.0
+    mse: Weight = 0.0
+    lpips: Weight = 1.0
+    commitment: Weight = 1.0
+    encoder: Weight = 1.0  # of the commitment's term that moves the encoder, beside the one that moves the codes
+
+    def __post_init__(self) -> None:
+        check(self, "weights")
+
+
+@dataclass(frozen=True)
+class WorldModelConfig:
+    """Sizes of the transformer over blocks of a frame's tokens and an action (section 2.2 and appendix A.2)."""
+
+    vocab_size: Size = 512
+    tokens_per_frame: Size = 16
+    max_steps: Size = 20  # blocks that have positions: how far it remembers
+    layers: Size = 10
+    heads: Size = 4
+    width: Size = 256
+    dropout: Dropout = 0.1  # embedding, residual and attention
+    num_actions: Size = 18
+
+    def __post_init__(self) -> None:
+        check(self, "world_model")
+        if self.width % self.heads:
+            raise ValueError(f"Width {self.width} does not divide into {self.heads} heads: change width or heads")
+
+    @property
+    def tokens_per_step(self) -> int:
+        """The frame's tokens and the action."""
+        return self.tokens_per_frame + 1
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest sequence that has positions."""
+        return self.max_steps * self.tokens_per_step
+
+
+@dataclass(frozen=True)
+class ActorCriticConfig:
+    """The policy and its values, and how they learn in imagination (section 2.3 and appendix A.3)."""
+
+    channels: tuple[Size, ...] = (32, 32, 64, 64)  # of convolutions, each of which halves the frame
+    hidden: Size = 512  # of the LSTM
+    num_actions: Size = 18
+    resolution: Size = 64
+    frame_channels: Size = 3
+    horizon: Size = 20  # imagined steps
+    burn_in: Few = 20  # real frames that fill the LSTM's state before
+    gamma: Share = 0.995
+    lambda_: Share = 0.95
+    value: Weight = 1.0
+    entropy: Weight = 0.001
+
+    def __post_init__(self) -> None:
+        check(self, "actor_critic")
+        if self.horizon < 2:
+            raise ValueError("actor_critic.horizon 1 leaves nothing to learn: a return needs the value of a later step")
+        if self.resolution % 2 ** len(self.channels):
+            raise ValueError(
+                f"Frames of {self.resolution} pixels cannot be halved {len(self.channels)} times: give "
+                "actor_critic.channels fewer convolutions"
+            )
+
+
+@dataclass(frozen=True)
+class IrisConfig(AgentConfig):
+    """All three networks, and the weights of the tokenizer's loss."""
+
+    family: str = "iris"
+    tokenizer: TokenizerConfig = field(default_factory=lambda: TOKENIZER)
+    world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
+    actor_critic: ActorCriticConfig = field(default_factory=ActorCriticConfig)
+    weights: TokenizerWeights = field(default_factory=TokenizerWeights)
+    lpips_sha256: str = option("")  # of a file with LPIPS weights; none leaves the perceptual term out
+    lpips_file: str = manner("")  # where that file lies
+
+    @property
+    def outside(self) -> Mapping[str, tuple[str, str]]:
+        """LPIPS weights, where they are wanted."""
+        return {"lpips": (self.lpips_file, self.lpips_sha256)} if self.lpips_file or self.lpips_sha256 else {}
+
+    @property
+    def takes(self) -> Takes:
+        """The tokenizer's frames and the policy's actions; games are not told apart, and play may last."""
+        side = self.tokenizer.resolution
+        return Takes((side, side, self.tokenizer.frame_channels), actions=self.actor_critic.num_actions)
+
+    def length(self, objective: str) -> int | None:
+        """The world model's context; what the policy burns in, and the frame from which it imagines."""
+        lengths = {"world_model": self.world_model.max_steps, "actor_critic": self.actor_critic.burn_in + 1}
+        return lengths.get(objective)
+
+    def require_fit(self, length: int) -> None:
+        """Raises ValueError where the three networks do not fit each other. Segments are cut to what each asks for."""
+        tokenizer, world, actor = self.tokenizer, self.world_model, self.actor_critic
+        pairs = (
+            ("tokenizer.vocab_size", tokenizer.vocab_size, "world_model.vocab_size", world.vocab_size),
+            ("tokenizer's tokens", tokenizer.tokens_per_frame, "world_model.tokens_per_frame", world.tokens_per_frame),
+            ("tokenizer.resolution", tokenizer.resolution, "actor_critic.resolution", actor.resolution),
+            ("tokenizer.frame_channels", tokenizer.frame_channels, "actor_critic.frame_channels", actor.frame_channels),
+            ("world_model.num_actions", world.num_actions, "actor_critic.num_actions", actor.num_actions),
+        )
+        for name, value, other, found in pairs:
+            if value != found:
+                raise ValueError(f"{name} is {value} but {other} is {found}: they must be equal, set both")

@@ -1,0 +1,76 @@
+"""Acting with IRIS: the actor sees what the tokenizer makes of a frame, as it does in imagination.
+
+Shapes: N environments of those that play now, T steps, C channels of H x W pixels, A actions.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from models.api import Acting
+from models.iris.actor_critic import ActorCritic, Memory
+from models.iris.draws import choose
+from models.tokenizers.vq import Tokenizer
+
+
+class IrisPolicy:
+    """Remembers each environment's episode in its LSTM's state. Every environment draws from its own stream.
+
+    Both networks are put in eval mode. Raises ValueError where a shape or number does not fit.
+    """
+
+    def __init__(self, actor_critic: ActorCritic, tokenizer: Tokenizer, acting: Acting) -> None:
+        rows, actions = len(acting.games_N), actor_critic.config.num_actions
+        if acting.legal_NA.shape != (rows, actions) or not bool(acting.legal_NA.any(1).all()):
+            raise ValueError(
+                f"Legal actions {tuple(acting.legal_NA.shape)}: give at least one of {actions} to each of {rows} rows"
+            )
+        if not 0 <= acting.epsilon <= 1 or acting.temperature < 0:
+            raise ValueError(
+                f"Epsilon {acting.epsilon} and temperature {acting.temperature}: give 0 to 1, and at least 0"
+            )
+        self._actor, self._tokenizer, self._acting = actor_critic.eval(), tokenizer.eval(), acting
+        self._memory = actor_critic.fresh(rows)
+        self._streams = [torch.Generator().manual_seed(row) for row in range(rows)]
+
+    def begin(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
+        """See `models.api.Policy`."""
+        for row, seed in zip(rows, seeds, strict=True):
+            self._streams[row] = torch.Generator().manual_seed(seed)
+        self._remember(rows, self._actor.fresh(len(rows)))
+
+    @torch.no_grad()
+    def recall(self, row: int, frames: Tensor, actions: Tensor) -> None:
+        """See `models.api.Policy`: the state is that after a burn-in on the newest frames. Actions are not read."""
+        steps = min(len(frames), self._actor.config.burn_in)
+        if steps:
+            seen_1TCHW = self._reconstructed(frames[len(frames) - steps :])[None]
+            self._remember([row], self._actor.burn_in(seen_1TCHW, torch.ones_like(seen_1TCHW[:, :, 0, 0, 0]).bool()))
+
+    @torch.no_grad()
+    def act(self, frames: Tensor, rows: Sequence[int]) -> Tensor:
+        """Actions (N,) long for the newest frames (N, C, H, W) uint8 of these environments."""
+        chosen = list(rows)
+        memory = Memory(*(state[chosen] for state in self._memory))
+        judged = self._actor(self._reconstructed(frames), memory)
+        self._remember(rows, judged.memory)
+        legal_NA = self._acting.legal_NA[chosen]
+        logits_NA = judged.logits_NA.masked_fill(~legal_NA, -torch.inf)
+        # All draws are always made, and on the CPU, so that a seed means the same play everywhere.
+        draws = [torch.rand(3, generator=self._streams[row], dtype=torch.float64) for row in rows]
+        chance_N, any_N, own_N = torch.stack(draws, dim=1).to(logits_NA.device)
+        if self._acting.temperature:
+            actions_N = choose(logits_NA / self._acting.temperature, own_N)
+        else:
+            actions_N = logits_NA.argmax(-1)
+        random_N = choose(torch.zeros_like(logits_NA).masked_fill(~legal_NA, -torch.inf), any_N)
+        return torch.where(chance_N < self._acting.epsilon, random_N, actions_N)
+
+    def _reconstructed(self, frames: Tensor) -> Tensor:
+        return self._tokenizer.decode_tokens(self._tokenizer.encode_tokens(frames))
+
+    def _remember(self, rows: Sequence[int], memory: Memory) -> None:
+        chosen = list(rows)
+        for ours, new in zip(self._memory, memory, strict=True):
+            ours[chosen] = new.to(ours.dtype)

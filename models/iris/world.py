@@ -1,0 +1,125 @@
+"""IRIS's world model as a world: one step after another, token by token, for N rows at once.
+
+Every kind of world model of this family is played by a `Player`, and imagination knows no more than that. IRIS's own
+keeps keys and values of all tokens since it was last rebuilt; when a step would not fit behind them, it forgets all but
+the current frame (arXiv 2209.00588, appendix A.2; the original does so in play and in imagination alike).
+
+Shapes: N rows, K tokens a frame, C steps of context, D width.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from models.api import Context, Imagined
+from models.blocks.transformer import KVCache
+from models.cpu.shortcuts import PackedModule
+from models.iris.draws import Draw, Given, likeliest
+from models.iris.world_model import WorldModel
+
+
+@dataclass(frozen=True)
+class Step:
+    """What followed an action: reward in {-1, 0, 1}, whether the game ended, and the next frame's tokens, if wanted."""
+
+    rewards_N: Tensor  # float32
+    ends_N: Tensor  # bool
+    tokens_NK: Tensor | None  # long
+
+
+class Player(Protocol):
+    """A world model that is being played. Its network should be in eval mode; nothing here has gradients."""
+
+    def reset(self, tokens_NK: Tensor) -> None:
+        """reset(tokens (N, K) of a frame) -> None: forget everything and stand there, without history"""
+        ...
+
+    def step(self, actions_N: Tensor, draw: Draw, observe: bool = True) -> Step:
+        """step(actions (N,), draw, observe) -> Step; where `observe` is False no next frame is made: the last step"""
+        ...
+
+
+class TransformerPlayer:
+    """Plays a `WorldModel`. Its weights are read as they are at a `reset`, and in autocast's type."""
+
+    def __init__(self, model: WorldModel) -> None:
+        self._packed = PackedModule(model)
+        self.model = model  # what is called: the model itself or, on a CPU, its packed copy
+        self.cache: KVCache | None = None
+        self.newest_ND: Tensor  # hidden state of the newest token
+
+    @torch.no_grad()
+    def reset(self, tokens_NK: Tensor) -> None:
+        """See `Player`. Raises ValueError where the frames have another number of tokens."""
+        self.model = self._packed.current()
+        transformer, config = self.model.transformer, self.model.config
+        if tokens_NK.shape[1:] != (config.tokens_per_frame,):
+            raise ValueError(f"Tokens {tuple(tokens_NK.shape)} are no frames of {config.tokens_per_frame} tokens")
+        if self.cache is None or not self.cache.serves(len(tokens_NK), *transformer.cache_type()):
+            self.cache = transformer.empty_cache(len(tokens_NK), config.max_tokens)
+        self._rebuild(tokens_NK)
+
+    def _rebuild(self, tokens_NK: Tensor) -> None:
+        assert self.cache is not None
+        self.cache.clear()
+        self._tokens_NK = tokens_NK
+        self.newest_ND = self.model.read_frame(tokens_NK, self.cache)[:, -1]
+
+    @torch.no_grad()
+    def step(self, actions_N: Tensor, draw: Draw, observe: bool = True) -> Step:
+        """See `Player`. A step is K + 1 passes of one token, or one. Raises ValueError before any reset."""
+        if self.cache is None:
+            raise ValueError("This world has no rows yet: reset it first")
+        model, config = self.model, self.model.config
+        passes = config.tokens_per_step if observe else 1
+        if self.cache.length + passes > self.cache.capacity:
+            self._rebuild(self._tokens_NK)
+        self.newest_ND = model.read_action(actions_N, self.cache)
+        rewards_N = draw("rewards", model.head_rewards(self.newest_ND)).float() - 1
+        ends_N = draw("ends", model.head_ends(self.newest_ND)).bool()
+        if not observe:
+            return Step(rewards_N, ends_N, None)
+        tokens = []
+        for _ in range(config.tokens_per_frame):
+            tokens.append(draw("tokens", model.head_observations(self.newest_ND)))
+            self.newest_ND = model.read_frame(tokens[-1][:, None], self.cache)[:, 0]
+        self._tokens_NK = torch.stack(tokens, dim=1)
+        return Step(rewards_N, ends_N, self._tokens_NK)
+
+
+class PlayedWorld:
+    """A player as a `models.api.WorldModel`: a single line of steps, which values no actions."""
+
+    def __init__(self, player: Player, draw: Draw = likeliest) -> None:
+        self._player, self._draw = player, draw
+        self._nodes = self._rows = 0
+
+    def reset(self, context: Context) -> Imagined:
+        """Read the context step by step, as if it had been imagined, so that it is forgotten as imagined steps are."""
+        rows, steps, _ = context.tokens_NCK.shape
+        self._rows, self._nodes = rows, 1
+        self._player.reset(context.tokens_NCK[:, 0])
+        nothing_N = context.games_N.new_zeros(rows)
+        for step in range(1, steps):
+            tokens = list(context.tokens_NCK[:, step].unbind(1))
+            given = Given(rewards=[nothing_N], ends=[nothing_N], tokens=tokens)
+            self._player.step(context.actions_NC[:, step - 1], given)
+        return self._here(nothing_N.float(), nothing_N.bool(), context.tokens_NCK[:, -1])
+
+    def step(self, actions_M: Tensor, parents_M: Tensor | None = None) -> Imagined:
+        """See `models.api.WorldModel`. Raises ValueError where anything but the newest step is to be continued."""
+        newest = self._nodes - 1
+        if len(actions_M) != self._rows or (parents_M is not None and not bool((parents_M == newest).all())):
+            raise ValueError(
+                f"{len(actions_M)} actions for {self._rows} rows: this world goes on from its newest step alone, with "
+                "an action a row"
+            )
+        self._nodes += 1
+        found = self._player.step(actions_M, self._draw)
+        assert found.tokens_NK is not None, "a next frame was wanted"
+        return self._here(found.rewards_N, found.ends_N, found.tokens_NK)
+
+    def _here(self, rewards_N: Tensor, ends_N: Tensor, tokens_NK: Tensor) -> Imagined:
+        return Imagined(rewards_N.new_zeros(len(rewards_N), 0), rewards_N, ends_N, tokens_NK)

@@ -1,0 +1,88 @@
+"""IRIS's world model: a causal transformer over frames and actions, with heads for tokens, rewards and ends.
+
+A step is K observation tokens, then one action. The hidden state of a token predicts the next observation token, that
+of the action also the reward's sign and whether the game ends; the last token of a frame predicts nothing, since an
+action follows. Parameters have the released checkpoints' names (`state_dict.py`). Source: arXiv 2209.00588, section
+2.2.
+
+Shapes: B segments or N rows, T steps, K tokens a frame, L tokens, D width, V vocabulary, S = T * K predictions.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.blocks.layers import Tables, mlp_head
+from models.blocks.transformer import KVCache, Transformer
+from models.iris.config import WorldModelConfig
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Of whole segments: hidden states (B, L, D), observations (B, T * K, V), rewards (B, T, 3) and ends (B, T, 2).
+
+    Entry s of `observations` predicts the segment's observation token s + 1; reward classes are -1, 0 and 1.
+    """
+
+    hidden_BLD: Tensor
+    observations_BSV: Tensor
+    rewards_BT3: Tensor
+    ends_BT2: Tensor
+
+
+class WorldModel(nn.Module):
+    """`seed` fixes the first weights: normal(0, 0.02), biases 0."""
+
+    def __init__(self, config: WorldModelConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.transformer = Transformer(config.layers, config.heads, config.width, config.dropout)
+        self.pos_emb = nn.Embedding(config.max_tokens, config.width)
+        self.embedder = Tables((config.num_actions, config.vocab_size), config.width)
+        self.head_observations = mlp_head(config.width, config.vocab_size)
+        self.head_rewards = mlp_head(config.width, 3)
+        self.head_ends = mlp_head(config.width, 2)
+        initialise_normal(self, torch.Generator().manual_seed(seed))
+
+    def forward(self, tokens_BTK: Tensor, actions_BT: Tensor) -> Outputs:
+        """Read whole segments. Raises ValueError where they are longer than the positions, or of other tokens."""
+        steps, per_frame = tokens_BTK.shape[1:]
+        if steps > self.config.max_steps or per_frame != self.config.tokens_per_frame:
+            raise ValueError(
+                f"Segments of {steps} steps of {per_frame} tokens do not fit a world model of "
+                f"{self.config.max_steps} steps of {self.config.tokens_per_frame}: cut them shorter"
+            )
+        actions, observations = self.embedder.embedding_tables
+        x_BLD = torch.cat([observations(tokens_BTK), actions(actions_BT)[:, :, None]], dim=2).flatten(1, 2)
+        hidden_BLD = self.transformer(x_BLD + self.pos_emb.weight[: x_BLD.shape[1]])
+        hidden_BTCD = hidden_BLD.unflatten(1, (steps, per_frame + 1))  # C = K + 1 tokens of a step
+        before_observation = torch.cat([hidden_BTCD[:, :, : per_frame - 1], hidden_BTCD[:, :, per_frame:]], dim=2)
+        at_action_BTD = hidden_BTCD[:, :, per_frame]
+        return Outputs(
+            hidden_BLD,
+            self.head_observations(before_observation.flatten(1, 2)),
+            self.head_rewards(at_action_BTD),
+            self.head_ends(at_action_BTD),
+        )
+
+    def read_frame(self, tokens_NK: Tensor, cache: KVCache) -> Tensor:
+        """Hidden states (N, K, D) of a frame's tokens, which are added to the cache."""
+        return self._read(self.embedder.embedding_tables[1](tokens_NK), cache)
+
+    def read_action(self, actions_N: Tensor, cache: KVCache) -> Tensor:
+        """Hidden states (N, D) of actions, which are added to the cache."""
+        return self._read(self.embedder.embedding_tables[0](actions_N[:, None]), cache)[:, 0]
+
+    def _read(self, x_NLD: Tensor, cache: KVCache) -> Tensor:
+        positions_LD = self.pos_emb.weight[cache.length : cache.length + x_NLD.shape[1]]
+        return self.transformer(x_NLD + positions_LD, cache)
+
+
+def initialise_normal(model: nn.Module, generator: torch.Generator) -> None:
+    """Linear and embedding weights normal(0, 0.02), linear biases 0."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02, generator=generator)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)

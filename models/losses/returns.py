@@ -1,0 +1,44 @@
+"""Returns and losses of an actor-critic that learns from imagined steps: pure functions.
+
+Sources: lambda-returns (Sutton and Barto, chapter 12) in the form of IRIS (Micheli et al. 2023, arXiv 2209.00588,
+section 2.3), the policy gradient with a baseline (Williams 1992). Shapes: N rows, H steps, A actions. All float32.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def lambda_returns(rewards_NH: Tensor, ends_NH: Tensor, values_NH: Tensor, gamma: float, lambda_: float) -> Tensor:
+    """R_t = r_t + (1 - d_t) gamma ((1 - lambda) V_{t+1} + lambda R_{t+1}), and R of the last step is its value V.
+
+    rewards, values: float (N, H); ends: bool. r_t and d_t are what the action of step t led to, so those of the last
+    step are not used. Raises ValueError where shapes differ.
+    """
+    if not rewards_NH.shape == ends_NH.shape == values_NH.shape:
+        shapes = ", ".join(str(tuple(each.shape)) for each in (rewards_NH, ends_NH, values_NH))
+        raise ValueError(f"Rewards, ends and values of shapes {shapes}: they must be equal")
+    values_NH = values_NH.float()
+    discounts_NH = gamma * (~ends_NH.bool()).float()
+    returns = [values_NH[:, -1]]
+    for step in range(values_NH.shape[1] - 2, -1, -1):
+        ahead_N = (1 - lambda_) * values_NH[:, step + 1] + lambda_ * returns[-1]
+        returns.append(rewards_NH[:, step].float() + discounts_NH[:, step] * ahead_N)
+    return torch.stack(returns[::-1], dim=1)
+
+
+def policy_gradient(logits_NHA: Tensor, actions_NH: Tensor, advantages_NH: Tensor) -> Tensor:
+    """Mean of -log pi(a) sg(advantage): a scalar. actions: long."""
+    log_probs_NH = -F.cross_entropy(logits_NHA.float().flatten(0, -2), actions_NH.flatten(), reduction="none")
+    return -(log_probs_NH * advantages_NH.detach().flatten()).mean()
+
+
+def value_error(values_NH: Tensor, returns_NH: Tensor) -> Tensor:
+    """Mean of (V - sg(R))^2: a scalar."""
+    return F.mse_loss(values_NH.float(), returns_NH.detach())
+
+
+def entropy(logits_NHA: Tensor) -> Tensor:
+    """Mean entropy of the policy in nats: a scalar. A logit of -inf is an action that there is not."""
+    log_probs_NHA = logits_NHA.float().log_softmax(-1)
+    return -(log_probs_NHA.exp() * log_probs_NHA.masked_fill(log_probs_NHA.isneginf(), 0.0)).sum(-1).mean()

@@ -1,0 +1,79 @@
+"""The inputs of a golden file of IRIS as objects of ours: networks with the recorded weights, batches, draws.
+
+Shapes: B segments or N rows, T steps, K tokens a frame, C x H x W frames.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from models.api import Batch
+from models.iris.actor_critic import ActorCritic
+from models.iris.config import IrisConfig
+from models.iris.draws import Given
+from models.iris.state_dict import load_original
+from models.iris.world_model import WorldModel
+from models.parity.golden_file import GoldenFile
+from models.parity.iris.config import Training, iris_config
+from models.tokenizers.vq import Tokenizer
+
+NONE = -1  # what a file records for a draw that was not made
+
+
+@dataclass(frozen=True)
+class Case:
+    """A file with its networks, in eval mode. No caller may change these."""
+
+    golden: GoldenFile
+    config: IrisConfig
+    training: Training
+    tokenizer: Tokenizer
+    world_model: WorldModel
+    actor_critic: ActorCritic
+
+    @classmethod
+    def of(cls, golden: GoldenFile) -> "Case":
+        """Read the file. Raises ValueError or KeyError where its config or weights are damaged or do not fit."""
+        config, training = iris_config(golden.config)
+        networks = (Tokenizer(config.tokenizer), WorldModel(config.world_model), ActorCritic(config.actor_critic))
+        case = cls(golden, config, training, *networks)
+        for name in ("tokenizer", "world_model", "actor_critic"):
+            case.restore(name)
+        return case
+
+    def restore(self, name: str) -> nn.Module:
+        """A network with the recorded weights, which training may have changed."""
+        network: nn.Module = getattr(self, name)
+        load_original(name, network, self.golden.tensors(f"weights/{name}/"))
+        return network.eval()
+
+    def recorded(self, name: str, usual: int, axis: int = 0) -> int:
+        """How many of its frames the file keeps in this entry."""
+        return self.golden.arrays[name].shape[axis] if name in self.golden.arrays else usual
+
+    def frames(self, name: str) -> Tensor:
+        """Recorded frames (..., C, H, W) as floats in [0, 1]."""
+        return self.golden.tensor(name).float() / 255
+
+    def world_batch(self) -> Batch:
+        """The world model's segments, with the tokens of their frames."""
+        names = ("actions", "rewards", "ends", "mask_padding", "observations")
+        actions, rewards, ends, mask, frames = (self.golden.tensor(f"batch/world_model/{name}") for name in names)
+        return Batch(
+            actions_BT=actions,
+            rewards_BT=rewards,
+            ends_BT=ends,
+            mask_BT=mask,
+            games_B=actions.new_zeros(len(actions)),
+            tokens_BTK=self.tokenizer.encode_tokens(frames),
+        )
+
+    def draws(self, name: str, *, actions: bool = False) -> Given:
+        """What was drawn in `env` or `imagine`, step by step and token by token; a token is drawn K times a step."""
+        tensor = self.golden.tensor
+        kinds = {"rewards": "reward_classes", "ends": "ends"} | ({"actions": "actions"} if actions else {})
+        given = {kind: list(tensor(f"draws/{name}/{entry}").unbind(1)) for kind, entry in kinds.items()}
+        tokens_NTK = tensor(f"draws/{name}/obs_tokens")
+        if not bool((tokens_NTK[:, :-1] > NONE).all()):
+            raise ValueError(f"draws/{name}/obs_tokens lacks tokens of a step before the last")
+        return Given(tokens=list(tokens_NTK[:, :-1].flatten(1).unbind(1)), **given)

@@ -1,0 +1,84 @@
+"""What a golden file of IRIS states in `meta/config`, as configurations of ours: tables of names, no guesses."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from models.iris.config import ActorCriticConfig, IrisConfig, TokenizerWeights, WorldModelConfig
+from models.parity.golden_file import renamed
+from models.tokenizers.config import TokenizerConfig
+
+TOKENIZER_NAMES = {
+    "vocab_size": "vocab_size",
+    "embed_dim": "embed_dim",
+    "encoder.resolution": "resolution",
+    "encoder.in_channels": "frame_channels",
+    "encoder.z_channels": "z_channels",
+    "encoder.ch": "channels",
+    "encoder.ch_mult": "channel_mult",
+    "encoder.num_res_blocks": "res_blocks",
+    "encoder.attn_resolutions": "attention_at",
+    "encoder.out_ch": "out_channels",
+}
+TOKENIZER_FIXED = {"encoder.dropout": 0.0}
+NORM_GROUPS = 32  # in all of the original's code
+WORLD_NAMES = {
+    "tokens_per_block": "tokens_per_step",
+    "max_blocks": "max_steps",
+    "num_layers": "layers",
+    "num_heads": "heads",
+    "embed_dim": "width",
+}
+WORLD_FIXED = {"attention": "causal", "embed_pdrop": 0.0, "resid_pdrop": 0.0, "attn_pdrop": 0.0}
+TRAINING_NAMES = {
+    "learning_rate": "lr",
+    "max_grad_norm": "clip",
+    "weight_decay": "weight_decay",
+    "gamma": "gamma",
+    "lambda_": "lambda_",
+    "entropy_weight": "entropy",
+    "imagine_horizon": "horizon",
+    "burn_in": "burn_in",
+}
+ACTOR = ("gamma", "lambda_", "entropy", "horizon", "burn_in")
+
+
+@dataclass(frozen=True)
+class Training:
+    """Numbers of the optimisers, which are the same for all networks; decay is the world model's alone."""
+
+    lr: float
+    clip: float
+    weight_decay: float
+
+
+def tokenizer_config(stated: Mapping[str, Any]) -> TokenizerConfig:
+    """The tokenizer's. Raises ValueError where frames go in and come out with different channels."""
+    fields = renamed(stated, TOKENIZER_NAMES, TOKENIZER_FIXED)
+    if (out := fields.pop("out_channels")) != fields["frame_channels"]:
+        raise ValueError(f"meta/config states {fields['frame_channels']} channels in and {out} out: they must be equal")
+    halvings = len(fields["channel_mult"]) - 1
+    return TokenizerConfig(**fields, norm_groups=NORM_GROUPS, downsample=(2,) * halvings, initial="uniform")
+
+
+def world_model_config(stated: Mapping[str, Any], **sizes: int) -> WorldModelConfig:
+    """The transformer's, with the sizes that other sections state."""
+    fields = renamed(stated, WORLD_NAMES, WORLD_FIXED)
+    fields["tokens_per_frame"] = fields.pop("tokens_per_step") - 1
+    return WorldModelConfig(**fields, **sizes, dropout=0.0)
+
+
+def iris_config(config: Mapping[str, Any]) -> tuple[IrisConfig, Training]:
+    """All of ours that the file states. LPIPS is left out of its losses."""
+    tokenizer, actions = tokenizer_config(config["tokenizer"]), config["num_actions"]
+    training = renamed(config["training"], TRAINING_NAMES, {})
+    actor = {name: training.pop(name) for name in ACTOR}
+    actor |= {"resolution": tokenizer.resolution, "frame_channels": tokenizer.frame_channels}
+    found = IrisConfig(
+        tokenizer=tokenizer,
+        world_model=world_model_config(config["world_model"], vocab_size=tokenizer.vocab_size, num_actions=actions),
+        actor_critic=ActorCriticConfig(**actor, num_actions=actions),
+        weights=TokenizerWeights(lpips=0.0),
+    )
+    found.require_fit(found.world_model.max_steps)
+    return found, Training(**training)

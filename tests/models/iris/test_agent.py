@@ -1,0 +1,176 @@
+"""The plug of IRIS: what learns from what, that parts of a batch add up, and what a config says."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.api import Acting, Batch, Context, FrameBatch, Learning, Moment, rows_of
+from models.iris.agent import IrisAgent
+from models.iris.config import TOKENIZER, ActorCriticConfig, IrisConfig, WorldModelConfig
+from models.registry import family_of
+
+CONFIG = IrisConfig(
+    tokenizer=replace(
+        TOKENIZER, vocab_size=16, embed_dim=8, z_channels=8, channels=4, norm_groups=2, res_blocks=1, resolution=32
+    ),
+    world_model=WorldModelConfig(16, 4, 3, 1, 2, 16, 0.0, 5),
+    actor_critic=ActorCriticConfig((4, 4), 8, 5, resolution=32, horizon=4, burn_in=2),
+)
+LEGAL = torch.tensor([[True] * 5, [True, False, True, False, False]])
+
+
+@pytest.fixture
+def agent() -> IrisAgent:
+    agent = IrisAgent(CONFIG, seed=3)
+    agent.start(Learning(7, LEGAL), ["tokenizer", "world_model", "actor_critic"])
+    return agent
+
+
+def segments(rows: int = 5, steps: int = 3) -> Batch:
+    draws = torch.Generator().manual_seed(1)
+    mask_BT = torch.ones(rows, steps, dtype=torch.bool)
+    mask_BT[1, :1] = False
+    return Batch(
+        actions_BT=torch.randint(5, (rows, steps), generator=draws),
+        rewards_BT=torch.randint(-9, 9, (rows, steps), generator=draws).float(),
+        ends_BT=torch.zeros(rows, steps),
+        mask_BT=mask_BT,
+        games_B=torch.arange(rows) % 2,
+        frames_BTCHW=torch.randint(0, 256, (rows, steps, 3, 32, 32), dtype=torch.uint8, generator=draws),
+    )
+
+
+def frames() -> FrameBatch:
+    pictures_BTCHW = segments().frames_BTCHW
+    assert pictures_BTCHW is not None
+    return FrameBatch(frames_nCHW=pictures_BTCHW[:, 0], games_n=torch.zeros(5, dtype=torch.long))
+
+
+def gradients(agent: IrisAgent, objective: str, batch: Any, *parts: slice) -> tuple[float, dict[str, Tensor]]:
+    """The loss, and by parameter its gradient, of a batch taken in parts."""
+    rows, total = len(batch.games_n if objective == "tokenizer" else batch.games_B), 0.0
+    counts = agent.counts(objective, batch)
+    for network in agent.networks.values():
+        network.zero_grad(set_to_none=True)
+    for part in parts or (slice(0, rows),):
+        losses = agent.loss(objective, rows_of(batch, part), counts, Moment(4, part.start, rows))
+        losses.total.backward()
+        total += losses.total.item()
+    named = ((f"{name}.{key}", each) for name, net in agent.networks.items() for key, each in net.named_parameters())
+    return total, {name: each.grad.clone() for name, each in named if each.grad is not None}
+
+
+@pytest.mark.parametrize("objective", ["tokenizer", "world_model", "actor_critic"])
+def test_an_objective_trains_its_own_network_whole_and_no_other(agent: IrisAgent, objective: str) -> None:
+    for network in agent.networks.values():
+        network.train()
+    batch = frames() if objective == "tokenizer" else segments()
+    _, found = gradients(agent, objective, batch)
+    assert found.keys() == {f"{objective}.{name}" for name, _ in agent.networks[objective].named_parameters()}
+    assert all(network.training for network in agent.networks.values()), "modes are as they were"
+
+
+@pytest.mark.parametrize("objective", ["tokenizer", "world_model", "actor_critic"])
+def test_parts_of_a_batch_add_up_to_the_whole_draws_included(agent: IrisAgent, objective: str) -> None:
+    batch = frames() if objective == "tokenizer" else segments()
+    total, whole = gradients(agent, objective, batch)
+    in_parts, split = gradients(agent, objective, batch, slice(0, 2), slice(2, 3), slice(3, 5))
+    assert in_parts == pytest.approx(total, rel=1e-5)
+    for name, gradient in whole.items():
+        assert torch.allclose(split[name], gradient, rtol=1e-3, atol=1e-6), name
+
+
+def test_imagination_repeats_for_a_step_and_differs_between_steps(agent: IrisAgent) -> None:
+    batch = segments()
+    counts = agent.counts("actor_critic", batch)
+    first, again, later = (
+        agent.loss("actor_critic", batch, counts, Moment(step, 0, 5)).total.item() for step in (4, 4, 5)
+    )
+    assert first == again != later
+
+
+def test_frames_and_their_tokens_teach_alike(agent: IrisAgent) -> None:
+    batch = segments()
+    assert batch.frames_BTCHW is not None
+    stored = replace(batch, tokens_BTK=agent.encode(batch.frames_BTCHW), frames_BTCHW=None)
+    for objective in ("world_model", "actor_critic"):
+        assert gradients(agent, objective, batch)[0] == gradients(agent, objective, stored)[0]
+
+
+def test_an_action_that_a_game_does_not_have_is_never_imagined(agent: IrisAgent) -> None:
+    """Its logit gets no gradient, where all rows are of the game that has but two actions."""
+    batch = segments()
+    _, found = gradients(agent, "actor_critic", replace(batch, games_B=torch.ones_like(batch.games_B)))
+    rows = found["actor_critic.actor_linear.bias"] != 0
+    assert rows.tolist() == LEGAL[1].tolist()
+
+
+def test_only_what_the_objectives_train_learns(agent: IrisAgent) -> None:
+    agent.start(Learning(0, LEGAL), ["world_model"])
+    learning = {name for name, net in agent.networks.items() for each in net.parameters() if each.requires_grad}
+    assert learning == {"world_model"}
+
+
+def test_linear_weights_of_the_world_model_decay_and_nothing_else(agent: IrisAgent) -> None:
+    full = IrisAgent(IrisConfig(world_model=WorldModelConfig(num_actions=4)))
+    kind, (decayed, plain) = full.optimiser("world_model", 1e-4, 0.01)
+    assert kind is torch.optim.AdamW and (decayed["weight_decay"], plain["weight_decay"]) == (0.01, 0.0)
+    assert (len(decayed["params"]), sum(each.numel() for each in decayed["params"])) == (66, 8_193_280)
+    assert (len(plain["params"]), sum(each.numel() for each in plain["params"])) == (111, 254_213)
+    for name in ("tokenizer", "actor_critic"):
+        kind, (group,) = agent.optimiser(name, 1e-4, 0.01)
+        assert kind is torch.optim.Adam and "weight_decay" not in group
+        assert len(group["params"]) == len(list(agent.networks[name].parameters()))
+
+
+def test_a_config_is_plain_data_and_comes_back() -> None:
+    config = replace(CONFIG, lpips_sha256="0" * 64, lpips_file="/somewhere/vgg.pt")
+    plain = config.plain()
+    assert plain["family"] == "iris" and "lpips_file" not in plain
+    assert IrisConfig.of(plain) == replace(config, lpips_file="") and family_of(config).name == "iris"
+    assert config.outside == {"lpips": ("/somewhere/vgg.pt", "0" * 64)} and CONFIG.outside == {}
+    assert (config.length("world_model"), config.length("actor_critic"), config.length("tokenizer")) == (3, 3, None)
+    assert config.takes.frame == (32, 32, 3) and config.takes.actions == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"world_model": replace(CONFIG.world_model, vocab_size=17)}, r"tokenizer\.vocab_size is 16 but world_model"),
+        ({"world_model": replace(CONFIG.world_model, tokens_per_frame=5)}, "tokens is 4 but"),
+        ({"actor_critic": replace(CONFIG.actor_critic, num_actions=6)}, r"num_actions is 5 but actor_critic"),
+    ],
+)
+def test_networks_that_do_not_fit_each_other_are_refused(changes: dict[str, Any], words: str) -> None:
+    CONFIG.require_fit(3)
+    with pytest.raises(ValueError, match=words):
+        replace(CONFIG, **changes).require_fit(3)
+
+
+def test_a_segment_of_another_length_than_the_burn_in_is_refused(agent: IrisAgent) -> None:
+    batch = segments(steps=4)
+    with pytest.raises(ValueError, match="Segments of 4 steps do not fit a burn-in of 2"):
+        agent.loss("actor_critic", batch, agent.counts("actor_critic", batch), Moment(0))
+
+
+def test_what_may_change_while_it_learns(agent: IrisAgent) -> None:
+    agent.reconfigure(entropy=0.5, l1=2.0)
+    assert (agent.config.actor_critic.entropy, agent.config.weights.l1) == (0.5, 2.0)
+    with pytest.raises(ValueError, match="no setting 'layers'"):
+        agent.reconfigure(layers=2)
+
+
+def test_it_encodes_decodes_probes_and_imagines(agent: IrisAgent) -> None:
+    pictures_BTCHW = segments().frames_BTCHW
+    assert pictures_BTCHW is not None
+    tokens_BTK = agent.encode(pictures_BTCHW)
+    assert tokens_BTK.shape == (5, 3, 4) and agent.decode(tokens_BTK).shape == (5, 3, 3, 32, 32)
+    assert agent.probe().keys() == agent.networks.keys()
+    world = agent.world()
+    world.reset(Context(tokens_BTK, segments().actions_BT[:, :-1], torch.zeros(5, dtype=torch.long)))
+    assert world.step(torch.zeros(5, dtype=torch.long)).tokens_NK.shape == (5, 4)
+    policy = agent.policy(Acting(torch.tensor([0]), LEGAL[:1]))
+    assert policy.act(pictures_BTCHW[:1, 0], [0]).shape == (1,)

@@ -1,0 +1,77 @@
+"""IRIS's losses: the tokenizer's recorded numbers at full size, what each term weighs, and the actor-critic's sums."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models.iris.config import ActorCriticConfig, TokenizerWeights
+from models.iris.imagination import Rollout
+from models.iris.loss import actor_critic_loss, tokenizer_loss
+from models.losses.frames import Lpips
+from tests.models.iris import hashed
+from tests.models.iris.hashed import FACTS, agrees
+from tests.models.iris.test_state_dict import THEIRS
+
+
+def test_tokens_latents_and_losses_of_frames_are_the_recorded_ones() -> None:
+    frames_NCHW = hashed.frames()[:, :2].flatten(0, 1)
+    with torch.no_grad():
+        out = hashed.tokenizer()(frames_NCHW.float() / 255)
+        losses = tokenizer_loss(frames_NCHW.float() / 255, out, TokenizerWeights())
+    tokens_BK = out.encoded.tokens_BK.tolist()
+    assert (tokens_BK[0], tokens_BK[3]) == (FACTS["tokens_b0_t0"], FACTS["tokens_b1_t1"])
+    assert agrees(out.encoded.z.unflatten(0, (2, 2)), FACTS["z"], 1e-5)
+    assert agrees(out.encoded.z_quantized.unflatten(0, (2, 2)), FACTS["zq"])
+    assert agrees(out.frames.unflatten(0, (2, 2)), FACTS["recon_unclamped"], 1e-5)
+    assert float(losses.terms["commitment"]) == pytest.approx(FACTS["tok_commitment"], abs=2e-6)
+    assert float(losses.terms["l1"]) == pytest.approx(FACTS["tok_l1"], abs=2e-6)
+    assert losses.terms.keys() == {"commitment", "l1"}, "without its weights the perceptual term is left out"
+    assert float(losses.total) == pytest.approx(FACTS["tok_commitment"] + FACTS["tok_l1"], abs=4e-6)
+
+
+def test_the_perceptual_distance_is_the_recorded_one() -> None:
+    prefix = "tokenizer.lpips."
+    shapes = {name.removeprefix(prefix): tuple(s) for name, (_, *s) in THEIRS.items() if name.startswith(prefix)}
+    lpips = Lpips(hashed.weights({name: s for name, s in shapes.items() if "scaling_layer" not in name}))
+    frames = hashed.frames()[:, :2].float() / 255
+    found = [float(lpips(row[:1], row[1:])) for row in frames]
+    assert found == pytest.approx(FACTS["lpips_eval_obs0_vs_obs1"], abs=2e-6)
+
+
+def test_every_term_counts_by_its_weight() -> None:
+    frames = hashed.frames()[0, :1].float() / 255
+    with torch.no_grad():
+        out = hashed.tokenizer()(frames)
+        nothing = TokenizerWeights(0, 0, 0, 0)
+        only = {
+            name: tokenizer_loss(frames, out, replace(nothing, **{name: 2.0}), lambda x, y: x.sum())
+            for name in ("l1", "mse", "lpips", "commitment")
+        }
+        plain = tokenizer_loss(frames, out, TokenizerWeights(encoder=0.0))
+    for name, losses in only.items():
+        assert losses.terms.keys() == {name} and float(losses.total) == pytest.approx(2 * float(losses.terms[name]))
+    assert float(only["mse"].terms["mse"]) == pytest.approx(float((2 * (out.frames - frames)).square().mean()))
+    assert float(plain.terms["commitment"]) == pytest.approx(float(only["commitment"].terms["commitment"]) / 2)
+
+
+def test_the_last_step_gives_its_value_and_is_not_learned_from() -> None:
+    draws = torch.Generator().manual_seed(3)
+    logits, values = torch.randn(2, 4, 3, generator=draws), torch.randn(2, 4, generator=draws)
+    logits.requires_grad_()
+    values.requires_grad_()
+    rollout = Rollout(
+        frames_NHCHW=torch.zeros(2, 4, 1, 8, 8),
+        actions_NH=torch.randint(3, (2, 4), generator=draws),
+        logits_NHA=logits,
+        values_NH=values,
+        rewards_NH=torch.tensor([[1.0, 0, -1, 1], [0, 0, 1, 1]]),
+        ends_NH=torch.tensor([[False, True, False, False], [False] * 4]),
+    )
+    losses = actor_critic_loss(rollout, ActorCriticConfig(value=0.5, entropy=0.1))
+    losses.total.backward()
+    terms = {name: float(each) for name, each in losses.terms.items()}
+    assert losses.total.item() == pytest.approx(terms["actions"] + 0.5 * terms["values"] - 0.1 * terms["entropy"])
+    assert logits.grad is not None and values.grad is not None
+    for gradient in (logits.grad, values.grad):
+        assert not gradient[:, -1].any() and bool(gradient[:, :-1].flatten(1).any(1).all())

@@ -1,0 +1,93 @@
+"""IRIS against the original's numbers; and that what is wrong, on either side, is noticed."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.parity.check import check
+from models.parity.iris.config import iris_config
+from models.parity.iris.training import watched
+from tests.models.parity.golden_files import FILES, Arrays, load, restated
+
+IRIS = next(path for path in FILES if path.stem == "iris_atari")
+INPUTS = ("meta/", "weights/", "batch/", "draws/")
+
+
+def failed(arrays: Arrays) -> set[str]:
+    return {one.name for one in check(arrays) if not one.ok}
+
+
+@pytest.fixture(scope="module")
+def arrays() -> Arrays:
+    torch.set_num_threads(1)
+    return load(IRIS)
+
+
+def test_every_output_agrees_with_the_original(arrays: Arrays) -> None:
+    checks = check(arrays)
+    assert [one for one in checks if not one.ok] == []
+    assert [one.name for one in checks] == [name for name in arrays if not name.startswith(INPUTS)]
+    assert len(checks) == 504
+
+
+@pytest.fixture
+def quick(arrays: Arrays, monkeypatch: pytest.MonkeyPatch) -> Arrays:
+    """The file without what takes most of its time: training steps."""
+    monkeypatch.setattr("models.parity.iris.family.training_outputs", lambda case: {})
+    trained = ("loss/", "grad/", "grad_norm/", "after_step/", "after_step2/")
+    return {name: array for name, array in arrays.items() if not name.startswith(trained)}
+
+
+WRONG = ("tokenizer/z", "world_model/logits_ends", "env/state_after_step2/layer1/keys", "imagine/values")
+WRONG_BYTES = ("env/frames_uint8", "env/reset_observation", "imagine/observations")
+
+
+def test_wrong_numbers_and_bytes_that_are_off_by_two_fail_their_entries_alone(quick: Arrays) -> None:
+    wrong = {name: np.array(quick[name]) for name in (*WRONG, *WRONG_BYTES)}
+    for name in WRONG:
+        wrong[name].reshape(-1)[0] += 1e-3
+    for name in WRONG_BYTES:
+        place = wrong[name].reshape(-1)
+        place[7] = place[7] - 2 if place[7] > 9 else place[7] + 2
+    assert failed(quick | wrong) == wrong.keys()
+
+
+def test_an_altered_input_is_noticed(quick: Arrays) -> None:
+    draws = np.array(quick["draws/imagine/ends"])
+    draws[0, 1] ^= 1
+    assert failed(quick | {"draws/imagine/ends": draws}) == {"imagine/ends", "imagine/lambda_returns"}
+
+
+def test_another_discount_in_the_config_is_noticed(quick: Arrays) -> None:
+    assert failed(restated(quick, lambda c: c["training"].update(gamma=0.99))) == {"imagine/lambda_returns"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c["world_model"].update(attn_pdrop=0.1), r"attn_pdrop = 0\.1, where this project has 0\.0 alone"),
+        (lambda c: c["world_model"].update(attention="block_causal"), "attention"),
+        (lambda c: c["tokenizer"]["encoder"].update(out_ch=1), "states 3 channels in and 1 out"),
+        (lambda c: c["training"].pop("gamma"), "does not state 'gamma'"),
+        (lambda c: c["training"].update(optimism=1), "states 'optimism', which is not known here"),
+        (lambda c: c["world_model"].update(tokens_per_block=10), "they must be equal, set both"),
+    ],
+)
+def test_what_is_stated_otherwise_is_refused(
+    arrays: Arrays, change: Callable[[dict[str, Any]], object], words: str
+) -> None:
+    config = json.loads(str(arrays["meta/config"]))
+    change(config)
+    with pytest.raises(ValueError, match=words):
+        iris_config(config)
+
+
+def test_watched_parameters_lie_evenly_from_the_first_to_the_last() -> None:
+    names = [str(place) for place in range(47)]
+    found = [int(name) for name in watched(names)]
+    assert found == [0, 4, 7, 11, 14, 18, 21, 25, 28, 32, 35, 39, 42, 46]
+    assert watched(names[:3]) == names[:3] and watched([]) == []
