@@ -1,7 +1,7 @@
 """What runs by itself once it is switched on: a weekly round of re-evaluation, and sensors that follow new work.
 
-Switch on in the UI (Automation), or with `dagster schedule start weekly_reevaluation -w workspace.yaml`; the daemon
-that `worldline ui` starts does the rest. All are off until then, but for `dead_runs`, which starts nothing. What is due
+Switch on in the UI (Automation), or with `worldline automate on`; the daemon that `worldline ui` starts does the rest.
+All are off until then, but for `dead_runs`, which starts nothing; `verify.py` has `nightly_verify`. What is due
 is read from the store, not from Dagster's history: what the command line made counts, and what stands is not asked for.
 Cost of a look: a pointer and a manifest for each experiment and game, 0.3 ms.
 """
@@ -17,6 +17,7 @@ from assets.partitions import EXPERIMENT, partition_of
 from assets.pipes import PIPES
 from assets.resources import Installation
 from assets.stages import JOBS
+from assets.verify import nightly_verify
 from pipelines.errors import Members, WorldlineError
 from pipelines.graph.make import board_config
 from pipelines.graph.plan import Step
@@ -181,5 +182,5 @@ def under_way(instance: dg.DagsterInstance, tags: dict[str, str] | None = None) 
     return list(instance.get_runs(dg.RunsFilter(job_name="evaluate", statuses=UNDER_WAY, tags=tags or {})))
 
 
-SCHEDULES = [weekly_reevaluation()]
+SCHEDULES = [weekly_reevaluation(), nightly_verify]
 SENSORS = [new_checkpoints(), new_scores(), dead_runs]

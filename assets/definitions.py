@@ -8,10 +8,11 @@ import dagster as dg
 from assets.automation import SCHEDULES, SENSORS
 from assets.resources import Installation
 from assets.stages import ASSETS, JOBS
+from assets.verify import verify_job
 
 defs = dg.Definitions(
     assets=ASSETS,
-    jobs=list(JOBS.values()),
+    jobs=[*JOBS.values(), verify_job],
     schedules=SCHEDULES,
     sensors=SENSORS,
     resources={"installation": Installation()},

@@ -12,14 +12,16 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from sqlalchemy.exc import DatabaseError
 
 from assets import pools
 from assets.backfill import Crew, enqueue, report, tell, where
-from assets.instance import HistoryLost, lost, open_instance
+from assets.instance import CONFIG, HistoryLost, lost, open_instance
 from assets.orphans import close_orphans
 from assets.resources import Installation
 from assets.runner import Runner
@@ -39,8 +41,9 @@ from pipelines.graph.backfill import (
     with_parents,
 )
 from pipelines.graph.table import DATA_STAGES
-from pipelines.home import REMAKE
+from pipelines.home import REMAKE, dagster_home
 from pipelines.redact import redact
+from pipelines.store.nightly import NIGHTS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -151,6 +154,28 @@ def forget(options: argparse.Namespace) -> int:
     return 0
 
 
+def verify(options: argparse.Namespace) -> int:
+    """Re-hash a night's share of the store, and hold its names against Dagster's record; a line for each fault."""
+    from assets.verify import VerifyConfig
+    from assets.verify import verify as look
+
+    config = VerifyConfig(day=options.day, nights=options.nights)
+    with ExitStack() as stack:
+        there = (dagster_home() / CONFIG).exists()
+        found = look(stack.enter_context(open_instance()) if there else None, Installation(), config)
+    for line in found.faults:
+        print(line, file=sys.stderr)
+    print(found)
+    return WorldlineError.exit_code if found.faults else 0
+
+
+def automate(options: argparse.Namespace) -> int:
+    """Switch automations on or off, all or those named; say how all of them are."""
+    from assets.automate import automate as switch
+
+    return switch(options.to, options.names)
+
+
 def ui(options: argparse.Namespace) -> int:
     """Become Dagster's web server and daemon; returns only when that could not be started."""
     serve(options.port)
@@ -201,6 +226,16 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--tell", type=int, required=True, help="the pipe")
     verb.set_defaults(run=lane)
 
+    _add_upkeep(verbs)
+
+    verb = verbs.add_parser("ui", help=ui.__doc__)
+    verb.add_argument("--port", type=int, default=3000, help="on 127.0.0.1 (default: 3000)")
+    verb.set_defaults(run=ui)
+    return parser
+
+
+def _add_upkeep(verbs: Any) -> None:
+    """What looks after the home, its store and its history."""
     verb = verbs.add_parser("init", help=init.__doc__)
     verb.set_defaults(run=init)
 
@@ -216,10 +251,15 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--yes", action="store_true", help="really")
     verb.set_defaults(run=forget)
 
-    verb = verbs.add_parser("ui", help=ui.__doc__)
-    verb.add_argument("--port", type=int, default=3000, help="on 127.0.0.1 (default: 3000)")
-    verb.set_defaults(run=ui)
-    return parser
+    verb = verbs.add_parser("verify", help=verify.__doc__)
+    verb.add_argument("--day", default="", help="whose share (default: today's)")
+    verb.add_argument("--nights", type=int, default=NIGHTS, help=f"a share is one of so many (default: {NIGHTS})")
+    verb.set_defaults(run=verify)
+
+    verb = verbs.add_parser("automate", help=automate.__doc__)
+    verb.add_argument("to", help="on, off or status")
+    verb.add_argument("names", nargs="*", help="which (default: all)")
+    verb.set_defaults(run=automate)
 
 
 def _add_whose(verb: argparse.ArgumentParser) -> None:

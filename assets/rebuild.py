@@ -6,6 +6,7 @@ are gone: no manifest holds them. Cost: the files are hashed once, about 1 s per
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -22,6 +23,7 @@ from pipelines.errors import Members, WorldlineError
 from pipelines.graph import table
 from pipelines.graph.make import step_named
 from pipelines.store.artefact import Artefact, Report
+from pipelines.store.ref import Ref
 from pipelines.store.store import Store
 
 REBUILT = "worldline/rebuilt"  # a tag: these events belong to no run
@@ -45,7 +47,7 @@ class Told:
 
 
 @dataclass
-class _Partition:
+class Partition:
     """The artefacts that one partition of an asset had, the newest last."""
 
     key: str | None
@@ -65,11 +67,11 @@ def rebuild(instance: dg.DagsterInstance, installation: Installation, members: M
     only the store knows.
     """
     store = installation.store()
-    partitions, experiments, nameless = _partitions(store, members)
+    partitions, experiments, nameless = named(store, members, store.standing)
     experiments |= {each.key for each in installation.experiments(members)}
     if experiments:
         instance.add_dynamic_partitions(EXPERIMENT, sorted(experiments))
-    teller = _Teller(instance, store)
+    teller = Teller(instance, store)
     added = known = 0
     for stage in table.NAMES:  # parents before children, as they were made
         recorded = teller.recorded(stage) if partitions[stage] else set()
@@ -84,9 +86,14 @@ def rebuild(instance: dg.DagsterInstance, installation: Installation, members: M
     return Told(added, known, nameless)
 
 
-def _partitions(store: Store, members: Members) -> tuple[dict[str, dict[str | None, _Partition]], set[str], int]:
-    """By stage and partition what stands; the experiments that have names; how many names are of no partition."""
-    found: dict[str, dict[str | None, _Partition]] = {name: {} for name in table.NAMES}
+def named(
+    store: Store, members: Members, look: Callable[[Ref], Artefact | None]
+) -> tuple[dict[str, dict[str | None, Partition]], set[str], int]:
+    """By stage and partition what has a name; the experiments that have names; how many names are of no partition.
+
+    `look` finds an artefact. Names that lead to none are left out; `members` keeps why.
+    """
+    found: dict[str, dict[str | None, Partition]] = {name: {} for name in table.NAMES}
     experiments, nameless, claims = set(), 0, []
     for name, ref in store.pointers(members).items():
         placed = step_named(name)
@@ -97,18 +104,18 @@ def _partitions(store: Store, members: Members) -> tuple[dict[str, dict[str | No
         if experiment:
             experiments.add(experiment)
         with members.each(name):
-            artefact = store.standing(ref)
+            artefact = look(ref)
             if artefact is None:
                 raise WorldlineError(f"{ref} is not in the store {store.where}: make it again, or 'worldline gc'")
             # The name that all experiments share leads to what was made last, whatever the clocks said.
             claims.append((not experiment, artefact.manifest.created, name, step, experiment, artefact))
     for _, _, name, step, experiment, artefact in sorted(claims, key=lambda claim: claim[:3]):
         key = partition_of(step, experiment)
-        found[step.stage].setdefault(key, _Partition(key)).add(name, artefact)
+        found[step.stage].setdefault(key, Partition(key)).add(name, artefact)
     return found, experiments, nameless
 
 
-class _Teller:
+class Teller:
     """Reports artefacts to an instance, which holds of each asset `newest`, the last event, and `digests`, the newest
     artefact of each partition.
     """
@@ -158,7 +165,7 @@ class _Teller:
         """What Dagster notes in a run: the dimensions of the partition, and the versions of code, data and inputs, by
         which it tells what is out of date.
         """
-        own = _dimensions(artefact.ref.stage, key)
+        own = dimensions(artefact.ref.stage, key)
         tags = {VERSION: artefact.digest, OURS: "true", CODE: artefact.manifest.code_version, REBUILT: "true"}
         if len(own) > 1:
             tags |= {DIMENSION + name: part for name, part in own.items()}
@@ -166,7 +173,7 @@ class _Teller:
             read = [
                 digest
                 for other, digest in sorted(self.digests[parent].items(), key=lambda item: str(item[0]))
-                if all(own.get(name, part) == part for name, part in _dimensions(parent, other).items())
+                if all(own.get(name, part) == part for name, part in dimensions(parent, other).items())
             ]
             version = hashlib.sha256("".join(read).encode()).hexdigest()
             tags[INPUT + parent] = version if parent in self.newest else NONE
@@ -174,7 +181,7 @@ class _Teller:
         return tags
 
 
-def _dimensions(stage: str, key: str | None) -> dict[str, str]:
+def dimensions(stage: str, key: str | None) -> dict[str, str]:
     """The parts of a partition's key by name: `experiment`, `game`, `agent`."""
     names = table.stage(stage).per.split()
     return dict(zip(sorted(names), key.split("|"), strict=True)) if key is not None and names else {}

@@ -36,7 +36,7 @@ PANEL = "The graph"
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    for command in (demo, ui, pools, materialize, backfill):
+    for command in (demo, ui, automate, pools, materialize, backfill):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -79,6 +79,21 @@ def pools(
     Example: worldline pools gpu=2
     """
     return Launch(("pools", *(changes or ())))
+
+
+def automate(
+    to: Annotated[str, typer.Argument(metavar="[on|off|status]", help="What to do.")] = "status",
+    names: Annotated[list[str] | None, typer.Argument(help="Which of them (default: all).")] = None,
+    storage: Storage = None,
+) -> "Launch":
+    """What runs by itself while 'worldline ui' runs: switch it on or off, or see how it is.
+
+    weekly_reevaluation, nightly_verify, new_checkpoints, new_scores; as on the page Automation of the UI, which need
+    not run.
+
+    Example: worldline automate on nightly_verify
+    """
+    return Launch(("automate", to, *(names or ())), storage)
 
 
 def materialize(

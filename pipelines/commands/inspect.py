@@ -27,7 +27,7 @@ PANEL = "Look and tidy"
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command("list", rich_help_panel=PANEL)(list_artefacts)
-    for command in (games, lineage, doctor, gc, parity):
+    for command in (games, lineage, verify, doctor, gc, parity):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -198,6 +198,23 @@ def _write_document(to: str, out: Path | None, store: "Store", ref: "Ref", overw
     else:
         what = LineageDocument(lineage, to, out.name)
     print(export(lineage[0], what, out.parent, overwrite))
+
+
+def verify(
+    nights: Annotated[int, typer.Option(help="All is looked at within so many nights; 1 is all of it now.")] = 30,
+    day: Annotated[str, typer.Option(help="Whose share, such as 2026-11-27 (default: today's).")] = "",
+    storage: Storage = None,
+) -> int:
+    """Re-hash the artefacts whose turn it is, and hold all names against Dagster's own record; exit 1 at any fault.
+
+    'worldline automate on nightly_verify' does so every night. What plain commands made, without Dagster, is unknown to
+    it until 'worldline doctor --rebuild' tells it.
+
+    Example: worldline verify --nights 1
+    """
+    from pipelines.commands.graph import Launch
+
+    return Launch(("verify", "--nights", str(nights), "--day", day), storage).run()
 
 
 def doctor(

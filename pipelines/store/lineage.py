@@ -141,7 +141,7 @@ def kept(names: Iterable[str], path_of: Callable[[str], Path]) -> dict[Ref, Arte
 
 def kept_faults(found: Kept) -> list[Fault]:
     """What is wrong with manifests that came along: keys, parts, parents that are missing or not what was pinned."""
-    faults = [Fault(each.ref, detail) for each in found.values() for detail in _manifest_faults(each)]
+    faults = [Fault(each.ref, detail) for each in found.values() for detail in manifest_faults(each)]
     for child in found.values():
         for entry in (*child.manifest.parents, *copied(child.manifest)):
             parent = found.get(Ref.parse(entry.ref))
@@ -235,7 +235,7 @@ def verify(store: Store, ref: Ref) -> list[Fault]:
     artefacts = [node.artefact for node in flat(top) if node.artefact is not None]
     for node in flat(top):
         if node.elsewhere is not None:
-            faults += [Fault(node.ref, detail) for detail in _manifest_faults(node.elsewhere)]
+            faults += [Fault(node.ref, detail) for detail in manifest_faults(node.elsewhere)]
     with track("Verify", total=len(artefacts), unit="artefacts") as advance:
         for artefact in artefacts:
             faults += [Fault(artefact.ref, detail) for detail in _faults(artefact)]
@@ -257,11 +257,11 @@ def _faults(artefact: Artefact) -> list[str]:
         found = artefact.faults(rehash=True)
     except WorldlineError as error:  # the others are looked at all the same
         found = [str(error)]
-    found += _manifest_faults(artefact)
+    found += manifest_faults(artefact)
     return found + [f"{path}: not in the manifest" for path in artefact.unlisted()]
 
 
-def _manifest_faults(artefact: Artefact) -> list[str]:
+def manifest_faults(artefact: Artefact) -> list[str]:
     """What a manifest shows to be wrong by itself."""
     manifest, path, found = artefact.manifest, artefact.manifest_at, []
     parents = tuple(Ref.parse(entry.ref) for entry in manifest.parents)

@@ -142,7 +142,7 @@ class Store(Pointers):
     def _refuse_stale(self, artefact: Artefact) -> None:
         if why := self.stale(artefact):
             raise WorldlineError(
-                f"{artefact.ref} is stale: {why}; make it anew with --remake (such as {_maker(artefact.ref.stage)} "
+                f"{artefact.ref} is stale: {why}; make it anew with --remake (such as {maker(artefact.ref.stage)} "
                 "--remake), or put the parent of that time back"
             )
 
@@ -154,11 +154,11 @@ class Store(Pointers):
         artefact = self.find(ref)
         if artefact is None:
             raise WorldlineError(
-                f"{ref} is not in the store {self.where}: make it first ({_maker(ref.stage)}){self._kin(ref)}"
+                f"{ref} is not in the store {self.where}: make it first ({maker(ref.stage)}){self._kin(ref)}"
             )
         if faults := self._faults_of_parent(artefact):
             raise WorldlineError(
-                f"{ref} is damaged: {faults[0]}; delete {artefact.where} and make it again ({_maker(ref.stage)})"
+                f"{ref} is damaged: {faults[0]}; delete {artefact.where} and make it again ({maker(ref.stage)})"
             )
         for check in artefact.manifest.checks:
             if check.blocking and not check.passed:
@@ -369,7 +369,7 @@ def manifest_of(ref: Ref, raw: bytes, where: str) -> Manifest:
     return manifest
 
 
-def _maker(stage: str) -> str:
+def maker(stage: str) -> str:
     """The command that makes artefacts of a stage, for repairs."""
     if VERBS.get(stage, ("", ""))[1] == "data":
         return f"worldline {VERBS[stage][0]} with the same games, agents and --set"

@@ -75,7 +75,7 @@ def look(
 
 
 def test_all_that_start_something_are_off_and_the_schedule_is_weekly() -> None:
-    starting = {"weekly_reevaluation", "new_checkpoints", "new_scores"}
+    starting = {"weekly_reevaluation", "nightly_verify", "new_checkpoints", "new_scores"}
     assert {each.name for each in (*SCHEDULES, *SENSORS)} == starting | {"dead_runs"}
     assert {each.name for each in (*(defs.schedules or ()), *(defs.sensors or ()))} == {
         each.name for each in (*SCHEDULES, *SENSORS)
