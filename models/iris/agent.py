@@ -22,6 +22,7 @@ from models.iris.config import IrisConfig
 from models.iris.draws import Sampled
 from models.iris.family import IRIS
 from models.iris.imagination import imagine
+from models.iris.interface import Interface
 from models.iris.loss import actor_critic_loss, share, tokenizer_loss, world_model_counts, world_model_loss
 from models.iris.policy import IrisPolicy
 from models.iris.world import PlayedWorld, Player, TransformerPlayer
@@ -52,6 +53,7 @@ class IrisAgent:
             "world_model": self.world_model,
             "actor_critic": self.actor_critic,
         }
+        self._interface = Interface(config)
         self._player: Player = TransformerPlayer(self.world_model)
 
     @property
@@ -113,12 +115,13 @@ class IrisAgent:
         if objective == "world_model":
             with self._learning.autocast():
                 batch = self._with_tokens(batch)
-                outputs = self.world_model(batch.tokens_BTK, batch.actions_BT)
+                actions_BT = self._interface.own(batch.actions_BT, batch.mask_BT)
+                outputs = self.world_model(batch.tokens_BTK, actions_BT)
             return world_model_loss(outputs, batch, counts)
         return self._actor_critic_loss(batch, counts, moment)
 
     def _tokenizer_loss(self, batch: FrameBatch, counts: Tensor) -> Losses:
-        frames_nCHW = batch.frames_nCHW.float() / 255
+        frames_nCHW = self._interface.inward(batch.frames_nCHW).float() / 255
         with self._learning.autocast():
             out = self.tokenizer(frames_nCHW)
         losses = tokenizer_loss(frames_nCHW, out, self.config.weights, self._lpips)
@@ -131,16 +134,17 @@ class IrisAgent:
             raise ValueError(
                 f"Segments of {batch.actions_BT.shape[1]} steps do not fit a burn-in of {config.burn_in}: give one more"
             )
-        legal_NA = learning.legal_GA[batch.games_B] if learning.legal_GA.numel() else None
+        legal_NA = self._interface.legal(learning.legal_GA[batch.games_B]) if learning.legal_GA.numel() else None
+        decode = self.tokenizer.decode_tokens
         with evaluating(self.tokenizer, self.world_model), learning.autocast():
             tokens_BTK = self._with_tokens(batch).tokens_BTK
             assert tokens_BTK is not None
-            memory = self.actor_critic.burn_in(self.decode(tokens_BTK[:, :-1]), batch.mask_BT[:, :-1])
+            memory = self.actor_critic.burn_in(decode(tokens_BTK[:, :-1]), batch.mask_BT[:, :-1])
             draw = Sampled(learning.seed, "imagination", moment)
             rollout = imagine(
                 self.actor_critic,
                 self._player,
-                self.decode,
+                decode,
                 tokens_BTK[:, -1],
                 memory,
                 config.horizon,
@@ -154,7 +158,7 @@ class IrisAgent:
         if batch.frames_BTCHW is None or batch.tokens_BTK is not None:
             return batch
         with evaluating(self.tokenizer):
-            return replace(batch, tokens_BTK=self.tokenizer.encode_tokens(batch.frames_BTCHW))
+            return replace(batch, tokens_BTK=self.encode(batch.frames_BTCHW))
 
     def optimiser(self, network: str, lr: float, weight_decay: float) -> tuple[type[Optimizer], list[dict[str, Any]]]:
         """AdamW for the world model, which decays linear weights alone; Adam without decay for the others."""
@@ -208,20 +212,20 @@ class IrisAgent:
 
     def encode(self, frames: Tensor) -> Tensor:
         """Tokens (..., K) int64 of uint8 frames (..., C, H, W)."""
-        return self.tokenizer.encode_tokens(frames)
+        return self.tokenizer.encode_tokens(self._interface.inward(frames))
 
     def decode(self, observations: Tensor) -> Tensor:
-        """Frames (..., C, H, W) in [0, 1] of tokens (..., K)."""
-        return self.tokenizer.decode_tokens(observations)
+        """Frames (..., C, H, W) in [0, 1] of tokens (..., K), of the size that it is shown."""
+        return self._interface.outward(self.tokenizer.decode_tokens(observations))
 
     def world(self) -> PlayedWorld:
         """The world model imagines what is likeliest."""
         self.world_model.eval()
-        return PlayedWorld(TransformerPlayer(self.world_model))
+        return PlayedWorld(TransformerPlayer(self.world_model), own=self._interface.own)
 
     def policy(self, acting: Acting) -> IrisPolicy:
         """See `IrisPolicy`."""
-        return IrisPolicy(self.actor_critic, self.tokenizer, acting)
+        return IrisPolicy(self.actor_critic, self.tokenizer, self._interface, acting)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ Learning rates, decay, clipping and the order of turns belong to the schedule. I
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from models.family import AgentConfig, Takes, manner, option
 from models.limits import Dropout, Few, Share, Size, Weight, check
@@ -101,15 +101,37 @@ class ActorCriticConfig:
 
 @dataclass(frozen=True)
 class IrisConfig(AgentConfig):
-    """All three networks, and the weights of the tokenizer's loss."""
+    """All three networks, and the weights of the tokenizer's loss.
+
+    frame: (H, W, C) of what it is shown. Where that is larger than the tokenizer's resolution it is resized by area;
+    channels of both networks that see follow it. actions: the numbers, among the environment's, of the actions that the
+    networks know, in their order, as a single game's released weights do; none: all `num_actions`, as they are
+    numbered. Where they are given, num_actions of both networks follow.
+    """
 
     family: str = "iris"
+    frame: tuple[Size, Size, Size] = (64, 64, 3)
+    actions: tuple[Few, ...] = ()
     tokenizer: TokenizerConfig = field(default_factory=lambda: TOKENIZER)
     world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
     actor_critic: ActorCriticConfig = field(default_factory=ActorCriticConfig)
     weights: TokenizerWeights = field(default_factory=TokenizerWeights)
     lpips_sha256: str = option("")  # of a file with LPIPS weights; none leaves the perceptual term out
     lpips_file: str = manner("")  # where that file lies
+
+    def __post_init__(self) -> None:
+        check(self, "networks")
+        if len(self.frame) != 3 or min(self.frame[:2]) < self.tokenizer.resolution:
+            raise ValueError(
+                f"Frames of {self.frame} are smaller than the tokenizer's {self.tokenizer.resolution} pixels: lower "
+                "tokenizer.resolution"
+            )
+        if len(set(self.actions)) < len(self.actions):
+            raise ValueError(f"actions {self.actions} name one twice: give each once")
+        channels = {"frame_channels": self.frame[2]}
+        known = {"num_actions": len(self.actions)} if self.actions else {}
+        for part, changes in (("tokenizer", channels), ("world_model", known), ("actor_critic", channels | known)):
+            object.__setattr__(self, part, replace(getattr(self, part), **changes))
 
     @property
     def outside(self) -> Mapping[str, tuple[str, str]]:
@@ -118,9 +140,8 @@ class IrisConfig(AgentConfig):
 
     @property
     def takes(self) -> Takes:
-        """The tokenizer's frames and the policy's actions; games are not told apart, and play may last."""
-        side = self.tokenizer.resolution
-        return Takes((side, side, self.tokenizer.frame_channels), actions=self.actor_critic.num_actions)
+        """Frames, and how many actions there must be, if it knows all; games are not told apart, and play may last."""
+        return Takes(self.frame, actions=None if self.actions else self.actor_critic.num_actions)
 
     def length(self, objective: str) -> int | None:
         """The world model's context; what the policy burns in, and the frame from which it imagines."""
@@ -134,7 +155,6 @@ class IrisConfig(AgentConfig):
             ("tokenizer.vocab_size", tokenizer.vocab_size, "world_model.vocab_size", world.vocab_size),
             ("tokenizer's tokens", tokenizer.tokens_per_frame, "world_model.tokens_per_frame", world.tokens_per_frame),
             ("tokenizer.resolution", tokenizer.resolution, "actor_critic.resolution", actor.resolution),
-            ("tokenizer.frame_channels", tokenizer.frame_channels, "actor_critic.frame_channels", actor.frame_channels),
             ("world_model.num_actions", world.num_actions, "actor_critic.num_actions", actor.num_actions),
         )
         for name, value, other, found in pairs:

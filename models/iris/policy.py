@@ -11,6 +11,7 @@ from torch import Tensor
 from models.api import Acting
 from models.iris.actor_critic import ActorCritic, Memory
 from models.iris.draws import choose
+from models.iris.interface import Interface
 from models.tokenizers.vq import Tokenizer
 
 
@@ -20,17 +21,19 @@ class IrisPolicy:
     Both networks are put in eval mode. Raises ValueError where a shape or number does not fit.
     """
 
-    def __init__(self, actor_critic: ActorCritic, tokenizer: Tokenizer, acting: Acting) -> None:
+    def __init__(self, actor_critic: ActorCritic, tokenizer: Tokenizer, interface: Interface, acting: Acting) -> None:
         rows, actions = len(acting.games_N), actor_critic.config.num_actions
-        if acting.legal_NA.shape != (rows, actions) or not bool(acting.legal_NA.any(1).all()):
+        legal_NA = interface.legal(acting.legal_NA)
+        if legal_NA.shape != (rows, actions) or not bool(legal_NA.any(1).all()):
             raise ValueError(
-                f"Legal actions {tuple(acting.legal_NA.shape)}: give at least one of {actions} to each of {rows} rows"
+                f"Legal actions {tuple(legal_NA.shape)}: give at least one of {actions} to each of {rows} rows"
             )
         if not 0 <= acting.epsilon <= 1 or acting.temperature < 0:
             raise ValueError(
                 f"Epsilon {acting.epsilon} and temperature {acting.temperature}: give 0 to 1, and at least 0"
             )
-        self._actor, self._tokenizer, self._acting = actor_critic.eval(), tokenizer.eval(), acting
+        self._actor, self._tokenizer, self._interface = actor_critic.eval(), tokenizer.eval(), interface
+        self._acting, self._legal_NA = acting, legal_NA
         self._memory = actor_critic.fresh(rows)
         self._streams = [torch.Generator().manual_seed(row) for row in range(rows)]
 
@@ -55,7 +58,7 @@ class IrisPolicy:
         memory = Memory(*(state[chosen] for state in self._memory))
         judged = self._actor(self._reconstructed(frames), memory)
         self._remember(rows, judged.memory)
-        legal_NA = self._acting.legal_NA[chosen]
+        legal_NA = self._legal_NA[chosen]
         logits_NA = judged.logits_NA.masked_fill(~legal_NA, -torch.inf)
         # All draws are always made, and on the CPU, so that a seed means the same play everywhere.
         draws = [torch.rand(3, generator=self._streams[row], dtype=torch.float64) for row in rows]
@@ -65,10 +68,11 @@ class IrisPolicy:
         else:
             actions_N = logits_NA.argmax(-1)
         random_N = choose(torch.zeros_like(logits_NA).masked_fill(~legal_NA, -torch.inf), any_N)
-        return torch.where(chance_N < self._acting.epsilon, random_N, actions_N)
+        return self._interface.theirs(torch.where(chance_N < self._acting.epsilon, random_N, actions_N))
 
     def _reconstructed(self, frames: Tensor) -> Tensor:
-        return self._tokenizer.decode_tokens(self._tokenizer.encode_tokens(frames))
+        tokens = self._tokenizer.encode_tokens(self._interface.inward(frames))
+        return self._tokenizer.decode_tokens(tokens)
 
     def _remember(self, rows: Sequence[int], memory: Memory) -> None:
         chosen = list(rows)

@@ -7,6 +7,7 @@ the current frame (arXiv 2209.00588, appendix A.2; the original does so in play 
 Shapes: N rows, K tokens a frame, C steps of context, D width.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -90,10 +91,15 @@ class TransformerPlayer:
 
 
 class PlayedWorld:
-    """A player as a `models.api.WorldModel`: a single line of steps, which values no actions."""
+    """A player as a `models.api.WorldModel`: a single line of steps, which values no actions.
 
-    def __init__(self, player: Player, draw: Draw = likeliest) -> None:
-        self._player, self._draw = player, draw
+    own: turns the environment's actions into those that the player knows.
+    """
+
+    def __init__(
+        self, player: Player, draw: Draw = likeliest, own: Callable[[Tensor], Tensor] = lambda actions: actions
+    ) -> None:
+        self._player, self._draw, self._own = player, draw, own
         self._nodes = self._rows = 0
 
     def reset(self, context: Context) -> Imagined:
@@ -105,7 +111,7 @@ class PlayedWorld:
         for step in range(1, steps):
             tokens = list(context.tokens_NCK[:, step].unbind(1))
             given = Given(rewards=[nothing_N], ends=[nothing_N], tokens=tokens)
-            self._player.step(context.actions_NC[:, step - 1], given)
+            self._player.step(self._own(context.actions_NC[:, step - 1]), given)
         return self._here(nothing_N.float(), nothing_N.bool(), context.tokens_NCK[:, -1])
 
     def step(self, actions_M: Tensor, parents_M: Tensor | None = None) -> Imagined:
@@ -117,7 +123,7 @@ class PlayedWorld:
                 "an action a row"
             )
         self._nodes += 1
-        found = self._player.step(actions_M, self._draw)
+        found = self._player.step(self._own(actions_M), self._draw)
         assert found.tokens_NK is not None, "a next frame was wanted"
         return self._here(found.rewards_N, found.ends_N, found.tokens_NK)
 

@@ -5,7 +5,7 @@ spread over ranks and taken in parts; counts of the whole batch make the parts a
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -34,10 +34,11 @@ class Drawn:
     counts: Tensor
     moment: Moment
 
-    def part(self, number: int, of: int) -> Batch | FrameBatch:
-        """The rows that are taken in turn."""
+    def part(self, number: int, of: int) -> tuple[Batch | FrameBatch, Moment]:
+        """The rows that are taken in turn, and where they lie."""
         rows = len(self.batch.games_B if isinstance(self.batch, Batch) else self.batch.games_n)
-        return rows_of(self.batch, rank_rows(rows, number, of))
+        taken = rank_rows(rows, number, of)
+        return rows_of(self.batch, taken), replace(self.moment, first=self.moment.first + taken.start)
 
 
 class Task:
@@ -92,10 +93,11 @@ class Task:
             self._drawn = step, {use.name: self._draw(phase, use, step) for use in phase.uses}
         at, drawn = self._drawn
         assert at == step, "parts are asked for in order"
-        return {
-            name: self.agent.loss(name, one.part(part, phase.accumulate), one.counts, one.moment)
-            for name, one in drawn.items()
-        }
+        losses = {}
+        for name, one in drawn.items():
+            batch, moment = one.part(part, phase.accumulate)
+            losses[name] = self.agent.loss(name, batch, one.counts, moment)
+        return losses
 
     def after_step(self, phase: Phase, step: int) -> None:
         """Let target networks follow."""

@@ -73,8 +73,10 @@ def iris_config(config: Mapping[str, Any]) -> tuple[IrisConfig, Training]:
     tokenizer, actions = tokenizer_config(config["tokenizer"]), config["num_actions"]
     training = renamed(config["training"], TRAINING_NAMES, {})
     actor = {name: training.pop(name) for name in ACTOR}
-    actor |= {"resolution": tokenizer.resolution, "frame_channels": tokenizer.frame_channels}
+    side = tokenizer.resolution
+    actor |= {"resolution": side, "frame_channels": tokenizer.frame_channels}
     found = IrisConfig(
+        frame=(side, side, tokenizer.frame_channels),
         tokenizer=tokenizer,
         world_model=world_model_config(config["world_model"], vocab_size=tokenizer.vocab_size, num_actions=actions),
         actor_critic=ActorCriticConfig(**actor, num_actions=actions),

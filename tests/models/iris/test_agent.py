@@ -13,6 +13,7 @@ from models.iris.config import TOKENIZER, ActorCriticConfig, IrisConfig, WorldMo
 from models.registry import family_of
 
 CONFIG = IrisConfig(
+    frame=(32, 32, 3),
     tokenizer=replace(
         TOKENIZER, vocab_size=16, embed_dim=8, z_channels=8, channels=4, norm_groups=2, res_blocks=1, resolution=32
     ),
