@@ -38,7 +38,19 @@ PANEL = "Stages, in order"
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    for command in (collect, fetch, downsample, segment, pretrain, tokenize, train, evaluate, reevaluate, report):
+    for command in (
+        collect,
+        fetch,
+        downsample,
+        segment,
+        pretrain,
+        tokenize,
+        train,
+        learn,
+        evaluate,
+        reevaluate,
+        report,
+    ):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -188,6 +200,27 @@ def train(experiment: ExperimentName, ranks: RankCount = 1, remake: Remake = Fal
     _training("world_action_model", experiment, ranks, storage, remake)
 
 
+def learn(
+    experiment: ExperimentName,
+    games: Games = None,
+    ranks: RankCount = 1,
+    remake: Remake = False,
+    storage: Storage = None,
+) -> None:
+    """Let an agent play, learn a world model of what it saw, and practise inside it, in rounds; a game at a time.
+
+    Of recipes such as iris. A killed run goes on where it was, in the middle of a game. With learn.collect.steps=0 it
+    plays nothing and learns from the game's trajectories.
+
+    Example: worldline learn pong-iris
+    """
+    profile, _ = profile_and_store(storage)
+    key, plan = plan_of_experiment(experiment, profile)
+    steps = only_games(_of_stage(plan.steps("world_model_agent"), "world_model_agent"), games, plan)
+    jobs = {step: Job(step.stage, key.key, step.game or "", storage or "", remake) for step in steps}
+    _each(steps, lambda step: launch(jobs[step], ranks))
+
+
 def report(
     published: Annotated[
         bool, typer.Option("--published", help="Print what others published, beside their raw scores; make nothing.")
@@ -239,7 +272,7 @@ def _each(steps: list[Step], made: Callable[[Step], Report]) -> None:
     for step in steps:
         with members.each("/".join(str(part) for part in (step.game, step.agent) if part is not None)):
             report = made(step)
-            print(report, flush=True)
+            print_once(report)
             if report.blocked:
                 raise WorldlineError(
                     f"Nothing will be made from {report.artefact.ref}: the checks above say why; fetch other data, or "

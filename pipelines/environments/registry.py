@@ -71,6 +71,7 @@ class Step:
     rewards: NDArray[np.float32]  # (N,) the game's own points
     terminated: NDArray[np.bool_]  # (N,) the game was over
     truncated: NDArray[np.bool_]  # (N,) the rules' limit cut it
+    goes_on: NDArray[np.bool_] | None = None  # (N,) a lost life ended the episode, not its game; None: nowhere
 
     @property
     def ended(self) -> NDArray[np.bool_]:

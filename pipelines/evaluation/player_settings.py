@@ -19,7 +19,7 @@ from pipelines.store.stage_config import Beside, manner, networks_beside, option
 if TYPE_CHECKING:
     from models.api import Agent
 
-PLANNERS = ("greedy", "beam", "mcts")
+PLANNERS = ("greedy", "beam", "mcts", "actor")
 Precision = Literal["auto", "float32", "bf16"]
 
 Leaf = Literal["max", "mean"]
@@ -31,7 +31,7 @@ class SearchConfig:
 
     leaf: Leaf = "max"  # what an imagined end is worth: its best legal action, or the mean over legal ones
     simulations: Few = 0  # of MCTS, a decision
-    temperature: Positive = 1.0  # of MCTS's priors
+    temperature: Positive = 1.0  # of MCTS's priors, and of the distribution that an actor's actions are drawn from
     choice: Literal["value", "visits"] = "value"  # MCTS plays the action of best mean value, or the most visited
     sample: bool = False  # draw what is imagined instead of the most likely; environments then plan one by one
 
@@ -140,6 +140,7 @@ def tuned(settings: str, game: str) -> Tuned | None:
 
 
 RANDOM = "random"
+ACTOR = "actor"  # draws actions from what the family's actor says; no world model is asked
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,8 @@ class PlayerSettings:
         found: dict[str, float | int | str | bool] = {"context": self.context, "epsilon": self.epsilon}
         if self.planner == "greedy":
             return found
+        if self.planner == ACTOR:  # what it remembers is its family's to say
+            return {"epsilon": self.epsilon, "temperature": self.search.temperature}
         return found | {"width": self.width, "horizon": self.horizon} | read_search(self.planner, self.search)
 
     def require_fit(self, game: str, agent: "Agent", rules: Rules) -> None:
@@ -242,4 +245,6 @@ def _entrant(
 ) -> PlayerSettings:  # fmt: skip
     if planner == "greedy":
         return PlayerSettings(planner, episodes, max_steps, context, epsilon)
+    if planner == ACTOR:
+        return PlayerSettings(planner, episodes, max_steps, context, epsilon, search=search)
     return PlayerSettings(planner, episodes, max_steps, context, epsilon, width, horizon, search)

@@ -11,14 +11,14 @@ from models.api import Acting, Agent, Planner
 from models.planning.beam import Beam, Greedy
 from models.planning.mcts import Mcts
 from pipelines.environments.registry import game_id, legal_mask
-from pipelines.evaluation.player_settings import PlayerSettings
+from pipelines.evaluation.player_settings import ACTOR, PlayerSettings
 
 
 def planner(settings: PlayerSettings) -> Planner:
     """The planner of these settings."""
     search = settings.search
     match settings.planner:
-        case "greedy":
+        case "greedy" | "actor":
             return Greedy()
         case "beam":
             return Beam(settings.width, settings.horizon, search.leaf)
@@ -53,13 +53,15 @@ class AgentPlayer:
     ) -> None:
         network = next(iter(agent.networks.values()))
         self._device, self._piece = next(network.parameters()).device, piece
+        search = settings.search
         acting = Acting(
             games_N=torch.tensor([game_id(game) for game in games], device=self._device),
             legal_NA=torch.as_tensor(np.stack([legal_mask(game) for game in games])).to(self._device),
             planner=planner(settings),
             context=settings.context,
             epsilon=settings.epsilon,
-            sample=settings.search.sample,
+            temperature=search.temperature if settings.planner == ACTOR else 0.0,
+            sample=search.sample,
             compiled=compiled,
         )
         self._policy = agent.policy(acting)

@@ -20,11 +20,10 @@ from pipelines.graph import experiment as experiments
 from pipelines.graph.experiment import Experiment
 from pipelines.graph.make import make, plan_of, standing
 from pipelines.graph.plan import Plan, Step
-from pipelines.stages.train import TrainingConfig
 from pipelines.store.artefact import Report
 from pipelines.store.store import Store
 from pipelines.training.distributed.gpus import let_go, own_gpus
-from pipelines.training.schedule import check_shares
+from pipelines.training.schedule import TrainingConfig, check_shares, phases_of
 
 PATIENCE = 20  # seconds that ranks get to end by themselves
 
@@ -72,7 +71,7 @@ def launch(job: Job, ranks: int = 1) -> Report:
         return job.make()
     config = plan.config(step)
     assert isinstance(config, TrainingConfig), f"{step} is no training"
-    for phase in config.phases:
+    for phase in phases_of(config.schedule):
         check_shares(phase, ranks)
     with own_gpus(ranks, config.loop.device):
         if ranks == 1:

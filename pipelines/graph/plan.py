@@ -231,8 +231,11 @@ class Plan:
 
         Soft parents count where they are made anyway, and not at all without `soft`.
         """
-        for entry in fields(self._template(step.stage)):  # type: ignore[arg-type]
+        template = self._template(step.stage)
+        for entry in fields(template):  # type: ignore[arg-type]
             wanted = entry.metadata.get("parent")
+            if wanted is not None and wanted.when and not getattr(template, wanted.when):
+                continue
             if wanted is None or (wanted.soft and not soft) or not (stage := self._stage_of(wanted, step)):
                 continue
             found = self._steps_of(wanted, table.stage(stage), step)

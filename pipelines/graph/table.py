@@ -14,6 +14,7 @@ from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.stages.fetch import FetchConfig
 from pipelines.stages.import_trajectories import ImportConfig, ShardsConfig
 from pipelines.stages.import_weights import ReleasedConfig
+from pipelines.stages.learn import LearnConfig
 from pipelines.stages.report import ReportConfig
 from pipelines.stages.segment import SegmentConfig
 from pipelines.stages.tokenize import TokenizeConfig
@@ -189,6 +190,18 @@ The manifest's roots name the files by their sha256. Only experiments that impor
         about="""An experiment's checkpoint after it learned on from the best few episodes of one game.
 
 Only experiments that `worldline finetune` registered have this, each for its own game.""",
+    ),
+    Stage(
+        LearnConfig,
+        per="experiment game",
+        kind="learning",
+        kinds=("torch", "safetensors", "atari"),
+        makes="agent",
+        pool=GPU,
+        trains=True,
+        about="""An agent that plays a game, learns a world model of what it saw, and practises inside it, in rounds.
+
+What it played stands beside its networks as trajectories. Without play it learns from the game's trajectories.""",
     ),
     Stage(
         TuneConfig,

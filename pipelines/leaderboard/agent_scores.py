@@ -34,12 +34,13 @@ ORDER = (  # the graph's order, in which tables list the stages
     "tokens",
     "world_action_model",
     "finetuned",
+    "world_model_agent",
     "scores",
 )
 
 EPISODES = ("trajectories", "imported_trajectories")  # stages that make whole episodes
 
-TRAINED = ("pretrained", "world_action_model", "finetuned")  # stages that train
+TRAINED = ("pretrained", "world_action_model", "finetuned", "world_model_agent")  # stages that train
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pipelines.plots import style
 
-NOT_LOSSES = ("phase", "step", "seconds")
+NOT_LOSSES = ("phase", "step", "seconds", "turn")
 LOG_FROM_RATIO = 20.0  # a loss that falls this many times over is unreadable on a linear axis
 SMOOTH_FROM_POINTS = 40
 INK, QUIET, PAPER, GAP_SHADE = 32, 110, 255, 255  # of a sheet, in shades of grey

@@ -8,12 +8,14 @@ from pipelines.graph.recipe import Recipe
 from pipelines.recipes import jowa as finetuning
 from pipelines.recipes.demo import demo, mini
 from pipelines.recipes.freeway_boxing import freeway_boxing
+from pipelines.recipes.iris import iris
 from pipelines.recipes.jowa import jowa_40m, jowa_70m, jowa_150m
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "demo": demo,
     "mini": mini,
     "freeway_boxing": freeway_boxing,
+    "iris": iris,
     "jowa_40m": jowa_40m,
     "jowa_70m": jowa_70m,
     "jowa_150m": jowa_150m,

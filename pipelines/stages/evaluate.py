@@ -138,7 +138,7 @@ class EvaluateConfig(PlayConfig, StageConfig):
         if self.tuned is None:
             require_players(roster(self), self, beside)
         if self.step:
-            trained = [each for verb in ("train", "finetune") if (each := beside.template(verb)) is not None]
+            trained = [each for verb in ("train", "finetune", "learn") if (each := beside.template(verb)) is not None]
             if trained and not trained[-1].keeps(self.step):  # type: ignore[attr-defined]
                 raise UsageError(
                     f"Recipe '{beside.name}': evaluate.step is {self.step} and {trained[-1].VERB} keeps no checkpoint "

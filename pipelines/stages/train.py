@@ -10,34 +10,21 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from models.family import AgentConfig
-from models.limits import Count, Seed, Size, Weight
+from models.limits import Count, Size, Weight
 from models.registry import family_of
 from pipelines.environments.registry import game_named
 from pipelines.errors import UsageError
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import (
-    Beside,
-    StageConfig,
-    Work,
-    canonical_json,
-    filled,
-    manner,
-    networks_beside,
-    networks_named,
-    option,
-    parent,
-    plain,
-)
+from pipelines.store.stage_config import Beside, filled, manner, networks_beside, option, parent
 from pipelines.store.store import Store
 from pipelines.training.schedule import (
     ImagineConfig,
-    LoopConfig,
     Phase,
+    Schedule,
+    TrainingConfig,
     Use,
     check_phases,
-    check_trainable,
-    total_steps,
 )
 
 if TYPE_CHECKING:
@@ -51,51 +38,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TrainingConfig(StageConfig):
-    """What all three share. `sight_frames` held-out frame pairs a game tell how well the agent sees."""
+class PhasesConfig(TrainingConfig):
+    """A training in phases: what the three stages here share."""
 
     CHECKS: ClassVar[tuple[str, ...]] = ("sees",)
-    PLAYS: ClassVar[bool] = True  # whether what is trained can play on the way
 
     phases: tuple[Phase, ...] = ()
-    loop: LoopConfig = field(default_factory=LoopConfig)
-    sight_frames: Size = 256
-    seed: Seed = filled("seed", 0)
 
     @property
-    def every_game(self) -> tuple[str, ...]:
-        """The games that it learns from."""
-        raise TypeError(f"{type(self).__name__} must define every_game")
-
-    def keeps(self, step: int) -> bool:
-        """Whether a checkpoint of that step is kept on the way, for a while at least."""
-        every = (self.loop.checkpoint_every, self.loop.evaluate_every)
-        return step <= total_steps(self.phases) and any(each and step % each == 0 for each in every)
-
-    def work(self, beside: Beside) -> Work:
-        """Its steps, of these networks on batches like these."""
-        uses = [[phase.steps / total_steps(self.phases), plain(phase.uses)] for phase in self.phases]
-        return Work("steps", total_steps(self.phases), networks_named(beside) + canonical_json(uses))
-
-    def reconfigured(self, networks: AgentConfig) -> AgentConfig:
-        """The networks' config with what this training changes of it."""
-        return networks
-
-    def check_frozen(self, beside: Beside) -> None:
-        """There are phases, which the networks' family knows, and the networks tell every game apart."""
-        if not self.phases:
-            raise UsageError(f"Recipe '{beside.name}': {self.VERB} has no phase: give it at least one")
-        if self.loop.evaluate_every and not self.PLAYS:
-            raise UsageError(
-                f"Recipe '{beside.name}': {self.VERB}.loop.evaluate_every is {self.loop.evaluate_every}, but nothing "
-                "that this stage trains can play: set it for the train stage"
-            )
-        if (networks := networks_beside(beside)) is not None:
-            check_trainable(self.phases, self.reconfigured(networks), self.every_game)
+    def schedule(self) -> Schedule:
+        """Its phases, in turn."""
+        return self.phases
 
 
 @dataclass(frozen=True)
-class PretrainConfig(TrainingConfig):
+class PretrainConfig(PhasesConfig):
     """Fresh networks learn from frames. `name` is the recipe's, and the artefact's folder."""
 
     STAGE: ClassVar[str] = "pretrained"
@@ -145,7 +102,7 @@ class PretrainConfig(TrainingConfig):
 
 
 @dataclass(frozen=True)
-class TrainConfig(TrainingConfig):
+class TrainConfig(PhasesConfig):
     """An agent goes on learning on tokens of all games; frames are read only to measure how well it sees.
 
     Shards hold no tokens: their frames are encoded as they come, by the agent's own tokenizer.
@@ -173,7 +130,7 @@ class TrainConfig(TrainingConfig):
 
 
 @dataclass(frozen=True)
-class FinetuneConfig(TrainingConfig):
+class FinetuneConfig(PhasesConfig):
     """An agent learns on from the `episodes` of one game that have the highest return. The numbers are JOWA's.
 
     `world_weight` and `penalty` change what its losses weigh, from here on.
@@ -248,14 +205,14 @@ class FinetuneConfig(TrainingConfig):
                 )
 
 
-def run(config: TrainingConfig, store: Store) -> Report:
+def run(config: PhasesConfig, store: Store) -> Report:
     """Train, or find the artefact; with torchrun on all its ranks. A killed run resumes."""
     from pipelines.training.distributed.ranks import produce
 
     return produce(store, config.spec(), lambda draft, ranks: _build(config, draft, ranks, store.profile))
 
 
-def _build(config: TrainingConfig, draft: Draft, ranks: "Ranks", profile: "Profile") -> None:
+def _build(config: PhasesConfig, draft: Draft, ranks: "Ranks", profile: "Profile") -> None:
     import torch
 
     from pipelines.training.device import pick
@@ -268,7 +225,7 @@ def _build(config: TrainingConfig, draft: Draft, ranks: "Ranks", profile: "Profi
     tuning = config if isinstance(config, FinetuneConfig) else None
     lesson = Lesson(
         title=f"{_TITLES[config.STAGE]} {tuning.game if tuning else ''}".strip(),
-        phases=config.phases,
+        schedule=config.phases,
         loop=config.loop,
         games=config.every_game,
         sources=sources,
@@ -287,7 +244,7 @@ def _build(config: TrainingConfig, draft: Draft, ranks: "Ranks", profile: "Profi
 _TITLES = {"pretrained": "Pretrain", "world_action_model": "Train", "finetuned": "Fine-tune"}
 
 
-def _agent(config: TrainingConfig, draft: Draft, device: "Device") -> "Agent":
+def _agent(config: PhasesConfig, draft: Draft, device: "Device") -> "Agent":
     """Fresh networks, or those of the agent that the config starts from."""
     import torch
 
@@ -309,7 +266,7 @@ def _agent(config: TrainingConfig, draft: Draft, device: "Device") -> "Agent":
 
 
 def _sources(
-    config: TrainingConfig, draft: Draft, agent: "Agent", ranks: "Ranks", profile: "Profile"
+    config: PhasesConfig, draft: Draft, agent: "Agent", ranks: "Ranks", profile: "Profile"
 ) -> "tuple[Sequence[Source], Sequence[Source]]":
     """What is learned from, and what the result is measured on; held-out episodes are in neither's segments."""
     from pipelines.training import inputs
@@ -343,7 +300,7 @@ def _sources(
     return found, found
 
 
-def _unseen(config: TrainingConfig, draft: Draft, source: "Source") -> int:
+def _unseen(config: PhasesConfig, draft: Draft, source: "Source") -> int:
     """How many of a game's last episodes no training saw: neither this one nor, of the same data, the agent's own."""
     from pipelines.training.inputs import held_out_from
 

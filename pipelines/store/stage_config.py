@@ -83,8 +83,8 @@ class Parent:
     """What a field of a config reads: the artefact of a stage, or the agent that an earlier stage made.
 
     every: "game" or "agent", for a field that holds the artefacts of all of them. part: the only part of the artefact
-    that is read. soft: it is read only where the plan makes it for another stage anyway. A parent whose stage is not in
-    a plan is left out.
+    that is read. soft: it is read only where the plan makes it for another stage anyway. when: a property of the config
+    that says whether it is read at all. A parent whose stage is not in a plan is left out.
     """
 
     stage: str = ""
@@ -92,16 +92,24 @@ class Parent:
     every: str = ""
     part: str = ""
     soft: bool = False
+    when: str = ""
 
 
 def parent(
-    stage: str = "", *, makes: str = "", every: str = "", part: str = "", soft: bool = False, added: bool = False
+    stage: str = "",
+    *,
+    makes: str = "",
+    every: str = "",
+    part: str = "",
+    soft: bool = False,
+    when: str = "",
+    added: bool = False,
 ) -> Any:
     """A field that the plan fills with the address of a parent, of its own game where there are several.
 
     `makes="agent"` is the last stage before this one that makes an agent. `added`: see `option`.
     """
-    metadata = {"parent": Parent(stage, makes, every, part, soft)} | ({"elide": True} if added else {})
+    metadata = {"parent": Parent(stage, makes, every, part, soft, when)} | ({"elide": True} if added else {})
     return field(default=() if every else None, metadata=metadata)
 
 

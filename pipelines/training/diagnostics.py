@@ -4,11 +4,12 @@ A tokenizer may reach a low loss by drawing the background alone. So errors are 
 between two frames, of held-out episodes where there are any, next to simple baselines: the game's mean frame for the
 reconstruction, a copy of the last frame for the world model's prediction. All errors are mean absolute differences on
 the 0..255 scale. Cost on the demo: about 2 s a game on two cores. `CheckpointManager` judges kept checkpoints by
-`greedy_returns`.
+`mean_returns`.
 
 Letters: P frame pairs, C context steps, H and W pixels, K tokens a frame.
 """
 
+import itertools
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,8 @@ from numpy.typing import NDArray
 
 from models.api import Agent, Context, WorldModel
 from models.losses.frames import code_perplexity
-from pipelines.batches.loader import Source
-from pipelines.environments.registry import protocol
+from pipelines.batches.loader import SegmentSource, Source
+from pipelines.environments.registry import Rules, protocol
 from pipelines.environments.rollout import Episode, EpisodeBatch, play
 from pipelines.evaluation.player_settings import PlayerSettings
 from pipelines.evaluation.players import AgentPlayer
@@ -31,6 +32,7 @@ from pipelines.training.inputs import channels_first, mean_frame
 from pipelines.training.schedule import LoopConfig
 
 FRAMES_AT_ONCE = 64
+FORESEEN = 256
 PAIRS_AT_ONCE = 32
 PLAY_PROTOCOL = "jowa"
 PLAY_CONTEXT = 4  # newest steps the policy sees
@@ -154,6 +156,45 @@ def predict_next(agent: Agent, world: WorldModel, source: Source, pairs: Pairs, 
     return np.concatenate(pictures)
 
 
+def foresight(agent: Agent, source: SegmentSource, held_out: int, device: Device) -> dict[str, float]:
+    """How often the world model's most likely reward and end are right, a step behind real context, in the last play.
+
+    Shares of steps: `reward_found` of those with points, whose sign it tells; `reward_invented`
+    of those without; `end_found` of those that ended the episode; `end_invented` of the others. A share of nothing is
+    left out. At most FORESEEN steps of each kind are looked at.
+    """
+    data, world = source.trajectories, agent.world()
+    context = min(PLAY_CONTEXT, max(agent.limits.steps - 1, 1))
+    starts = data.episode_starts[-max(held_out, 1) - 1 :]
+    rows = np.concatenate([np.arange(first + context - 1, last) for first, last in itertools.pairwise(starts)])
+    signs, ends = np.sign(data.rewards), data.terminals > 0
+    rng = np.random.default_rng(0)
+    kinds = [rows[signs[rows] != 0], rows[signs[rows] == 0], rows[ends[rows]]]
+    chosen = np.unique(np.concatenate([rng.permutation(kind)[:FORESEEN] for kind in kinds]))
+    told_rewards, told_ends = [], []
+    with torch.no_grad(), device.autocast():
+        for block in np.array_split(chosen, -(-len(chosen) // PAIRS_AT_ONCE)) if len(chosen) else []:
+            frames = np.stack([data.frames(int(row) - context + 1, int(row) + 1) for row in block])
+            observed_NK, _ = reconstruct(agent, frames.reshape(-1, *frames.shape[2:]), device)
+            window = block[:, None] + np.arange(1 - context, 1)
+            actions = torch.as_tensor(source.actions[window].astype(np.int64)).to(device.name)
+            games = torch.full((len(block),), source.game, device=device.name)
+            world.reset(Context(observed_NK.reshape(len(block), context, -1), actions[:, :-1], games))
+            told = world.step(actions[:, -1])
+            told_rewards.append(told.rewards_N.float().cpu().numpy())
+            told_ends.append(told.ends_N.cpu().numpy() > 0)
+    told_R, told_E = (np.concatenate(told or [np.zeros(0)]) for told in (told_rewards, told_ends))
+    real_R, real_E = signs[chosen], ends[chosen]
+    right = np.sign(np.round(told_R)) == real_R
+    shares = {
+        "reward_found": right[real_R != 0],
+        "reward_invented": ~right[real_R == 0],
+        "end_found": told_E[real_E] > 0,
+        "end_invented": told_E[~real_E] > 0,
+    }
+    return {name: round(float(np.mean(kind)), 4) for name, kind in shares.items() if len(kind)}
+
+
 def draw_sheet(
     path: Path, agent: Agent, world: WorldModel, source: Source, held_out: int, steps: int, device: Device
 ) -> None:
@@ -196,12 +237,19 @@ def _bytes(frames: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.clip(np.round(frames), 0, 255).astype(np.uint8)
 
 
-def greedy_returns(
-    agent: Agent, games: tuple[str, ...], loop: LoopConfig, device: Device, ranks: Ranks
+def mean_returns(
+    agent: Agent,
+    games: tuple[str, ...],
+    loop: LoopConfig,
+    device: Device,
+    ranks: Ranks,
+    player: PlayerSettings | None = None,
+    rules: Rules | None = None,
 ) -> dict[str, float]:
-    """Mean raw return by game, without a planner and with fixed seeds. All episodes of a game are played at once.
+    """Mean raw return by game with fixed seeds, greedily and under JOWA's rules unless `player` and `rules` are given.
 
-    Games are shared out over the ranks. Leaves the networks' modes and the random numbers as they were.
+    All episodes of a game are played at once; games are shared out over the ranks. Leaves the networks' modes and the
+    random numbers as they were.
     """
     modes = [(module, module.training) for module in agent.networks.values()]
     means = torch.zeros(len(games), dtype=torch.float64)
@@ -209,16 +257,20 @@ def greedy_returns(
         for module, _ in modes:
             module.eval()
         for index in range(ranks.rank, len(games), ranks.world):
-            means[index] = _mean_return(agent, games[index], loop, device)
+            means[index] = _mean_return(agent, games[index], player or _greedy(loop), rules, device)
     for module, training in modes:
         module.train(training)
     return dict(zip(games, ranks.sum_(means).tolist(), strict=True))
 
 
-def _mean_return(agent: Agent, game: str, loop: LoopConfig, device: Device) -> float:
-    greedy = PlayerSettings("greedy", loop.evaluate_episodes, loop.evaluate_steps, PLAY_CONTEXT, PLAY_EPSILON)
-    seeds = {number: PLAY_SEED + number for number in range(greedy.episodes)}
+def _greedy(loop: LoopConfig) -> PlayerSettings:
+    return PlayerSettings("greedy", loop.evaluate_episodes, loop.evaluate_steps, PLAY_CONTEXT, PLAY_EPSILON)
+
+
+def _mean_return(agent: Agent, game: str, player: PlayerSettings, rules: Rules | None, device: Device) -> float:
+    seeds = {number: PLAY_SEED + number for number in range(player.episodes)}
     episodes: list[Episode] = []
-    table = EpisodeBatch(game, protocol(PLAY_PROTOCOL), seeds, episodes.append, max_steps=greedy.max_steps)
-    play(table, AgentPlayer(greedy, [game] * table.rows, agent, partial(device.piece, "play")))
+    rules = rules or protocol(PLAY_PROTOCOL)
+    table = EpisodeBatch(game, rules, seeds, episodes.append, max_steps=player.max_steps)
+    play(table, AgentPlayer(player, [game] * table.rows, agent, partial(device.piece, "play")))
     return float(np.mean([episode.score for episode in episodes]))

@@ -3,27 +3,41 @@
 `fit` is what every training stage does once it knows the agent and the segments.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from models.api import Agent
 from models.registry import family_of
+from models.spaces import Spaces
 from pipelines.batches.loader import Source, rank_rows
+from pipelines.environments.registry import Rules
 from pipelines.errors import UsageError
+from pipelines.evaluation.player_settings import PlayerSettings
 from pipelines.plots.training import draw_curves
 from pipelines.progress import track
 from pipelines.store.artefact import Draft
 from pipelines.training import inputs, metrics
 from pipelines.training.checkpoints import CheckpointManager, name_parts
 from pipelines.training.device import Device, compile_for, settle
-from pipelines.training.diagnostics import draw_sheet, greedy_returns, last_pairs, measure, summary
+from pipelines.training.diagnostics import draw_sheet, last_pairs, mean_returns, measure, summary
 from pipelines.training.distributed.ranks import Ranks
-from pipelines.training.inputs import ImaginedSegments
+from pipelines.training.inputs import Drawing, ImaginedSegments
 from pipelines.training.loop import train
-from pipelines.training.schedule import ImagineConfig, LoopConfig, Phase, check_phases, total_steps
+from pipelines.training.schedule import (
+    ImagineConfig,
+    LoopConfig,
+    Phase,
+    Schedule,
+    check_phases,
+    phases_of,
+    total_steps,
+)
 from pipelines.training.task import Task
+
+if TYPE_CHECKING:
+    from pipelines.training.collecting import Collector
 
 CONTEXT = 4  # real steps before the predicted frame
 SHEET_STEPS = 8
@@ -34,11 +48,13 @@ class Lesson:
     """What is learned, from what, and on what the result is measured. games: their names, in the order of sources.
 
     unseen: by game, how many of its last episodes no training saw.
-    plays: whether kept checkpoints may be played on the way. imagine: how the model continues segments itself.
+    plays: whether kept checkpoints may be played on the way; by `player` and under `rules`, where they are given.
+    imagine: how the model continues segments itself. spaces: what it learns in, where no source says that. drawing:
+    how batches are drawn from episodes that may grow. collector: who makes them grow, of the agent and its device.
     """
 
     title: str
-    phases: Sequence[Phase]
+    schedule: Schedule
     loop: LoopConfig
     games: tuple[str, ...]
     sources: Sequence[Source]
@@ -48,6 +64,11 @@ class Lesson:
     seed: int
     plays: bool = True
     imagine: ImagineConfig | None = None
+    player: PlayerSettings | None = None
+    rules: Rules | None = None
+    spaces: Spaces | None = None
+    drawing: Drawing | None = None
+    collector: "Callable[[Agent, Device], Collector] | None" = None
 
 
 def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks) -> None:
@@ -56,27 +77,31 @@ def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks
     Raises UsageError for phases that the agent's family does not know, and for frames of another size than it sees.
     """
     family, loop = family_of(agent.config), lesson.loop
-    agent.spaces = inputs.spaces(lesson.sources, lesson.games)
+    agent.spaces = lesson.spaces or inputs.spaces(lesson.sources, lesson.games)
+    phases = phases_of(lesson.schedule)
     if (seen := agent.config.takes.frame) not in (None, agent.spaces.frame):
         raise UsageError(
             f"Frames of {agent.spaces.frame} are learned from and the networks see {seen} (height, width, colours): "
             "take data of that size, or change the tokenizer's resolution and frame_channels"
         )
-    check_phases(lesson.phases, family, agent.config)
+    check_phases(phases, family, agent.config)
     device = settle(agent, device, loop.precision)
     legal_GA = inputs.legal_actions(lesson.games).to(device.name)
     imagined = ImaginedSegments(lesson.imagine, agent, legal_GA, device, lesson.seed) if lesson.imagine else None
-    objectives = tuple(dict.fromkeys(name for phase in lesson.phases for name in phase.objectives))
-    length = agent.limits.steps
-    task = Task(agent, lesson.sources, objectives, loop, lesson.seed, device, ranks, length, legal_GA, imagined)
+    objectives = tuple(dict.fromkeys(name for phase in phases for name in phase.objectives))
+    collector = lesson.collector(agent, device) if lesson.collector else None
+    task = Task(
+        agent, lesson.sources, objectives, loop, lesson.seed, device, ranks, agent.limits.steps, legal_GA, imagined,
+        lesson.drawing, collector,
+    )  # fmt: skip
     for name in family.sequence_networks(objectives):
         compile_for(device, agent.networks[name], loop.compile)
-    plays = partial(greedy_returns, agent, lesson.games, loop, device, ranks) if lesson.plays else None
-    manager = CheckpointManager(draft.scratch, loop, task.save, plays, ranks)
+    plays = partial(mean_returns, agent, lesson.games, loop, device, ranks, lesson.player, lesson.rules)
+    manager = CheckpointManager(draft.scratch, loop, task.save, plays if lesson.plays else None, ranks)
     log = draft.path(metrics.ROWS)
-    end = train(task, lesson.phases, loop, log, draft.scratch, lesson.title, ranks, manager, device.threads)
+    end = train(task, lesson.schedule, loop, log, draft.scratch, lesson.title, ranks, manager, device.threads)
     if ranks.first:
-        draft.metrics |= _shared(end.ranks or (ranks.world,), lesson.phases)
+        draft.metrics |= _shared(end.ranks or (ranks.world,), phases)
         _record(draft, task, lesson, device)
         if imagined is not None:
             draft.counts["imagined"] = len(imagined)
@@ -108,11 +133,12 @@ def _record(draft: Draft, task: Task, lesson: Lesson, device: Device) -> None:
     name_parts(draft, task.agent)
     rows = metrics.read(draft.path(metrics.ROWS))
     draw_curves(rows, draft.path("curves.png"))
-    draft.counts["steps"] = total_steps(lesson.phases)
+    draft.counts["steps"] = total_steps(lesson.schedule)
     draft.metrics |= {"losses": metrics.final(rows), **device.metrics()}
     for network in task.agent.networks.values():
         network.eval()
-    examine(draft, task.agent, lesson.measured, lesson.unseen, lesson.sight_frames, device)
+    if lesson.measured:
+        examine(draft, task.agent, lesson.measured, lesson.unseen, lesson.sight_frames, device)
 
 
 def examine(

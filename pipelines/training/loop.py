@@ -5,9 +5,10 @@ on a CPU, stops on a non-finite loss, clips, schedules, logs and shows progress,
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from torch.optim import Optimizer
@@ -19,9 +20,22 @@ from pipelines.training.checkpoints import CheckpointManager
 from pipelines.training.device import FixedThreads, Threads
 from pipelines.training.distributed.ranks import ALONE, Ranks
 from pipelines.training.metrics import Metrics
-from pipelines.training.schedule import Collect, Keep, LoopConfig, Phase, Schedule, Update, check_shares, unroll
+from pipelines.training.schedule import (
+    Collect,
+    Item,
+    Keep,
+    LoopConfig,
+    Phase,
+    Schedule,
+    Update,
+    check_shares,
+    phases_of,
+    unroll,
+)
 from pipelines.training.state import Position
 from pipelines.training.step import Trainable, Values, schedule_rates, update
+
+PLAY = "play"  # what rows of metrics.jsonl that tell of a turn of play have as their phase
 
 
 def train(
@@ -43,6 +57,7 @@ def train(
     """
     _check(schedule, ranks, title)
     position, saved = state.load_position(scratch, task.modules, ranks, partial(_require_fit, task, schedule))
+    task.rewind(sum(isinstance(item, Collect) for item in islice(_items(loop, schedule, manager), position.item)))
     threads = threads or FixedThreads()
     threads.resume(position.threads)
     metrics = Metrics.open(scratch / log.name, position.step, loop.wandb) if ranks.first else Metrics()
@@ -50,8 +65,7 @@ def train(
         manager.forget_after(position.step)
     with metrics:
         run = _Run(task, loop, metrics, ranks, scratch, title, manager, threads, saved, position.ranks)
-        keep, play = (loop.checkpoint_every, loop.evaluate_every) if manager else (0, 0)
-        for index, item in enumerate(unroll(schedule, keep, play)):
+        for index, item in enumerate(_items(loop, schedule, manager)):
             if index >= position.item:
                 position = run.do(item, index, position)
     if ranks.first:
@@ -61,17 +75,23 @@ def train(
     return position
 
 
+def _items(loop: LoopConfig, schedule: Schedule, manager: CheckpointManager | None) -> Iterator[Item]:
+    """What the run consists of: without a manager it keeps no checkpoint on the way."""
+    if manager:
+        return unroll(schedule, loop.checkpoint_every, loop.evaluate_every)
+    return (item for item in unroll(schedule) if not isinstance(item, Keep))
+
+
 def _check(schedule: Schedule, ranks: Ranks, title: str) -> None:
     if not schedule:
         raise UsageError(f"{title} has no phase: a recipe gives each training stage at least one")
-    for item in unroll(schedule):
-        if isinstance(item, Update):
-            check_shares(item.phase, ranks.world)
+    for phase in phases_of(schedule):
+        check_shares(phase, ranks.world)
 
 
 def _require_fit(task: Trainable, schedule: Schedule, saved: Mapping[str, dict]) -> None:
     """Raises ValueError where saved optimisers hold other groups of weights than those of the phase do now."""
-    phases = {item.phase.name: item.phase for item in unroll(schedule) if isinstance(item, Update)}
+    phases = {phase.name: phase for phase in phases_of(schedule)}
     for phase in {name.rpartition("/")[0] for name in saved}:
         for network, optimiser in task.optimisers(phases[phase]).items():
             groups = saved[f"{phase}/{network}"]["param_groups"]
@@ -109,7 +129,10 @@ class _Run:
             self.manager.keep(item.start, item.play)
             done = item.start
         else:
-            self.task.collect(item)
+            values = self.task.collect(item)
+            if item.number not in self.metrics.turns:  # a run that was killed behind this row tells it once
+                told = {"phase": PLAY, "step": item.start, "seconds": round(position.seconds, 2), "turn": item.number}
+                self.metrics.write(told | {name: round(value, 6) for name, value in values.items()})
             done = item.start
         end = self._position(done, index + 1, position.seconds + time.monotonic() - started)
         if not isinstance(item, Update) or item.last:

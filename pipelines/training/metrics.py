@@ -112,6 +112,7 @@ class Metrics:
 
     sinks: tuple[Sink, ...] = ()
     path: Path = Path()
+    turns: frozenset[int] = frozenset()  # of play, that the files tell of already
 
     @classmethod
     def open(cls, path: Path, position: int = 0, project: str = "") -> "Metrics":
@@ -121,7 +122,7 @@ class Metrics:
         sinks: list[Sink] = [log, TensorBoardLog(path.parent / FOLDER, kept)]
         if project:
             sinks.append(WandbLog(project, path.parent, kept))
-        return cls(tuple(sinks), path)
+        return cls(tuple(sinks), path, frozenset(row["turn"] for row in kept if "turn" in row))
 
     def write(self, row: dict[str, Any]) -> None:
         """Add one row everywhere."""
@@ -174,7 +175,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def final(rows: list[dict[str, Any]], last: int = 10) -> dict[str, float]:
     """Each loss as the mean of its last logged values: one number for tables."""
-    names = sorted({name for row in rows for name in row} - {"phase", "step", "seconds"})
+    names = sorted({name for row in rows for name in row} - {"phase", "step", "seconds", "turn"})
     found = {}
     for name in names:
         values = [row[name] for row in rows if name in row][-last:]

@@ -7,17 +7,27 @@ model family (`models.family.Objective`).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from models.family import AgentConfig, Family, manner, option
-from models.limits import Count, Few, Natural, Positive, Rate, Share, Size, Weight, Within
+from models.limits import Count, Few, Natural, Positive, Rate, Seed, Share, Size, Weight, Within
 from models.registry import family_of
 from models.spaces import Discrete
 from pipelines.environments.registry import GAMES, actions
 from pipelines.errors import UsageError, unknown
 from pipelines.evaluation.player_settings import Precision
 from pipelines.store.files import named_file
-from pipelines.store.stage_config import require
+from pipelines.store.stage_config import (
+    Beside,
+    StageConfig,
+    Work,
+    canonical_json,
+    filled,
+    networks_beside,
+    networks_named,
+    plain,
+    require,
+)
 
 
 @dataclass(frozen=True)
@@ -123,13 +133,17 @@ class Phase:
 
 @dataclass(frozen=True)
 class Practice:
-    """One objective in every round: `updates` steps of `batch` rows, from round `start` on."""
+    """One objective in every round: `updates` steps of `batch` rows, from round `start` on.
+
+    first: steps in the very first round, where it begins there; 0: as many as in the others.
+    """
 
     name: str
     batch: Size
     updates: Count
     lr: Rate = 1e-4
     start: Natural = 0
+    first: Natural = 0
     weight_decay: Weight = 0.01
     clip: Positive = 1.0
     target_every: Count = 1000
@@ -139,7 +153,8 @@ class Practice:
 class Rounds:
     """`count` rounds: play `collect` steps (in the first `until` rounds), then practise each objective in turn.
 
-    Optimisers go on from round to round. The checkpoint is kept and played every `evaluate_every` rounds (0: never).
+    The first round plays `first_collect` steps (0: as many as the others), with `first_epsilon`. Optimisers go on from
+    round to round. The checkpoint is kept and played every `evaluate_every` rounds (0: never).
     """
 
     name: str
@@ -149,6 +164,8 @@ class Rounds:
     epsilon: Share = 0.0
     until: Natural = 0
     evaluate_every: Natural = 0
+    first_collect: Natural = 0
+    first_epsilon: Share = 0.0
 
     def __post_init__(self) -> None:
         if not self.uses:
@@ -197,8 +214,9 @@ class Update:
 
 @dataclass(frozen=True)
 class Collect:
-    """Play so many agent steps in the environment, with random actions by chance `epsilon`."""
+    """Turn `number` of play, counted from 0: so many agent steps, with random actions by chance `epsilon`."""
 
+    number: int
     steps: int
     epsilon: float
     start: int
@@ -229,6 +247,11 @@ def unroll(schedule: Schedule, keep_every: int = 0, play_every: int = 0) -> Iter
                     start += item.steps
 
 
+def phases_of(schedule: Schedule) -> list[Phase]:
+    """The phases of a schedule, and those that its rounds consist of, each once."""
+    return list(dict.fromkeys(item.phase for item in unroll(schedule) if isinstance(item, Update)))
+
+
 def total_steps(schedule: Schedule) -> int:
     """Optimiser steps of a whole run."""
     return sum(item.steps for item in unroll(schedule) if isinstance(item, Update))
@@ -250,26 +273,31 @@ def _phase(phase: Phase, start: int, keep_every: int, play_every: int) -> Iterat
 
 def _rounds(rounds: Rounds, start: int) -> Iterator[Item]:
     done = {use.name: 0 for use in rounds.uses}
+    phases = {use.name: _practised(rounds, use) for use in rounds.uses}
     for number in range(rounds.count):
         if rounds.collect and number < (rounds.until or rounds.count):
-            yield Collect(rounds.collect, rounds.epsilon, start)
+            begins = number == 0 and rounds.first_collect > 0
+            steps = rounds.first_collect if begins else rounds.collect
+            yield Collect(number, steps, rounds.first_epsilon if begins else rounds.epsilon, start)
         for use in rounds.uses:
             if number < use.start:
                 continue
-            steps = use.updates * (rounds.count - use.start)
-            phase = Phase(
-                f"{rounds.name}/{use.name}",
-                steps,
-                (Use(use.name, use.batch, use.lr, use.target_every),),
-                weight_decay=use.weight_decay,
-                clip=use.clip,
-            )
-            first = done[use.name]
-            done[use.name] += use.updates
-            yield Update(phase, first, use.updates, start, last=done[use.name] == steps)
-            start += use.updates
+            phase, first = phases[use.name], done[use.name]
+            updates = use.first if use.first and number == 0 else use.updates
+            done[use.name] += updates
+            yield Update(phase, first, updates, start, last=done[use.name] == phase.steps)
+            start += updates
         if rounds.evaluate_every and (number + 1) % rounds.evaluate_every == 0:
             yield Keep(start, play=True)
+
+
+def _practised(rounds: Rounds, use: Practice) -> Phase:
+    """All steps of an objective over the rounds, as one phase."""
+    steps = use.updates * max(rounds.count - use.start, 0)
+    if use.first and use.start == 0:
+        steps += use.first - use.updates
+    only = Use(use.name, use.batch, use.lr, use.target_every)
+    return Phase(f"{rounds.name}/{use.name}", max(steps, 1), (only,), weight_decay=use.weight_decay, clip=use.clip)
 
 
 def check_shares(phase: Phase, ranks: int) -> None:
@@ -303,3 +331,51 @@ def check_trainable(phases: Sequence[Phase], config: AgentConfig, games: Sequenc
                 f"{game} is played with {len(space)} actions and the model has num_actions {config.takes.actions}: set "
                 f"pretrain.model.num_actions={len(space)}"
             )
+
+
+@dataclass(frozen=True)
+class TrainingConfig(StageConfig):
+    """What all training stages share. `sight_frames` held-out frame pairs a game tell how well the agent sees."""
+
+    PLAYS: ClassVar[bool] = True  # whether what is trained can play on the way
+
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    sight_frames: Size = 256
+    seed: Seed = filled("seed", 0)
+
+    @property
+    def schedule(self) -> Schedule:
+        """What it does, in turn."""
+        raise TypeError(f"{type(self).__name__} must define schedule")
+
+    @property
+    def every_game(self) -> tuple[str, ...]:
+        """The games that it learns from."""
+        raise TypeError(f"{type(self).__name__} must define every_game")
+
+    def keeps(self, step: int) -> bool:
+        """Whether a checkpoint of that step is kept on the way, for a while at least."""
+        items = unroll(self.schedule, self.loop.checkpoint_every, self.loop.evaluate_every)
+        return any(isinstance(item, Keep) and item.start == step for item in items)
+
+    def work(self, beside: Beside) -> Work:
+        """Its steps, of these networks on batches like these."""
+        total = total_steps(self.schedule)
+        uses = [[phase.steps / total, plain(phase.uses)] for phase in phases_of(self.schedule)]
+        return Work("steps", total, networks_named(beside) + canonical_json(uses))
+
+    def reconfigured(self, networks: AgentConfig) -> AgentConfig:
+        """The networks' config with what this training changes of it."""
+        return networks
+
+    def check_frozen(self, beside: Beside) -> None:
+        """There are phases, which the networks' family knows, and the networks tell every game apart."""
+        if not self.schedule:
+            raise UsageError(f"Recipe '{beside.name}': {self.VERB} has no phase: give it at least one")
+        if self.loop.evaluate_every and not self.PLAYS:
+            raise UsageError(
+                f"Recipe '{beside.name}': {self.VERB}.loop.evaluate_every is {self.loop.evaluate_every}, but nothing "
+                "that this stage trains can play: set it for the train stage"
+            )
+        if (networks := networks_beside(beside)) is not None:
+            check_trainable(phases_of(self.schedule), self.reconfigured(networks), self.every_game)

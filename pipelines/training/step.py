@@ -49,8 +49,11 @@ class Trainable(Protocol):
     def tokens(self, phase: Phase) -> int:
         """Tokens that one step of the phase reads, on all ranks."""
 
-    def collect(self, item: Collect) -> None:
-        """Play, and add what was played to what is learned from. Schedules of phases never ask for it."""
+    def collect(self, item: Collect) -> Values:
+        """Play, and add what was played to what is learned from; what to log. Schedules of phases never ask for it."""
+
+    def rewind(self, turns: int) -> None:
+        """The run goes on after so many turns of play: what was played since is forgotten."""
 
 
 def for_phase(phase: Phase, agent: Agent, sharded: bool = False) -> dict[str, Optimizer]:

@@ -7,6 +7,7 @@ spread over ranks and taken in parts; counts of the whole batch make the parts a
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +21,13 @@ from pipelines.errors import UsageError
 from pipelines.training import checkpoints, inputs, step
 from pipelines.training.device import Device
 from pipelines.training.distributed.ranks import ALONE, Ranks
-from pipelines.training.inputs import ImaginedSegments
+from pipelines.training.inputs import Drawing, ImaginedSegments
 from pipelines.training.prefetch import Prefetcher
 from pipelines.training.schedule import Collect, LoopConfig, Phase, Use
 from pipelines.training.weight_files import outside_weights
+
+if TYPE_CHECKING:
+    from pipelines.training.collecting import Collector
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class Task:
     """An agent that learns from segments. `modules` are what the loop trains and saves, by name.
 
     legal_GA: (games, actions) bool, the actions that each game has. objectives: all that any phase will train.
-    imagined: segments that the model itself continues, mixed into the batches of segments.
+    imagined: segments that the model itself continues, mixed into the batches of segments. drawing: batches are drawn
+    from episodes that may still grow, in place of the sources' segments. collector: who plays and makes them grow.
     """
 
     def __init__(
@@ -60,9 +65,12 @@ class Task:
         length: int = 8,
         legal_GA: Tensor | None = None,
         imagined: ImaginedSegments | None = None,
+        drawing: Drawing | None = None,
+        collector: "Collector | None" = None,
     ) -> None:
         self.agent, self.sources, self.loop, self.seed = agent, list(sources), loop, seed
         self.device, self.ranks, self.length, self.imagined = device, ranks, length, imagined
+        self.drawing, self.collector = drawing, collector
         self.family = family_of(agent.config)
         trains = self.family.trains(tuple(objectives))
         self.modules: dict[str, nn.Module] = {name: agent.networks[name] for name in trains}
@@ -108,9 +116,28 @@ class Task:
         """Tokens (or frames) that one step reads, on all ranks."""
         return sum(self.agent.work(use.name, use.batch) for use in phase.uses)
 
-    def collect(self, item: Collect) -> None:
-        """Stored data do not grow. Raises UsageError: rounds that collect need an environment."""
-        raise UsageError(f"This stage learns from stored data and cannot collect {item.steps} steps: give it phases")
+    def collect(self, item: Collect) -> step.Values:
+        """Play a turn on the first rank, and read it on all. Raises UsageError where nobody plays."""
+        if self.collector is None:
+            raise UsageError(
+                f"This stage learns from stored data and cannot collect {item.steps} steps: give it phases"
+            )
+        self._feeds = {}  # they end before the episodes grow
+        told: step.Values = {}
+        with self.ranks.first_alone():
+            if self.ranks.first:
+                told = self.collector.play(item.number, item.steps, item.epsilon)
+            else:
+                self.collector.experience.refresh()
+        return told
+
+    def rewind(self, turns: int) -> None:
+        """Forget what was played after so many turns."""
+        with self.ranks.first_alone():
+            if self.collector is not None and self.ranks.first:
+                self.collector.rewind(turns)
+            elif self.collector is not None:
+                self.collector.experience.refresh()
 
     @property
     def waited(self) -> float:
@@ -151,9 +178,18 @@ class Task:
 
     def _sources(self, phase: Phase) -> Mapping[str, BatchSource]:
         """What the objectives of the phase read, by their names."""
+        if self.drawing is not None:
+            return {use.name: self._drawn_by(use, self.drawing) for use in phase.uses}
         single = {use.name: use.batch for use in phase.uses if self._reads_frames(use)}
         sizes = {use.name: use.batch for use in phase.uses if use.name not in single}
         return inputs.batch_sources(self.sources, sizes, single, self.seed, self.length, self.loop.preload_bytes)
+
+    def _drawn_by(self, use: Use, drawing: Drawing) -> BatchSource:
+        reads = self.family.objectives[use.name].reads
+        if isinstance(reads, Frames):
+            return drawing.frames(use.name, use.batch)
+        length = self.agent.config.length(use.name) or self.length
+        return drawing.segments(use.name, use.batch, length, reads.padding)
 
     def _reads_frames(self, use: Use) -> bool:
         return isinstance(self.family.objectives[use.name].reads, Frames)

@@ -24,19 +24,20 @@ GRAPH = {
     "world_action_model": ("learning", {"pretrained", "tokens", "segments", "imported_shards", *EPISODES}),
     "imported": ("learning", set()),
     "finetuned": ("learning", {"world_action_model", "pretrained", "imported", *EPISODES}),
-    "tuned": ("evaluation", {"world_action_model", "pretrained", "imported", "finetuned"}),
+    "world_model_agent": ("learning", {"world_action_model", "pretrained", "imported", "finetuned", *EPISODES}),
+    "tuned": ("evaluation", {"world_action_model", "pretrained", "imported", "finetuned", "world_model_agent"}),
     "scores": (
         "evaluation",
-        {"world_action_model", "pretrained", "imported", "finetuned", "tuned", "collected_replay"},
+        {"world_action_model", "pretrained", "imported", "finetuned", "world_model_agent", "tuned", "collected_replay"},
     ),
     "leaderboard": ("evaluation", {"scores"}),
 }
 JOBS = {
     "collect", "fetch", "downsample", "import_trajectories", "segment", "import_shards", "pretrain", "tokenize",
-    "train", "import_weights", "finetune", "tune", "evaluate", "board",
+    "train", "learn", "import_weights", "finetune", "tune", "evaluate", "board",
 }  # fmt: skip
 POOLS = {"replay": "network", "trajectories": "disk", "imported_trajectories": "disk"}
-POOLS |= dict.fromkeys(("pretrained", "tokens", "world_action_model", "finetuned"), "gpu")
+POOLS |= dict.fromkeys(("pretrained", "tokens", "world_action_model", "finetuned", "world_model_agent"), "gpu")
 
 
 def test_definitions_are_loadable() -> None:

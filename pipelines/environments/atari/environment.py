@@ -189,13 +189,14 @@ class EmulatorGame:
             bad = ACTIONS[strangers[0]]
             raise ValueError(f"{bad} is no action of {self.game}: mask with registry.legal_mask before choosing")
         rewards = np.zeros(len(self.seeds), np.float32)
-        terminated, truncated = np.zeros((2, len(self.seeds)), np.bool_)
+        terminated, truncated, goes_on = np.zeros((3, len(self.seeds)), np.bool_)
         for row, emulator in sorted(self._emulators.items()):
             frame, rewards[row] = emulator.skip(int(actions_N[row]))
             terminated[row] = emulator.over or emulator.lost_life
             truncated[row] = emulator.cut and not terminated[row]
+            goes_on[row] = emulator.lost_life and not emulator.cut
             self._frames[row] = emulator.begin() if terminated[row] or truncated[row] else frame
-        return Step(self._frames.copy(), rewards, terminated, truncated)
+        return Step(self._frames.copy(), rewards, terminated, truncated, goes_on)
 
     def roots(self) -> dict[str, Any]:
         """See `registry.roots`."""

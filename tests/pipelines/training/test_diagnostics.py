@@ -16,7 +16,7 @@ from pipelines.errors import WorldlineError
 from pipelines.store.store import Store
 from pipelines.training import diagnostics as sheets
 from pipelines.training.device import Device
-from pipelines.training.diagnostics import Sight, greedy_returns, last_pairs, measure, summary
+from pipelines.training.diagnostics import Sight, last_pairs, mean_returns, measure, summary
 from pipelines.training.distributed.ranks import ALONE
 from pipelines.training.inputs import mean_frame, sources
 from pipelines.training.schedule import LoopConfig
@@ -155,7 +155,7 @@ def test_play_repeats_and_leaves_modes_and_random_numbers() -> None:
     modes = [module.training for module in model.modules()]
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    found = [greedy_returns(agent, ("Pong", "Breakout"), LOOP, Device("cpu", False), ALONE) for _ in "ab"]
+    found = [mean_returns(agent, ("Pong", "Breakout"), LOOP, Device("cpu", False), ALONE) for _ in "ab"]
     assert found[0] == found[1]
     assert list(found[0]) == ["Pong", "Breakout"]
     assert torch.equal(torch.get_rng_state(), before)

@@ -43,8 +43,12 @@ class TinyTask:
                 group["peak_lr"] = group["lr"]
         return found
 
-    def collect(self, item: Collect) -> None:
+    def collect(self, item: Collect) -> dict[str, float]:
         self.collected.append(item)
+        return {}
+
+    def rewind(self, turns: int) -> None:
+        self.rewound = turns
 
     def losses(self, phase: Phase, step: int, part: int = 0) -> dict[str, Losses]:
         if step == self.stop_at:

@@ -1,0 +1,141 @@
+"""Segments and single frames drawn with replacement from episodes that may still grow, by a named rule.
+
+Where a stored data set is walked through in permutations (`loader.py`), experience changes while it is learned from. A
+batch here is a function of seed, objective, step and the episodes there are, so that any number of workers and ranks,
+and a resumed run, draw alike.
+Rules (`RULES`): "episodes" draws an episode, each as likely, then a step of it (IRIS, arXiv 2209.00588: steps of short
+episodes are seen more often); "steps" draws a step, each as likely. The step drawn is the segment's first where padding
+is on the right, and its last where padding is on the left.
+Letters: B segments, n frames, T steps, E episodes, N transitions, H and W pixels.
+"""
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.batches.loader import FrameBatch, SegmentBatch, flat_rows, rank_rows
+from pipelines.environments.registry import game_id, to_shared
+from pipelines.episodes.trajectories import TrajectoryReader
+
+Drawn = tuple[NDArray[np.int64], NDArray[np.int64]]
+Rule = Callable[[NDArray[np.int64], NDArray[np.float64]], Drawn]
+
+
+def by_episode(lengths_E: NDArray[np.int64], draws_B2: NDArray[np.float64]) -> Drawn:
+    """Episodes (B,), each as likely, and a step of each (B,), from uniform draws (B, 2) in [0, 1)."""
+    episodes = (draws_B2[:, 0] * len(lengths_E)).astype(np.int64)
+    return episodes, (draws_B2[:, 1] * lengths_E[episodes]).astype(np.int64)
+
+
+def by_step(lengths_E: NDArray[np.int64], draws_B2: NDArray[np.float64]) -> Drawn:
+    """Episodes (B,) and steps in them (B,): every step of all episodes is as likely."""
+    starts = np.concatenate([[0], np.cumsum(lengths_E)])
+    rows = (draws_B2[:, 0] * starts[-1]).astype(np.int64)
+    episodes = np.searchsorted(starts, rows, side="right") - 1
+    return episodes, rows - starts[episodes]
+
+
+RULES: Mapping[str, Rule] = {"episodes": by_episode, "steps": by_step}
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """What an objective draws: `count` rows a step from `reader`, of `length` steps, by a rule of RULES.
+
+    name: the objective's; each draws numbers of its own. padding: "right" or "left". kept: the first episodes, the only
+    ones that are drawn from; None for all that there are.
+    """
+
+    reader: TrajectoryReader
+    name: str
+    count: int
+    seed: int
+    length: int = 1
+    padding: str = "right"
+    rule: str = "episodes"
+    kept: int | None = None
+    memory: NDArray[np.uint8] | None = field(default=None, repr=False)  # all frames (N, H, W) or (N, H, W, 3)
+
+    @cached_property
+    def actions(self) -> NDArray[np.uint8]:
+        """(N,) numbered as the game's spaces."""
+        return to_shared(self.reader.game, self.reader.actions)
+
+    def segments(self, step: int) -> NDArray[np.int64]:
+        """(count, 3) int64 of a step: episode, start, end; steps outside the episode are padding.
+
+        Raises ValueError where there is no episode yet.
+        """
+        starts = self.reader.episode_starts
+        lengths_E = np.diff(starts)[: self.kept]
+        if not len(lengths_E):
+            raise ValueError(f"There is no episode of {self.reader.game} to draw from")
+        stream = np.random.default_rng([self.seed, zlib.crc32(self.name.encode()), step])
+        episodes, steps = RULES[self.rule](lengths_E, stream.random((self.count, 2)))
+        firsts = steps if self.padding == "right" else steps + 1 - self.length
+        return np.stack([episodes, firsts, firsts + self.length], axis=1)
+
+    def rows(self, step: int, rank: int, world: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Flat rows (b, T) of one rank's share, and which of them are real."""
+        mine = self.segments(step)[rank_rows(self.count, rank, world)]
+        return flat_rows(mine, self.reader.episode_starts, self.length)
+
+    def frames(self, rows: NDArray[np.int64], real: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """(b, T, H, W) or (b, T, H, W, 3): frames of flat rows, zeros where a row is not real."""
+        found = np.zeros((*rows.shape, *self.reader.frame_shape), np.uint8)
+        for into, at, valid in zip(found, rows, real, strict=True):
+            here = np.flatnonzero(valid)
+            first, last = int(at[here[0]]), int(at[here[-1]]) + 1
+            frames = self.reader.frames(first, last) if self.memory is None else self.memory[first:last]
+            into[here[0] : here[-1] + 1] = frames
+        return found
+
+    def close(self) -> None:
+        """Let go of files."""
+        self.reader.close()
+
+
+@dataclass(frozen=True)
+class SampledSegments:
+    """A `BatchSource` of SegmentBatch."""
+
+    draws: Sampler
+
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> SegmentBatch:
+        """The segments of one step, or one rank's rows of them: `rank_rows(count, rank, world)`."""
+        draws, reader = self.draws, self.draws.reader
+        rows, real = draws.rows(step, rank, world)
+        return SegmentBatch(
+            draws.frames(rows, real),
+            None,
+            (draws.actions[rows] * real).astype(np.int64),
+            (reader.rewards[rows] * real).astype(np.float32),
+            (reader.terminals[rows] * real).astype(np.uint8),
+            real,
+            np.full(len(rows), game_id(reader.game), np.int64),
+        )
+
+    def close(self) -> None:
+        """Let go of files; the next batch opens them again."""
+        self.draws.close()
+
+
+@dataclass(frozen=True)
+class SampledFrames:
+    """A `BatchSource` of FrameBatch: segments of one step, without the rest."""
+
+    draws: Sampler
+
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> FrameBatch:
+        """The frames of one step, or one rank's share of them."""
+        rows, real = self.draws.rows(step, rank, world)
+        frames = self.draws.frames(rows, real)[:, 0]
+        return FrameBatch(frames, np.full(len(rows), game_id(self.draws.reader.game), np.int64))
+
+    def close(self) -> None:
+        """Let go of files; the next batch opens them again."""
+        self.draws.close()

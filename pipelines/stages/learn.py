@@ -1,0 +1,314 @@
+"""Stage `world_model_agent`: an agent plays, learns a world model of what it saw, and practises inside it, in rounds.
+
+A round plays `collect.steps` steps, then steps each objective of the family in turn; everything is a number of the
+recipe. With collect.steps=0 nothing is played: the same objectives learn from the game's trajectories. What was played
+stands in the artefact as trajectories.h5, which other stages read as they read any (`worldline import trajectories`).
+A killed run goes on from its last state, bit for bit on a CPU: the unfinished game is played again from its seed.
+Run: `worldline learn EXPERIMENT`.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from models.family import AgentConfig
+from models.limits import Count, Few, Natural, Positive, Seed, Share, Size
+from models.registry import family_of
+from models.spaces import Discrete
+from pipelines.environments.registry import actions, canonical, options, protocol, roots, spaces
+from pipelines.errors import UsageError
+from pipelines.evaluation.player_settings import ACTOR, PlayerSettings, SearchConfig
+from pipelines.store.artefact import Draft, Report
+from pipelines.store.ref import Ref
+from pipelines.store.stage_config import Beside, filled, manner, option, parent, require
+from pipelines.store.store import Store
+from pipelines.training.schedule import Practice, Rounds, Schedule, TrainingConfig, check_phases, phases_of
+
+if TYPE_CHECKING:
+    from models.api import Agent
+    from pipelines.training.collecting import Collector, Stage
+    from pipelines.training.device import Device
+    from pipelines.training.distributed.ranks import Ranks
+    from pipelines.training.fit import Lesson
+
+TEST_SEED = 1_000_019  # of the play on which a finished agent is measured: not that of its training, nor of its scores
+
+
+@dataclass(frozen=True)
+class PlayTurns:
+    """How an agent plays while it learns: `steps` a round, in the first `until` rounds (0: in all), under `protocol`.
+
+    steps 0 plays nothing. The first round plays `first_steps` (0: as many as the others) with `first_epsilon`. With
+    probability epsilon an action is random, others are drawn from the actor's distribution at `temperature`.
+    """
+
+    protocol: str = "iris-train"
+    steps: Natural = 200
+    until: Natural = 0
+    epsilon: Share = 0.01
+    temperature: Positive = 1.0
+    environments: Few = 1
+    first_steps: Natural = 0
+    first_epsilon: Share = 0.0
+    rom_md5: str = option("")  # of a ROM of yours; none plays ale-py's
+    rom_dir: str = manner("")  # the folder that holds it
+
+    def __post_init__(self) -> None:
+        protocol(self.protocol)
+        object.__setattr__(self, "protocol", canonical(self.protocol))
+        require(self, "learn.collect")
+        if not self.environments:
+            raise UsageError("learn.collect.environments is 0: play in at least 1")
+
+
+@dataclass(frozen=True)
+class CheckPlay:
+    """How the agent is looked at: every so many rounds (0: never) it plays `episodes` whole ones under `protocol`.
+
+    Its actions are drawn at `temperature`; 0 plays the likeliest. `steps` of fresh play measure the finished agent.
+    """
+
+    every: Natural = 5
+    episodes: Size = 16
+    max_steps: Natural = 0  # agent steps at which an episode is cut; 0 leaves it to the protocol
+    temperature: Share = 0.5
+    protocol: str = "iris"
+    steps: Natural = 1_000
+
+    def __post_init__(self) -> None:
+        protocol(self.protocol)
+        object.__setattr__(self, "protocol", canonical(self.protocol))
+        require(self, "learn.check")
+
+
+@dataclass(frozen=True)
+class LearnConfig(TrainingConfig):
+    """Fresh networks, or those of an agent, learn one game in `rounds` rounds of play and practice.
+
+    sampling: the rule by which segments are drawn from episodes (`batches.sampler`).
+    """
+
+    STAGE: ClassVar[str] = "world_model_agent"
+    VERB: ClassVar[str] = "learn"
+    CODE: ClassVar[str] = "1"
+    OF_SOME: ClassVar[tuple[str, ...]] = ("sees",)
+
+    game: str = filled("game", "")
+    networks: AgentConfig = field(default_factory=AgentConfig, metadata={"inner": True})
+    rounds: Count = 600
+    uses: tuple[Practice, ...] = field(default=(), metadata={"inner": True})
+    collect: PlayTurns = field(default_factory=PlayTurns)
+    check: CheckPlay = field(default_factory=CheckPlay)
+    sampling: Literal["episodes", "steps"] = "episodes"
+    agent: Ref | None = parent(makes="agent", part="agent")
+    trajectories: Ref | None = parent(makes="trajectories", when="offline")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.uses and self.networks.family:
+            check_phases(phases_of(self.schedule), family_of(self.networks), self.networks)
+
+    @property
+    def subject(self) -> str:
+        return self.game
+
+    @property
+    def every_game(self) -> tuple[str, ...]:
+        """The game."""
+        return (self.game,)
+
+    @property
+    def offline(self) -> bool:
+        """Whether nothing is played, and stored episodes are learned from."""
+        return self.collect.steps == 0
+
+    @property
+    def schedule(self) -> Schedule:
+        """Its rounds."""
+        if not self.uses:
+            return ()
+        play = self.collect
+        return (
+            Rounds(
+                "rounds",
+                self.rounds,
+                self.uses,
+                collect=play.steps,
+                epsilon=play.epsilon,
+                until=play.until,
+                evaluate_every=self.check.every,
+                first_collect=play.first_steps,
+                first_epsilon=play.first_epsilon,
+            ),
+        )
+
+    def check_beside(self, beside: Beside) -> None:
+        """Its networks fit each other."""
+        try:
+            for use in self.uses:
+                self.networks.require_fit(self.networks.length(use.name) or 0)
+        except ValueError as error:
+            raise UsageError(f"Recipe '{beside.name}': learn.{error}") from error
+
+    def check_frozen(self, beside: Beside) -> None:
+        """There is something to learn from, of the size that the networks see, and it can be played."""
+        if self.offline and self.trajectories is None:
+            raise UsageError(
+                f"Recipe '{beside.name}': learn.collect.steps is 0 and there are no trajectories to learn from: take a "
+                "recipe that makes some (iris_offline), or set source=imported and import the game's"
+            )
+        super().check_frozen(beside)
+        shown = protocol(self.collect.protocol).frame
+        if not self.offline and self.networks.takes.frame not in (None, shown):
+            raise UsageError(
+                f"Recipe '{beside.name}': '{self.collect.protocol}' shows frames of {shown} and the networks see "
+                f"{self.networks.takes.frame} (height, width, colours): change learn.collect.protocol or learn.frame"
+            )
+        if not self.offline and (self.collect.rom_dir or self.collect.rom_md5):
+            options(self.game, self.collect.rom_dir, self.collect.rom_md5)
+
+
+def run(config: LearnConfig, store: Store) -> Report:
+    """Learn, or find the artefact; with torchrun on all its ranks. A killed run resumes."""
+    from pipelines.training.distributed.ranks import produce
+
+    return produce(store, config.spec(), lambda draft, ranks: _build(config, draft, ranks))
+
+
+def _build(config: LearnConfig, draft: Draft, ranks: "Ranks") -> None:
+    import torch
+
+    from pipelines.training.device import pick
+    from pipelines.training.fit import fit
+
+    device = pick(config.loop.precision, config.loop.device)
+    torch.manual_seed(ranks.seed(config.seed))
+    agent = _agent(config, draft, device)
+    lesson = _stored(config, draft) if config.offline else _played(config, draft)
+    fit(agent, lesson, draft, device, ranks)
+    if ranks.first and not config.offline:
+        _leave_experience(config, draft)
+        _measure(config, draft, agent, device)
+
+
+def _agent(config: LearnConfig, draft: Draft, device: "Device") -> "Agent":
+    """Fresh networks for the game's own actions, or those of the agent that the config starts from."""
+    import torch
+
+    from pipelines.training.checkpoints import load_agent
+
+    if config.agent is not None:
+        return load_agent(draft.parents[config.agent], device)
+    networks, space = config.networks, actions(config.game)
+    if hasattr(networks, "actions") and isinstance(space, Discrete):
+        own: Any = {"actions": space.own(config.game)}
+        networks = replace(networks, **own)
+    agent = family_of(networks).build(networks, config.seed)
+    for network in agent.networks.values():
+        network.to(torch.device(device.name))
+    return agent
+
+
+def _played(config: LearnConfig, draft: Draft) -> "Lesson":
+    """Learning from what the agent plays itself."""
+    from pipelines.training.collecting import Collector
+    from pipelines.training.fit import Lesson
+    from pipelines.training.inputs import Drawing
+
+    stage = _stage(config, config.collect.protocol, config.collect.environments, config.seed)
+    experience = stage.experience(draft.scratch / "experience")
+    draft.roots.append(roots(config.game, stage.rules, **stage.options))
+
+    def collector(agent: "Agent", device: "Device") -> "Collector":
+        return Collector(agent, stage, experience, config.collect.temperature, partial(device.piece, "play"))
+
+    return Lesson(
+        **_common(config),
+        sources=(),
+        measured=(),
+        unseen={},
+        spaces=spaces(config.game, stage.rules),
+        drawing=Drawing(experience, config.seed, config.sampling),
+        collector=collector,
+    )
+
+
+def _stored(config: LearnConfig, draft: Draft) -> "Lesson":
+    """Learning from stored trajectories, without the held-out episodes."""
+    from pipelines.batches.loader import SegmentSource
+    from pipelines.batches.segments import Segmentation
+    from pipelines.episodes.trajectories import FILE_NAME, Trajectories
+    from pipelines.training import inputs
+    from pipelines.training.fit import Lesson
+
+    assert config.trajectories is not None, "check_frozen asks for them"
+    data = Trajectories(draft.parents[config.trajectories].source(FILE_NAME))
+    kept = inputs.held_out_from(data.game, data.num_episodes, config.loop.holdout_episodes)
+    source = SegmentSource(data, Segmentation(data.episode_starts, 1, 1, "right").first_episodes(kept))
+    size = source.rows * int(data.frames(0, 1).nbytes)
+    memory = data.frames(0, source.rows) if size <= config.loop.preload_bytes else None
+    return Lesson(
+        **_common(config),
+        sources=(source,),
+        measured=(source,),
+        unseen={source.name: data.num_episodes - kept},
+        drawing=inputs.Drawing(data, config.seed, config.sampling, kept, memory),
+    )
+
+
+def _common(config: LearnConfig) -> dict[str, Any]:
+    check = config.check
+    # The last player is the one whose returns say which checkpoint is best.
+    search = SearchConfig(temperature=check.temperature) if check.temperature else SearchConfig()
+    planner = ACTOR if check.temperature else "greedy"
+    player = PlayerSettings(planner, check.episodes, check.max_steps, 1, 0.0, search=search)
+    return {
+        "title": f"Learn {config.game}",
+        "schedule": config.schedule,
+        "loop": config.loop,
+        "games": config.every_game,
+        "sight_frames": config.sight_frames,
+        "seed": config.seed,
+        "player": player,
+        "rules": protocol(check.protocol),
+    }
+
+
+def _stage(config: LearnConfig, rules: str, environments: int, seed: Seed) -> "Stage":
+    from pipelines.training.collecting import Stage
+
+    given = options(config.game, config.collect.rom_dir, config.collect.rom_md5)
+    return Stage(config.game, protocol(rules), environments, seed, given)
+
+
+def _leave_experience(config: LearnConfig, draft: Draft) -> None:
+    """What was played, as a file of trajectories that is a part of the artefact."""
+    from pipelines.episodes.trajectories import FILE_NAME
+
+    stage = _stage(config, config.collect.protocol, config.collect.environments, config.seed)
+    experience = stage.experience(draft.scratch / "experience")
+    digest = experience.pack_into(draft.path(FILE_NAME))
+    draft.part("frames", digest=digest)
+    draft.part("experience", [FILE_NAME])
+    draft.counts |= {"frames": len(experience), "episodes": experience.num_episodes}
+
+
+def _measure(config: LearnConfig, draft: Draft, agent: "Agent", device: "Device") -> None:
+    """How well the agent sees what it has never seen: fresh play under the rules of its checks."""
+    if not config.check.steps:
+        return
+    from pipelines.batches.loader import SegmentSource
+    from pipelines.batches.segments import Segmentation
+    from pipelines.training.collecting import Collector
+    from pipelines.training.diagnostics import foresight
+    from pipelines.training.fit import examine
+
+    stage = _stage(config, config.check.protocol, 1, TEST_SEED + config.seed)
+    fresh = stage.experience(draft.scratch / "test")
+    fresh.rewind(0)
+    player = Collector(agent, stage, fresh, config.check.temperature, partial(device.piece, "play"))
+    player.play(0, config.check.steps, 0.0)
+    player.close()
+    source = SegmentSource(fresh, Segmentation(fresh.episode_starts, 1, 1, "right"))
+    examine(draft, agent, [source], {source.name: fresh.num_episodes}, config.sight_frames, device)
+    draft.metrics["foresight"] = foresight(agent, source, fresh.num_episodes, device)

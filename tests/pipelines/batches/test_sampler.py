@@ -1,0 +1,102 @@
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pipelines.batches.sampler import RULES, SampledFrames, SampledSegments, Sampler
+from pipelines.environments.registry import game_id, to_shared
+from pipelines.episodes.trajectories import FlatEpisodes
+
+LENGTHS = (1, 4, 12)
+
+
+class Numbered(FlatEpisodes):
+    """Episodes whose row numbers are in frames, rewards and actions."""
+
+    game, frame_shape = "Pong", (2, 2, 3)
+
+    def __init__(self, *lengths: int) -> None:
+        rows = np.arange(sum(lengths))
+        self.actions, self.rewards = (rows % 6).astype(np.uint8), rows.astype(np.float32)
+        self.episode_starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        self.terminals = np.zeros(len(rows), np.uint8)
+        self.terminals[self.episode_starts[1:] - 1] = 1
+        self.truncations = np.zeros_like(self.terminals)
+
+    def frames(self, start: int, stop: int) -> NDArray[np.uint8]:
+        return np.broadcast_to(np.arange(start, stop)[:, None, None, None], (stop - start, 2, 2, 3)).astype(np.uint8)
+
+    def close(self) -> None:
+        pass
+
+
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6),
+    length=st.integers(1, 7),
+    padding=st.sampled_from(["right", "left"]),
+    rule=st.sampled_from(sorted(RULES)),
+    step=st.integers(0, 2**40),
+    world=st.integers(1, 3),
+)
+def test_segments_lie_in_one_episode_and_ranks_share_them_out(
+    lengths: list[int], length: int, padding: str, rule: str, step: int, world: int
+) -> None:
+    reader = Numbered(*lengths)
+    source = SampledSegments(Sampler(reader, "world", 5, 0, length, padding, rule))
+    whole = source.batch(step)
+    parts = [source.batch(step, rank, world) for rank in range(world)]
+    for name, array in vars(whole).items():
+        if array is not None:
+            assert np.array_equal(array, np.concatenate([getattr(part, name) for part in parts])), name
+    assert whole.frames_BTHW is not None and whole.mask_BT.shape == (5, length)
+    for row in range(5):
+        real = whole.mask_BT[row]
+        assert real[0 if padding == "right" else -1], "the step that was drawn is real"
+        edges = np.flatnonzero(np.diff(real.astype(int)))
+        assert len(edges) <= 1, "padding is on one side"
+        rows = whole.rewards_BT[row][real].astype(int)
+        assert (np.diff(rows) == 1).all() and len(set(np.searchsorted(reader.episode_starts, rows, "right"))) == 1
+        assert np.array_equal(whole.frames_BTHW[row, real, 0, 0, 0], rows.astype(np.uint8))
+        assert not whole.frames_BTHW[row, ~real].any() and not whole.actions_BT[row, ~real].any()
+        assert np.array_equal(whole.actions_BT[row][real], to_shared("Pong", reader.actions[rows]))
+        assert np.array_equal(whole.ends_BT[row][real], reader.terminals[rows])
+    assert (whole.games_B == game_id("Pong")).all()
+
+
+def test_episodes_are_as_likely_as_each_other_or_their_steps_are() -> None:
+    drawn = {}
+    for rule in RULES:
+        sampler = Sampler(Numbered(*LENGTHS), "world", 4000, 0, rule=rule)
+        segments = np.concatenate([sampler.segments(step) for step in range(5)])
+        drawn[rule] = Counter(segments[:, 0].tolist())
+        steps = Counter(segments[segments[:, 0] == 2][:, 1].tolist())
+        assert sorted(steps) == list(range(12)) and max(steps.values()) < 1.35 * min(steps.values())
+    assert all(abs(drawn["episodes"][episode] / 20_000 - 1 / 3) < 0.02 for episode in range(3))
+    assert all(abs(drawn["steps"][episode] / 20_000 - LENGTHS[episode] / 17) < 0.02 for episode in range(3))
+
+
+def test_each_objective_step_and_seed_draws_its_own_and_repeats_it() -> None:
+    sampler = Sampler(Numbered(*LENGTHS), "world", 16, 0)
+    first = sampler.segments(3)
+    assert np.array_equal(first, replace(sampler, length=1).segments(3))
+    for other in (replace(sampler, name="tokenizer"), replace(sampler, seed=1)):
+        assert not np.array_equal(first, other.segments(3))
+    assert not np.array_equal(first, sampler.segments(4))
+
+
+def test_held_out_episodes_are_never_drawn_and_frames_come_from_memory() -> None:
+    reader = Numbered(*LENGTHS)
+    memory = reader.frames(0, 5) + np.uint8(100)
+    sampler = Sampler(reader, "eyes", 64, 0, kept=2, memory=memory)
+    found = SampledFrames(sampler).batch(0)
+    assert set(sampler.segments(0)[:, 0]) == {0, 1}
+    assert found.frames_nHW.shape == (64, 2, 2, 3) and found.frames_nHW.min() >= 100
+
+
+def test_nothing_to_draw_from_is_said() -> None:
+    with pytest.raises(ValueError, match="no episode of Pong"):
+        Sampler(Numbered(), "world", 4, 0).segments(0)

@@ -1,0 +1,208 @@
+"""An agent plays, learns and is kept, by the toy family: killed anywhere it ends alike; offline it never plays."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.registry import FAMILIES
+from pipelines.environments import registry
+from pipelines.episodes.experience import TURNS
+from pipelines.episodes.trajectories import FILE_NAME, Trajectories
+from pipelines.errors import UsageError, WorldlineError
+from pipelines.graph.plan import Plan, Step
+from pipelines.graph.recipe import Recipe
+from pipelines.stages import learn, segment
+from pipelines.stages.evaluate import EvaluateConfig
+from pipelines.stages.learn import CheckPlay, LearnConfig, PlayTurns
+from pipelines.stages.segment import SegmentConfig
+from pipelines.store.artefact import Artefact
+from pipelines.store.store import Store
+from pipelines.training import collecting, state
+from pipelines.training.schedule import LoopConfig, Practice
+from tests.models.toy_family.family import TOY, ToyConfig
+
+GAME = "Breakout"
+NETWORKS = ToyConfig(channels=3, height=64, width=64)
+
+
+def config(**changes: Any) -> LearnConfig:
+    return replace(
+        LearnConfig(
+            game=GAME,
+            networks=NETWORKS,
+            rounds=4,
+            uses=(Practice("dynamics", 4, updates=3, lr=3e-3), Practice("imitation", 4, updates=2, start=1)),
+            collect=PlayTurns(steps=90, until=3, epsilon=0.7, environments=2),
+            check=CheckPlay(every=2, episodes=1, max_steps=20, temperature=0, steps=60),
+            loop=LoopConfig(precision="float32", log_every=1, save_seconds=0.0),
+            sight_frames=8,
+        ),
+        **changes,
+    )
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAMILIES, TOY.name, TOY)
+
+
+def weights(artefact: Artefact) -> dict[str, str]:
+    return {file.path: file.sha256 for file in artefact.manifest.files if file.path.endswith(".safetensors")}
+
+
+def rows(artefact: Artefact) -> list[dict]:
+    found = [json.loads(line) for line in artefact.path("metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in found]
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FAMILIES, TOY.name, TOY)
+        return learn.run(config(), Store(tmp_path_factory.mktemp("learned") / "store")).artefact
+
+
+def test_rounds_of_play_and_practice_leave_an_agent_and_what_it_played(learned: Artefact) -> None:
+    assert {"agent.json", "world.safetensors", "actor.safetensors", "curves.png", "sheet_Breakout.png"} <= set(
+        learned.names()
+    )
+    told = rows(learned)
+    assert [row["phase"] for row in told if row["phase"] != "play"] == (
+        ["rounds/dynamics"] * 3 + (["rounds/dynamics"] * 3 + ["rounds/imitation"] * 2) * 3
+    )
+    assert [row["steps_played"] for row in told if row["phase"] == "play"] == [90, 180, 270]
+    played = Trajectories(learned.path(FILE_NAME))
+    assert len(played) == 270 == learned.manifest.counts["frames"] and played.frame_shape == (64, 64, 3)
+    assert played.terminals.sum() > 2, "a lost life ends an episode"
+    assert learned.manifest.roots[0]["protocol"] == "iris-train" and learned.manifest.roots[0]["rom_md5"]
+    assert learned.manifest.metrics["foresight"].keys() >= {"reward_invented", "end_invented"}
+
+
+def test_what_it_played_is_what_the_emulator_shows_again(learned: Artefact) -> None:
+    """Frame by frame, from the seed of the first game alone, through lost lives."""
+    played = Trajectories(learned.path(FILE_NAME))
+    game = collecting.Stage(GAME, registry.protocol("iris-train"), 2, config().seed).begin(0, 0)
+    with_seed = registry.make(GAME, [game.seed], registry.protocol("iris-train"))
+    frame = with_seed.reset()[0]
+    for row in range(100):
+        assert np.array_equal(played.frames(row, row + 1)[0], frame), row
+        step = with_seed.step(registry.to_shared(GAME, played.actions[row : row + 1]))
+        assert float(step.rewards[0]) == played.rewards[row]
+        frame = step.frames[0]
+    with_seed.close()
+
+
+@pytest.mark.parametrize("at", ["turn", "commit", "saved", "update"])
+def test_killed_anywhere_it_goes_on_bit_for_bit(
+    learned: Artefact, at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of the second turn; behind its commit; behind the state that was saved then; in an update."""
+    store = Store(tmp_path / "store")
+    with monkeypatch.context() as patch:
+        stop = {"turn": _in_a_turn, "commit": _behind_a_commit, "saved": _behind_a_state, "update": _in_an_update}[at]
+        stop(patch)
+        with pytest.raises(KeyboardInterrupt):
+            learn.run(config(), store)
+    again = learn.run(config(), store).artefact
+    assert weights(again) == weights(learned) and rows(again) == rows(learned)
+    ours, theirs = (Trajectories(each.path(FILE_NAME)) for each in (again, learned))
+    assert np.array_equal(ours.frames(0, 270), theirs.frames(0, 270))
+    assert np.array_equal(ours.actions, theirs.actions) and np.array_equal(ours.episode_starts, theirs.episode_starts)
+
+
+def _in_a_turn(patch: pytest.MonkeyPatch) -> None:
+    real, steps = collecting.Collector._step, []
+
+    def step(self, policy, playing, turn) -> None:  # type: ignore[no-untyped-def]
+        steps.append(turn)
+        if steps.count(1) == 30:
+            raise KeyboardInterrupt
+        real(self, policy, playing, turn)
+
+    patch.setattr(collecting.Collector, "_step", step)
+    patch.setattr(collecting, "BLOCK", 8)
+
+
+def _behind_a_commit(patch: pytest.MonkeyPatch) -> None:
+    real = collecting.Experience.commit
+
+    def commit(self, games) -> None:  # type: ignore[no-untyped-def]
+        real(self, games)
+        if self.turns == 2:
+            raise KeyboardInterrupt
+
+    patch.setattr(collecting.Experience, "commit", commit)
+
+
+def _behind_a_state(patch: pytest.MonkeyPatch) -> None:
+    real = state.save
+
+    def save(folder, position, *rest) -> None:  # type: ignore[no-untyped-def]
+        real(folder, position, *rest)
+        if (folder / "experience" / TURNS).read_text().count("\n") == 2:
+            raise KeyboardInterrupt
+
+    patch.setattr(state, "save", save)
+
+
+def _in_an_update(patch: pytest.MonkeyPatch) -> None:
+    from tests.models.toy_family.agent import ToyAgent
+
+    real, asked = ToyAgent.loss, []
+
+    def loss(self, *given):  # type: ignore[no-untyped-def]
+        asked.append(1)
+        if len(asked) == 10:
+            raise KeyboardInterrupt
+        return real(self, *given)
+
+    patch.setattr(ToyAgent, "loss", loss)
+
+
+def test_another_emulator_than_the_first_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path / "store")
+    with monkeypatch.context() as patch:
+        _behind_a_state(patch)
+        with pytest.raises(KeyboardInterrupt):
+            learn.run(config(), store)
+    (steps,) = store.scratch.rglob("0.steps")
+    damaged = np.fromfile(steps, collecting.STEP)
+    damaged["rewards"][3] += 1
+    damaged.tofile(steps)
+    with pytest.raises(WorldlineError, match="the emulator is not the one that this training began with"):
+        learn.run(config(), store)
+
+
+def test_offline_it_learns_from_trajectories_and_plays_nothing(
+    learned: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "store")
+
+    def build(draft) -> None:  # type: ignore[no-untyped-def]
+        draft.path(FILE_NAME).write_bytes(learned.path(FILE_NAME).read_bytes())
+        draft.part("frames", digest="0" * 64)
+
+    from tests.fakes import spec
+
+    data = store.produce(spec("trajectories", GAME), build).artefact
+    cut = segment.run(SegmentConfig(GAME, data.ref, length=8, stride=4), store).artefact
+    assert cut.names() == ["segments.parquet"], "what an agent played can be cut as any trajectories"
+    monkeypatch.setattr(collecting.Collector, "play", None)
+    offline = config(collect=PlayTurns(steps=0), check=CheckPlay(every=0), trajectories=data.ref)
+    made = learn.run(offline, store).artefact
+    assert {row["phase"] for row in rows(made)} == {"rounds/dynamics", "rounds/imitation"}
+    assert made.manifest.parents[0].ref == str(data.ref) and FILE_NAME not in made.names()
+    assert made.manifest.metrics["sight"][GAME]["held_out_episodes"] == 1
+
+
+def test_a_recipe_of_rounds_plans_its_data_only_where_nothing_is_played() -> None:
+    recipe = Recipe("toy", games=(GAME,)).but(learn=config(game=""), evaluate=EvaluateConfig())
+    assert Plan(recipe).steps() == [Step("world_model_agent", GAME), Step("scores", GAME)]
+    offline = recipe.but(learn=config(game="", collect=PlayTurns(steps=0)))
+    plan = Plan(offline)
+    with pytest.raises(UsageError, match="no trajectories to learn from"):
+        plan.config(plan.steps()[0]).check_frozen(plan)
