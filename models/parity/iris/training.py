@@ -5,7 +5,6 @@ Both steps are taken on the same batch and draws. The second shows what the firs
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +14,14 @@ from models.api import Losses
 from models.blocks.layers import decay_groups
 from models.iris.loss import actor_critic_loss, tokenizer_loss, world_model_counts, world_model_loss
 from models.parity.iris.case import Case
+from models.parity.iris.config import Training
 from models.parity.iris.worlds import rollout
 
 WATCHED = 14  # parameters whose [sum, L2] a file records after a step: evenly among those whose gradient is not 0
 # Terms by their recorded names: ours, and what the original multiplies them with before it logs them.
 TOKENIZER_TERMS = {"commitment_loss": ("commitment", 1.0), "reconstruction_loss": ("l1", 1.0)}
 WORLD_TERMS = {"loss_obs": ("observations", 1.0), "loss_rewards": ("rewards", 1.0), "loss_ends": ("ends", 1.0)}
-VANISHING = "parameters_with_vanishing_gradient"  # in meta/optimizer: their true gradient is 0, ours is rounding
+VANISHING = (".attn.key.bias", ".k.bias")  # adding to all keys alike changes no attention: the true gradient is 0
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,22 @@ class Stage:
     loss: Callable[[], Losses]
     terms: Mapping[str, tuple[str, float]]
     optimiser: Optimizer
-    vanishing: tuple[str, ...]  # parameters whose gradient is 0 but for rounding
+    vanishing: tuple[str, ...] = ()  # parameters whose gradient is 0 but for rounding
 
 
 def training_outputs(case: Case) -> dict[str, Tensor]:
     """Entries `loss/*`, `grad/*`, `grad_norm/*`, `after_step*/*`. Weights are put back at the end."""
     found: dict[str, Tensor] = {}
     for new in (tokenizer_stage, world_model_stage, actor_critic_stage):
-        one = new(case)
-        found |= dict(recorded(one, case.training.clip))
-        case.restore(one.name)
+        stage = new(case)
+        found |= dict(recorded(stage, case.training.clip))
+        case.restore(stage.name)
     return found
+
+
+def adam(network: nn.Module, training: Training) -> Optimizer:
+    """Adam without decay."""
+    return torch.optim.Adam(network.parameters(), lr=training.lr)
 
 
 def tokenizer_stage(case: Case) -> Stage:
@@ -53,18 +58,20 @@ def tokenizer_stage(case: Case) -> Stage:
     def loss() -> Losses:
         return tokenizer_loss(frames, case.tokenizer(frames), case.config.weights)
 
-    return stage(case, "tokenizer", loss, TOKENIZER_TERMS)
+    optimiser = adam(case.tokenizer, case.training)
+    return Stage("tokenizer", case.tokenizer, loss, TOKENIZER_TERMS, optimiser, vanishing(case, "tokenizer"))
 
 
 def world_model_stage(case: Case) -> Stage:
     """Cross entropies of tokens, rewards and ends; linear weights decay."""
-    model, batch = case.world_model, case.world_batch()
+    model, batch, training = case.world_model, case.world_batch(), case.training
     counts = world_model_counts(batch, case.config.world_model.tokens_per_frame)
 
     def loss() -> Losses:
         return world_model_loss(model(batch.tokens_BTK, batch.actions_BT), batch, counts)
 
-    return stage(case, "world_model", loss, WORLD_TERMS, decay_groups(model, case.training.weight_decay))
+    optimiser = torch.optim.AdamW(decay_groups(model, training.weight_decay), lr=training.lr)
+    return Stage("world_model", model, loss, WORLD_TERMS, optimiser, vanishing(case, "world_model"))
 
 
 def actor_critic_stage(case: Case) -> Stage:
@@ -76,35 +83,13 @@ def actor_critic_stage(case: Case) -> Stage:
     def loss() -> Losses:
         return actor_critic_loss(rollout(case)[1], config)
 
-    return stage(case, "actor_critic", loss, terms)
+    return Stage("actor_critic", case.actor_critic, loss, terms, adam(case.actor_critic, case.training))
 
 
-def stage(
-    case: Case,
-    name: str,
-    loss: Callable[[], Losses],
-    terms: Mapping[str, tuple[str, float]],
-    groups: list[dict[str, Any]] | None = None,
-) -> Stage:
-    """A stage of the network of that name; without `groups` Adam trains all of it, without decay.
-
-    Raises ValueError where the file states another optimiser, other groups or other numbers than ours.
-    """
+def vanishing(case: Case, name: str) -> tuple[str, ...]:
+    """Parameters of a network whose true gradient is 0: biases of keys."""
     network: nn.Module = getattr(case, name)
-    stated = case.golden.json("meta/optimizer")
-    kind = torch.optim.Adam if groups is None else torch.optim.AdamW
-    optimiser = kind(groups or list(network.parameters()), lr=case.training.lr)
-    names = {id(parameter): key for key, parameter in network.named_parameters()}
-    ours = [
-        {"cls": kind.__name__, "names": {names[id(one)] for one in group["params"]}}
-        | {number: group[number] for number in ("lr", "weight_decay", "eps")}
-        | {"betas": list(group["betas"])}
-        for group in optimiser.param_groups
-    ]
-    theirs = [{**group, "names": set(group["names"])} for group in stated[name]]
-    if ours != theirs:
-        raise ValueError(f"meta/optimizer states another optimiser of {name} than this project has")
-    return Stage(name, network, loss, terms, optimiser, tuple(stated[VANISHING][name]))
+    return tuple(key for key, _ in network.named_parameters() if f".{key}".endswith(VANISHING))
 
 
 def recorded(stage: Stage, clip: float) -> Iterator[tuple[str, Tensor]]:

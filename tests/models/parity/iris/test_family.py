@@ -9,10 +9,8 @@ import pytest
 import torch
 
 from models.parity.check import check
-from models.parity.golden_file import GoldenFile
-from models.parity.iris.case import Case
 from models.parity.iris.config import iris_config
-from models.parity.iris.training import watched, world_model_stage
+from models.parity.iris.training import watched
 from tests.models.parity.golden_files import FILES, Arrays, load, restated
 
 IRIS = next(path for path in FILES if path.stem == "iris_atari")
@@ -93,10 +91,3 @@ def test_watched_parameters_lie_evenly_from_the_first_to_the_last() -> None:
     found = [int(name) for name in watched(names)]
     assert found == [0, 4, 7, 11, 14, 18, 21, 25, 28, 32, 35, 39, 42, 46]
     assert watched(names[:3]) == names[:3] and watched([]) == []
-
-
-def test_another_optimiser_than_ours_is_refused(arrays: Arrays) -> None:
-    stated = json.loads(str(arrays["meta/optimizer"]))
-    stated["world_model"][0]["names"].append(stated["world_model"][1]["names"].pop())
-    with pytest.raises(ValueError, match="states another optimiser of world_model"):
-        world_model_stage(Case.of(GoldenFile(arrays | {"meta/optimizer": np.array(json.dumps(stated))})))
