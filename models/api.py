@@ -66,6 +66,7 @@ class FrameBatch:
 
     frames_nCHW: Tensor  # uint8
     games_n: Tensor  # long
+    returns_n: Tensor | None = None  # float, what each frame's episode still brought, discounted
 
 
 AnyBatch = TypeVar("AnyBatch", bound="Batch | FrameBatch")

@@ -12,10 +12,29 @@ time_b}` and the buffer `sparsity_mask`.
 Shapes: B rows, T steps, I inputs, U = N + C + M units of inter, command and motor layers; H units of one layer.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from models.blocks.wiring import Wiring
+
+
+class Composed(NamedTuple):
+    """The weights of each layer's three maps, masked and one above the other, (3H, I + H), and their biases (3H,)."""
+
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor, ...]
+
+
+class Affine(nn.Module):
+    """Weight and bias of one map, which are never applied alone; first weights are Xavier's, biases PyTorch's."""
+
+    def __init__(self, inputs: int, outputs: int, generator: torch.Generator | None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(outputs, inputs), generator=generator))
+        bound = inputs**-0.5
+        self.bias = nn.Parameter(nn.init.uniform_(torch.empty(outputs), -bound, bound, generator=generator))
 
 
 class CfcLayer(nn.Module):
@@ -28,26 +47,20 @@ class CfcLayer(nn.Module):
         inputs, units = mask_IH.shape
         dense_HH = torch.ones(units, units, dtype=mask_IH.dtype)
         self.register_buffer("sparsity_mask", torch.cat([mask_IH, dense_HH]).T.contiguous().float())
-        self.ff1 = nn.Linear(inputs + units, units)
-        self.ff2 = nn.Linear(inputs + units, units)
-        self.time_a = nn.Linear(inputs + units, units)
-        self.time_b = nn.Linear(inputs + units, units)
-        for linear in (self.ff1, self.ff2, self.time_a, self.time_b):
-            nn.init.xavier_uniform_(linear.weight, generator=generator)
-            bound = linear.in_features**-0.5
-            nn.init.uniform_(linear.bias, -bound, bound, generator=generator)
+        self.ff1 = Affine(inputs + units, units, generator)
+        self.ff2 = Affine(inputs + units, units, generator)
+        self.time_a = Affine(inputs + units, units, generator)
+        self.time_b = Affine(inputs + units, units, generator)
 
-    def forward(self, x_BTI: Tensor, h_BH: Tensor) -> Tensor:
-        """Activities (B, T, H) of every step, from the activity before the first."""
+    def composed(self) -> tuple[Tensor, Tensor]:
+        """Weight (3H, I + H) and bias (3H,) of both candidates and of the gate."""
+        gate = self.time_a.weight + self.time_b.weight  # a step lasts 1, so that both add up
+        weight = torch.cat([self.ff1.weight * self.sparsity_mask, self.ff2.weight * self.sparsity_mask, gate])
+        return weight, torch.cat([self.ff1.bias, self.ff2.bias, self.time_a.bias + self.time_b.bias])
+
+    def forward(self, x_BTI: Tensor, h_BH: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Activities (B, T, H) of every step, from the activity before the first, by the composed weights."""
         inputs = x_BTI.shape[-1]
-        weight = torch.cat(
-            [
-                self.ff1.weight * self.sparsity_mask,
-                self.ff2.weight * self.sparsity_mask,
-                self.time_a.weight + self.time_b.weight,  # the step lasts 1, so that both add up
-            ]
-        )  # (3H, I + H)
-        bias = torch.cat([self.ff1.bias, self.ff2.bias, self.time_a.bias + self.time_b.bias])
         from_inputs_TBG = nn.functional.linear(x_BTI, weight[:, :inputs], bias).transpose(0, 1)
         recurrent = weight[:, inputs:].T
         steps = []
@@ -77,10 +90,19 @@ class WiredCfc(nn.Module):
         weight = self.get_parameter("layer_0.ff1.weight")
         return torch.zeros(rows, self.units, dtype=weight.dtype, device=weight.device)
 
-    def forward(self, x_BTI: Tensor, state_BU: Tensor) -> tuple[Tensor, Tensor]:
+    def composed(self) -> Composed:
+        """The weights as they are now. Whoever reads step by step asks for them once."""
+        return Composed(*zip(*(layer.composed() for layer in self._layers()), strict=True))
+
+    def forward(self, x_BTI: Tensor, state_BU: Tensor, composed: Composed | None = None) -> tuple[Tensor, Tensor]:
         """Motor activity (B, T, M), and the state (B, U) after every step, for the last one to be carried on."""
-        states_BU, y = [], x_BTI
-        for layer, h_BH in zip(self.children(), state_BU.split(self.sizes, dim=1), strict=True):
-            y = layer(y, h_BH)
-            states_BU.append(y[:, -1])
-        return y, torch.cat(states_BU, dim=1)
+        composed = composed or self.composed()
+        states, y = state_BU.split(self.sizes, dim=1), x_BTI
+        after_BU = []
+        for layer, h_BH, weight, bias in zip(self._layers(), states, *composed, strict=True):
+            y = layer(y, h_BH, weight, bias)
+            after_BU.append(y[:, -1])
+        return y, torch.cat(after_BU, dim=1)
+
+    def _layers(self) -> list[CfcLayer]:
+        return [layer for layer in self.children() if isinstance(layer, CfcLayer)]

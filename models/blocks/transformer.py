@@ -10,13 +10,15 @@ span. Parameter names are those of JOWA's released checkpoints: `blocks.{i}.{ln1
 `.attn.{key,query,value,proj}`, `.mlp.{0,2}`, `ln_f`.
 """
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.cpu.shortcuts import Dropout, causal_attention
+
+Gelu = Literal["none", "tanh"]  # which approximation, as torch names them
 
 
 class Cache(Protocol):
@@ -179,12 +181,12 @@ class CausalAttention(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, gelu: Gelu = "none") -> None:
         super().__init__()
         self.ln1 = nn.LayerNorm(width)
         self.ln2 = nn.LayerNorm(width)
         self.attn = CausalAttention(width, heads, dropout)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(gelu), nn.Linear(4 * width, width))
         self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, layer: int, cache: Cache | None, newest: bool) -> Tensor:
@@ -195,13 +197,19 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Dropout, blocks, final LayerNorm, on vectors that are embedded already."""
+    """Dropout, blocks, final LayerNorm, on vectors that are embedded already.
 
-    def __init__(self, layers: int, heads: int, width: int, dropout: float) -> None:
+    `gelu` is exact, or the approximation that GPT-2 was trained with. What a family puts before the blocks or behind
+    the last LayerNorm it assigns to `before` or `behind`.
+    """
+
+    def __init__(self, layers: int, heads: int, width: int, dropout: float, gelu: Gelu = "none") -> None:
         super().__init__()
         self.drop = Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
+        self.before: nn.Module = nn.Identity()
+        self.blocks = nn.ModuleList(Block(width, heads, dropout, gelu) for _ in range(layers))
         self.ln_f = nn.LayerNorm(width)
+        self.behind: nn.Module = nn.Identity()
         self.heads, self.width = heads, width
 
     def forward(self, x: Tensor, cache: Cache | None = None, newest: bool = False) -> Tensor:
@@ -209,12 +217,12 @@ class Transformer(nn.Module):
 
         `newest`: (B, 1, D) for the last token only, which spares the last block most of its work.
         """
-        x, length, last = self.drop(x), x.shape[1], len(self.blocks) - 1
+        x, length, last = self.before(self.drop(x)), x.shape[1], len(self.blocks) - 1
         for layer, block in enumerate(self.blocks):
             x = block(x, layer, cache, newest and layer == last)
         if cache is not None:
             cache.advance(length)
-        return self.ln_f(x)
+        return self.behind(self.ln_f(x))
 
     def cache_type(self) -> tuple[torch.dtype, torch.device]:
         """What a cache holds now: the autocast type if autocast is on, else that of the weights; and where."""

@@ -16,16 +16,18 @@ from torch.optim import Optimizer
 
 from models.api import Acting, Batch, FrameBatch, Learning, Limits, Losses, Moment
 from models.blocks.layers import decay_groups
+from models.blocks.transformer import Transformer
 from models.iris import state_dict as original
 from models.iris.actor_critic import ActorCritic
 from models.iris.config import IrisConfig
 from models.iris.draws import Sampled
 from models.iris.family import IRIS
+from models.iris.gpt2 import freeze, gpt2_blocks
 from models.iris.imagination import imagine
 from models.iris.interface import Interface
 from models.iris.loss import actor_critic_loss, share, tokenizer_loss, world_model_counts, world_model_loss
 from models.iris.policy import IrisPolicy
-from models.iris.world import PlayedWorld, Player, TransformerPlayer
+from models.iris.world import PlayedWorld, Player, new_world_model, player_of
 from models.iris.world_model import WorldModel
 from models.limits import LONG
 from models.losses.frames import Lpips
@@ -33,7 +35,7 @@ from models.spaces import Spaces
 from models.tokenizers.vq import Tokenizer
 
 CHANGEABLE = {  # by part of the config, what may be set anew while it learns on
-    "weights": ("l1", "mse", "lpips", "commitment", "encoder"),
+    "weights": ("l1", "mse", "lpips", "commitment", "encoder", "value"),
     "actor_critic": ("horizon", "burn_in", "gamma", "lambda_", "value", "entropy"),
 }
 
@@ -46,7 +48,7 @@ class IrisAgent:
     def __init__(self, config: IrisConfig, seed: int = 0) -> None:
         self.config, self.spaces = config, None
         self.tokenizer = Tokenizer(config.tokenizer, seed=seed)
-        self.world_model = WorldModel(config.world_model, seed=seed)
+        self.world_model = new_world_model(config.world_model, seed=seed)
         self.actor_critic = ActorCritic(config.actor_critic, seed=seed)
         self.networks: dict[str, nn.Module] = {
             "tokenizer": self.tokenizer,
@@ -54,7 +56,7 @@ class IrisAgent:
             "actor_critic": self.actor_critic,
         }
         self._interface = Interface(config)
-        self._player: Player = TransformerPlayer(self.world_model)
+        self._player: Player = player_of(self.world_model)
 
     @property
     def limits(self) -> Limits:
@@ -92,10 +94,21 @@ class IrisAgent:
         trains = IRIS.trains(tuple(objectives))
         for name, network in self.networks.items():
             network.requires_grad_(name in trains)
+        if isinstance(self.world_model, WorldModel):
+            self._start_transformer(self.world_model.transformer, learning)
         self._lpips = None
         if "lpips" in learning.outside:
             device = next(self.tokenizer.parameters()).device
             self._lpips = Lpips(dict(learning.outside["lpips"])).to(device).eval()
+
+    def _start_transformer(self, transformer: Transformer, learning: Learning) -> None:
+        """Freeze what the config says; blocks that have learned nothing yet get GPT-2's weights where it names them."""
+        config = self.config.world_model
+        if config.frozen:
+            freeze(transformer, config.learning_blocks)
+        if "gpt2" in learning.outside and self.spaces is None:
+            blocks = gpt2_blocks(learning.outside["gpt2"], config.layers, config.width)
+            transformer.load_state_dict({**transformer.state_dict(), **blocks.weights})
 
     def prepare(self, objective: str, batch: Any, moment: Moment) -> Any:
         """Nothing is augmented."""
@@ -104,7 +117,7 @@ class IrisAgent:
     def counts(self, objective: str, batch: Any) -> Tensor:
         """Frames of the tokenizer, rows of the actor-critic; of the world model see `world_model_counts`."""
         if objective == "world_model":
-            return world_model_counts(batch, self.tokens_per_frame)
+            return world_model_counts(batch, self.config.world_model)
         rows = batch.frames_nCHW if objective == "tokenizer" else batch.actions_BT
         return torch.tensor([len(rows)], dtype=torch.float64)
 
@@ -124,7 +137,7 @@ class IrisAgent:
         frames_nCHW = self._interface.inward(batch.frames_nCHW).float() / 255
         with self._learning.autocast():
             out = self.tokenizer(frames_nCHW)
-        losses = tokenizer_loss(frames_nCHW, out, self.config.weights, self._lpips)
+        losses = tokenizer_loss(frames_nCHW, out, self.config.weights, self._lpips, batch.returns_n)
         return share(losses, len(frames_nCHW) / float(counts[0]))
 
     def _actor_critic_loss(self, batch: Batch, counts: Tensor, moment: Moment) -> Losses:
@@ -161,8 +174,8 @@ class IrisAgent:
             return replace(batch, tokens_BTK=self.encode(batch.frames_BTCHW))
 
     def optimiser(self, network: str, lr: float, weight_decay: float) -> tuple[type[Optimizer], list[dict[str, Any]]]:
-        """AdamW for the world model, which decays linear weights alone; Adam without decay for the others."""
-        if network != "world_model":
+        """AdamW for a transformer, which decays linear weights alone; Adam without decay for the others."""
+        if network != "world_model" or self.config.world_model.kind != "transformer":
             return torch.optim.Adam, [{"params": list(self.networks[network].parameters()), "lr": lr}]
         return torch.optim.AdamW, [{**group, "lr": lr} for group in decay_groups(self.world_model, weight_decay)]
 
@@ -221,7 +234,7 @@ class IrisAgent:
     def world(self) -> PlayedWorld:
         """The world model imagines what is likeliest."""
         self.world_model.eval()
-        return PlayedWorld(TransformerPlayer(self.world_model), own=self._interface.own)
+        return PlayedWorld(player_of(self.world_model), own=self._interface.own)
 
     def policy(self, acting: Acting) -> IrisPolicy:
         """See `IrisPolicy`."""

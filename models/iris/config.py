@@ -6,9 +6,11 @@ Learning rates, decay, clipping and the order of turns belong to the schedule. I
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
+from models.blocks.wiring import layer_sizes
 from models.family import AgentConfig, Takes, manner, option
-from models.limits import Dropout, Few, Share, Size, Weight, check
+from models.limits import Dropout, Few, Natural, Positive, Share, Size, Weight, check
 from models.tokenizers.config import TokenizerConfig
 
 TOKENIZER = TokenizerConfig(
@@ -38,6 +40,8 @@ class TokenizerWeights:
     lpips: Weight = 1.0
     commitment: Weight = 1.0
     encoder: Weight = 1.0  # of the commitment's term that moves the encoder, beside the one that moves the codes
+    value: Weight = option(0.0)  # of the squared error of returns that `tokenizer.value_layers` reads off the codes
+    returns_scale: Positive = option(1.0)  # returns are divided by this first: those of a game dwarf the other terms
 
     def __post_init__(self) -> None:
         check(self, "weights")
@@ -55,10 +59,30 @@ class WorldModelConfig:
     width: Size = 256
     dropout: Dropout = 0.1  # embedding, residual and attention
     num_actions: Size = 18
+    kind: Literal["transformer", "ncp_tokens", "ncp_frames"] = option("transformer")  # what remembers (`ncp.py`)
+    gelu: Literal["none", "tanh"] = option("none")  # exact, or the approximation that GPT-2 was trained with
+    project_before: bool = option(False)  # a linear layer and a ReLU before the blocks
+    project_behind: bool = option(False)  # and behind the last LayerNorm
+    frozen: bool = option(False)  # attention and MLP of blocks keep their weights,
+    learning_blocks: Few = option(0)  # but those of this many last ones
+    units: Size = option(512)  # of a neural circuit
+    layer_norm: bool = option(True)  # before a circuit
+    positions: bool = option(True)  # whether a token's place in its step is told to circuits
+    sparsity: Share = option(0.5)  # of a circuit's wiring
+    wiring_seed: Natural = option(22222)
 
     def __post_init__(self) -> None:
         check(self, "world_model")
-        if self.width % self.heads:
+        if self.learning_blocks > self.layers * self.frozen:
+            raise ValueError(
+                f"world_model.learning_blocks {self.learning_blocks} are more than the {self.layers * self.frozen} "
+                "frozen ones: lower it, or set world_model.frozen"
+            )
+        if self.frozen and self.kind != "transformer":
+            raise ValueError(f"world_model.kind {self.kind} has no blocks to freeze: set world_model.frozen=false")
+        if self.kind != "transformer":
+            layer_sizes(self.units, self.hidden)
+        elif self.width % self.heads:
             raise ValueError(f"Width {self.width} does not divide into {self.heads} heads: change width or heads")
 
     @property
@@ -70,6 +94,16 @@ class WorldModelConfig:
     def max_tokens(self) -> int:
         """Longest sequence that has positions."""
         return self.max_steps * self.tokens_per_step
+
+    @property
+    def ahead(self) -> int:
+        """How many observation tokens lie between one and that which its prediction is about: 1, or a frame's."""
+        return self.tokens_per_frame if self.kind == "ncp_frames" else 1
+
+    @property
+    def hidden(self) -> int:
+        """Numbers that what remembers reads and writes at once: a token's embedding, or a whole step's."""
+        return self.width * (self.tokens_per_step if self.kind == "ncp_frames" else 1)
 
 
 @dataclass(frozen=True)
@@ -118,6 +152,8 @@ class IrisConfig(AgentConfig):
     weights: TokenizerWeights = field(default_factory=TokenizerWeights)
     lpips_sha256: str = option("")  # of a file with LPIPS weights; none leaves the perceptual term out
     lpips_file: str = manner("")  # where that file lies
+    gpt2_sha256: str = option("")  # of a GPT-2 in Hugging Face's layout, whose blocks a fresh transformer begins with
+    gpt2_file: str = manner("")  # where that file lies
 
     def __post_init__(self) -> None:
         check(self, "networks")
@@ -135,8 +171,9 @@ class IrisConfig(AgentConfig):
 
     @property
     def outside(self) -> Mapping[str, tuple[str, str]]:
-        """LPIPS weights, where they are wanted."""
-        return {"lpips": (self.lpips_file, self.lpips_sha256)} if self.lpips_file or self.lpips_sha256 else {}
+        """LPIPS weights and GPT-2, where they are wanted."""
+        files = {"lpips": (self.lpips_file, self.lpips_sha256), "gpt2": (self.gpt2_file, self.gpt2_sha256)}
+        return {name: pair for name, pair in files.items() if any(pair)}
 
     @property
     def takes(self) -> Takes:
@@ -160,3 +197,10 @@ class IrisConfig(AgentConfig):
         for name, value, other, found in pairs:
             if value != found:
                 raise ValueError(f"{name} is {value} but {other} is {found}: they must be equal, set both")
+        if bool(self.weights.value) != bool(tokenizer.value_layers):
+            raise ValueError(
+                f"weights.value is {self.weights.value} and tokenizer.value_layers {tokenizer.value_layers}: a value "
+                "is learned with both, or with neither"
+            )
+        if "gpt2" in self.outside and world.kind != "transformer":
+            raise ValueError(f"gpt2_file gives blocks to a transformer, not to {world.kind}: set world_model.kind")

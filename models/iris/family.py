@@ -9,7 +9,7 @@ IRIS = Family(
     agent="models.iris.agent:IrisAgent",
     objectives={
         "tokenizer": Objective(trains=("tokenizer",), reads=Frames(), outside=("lpips",)),
-        "world_model": Objective(trains=("world_model",), reads=Segments()),
+        "world_model": Objective(trains=("world_model",), reads=Segments(), outside=("gpt2",)),
         "actor_critic": Objective(trains=("actor_critic",), reads=Segments(padding="left")),
     },
     tokens=True,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.api import Batch, Losses
-from models.iris.config import ActorCriticConfig, TokenizerWeights
+from models.iris.config import ActorCriticConfig, TokenizerWeights, WorldModelConfig
 from models.iris.imagination import Rollout
 from models.iris.world_model import Outputs
 from models.losses.frames import commitment, reconstruction_l1, reconstruction_l2
@@ -24,11 +24,16 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 def tokenizer_loss(
-    frames_nCHW: Tensor, out: Reconstructed, weights: TokenizerWeights, lpips: Distance | None = None
+    frames_nCHW: Tensor,
+    out: Reconstructed,
+    weights: TokenizerWeights,
+    lpips: Distance | None = None,
+    returns_n: Tensor | None = None,
 ) -> Losses:
-    """Weighted sum of l1, mse, commitment and lpips, each a mean over frames; terms of weight 0 are not there.
+    """Weighted sum of l1, mse, commitment, lpips and value, each a mean over frames; terms of weight 0 are not there.
 
-    frames: float in [0, 1]. out: what the tokenizer makes of them. Without `lpips` that term is left out.
+    frames: float in [0, 1]. out: what the tokenizer makes of them. Without `lpips` that term is left out. returns: what
+    each frame's episode still brought, discounted. Raises ValueError where a value is to be learned and they lack.
     """
     x, x_hat, encoded = frames_nCHW, out.frames, out.encoded
     terms = {}
@@ -40,14 +45,19 @@ def tokenizer_loss(
         terms["commitment"] = commitment(encoded.z, encoded.z_quantized, weights.encoder)
     if weights.lpips and lpips is not None:
         terms["lpips"] = lpips(x, x_hat)
+    if weights.value:
+        if returns_n is None or out.values is None:
+            raise ValueError("A value is learned from returns by a critic: give the batch returns, and value_layers")
+        terms["value"] = value_error(out.values, returns_n.float() / weights.returns_scale)
     return weighted(terms, {name: getattr(weights, name) for name in terms})
 
 
-def world_model_counts(batch: Batch, tokens_per_frame: int) -> Tensor:
+def world_model_counts(batch: Batch, config: WorldModelConfig) -> Tensor:
     """(2,) float64: predicted observation tokens, and real steps."""
     real_BT = batch.real_mask()
-    # A segment's first token has no prediction.
-    return torch.stack([real_BT.sum() * tokens_per_frame - real_BT[:, 0].sum(), real_BT.sum()]).double()
+    # A segment's first tokens have no prediction.
+    unpredicted = real_BT[:, 0].sum() * config.ahead
+    return torch.stack([real_BT.sum() * config.tokens_per_frame - unpredicted, real_BT.sum()]).double()
 
 
 def world_model_loss(outputs: Outputs, batch: Batch, counts_2: Tensor) -> Losses:
@@ -59,7 +69,7 @@ def world_model_loss(outputs: Outputs, batch: Batch, counts_2: Tensor) -> Losses
         raise ValueError("The batch has frames but no tokens: encode them with the tokenizer first")
     real_BT, (tokens, steps) = batch.real_mask(), counts_2
     terms = {
-        "observations": observation_loss(outputs.observations_BSV, batch.tokens_BTK, real_BT, tokens),
+        "observations": observation_loss(outputs.observations_BSV, batch.tokens_BTK, real_BT, tokens, outputs.ahead),
         "rewards": reward_loss(outputs.rewards_BT3, batch.rewards_BT, real_BT, steps),
         "ends": end_loss(outputs.ends_BT2, batch.ends_BT, real_BT, steps),
     }

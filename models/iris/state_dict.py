@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.blocks.weights import copied_weights, load_exactly, released_weights
+from models.iris.gpt2 import own_names
 from models.iris.world_model import WorldModel
 
 NETWORKS = ("tokenizer", "world_model", "actor_critic")
@@ -25,7 +26,7 @@ def own_weights(network: str, state_dict: Mapping[str, Tensor]) -> dict[str, Ten
             for name, tensor in state_dict.items()
             if name.startswith(f"{network}.")
         }
-    return released_weights(state_dict)
+    return own_names(released_weights(state_dict))  # GPT-2's names in the thesis's checkpoints
 
 
 def load_original(name: str, network: nn.Module, state_dict: Mapping[str, Tensor]) -> None:

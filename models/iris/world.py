@@ -9,16 +9,19 @@ Shapes: N rows, K tokens a frame, C steps of context, D width.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from models.api import Context, Imagined
-from models.blocks.transformer import KVCache
 from models.cpu.shortcuts import PackedModule
+from models.iris.config import WorldModelConfig
 from models.iris.draws import Draw, Given, likeliest
-from models.iris.world_model import WorldModel
+from models.iris.ncp import CircuitMemory, NcpFrames, NcpTokens
+from models.iris.world_model import TokenWorldModel, WorldModel
+
+AnyWorldModel = TokenWorldModel | NcpFrames
 
 
 @dataclass(frozen=True)
@@ -42,52 +45,99 @@ class Player(Protocol):
         ...
 
 
-class TransformerPlayer:
-    """Plays a `WorldModel`. Its weights are read as they are at a `reset`, and in autocast's type."""
+class TokenPlayer:
+    """Plays a model that reads token after token. Its weights are read as they are at a `reset`, in autocast's type."""
 
-    def __init__(self, model: WorldModel) -> None:
+    def __init__(self, model: TokenWorldModel) -> None:
         self._packed = PackedModule(model)
         self.model = model  # what is called: the model itself or, on a CPU, its packed copy
-        self.cache: KVCache | None = None
+        self.memory: Any = None
         self.newest_ND: Tensor  # hidden state of the newest token
 
     @torch.no_grad()
     def reset(self, tokens_NK: Tensor) -> None:
         """See `Player`. Raises ValueError where the frames have another number of tokens."""
         self.model = self._packed.current()
-        transformer, config = self.model.transformer, self.model.config
-        if tokens_NK.shape[1:] != (config.tokens_per_frame,):
-            raise ValueError(f"Tokens {tuple(tokens_NK.shape)} are no frames of {config.tokens_per_frame} tokens")
-        if self.cache is None or not self.cache.serves(len(tokens_NK), *transformer.cache_type()):
-            self.cache = transformer.empty_cache(len(tokens_NK), config.max_tokens)
+        require_frames(tokens_NK, self.model.config)
         self._rebuild(tokens_NK)
 
     def _rebuild(self, tokens_NK: Tensor) -> None:
-        assert self.cache is not None
-        self.cache.clear()
+        self.memory = self.model.empty_memory(len(tokens_NK), self.memory)
         self._tokens_NK = tokens_NK
-        self.newest_ND = self.model.read_frame(tokens_NK, self.cache)[:, -1]
+        self.newest_ND = self.model.read_frame(tokens_NK, self.memory)[:, -1]
 
     @torch.no_grad()
     def step(self, actions_N: Tensor, draw: Draw, observe: bool = True) -> Step:
         """See `Player`. A step is K + 1 passes of one token, or one. Raises ValueError before any reset."""
-        if self.cache is None:
+        if self.memory is None:
             raise ValueError("This world has no rows yet: reset it first")
         model, config = self.model, self.model.config
         passes = config.tokens_per_step if observe else 1
-        if self.cache.length + passes > self.cache.capacity:
+        if self.memory.length + passes > self.memory.capacity:
             self._rebuild(self._tokens_NK)
-        self.newest_ND = model.read_action(actions_N, self.cache)
-        rewards_N = draw("rewards", model.head_rewards(self.newest_ND)).float() - 1
-        ends_N = draw("ends", model.head_ends(self.newest_ND)).bool()
+        self.newest_ND = model.read_action(actions_N, self.memory)
+        rewards_N, ends_N = draw_outcome(model, self.newest_ND, draw)
         if not observe:
             return Step(rewards_N, ends_N, None)
         tokens = []
         for _ in range(config.tokens_per_frame):
             tokens.append(draw("tokens", model.head_observations(self.newest_ND)))
-            self.newest_ND = model.read_frame(tokens[-1][:, None], self.cache)[:, 0]
+            self.newest_ND = model.read_frame(tokens[-1][:, None], self.memory)[:, 0]
         self._tokens_NK = torch.stack(tokens, dim=1)
         return Step(rewards_N, ends_N, self._tokens_NK)
+
+
+class FramePlayer:
+    """Plays a model that reads a frame with its action at once: the start frame is read with the first action."""
+
+    def __init__(self, model: NcpFrames) -> None:
+        self._packed = PackedModule(model)
+        self.model = model
+        self.memory: CircuitMemory | None = None
+
+    @torch.no_grad()
+    def reset(self, tokens_NK: Tensor) -> None:
+        """See `Player`. Raises ValueError where the frames have another number of tokens."""
+        self.model = self._packed.current()
+        require_frames(tokens_NK, self.model.config)
+        self.memory, self._tokens_NK = self.model.ncp_layers.empty_memory(len(tokens_NK)), tokens_NK
+
+    @torch.no_grad()
+    def step(self, actions_N: Tensor, draw: Draw, observe: bool = True) -> Step:
+        """See `Player`. A step is one pass. Raises ValueError before any reset."""
+        if self.memory is None:
+            raise ValueError("This world has no rows yet: reset it first")
+        newest_ND = self.model.read(self._tokens_NK[:, None], actions_N[:, None], self.memory)[:, 0]
+        rewards_N, ends_N = draw_outcome(self.model, newest_ND, draw)
+        if not observe:
+            return Step(rewards_N, ends_N, None)
+        places = self.model.next_tokens(newest_ND).unbind(1)
+        self._tokens_NK = torch.stack([draw("tokens", logits_NV) for logits_NV in places], dim=1)
+        return Step(rewards_N, ends_N, self._tokens_NK)
+
+
+def draw_outcome(model: TokenWorldModel | NcpFrames, newest_ND: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    """Rewards (N,) in {-1, 0, 1} and ends (N,) behind an action's hidden state."""
+    rewards_N = draw("rewards", model.head_rewards(newest_ND)).float() - 1
+    return rewards_N, draw("ends", model.head_ends(newest_ND)).bool()
+
+
+def require_frames(tokens_NK: Tensor, config: WorldModelConfig) -> None:
+    """Raises ValueError where frames have another number of tokens."""
+    if tokens_NK.shape[1:] != (config.tokens_per_frame,):
+        raise ValueError(f"Tokens {tuple(tokens_NK.shape)} are no frames of {config.tokens_per_frame} tokens")
+
+
+def new_world_model(config: WorldModelConfig, seed: int = 0) -> AnyWorldModel:
+    """The network of that kind; `seed` fixes its first weights."""
+    if config.kind == "ncp_frames":
+        return NcpFrames(config, seed)
+    return NcpTokens(config, seed) if config.kind == "ncp_tokens" else WorldModel(config, seed)
+
+
+def player_of(model: AnyWorldModel) -> Player:
+    """How a network of any kind is played."""
+    return FramePlayer(model) if isinstance(model, NcpFrames) else TokenPlayer(model)
 
 
 class PlayedWorld:

@@ -9,6 +9,7 @@ Shapes: B segments or N rows, T steps, K tokens a frame, L tokens, D width, V vo
 """
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,34 +17,48 @@ from torch import Tensor, nn
 from models.blocks.layers import Tables, mlp_head
 from models.blocks.transformer import KVCache, Transformer
 from models.iris.config import WorldModelConfig
+from models.iris.gpt2 import add_projection
+
+Cache = TypeVar("Cache")
 
 
 @dataclass(frozen=True)
 class Outputs:
     """Of whole segments: hidden states (B, L, D), observations (B, T * K, V), rewards (B, T, 3) and ends (B, T, 2).
 
-    Entry s of `observations` predicts the segment's observation token s + 1; reward classes are -1, 0 and 1.
+    Entry s of `observations` predicts the segment's observation token s + `ahead`; reward classes are -1, 0 and 1.
     """
 
     hidden_BLD: Tensor
     observations_BSV: Tensor
     rewards_BT3: Tensor
     ends_BT2: Tensor
+    ahead: int = 1
 
 
-class WorldModel(nn.Module):
-    """`seed` fixes the first weights: normal(0, 0.02), biases 0."""
+class TokenWorldModel(nn.Module, Generic[Cache]):
+    """Embeddings and heads of a model that reads token after token. What remembers, `hidden`, subclasses have.
 
-    def __init__(self, config: WorldModelConfig, seed: int = 0) -> None:
+    before: its modules, which come first among the parameters as in the original.
+    """
+
+    def __init__(self, config: WorldModelConfig, **before: nn.Module) -> None:
         super().__init__()
         self.config = config
-        self.transformer = Transformer(config.layers, config.heads, config.width, config.dropout)
-        self.pos_emb = nn.Embedding(config.max_tokens, config.width)
+        for name, module in before.items():
+            self.add_module(name, module)
         self.embedder = Tables((config.num_actions, config.vocab_size), config.width)
         self.head_observations = mlp_head(config.width, config.vocab_size)
         self.head_rewards = mlp_head(config.width, 3)
         self.head_ends = mlp_head(config.width, 2)
-        initialise_normal(self, torch.Generator().manual_seed(seed))
+
+    def empty_memory(self, rows: int, old: Cache | None = None) -> Cache:
+        """Nothing read yet, for `rows` sequences; `old` is a memory of these that nobody needs any more."""
+        raise NotImplementedError
+
+    def hidden(self, x_NLD: Tensor, memory: Cache | None = None) -> Tensor:
+        """Hidden states (N, L, D) of embedded tokens, which continue what is in the memory and are added to it."""
+        raise NotImplementedError
 
     def forward(self, tokens_BTK: Tensor, actions_BT: Tensor) -> Outputs:
         """Read whole segments. Raises ValueError where they are longer than the positions, or of other tokens."""
@@ -55,7 +70,7 @@ class WorldModel(nn.Module):
             )
         actions, observations = self.embedder.embedding_tables
         x_BLD = torch.cat([observations(tokens_BTK), actions(actions_BT)[:, :, None]], dim=2).flatten(1, 2)
-        hidden_BLD = self.transformer(x_BLD + self.pos_emb.weight[: x_BLD.shape[1]])
+        hidden_BLD = self.hidden(x_BLD)
         hidden_BTCD = hidden_BLD.unflatten(1, (steps, per_frame + 1))  # C = K + 1 tokens of a step
         before_observation = torch.cat([hidden_BTCD[:, :, : per_frame - 1], hidden_BTCD[:, :, per_frame:]], dim=2)
         at_action_BTD = hidden_BTCD[:, :, per_frame]
@@ -66,17 +81,38 @@ class WorldModel(nn.Module):
             self.head_ends(at_action_BTD),
         )
 
-    def read_frame(self, tokens_NK: Tensor, cache: KVCache) -> Tensor:
-        """Hidden states (N, K, D) of a frame's tokens, which are added to the cache."""
-        return self._read(self.embedder.embedding_tables[1](tokens_NK), cache)
+    def read_frame(self, tokens_NK: Tensor, memory: Cache) -> Tensor:
+        """Hidden states (N, K, D) of a frame's tokens, which are added to the memory."""
+        return self.hidden(self.embedder.embedding_tables[1](tokens_NK), memory)
 
-    def read_action(self, actions_N: Tensor, cache: KVCache) -> Tensor:
-        """Hidden states (N, D) of actions, which are added to the cache."""
-        return self._read(self.embedder.embedding_tables[0](actions_N[:, None]), cache)[:, 0]
+    def read_action(self, actions_N: Tensor, memory: Cache) -> Tensor:
+        """Hidden states (N, D) of actions, which are added to the memory."""
+        return self.hidden(self.embedder.embedding_tables[0](actions_N[:, None]), memory)[:, 0]
 
-    def _read(self, x_NLD: Tensor, cache: KVCache) -> Tensor:
-        positions_LD = self.pos_emb.weight[cache.length : cache.length + x_NLD.shape[1]]
-        return self.transformer(x_NLD + positions_LD, cache)
+
+class WorldModel(TokenWorldModel[KVCache]):
+    """IRIS's own, a transformer. `seed` fixes the first weights: normal(0, 0.02), biases 0."""
+
+    transformer: Transformer
+    pos_emb: nn.Embedding
+
+    def __init__(self, config: WorldModelConfig, seed: int = 0) -> None:
+        transformer = Transformer(config.layers, config.heads, config.width, config.dropout, config.gelu)
+        super().__init__(config, transformer=transformer, pos_emb=nn.Embedding(config.max_tokens, config.width))
+        add_projection(self.transformer, config.project_before, config.project_behind)
+        initialise_normal(self, torch.Generator().manual_seed(seed))
+
+    def empty_memory(self, rows: int, old: KVCache | None = None) -> KVCache:
+        """A cache for as many tokens as have positions; `old` is cleared and used again where it serves."""
+        if old is None or not old.serves(rows, *self.transformer.cache_type()):
+            return self.transformer.empty_cache(rows, self.config.max_tokens)
+        old.clear()
+        return old
+
+    def hidden(self, x_NLD: Tensor, memory: KVCache | None = None) -> Tensor:
+        """See `TokenWorldModel`."""
+        first = 0 if memory is None else memory.length
+        return self.transformer(x_NLD + self.pos_emb.weight[first : first + x_NLD.shape[1]], memory)
 
 
 def initialise_normal(model: nn.Module, generator: torch.Generator) -> None:

@@ -9,6 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def discounted_returns(rewards_T: Tensor, gamma: float, after: float = 0.0) -> Tensor:
+    """R_t = r_t + gamma R_{t+1} of one episode: float32 (T,). `after`: the return of what follows its last step."""
+    returns = []
+    for reward in reversed(rewards_T.tolist()):
+        after = reward + gamma * after
+        returns.append(after)
+    return torch.tensor(returns[::-1], dtype=torch.float32)
+
+
 def lambda_returns(rewards_NH: Tensor, ends_NH: Tensor, values_NH: Tensor, gamma: float, lambda_: float) -> Tensor:
     """R_t = r_t + (1 - d_t) gamma ((1 - lambda) V_{t+1} + lambda R_{t+1}), and R of the last step is its value V.
 

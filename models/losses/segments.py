@@ -30,11 +30,13 @@ def masked_mean(values: Tensor, mask: Tensor, count: Tensor | None = None) -> Te
 # ---- cross entropies of a world model ----
 
 
-def observation_loss(logits_BSV: Tensor, tokens_BTK: Tensor, mask_BT: Tensor, count: Tensor | None = None) -> Tensor:
-    """Cross entropy of the next observation token.
+def observation_loss(
+    logits_BSV: Tensor, tokens_BTK: Tensor, mask_BT: Tensor, count: Tensor | None = None, ahead: int = 1
+) -> Tensor:
+    """Cross entropy of the observation token that lies `ahead`: the next one, or the next frame's in the same place.
 
-    logits_BSV: (B, T * K, V); entry s predicts observation token s + 1 of the segment, so its first token has no
-    prediction and the last entry no target. tokens_BTK: long. Tokens of padded steps are ignored.
+    logits_BSV: (B, T * K, V); entry s predicts observation token s + ahead of the segment, so its first `ahead` tokens
+    have no prediction and as many last entries no target. tokens_BTK: long. Tokens of padded steps are ignored.
     Raises ValueError where the shapes do not fit.
     """
     batch, steps, per_frame = tokens_BTK.shape
@@ -43,8 +45,8 @@ def observation_loss(logits_BSV: Tensor, tokens_BTK: Tensor, mask_BT: Tensor, co
             f"Observation logits {tuple(logits_BSV.shape)} do not fit tokens {tuple(tokens_BTK.shape)}: "
             f"the first two axes must be ({batch}, {steps * per_frame})"
         )
-    mask_BS = mask_BT[..., None].expand_as(tokens_BTK).flatten(1)[:, 1:]
-    return _cross_entropy(logits_BSV[:, :-1], tokens_BTK.flatten(1)[:, 1:], mask_BS, count)
+    mask_BS = mask_BT[..., None].expand_as(tokens_BTK).flatten(1)[:, ahead:]
+    return _cross_entropy(logits_BSV[:, :-ahead], tokens_BTK.flatten(1)[:, ahead:], mask_BS, count)
 
 
 def reward_loss(logits_BT3: Tensor, rewards_BT: Tensor, mask_BT: Tensor, count: Tensor | None = None) -> Tensor:

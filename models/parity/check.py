@@ -18,6 +18,7 @@ from torch import Tensor
 from models.parity.golden_file import GoldenFile, Tolerance
 from models.parity.iris import family as iris
 from models.parity.jowa import family as jowa
+from models.parity.thesis import family as thesis
 
 UNKNOWN = "nothing here reads or computes it"
 MISSING = "the file lacks it"
@@ -35,7 +36,7 @@ class Family(Protocol):
         ...
 
 
-FAMILIES: Mapping[str, Family] = {"jowa": jowa, "iris": iris}
+FAMILIES: Mapping[str, Family] = {"jowa": jowa, "iris": iris, "thesis": thesis}
 """by the name that a file states in `meta/family`"""
 
 

@@ -39,7 +39,7 @@ class GoldenFile:
         self.arrays = arrays
         self.read = {name for name in arrays if name.startswith(META)}
         self.family = self._text("meta/family")
-        self.config = self._json("meta/config")
+        self.config = self.stated("meta/config")
 
     def tensor(self, name: str) -> Tensor:
         """A copy of an input as float32, int64, uint8 or bool. Raises ValueError where it is missing or no numbers."""
@@ -65,7 +65,8 @@ class GoldenFile:
             raise ValueError(f"{name} is missing or no text")
         return str(self.arrays[name])
 
-    def _json(self, name: str) -> dict[str, Any]:
+    def stated(self, name: str) -> dict[str, Any]:
+        """An object that an entry states. Raises ValueError where it is missing or none."""
         try:
             content = json.loads(self._text(name))
         except json.JSONDecodeError as error:

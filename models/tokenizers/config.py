@@ -38,6 +38,7 @@ class TokenizerConfig:
     frame_channels: Size = option(1)  # 1 for grey frames, 3 for RGB
     attention_at: tuple[Size, ...] = option(())  # sides, in pixels, of levels with attention; empty: see `attention`
     initial: Literal["orthogonal", "uniform"] = option("orthogonal")  # first weights; uniform is PyTorch's default
+    value_layers: tuple[Size, ...] = option(())  # hidden units of a critic that reads codes; empty: there is none
 
     def __post_init__(self) -> None:
         check(self, "tokenizer")

@@ -12,6 +12,7 @@ With the default configuration the state_dict's names are those of the released 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -101,12 +102,26 @@ class Decoder(nn.Module):
         return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(x))), self.patch_stem)
 
 
+class ValueCritic(nn.Module):
+    """What a frame's codes say of the return to come: linear layers and ReLUs (the IRIS thesis's extra loss term)."""
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        sizes = (config.embed_dim * config.tokens_per_frame, *config.value_layers)
+        hidden = (layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.ReLU()))
+        self.layers = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], 1))
+
+    def forward(self, z: Tensor) -> Tensor:  # (B, E, h, w) -> (B,)
+        return self.layers(z)[:, 0]
+
+
 @dataclass(frozen=True)
 class Reconstructed:
     """A batch of frames through the whole tokenizer."""
 
     encoded: Encoded
     frames: Tensor  # (B, C, H, W) about [0, 1], not clipped
+    values: Tensor | None = None  # (B,) where there is a critic
 
 
 class Tokenizer(nn.Module):
@@ -121,12 +136,15 @@ class Tokenizer(nn.Module):
         self.embedding: Codebook = (EMA if config.quantizer == "ema" else StraightThrough)(config, generator)
         self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
         self.decoder = Decoder(config)
+        if config.value_layers:
+            self.critic = ValueCritic(config)
         (initialise_orthogonal if config.initial == "orthogonal" else initialise_uniform)(self, generator)
 
     def forward(self, frames: Tensor) -> Reconstructed:
         """Encode and decode `frames` (B, C, H, W) in [0, 1], with the straight-through gradient."""
         encoded = self.encode(frames)
-        return Reconstructed(encoded, self.decode(encoded.straight_through))
+        values = self.critic(encoded.straight_through) if self.config.value_layers else None
+        return Reconstructed(encoded, self.decode(encoded.straight_through), values)
 
     def encode(self, frames: Tensor) -> Encoded:
         """Latents, codes and tokens of `frames` (B, C, H, W), float in [0, 1]. Raises ValueError for another shape."""

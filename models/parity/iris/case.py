@@ -3,7 +3,9 @@
 Shapes: B segments or N rows, T steps, K tokens a frame, C x H x W frames.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,9 +14,9 @@ from models.iris.actor_critic import ActorCritic
 from models.iris.config import IrisConfig
 from models.iris.draws import Given
 from models.iris.state_dict import load_original
-from models.iris.world_model import WorldModel
+from models.iris.world import AnyWorldModel, new_world_model
 from models.parity.golden_file import GoldenFile
-from models.parity.iris.config import Training, iris_config
+from models.parity.iris.config import Training
 from models.tokenizers.vq import Tokenizer
 
 NONE = -1  # what a file records for a draw that was not made
@@ -28,14 +30,14 @@ class Case:
     config: IrisConfig
     training: Training
     tokenizer: Tokenizer
-    world_model: WorldModel
+    world_model: AnyWorldModel
     actor_critic: ActorCritic
 
     @classmethod
-    def of(cls, golden: GoldenFile) -> "Case":
+    def of(cls, golden: GoldenFile, read: Callable[[Mapping[str, Any]], tuple[IrisConfig, Training]]) -> "Case":
         """Read the file. Raises ValueError or KeyError where its config or weights are damaged or do not fit."""
-        config, training = iris_config(golden.config)
-        networks = (Tokenizer(config.tokenizer), WorldModel(config.world_model), ActorCritic(config.actor_critic))
+        config, training = read(golden.config)
+        networks = (Tokenizer(config.tokenizer), new_world_model(config.world_model), ActorCritic(config.actor_critic))
         case = cls(golden, config, training, *networks)
         for name in ("tokenizer", "world_model", "actor_critic"):
             case.restore(name)
@@ -69,11 +71,15 @@ class Case:
         )
 
     def draws(self, name: str, *, actions: bool = False) -> Given:
-        """What was drawn in `env` or `imagine`, step by step and token by token; a token is drawn K times a step."""
+        """What was drawn in `env` or `imagine`, step by step and token by token; a token is drawn K times a step.
+
+        The last step, which wants no next frame, has tokens where all of them were drawn.
+        """
         tensor = self.golden.tensor
         kinds = {"rewards": "reward_classes", "ends": "ends"} | ({"actions": "actions"} if actions else {})
         given = {kind: list(tensor(f"draws/{name}/{entry}").unbind(1)) for kind, entry in kinds.items()}
         tokens_NTK = tensor(f"draws/{name}/obs_tokens")
         if not bool((tokens_NTK[:, :-1] > NONE).all()):
             raise ValueError(f"draws/{name}/obs_tokens lacks tokens of a step before the last")
-        return Given(tokens=list(tokens_NTK[:, :-1].flatten(1).unbind(1)), **given)
+        drawn_NTK = tokens_NTK if bool((tokens_NTK > NONE).all()) else tokens_NTK[:, :-1]
+        return Given(tokens=list(drawn_NTK.flatten(1).unbind(1)), **given)

@@ -61,26 +61,34 @@ def tokenizer_config(stated: Mapping[str, Any]) -> TokenizerConfig:
     return TokenizerConfig(**fields, norm_groups=NORM_GROUPS, downsample=(2,) * halvings, initial="uniform")
 
 
-def world_model_config(stated: Mapping[str, Any], **sizes: int) -> WorldModelConfig:
+def world_model_config(stated: Mapping[str, Any], tokenizer: TokenizerConfig, num_actions: int) -> WorldModelConfig:
     """The transformer's, with the sizes that other sections state."""
     fields = renamed(stated, WORLD_NAMES, WORLD_FIXED)
     fields["tokens_per_frame"] = fields.pop("tokens_per_step") - 1
-    return WorldModelConfig(**fields, **sizes, dropout=0.0)
+    return WorldModelConfig(**fields, vocab_size=tokenizer.vocab_size, num_actions=num_actions, dropout=0.0)
 
 
 def iris_config(config: Mapping[str, Any]) -> tuple[IrisConfig, Training]:
     """All of ours that the file states. LPIPS is left out of its losses."""
-    tokenizer, actions = tokenizer_config(config["tokenizer"]), config["num_actions"]
-    training = renamed(config["training"], TRAINING_NAMES, {})
+    tokenizer = tokenizer_config(config["tokenizer"])
+    world = world_model_config(config["world_model"], tokenizer, config["num_actions"])
+    return assembled(config["training"], tokenizer, world)
+
+
+def assembled(
+    stated: Mapping[str, Any], tokenizer: TokenizerConfig, world_model: WorldModelConfig
+) -> tuple[IrisConfig, Training]:
+    """The agent's of two networks and what the file states of training."""
+    training = renamed(stated, TRAINING_NAMES, {})
     actor = {name: training.pop(name) for name in ACTOR}
     side = tokenizer.resolution
     actor |= {"resolution": side, "frame_channels": tokenizer.frame_channels}
     found = IrisConfig(
         frame=(side, side, tokenizer.frame_channels),
         tokenizer=tokenizer,
-        world_model=world_model_config(config["world_model"], vocab_size=tokenizer.vocab_size, num_actions=actions),
-        actor_critic=ActorCriticConfig(**actor, num_actions=actions),
+        world_model=world_model,
+        actor_critic=ActorCriticConfig(**actor, num_actions=world_model.num_actions),
         weights=TokenizerWeights(lpips=0.0),
     )
-    found.require_fit(found.world_model.max_steps)
+    found.require_fit(world_model.max_steps)
     return found, Training(**training)

@@ -7,12 +7,13 @@ from torch import Tensor
 
 from models.parity.golden_file import GoldenFile, Tolerance
 from models.parity.iris.case import Case
+from models.parity.iris.config import iris_config
 from models.parity.iris.networks import actor_critic_outputs, tokenizer_outputs, world_model_outputs
 from models.parity.iris.training import VANISHING, training_outputs
 from models.parity.iris.worlds import env_outputs, imagine_outputs
 
 EXACT = ("/rewards",)  # classes -1, 0 and 1 as floats
-BYTES = ("/frames_uint8", "/reset_observation", "imagine/observations")
+BYTES = ("/frames_uint8", "/reset_observation")
 ACTIVATION = 2e-5  # latents, logits, states, frames: absolute, and relative where numbers are large
 LOSS = 1e-5
 GRADIENT, GRADIENT_NORM = 3e-4, 2e-4  # relative
@@ -23,17 +24,17 @@ AFTER_STEP = {"tokenizer": (1e-3, 1e-5), "world_model": (1e-4, 1e-5), "actor_cri
 
 def outputs(golden: GoldenFile) -> dict[str, Tensor]:
     """Every output of the file by its entry. Raises ValueError or KeyError where an input is missing or damaged."""
-    case = Case.of(golden)
+    case = Case.of(golden, iris_config)
     found = tokenizer_outputs(case) | world_model_outputs(case) | env_outputs(case)
     return found | actor_critic_outputs(case) | imagine_outputs(case) | training_outputs(case)
 
 
-def tolerance(golden: GoldenFile, name: str) -> float | Tolerance:
-    """The largest error of an entry; rewards must be equal."""
+def tolerance(golden: GoldenFile, name: str, network: str = "") -> float | Tolerance:
+    """The largest error of an entry; rewards must be equal. network: which one a stage of another name trains."""
     kind, *rest = name.split("/")
     if name.endswith(EXACT):
         return 0.0
-    if name.endswith(BYTES):
+    if name.endswith(BYTES) or (kind.startswith("imagine") and rest[-1] == "observations"):
         return Tolerance(absolute=0.5 + 255 * ACTIVATION)
     if kind == "loss":
         return Tolerance(relative=LOSS, absolute=LOSS)
@@ -42,6 +43,6 @@ def tolerance(golden: GoldenFile, name: str) -> float | Tolerance:
     if kind == "grad_norm":
         return GRADIENT_NORM
     if kind in ("after_step", "after_step2"):
-        of_sum, of_norm = AFTER_STEP[rest[0]]
+        of_sum, of_norm = AFTER_STEP[network or rest[0]]
         return Tolerance(absolute=(of_sum, of_norm * float(abs(golden.arrays[name].flat[-1]))))
     return Tolerance(relative=ACTIVATION, absolute=ACTIVATION)

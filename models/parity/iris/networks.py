@@ -35,7 +35,7 @@ def world_model_outputs(case: Case) -> dict[str, Tensor]:
     assert batch.tokens_BTK is not None
     outputs = case.world_model(batch.tokens_BTK, batch.actions_BT)
     labels = (batch.tokens_BTK, batch.rewards_BT.sign().long() + 1, batch.ends_BT.long())
-    padding_BT = ~batch.mask_BT
+    padding_BT, ahead = ~batch.mask_BT, outputs.ahead
     observations, rewards, ends = (
         label.masked_fill(padding_BT[..., None] if label.ndim == 3 else padding_BT, IGNORED) for label in labels
     )
@@ -45,7 +45,7 @@ def world_model_outputs(case: Case) -> dict[str, Tensor]:
         "world_model/logits_observations": outputs.observations_BSV,
         "world_model/logits_rewards": outputs.rewards_BT3,
         "world_model/logits_ends": outputs.ends_BT2,
-        "world_model/labels_observations": observations.flatten(1)[:, 1:].flatten(),
+        "world_model/labels_observations": observations.flatten(1)[:, ahead:].flatten(),
         "world_model/labels_rewards": rewards.flatten(),
         "world_model/labels_ends": ends.flatten(),
     }

@@ -3,7 +3,7 @@
 Both steps are taken on the same batch and draws. The second shows what the first of Adam's hides: clipping.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from models.api import Losses
 from models.blocks.layers import decay_groups
 from models.iris.loss import actor_critic_loss, tokenizer_loss, world_model_counts, world_model_loss
+from models.iris.world import Player
 from models.parity.iris.case import Case
 from models.parity.iris.config import Training
 from models.parity.iris.worlds import rollout
@@ -24,25 +25,35 @@ WORLD_TERMS = {"loss_obs": ("observations", 1.0), "loss_rewards": ("rewards", 1.
 VANISHING = (".attn.key.bias", ".k.bias")  # adding to all keys alike changes no attention: the true gradient is 0
 
 
+Names = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+"""tensors of parameters by our names -> by those under which a file records them"""
+
+
 @dataclass(frozen=True)
 class Stage:
     """A network that is trained: its loss, the recorded names of its terms, and its optimiser."""
 
-    name: str
-    network: nn.Module
+    name: str  # as recorded
+    of: str  # the network's name
     loss: Callable[[], Losses]
     terms: Mapping[str, tuple[str, float]]
     optimiser: Optimizer
     vanishing: tuple[str, ...] = ()  # parameters whose gradient is 0 but for rounding
+    names: Names = dict
 
 
 def training_outputs(case: Case) -> dict[str, Tensor]:
     """Entries `loss/*`, `grad/*`, `grad_norm/*`, `after_step*/*`. Weights are put back at the end."""
+    return trained(case, (tokenizer_stage, world_model_stage, actor_critic_stage))
+
+
+def trained(case: Case, stages: Iterable[Callable[[Case], Stage]]) -> dict[str, Tensor]:
+    """The entries of all stages, each from the recorded weights."""
     found: dict[str, Tensor] = {}
-    for new in (tokenizer_stage, world_model_stage, actor_critic_stage):
+    for new in stages:
         stage = new(case)
-        found |= dict(recorded(stage, case.training.clip))
-        case.restore(stage.name)
+        found |= dict(recorded(case, stage))
+        case.restore(stage.of)
     return found
 
 
@@ -59,31 +70,33 @@ def tokenizer_stage(case: Case) -> Stage:
         return tokenizer_loss(frames, case.tokenizer(frames), case.config.weights)
 
     optimiser = adam(case.tokenizer, case.training)
-    return Stage("tokenizer", case.tokenizer, loss, TOKENIZER_TERMS, optimiser, vanishing(case, "tokenizer"))
+    return Stage("tokenizer", "tokenizer", loss, TOKENIZER_TERMS, optimiser, vanishing(case, "tokenizer"))
 
 
-def world_model_stage(case: Case) -> Stage:
+def world_model_stage(case: Case, name: str = "world_model", names: Names = dict) -> Stage:
     """Cross entropies of tokens, rewards and ends; linear weights decay."""
     model, batch, training = case.world_model, case.world_batch(), case.training
-    counts = world_model_counts(batch, case.config.world_model.tokens_per_frame)
+    counts = world_model_counts(batch, case.config.world_model)
 
     def loss() -> Losses:
         return world_model_loss(model(batch.tokens_BTK, batch.actions_BT), batch, counts)
 
     optimiser = torch.optim.AdamW(decay_groups(model, training.weight_decay), lr=training.lr)
-    return Stage("world_model", model, loss, WORLD_TERMS, optimiser, vanishing(case, "world_model"))
+    return Stage(name, "world_model", loss, WORLD_TERMS, optimiser, vanishing(case, "world_model"), names)
 
 
-def actor_critic_stage(case: Case) -> Stage:
+def actor_critic_stage(
+    case: Case, name: str = "actor_critic", imagined: str = "imagine", player: Player | None = None
+) -> Stage:
     """Learns from the recorded rollout; world and tokenizer are only read."""
     config = case.config.actor_critic
     terms = {"loss_actions": ("actions", 1.0), "loss_values": ("values", config.value)}
     terms["loss_entropy"] = ("entropy", -config.entropy)
 
     def loss() -> Losses:
-        return actor_critic_loss(rollout(case)[1], config)
+        return actor_critic_loss(rollout(case, imagined, player)[1], config)
 
-    return Stage("actor_critic", case.actor_critic, loss, terms, adam(case.actor_critic, case.training))
+    return Stage(name, "actor_critic", loss, terms, adam(case.actor_critic, case.training))
 
 
 def vanishing(case: Case, name: str) -> tuple[str, ...]:
@@ -92,25 +105,32 @@ def vanishing(case: Case, name: str) -> tuple[str, ...]:
     return tuple(key for key, _ in network.named_parameters() if f".{key}".endswith(VANISHING))
 
 
-def recorded(stage: Stage, clip: float) -> Iterator[tuple[str, Tensor]]:
+def recorded(case: Case, stage: Stage) -> Iterator[tuple[str, Tensor]]:
     """The entries of a stage while it takes two steps."""
-    parameters = {key: each for key, each in stage.network.named_parameters() if each.requires_grad}
+    network: nn.Module = getattr(case, stage.of)
+    parameters = {key: each for key, each in network.named_parameters() if each.requires_grad}
+    order = [name.removeprefix(f"weights/{stage.of}/") for name in case.golden.arrays if f"weights/{stage.of}/" in name]
     for step, suffix in enumerate(("", "_step2")):
-        stage.network.zero_grad(set_to_none=True)
+        network.zero_grad(set_to_none=True)
         losses = stage.loss()
         losses.total.backward()
         prefix = f"loss/{stage.name}{suffix}"
         yield f"{prefix}/total", losses.total.detach()
         yield from ((f"{prefix}/{key}", factor * losses.terms[ours]) for key, (ours, factor) in stage.terms.items())
         if step == 0:
-            for key, parameter in parameters.items():
-                gradient = torch.zeros(1) if parameter.grad is None else parameter.grad
-                yield f"grad/{stage.name}/{key}", gradient.double().norm()
-        yield f"grad_norm/{stage.name}{suffix}", nn.utils.clip_grad_norm_(stage.network.parameters(), clip)
+            yield from gradients(f"grad/{stage.name}", stage.names, parameters)
+        yield f"grad_norm/{stage.name}{suffix}", nn.utils.clip_grad_norm_(network.parameters(), case.training.clip)
         stage.optimiser.step()
-        for key in watched([key for key in parameters if key not in stage.vanishing]):
-            weight = parameters[key].detach().double()
-            yield f"after_step{'2' if step else ''}/{stage.name}/{key}", torch.stack([weight.sum(), weight.norm()])
+        weights = stage.names({key: each.detach().double() for key, each in parameters.items()})
+        for key in watched([key for key in order if key in weights and key not in stage.vanishing]):
+            after = torch.stack([weights[key].sum(), weights[key].norm()])
+            yield f"after_step{'2' if step else ''}/{stage.name}/{key}", after
+
+
+def gradients(prefix: str, names: Names, parameters: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """The norm of each parameter's gradient in float64; 0 where none arrives."""
+    found = {key: torch.zeros_like(each) if each.grad is None else each.grad for key, each in parameters.items()}
+    yield from ((f"{prefix}/{key}", gradient.double().norm()) for key, gradient in names(found).items())
 
 
 def watched(names: list[str]) -> list[str]:

@@ -7,7 +7,7 @@ from torch import Tensor
 from models.api import Context
 from models.iris.config import WorldModelConfig
 from models.iris.draws import Given, likeliest
-from models.iris.world import PlayedWorld, TransformerPlayer
+from models.iris.world import PlayedWorld, TokenPlayer
 from models.iris.world_model import WorldModel
 from tests.models.iris import hashed
 from tests.models.iris.hashed import FACTS, whole_numbers
@@ -20,27 +20,26 @@ def model() -> WorldModel:
     return WorldModel(SMALL, seed=1).eval()
 
 
-def sizes(player: TransformerPlayer, steps: int, rows: int, last: bool = False) -> list[int]:
+def sizes(player: TokenPlayer, steps: int, rows: int, last: bool = False) -> list[int]:
     """The cache's after a reset and after every step; the last one may want no next frame."""
     config = player.model.config
     player.reset(torch.zeros(rows, config.tokens_per_frame, dtype=torch.long))
-    assert player.cache is not None
-    found = [player.cache.length]
+    found = [player.memory.length]
     for step in range(steps):
         actions_N = torch.zeros(rows, dtype=torch.long)
         player.step(actions_N, likeliest, observe=not last or step < steps - 1)
-        found.append(player.cache.length)
+        found.append(player.memory.length)
     return found
 
 
 def test_the_cache_fills_to_339_tokens_and_is_rebuilt_in_the_20th_step() -> None:
     tiny = WorldModel(WorldModelConfig(8, 16, 20, 1, 1, 4, 0.0, 2)).eval()
-    assert sizes(TransformerPlayer(tiny), 21, 1) == FACTS["kv_sizes_play"]
-    assert sizes(TransformerPlayer(tiny), 20, 3, last=True)[-2:] == [339, 340]  # a horizon of 20 just fits
+    assert sizes(TokenPlayer(tiny), 21, 1) == FACTS["kv_sizes_play"]
+    assert sizes(TokenPlayer(tiny), 20, 3, last=True)[-2:] == [339, 340]  # a horizon of 20 just fits
 
 
 def test_three_steps_of_what_is_likeliest_are_the_recorded_ones() -> None:
-    tokenizer, player = hashed.tokenizer(), TransformerPlayer(hashed.world_model())
+    tokenizer, player = hashed.tokenizer(), TokenPlayer(hashed.world_model())
     tokens_NK = tokenizer.encode_tokens(hashed.frames()[:, 0])
     assert float(tokenizer.decode_tokens(tokens_NK).mean()) == pytest.approx(FACTS["reset_obs_mean"], abs=2e-6)
     player.reset(tokens_NK)
@@ -53,7 +52,7 @@ def test_three_steps_of_what_is_likeliest_are_the_recorded_ones() -> None:
 
 def test_step_by_step_gives_what_whole_segments_give(model: WorldModel) -> None:
     tokens_NTK, actions_NT = whole_numbers((2, 3, 4), 7, 32), whole_numbers((2, 3), 8, 5)
-    player, zeros_N = TransformerPlayer(model), torch.zeros(2, dtype=torch.long)
+    player, zeros_N = TokenPlayer(model), torch.zeros(2, dtype=torch.long)
     tokens = [frame_NK[:, place] for frame_NK in tokens_NTK[:, 1:].unbind(1) for place in range(4)]
     given = Given(rewards=[zeros_N] * 3, ends=[zeros_N] * 3, tokens=tokens)
     player.reset(tokens_NTK[:, 0])
@@ -70,7 +69,7 @@ def test_after_a_rebuild_only_the_current_frame_is_known(model: WorldModel) -> N
     """Two pasts that end in the same frame differ before the cache is full, and not after."""
 
     def rewards(first: int) -> list[Tensor]:
-        player, zeros_N = TransformerPlayer(model), torch.zeros(1, dtype=torch.long)
+        player, zeros_N = TokenPlayer(model), torch.zeros(1, dtype=torch.long)
         given = Given(rewards=[zeros_N] * 3, ends=[zeros_N] * 3, tokens=[zeros_N + 3] * 12)
         player.reset(torch.full((1, 4), first))
         for _ in range(3):
@@ -83,7 +82,7 @@ def test_after_a_rebuild_only_the_current_frame_is_known(model: WorldModel) -> N
 
 def test_a_context_is_read_as_if_it_had_been_imagined(model: WorldModel) -> None:
     context = Context(whole_numbers((2, 2, 4), 7, 32), whole_numbers((2, 1), 8, 5), torch.zeros(2, dtype=torch.long))
-    world, player, zeros_N = PlayedWorld(TransformerPlayer(model)), TransformerPlayer(model), torch.zeros(2).long()
+    world, player, zeros_N = PlayedWorld(TokenPlayer(model)), TokenPlayer(model), torch.zeros(2).long()
     here = world.reset(context)
     assert torch.equal(here.tokens_NK, context.tokens_NCK[:, -1]) and not here.ends_N.any()
     player.reset(context.tokens_NCK[:, 0])
@@ -95,7 +94,7 @@ def test_a_context_is_read_as_if_it_had_been_imagined(model: WorldModel) -> None
 
 
 def test_what_it_cannot_do_is_refused(model: WorldModel) -> None:
-    player, world = TransformerPlayer(model), PlayedWorld(TransformerPlayer(model))
+    player, world = TokenPlayer(model), PlayedWorld(TokenPlayer(model))
     with pytest.raises(ValueError, match="reset it first"):
         player.step(torch.zeros(1, dtype=torch.long), likeliest)
     with pytest.raises(ValueError, match="no frames of 4 tokens"):

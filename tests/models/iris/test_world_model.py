@@ -40,13 +40,13 @@ def test_outputs_are_the_recorded_ones(outputs: Outputs) -> None:
 
 
 def test_losses_are_the_recorded_ones_and_padding_is_ignored(outputs: Outputs, batch: Batch) -> None:
-    losses = world_model_loss(outputs, batch, world_model_counts(batch, 16))
+    losses = world_model_loss(outputs, batch, world_model_counts(batch, WorldModelConfig()))
     recorded = FACTS["wm_losses_eval"]
     assert float(losses.terms["observations"]) == pytest.approx(recorded["loss_obs"], abs=2e-6)
     assert float(losses.terms["rewards"]) == pytest.approx(recorded["loss_rewards"], abs=2e-6)
     assert float(losses.terms["ends"]) == pytest.approx(recorded["loss_ends"], abs=2e-6)
     assert float(losses.total) == pytest.approx(sum(recorded.values()), abs=1e-5)
-    assert world_model_counts(batch, 16).tolist() == [319 + 239, 35]
+    assert world_model_counts(batch, WorldModelConfig()).tolist() == [319 + 239, 35]
 
 
 def test_no_token_sees_a_later_one_and_each_sees_all_before() -> None:

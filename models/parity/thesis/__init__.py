@@ -1,0 +1,1 @@
+"""Parity with the IRIS thesis's code (gamecraftCZ/daisy): every output of a golden file, computed by our classes."""
