@@ -93,6 +93,10 @@ class AgentConfig:
         """Steps of the segments that this objective reads; None: as many as its agent can be asked for."""
         return self.takes.steps
 
+    def discount(self, objective: str) -> float | None:
+        """The discount of the returns that come with an objective's single frames; None: without returns."""
+        return None
+
     def whole_batches(self, objective: str) -> str:
         """Why a batch of this objective cannot be taken in parts; empty where it can."""
         return ""

@@ -41,6 +41,7 @@ class TokenizerWeights:
     commitment: Weight = 1.0
     encoder: Weight = 1.0  # of the commitment's term that moves the encoder, beside the one that moves the codes
     value: Weight = option(0.0)  # of the squared error of returns that `tokenizer.value_layers` reads off the codes
+    returns_gamma: Share = option(0.99)  # the discount of those returns, of the game's own points
     returns_scale: Positive = option(1.0)  # returns are divided by this first: those of a game dwarf the other terms
 
     def __post_init__(self) -> None:
@@ -68,6 +69,7 @@ class WorldModelConfig:
     units: Size = option(512)  # of a neural circuit
     layer_norm: bool = option(True)  # before a circuit
     positions: bool = option(True)  # whether a token's place in its step is told to circuits
+    pretrained: bool = option(False)  # whether a fresh transformer's blocks are those of `IrisConfig.gpt2_file`
     sparsity: Share = option(0.5)  # of a circuit's wiring
     wiring_seed: Natural = option(22222)
 
@@ -78,8 +80,11 @@ class WorldModelConfig:
                 f"world_model.learning_blocks {self.learning_blocks} are more than the {self.layers * self.frozen} "
                 "frozen ones: lower it, or set world_model.frozen"
             )
-        if self.frozen and self.kind != "transformer":
-            raise ValueError(f"world_model.kind {self.kind} has no blocks to freeze: set world_model.frozen=false")
+        if (self.frozen or self.pretrained) and self.kind != "transformer":
+            raise ValueError(
+                f"world_model.kind {self.kind} has no blocks to freeze or to give GPT-2's weights: set "
+                "world_model.frozen and world_model.pretrained to false"
+            )
         if self.kind != "transformer":
             layer_sizes(self.units, self.hidden)
         elif self.width % self.heads:
@@ -172,8 +177,9 @@ class IrisConfig(AgentConfig):
     @property
     def outside(self) -> Mapping[str, tuple[str, str]]:
         """LPIPS weights and GPT-2, where they are wanted."""
-        files = {"lpips": (self.lpips_file, self.lpips_sha256), "gpt2": (self.gpt2_file, self.gpt2_sha256)}
-        return {name: pair for name, pair in files.items() if any(pair)}
+        lpips, gpt2 = (self.lpips_file, self.lpips_sha256), (self.gpt2_file, self.gpt2_sha256)
+        wanted = {"lpips": any(lpips), "gpt2": self.world_model.pretrained}
+        return {name: pair for name, pair in {"lpips": lpips, "gpt2": gpt2}.items() if wanted[name]}
 
     @property
     def takes(self) -> Takes:
@@ -184,6 +190,10 @@ class IrisConfig(AgentConfig):
         """The world model's context; what the policy burns in, and the frame from which it imagines."""
         lengths = {"world_model": self.world_model.max_steps, "actor_critic": self.actor_critic.burn_in + 1}
         return lengths.get(objective)
+
+    def discount(self, objective: str) -> float | None:
+        """The tokenizer's frames come with returns where a value is learned from them."""
+        return self.weights.returns_gamma if objective == "tokenizer" and self.weights.value else None
 
     def require_fit(self, length: int) -> None:
         """Raises ValueError where the three networks do not fit each other. Segments are cut to what each asks for."""
@@ -202,5 +212,5 @@ class IrisConfig(AgentConfig):
                 f"weights.value is {self.weights.value} and tokenizer.value_layers {tokenizer.value_layers}: a value "
                 "is learned with both, or with neither"
             )
-        if "gpt2" in self.outside and world.kind != "transformer":
-            raise ValueError(f"gpt2_file gives blocks to a transformer, not to {world.kind}: set world_model.kind")
+        if any((self.gpt2_file, self.gpt2_sha256)) and not world.pretrained:
+            raise ValueError("gpt2_file is named and not read: set world_model.pretrained=true, or leave it out")

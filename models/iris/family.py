@@ -12,5 +12,6 @@ IRIS = Family(
         "world_model": Objective(trains=("world_model",), reads=Segments(), outside=("gpt2",)),
         "actor_critic": Objective(trains=("actor_critic",), reads=Segments(padding="left")),
     },
+    planners=("actor", "greedy"),
     tokens=True,
 )

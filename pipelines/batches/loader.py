@@ -47,6 +47,7 @@ class FrameBatch:
 
     frames_nHW: NDArray[np.uint8]  # (n, H, W), or (n, H, W, 3) of RGB
     games_n: NDArray[np.int64]
+    returns_n: NDArray[np.float32] | None = None  # what each frame's episode still brought, discounted
 
 
 class Source(Protocol):

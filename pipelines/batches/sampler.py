@@ -39,6 +39,19 @@ def by_step(lengths_E: NDArray[np.int64], draws_B2: NDArray[np.float64]) -> Draw
     return episodes, rows - starts[episodes]
 
 
+def returns_at(reader: TrajectoryReader, rows_n: NDArray[np.int64], discount: float) -> NDArray[np.float32]:
+    """sum_k discount^k r_{t+k} to the end of each row's episode, or to what it has so far: (n,).
+
+    What lies so far ahead that it counts less than a millionth is left out.
+    """
+    starts, rewards = reader.episode_starts, reader.rewards
+    ends_n = starts[np.searchsorted(starts, rows_n, side="right")]
+    ahead = len(rewards) if discount >= 1 else int(np.ceil(np.log(1e-6) / np.log(max(discount, 1e-6))))
+    weights = discount ** np.arange(min(ahead, int((ends_n - rows_n).max())))
+    parts = (rewards[row : min(end, row + ahead)] for row, end in zip(rows_n, ends_n, strict=True))
+    return np.array([np.dot(part, weights[: len(part)]) for part in parts], np.float32)
+
+
 RULES: Mapping[str, Rule] = {"episodes": by_episode, "steps": by_step}
 
 
@@ -126,15 +139,17 @@ class SampledSegments:
 
 @dataclass(frozen=True)
 class SampledFrames:
-    """A `BatchSource` of FrameBatch: segments of one step, without the rest."""
+    """A `BatchSource` of FrameBatch: segments of one step, without the rest. discount: of their returns, if wanted."""
 
     draws: Sampler
+    discount: float | None = None
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> FrameBatch:
         """The frames of one step, or one rank's share of them."""
         rows, real = self.draws.rows(step, rank, world)
-        frames = self.draws.frames(rows, real)[:, 0]
-        return FrameBatch(frames, np.full(len(rows), game_id(self.draws.reader.game), np.int64))
+        frames, games_n = self.draws.frames(rows, real)[:, 0], np.full(len(rows), game_id(self.draws.reader.game))
+        returns_n = None if self.discount is None else returns_at(self.draws.reader, rows[:, 0], self.discount)
+        return FrameBatch(frames, games_n.astype(np.int64), returns_n)
 
     def close(self) -> None:
         """Let go of files; the next batch opens them again."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from pipelines.errors import unknown
 from pipelines.graph.config_io import override
 from pipelines.graph.recipe import Recipe
+from pipelines.recipes import iris_thesis as thesis
 from pipelines.recipes import jowa as finetuning
 from pipelines.recipes.demo import demo, mini
 from pipelines.recipes.freeway_boxing import freeway_boxing
@@ -16,6 +17,17 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "mini": mini,
     "freeway_boxing": freeway_boxing,
     "iris": iris,
+    "iris_gpt2": thesis.iris_gpt2,
+    "iris_gpt2_pretrained": thesis.iris_gpt2_pretrained,
+    "iris_gpt2_frozen": thesis.iris_gpt2_frozen,
+    "iris_gpt2_frozen_but_last": thesis.iris_gpt2_frozen_but_last,
+    "iris_gpt2_medium_frozen": thesis.iris_gpt2_medium_frozen,
+    "iris_gpt2_large_frozen": thesis.iris_gpt2_large_frozen,
+    "iris_ncp_tokens": thesis.iris_ncp_tokens,
+    "iris_ncp_frames": thesis.iris_ncp_frames,
+    "iris_value_critic": thesis.iris_value_critic,
+    "iris_fixed_tokenizer": thesis.iris_fixed_tokenizer,
+    "iris_noise": thesis.iris_noise,
     "jowa_40m": jowa_40m,
     "jowa_70m": jowa_70m,
     "jowa_150m": jowa_150m,

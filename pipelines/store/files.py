@@ -29,14 +29,15 @@ def listing(folder: Path) -> str:
     return "".join(f"{sha256_of(folder / name)}  {name}\n" for name in names if name != SUMS)
 
 
-def named_file(name: str, file: str, sha256: str) -> Path:
-    """A file of weights of others that training wants, known by its sha256.
+def named_file(name: str, file: str, sha256: str, verb: str = "pretrain") -> Path:
+    """A file of weights of others that training wants, known by its sha256. `verb`: whose settings name it.
 
     Raises UsageError where file or digest is missing, or the file is another one.
     """
     if not file:
         raise UsageError(
-            f"{name.upper()} weights of sha256 {sha256} are wanted: say where they lie (pretrain.{name}_file=PATH)"
+            f"{name.upper()} weights{f' of sha256 {sha256}' if sha256 else ''} are wanted: say where they lie "
+            f"({verb}.{name}_file=PATH)"
         )
     try:
         found = sha256_of(Path(file))
@@ -45,7 +46,7 @@ def named_file(name: str, file: str, sha256: str) -> Path:
     if found != sha256:
         meant = f"not {sha256}" if re.fullmatch("[0-9a-f]{64}", sha256) else "which the config must name"
         raise UsageError(
-            f"{name.upper()} weights {file} have sha256 {found}, {meant}: set pretrain.{name}_sha256={found}"
+            f"{name.upper()} weights {file} have sha256 {found}, {meant}: set {verb}.{name}_sha256={found}"
         )
     return Path(file)
 

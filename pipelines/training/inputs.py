@@ -187,11 +187,11 @@ class Drawing:
 
         return SampledSegments(self._sampler(name, count, length, padding))
 
-    def frames(self, name: str, count: int) -> BatchSource:
-        """What an objective of that name reads: `count` single frames a step."""
+    def frames(self, name: str, count: int, discount: float | None = None) -> BatchSource:
+        """What an objective of that name reads: `count` single frames a step, with returns by a discount if any."""
         from pipelines.batches.sampler import SampledFrames
 
-        return SampledFrames(self._sampler(name, count, 1, "right"))
+        return SampledFrames(self._sampler(name, count, 1, "right"), discount)
 
     def _sampler(self, name: str, count: int, length: int, padding: str) -> "Sampler":
         from pipelines.batches.sampler import Sampler
@@ -262,7 +262,8 @@ def to_batch(fields: Mapping[str, Tensor]) -> Batch:
 
 def to_frames(fields: Mapping[str, Tensor]) -> FrameBatch:
     """A stored FrameBatch's tensors, on any device, as the models' batch of single frames."""
-    return FrameBatch(frames_nCHW=channels_first(fields["frames_nHW"], 3), games_n=fields["games_n"])
+    frames_nCHW = channels_first(fields["frames_nHW"], 3)
+    return FrameBatch(frames_nCHW=frames_nCHW, games_n=fields["games_n"], returns_n=fields.get("returns_n"))
 
 
 def channels_first(frames: Tensor, grey: int) -> Tensor:

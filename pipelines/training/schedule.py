@@ -309,8 +309,8 @@ def check_shares(phase: Phase, ranks: int) -> None:
         )
 
 
-def check_trainable(phases: Sequence[Phase], config: AgentConfig, games: Sequence[str]) -> None:
-    """Raises UsageError where the networks of a config cannot learn these games by these phases.
+def check_trainable(phases: Sequence[Phase], config: AgentConfig, games: Sequence[str], verb: str = "pretrain") -> None:
+    """Raises UsageError where the networks of a config, that of `verb`, cannot learn these games by these phases.
 
     Their family knows the phases, they tell all games and actions apart, and the files of others that they want are
     there and the ones meant.
@@ -318,7 +318,7 @@ def check_trainable(phases: Sequence[Phase], config: AgentConfig, games: Sequenc
     family, objectives = family_of(config), tuple(name for phase in phases for name in phase.objectives)
     check_phases(phases, family, config)
     for name, (file, sha256) in family.outside(config, objectives).items():
-        named_file(name, file, sha256)
+        named_file(name, file, sha256, verb)
     if config.takes.games not in (None, len(GAMES)):
         raise UsageError(
             f"Games are numbered among {len(GAMES)} and the model names {config.takes.games}: set "
@@ -378,4 +378,5 @@ class TrainingConfig(StageConfig):
                 "that this stage trains can play: set it for the train stage"
             )
         if (networks := networks_beside(beside)) is not None:
-            check_trainable(phases_of(self.schedule), self.reconfigured(networks), self.every_game)
+            verb = self.VERB if hasattr(self, "networks") else "pretrain"
+            check_trainable(phases_of(self.schedule), self.reconfigured(networks), self.every_game, verb)

@@ -187,7 +187,7 @@ class Task:
     def _drawn_by(self, use: Use, drawing: Drawing) -> BatchSource:
         reads = self.family.objectives[use.name].reads
         if isinstance(reads, Frames):
-            return drawing.frames(use.name, use.batch)
+            return drawing.frames(use.name, use.batch, self.agent.config.discount(use.name))
         length = self.agent.config.length(use.name) or self.length
         return drawing.segments(use.name, use.batch, length, reads.padding)
 

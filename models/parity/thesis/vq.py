@@ -47,10 +47,10 @@ def tokenizer_alone_outputs(golden: GoldenFile) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for learner in learners:
         found |= dict(learner.outputs())
-    first, first_with_critic = learners[0], next(one for one in learners if one.weight)
+    first, with_critic = learners[0], [one for one in learners if one.weight]
     for recorded, ours in TERMS.items():
-        learner = first_with_critic if ours == "value" else first
-        found |= dict(learner.term_gradients(recorded, ours))
+        for learner in with_critic[:1] if ours == "value" else (first,):
+            found |= dict(learner.term_gradients(recorded, ours))
     tokenizer = first.fresh()
     found |= dict(plain_outputs(golden, tokenizer)) | dict(dummy_outputs(golden, tokenizer))
     return found | dict(returns_outputs(golden)) | dict(noise_outputs(golden))

@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.iris.config import ActorCriticConfig, TokenizerWeights
+from models.iris.config import ActorCriticConfig, IrisConfig, TokenizerWeights
 from models.iris.imagination import Rollout
 from models.iris.loss import actor_critic_loss, tokenizer_loss
 from models.losses.frames import Lpips
+from models.tokenizers.config import TokenizerConfig
+from models.tokenizers.vq import Tokenizer
 from tests.models.iris import hashed
 from tests.models.iris.hashed import FACTS, agrees
 from tests.models.iris.test_state_dict import THEIRS
@@ -75,3 +77,33 @@ def test_the_last_step_gives_its_value_and_is_not_learned_from() -> None:
     assert logits.grad is not None and values.grad is not None
     for gradient in (logits.grad, values.grad):
         assert not gradient[:, -1].any() and bool(gradient[:, :-1].flatten(1).any(1).all())
+
+
+SMALL = TokenizerConfig(
+    8, 6, 5, 4, norm_groups=2, downsample=(2, 2), resolution=8, frame_channels=3, value_layers=(7,), initial="uniform"
+)
+
+
+def test_a_value_is_learned_from_returns_and_moves_the_encoder() -> None:
+    tokenizer, frames, returns_n = Tokenizer(SMALL), torch.rand(3, 3, 8, 8), torch.tensor([5.0, -1.0, 0.0])
+    weights = TokenizerWeights(0, 0, 0, 0, value=2.0, returns_scale=10.0)
+    losses = tokenizer_loss(frames, tokenizer(frames), weights, returns_n=returns_n)
+    values_n = tokenizer.critic(tokenizer(frames).encoded.straight_through)
+    assert float(losses.terms["value"]) == pytest.approx(float((values_n - returns_n / 10).square().mean().detach()))
+    assert float(losses.total) == pytest.approx(2 * float(losses.terms["value"]))
+    losses.total.backward()
+    assert tokenizer.encoder.conv_in.weight.grad.abs().sum() > 0
+    assert tokenizer.decoder.conv_in.weight.grad is None
+
+
+def test_without_a_critic_there_are_no_keys_and_without_returns_no_value() -> None:
+    plain = Tokenizer(replace(SMALL, value_layers=()))
+    assert [name for name in Tokenizer(SMALL).state_dict() if name not in plain.state_dict()] == [
+        f"critic.layers.{place}.{kind}" for place in (1, 3) for kind in ("weight", "bias")
+    ]
+    frames = torch.rand(1, 3, 8, 8)
+    assert plain(frames).values is None
+    with pytest.raises(ValueError, match="give the batch returns, and value_layers"):
+        tokenizer_loss(frames, Tokenizer(SMALL)(frames), TokenizerWeights(value=1.0))
+    with pytest.raises(ValueError, match=r"weights\.value is 1\.0 and tokenizer\.value_layers \(\): a value is"):
+        IrisConfig(weights=TokenizerWeights(value=1.0)).require_fit(20)

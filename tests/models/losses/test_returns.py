@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.losses.returns import entropy, lambda_returns, policy_gradient, value_error
+from models.losses.returns import discounted_returns, entropy, lambda_returns, policy_gradient, value_error
 from tests.models.iris.hashed import FACTS
 
 
@@ -58,3 +58,10 @@ def test_entropy_of_even_odds_and_of_actions_that_there_are_not() -> None:
     found.backward()
     assert found.item() == pytest.approx(torch.log(torch.tensor(2.0)).item() / 2)
     assert logits.grad is not None and bool(logits.grad.isfinite().all())
+
+
+def test_discounted_returns_of_an_episode_and_of_its_beginning() -> None:
+    rewards_T = torch.tensor([1.0, 0.0, 2.0])
+    assert discounted_returns(rewards_T, 0.99).tolist() == pytest.approx([2.9602, 1.98, 2.0])
+    assert discounted_returns(rewards_T[:2], 0.99, after=2.0).tolist() == pytest.approx([2.9602, 1.98])
+    assert discounted_returns(rewards_T[:0], 0.99).tolist() == []

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipelines.batches.sampler import RULES, SampledFrames, SampledSegments, Sampler
+from pipelines.batches.sampler import RULES, SampledFrames, SampledSegments, Sampler, returns_at
 from pipelines.environments.registry import game_id, to_shared
 from pipelines.episodes.trajectories import FlatEpisodes
 
@@ -100,3 +100,34 @@ def test_held_out_episodes_are_never_drawn_and_frames_come_from_memory() -> None
 def test_nothing_to_draw_from_is_said() -> None:
     with pytest.raises(ValueError, match="no episode of Pong"):
         Sampler(Numbered(), "world", 4, 0).segments(0)
+
+
+@pytest.mark.parametrize("discount", [0.0, 0.9, 1.0])
+def test_returns_are_the_discounted_rest_of_each_frames_episode(discount: float) -> None:
+    reader = Numbered(3, 5)
+    expected = [
+        sum(discount**k * reader.rewards[row + k] for k in range(end - row))
+        for row, end in ((0, 3), (1, 3), (2, 3), (3, 8), (6, 8), (7, 8))
+    ]
+    found = returns_at(reader, np.array([0, 1, 2, 3, 6, 7]), discount)
+    assert found.dtype == np.float32 and found == pytest.approx(expected)
+
+
+def test_returns_of_the_papers_example() -> None:
+    reader = Numbered(3)
+    reader.rewards = np.array([1, 0, 2], np.float32)
+    assert returns_at(reader, np.arange(3), 0.99) == pytest.approx([2.9602, 1.98, 2])
+
+
+def test_what_is_far_ahead_hardly_counts() -> None:
+    reader = Numbered(5_000)
+    reader.rewards = np.ones(5_000, np.float32)
+    assert returns_at(reader, np.zeros(1, np.int64), 0.99)[0] == pytest.approx(100, rel=2e-6)
+
+
+def test_frames_come_with_returns_where_they_are_asked_for() -> None:
+    reader = Numbered(*LENGTHS)
+    plain, told = (SampledFrames(Sampler(reader, "tokenizer", 6, 0), discount).batch(3) for discount in (None, 0.5))
+    assert plain.returns_n is None and told.returns_n is not None
+    rows_n = told.frames_nHW[:, 0, 0, 0].astype(np.int64)
+    assert told.returns_n == pytest.approx(returns_at(reader, rows_n, 0.5))
