@@ -9,7 +9,7 @@ from models.parity.golden_file import GoldenFile, Tolerance
 from models.parity.iris.case import Case
 from models.parity.iris.config import iris_config
 from models.parity.iris.networks import actor_critic_outputs, tokenizer_outputs, world_model_outputs
-from models.parity.iris.training import VANISHING, training_outputs
+from models.parity.iris.training import training_outputs, vanishing
 from models.parity.iris.worlds import env_outputs, imagine_outputs
 
 EXACT = ("/rewards",)  # classes -1, 0 and 1 as floats
@@ -39,7 +39,7 @@ def tolerance(golden: GoldenFile, name: str, network: str = "") -> float | Toler
     if kind == "loss":
         return Tolerance(relative=LOSS, absolute=LOSS)
     if kind == "grad":
-        return Tolerance(absolute=NO_GRADIENT) if f".{rest[1]}".endswith(VANISHING) else GRADIENT
+        return Tolerance(absolute=NO_GRADIENT) if rest[-1] in vanishing(golden, rest[0]) else GRADIENT
     if kind == "grad_norm":
         return GRADIENT_NORM
     if kind in ("after_step", "after_step2"):

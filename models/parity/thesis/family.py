@@ -27,7 +27,7 @@ from models.parity.iris.training import (
 from models.parity.iris.worlds import env_outputs, imagine_outputs
 from models.parity.thesis.config import thesis_config
 from models.parity.thesis.gpt2 import gpt2_outputs, gpt2_stage
-from models.parity.thesis.vq import tokenizer_alone_outputs, vanishing
+from models.parity.thesis.vq import tokenizer_alone_outputs
 from models.parity.thesis.worlds import FIXED, ncp_outputs, new_player
 
 VALUE = {"value_loss": ("value", 1.0)}
@@ -59,7 +59,7 @@ def _tokenizer_stage(case: Case) -> Stage:
         losses = stage.loss()
         return replace(losses, terms={**losses.terms, "value": torch.zeros(())})
 
-    return replace(stage, loss=loss, terms=TOKENIZER_TERMS | VALUE, vanishing=vanishing(case.golden, "tokenizer"))
+    return replace(stage, loss=loss, terms=TOKENIZER_TERMS | VALUE)
 
 
 def _circuits_stage(case: Case) -> Stage:
@@ -77,11 +77,9 @@ NETWORKS = {"critic_weight_": "tokenizer", "world_model_": "world_model", "actor
 
 
 def tolerance(golden: GoldenFile, name: str) -> float | Tolerance:
-    """As IRIS's; absolute for gradients that the file says to vanish."""
-    kind, *rest = name.split("/")
-    if kind == "grad" and rest[-1] in vanishing(golden, rest[0]):
-        return Tolerance(absolute=iris.NO_GRADIENT)
+    """As IRIS's."""
+    stage = name.split("/")[1]
     if name == "dummy/first_frame_uint8":
         return iris.tolerance(golden, "env/frames_uint8")
-    network = next((each for prefix, each in NETWORKS.items() if rest[0].startswith(prefix)), rest[0])
+    network = next((each for prefix, each in NETWORKS.items() if stage.startswith(prefix)), stage)
     return iris.tolerance(golden, name, network)

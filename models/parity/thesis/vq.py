@@ -20,7 +20,7 @@ from models.iris.emulator import EmulatorPlayer
 from models.iris.loss import tokenizer_loss
 from models.losses.returns import discounted_returns
 from models.parity.golden_file import GoldenFile
-from models.parity.iris.training import gradients, watched
+from models.parity.iris.training import gradients, vanishing, watched
 from models.parity.iris.worlds import as_bytes
 from models.parity.thesis.config import tokenizer_config
 from models.spaces import noisy_frames
@@ -31,13 +31,6 @@ CRITIC = "critic."
 TERMS = {"reconstruction_loss": "l1", "commitment_loss": "commitment", "value_loss": "value"}
 NOTHING = TokenizerWeights(l1=0.0, commitment=0.0, lpips=0.0)
 SEGMENTS = {"segment_right_padded": 5, "segment_left_padded": -2}  # of a merged episode: the step where they begin
-
-
-def vanishing(golden: GoldenFile, stage: str) -> tuple[str, ...]:
-    """The parameters whose true gradient in a stage is 0, as the file lists them."""
-    name = "parameters_with_vanishing_gradient"
-    listed = golden.stated(f"meta/{name}") if f"meta/{name}" in golden.arrays else golden.stated("meta/optimizer")[name]
-    return tuple(listed.get(stage, ()))
 
 
 def tokenizer_alone_outputs(golden: GoldenFile) -> dict[str, Tensor]:

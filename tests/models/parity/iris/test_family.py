@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from models.parity.check import check
+from models.parity.golden_file import GoldenFile, Tolerance
 from models.parity.iris.config import iris_config
+from models.parity.iris.family import tolerance
 from models.parity.iris.training import watched
 from tests.models.parity.golden_files import FILES, Arrays, load, restated
 
@@ -91,3 +93,12 @@ def test_watched_parameters_lie_evenly_from_the_first_to_the_last() -> None:
     found = [int(name) for name in watched(names)]
     assert found == [0, 4, 7, 11, 14, 18, 21, 25, 28, 32, 35, 39, 42, 46]
     assert watched(names[:3]) == names[:3] and watched([]) == []
+
+
+def test_gradients_that_the_file_says_to_vanish_are_compared_absolutely(arrays: Arrays) -> None:
+    stated = json.loads(str(arrays["meta/optimizer"]))
+    stated["parameters_with_vanishing_gradient"]["tokenizer"] = ["encoder.conv_in.bias"]
+    golden = GoldenFile(arrays | {"meta/optimizer": np.array(json.dumps(stated))})
+    assert tolerance(golden, "grad/tokenizer/encoder.conv_in.bias") == Tolerance(absolute=1e-6)
+    assert tolerance(golden, "grad/tokenizer/encoder.mid.attn_1.k.bias") == 3e-4
+    assert tolerance(golden, "grad/world_model/transformer.blocks.1.attn.key.bias") == Tolerance(absolute=1e-6)
