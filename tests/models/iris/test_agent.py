@@ -84,6 +84,18 @@ def test_parts_of_a_batch_add_up_to_the_whole_draws_included(agent: IrisAgent, o
         assert torch.allclose(split[name], gradient, rtol=1e-3, atol=1e-6), name
 
 
+@pytest.mark.parametrize("objective", ["tokenizer", "world_model", "actor_critic"])
+def test_in_bfloat16_losses_are_float32_and_about_the_same(agent: IrisAgent, objective: str) -> None:
+    batch = frames() if objective == "tokenizer" else segments()
+    plain = agent.loss(objective, batch, agent.counts(objective, batch), Moment(4, 0, 5)).total
+    agent.start(Learning(7, LEGAL, lambda: torch.autocast("cpu", torch.bfloat16)), [objective])
+    rounded = agent.loss(objective, batch, agent.counts(objective, batch), Moment(4, 0, 5)).total
+    assert rounded.dtype == torch.float32 and rounded.item() != plain.item()
+    assert bool(rounded.isfinite())
+    if objective != "actor_critic":  # whose draws may fall otherwise
+        assert rounded.item() == pytest.approx(plain.item(), rel=0.02)
+
+
 def test_imagination_repeats_for_a_step_and_differs_between_steps(agent: IrisAgent) -> None:
     batch = segments()
     counts = agent.counts("actor_critic", batch)
