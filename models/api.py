@@ -232,7 +232,9 @@ class Learning:
 
     seed: of all draws. legal_GA: (G, A) bool, the actions that each game has. autocast: the context in which networks
     run. mean_frames: by game, its mean frame (C, H, W) float in [0, 1] over what training sees. outside: the weights of
-    others that `AgentConfig.outside` names. gather: rows of this process -> those of all processes, in order.
+    others that `AgentConfig.outside` names. gather: rows of this process -> those of all processes, in order. fresh:
+    whether its networks have learned nothing yet. emulators: (first row, rows) -> the game itself, once for each of
+    these rows of a batch, for who practises in it; None where nothing is played.
     """
 
     seed: int
@@ -241,6 +243,8 @@ class Learning:
     mean_frames: Callable[[], Mapping[int, Tensor]] = dict
     outside: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     gather: Callable[[Tensor], Tensor] | None = None
+    fresh: bool = False
+    emulators: Callable[[int, int], Any] | None = None
 
 
 @dataclass(frozen=True)

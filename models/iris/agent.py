@@ -21,6 +21,7 @@ from models.iris import state_dict as original
 from models.iris.actor_critic import ActorCritic
 from models.iris.config import IrisConfig
 from models.iris.draws import Sampled
+from models.iris.emulator import EmulatorPlayer
 from models.iris.family import IRIS
 from models.iris.gpt2 import freeze, gpt2_blocks
 from models.iris.imagination import imagine
@@ -96,6 +97,11 @@ class IrisAgent:
             network.requires_grad_(name in trains)
         if isinstance(self.world_model, WorldModel):
             self._start_transformer(self.world_model.transformer, learning)
+        if self.config.oracle and "actor_critic" in objectives and learning.emulators is None:
+            raise ValueError(
+                "oracle practises in the game, and none is played here: set learn.collect.steps, or oracle=false"
+            )
+        self._emulators: dict[int, EmulatorPlayer] = {}
         self._lpips = None
         if "lpips" in learning.outside:
             device = next(self.tokenizer.parameters()).device
@@ -106,7 +112,7 @@ class IrisAgent:
         config = self.config.world_model
         if config.frozen:
             freeze(transformer, config.learning_blocks)
-        if "gpt2" in learning.outside and self.spaces is None:
+        if "gpt2" in learning.outside and learning.fresh:
             blocks = gpt2_blocks(learning.outside["gpt2"], config.layers, config.width)
             transformer.load_state_dict({**transformer.state_dict(), **blocks.weights})
 
@@ -150,13 +156,12 @@ class IrisAgent:
         legal_NA = self._interface.legal(learning.legal_GA[batch.games_B]) if learning.legal_GA.numel() else None
         decode = self.tokenizer.decode_tokens
         with evaluating(self.tokenizer, self.world_model), learning.autocast():
-            tokens_BTK = self._with_tokens(batch).tokens_BTK
-            assert tokens_BTK is not None
-            memory = self.actor_critic.burn_in(decode(tokens_BTK[:, :-1]), batch.mask_BT[:, :-1])
+            player, tokens_BTK, mask_BT = self._beginning(batch, moment)
+            memory = self.actor_critic.burn_in(decode(tokens_BTK[:, :-1]), mask_BT[:, :-1])
             draw = Sampled(learning.seed, "imagination", moment)
             rollout = imagine(
                 self.actor_critic,
-                self._player,
+                player,
                 decode,
                 tokens_BTK[:, -1],
                 memory,
@@ -165,6 +170,24 @@ class IrisAgent:
                 legal_NA,
             )
         return share(actor_critic_loss(rollout, config), len(tokens_BTK) / float(counts[0]))
+
+    def _beginning(self, batch: Batch, moment: Moment) -> tuple[Player, Tensor, Tensor]:
+        """What a rollout is played in, tokens of frames up to that where it begins, and which of these are real."""
+        if self.config.oracle:
+            games = self._emulator(moment, len(batch.mask_BT))
+            return games, *games.recent(self.config.actor_critic.burn_in + 1)
+        tokens_BTK = self._with_tokens(batch).tokens_BTK
+        assert tokens_BTK is not None
+        return self._player, tokens_BTK, batch.mask_BT
+
+    def _emulator(self, moment: Moment, rows: int) -> EmulatorPlayer:
+        """The games of these rows of a batch, which go on from step to step."""
+        assert self._learning.emulators is not None, "`start` asks for them"
+        if moment.first not in self._emulators:
+            games = self._learning.emulators(moment.first, rows)
+            device = self.actor_critic.actor_linear.weight.device
+            self._emulators[moment.first] = EmulatorPlayer(games, self.encode, self._interface.theirs, device)
+        return self._emulators[moment.first]
 
     def _with_tokens(self, batch: Batch) -> Batch:
         """Frames are encoded by the tokenizer as it is now."""

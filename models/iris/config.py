@@ -157,6 +157,7 @@ class IrisConfig(AgentConfig):
     weights: TokenizerWeights = field(default_factory=TokenizerWeights)
     lpips_sha256: str = option("")  # of a file with LPIPS weights; none leaves the perceptual term out
     lpips_file: str = manner("")  # where that file lies
+    oracle: bool = option(False)  # the actor-critic practises in the game itself (`emulator.py`); resumed, in new games
     gpt2_sha256: str = option("")  # of a GPT-2 in Hugging Face's layout, whose blocks a fresh transformer begins with
     gpt2_file: str = manner("")  # where that file lies
 

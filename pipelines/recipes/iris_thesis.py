@@ -85,6 +85,16 @@ def iris_fixed_tokenizer() -> Recipe:
     return recipe.but(name="iris_fixed_tokenizer", seed=42, learn=replace(learn, uses=uses))
 
 
+def iris_oracle() -> Recipe:
+    """IRIS whose actor-critic practises in the game itself: the most that a world model could be worth to it."""
+    recipe = iris()
+    learn = recipe.of(LearnConfig)
+    assert isinstance(learn.networks, IrisConfig)
+    uses = tuple(use for use in learn.uses if use.name != "world_model")
+    networks = replace(learn.networks, oracle=True)
+    return recipe.but(name="iris_oracle", seed=42, learn=replace(learn, networks=networks, uses=uses))
+
+
 def iris_noise() -> Recipe:
     """IRIS that sees everything through noise of 5% of a pixel's range, in training and when it is evaluated."""
     recipe = iris()

@@ -27,6 +27,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "iris_ncp_frames": thesis.iris_ncp_frames,
     "iris_value_critic": thesis.iris_value_critic,
     "iris_fixed_tokenizer": thesis.iris_fixed_tokenizer,
+    "iris_oracle": thesis.iris_oracle,
     "iris_noise": thesis.iris_noise,
     "jowa_40m": jowa_40m,
     "jowa_70m": jowa_70m,

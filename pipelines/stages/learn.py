@@ -15,7 +15,7 @@ from models.family import AgentConfig
 from models.limits import Count, Few, Natural, Positive, Seed, Share, Size
 from models.registry import family_of
 from models.spaces import Discrete
-from pipelines.environments.registry import actions, canonical, options, protocol, roots, spaces
+from pipelines.environments.registry import actions, canonical, emulator_seeds, make, options, protocol, roots, spaces
 from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import ACTOR, PlayerSettings, SearchConfig
 from pipelines.store.artefact import Draft, Report
@@ -26,11 +26,13 @@ from pipelines.training.schedule import Practice, Rounds, Schedule, TrainingConf
 
 if TYPE_CHECKING:
     from models.api import Agent
+    from pipelines.environments.registry import Environment
     from pipelines.training.collecting import Collector, Stage
     from pipelines.training.device import Device
     from pipelines.training.distributed.ranks import Ranks
     from pipelines.training.fit import Lesson
 
+PRACTICE_SEED = 2_000_003  # of games in which an agent practises in place of a world model
 TEST_SEED = 1_000_019  # of the play on which a finished agent is measured: not that of its training, nor of its scores
 
 
@@ -222,6 +224,10 @@ def _played(config: LearnConfig, draft: Draft) -> "Lesson":
     def collector(agent: "Agent", device: "Device") -> "Collector":
         return Collector(agent, stage, experience, config.collect.temperature, partial(device.piece, "play"))
 
+    def emulators(first: int, rows: int) -> "Environment":
+        seeds = emulator_seeds(PRACTICE_SEED + config.seed, first + rows)[first:]
+        return make(config.game, seeds, stage.rules, 1, **stage.options)
+
     return Lesson(
         **_common(config),
         sources=(),
@@ -230,6 +236,7 @@ def _played(config: LearnConfig, draft: Draft) -> "Lesson":
         spaces=spaces(config.game, stage.rules),
         drawing=Drawing(experience, config.seed, config.sampling),
         collector=collector,
+        emulators=emulators,
     )
 
 

@@ -37,6 +37,7 @@ from pipelines.training.schedule import (
 from pipelines.training.task import Task
 
 if TYPE_CHECKING:
+    from pipelines.environments.registry import Environment
     from pipelines.training.collecting import Collector
 
 CONTEXT = 4  # real steps before the predicted frame
@@ -51,6 +52,7 @@ class Lesson:
     plays: whether kept checkpoints may be played on the way; by `player` and under `rules`, where they are given.
     imagine: how the model continues segments itself. spaces: what it learns in, where no source says that. drawing:
     how batches are drawn from episodes that may grow. collector: who makes them grow, of the agent and its device.
+    emulators: the game itself, for who practises in it (`models.api.Learning`).
     """
 
     title: str
@@ -69,6 +71,7 @@ class Lesson:
     spaces: Spaces | None = None
     drawing: Drawing | None = None
     collector: "Callable[[Agent, Device], Collector] | None" = None
+    emulators: "Callable[[int, int], Environment] | None" = None
 
 
 def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks) -> None:
@@ -77,6 +80,7 @@ def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks
     Raises UsageError for phases that the agent's family does not know, and for frames of another size than it sees.
     """
     family, loop = family_of(agent.config), lesson.loop
+    fresh = agent.spaces is None
     agent.spaces = lesson.spaces or inputs.spaces(lesson.sources, lesson.games)
     phases = phases_of(lesson.schedule)
     if (seen := agent.config.takes.frame) not in (None, agent.spaces.frame):
@@ -92,7 +96,7 @@ def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks
     collector = lesson.collector(agent, device) if lesson.collector else None
     task = Task(
         agent, lesson.sources, objectives, loop, lesson.seed, device, ranks, agent.limits.steps, legal_GA, imagined,
-        lesson.drawing, collector,
+        lesson.drawing, collector, fresh, lesson.emulators,
     )  # fmt: skip
     for name in family.sequence_networks(objectives):
         compile_for(device, agent.networks[name], loop.compile)

@@ -4,7 +4,7 @@ The task asks the family what an objective reads, feeds it, and hands the rows t
 spread over ranks and taken in parts; counts of the whole batch make the parts add up to its loss.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from pipelines.training.schedule import Collect, LoopConfig, Phase, Use
 from pipelines.training.weight_files import outside_weights
 
 if TYPE_CHECKING:
+    from pipelines.environments.registry import Environment
     from pipelines.training.collecting import Collector
 
 
@@ -51,6 +52,7 @@ class Task:
     legal_GA: (games, actions) bool, the actions that each game has. objectives: all that any phase will train.
     imagined: segments that the model itself continues, mixed into the batches of segments. drawing: batches are drawn
     from episodes that may still grow, in place of the sources' segments. collector: who plays and makes them grow.
+    fresh, emulators: see `models.api.Learning`.
     """
 
     def __init__(
@@ -67,6 +69,8 @@ class Task:
         imagined: ImaginedSegments | None = None,
         drawing: Drawing | None = None,
         collector: "Collector | None" = None,
+        fresh: bool = False,
+        emulators: "Callable[[int, int], Environment] | None" = None,
     ) -> None:
         self.agent, self.sources, self.loop, self.seed = agent, list(sources), loop, seed
         self.device, self.ranks, self.length, self.imagined = device, ranks, length, imagined
@@ -83,6 +87,8 @@ class Task:
             mean_frames=lambda: inputs.mean_frames(self.sources, device),
             outside=outside_weights(self.family.outside(agent.config, tuple(objectives))),
             gather=ranks.gather,
+            fresh=fresh,
+            emulators=emulators,
         )
         try:
             agent.start(learning, objectives)

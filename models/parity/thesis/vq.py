@@ -174,7 +174,7 @@ class Scripted:
         self._played += 1
         of_step = {"rewards": self._rewards, "terminated": self._ends}
         gave = {name: each[:, self._played - 1] for name, each in of_step.items()}
-        return SimpleNamespace(frames=self._frames[:, self._played], **gave)
+        return SimpleNamespace(frames=self._frames[:, self._played], truncated=np.zeros(len(self._ends), bool), **gave)
 
 
 @torch.no_grad()

@@ -46,6 +46,8 @@ class Counting:
         self.steps += 1
         self.frames = np.full((2, 2, 2), self.steps, np.uint8)
         self.rewards, self.terminated = np.array([5.0, -0.5], np.float32), np.full(2, self.steps % 3 == 0)
+        self.truncated = np.array([False, self.steps == 4])
+        self.played = actions_N
         return self
 
 
@@ -72,6 +74,30 @@ def test_an_actor_practises_in_it_as_in_a_world_model() -> None:
     assert rollout.ends_NH[0].tolist() == [False, False, True, False, False]
     assert rollout.rewards_NH[1].tolist() == [-1.0] * 5
     assert [int(frame[0, 0, 0] * 255 + 0.5) for frame in rollout.frames_NHCHW[0].float()] != [0] * 5
+
+
+def test_what_was_seen_before_is_of_this_episode_alone() -> None:
+    player, zeros_N = EmulatorPlayer(Counting(), lambda frames: frames.flatten(1).long()), torch.zeros(2).long()
+    tokens_NTK, mask_NT = player.recent(3)
+    assert tokens_NTK.shape == (2, 3, 4) and mask_NT.tolist() == [[False, False, True]] * 2
+    for _ in range(2):
+        player.step(zeros_N, likeliest, observe=False)
+    tokens_NTK, mask_NT = player.recent(3)
+    assert tokens_NTK[0, :, 0].tolist() == [0, 1, 2] and mask_NT.all()
+    for _ in range(2):
+        player.step(zeros_N, likeliest)  # the third step ends both episodes, the fourth is cut in the second game
+    tokens_NTK, mask_NT = player.recent(3)
+    assert tokens_NTK[0, :, 0].tolist() == [2, 3, 4]
+    assert mask_NT.tolist() == [[False, True, True], [False, False, True]]
+    assert player.recent(1)[0].tolist() == [[[4] * 4]] * 2
+
+
+def test_actions_are_told_in_the_games_numbers() -> None:
+    games = Counting()
+    EmulatorPlayer(games, lambda frames: frames.flatten(1).long(), lambda own: own + 10).step(
+        torch.tensor([1, 2]), likeliest
+    )
+    assert games.played.tolist() == [11, 12]
 
 
 def test_another_number_of_rows_is_refused() -> None:

@@ -62,8 +62,8 @@ def started(file: Path, known: bool = False) -> IrisAgent:
         world_model=world, gpt2_file=str(file), gpt2_sha256=hashlib.sha256(file.read_bytes()).hexdigest()
     )
     agent = IrisAgent(config)
-    agent.spaces = object() if known else None  # type: ignore[assignment]
-    learning = Learning(seed=0, legal_GA=torch.ones(0, 0, dtype=torch.bool), outside=outside_weights(config.outside))
+    outside = outside_weights(config.outside)
+    learning = Learning(seed=0, legal_GA=torch.ones(0, 0, dtype=torch.bool), outside=outside, fresh=not known)
     agent.start(learning, ["world_model"])
     return agent
 

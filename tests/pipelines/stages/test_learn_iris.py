@@ -1,0 +1,125 @@
+"""Tiny agents of the IRIS thesis learn a game through the real stage: GPT-2's blocks, circuits, a critic, an oracle."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.iris.config import ActorCriticConfig, IrisConfig, TokenizerWeights, WorldModelConfig
+from models.iris.world import new_world_model
+from models.tokenizers.config import TokenizerConfig
+from pipelines.errors import UsageError
+from pipelines.stages import learn
+from pipelines.stages.learn import CheckPlay, LearnConfig, PlayTurns
+from pipelines.store.artefact import Artefact
+from pipelines.store.store import Store
+from pipelines.training.schedule import LoopConfig, Practice
+from tests.models.parity.golden_files import FILES, load
+
+TOKENIZER = TokenizerConfig(
+    16, 8, 8, 4, res_blocks=1, attention=False, downsample=(2, 2, 2, 2), resolution=64, frame_channels=3,
+    initial="uniform",
+)  # fmt: skip
+WORLD = WorldModelConfig(16, 16, 4, 3, 2, 32, 0.0)
+TOKENS, FRAMES = {"kind": "ncp_tokens", "units": 60}, {"kind": "ncp_frames", "width": 4, "units": 90}
+NETWORKS = IrisConfig(
+    tokenizer=TOKENIZER,
+    world_model=WORLD,
+    actor_critic=ActorCriticConfig((4, 4, 4, 4), hidden=8, horizon=3, burn_in=2),
+)
+
+
+def learned(tmp_path: Path, protocol: str = "iris-train", **networks: Any) -> Artefact:
+    uses = tuple(Practice(name, 2, updates=2) for name in ("tokenizer", "world_model", "actor_critic"))
+    config = LearnConfig(
+        game="Pong",
+        networks=replace(NETWORKS, **networks),
+        rounds=1,
+        uses=uses,
+        collect=PlayTurns(protocol, steps=20),
+        check=CheckPlay(every=0, steps=0),
+        loop=LoopConfig(precision="float32", log_every=1),
+        sight_frames=2,
+    )
+    return learn.run(config, Store(tmp_path / "store")).artefact
+
+
+def weights(artefact: Artefact, network: str) -> dict[str, torch.Tensor]:
+    return load_file(artefact.path(f"{network}.safetensors"))
+
+
+@pytest.mark.slow
+def test_a_frozen_gpt2_is_in_the_finished_agent_bit_for_bit(tmp_path: Path) -> None:
+    arrays = load(next(path for path in FILES if path.stem == "thesis_gpt2"))
+    hf = {
+        name.removeprefix("weights/hf/"): torch.tensor(each) for name, each in arrays.items() if "weights/hf/" in name
+    }
+    file = tmp_path / "pytorch_model.bin"
+    torch.save(hf, file)
+    world = replace(WORLD, pretrained=True, frozen=True, learning_blocks=1)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    found = weights(learned(tmp_path, world_model=world, gpt2_file=str(file), gpt2_sha256=digest), "world_model")
+    fused, learns_on = hf["transformer.h.0.attn.c_attn.weight"].T, hf["transformer.h.2.mlp.c_fc.weight"].T
+    assert torch.equal(found["transformer.blocks.0.attn.query.weight"], fused[:32])
+    assert torch.equal(found["transformer.blocks.1.mlp.2.bias"], hf["transformer.h.1.mlp.c_proj.bias"])
+    assert not torch.equal(found["transformer.blocks.2.mlp.0.weight"], learns_on)
+    assert (found["transformer.blocks.2.mlp.0.weight"] - learns_on).abs().max() < 0.01, "from there it learned on"
+    assert not torch.equal(found["transformer.blocks.0.ln1.weight"], hf["transformer.h.0.ln_1.weight"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [TOKENS, FRAMES], ids=lambda world: world["kind"])
+def test_circuits_learn_and_are_practised_in(tmp_path: Path, world: dict[str, Any]) -> None:
+    sizes = replace(WORLD, **world)
+    found, fresh = weights(learned(tmp_path, world_model=sizes), "world_model"), new_world_model(sizes).state_dict()
+    mask, table = "ncp_layers.0.ncp.rnn_cell.layer_0.sparsity_mask", "embedder.embedding_tables.1.weight"
+    assert torch.equal(found[mask], fresh[mask]) and not torch.equal(found[table], fresh[table])
+
+
+@pytest.mark.slow
+def test_a_critic_learns_returns_of_what_was_played_through_noise(tmp_path: Path) -> None:
+    found = learned(
+        tmp_path,
+        "iris-train+noise0.05",
+        tokenizer=replace(TOKENIZER, value_layers=(5,)),
+        weights=TokenizerWeights(value=1.0),
+    )
+    assert "critic.layers.3.bias" in weights(found, "tokenizer")
+    assert found.manifest.roots[0]["noise"] == 0.05 and found.manifest.roots[0]["protocol"] == "iris-train+noise0.05"
+    told = [json.loads(line) for line in found.path("metrics.jsonl").read_text().splitlines()]
+    assert any("value" in name for row in told for name in row if row["phase"].endswith("tokenizer")), told[-1]
+
+
+@pytest.mark.slow
+def test_an_oracle_practises_in_the_game(tmp_path: Path) -> None:
+    plain, oracle = learned(tmp_path / "a"), learned(tmp_path / "b", oracle=True)
+    for network, same in (("tokenizer", True), ("world_model", True), ("actor_critic", False)):
+        pairs = zip(weights(plain, network).values(), weights(oracle, network).values(), strict=True)
+        assert all(torch.equal(*pair) for pair in pairs) == same, network
+
+
+def test_an_oracle_without_a_game_is_refused() -> None:
+    from models.api import Learning
+    from models.iris.agent import IrisAgent
+
+    agent = IrisAgent(replace(NETWORKS, oracle=True))
+    with pytest.raises(ValueError, match=r"none is played here: set learn\.collect\.steps, or oracle=false"):
+        agent.start(Learning(seed=0, legal_GA=torch.ones(0, 0, dtype=torch.bool)), ["actor_critic"])
+    agent.start(Learning(seed=0, legal_GA=torch.ones(0, 0, dtype=torch.bool)), ["tokenizer"])
+
+
+def test_a_file_of_another_size_ends_the_run_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "other.bin"
+    torch.save({"h.0.ln_1.weight": torch.ones(32)}, file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    world = replace(WORLD, pretrained=True)
+    with pytest.raises(
+        UsageError, match=r"^Training cannot begin: These are no weights of a GPT-2 of 3 layers and width"
+    ):
+        learned(tmp_path, world_model=world, gpt2_file=str(file), gpt2_sha256=digest)
+    assert not list((tmp_path / "store").glob("world_model_agent/*/*/manifest.json"))
