@@ -85,6 +85,11 @@ class AgentConfig:
         return {}
 
     @property
+    def left_out(self) -> str:
+        """What its losses lack although it is wanted, in words: a term whose weights no file gives. Empty: nothing."""
+        return ""
+
+    @property
     def takes(self) -> Takes:
         """Frames, steps, games and actions of its agent."""
         return Takes()

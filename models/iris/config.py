@@ -183,6 +183,13 @@ class IrisConfig(AgentConfig):
         return {name: pair for name, pair in {"lpips": lpips, "gpt2": gpt2}.items() if wanted[name]}
 
     @property
+    def left_out(self) -> str:
+        """The perceptual term, without a file of its weights."""
+        if self.weights.lpips and "lpips" not in self.outside:
+            return "the perceptual term (lpips_file names no weights)"
+        return ""
+
+    @property
     def takes(self) -> Takes:
         """Frames, and how many actions there must be, if it knows all; games are not told apart, and play may last."""
         return Takes(self.frame, actions=None if self.actions else self.actor_critic.num_actions)

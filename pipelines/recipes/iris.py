@@ -1,14 +1,18 @@
 """IRIS's recipes: an agent that plays 100,000 steps, learns a world model of them, and practises in it alone.
 
 `iris` is the paper's, under the rules of its own code; a game is an artefact of its own, so that `--games` makes 26 of
-them, and `--seed` another run of each.
+them, and `--set seed=1` another run of each. `iris_offline` has the same networks for grey 84x84 and never plays: it
+learns from the trajectories that JOWA learns from, and is scored by JOWA's rules.
 Run: `worldline experiment new pong-iris --recipe iris --games Pong`, then `worldline materialize pong-iris`.
 Source: arXiv 2209.00588, section 3 and appendix A, with the numbers of its code where the paper is silent.
 """
 
+from dataclasses import replace
+
 from models.iris.config import IrisConfig
 from pipelines.evaluation.player_settings import ACTOR, SearchConfig
 from pipelines.graph.recipe import Recipe
+from pipelines.recipes.jowa import jowa_40m
 from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.stages.learn import CheckPlay, LearnConfig, PlayTurns
 from pipelines.training.schedule import LoopConfig, Practice
@@ -32,4 +36,25 @@ def iris() -> Recipe:
         evaluate=EvaluateConfig(
             protocol="iris", planner=ACTOR, episodes=100, epsilon=0.0, search=SearchConfig(temperature=0.5)
         ),
+    )
+
+
+def iris_offline() -> Recipe:
+    """IRIS's networks for grey 84x84, from the replay that JOWA learns from and nothing else: no step is played."""
+    online, data = iris(), jowa_40m()
+    learn = online.learn
+    return online.but(
+        name="iris_offline",
+        source=data.source,
+        agents=data.agents,
+        fetch=data.fetch,
+        downsample=data.downsample,
+        learn=replace(
+            learn,
+            networks=replace(learn.networks, frame=(84, 84, 1)),
+            uses=tuple(replace(use, start=0) for use in learn.uses),
+            collect=PlayTurns(steps=0),
+            check=replace(learn.check, protocol="jowa"),
+        ),
+        evaluate=replace(online.evaluate, protocol="jowa", episodes=16),
     )

@@ -18,6 +18,7 @@ from models.spaces import Discrete
 from pipelines.environments.registry import actions, canonical, emulator_seeds, make, options, protocol, roots, spaces
 from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import ACTOR, PlayerSettings, SearchConfig
+from pipelines.progress import say
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
 from pipelines.store.stage_config import Beside, filled, manner, option, parent, require
@@ -186,6 +187,9 @@ def _build(config: LearnConfig, draft: Draft, ranks: "Ranks") -> None:
     device = pick(config.loop.precision, config.loop.device)
     torch.manual_seed(ranks.seed(config.seed))
     agent = _agent(config, draft, device)
+    if (missing := agent.config.left_out) and ranks.first:
+        say(f"Learn {config.game} without {missing}")
+        draft.metrics["left_out"] = missing
     lesson = _stored(config, draft) if config.offline else _played(config, draft)
     fit(agent, lesson, draft, device, ranks)
     if ranks.first and not config.offline:

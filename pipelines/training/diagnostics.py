@@ -10,6 +10,8 @@ Letters: P frame pairs, C context steps, H and W pixels, K tokens a frame.
 """
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -196,14 +198,21 @@ def foresight(agent: Agent, source: SegmentSource, held_out: int, device: Device
 
 
 def draw_sheet(
-    path: Path, agent: Agent, world: WorldModel, source: Source, held_out: int, steps: int, device: Device
+    path: Path,
+    agent: Agent,
+    world: WorldModel,
+    source: Source,
+    held_out: int,
+    steps: int,
+    device: Device,
+    among: int = 0,
 ) -> None:
     """Write one PNG for a game: `steps` frames of its last episodes in each of four rows (JOWA, appendix).
 
     They are the original, the agent's reconstruction, the prediction of one step from real context, and free running
-    from the first half of the steps.
+    from the first half of the steps. Where none is held out, they are of one of the last `among` (0: of the last).
     """
-    window = last_pairs(source, held_out, 1, steps - 1, seed=0)
+    window = last_pairs(source, held_out or among, 1, steps - 1, seed=0)
     frames_THW = np.concatenate([window.context_PCHW[0], window.next_PHW])
     observed_TK, pictures_THW = reconstruct(agent, frames_THW, device)
     actions_T = torch.as_tensor(window.actions_PC[0]).to(device.name)
@@ -237,6 +246,18 @@ def _bytes(frames: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.clip(np.round(frames), 0, 255).astype(np.uint8)
 
 
+@contextmanager
+def looking(agent: Agent) -> Iterator[None]:
+    """The networks in eval mode; afterwards their modes and the random numbers are as they were."""
+    modes = [(module, module.training) for module in agent.networks.values()]
+    with torch.random.fork_rng():
+        for module, _ in modes:
+            module.eval()
+        yield
+    for module, training in modes:
+        module.train(training)
+
+
 def mean_returns(
     agent: Agent,
     games: tuple[str, ...],
@@ -251,15 +272,10 @@ def mean_returns(
     All episodes of a game are played at once; games are shared out over the ranks. Leaves the networks' modes and the
     random numbers as they were.
     """
-    modes = [(module, module.training) for module in agent.networks.values()]
     means = torch.zeros(len(games), dtype=torch.float64)
-    with torch.random.fork_rng():
-        for module, _ in modes:
-            module.eval()
+    with looking(agent):
         for index in range(ranks.rank, len(games), ranks.world):
             means[index] = _mean_return(agent, games[index], player or _greedy(loop), rules, device)
-    for module, training in modes:
-        module.train(training)
     return dict(zip(games, ranks.sum_(means).tolist(), strict=True))
 
 

@@ -4,16 +4,19 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.api import Agent
 from models.registry import family_of
 from models.spaces import Spaces
-from pipelines.batches.loader import Source, rank_rows
+from pipelines.batches.loader import SegmentSource, Source, rank_rows
+from pipelines.batches.segments import Segmentation
 from pipelines.environments.registry import Rules
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, WorldlineError
 from pipelines.evaluation.player_settings import PlayerSettings
 from pipelines.plots.training import draw_curves
 from pipelines.progress import track
@@ -21,7 +24,7 @@ from pipelines.store.artefact import Draft
 from pipelines.training import inputs, metrics
 from pipelines.training.checkpoints import CheckpointManager, name_parts
 from pipelines.training.device import Device, compile_for, settle
-from pipelines.training.diagnostics import draw_sheet, last_pairs, mean_returns, measure, summary
+from pipelines.training.diagnostics import draw_sheet, last_pairs, looking, mean_returns, measure, summary
 from pipelines.training.distributed.ranks import Ranks
 from pipelines.training.inputs import Drawing, ImaginedSegments
 from pipelines.training.loop import train
@@ -101,7 +104,8 @@ def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks
     for name in family.sequence_networks(objectives):
         compile_for(device, agent.networks[name], loop.compile)
     plays = partial(mean_returns, agent, lesson.games, loop, device, ranks, lesson.player, lesson.rules)
-    manager = CheckpointManager(draft.scratch, loop, task.save, plays if lesson.plays else None, ranks)
+    save = partial(_save_and_show, task, lesson, device)
+    manager = CheckpointManager(draft.scratch, loop, save, plays if lesson.plays else None, ranks)
     log = draft.path(metrics.ROWS)
     end = train(task, lesson.schedule, loop, log, draft.scratch, lesson.title, ranks, manager, device.threads)
     if ranks.first:
@@ -109,6 +113,18 @@ def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks
         _record(draft, task, lesson, device)
         if imagined is not None:
             draft.counts["imagined"] = len(imagined)
+
+
+def _save_and_show(task: Task, lesson: Lesson, device: Device, folder: Path) -> None:
+    """A checkpoint on the way; where an agent plays, with a sheet of what it sees and imagines of what it played."""
+    task.save(folder)
+    if task.collector is None:
+        return
+    played, steps = task.collector.experience, min(SHEET_STEPS, task.agent.limits.steps)
+    source = SegmentSource(played, Segmentation(played.episode_starts, 1, 1, "right"))
+    path, world = folder / f"sheet_{source.name}.png", task.agent.world()
+    with looking(task.agent), suppress(WorldlineError):  # no episode has so many steps yet
+        draw_sheet(path, task.agent, world, source, 0, steps, device, among=source.episodes)
 
 
 def _shared(ranks: Sequence[int], phases: Sequence[Phase]) -> dict[str, Any]:

@@ -18,7 +18,9 @@ def test_a_recipe_goes_by_its_own_name_and_has_a_plan(name: str) -> None:
         with pytest.raises(UsageError, match="set replay_root"):
             Plan(found).config(Plan(found).steps()[0])
         tuned = {"finetuned"} if found.finetune else set()
-        assert {step.stage for step in Plan(found, "file:///bucket").steps()} == {*STAGES[1:]} | tuned
+        data_and_agent = {"replay", "trajectories", "world_model_agent", "scores"}
+        stages = data_and_agent if found.learn else {*STAGES[1:]} | tuned
+        assert {step.stage for step in Plan(found, "file:///bucket").steps()} == stages
     else:
         plan = Plan(found)
         stages = {"world_model_agent", "scores"} if found.learn else set(STAGES)

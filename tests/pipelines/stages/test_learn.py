@@ -70,6 +70,10 @@ def test_rounds_of_play_and_practice_leave_an_agent_and_what_it_played(learned: 
     assert {"agent.json", "world.safetensors", "actor.safetensors", "curves.png", "sheet_Breakout.png"} <= set(
         learned.names()
     )
+    assert [name for name in learned.names() if name.endswith("/sheet_Breakout.png")] == [
+        "checkpoints/step-18/sheet_Breakout.png",
+        "checkpoints/step-8/sheet_Breakout.png",
+    ], "what it sees and imagines on the way"
     told = rows(learned)
     assert [row["phase"] for row in told if row["phase"] != "play"] == (
         ["rounds/dynamics"] * 3 + (["rounds/dynamics"] * 3 + ["rounds/imitation"] * 2) * 3
