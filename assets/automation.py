@@ -106,7 +106,7 @@ def new_scores(seconds: int = LOOK_EVERY) -> dg.SensorDefinition:
 
     @dg.sensor(
         name="new_scores",
-        job=JOBS["board"],
+        job=JOBS["report"],
         minimum_interval_seconds=seconds,
         description="Scores that the leaderboard does not show yet bring a new one, when no evaluation is running.",
     )

@@ -59,8 +59,8 @@ class Running:
 class Crew:
     """Runs lanes side by side, at most `jobs`, and of those that share a pool as many as it admits."""
 
-    def __init__(self, runner: Runner, asked: Sequence[str], steps: Sequence[Step], jobs: int) -> None:
-        self.runner, self.asked, self.steps, self.jobs = runner, list(asked), list(steps), jobs
+    def __init__(self, runner: Runner, steps: Sequence[Step], jobs: int) -> None:
+        self.runner, self.steps, self.jobs = runner, list(steps), jobs
         self.waiting = lanes(steps)
         self.running: dict[int, Running] = {}
         self.done: dict[Step, Outcome] = {}
@@ -121,13 +121,12 @@ class Crew:
 
     def _start(self, lane: Lane, steps: list[Step]) -> Running:
         read, write = os.pipe()
-        line = process.command(
-            "assets.launch", "lane", *self.asked, "--steps", ",".join(map(str, steps)), "--tell", str(write)
-        )
+        asked = [*self.runner.data.arguments(), "--steps", ",".join(map(str, steps))]
+        line = process.command("assets.launch", "lane", *asked, "--tell", str(write))
         with (self.logs / f"{lane.name}.log").open("ab") as log:
             child = subprocess.Popen(
                 line,
-                env=os.environ | process.environment(),
+                env=os.environ | process.environment() | self.runner.installation.environment(),
                 pass_fds=[write],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -45,9 +45,10 @@ def partition(count: str = "20") -> float:
     """Seconds of a partition whose artefact stands: what Dagster adds to a stage that runs in this process."""
     from assets.instance import open_instance
     from assets.runner import Runner
+    from assets.step import DataConfig
 
     with open_instance() as instance, redirect_stdout(sys.stderr):
-        runner = Runner.of_recipe(instance, "mini", [])
+        runner = Runner.of_data(instance, DataConfig(recipe="mini"))
         step = runner.plan.steps()[0]
         if runner.run([step]) != 0:
             raise SystemExit(f"{step} could not be made: see its error above")
@@ -109,12 +110,13 @@ def _standing(instance: "dg.DagsterInstance", count: int) -> "tuple[Runner, list
     """Replays of all games and agents, made by nobody, with what each is of; a step each, `count` of them."""
     from assets.resources import Installation
     from assets.runner import Runner
+    from assets.step import DataConfig
     from pipelines.environments.registry import GAMES
     from pipelines.store.artefact import Draft
 
     agents = range(1, -(-count // len(GAMES)) + 1)
     named = [f"games={','.join(GAMES)}", f"agents={','.join(map(str, agents))}", f"collect.agents={len(agents)}"]
-    runner, store = Runner.of_recipe(instance, "mini", named), Installation().store()
+    runner, store = Runner.of_data(instance, DataConfig(recipe="mini", overrides=named)), Installation().store()
     for step in (steps := runner.plan.steps("replay")):
         config = runner.plan.config(step)
 

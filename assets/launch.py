@@ -26,6 +26,7 @@ from assets.orphans import close_orphans
 from assets.resources import Installation
 from assets.runner import Runner
 from assets.server import serve
+from assets.step import DataConfig
 from pipelines import process
 from pipelines.environments.registry import game_named
 from pipelines.errors import Members, WorldlineError, unforeseen
@@ -40,7 +41,6 @@ from pipelines.graph.backfill import (
     total,
     with_parents,
 )
-from pipelines.graph.table import DATA_STAGES
 from pipelines.home import REMAKE, dagster_home
 from pipelines.redact import redact
 from pipelines.store.nightly import NIGHTS
@@ -96,7 +96,7 @@ def backfill(options: argparse.Namespace) -> int:
             found = enqueue(runner, steps, title, storage, bool(os.environ.get(REMAKE)))
             print(f"Backfill {found} of {len(steps)} partitions is stored: {where(found)}")
             return 0
-        crew, done = Crew(runner, _asked(options), steps, options.jobs), []
+        crew, done = Crew(runner, steps, options.jobs), []
         for outcome in crew.outcomes():
             done.append(outcome)
             text = outcome.text if outcome.state in (MADE, THERE) else f"{outcome.step} {outcome.state}"
@@ -182,18 +182,8 @@ def ui(options: argparse.Namespace) -> int:
 
 
 def _runner(instance: dg.DagsterInstance, options: argparse.Namespace) -> Runner:
-    if options.experiment:
-        return Runner.of_experiment(instance, options.experiment)
-    overrides = [*options.set, *([f"games={options.games}"] if options.games else [])]
-    return Runner.of_recipe(instance, options.recipe, overrides)
-
-
-def _asked(options: argparse.Namespace) -> list[str]:
-    """The arguments from which a child gets the same runner."""
-    if options.experiment:
-        return ["--experiment", options.experiment]
-    changes = [text for change in options.set for text in ("--set", change)]
-    return ["--recipe", options.recipe, "--games", options.games, *changes]
+    data = DataConfig(recipe=options.recipe, overrides=options.set, experiment=options.experiment)
+    return Runner.of_data(instance, data, _names(options.games))
 
 
 def _names(text: str) -> list[str]:
@@ -214,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("backfill", help=backfill.__doc__)
     _add_whose(verb)
-    verb.add_argument("--until", default=DATA_STAGES[-1], help="last stage (default: segments)")
+    verb.add_argument("--until", required=True, help="last stage")
     verb.add_argument("--missing-only", action="store_true", help="leave out what stands")
     verb.add_argument("--enqueue", action="store_true", help="store it for the daemon")
     verb.add_argument("--jobs", type=int, default=2, help="processes side by side (default: 2)")

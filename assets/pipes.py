@@ -22,7 +22,6 @@ from pipelines.errors import UsageError, WorldlineError
 from pipelines.graph.launch import make_way
 from pipelines.graph.make import make, plan_of, standing
 from pipelines.graph.plan import Step
-from pipelines.home import REMAKE
 from pipelines.redact import one_line
 from pipelines.store.store import flat
 
@@ -43,9 +42,7 @@ def training_step(
             return experiment_step(installation, key, step)
         config = plan.config(step)
         heard = Heard(context)
-        environment = {"WORLDLINE_STORAGE": installation.storage} if installation.storage else {}
-        if installation.remake:
-            environment[REMAKE] = "1"
+        environment = installation.environment()
         job = {"stage": step.stage, "experiment": experiment.key, "game": step.game or "", "ranks": _ranks()}
         extras = {"job": job, "metrics": str(store.scratch / flat(config.spec().ref) / "metrics.jsonl")}
         make_way()

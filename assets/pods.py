@@ -150,9 +150,7 @@ class PodLauncher(OfLaunched, K8sRunLauncher):
 def computes(run: dg.DagsterRun) -> bool:
     """Whether the run's own process wants a GPU: a training's is in its pod, data want none."""
     asked = {key.to_user_string() for key in run.asset_selection or ()}
-    names = {
-        row.name for row in table.STAGES if row.name in asked or (not asked and run.job_name == (row.job or row.verb))
-    }
+    names = {row.name for row in table.STAGES if row.name in asked or (not asked and run.job_name in row.jobs)}
     return any(row.pool == table.GPU and not row.trains for row in table.STAGES if row.name in names)
 
 

@@ -45,6 +45,11 @@ class Installation(dg.ConfigurableResource):
         storage, remake = tags.get(STORAGE, self.storage), self.remake or REMAKE in tags
         return Installation(home=self.home, storage=storage, remake=remake)
 
+    def environment(self) -> dict[str, str]:
+        """The same to a child that shares our home."""
+        storage = {"WORLDLINE_STORAGE": self.storage} if self.storage else {}
+        return storage | ({paths.REMAKE: "1"} if self.remake else {})
+
     def folder(self) -> Path:
         """The home: store, experiments, Dagster's instance."""
         return Path(self.home).expanduser().absolute() if self.home else paths.home()

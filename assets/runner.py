@@ -4,16 +4,16 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 
-from assets.definitions import ASSETS
 from assets.instance import HistoryLost
 from assets.orphans import close_orphans
 from assets.partitions import EXPERIMENT, partition_of
 from assets.resources import Installation
+from assets.stages import ASSETS
 from assets.step import DataConfig
 from pipelines import process
 from pipelines.graph.backfill import FAILED, MADE, THERE, WAITS, Outcome, exit_code, total, waiting
@@ -27,30 +27,48 @@ SILENT = {"console": {"config": {"log_level": "CRITICAL"}}}
 
 @dataclass(frozen=True)
 class Runner:
-    """`data` tells the data assets whose settings to follow; `experiment` is a key, empty where only data is made."""
+    """`data` tells the data assets whose settings to follow; `experiment` is a key, empty where only data is made.
+
+    `installation` says where everything is, here and in the children of this process.
+    """
 
     instance: dg.DagsterInstance
     plan: Plan
     data: DataConfig
     experiment: str = ""
+    installation: Installation = field(default_factory=Installation)
 
     @classmethod
-    def of_experiment(cls, instance: dg.DagsterInstance, name_or_key: str) -> "Runner":
+    def of_experiment(
+        cls, instance: dg.DagsterInstance, name_or_key: str, installation: Installation | None = None
+    ) -> "Runner":
         """Runs a registered experiment, and makes it a partition. Raises UsageError for an unknown one."""
-        installation = Installation()
+        installation = installation or Installation()
         found = installation.experiment(name_or_key)
         instance.add_dynamic_partitions(EXPERIMENT, [found.key])
-        return cls(instance, installation.plan_of(found), DataConfig(experiment=found.key), found.key)
+        data = DataConfig(experiment=found.key)
+        return cls(instance, installation.plan_of(found), data, found.key, installation)
 
     @classmethod
-    def of_recipe(cls, instance: dg.DagsterInstance, recipe: str, overrides: Sequence[str]) -> "Runner":
-        """Runs data stages as a recipe asks. Raises UsageError for an unknown recipe, field or value."""
-        installation = Installation()
-        return cls(
-            instance,
-            installation.plan(installation.recipe(recipe, overrides)),
-            DataConfig(recipe=recipe, overrides=list(overrides)),
-        )
+    def of_data(
+        cls,
+        instance: dg.DagsterInstance,
+        data: DataConfig,
+        games: Sequence[str] = (),
+        installation: Installation | None = None,
+    ) -> "Runner":
+        """Runs the experiment that `data` names, or data stages as its recipe asks, of `games` where there are any.
+
+        Raises UsageError for an unknown name, field or value, and for overrides of what is frozen.
+        """
+        installation = installation or Installation()
+        if games and not data.experiment:
+            data = DataConfig(recipe=data.recipe, overrides=[*data.overrides, f"games={','.join(games)}"])
+        plan, experiment = data.resolve(installation)
+        if experiment is not None:
+            return cls.of_experiment(instance, experiment.key, installation)
+        data = DataConfig(recipe=data.recipe, overrides=data.overrides)
+        return cls(instance, plan, data, installation=installation)
 
     @staticmethod
     def register_all(instance: dg.DagsterInstance) -> None:
@@ -111,7 +129,7 @@ class Runner:
             partition_key=partition_of(step, self.experiment),
             instance=self.instance,
             run_config=self._config(step),
-            resources={"installation": Installation()},
+            resources={"installation": self.installation},
             raise_on_error=False,
         )
 

@@ -113,9 +113,9 @@ def _dep(name: str, row: Stage) -> dg.AssetDep:
 
 FACTORIES = {"data": data, "learning": learning, "evaluation": evaluation}
 ASSETS = [FACTORIES[row.kind](row) for row in table.STAGES]
-JOBS = {
-    (row.job or row.verb): dg.define_asset_job(
-        row.job or row.verb, selection=dg.AssetSelection.assets(row.name), description=row.about.splitlines()[0]
+JOBS = {  # one a stage; those of many stages are in jobs.py
+    (name := row.jobs[0]): dg.define_asset_job(
+        name, selection=dg.AssetSelection.assets(row.name), description=row.about.splitlines()[0]
     )
     for row in table.STAGES
 }

@@ -39,6 +39,12 @@ class DataConfig(dg.Config):
             return {EXPERIMENT: self.experiment}
         return {RECIPE: self.recipe, **({OVERRIDES: json.dumps(self.overrides)} if self.overrides else {})}
 
+    def arguments(self) -> list[str]:
+        """The same for the command line of a child."""
+        if self.experiment:
+            return ["--experiment", self.experiment]
+        return ["--recipe", self.recipe, *(text for change in self.overrides for text in ("--set", change))]
+
     def or_of(self, tags: Mapping[str, str]) -> "DataConfig":
         """This, or where nobody changed it what the tags say. Raises UsageError for overrides that are no list."""
         if self != DataConfig() or not {RECIPE, OVERRIDES, EXPERIMENT} & tags.keys():

@@ -26,6 +26,7 @@ Per = Literal["", "game", "game agent", "experiment", "experiment game"]
 Kind = Literal["data", "learning", "evaluation"]
 Pool = Literal["", "gpu", "network", "disk"]
 GPU: Pool = "gpu"
+WHOLE: dict[Kind, str] = {"data": "ingest", "learning": "learn"}  # the jobs of all stages of a kind
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Stage:
     per: what its artefacts are of, which are its partitions. makes: "agent" where it makes a checkpoint, "trajectories"
     where it makes whole episodes. pool: of Dagster, where only so many may run at a time. trains: it runs in a process
     of its own, on many ranks. source: only recipes whose data come from there, or from one of these, have it. kinds and
-    about: what Dagster's UI shows. job: the job's name, where it is not the verb.
+    about: what Dagster's UI shows. job: its own job's name, where it is not the verb.
     """
 
     config: type[StageConfig]
@@ -58,6 +59,11 @@ class Stage:
     def verb(self) -> str:
         """Its name in recipes and overrides."""
         return self.config.VERB
+
+    @property
+    def jobs(self) -> tuple[str, ...]:
+        """The jobs that run it: first its own, then the one of its whole kind where there is one."""
+        return (self.job or self.verb, *([WHOLE[self.kind]] if self.kind in WHOLE else []))
 
     @property
     def module(self) -> str:
@@ -121,6 +127,7 @@ The manifest's roots name the files by their sha256. Only recipes with source=im
         kind="data",
         kinds=("parquet",),
         source="collected bucket imported",
+        job="index",
         about="The index of a game's training windows over its trajectories: episode, first and last step, padding.",
     ),
     Stage(
@@ -154,6 +161,7 @@ The check `sees` compares them with what a blind model reaches on the pixels tha
         kinds=("torch", "zarr"),
         pool=GPU,
         source="collected bucket imported",
+        job="encode",
         about="Every frame of a game's trajectories as tokens of the experiment's frozen tokenizer.",
     ),
     Stage(
@@ -199,6 +207,7 @@ Only experiments that `worldline finetune` registered have this, each for its ow
         makes="agent",
         pool=GPU,
         trains=True,
+        job="practise",
         about="""An agent that plays a game, learns a world model of what it saw, and practises inside it, in rounds.
 
 What it played stands beside its networks as trajectories. Without play it learns from the game's trajectories.""",
@@ -228,7 +237,7 @@ fresh seeds; the check `no_drift` holds it against the rounds before.""",
         per="",
         kind="evaluation",
         kinds=("html",),
-        job="board",
+        job="report",
         about="One self-contained HTML page of all scores: tables, learning curves, reconstruction sheets, lineage.",
     ),
 )

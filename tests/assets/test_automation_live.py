@@ -113,9 +113,9 @@ def test_schedule_and_sensors_fire_and_their_runs_succeed(ours: TinyRun, tmp_pat
         switch(definitions, "schedule", "weekly_reevaluation")
         wait(lambda: any(ROUND in run.tags for run in runs("evaluate")) and ended("evaluate"))
         switch(definitions, "sensor", "new_scores")
-        wait(lambda: ended("board"))
+        wait(lambda: ended("report"))
         scheduled = [run for run in runs("evaluate") if ROUND in run.tags]
-        boards = runs("board")
+        boards = runs("report")
     [again] = scheduled
     round_ = again.tags[ROUND]
     assert again.tags["dagster/schedule_name"] == "weekly_reevaluation"

@@ -76,7 +76,7 @@ def test_a_pool_and_jobs_limit_what_runs_together_and_a_lost_parent_stops_its_ch
     with open_instance() as instance:
         runner = Runner.of_experiment(instance, experiment.key)
         steps = choose(runner.plan, LAST)
-        crew = Crew(runner, [], steps, jobs=2)
+        crew = Crew(runner, steps, jobs=2)
         together: dict[str, int] = {}
         for outcome in crew.outcomes():
             stages = [at.lane.steps[0].stage for at in crew.running.values()]
@@ -100,7 +100,7 @@ def test_a_backfill_ends_when_its_last_lane_died_without_a_word_and_where_a_pool
         instance.event_log_storage.set_concurrency_slots("gpu", 0)
         runner = Runner.of_experiment(instance, experiment.key)
         steps = choose(runner.plan, LAST)
-        states = {outcome.step.stage: outcome.state for outcome in Crew(runner, [], steps, jobs=2).outcomes()}
+        states = {outcome.step.stage: outcome.state for outcome in Crew(runner, steps, jobs=2).outcomes()}
     assert (states["segments"], states["pretrained"]) == (MADE, FAILED)
     assert states["tokens"] == states["leaderboard"] == WAITS
 
@@ -172,7 +172,7 @@ def test_the_daemon_the_command_line_of_dagster_and_a_backfill_here_make_the_sam
     register(home() / "experiments", "mine", experiment.recipe)
     whose = json.dumps({EXPERIMENT: experiment.key})
     with open_instance() as instance, daemon(tmp_path / "daemon2.log"):
-        for job in ("collect", "fetch", "downsample", "segment"):
+        for job in ("collect", "fetch", "downsample", "index"):
             keys = "1|MsPacman,1|Breakout" if job == "fetch" else "MsPacman,Breakout"
             line = [sys.executable, "-m", "dagster", "job", "backfill", "-w", str(workspace()), "-j", job]
             line += ["--partitions", keys, "--tags", whose, "--noprompt"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets.definitions import defs
-from pipelines.graph.table import NAMES
+from pipelines.graph.table import NAMES, STAGES
 from tests.fakes import ROOT
 
 EPISODES = {"trajectories", "imported_trajectories"}
@@ -33,9 +33,10 @@ GRAPH = {
     "leaderboard": ("evaluation", {"scores"}),
 }
 JOBS = {
-    "collect", "fetch", "downsample", "import_trajectories", "segment", "import_shards", "pretrain", "tokenize",
-    "train", "learn", "import_weights", "finetune", "tune", "evaluate", "board",
+    "collect", "fetch", "downsample", "import_trajectories", "index", "import_shards", "pretrain", "encode",
+    "train", "practise", "import_weights", "finetune", "tune", "evaluate", "report",
 }  # fmt: skip
+WHOLE = {"ingest": "data", "learn": "learning", "verify": None}  # those of no single stage, and the kind that they run
 POOLS = {"replay": "network", "trajectories": "disk", "imported_trajectories": "disk"}
 POOLS |= dict.fromkeys(("pretrained", "tokens", "world_action_model", "finetuned", "world_model_agent"), "gpu")
 
@@ -57,11 +58,14 @@ def test_assets_groups_and_edges_are_these() -> None:
     assert set(GRAPH) == set(NAMES), "every stage is an asset, every asset a stage"
 
 
-def test_jobs_are_these_and_each_resolves() -> None:
-    names = {job.name for job in defs.jobs or ()}
-    assert names == JOBS | {"verify"}
-    selected = [set(defs.resolve_job_def(name).asset_layer.selected_asset_keys) for name in JOBS]
-    assert sorted(key.to_user_string() for keys in selected for key in keys) == sorted(GRAPH)
+def test_jobs_are_these_each_resolves_and_is_described() -> None:
+    assert {job.name for job in defs.jobs or ()} == JOBS | WHOLE.keys()
+    assert all(len(defs.resolve_job_def(name).description or "") > 40 for name in JOBS | WHOLE.keys())
+    assert all(not defs.resolve_job_def(name).asset_layer.selected_asset_keys for name in WHOLE)
+    selected = [defs.resolve_job_def(name).asset_layer.selected_asset_keys for name in JOBS]
+    assert sorted(key.to_user_string() for keys in selected for key in keys) == sorted(GRAPH), "each stage has one"
+    for job, kind in WHOLE.items():
+        assert {row.name for row in STAGES if job in row.jobs} == {name for name in GRAPH if GRAPH[name][0] == kind}
 
 
 def test_every_asset_is_described_versioned_checked_and_kinded() -> None:

@@ -154,7 +154,7 @@ def test_games_are_encoded_and_played_side_by_side_on_two_nodes(
         monkeypatch.setenv(name, value)
     from ray.job_submission import JobSubmissionClient
 
-    for job in ("tokenize", "train", "evaluate"):
+    for job in ("encode", "train", "evaluate"):
         if job == "train":
             command = [sys.executable, "-m", "pipelines.cli", "train", "far"]
             assert subprocess.run(command, env=environment(home), capture_output=True).returncode == 0
