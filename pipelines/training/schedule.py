@@ -173,6 +173,11 @@ class Rounds:
         require(self, f"rounds.{self.name}")
         for use in self.uses:
             require(use, f"rounds.{self.name}.uses.{use.name}")
+            if use.start >= self.count:
+                raise UsageError(
+                    f"'{use.name}' begins in round {use.start} of {self.count} and would never be practised: lower its "
+                    "start or raise the rounds"
+                )
 
 
 Schedule = Sequence[Phase | Rounds]

@@ -101,6 +101,8 @@ def test_rounds_collect_then_practise_each_objective_with_optimisers_that_go_on(
         "Update", "Update", "Keep",
     ]  # fmt: skip
     assert items[0] == Collect(0, 100, 0.1, 0)
+    with pytest.raises(UsageError, match="'world' begins in round 3 of 3 and would never be practised"):
+        replace(rounds, uses=(replace(uses[1], start=3),))
     updates = [item for item in items if isinstance(item, Update)]
     assert [(item.phase.name, item.first, item.steps, item.start, item.last) for item in updates] == [
         ("loop/tokenizer", 0, 2, 0, False),
