@@ -145,7 +145,8 @@ class Family:
 
     config: the type of its frozen config. agent: "module:Class" of its `models.api.Agent`, called with config and seed.
     objectives: its losses by name. planners: how it can choose actions, of greedy, beam and mcts. tokens: whether its
-    frames can be stored as tokens.
+    frames can be stored as tokens. one_file: what the original calls the file that holds all networks, each network's
+    names behind its own; empty where it writes a file a network.
     """
 
     name: str
@@ -154,6 +155,7 @@ class Family:
     objectives: Mapping[str, Objective]
     planners: tuple[str, ...] = ("greedy",)
     tokens: bool = False
+    one_file: str = ""
 
     def build(self, config: AgentConfig, seed: int = 0) -> "Agent":
         """The networks of a config with fresh weights; the seed fixes them. Imports torch."""

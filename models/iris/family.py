@@ -3,6 +3,8 @@
 from models.family import Family, Frames, Objective, Segments
 from models.iris.config import IrisConfig
 
+NETWORKS = ("tokenizer", "world_model", "actor_critic")
+
 IRIS = Family(
     name="iris",
     config=IrisConfig,
@@ -14,4 +16,5 @@ IRIS = Family(
     },
     planners=("actor", "greedy"),
     tokens=True,
+    one_file="last.pt",
 )

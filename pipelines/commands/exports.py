@@ -5,7 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.commands.hub import export_hub, import_hub
+from models.registry import FAMILIES
+from pipelines.commands.hub import WhoseGame, export_hub, import_hub, playing_agent
+from pipelines.commands.iris_runs import LpipsFrom, export_run, import_iris
 from pipelines.commands.options import ExperimentName, Storage, artefact_named, plan_of_experiment, profile_and_store
 from pipelines.errors import UsageError, unknown
 
@@ -27,6 +29,7 @@ def add_to(app: typer.Typer) -> None:
     group.command()(segments)
     group.command()(checkpoint)
     group.command()(croissant)
+    group.command("run")(export_run)
     group.command("hub")(export_hub)
     app.add_typer(group, name="export", rich_help_panel=PANEL)
     back = typer.Typer(
@@ -36,6 +39,7 @@ def add_to(app: typer.Typer) -> None:
     )
     back.command("trajectories")(import_trajectories)
     back.command("shards")(import_shards)
+    back.command("iris")(import_iris)
     back.command("hub")(import_hub)
     app.add_typer(back, name="import", rich_help_panel=PANEL)
 
@@ -127,32 +131,30 @@ def segments(
 
 def checkpoint(
     experiment: ExperimentName,
-    to: Annotated[str, typer.Option("--to", help="jowa: the original's names, readable by its own code.")],
+    to: Annotated[str, typer.Option("--to", help="jowa or iris: the original's names, readable by its own code.")],
     out: Annotated[Path, typer.Option(help="Folder; one named after the experiment is written into it.")],
+    game: WhoseGame = "",
+    lpips: LpipsFrom = None,
     overwrite: Overwrite = False,
     storage: Storage = None,
 ) -> None:
-    """The tokenizer and the model that an experiment plays with, as tokenizer.pt and model.pt.
+    """What an experiment plays with, as its original's files: JOWA's tokenizer.pt and model.pt, IRIS's last.pt.
 
-    'worldline import-jowa' reads them back exactly; what it brought goes out with the bits and dtypes it came with.
+    'worldline import-jowa' and 'worldline import iris' read them back exactly; what they brought goes out with the bits
+    and dtypes it came with. Masks and index buffers of IRIS are written anew. IRIS's own loader is strict and keeps
+    LPIPS with the tokenizer: give --lpips a file that has those weights, such as any released checkpoint.
 
-    Example: worldline export checkpoint demo --to jowa --out exports
+    Example: worldline export checkpoint pong-iris --to iris --lpips Pong.pt --out exports
     """
     from pipelines.tools.exports.export import export
-    from pipelines.tools.exports.jowa_checkpoint import JowaCheckpoint
-    from pipelines.training.checkpoints import load_agent
-    from pipelines.training.device import Device
-    from pipelines.training.weight_files import kept_dtypes
+    from pipelines.tools.exports.original_checkpoint import OriginalCheckpoint
 
-    if to != JowaCheckpoint.form:
-        raise unknown("format", to, (JowaCheckpoint.form,), "format for checkpoints")
+    if to not in FAMILIES:
+        raise unknown("format", to, tuple(FAMILIES), "formats for checkpoints")
     profile, store = profile_and_store(storage)
     found, plan = plan_of_experiment(experiment, profile)
-    from pipelines.graph.plan import Step
-
-    artefact = store.open(plan.agent_of(Step("scores", plan.games("scores")[0])))
-    agent = load_agent(artefact, Device("cpu", bf16=False))
-    print(export(artefact, JowaCheckpoint(agent, found.key, kept_dtypes(artefact.folder)), out, overwrite))
+    artefact = store.open(playing_agent(plan, found.key, game))
+    print(export(artefact, OriginalCheckpoint.of(artefact, found.key, to, lpips, f"--to {to}"), out, overwrite))
 
 
 def croissant(

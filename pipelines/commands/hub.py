@@ -19,13 +19,15 @@ from pipelines.store.ref import Ref
 from pipelines.store.stage_config import plain
 from pipelines.store.store import Store
 
+WhoseGame = Annotated[
+    str, typer.Option("--game", help="Whose checkpoint, where each game has its own (default: the only one).")
+]
+
 
 def export_hub(
     experiment: ExperimentName,
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder to write.")],
-    game: Annotated[
-        str, typer.Option(help="Whose checkpoint, where each game has its own (default: the only one).")
-    ] = "",
+    game: WhoseGame = "",
     license: Annotated[str, typer.Option(help="Of the weights, as hubs name it: apache-2.0.")] = "unknown",
     push: Annotated[
         str, typer.Option(metavar="REPO", help="Send it to this repository of the hub too (default: send nothing).")
@@ -52,7 +54,7 @@ def export_hub(
         push_allowed(push)
     profile, store = profile_and_store(storage)
     found, plan = plan_of_experiment(experiment, profile)
-    checkpoint = store.open(_checkpoint(plan, found.key, game))
+    checkpoint = store.open(playing_agent(plan, found.key, game))
     recipe = {name: plain(part) for name, part in without_learning(found.recipe).parts().items()}
     scores = _scores(store, found.key, checkpoint)
     to = to.absolute()
@@ -92,7 +94,7 @@ def import_hub(
     register_released(recipe, released, called, storage)
 
 
-def _checkpoint(plan: Plan, key: str, game: str) -> Ref:
+def playing_agent(plan: Plan, key: str, game: str) -> Ref:
     """The agent that plays: the same for all games, or that of one of them."""
     playing = plan.games("scores")
     if game and (game := game_named(game)) not in playing:

@@ -71,7 +71,7 @@ def import_jowa(
         raise UsageError(f"{error.filename} cannot be read ({error.strerror}): give a checkpoint's file") from error
     recipe = named_recipe(chosen, [f"games={games}"] if games else [])
     released = replace(released, networks=recipe.of(PretrainConfig).networks)
-    register_released(recipe, released, name or _plain(model.stem), storage)
+    register_released(recipe, released, name or named_after(model), storage)
 
 
 def register_released(recipe: Recipe, released: ReleasedConfig, name: str, storage: str | None) -> None:
@@ -129,6 +129,6 @@ def finetune(
     print_once(f"Experiment {found.key}: let it play with 'worldline evaluate {found.name}'")
 
 
-def _plain(stem: str) -> str:
+def named_after(file: Path) -> str:
     """A file's name as an experiment's."""
-    return "".join(letter if letter.isalnum() or letter in "_-" else "-" for letter in stem) or "imported"
+    return "".join(letter if letter.isalnum() or letter in "_-" else "-" for letter in file.stem) or "imported"

@@ -7,9 +7,13 @@ Run: `worldline experiment new pong-iris --recipe iris --games Pong`, then `worl
 Source: arXiv 2209.00588, section 3 and appendix A, with the numbers of its code where the paper is silent.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from models.iris.config import IrisConfig
+from models.iris.sizes import sized
+from pipelines.environments.registry import GAMES, own_actions, to_shared
+from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import ACTOR, SearchConfig
 from pipelines.graph.recipe import Recipe
 from pipelines.recipes.jowa import jowa_40m
@@ -58,3 +62,27 @@ def iris_offline() -> Recipe:
         ),
         evaluate=replace(online.evaluate, protocol="jowa", episodes=16),
     )
+
+
+def networks(recipe: Recipe) -> IrisConfig:
+    """Those that a recipe of this file learns."""
+    found = recipe.of(LearnConfig).networks
+    assert isinstance(found, IrisConfig)
+    return found
+
+
+def released(given: IrisConfig, shapes: Mapping[str, tuple[int, ...]], game: str) -> IrisConfig:
+    """The networks of a checkpoint of one game: `given` with the sizes that its names and shapes tell.
+
+    It knows the game's own actions, by their numbers in the game. Raises ValueError as `models.iris.sizes.sized`,
+    UsageError where its actions are more or fewer than the game's.
+    """
+    found = sized(given, shapes)
+    known, own = found.world_model.num_actions, own_actions(game)
+    if known != len(own):
+        others = [each for each in GAMES if len(own_actions(each)) == known][:3]
+        raise UsageError(
+            f"It knows {known} actions and {game} has {len(own)} ({', '.join(own)}): say --game GAME, the one that it "
+            f"was trained on" + (f", such as {', '.join(others)}" if others else "; no game here has so many")
+        )
+    return replace(found, actions=tuple(to_shared(game, range(known)).tolist()))

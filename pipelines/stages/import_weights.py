@@ -1,7 +1,8 @@
 """Stage `imported`: a released checkpoint as an agent of ours, ready to be evaluated and fine-tuned.
 
 The original's files: the family of the agent says what they are called and how their names become ours.
-Run: `worldline import-jowa --tokenizer tokenizer.pt --model JOWA_150M.pt --size 150m`.
+Run: `worldline import-jowa --tokenizer tokenizer.pt --model JOWA_150M.pt --size 150m`, or
+`worldline import iris --file Pong.pt`.
 
 A folder that another home exported: it is taken as it is, with the manifests of all that the checkpoint and its scores
 were made from there. Run: `worldline import hub DIR`.
@@ -10,7 +11,7 @@ were made from there. Run: `worldline import hub DIR`.
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 class ReleasedConfig(StageConfig):
     """Weights that someone else trained. Their files are known by their sha256; where they lie decides nothing.
 
-    Two files of the original, or a `folder` known by the sha256 of its list of files. `name` and the networks' sizes
-    are the recipe's.
+    Two files of the original, a `file` that holds all networks, or a `folder` known by the sha256 of its list of files.
+    `name` and the networks' sizes are the recipe's.
     """
 
     STAGE: ClassVar[str] = "imported"
@@ -45,11 +46,14 @@ class ReleasedConfig(StageConfig):
     model_file: str = manner("")
     folder_sha256: str = option("")
     folder: str = manner("")
+    file_sha256: str = option("")
+    file: str = manner("")
     name: str = filled("name", "")
     networks: AgentConfig = field(default_factory=AgentConfig, metadata={"inner": True})
 
     def __post_init__(self) -> None:
-        for field_name in ("folder_sha256",) if self.folder_sha256 else ("tokenizer_sha256", "model_sha256"):
+        alone = next((each for each in ("folder_sha256", "file_sha256") if getattr(self, each)), "")
+        for field_name in (alone,) if alone else ("tokenizer_sha256", "model_sha256"):
             if not re.fullmatch("[0-9a-f]{64}", getattr(self, field_name)):
                 raise UsageError(
                     f"{field_name} is '{getattr(self, field_name)}': give the file's sha256, 64 hexadecimal digits"
@@ -61,7 +65,9 @@ class ReleasedConfig(StageConfig):
 
     @property
     def files(self) -> dict[str, tuple[str, str]]:
-        """By network, its file and the sha256 of that."""
+        """The files and their sha256, each by the network that it holds; by "" the one that holds all."""
+        if self.file_sha256:
+            return {"": (self.file, self.file_sha256)}
         return {
             "tokenizer": (self.tokenizer_file, self.tokenizer_sha256),
             "model": (self.model_file, self.model_sha256),
@@ -84,19 +90,21 @@ def _build(config: ReleasedConfig, draft: Draft) -> None:
     for name, (file, sha256) in config.files.items():
         path = paths[name] = _named(file, sha256)
         weights = read_state_dict(path)
-        try:
-            agent.load_original(name, weights)
-        except ValueError as error:
-            raise WorldlineError(f"{path} {error}") from error
+        for network in _held(agent, name):
+            try:
+                agent.load_original(network, weights)
+            except ValueError as error:
+                raise WorldlineError(f"{path} {error}") from error
+            dtypes[network] = other_dtypes(agent, network, weights)
         draft.roots.append({"file": path.name, "sha256": sha256, "bytes": path.stat().st_size})
-        dtypes[name] = other_dtypes(agent, name, weights)
-    agent.spaces = registry.spaces(registry.GAMES[0], registry.protocol("jowa"))
+    known = registry.spaces(registry.GAMES[0], registry.protocol("jowa"))
+    agent.spaces = replace(known, frame=config.networks.takes.frame or known.frame)
     save_agent(draft.folder, agent)
     keep_dtypes(draft.folder, dtypes)
     name_parts(draft, agent)
     _count(draft, agent)
     different = _different(draft, paths)
-    detail = "exported from what is kept here, every weight of both files has the bits and the dtype that it came with"
+    detail = "exported from what is kept here, every weight has the bits and the dtype that it came with"
     if different:
         detail = f"{len(different)} weights do not come back as they came in, among them {', '.join(different[:3])}"
     draft.check("round_trip", not different, detail, blocking=True)
@@ -150,7 +158,13 @@ def _build_from_folder(config: ReleasedConfig, draft: Draft) -> None:
 
 def _count(draft: Draft, agent: "Agent") -> None:
     sizes = {name: sum(weight.numel() for weight in network.parameters()) for name, network in agent.networks.items()}
-    draft.counts |= {"parameters": sizes["model"], "tokenizer_parameters": sizes["tokenizer"]}
+    tokenizer = sizes.pop("tokenizer", 0)
+    draft.counts |= {"parameters": sum(sizes.values()), "tokenizer_parameters": tokenizer}
+
+
+def _held(agent: "Agent", name: str) -> tuple[str, ...]:
+    """The networks that a file of `ReleasedConfig.files` holds."""
+    return (name,) if name else tuple(agent.networks)
 
 
 def _different(draft: Draft, paths: Mapping[str, Path]) -> list[str]:
@@ -163,11 +177,12 @@ def _different(draft: Draft, paths: Mapping[str, Path]) -> list[str]:
 
     agent, dtypes, found = saved_agent(draft.folder, Device("cpu", bf16=False)), kept_dtypes(draft.folder), []
     for name, path in paths.items():
-        exported = draft.scratch / path.name
-        torch.save(original_file(agent, name, dtypes.get(name, {})), exported)
-        theirs = agent.original_weights(name, read_state_dict(path))
-        found += [f"{name}: {weight}" for weight in differences(read_state_dict(exported), theirs)]
-        exported.unlink()
+        exported, released = draft.scratch / path.name, read_state_dict(path)
+        for network in _held(agent, name):
+            torch.save(original_file(agent, network, dtypes.get(network, {})), exported)
+            theirs = agent.original_weights(network, released)
+            found += [f"{network}: {weight}" for weight in differences(read_state_dict(exported), theirs)]
+            exported.unlink()
     return found
 
 
@@ -175,7 +190,8 @@ def _named(file: str, sha256: str) -> Path:
     """The file that the config means. Raises UsageError where it is not given, not there, or another one."""
     if not file:
         raise UsageError(
-            f"The checkpoint of sha256 {sha256} is not in this store: bring it with 'worldline import-jowa'"
+            f"The checkpoint of sha256 {sha256} is not in this store: bring it with 'worldline import-jowa' or "
+            "'worldline import iris'"
         )
     path = Path(file)
     try:

@@ -19,6 +19,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models.api import Agent
+from models.losses.frames import Lpips
+from models.registry import family_of
 from pipelines.errors import UsageError, WorldlineError, may_pass, not_now
 from pipelines.redact import one_line
 from pipelines.store.files import named_file
@@ -28,6 +30,7 @@ CODE = re.compile(r"(?:Unsupported (?:global|class)|GLOBAL|Trying to call reduce
 FLOATS = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 
 DTYPES = "dtypes.json"
+KEPT_LPIPS = re.compile(r"(?:.*\.)?(lpips\..+)")
 
 # amid torch's advice to trust the file:
 WHY = re.compile(r"WeightsUnpickler error: (.+?)(?= Check the documentation|$)")
@@ -138,6 +141,21 @@ def original_file(agent: Agent, network: str, dtypes: Mapping[str, str]) -> dict
     return weights | {name: weights[name].to(FLOATS[dtype]) for name, dtype in dtypes.items()}
 
 
+def original_files(
+    agent: Agent, dtypes: Mapping[str, Mapping[str, str]], lpips: Mapping[str, Tensor]
+) -> dict[str, dict[str, Tensor]]:
+    """The original's files of an agent by name: one a network, or one of all.
+
+    dtypes: as `kept_dtypes` tells them. lpips: what goes out beside the tokenizer's weights (`lpips_of`), or nothing.
+    """
+    parts = {name: original_file(agent, name, dtypes.get(name, {})) for name in agent.networks}
+    if lpips:
+        parts["tokenizer"] |= lpips
+    if one := family_of(agent.config).one_file:
+        return {one: {f"{name}.{key}": tensor for name, part in parts.items() for key, tensor in part.items()}}
+    return {f"{name}.pt": part for name, part in parts.items()}
+
+
 def differences(written: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
     """The names of those of `weights` that `written` does not hold bit for bit, in the same dtype."""
     return [name for name, tensor in weights.items() if name not in written or not same_bits(written[name], tensor)]
@@ -175,6 +193,21 @@ def _weights(name: str, path: Path) -> dict[str, Tensor]:
         return _tensors(path)
     except ValueError as error:
         raise UsageError(f"{path}: {error}: give a state_dict of the {name.upper()} weights") from error
+
+
+def lpips_of(path: Path) -> dict[str, Tensor]:
+    """LPIPS weights as the originals keep them with a tokenizer, by the names `lpips.*`, of any checkpoint with some.
+
+    Raises WorldlineError as `read_state_dict`, UsageError for a file without them.
+    """
+    found = {place[1]: tensor for name, tensor in read_state_dict(path).items() if (place := KEPT_LPIPS.match(name))}
+    if not found:
+        raise UsageError(f"{path} holds no weight lpips.*: give a checkpoint that its original's own code wrote")
+    try:
+        Lpips(found)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}: give a checkpoint that its original's own code wrote") from error
+    return found
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

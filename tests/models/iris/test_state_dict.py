@@ -8,7 +8,8 @@ from torch import Tensor
 
 from models.iris.actor_critic import ActorCritic
 from models.iris.config import TOKENIZER, ActorCriticConfig, WorldModelConfig
-from models.iris.state_dict import NETWORKS, checkpoint, load_original, original_state_dict, own_weights
+from models.iris.family import NETWORKS
+from models.iris.state_dict import load_original, original_state_dict, own_weights
 from models.iris.world_model import WorldModel
 from models.tokenizers.vq import Tokenizer
 from tests.models.iris.hashed import ACTIONS, GOLDEN
@@ -32,6 +33,13 @@ def lpips() -> dict[str, Tensor]:
     """Of the perceptual loss, which is the original's to keep."""
     shapes = {name: shape for name, (_, *shape) in THEIRS.items() if name.startswith(PERCEPTUAL)}
     return {name.removeprefix("tokenizer."): torch.full(shape, 0.5) for name, shape in shapes.items()}
+
+
+def checkpoint(networks: Networks, lpips: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As the original's file holds all networks."""
+    parts = {name: original_state_dict(networks[name]) for name in NETWORKS}
+    parts["tokenizer"] |= lpips
+    return {f"{name}.{key}": tensor for name, part in parts.items() for key, tensor in part.items()}
 
 
 def test_a_checkpoint_has_the_624_entries_of_the_original(networks: Networks, lpips: dict[str, Tensor]) -> None:
@@ -80,5 +88,15 @@ def test_nothing_is_loaded_of_other_actions_or_with_a_key_missing(networks: Netw
 def test_own_weights_drop_buffers_wrappers_and_lpips(networks: Networks, lpips: dict[str, Tensor]) -> None:
     world = own_weights("world_model", original_state_dict(networks["world_model"]))
     assert world.keys() == networks["world_model"].state_dict().keys()
-    wrapped = {f"module.{name}": each for name, each in original_state_dict(networks["tokenizer"], lpips).items()}
+    wrapped = {f"module.{name}": each for name, each in (original_state_dict(networks["tokenizer"]) | lpips).items()}
     assert own_weights("tokenizer", wrapped).keys() == networks["tokenizer"].state_dict().keys()
+
+
+@pytest.mark.parametrize("place", ["transformer.blocks.1.attn.mask", "head_rewards.indices"])
+def test_masks_and_positions_of_another_transformer_are_refused(networks: Networks, place: str) -> None:
+    weights = original_state_dict(networks["world_model"])
+    weights[place] = weights[place].flip(0)
+    with pytest.raises(ValueError, match=f"'{place}' is another one than an IRIS of as many positions has"):
+        load_original("world_model", networks["world_model"], weights)
+    del weights[place]  # what is left out cannot contradict
+    load_original("world_model", networks["world_model"], weights)

@@ -1,0 +1,98 @@
+"""`worldline import iris` and `export run`: what the code of IRIS left as an experiment, and a run as it leaves one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.commands.hub import WhoseGame, playing_agent
+from pipelines.commands.learning import named_after, register_released
+from pipelines.commands.options import ExperimentName, Storage, plan_of_experiment, profile_and_store
+from pipelines.environments.registry import game_named
+from pipelines.errors import UsageError, WorldlineError
+from pipelines.graph.config_io import override
+from pipelines.recipes import iris
+from pipelines.stages.import_weights import ReleasedConfig
+
+NOT_TOLD = "A number that shapes do not tell, such as world_model.heads=8 (default: the paper's); may be repeated."
+LpipsFrom = Annotated[
+    Path | None, typer.Option("--lpips", help="A checkpoint whose lpips.* weights go out too (default: left out).")
+]
+
+
+def import_iris(
+    file: Annotated[Path, typer.Option(help="IRIS's state_dict, as torch saved it: last.pt, or a released Pong.pt.")],
+    game: Annotated[str, typer.Option(help="The game that it was trained on (default: the file's name).")] = "",
+    name: Annotated[str, typer.Option(help="Of the experiment to make (default: the file's).")] = "",
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help=NOT_TOLD)] = None,
+    storage: Storage = None,
+) -> None:
+    """Make an experiment of a checkpoint of IRIS; it evaluates like any other, under IRIS's own rules.
+
+    The file is read as data, nothing in it is run. Sizes are read off its tensors; its actions are the game's own, in
+    the game's order. Weights are kept exactly: float32, bfloat16, float16, and float64 that fits into float32. Masks
+    and index buffers must be IRIS's and are written anew by 'worldline export checkpoint --to iris'; LPIPS weights are
+    left out.
+
+    Example: worldline import iris --file Pong.pt
+    """
+    from pipelines.store.files import sha256_of
+    from pipelines.training.weight_files import read_state_dict
+
+    weights = read_state_dict(file)
+    game = _game_of(file, game)
+    recipe = iris.iris().but(games=(game,))
+    try:
+        given = override(iris.networks(recipe), *(changes or []))
+        shapes = {each: tuple(tensor.shape) for each, tensor in weights.items()}
+        networks = iris.released(given, shapes, game)
+    except ValueError as error:
+        raise WorldlineError(f"{file} cannot be imported: {error}") from error
+    except UsageError as error:
+        raise UsageError(f"{file} cannot be imported: {error}") from error
+    if odd := [change for change in changes or [] if override(networks, change) != networks]:
+        raise UsageError(f"{file} has other sizes than --set {odd[0]}: leave out what shapes tell")
+    released = ReleasedConfig(file_sha256=sha256_of(file), file=str(file.absolute()), networks=networks)
+    register_released(recipe, released, name or named_after(file), storage)
+
+
+def export_run(
+    experiment: ExperimentName,
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder to write.")],
+    game: WhoseGame = "",
+    lpips: LpipsFrom = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands there.")] = False,
+    storage: Storage = None,
+) -> None:
+    """One game's run of an IRIS as a folder that its own tools know: checkpoints, config, media and metrics.
+
+    checkpoints/ holds last.pt, epoch.pt and what was played, an episode a file (dataset/0.pt); config/trainer.yaml our
+    numbers under IRIS's names; media/reconstructions the sheets; metrics/ the curves. IRIS's loader is strict and keeps
+    LPIPS with the tokenizer: give --lpips a file that has those weights. Optimisers are not kept with a finished agent.
+
+    Example: worldline export run pong-iris --game Pong --lpips Pong.pt --to exports/pong-iris
+    """
+    from pipelines.tools.exports.export import export
+    from pipelines.tools.exports.original_checkpoint import OriginalCheckpoint
+    from pipelines.tools.exports.run_folder import CHECKPOINTS, RunFolder
+
+    profile, store = profile_and_store(storage)
+    found, plan = plan_of_experiment(experiment, profile)
+    playing = plan.games("scores")
+    if not game and len(playing) > 1:
+        raise UsageError(f"Experiment {found.key} plays {', '.join(playing)}: add --game, a run folder is of one")
+    artefact = store.open(playing_agent(plan, found.key, game))
+    checkpoint = OriginalCheckpoint.of(artefact, CHECKPOINTS, "iris", lpips, "A run folder")
+    to = to.absolute()
+    what = RunFolder(artefact, checkpoint, game_named(game) if game else playing[0], to.name)
+    print(export(artefact, what, to.parent, overwrite))
+
+
+def _game_of(file: Path, game: str) -> str:
+    """The game that was named, or that the file is named after."""
+    try:
+        return game_named(game or file.stem)
+    except UsageError as error:
+        if game:
+            raise
+        raise UsageError(f"{file} is not named after a game: say whose it is, such as --game Pong") from error

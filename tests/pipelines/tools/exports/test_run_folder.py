@@ -1,0 +1,132 @@
+"""A run folder holds what was played, step by step, and the numbers that it was played by; nothing half-written."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from models.iris.agent import IrisAgent
+from models.iris.config import TOKENIZER, ActorCriticConfig, IrisConfig, WorldModelConfig
+from pipelines.episodes.trajectories import FILE_NAME, Trajectories
+from pipelines.errors import UsageError, WorldlineError
+from pipelines.recipes.iris import iris
+from pipelines.stages.learn import LearnConfig
+from pipelines.store.artefact import Artefact, Draft
+from pipelines.store.store import Store
+from pipelines.tools.exports import run_folder
+from pipelines.tools.exports.export import export
+from pipelines.tools.exports.original_checkpoint import OriginalCheckpoint
+from pipelines.tools.exports.run_folder import CHECKPOINTS, CONFIG, DATASET, RunFolder
+from pipelines.training.checkpoints import save_agent
+from tests.pipelines.episodes.made_episodes import LENGTHS, write_episodes
+
+NETWORKS = IrisConfig(
+    frame=(63, 63, 3),
+    tokenizer=replace(
+        TOKENIZER, vocab_size=8, embed_dim=4, z_channels=4, channels=4, norm_groups=2, res_blocks=1,
+        downsample=(2, 2), resolution=16, attention_at=(8,),
+    ),
+    world_model=WorldModelConfig(8, 16, 3, 1, 2, 8, 0.25, 3),
+    actor_critic=ActorCriticConfig((4,), 8, 3, resolution=16),
+    actions=(0, 2, 5),
+)  # fmt: skip
+
+
+@pytest.fixture
+def learned(tmp_path: Path) -> Artefact:
+    """What a training of `iris` on Freeway leaves, but for the training."""
+    config = replace(iris().of(LearnConfig), game="Freeway", networks=NETWORKS, rounds=7)
+
+    def build(draft: Draft) -> None:
+        save_agent(draft.folder, IrisAgent(NETWORKS, seed=5))
+        write_episodes(draft.path(FILE_NAME), frame=(63, 63, 3)).close()
+        draft.path("metrics.jsonl").write_text('{"phase": "play", "step": 0}\n')
+        draft.path("sheet_Freeway.png").write_bytes(b"png")
+        draft.check("sees", True, "")
+
+    return Store(tmp_path / "store").produce(config.spec(), build).artefact
+
+
+def folder_of(artefact: Artefact) -> RunFolder:
+    checkpoint = OriginalCheckpoint.of(artefact, CHECKPOINTS, "iris", None, "A run folder")
+    return RunFolder(artefact, checkpoint, "Freeway", "run")
+
+
+def test_every_step_is_there_in_the_originals_form(learned: Artefact, tmp_path: Path) -> None:
+    said = str(export(learned, folder_of(learned), tmp_path / "out"))
+    assert "4 episodes, 68 steps" in said
+    path, played = tmp_path / "out" / "run", Trajectories(learned.path(FILE_NAME))
+    files = [path / DATASET / f"{number}.pt" for number in range(len(LENGTHS))]
+    episodes = [torch.load(file, weights_only=True) for file in files]
+    assert sorted(files) == sorted((path / DATASET).iterdir())
+    kinds = {"observations": torch.uint8, "actions": torch.int64, "rewards": torch.float32, "ends": torch.int64}
+    for episode, length in zip(episodes, LENGTHS, strict=True):
+        assert {name: each.dtype for name, each in episode.items()} == kinds | {"mask_padding": torch.bool}
+        assert episode["observations"].shape == (length, 3, 63, 63) and bool(episode["mask_padding"].all())
+        assert episode["ends"].tolist() == [0] * (length - 1) + [1], "the last one was cut by the time limit"
+    whole = {name: torch.cat([each[name] for each in episodes]).numpy() for name in kinds}
+    assert np.array_equal(whole["observations"].transpose(0, 2, 3, 1), played.frames(0, 68))
+    assert np.array_equal(whole["actions"], played.actions) and np.array_equal(whole["rewards"], played.rewards)
+    assert torch.load(path / CHECKPOINTS / "epoch.pt", weights_only=True) == 7
+    names = {each.relative_to(path).as_posix() for each in path.rglob("*") if each.is_file()}
+    others = {CONFIG, "checkpoints/last.pt", "checkpoints/epoch.pt", "metrics/metrics.jsonl"}
+    others |= {"media/reconstructions/sheet_Freeway.png"}
+    assert names == others | {f"{DATASET}/{number}.pt" for number in range(4)}
+
+
+def test_its_weights_are_the_artefacts_under_the_originals_names(learned: Artefact, tmp_path: Path) -> None:
+    export(learned, folder_of(learned), tmp_path / "out")
+    found = torch.load(tmp_path / "out" / "run" / CHECKPOINTS / "last.pt", weights_only=True)
+    agent = IrisAgent(NETWORKS, seed=5)
+    for name, network in agent.networks.items():
+        for key, tensor in network.state_dict().items():
+            assert torch.equal(found.pop(f"{name}.{key}"), tensor)
+    assert {name.split(".", 1)[1] for name in found} == {
+        "transformer.blocks.0.attn.mask",
+        *(f"head_{head}.indices" for head in ("observations", "rewards", "ends")),
+    }
+
+
+def test_its_config_has_the_recipes_numbers_under_the_originals_names(learned: Artefact, tmp_path: Path) -> None:
+    export(learned, folder_of(learned), tmp_path / "out")
+    text = (tmp_path / "out" / "run" / CONFIG).read_text()
+    config = yaml.safe_load(text)
+    assert config["common"] == {"sequence_length": 3, "epochs": 7, "seed": 0} and "&id" not in text
+    train, test = config["env"]["train"], config["env"]["test"]
+    assert (train["id"], train["noop_max"], train["max_episode_steps"]) == ("FreewayNoFrameskip-v4", 30, 20_000)
+    assert train["done_on_life_loss"] and not test["done_on_life_loss"]
+    assert (test["noop_max"], test["max_episode_steps"]) == (1, 108_000)
+    assert config["collection"]["train"]["stop_after_epochs"] == 500
+    assert config["collection"]["test"]["config"]["temperature"] == 0.5
+    assert config["training"]["world_model"]["weight_decay"] == 0.01
+    assert config["training"]["actor_critic"]["start_after_epochs"] == 50
+    assert "weight_decay" not in config["training"]["tokenizer"]
+    assert config["world_model"]["tokens_per_block"] == 17 and config["world_model"]["attn_pdrop"] == 0.25
+    assert config["tokenizer"]["encoder"]["ch_mult"] == [1, 1, 1]
+
+
+def test_a_copy_that_reads_back_otherwise_leaves_nothing(
+    learned: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, what = run_folder.torch.save, folder_of(learned)
+
+    def careless(value: object, path: Path) -> None:
+        if path.name == "2.pt":
+            value = {**value, "rewards": value["rewards"] + 1}  # type: ignore[dict-item,index]
+        real(value, path)
+
+    monkeypatch.setattr(run_folder.torch, "save", careless)
+    with pytest.raises(WorldlineError, match=r"does not read back as written \(episode 2\)"):
+        export(learned, what, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_what_stands_there_is_not_written_over(learned: Artefact, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine").write_text("mine")
+    with pytest.raises(UsageError, match="is there and not empty"):
+        export(learned, folder_of(learned), tmp_path)
+    assert [each.name for each in (tmp_path / "run").iterdir()] == ["mine"]
