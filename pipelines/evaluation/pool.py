@@ -171,9 +171,9 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str
 
 
 def planners_of(artefact: Artefact) -> list[str]:
-    """Who played in one evaluation, without random play, greedy first."""
-    metrics = artefact.manifest.metrics
-    names = [name for name, value in metrics.items() if isinstance(value, Mapping) and name not in NO_PLANNER]
+    """Who played in one evaluation, without random play, greedy first; they alone have a mean return."""
+    found = {name: value for name, value in artefact.manifest.metrics.items() if name not in NO_PLANNER}
+    names = [name for name, value in found.items() if isinstance(value, Mapping) and "mean" in value]
     return sorted(names, key=lambda name: (name != "greedy", name))
 
 

@@ -5,6 +5,7 @@ Everything is read from manifests; nothing here computes a result. `published` i
 
 from rich.table import Table
 
+from pipelines.evaluation.pool import planners_of
 from pipelines.graph.experiment import Experiment
 from pipelines.graph.make import POINTER
 from pipelines.graph.table import DATA_STAGES, NAMES
@@ -82,18 +83,17 @@ def _agents(made: dict[str, list[Artefact]]) -> Table:
     for artefact in made.get("scores", []):
         metrics = artefact.manifest.metrics
         behaviour = metrics["behaviour"]["mean"]
-        for planner in ("greedy", "beam", "mcts"):
-            if planner in metrics:
-                ours = metrics[planner]
-                cut = f", cut at {ours['max_steps']} steps" if "max_steps" in ours else ""
-                table.add_row(
-                    artefact.manifest.subject,
-                    planner,
-                    spread(ours),
-                    f"{'one' if ours['episodes'] == 1 else ours['episodes']}{cut}",
-                    f"{metrics['random']['mean']:.1f}",
-                    "-" if behaviour is None else f"{behaviour:.1f}",
-                )
+        for planner in planners_of(artefact):
+            ours = metrics[planner]
+            cut = f", cut at {ours['max_steps']} steps" if "max_steps" in ours else ""
+            table.add_row(
+                artefact.manifest.subject,
+                planner,
+                spread(ours),
+                f"{'one' if ours['episodes'] == 1 else ours['episodes']}{cut}",
+                f"{metrics['random']['mean']:.1f}",
+                "-" if behaviour is None else f"{behaviour:.1f}",
+            )
     return table
 
 

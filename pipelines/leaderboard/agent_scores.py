@@ -2,7 +2,8 @@
 
 Evaluations of one checkpoint are pooled as pipelines/evaluation/pool.py says. Checkpoints are runs of one agent where
 their lineages are equal but for training seeds: the same data, code and configs all the way down, and the same question
-asked of them. All of it is read from manifests, so a renamed or forgotten experiment changes nothing.
+asked of them. Those that learn a game of their own are then one agent over all games. All of it is read from manifests,
+so a renamed or forgotten experiment changes nothing.
 """
 
 import hashlib
@@ -40,7 +41,9 @@ ORDER = (  # the graph's order, in which tables list the stages
 
 EPISODES = ("trajectories", "imported_trajectories")  # stages that make whole episodes
 
-TRAINED = ("pretrained", "world_action_model", "finetuned", "world_model_agent")  # stages that train
+LEARNED = "world_model_agent"  # the stage whose agents learn from their own play, each of one game
+
+TRAINED = ("pretrained", "world_action_model", "finetuned", LEARNED)  # stages that train
 
 
 @dataclass(frozen=True)
@@ -274,8 +277,20 @@ class _Origins:
             return None
         manifest = node.artefact.manifest
         config = {name: value for name, value in manifest.config.items() if name != "seed"}
-        own = [node.ref.stage, manifest.subject, manifest.code_version, config, below]
+        subject = manifest.subject
+        if node.ref.stage == LEARNED:
+            subject, config = "", _of_any_game(config)
+        own = [node.ref.stage, subject, manifest.code_version, config, below]
         return hashlib.sha256(canonical_json(own).encode()).hexdigest()
+
+
+def _of_any_game(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without what differs from game to game, at any depth."""
+    return {
+        name: _of_any_game(value) if isinstance(value, Mapping) else value
+        for name, value in config.items()
+        if name not in GAME_S_OWN
+    }
 
 
 def _label(runs: Iterable[Run]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 
 from pipelines.leaderboard.agent_scores import Run, Sample
+from pipelines.leaderboard.atari100k import Atari100k
 from pipelines.leaderboard.page import Film, Picture, data_uri, picture, pictures_of
 from pipelines.leaderboard.provenance import Data, Training
 from pipelines.leaderboard.ranking import AgentSummary, Comparison
@@ -57,9 +58,35 @@ def aggregate_plot(blocks: Sequence[Comparison], path: Path) -> Picture:
     return picture(path, f"IQM of human-normalised scores. {alt}", caption)
 
 
+def atari100k_plot(found: Atari100k, path: Path) -> Picture:
+    """Aggregates of its tables' rows with intervals."""
+    panels = {title: statistic for title, (against, statistic) in PANELS.items() if against == "human"}
+    lines = [
+        scores.AggregateLine(
+            row.label,
+            place,
+            row.kind == "ours",
+            {title: _bounded(row.human[name], row.human_intervals.get(name)) for title, name in panels.items()},
+        )
+        for place, table in enumerate(found.tables)
+        for row in table.summed_up
+    ]
+    scores.draw_aggregates(lines, list(panels), path)
+    alt = "; ".join(
+        f"{table.title}: {row.label} {row.human['iqm']:.3f}" for table in found.tables for row in table.summed_up
+    )
+    caption = (
+        "Atari 100k, with 95% stratified bootstrap intervals; the dashed line is the human. Orange: measured here; "
+        "blue: published raw seeds; hollow: only means are known. Rows with a gap between them are over other games."
+    )
+    return picture(path, f"IQM of human-normalised scores. {alt}", caption)
+
+
 def _value(standing: AgentSummary, against: str, statistic: str) -> scores.Value:
-    bounds: Interval | None = getattr(standing, f"{against}_intervals").get(statistic)
-    value = getattr(standing, against)[statistic]
+    return _bounded(getattr(standing, against)[statistic], getattr(standing, f"{against}_intervals").get(statistic))
+
+
+def _bounded(value: float, bounds: Interval | None) -> scores.Value:
     return scores.Value(value, bounds.low, bounds.high) if bounds else scores.Value(value)
 
 

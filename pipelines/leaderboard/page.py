@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipelines.leaderboard.atari100k import Atari100k
 from pipelines.leaderboard.provenance import Cost, Data, Origin, Sight, Training
 from pipelines.leaderboard.ranking import CLAIMED, Comparison, Reproduction
 from pipelines.leaderboard.score_row import ScoreRow
@@ -74,6 +75,8 @@ class Page:
     rows: Sequence[ScoreRow]
     blocks: Sequence[Comparison]
     claims: Sequence[Reproduction]
+    atari100k: Atari100k | None
+    atari100k_plot: Picture | None
     aggregate_plot: Picture
     profile_plot: Picture | None
     score_plot: Picture

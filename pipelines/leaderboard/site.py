@@ -9,7 +9,8 @@ from markupsafe import Markup
 
 from pipelines.leaderboard import figures, tables
 from pipelines.leaderboard import provenance as roots
-from pipelines.leaderboard.agent_scores import TRAINED, Entry, Run, Sample, gather, samples
+from pipelines.leaderboard.agent_scores import LEARNED, TRAINED, Entry, Run, Sample, gather, samples
+from pipelines.leaderboard.atari100k import Atari100k, atari100k
 from pipelines.leaderboard.figures import films
 from pipelines.leaderboard.page import Page, Trail, render
 from pipelines.leaderboard.provenance import Sight, costs, data, sights, trainings
@@ -29,9 +30,11 @@ def build(named: Sequence[tuple[str, Artefact]], store: Store, draft: Draft) -> 
     entries = gather(named, store)
     pooled = samples(entries)
     seen = sights(entries)
-    rows = rank([*score_rows(pooled), *published_rows()])
+    ours = score_rows(pooled)
+    rows = rank([*ours, *published_rows()])
     compared = blocks(rows)
     published = reproductions()
+    own_play = atari100k(pooled, ours) if any(entry.of(LEARNED) for entry in entries) else None
     behind = roots.origins(entries)
     tables.write_csv(rows, draft.path("leaderboard.csv"))
     tables.write_aggregates(compared, draft.path("aggregates.csv"))
@@ -39,10 +42,12 @@ def build(named: Sequence[tuple[str, Artefact]], store: Store, draft: Draft) -> 
     tables.write_profiles(compared, draft.path("profiles.csv"))
     tables.write_published(published, draft.path("published.csv"))
     tables.write_references(draft.path("references.csv"))
-    tables.write_json(rows, compared, published, behind, draft.path("leaderboard.json"))
-    tables.write_markdown(rows, compared, published, draft.path("leaderboard.md"))
+    if own_play:
+        tables.write_atari100k(own_play, draft.path("atari100k.csv"))
+    tables.write_json(rows, compared, published, own_play, behind, draft.path("leaderboard.json"))
+    tables.write_markdown(rows, compared, published, own_play, draft.path("leaderboard.md"))
     roots.write_csv(behind, draft.path("origins.csv"))
-    page = _page(entries, pooled, rows, compared, published, seen, draft)
+    page = _page(entries, pooled, rows, compared, published, own_play, seen, draft)
     draft.path("index.html").write_text(render(page), encoding="utf-8")
     draft.counts |= {
         "scores": len(entries),
@@ -64,6 +69,7 @@ def _page(
     rows: Sequence[ScoreRow],
     compared: Sequence[Comparison],
     published: Sequence[Reproduction],
+    own_play: Atari100k | None,
     seen: Sequence[Sight],
     draft: Draft,
 ) -> Page:
@@ -74,6 +80,8 @@ def _page(
         rows=rows,
         blocks=compared,
         claims=published,
+        atari100k=own_play,
+        atari100k_plot=figures.atari100k_plot(own_play, draft.path("atari100k.png")) if own_play else None,
         aggregate_plot=figures.aggregate_plot(compared, draft.path("aggregates.png")),
         profile_plot=figures.profile_plot(compared, draft.path("profiles.png")),
         score_plot=figures.score_plot(rows, draft.path("scores.png")),

@@ -9,7 +9,8 @@ from typing import Any
 
 from pipelines.environments.atari.games import GAMES
 from pipelines.environments.atari.reference_scores import Score, origin, reference
-from pipelines.leaderboard.page import fixed, num, ranged, ranking, span
+from pipelines.leaderboard.atari100k import Atari100k, Entrant
+from pipelines.leaderboard.page import fixed, num, ranged, ranking, span, whole
 from pipelines.leaderboard.provenance import Origin
 from pipelines.leaderboard.ranking import AGAINST, CLAIMED, AgentSummary, Comparison, Reproduction
 from pipelines.leaderboard.score_row import ScoreRow
@@ -28,6 +29,11 @@ GAME_HEAD = [
 PUBLISHED_HEAD = [
     *("Agent", "Benchmark", "Published in", "Seeds", *CLAIMED.values()),
     *("Reproduced from its raw seeds", "Both figures where they differ"),
+]
+
+ATARI100K_HEAD = [
+    *("Rank", "Agent", "Kind", "Seeds", "IQM HNS [95%]", "Median HNS", "Mean HNS", "Optimality gap", "Above human"),
+    *("Reproduced from its raw seeds", "Steps", "Protocol"),
 ]
 
 SCORES: tuple[Score, ...] = ("random", "human", "dqn")
@@ -98,6 +104,25 @@ def write_published(found: Sequence[Reproduction], path: Path) -> None:
     _csv(path, [*head, "scores_from", "note"], lines)
 
 
+def write_atari100k(found: Atari100k, path: Path) -> None:
+    """Each row of Atari 100k's tables: every statistic of HNS with its interval, and the figures as printed."""
+    head = ["games", "agent", "kind", "protocol", "source", "reproduced", "best_rank", "worst_rank", "unranked"]
+    head += ["fewest_seeds", "most_seeds", "fewest_episodes", "most_episodes", "steps"]
+    head += [f"human_{name}{end}" for name in STATISTICS for end in ("_published", "", "_low", "_high")]
+    lines = []
+    for table in found.tables:
+        for row in table.rows:
+            line: list[Any] = ["; ".join(table.games), row.label, row.kind, row.protocol, row.source, row.mark]
+            line += [*(row.rank or ("", "")), row.unranked, *(row.seeds or ("", "")), *(row.episodes or ("", ""))]
+            line += ["" if row.steps is None else row.steps]
+            for name in STATISTICS:
+                bounds = row.human_intervals.get(name)
+                line += [row.printed.get(name, ""), row.human.get(name, "")]
+                line += (bounds.low, bounds.high) if bounds else ("", "")
+            lines.append(line)
+    _csv(path, head, lines)
+
+
 def write_references(path: Path) -> None:
     """The scores behind HNS and DNS, a line each of the 60 games, with who played and by which protocol."""
     head = ["game", *(f"{score}{end}" for score in SCORES for end in ("", "_source", "_protocol"))]
@@ -124,11 +149,13 @@ def write_json(
     rows: Sequence[ScoreRow],
     blocks: Sequence[Comparison],
     published: Sequence[Reproduction],
+    own_play: Atari100k | None,
     origins: Sequence[Origin],
     path: Path,
 ) -> None:
     """Everything, every episode's return by training run included: {"rows": [...], "blocks": [...], "published": [...],
-    "origins": {score: artefacts of origins.csv}}; null = not measured.
+    "atari100k": {"tables": [...], "left_out": [...]}, "origins": {score: artefacts of origins.csv}}; null = not
+    measured, and in place of atari100k where no agent learned from its own play.
     """
     content = {
         "rows": [asdict(row) for row in rows],
@@ -136,15 +163,20 @@ def write_json(
         "published": [
             asdict(found) | {"reproduced": found.mark, "differences": found.differences} for found in published
         ],
+        "atari100k": asdict(own_play) if own_play else None,
         "origins": {origin.score: origin.artefacts for origin in origins},
     }
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_markdown(
-    rows: Sequence[ScoreRow], blocks: Sequence[Comparison], published: Sequence[Reproduction], path: Path
+    rows: Sequence[ScoreRow],
+    blocks: Sequence[Comparison],
+    published: Sequence[Reproduction],
+    own_play: Atari100k | None,
+    path: Path,
 ) -> None:
-    """The aggregates of every block, what others published, and our rows game by game."""
+    """The aggregates of every block, Atari 100k's tables, what others published, and our rows game by game."""
     lines = ["# Worldline leaderboard", ""]
     for block in blocks:
         lines += [f"## {_cell(block.title)}", ""]
@@ -152,6 +184,10 @@ def write_markdown(
         lines += _table(AGENT_HEAD, [_summary(standing) for standing in block.standings])
         lines += [f"- {_cell(text)}" for text in _remarks(block)]
         lines.append("")
+    for table in own_play.tables if own_play else ():
+        lines += [f"## Atari 100k, {table.title}", "", *_table(ATARI100K_HEAD, [_entrant(row) for row in table.rows])]
+    if own_play and own_play.left_out:
+        lines += ["Not in it:", "", *(f"- {_cell(text)}" for text in own_play.left_out), ""]
     lines += ["## Published", "", *_table(PUBLISHED_HEAD, [published_cells(found) for found in published])]
     ours = [row for row in rows if row.kind == "ours"]
     lines += ["## Game by game", "", *_table(GAME_HEAD, [_game(row) for row in ours])]
@@ -212,11 +248,34 @@ def _block(block: Comparison) -> dict[str, Any]:
     }
 
 
-def _summary(standing: AgentSummary) -> tuple[str, ...]:
-    def shown(name: str, statistic: str) -> str:
-        value, bounds = getattr(standing, name).get(statistic), getattr(standing, f"{name}_intervals").get(statistic)
-        return ranged(value, bounds.low if bounds else None, bounds.high if bounds else None, fixed)
+def _shown(values: Mapping[str, float], intervals: Mapping[str, Interval], statistic: str) -> str:
+    bounds = intervals.get(statistic)
+    return ranged(values.get(statistic), bounds.low if bounds else None, bounds.high if bounds else None, fixed)
 
+
+def _entrant(row: Entrant) -> tuple[str, ...]:
+    def figure(name: str) -> str:
+        printed = row.printed.get(name)
+        return (
+            f"{printed} (published)"
+            if printed and name not in row.human
+            else _shown(row.human, row.human_intervals, name)
+        )
+
+    return (
+        ranking(row.rank) or f"no: {row.unranked or 'nothing to compare with'}",
+        row.label,
+        row.kind,
+        span(row.seeds),
+        *(figure(name) for name in ("iqm", "median", "mean", "optimality_gap")),
+        num(row.human.get("above")),
+        "; ".join((row.mark, *row.differences)),
+        whole(row.steps),
+        row.protocol,
+    )
+
+
+def _summary(standing: AgentSummary) -> tuple[str, ...]:
     return (
         ranking(standing.rank) or f"no: {standing.unranked or 'nothing to compare with'}",
         standing.label,
@@ -224,8 +283,11 @@ def _summary(standing: AgentSummary) -> tuple[str, ...]:
         str(len(standing.rows)),
         span(standing.seeds),
         span(standing.episodes),
-        *(shown("human", name) for name in ("iqm", "median", "mean", "optimality_gap")),
-        shown("dqn", "iqm"),
+        *(
+            _shown(standing.human, standing.human_intervals, name)
+            for name in ("iqm", "median", "mean", "optimality_gap")
+        ),
+        _shown(standing.dqn, standing.dqn_intervals, "iqm"),
         num(standing.human.get("above")),
     )
 

@@ -3,8 +3,8 @@
 Writes index.html (self-contained), leaderboard.csv (a row an agent and game), aggregates.csv (a row an agent),
 improvements.csv, profiles.csv, published.csv (what others printed of their agents, recomputed), leaderboard.json (all
 of them) and .md (all but the profiles), references.csv (who played for HNS and DNS), origins.csv (every replay object
-or ROM behind every score), aggregates.png, profiles.png, scores.png and, where the collection was recorded,
-quality.png.
+or ROM behind every score), aggregates.png, profiles.png, scores.png; where the collection was recorded, quality.png;
+where an agent learned from its own play, atari100k.csv and atari100k.png.
 Run: `worldline report`.
 """
 
@@ -24,7 +24,7 @@ class ReportConfig(StageConfig):
 
     STAGE: ClassVar[str] = "leaderboard"
     VERB: ClassVar[str] = "report"
-    CODE: ClassVar[str] = "6"
+    CODE: ClassVar[str] = "7"
     CHECKS: ClassVar[tuple[str, ...]] = ("agents_see",)
 
     scores: tuple[Ref, ...] = ()

@@ -1,10 +1,12 @@
 """Which evaluations are pooled, which stand apart and why, and that no episode counts twice."""
 
+from dataclasses import replace
+
 import pytest
 
 from pipelines.errors import WorldlineError
 from pipelines.evaluation.player_settings import SearchConfig
-from pipelines.evaluation.pool import asks_alike, pool_of, pools
+from pipelines.evaluation.pool import asks_alike, planners_of, pool_of, pools
 from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.store.store import Store
 from tests.fakes import make
@@ -79,6 +81,13 @@ def test_an_emulator_seed_that_two_evaluations_played_counts_once(store: Store) 
     assert pool.returns("greedy") == (1.0, 2.0, 3.0)
     assert other.returns("beam") == (7.0,), "another planner on the same seed is another episode"
     assert other.members == (more,)
+
+
+def test_what_else_was_measured_is_no_planner(store: Store) -> None:
+    measured = scores(store, 0, BOTH)
+    told = measured.manifest.metrics | {"threads": {"greedy": [2]}, "bf16_errors": {"world": 0.1}, "device": "cpu"}
+    again = replace(measured, manifest=replace(measured.manifest, metrics=told))
+    assert planners_of(again) == ["greedy", "beam"] and len(pools([again])) == 2
 
 
 @pytest.mark.parametrize(
