@@ -126,6 +126,8 @@ def why_not(entry: Entry) -> list[str]:
         found.append(f"how it was trained cannot be told ({entry.faults[0]})")
     elif stored:
         found.append(f"it learned from stored play ({', '.join(stored)}), not from its own alone")
+    elif "imported" in taught:
+        found.append("what it learned from is not recorded where it was imported")
     elif taught:
         found.append(f"its training is not its own play alone ({', '.join(taught)})")
     elif not steps:

@@ -186,7 +186,7 @@ def lost(store: Store) -> Artefact:
         (both, "it learned from stored play (trajectories), not from its own alone"),
         (jowa, "it learned from stored play (imported_trajectories), not from its own alone"),
         (twice, "it learned from 100,001 agent steps of its own play, more than 100,000"),
-        (imported, "its training is not its own play alone (imported)"),
+        (imported, "what it learned from is not recorded where it was imported"),
         (untold, "no play that it learned from is recorded"),
         (lost, "how it was trained cannot be told (world_model_agent/Pong/"),
     ],
