@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ class OriginalCheckpoint:
     dtypes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     lpips: Mapping[str, Tensor] = field(default_factory=dict)
 
-    unit = "files"
+    unit: ClassVar[str] = "files"
 
     @classmethod
     def of(cls, artefact: Artefact, name: str, family: str, lpips: Path | None, asked: str) -> "OriginalCheckpoint":

@@ -5,7 +5,8 @@
     checkpoints/dataset/{id}.pt    an episode that it played: observations (T,3,64,64) uint8, actions (T,) int64 in the
                                    game's own numbers, rewards (T,) float32, ends (T,) int64, mask_padding (T,) bool
     config/trainer.yaml            its numbers under IRIS's names (see trainer_config.py)
-    media/reconstructions/*.png    originals beside what the agent sees, and what it foresees
+    media/reconstructions/*.png    originals beside what the agent sees and foresees: at its end, and after steps on its
+                                   way whose checkpoints were kept
     metrics/                       metrics.jsonl and its curves
 
 What an artefact does not have is left out: an agent that played nothing has no episodes, an imported one no epoch.
@@ -14,6 +15,7 @@ from it. As there, an episode that the time limit cut ends like one that was ove
 Run: `worldline export run EXPERIMENT --game Pong --to DIR`.
 """
 
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,10 +35,13 @@ from pipelines.tools.exports.exported import differs
 from pipelines.tools.exports.original_checkpoint import OriginalCheckpoint
 from pipelines.tools.exports.target import Origin
 from pipelines.tools.exports.trainer_config import trainer_config
+from pipelines.training.checkpoints import FOLDER as KEPT_IN
 from pipelines.training.metrics import ROWS
 from pipelines.training.weight_files import differences, read_data
 
 CHECKPOINTS, DATASET, CONFIG = "checkpoints", "checkpoints/dataset", "config/trainer.yaml"
+
+SHEET = re.compile(rf"(?:{KEPT_IN}/(step-\d+)/)?sheet_(.+\.png)")  # of a checkpoint on the way, or of the end
 
 
 @dataclass(frozen=True)
@@ -115,9 +120,10 @@ class RunFolder:
     @cached_property
     def _copied(self) -> dict[str, Path]:
         """By name in the folder, the file of the artefact."""
-        places = {ROWS: f"metrics/{ROWS}", "curves.png": "metrics/curves.png"}
-        places |= {name: f"media/reconstructions/{name}" for name in self.artefact.names() if name.startswith("sheet_")}
         names = self.artefact.names()
+        places = {ROWS: f"metrics/{ROWS}", "curves.png": "metrics/curves.png"}
+        sheets = {name: found for name in names if (found := SHEET.fullmatch(name))}
+        places |= {name: f"media/reconstructions/{found[1] or 'end'}_{found[2]}" for name, found in sheets.items()}
         return {place: self.artefact.path(name) for name, place in places.items() if name in names}
 
     def _episodes(self) -> Iterator[dict[str, Tensor]]:

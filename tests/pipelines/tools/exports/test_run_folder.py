@@ -38,13 +38,14 @@ NETWORKS = IrisConfig(
 @pytest.fixture
 def learned(tmp_path: Path) -> Artefact:
     """What a training of `iris` on Freeway leaves, but for the training."""
-    config = replace(iris().of(LearnConfig), game="Freeway", networks=NETWORKS, rounds=7)
+    config = replace(iris().of(LearnConfig), game="Freeway", networks=NETWORKS, rounds=70)
 
     def build(draft: Draft) -> None:
         save_agent(draft.folder, IrisAgent(NETWORKS, seed=5))
         write_episodes(draft.path(FILE_NAME), frame=(63, 63, 3)).close()
         draft.path("metrics.jsonl").write_text('{"phase": "play", "step": 0}\n')
         draft.path("sheet_Freeway.png").write_bytes(b"png")
+        draft.path("checkpoints/step-400/sheet_Freeway.png").write_bytes(b"earlier")
         draft.check("sees", True, "")
 
     return Store(tmp_path / "store").produce(config.spec(), build).artefact
@@ -70,10 +71,10 @@ def test_every_step_is_there_in_the_originals_form(learned: Artefact, tmp_path: 
     whole = {name: torch.cat([each[name] for each in episodes]).numpy() for name in kinds}
     assert np.array_equal(whole["observations"].transpose(0, 2, 3, 1), played.frames(0, 68))
     assert np.array_equal(whole["actions"], played.actions) and np.array_equal(whole["rewards"], played.rewards)
-    assert torch.load(path / CHECKPOINTS / "epoch.pt", weights_only=True) == 7
+    assert torch.load(path / CHECKPOINTS / "epoch.pt", weights_only=True) == 70
     names = {each.relative_to(path).as_posix() for each in path.rglob("*") if each.is_file()}
     others = {CONFIG, "checkpoints/last.pt", "checkpoints/epoch.pt", "metrics/metrics.jsonl"}
-    others |= {"media/reconstructions/sheet_Freeway.png"}
+    others |= {f"media/reconstructions/{when}_Freeway.png" for when in ("end", "step-400")}
     assert names == others | {f"{DATASET}/{number}.pt" for number in range(4)}
 
 
@@ -94,7 +95,7 @@ def test_its_config_has_the_recipes_numbers_under_the_originals_names(learned: A
     export(learned, folder_of(learned), tmp_path / "out")
     text = (tmp_path / "out" / "run" / CONFIG).read_text()
     config = yaml.safe_load(text)
-    assert config["common"] == {"sequence_length": 3, "epochs": 7, "seed": 0} and "&id" not in text
+    assert config["common"] == {"sequence_length": 3, "epochs": 70, "seed": 0} and "&id" not in text
     train, test = config["env"]["train"], config["env"]["test"]
     assert (train["id"], train["noop_max"], train["max_episode_steps"]) == ("FreewayNoFrameskip-v4", 30, 20_000)
     assert train["done_on_life_loss"] and not test["done_on_life_loss"]
