@@ -174,8 +174,9 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def final(rows: list[dict[str, Any]], last: int = 10) -> dict[str, float]:
-    """Each loss as the mean of its last logged values: one number for tables."""
-    names = sorted({name for row in rows for name in row} - {"phase", "step", "seconds", "turn"})
+    """Each loss as the mean of its last logged values: one number for tables. Rows of turns of play hold none."""
+    rows = [row for row in rows if "turn" not in row]
+    names = sorted({name for row in rows for name in row} - {"phase", "step", "seconds"})
     found = {}
     for name in names:
         values = [row[name] for row in rows if name in row][-last:]

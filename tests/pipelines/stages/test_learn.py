@@ -79,6 +79,8 @@ def test_rounds_of_play_and_practice_leave_an_agent_and_what_it_played(learned: 
         ["rounds/dynamics"] * 3 + (["rounds/dynamics"] * 3 + ["rounds/imitation"] * 2) * 3
     )
     assert [row["steps_played"] for row in told if row["phase"] == "play"] == [90, 180, 270]
+    assert {"dynamics", "imitation"} <= learned.manifest.metrics["losses"].keys()
+    assert "steps_played" not in learned.manifest.metrics["losses"], "what a turn tells is no loss"
     played = Trajectories(learned.path(FILE_NAME))
     assert len(played) == 270 == learned.manifest.counts["frames"] and played.frame_shape == (64, 64, 3)
     assert played.terminals.sum() > 2, "a lost life ends an episode"
