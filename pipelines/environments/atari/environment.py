@@ -196,7 +196,7 @@ class EmulatorGame:
             truncated[row] = emulator.cut and not terminated[row]
             goes_on[row] = emulator.lost_life and not emulator.cut
             self._frames[row] = emulator.begin() if terminated[row] or truncated[row] else frame
-        return Step(self._frames.copy(), rewards, terminated, truncated, goes_on)
+        return Step(self._frames.copy(), rewards, terminated, truncated, goes_on if self.rules.life_loss else None)
 
     def roots(self) -> dict[str, Any]:
         """See `registry.roots`."""
