@@ -28,7 +28,7 @@ from models.blocks.layers import (
     initialise_orthogonal,
     initialise_uniform,
 )
-from models.cpu.shortcuts import fastest_layout, finest_level
+from models.cpu.shortcuts import fastest_layout, finest_level, frames_in_cache, taken
 from models.losses.frames import commitment, motion_weight, reconstruction_l1
 from models.tokenizers.codebook import EMA, Codebook, Encoded, StraightThrough
 from models.tokenizers.config import TokenizerConfig
@@ -179,7 +179,9 @@ class Tokenizer(nn.Module):
             raise ValueError(
                 f"Tokens {tuple(tokens.shape)} do not fit the tokenizer: the last axis must be {grid**2} long"
             )
-        parts = tokens.long().reshape(-1, grid, grid).split(AT_ONCE)
+        finest = self.config.level_channels[0] * (side // self.config.patch_stem) ** 2
+        at_once = frames_in_cache(finest) if taken(self.embedding.weight) else AT_ONCE
+        parts = tokens.long().reshape(-1, grid, grid).split(at_once)
         frames = torch.cat([self.decode(self.embedding.look_up(part)).clamp(0, 1) for part in parts])
         return frames.reshape(*tokens.shape[:-1], channels, side, side)
 

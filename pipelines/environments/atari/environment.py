@@ -84,7 +84,8 @@ def merged(screens: Sequence[NDArray[np.uint8]], rules: AtariRules) -> NDArray[n
     """
     if rules.resize == "area":
         return _resized(np.max(screens, axis=0), rules)
-    return np.max([_resized(screen, rules) for screen in screens], axis=0)
+    different = screens[-1:] if np.array_equal(screens[0], screens[-1]) else screens  # resizing is most of a step
+    return np.max([_resized(screen, rules) for screen in different], axis=0)
 
 
 def _resized(screen: NDArray[np.uint8], rules: AtariRules) -> NDArray[np.uint8]:
