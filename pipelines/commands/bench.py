@@ -113,6 +113,27 @@ def plan(
 
 
 @bench.command()
+def imagine(
+    quick: Quick = False,
+    rows: Annotated[int, typer.Option(min=1, help="Imagined at once, and segments in an update.")] = 64,
+    as_json: AsJson = False,
+) -> int:
+    """IRIS on 2 CPU threads: imagining 20 steps, an update of the world model, a game as it sees it.
+
+    A missed aim is a word in the table. Takes minutes, most of them the plain way's imagination; fewer rows take less.
+    Example: worldline bench imagine --rows 16
+    """
+    from dataclasses import replace
+
+    from pipelines.tools.bench.imagine import FULL, QUICK, run
+    from pipelines.tools.bench.row import table
+
+    found = run(QUICK if quick else replace(FULL, rows=rows))
+    _print([row.plain() for row in found], table(found), as_json, quick)
+    return 0
+
+
+@bench.command()
 def graph(
     quick: Quick = False,
     only: Annotated[

@@ -229,8 +229,13 @@ def pick(precision: str, wanted: str = "auto", leased: bool = False) -> Device:
         return Device(name, precision == "bf16", threads=choose(name))
     if name == "cuda":
         return Device(name, torch.cuda.is_bf16_supported(), threads=choose(name))
+    return Device(name, cpu_has_bf16(), threads=choose(name))
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this processor has instructions for bf16."""
     found = torch.cpu.get_capabilities()
-    return Device(name, bool(found.get("amx_bf16") or found.get("avx512_bf16")), threads=choose(name))
+    return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
 
 
 def settle(agent: Agent, device: Device, asked: str) -> Device:

@@ -29,7 +29,7 @@ class EveryHead:
     """The plain twin of a model, which evaluates all heads whatever is asked for."""
 
     def __init__(self, model: Jowa) -> None:
-        self.network, self.config = train_plain.plain(model).eval(), model.config
+        self.network, self.config = train_plain.plain(model, model.config.max_tokens).eval(), model.config
 
     def __call__(
         self, tokens_NL: Tensor, games_N: Tensor, cache: KVCache | None = None, heads: Collection[Head] = ()

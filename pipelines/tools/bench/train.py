@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +70,7 @@ class Taken:
 
 def run(sizes: Sizes = FULL) -> list[Row]:
     """Measure all rows, on `THREADS` threads."""
-    with _threads():
+    with threads():
         return [*_steps(sizes), *_encodings(sizes)]
 
 
@@ -78,21 +79,22 @@ def profiles(sizes: Sizes = FULL) -> list[str]:
     say("Profiling ...")
     model, batch = Jowa(sizes.model), random_batch(sizes.model, sizes.segments)
     tokenizer, frames_BHW = Tokenizer(sizes.tokenizer).eval(), random_frames(sizes)
-    with _threads():
+    with threads():
         return [
             top_lines(f"{what}, {'bf16' if bf16 else 'float32'}", call)
             for bf16 in (False, True)
             for what, call in (
-                ("stage-2 step", partial(Step(copy.deepcopy(model), Device("cpu", bf16)), batch)),
+                ("stage-2 step", partial(stage_2(copy.deepcopy(model), Device("cpu", bf16)), batch)),
                 ("encode", partial(encode, tokenizer, frames_BHW, Device("cpu", bf16))),
             )
         ]
 
 
 @contextmanager
-def _threads() -> Iterator[None]:
+def threads(number: int = THREADS) -> Iterator[None]:
+    """So many of them, and afterwards as many as before."""
     before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(number)
     try:
         yield
     finally:
@@ -100,23 +102,31 @@ def _threads() -> Iterator[None]:
 
 
 class Step:
-    """One training step of stage 2, as the loop takes it: losses, gradients, clip, AdamW."""
+    """One training step, as the loop takes it: losses, gradients, clip, AdamW of the parameters' `groups`."""
 
-    def __init__(self, model: Jowa, device: Device) -> None:
-        self.model, self.device = model.train(), device
-        self.optimiser = torch.optim.AdamW(parameter_groups(model, WEIGHT_DECAY), lr=LR, fused=True)
-        config = model.config
-        self._legal_GA = torch.ones(config.num_games, config.num_actions, dtype=torch.bool, device=device.name)
+    def __init__(
+        self, model: nn.Module, groups: list[dict[str, Any]], loss: Callable[[Batch], Tensor], device: Device
+    ) -> None:
+        self.model, self.device, self._loss = model.train(), device, loss
+        self.optimiser = torch.optim.AdamW(groups, lr=LR, fused=True)
 
     def __call__(self, batch: Batch) -> float:
         """The loss."""
         with self.device.autocast():
-            losses = world_action_loss(self.model, batch, self._legal_GA)
+            loss = self._loss(batch)
         self.optimiser.zero_grad(set_to_none=True)
-        losses.total.backward()
+        loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         self.optimiser.step()
-        return float(losses.total.detach())
+        return float(loss.detach())
+
+
+def stage_2(model: Jowa, device: Device) -> Step:
+    """A step of stage 2, with all actions legal."""
+    config = model.config
+    legal_GA = torch.ones(config.num_games, config.num_actions, dtype=torch.bool, device=device.name)
+    groups = parameter_groups(model, WEIGHT_DECAY)
+    return Step(model, groups, lambda batch: world_action_loss(model, batch, legal_GA).total, device)
 
 
 def random_batch(config: JowaConfig, segments: int, seed: int = 0) -> Batch:
@@ -152,9 +162,8 @@ def encode(tokenizer: Tokenizer, frames_BHW: Tensor, device: Device) -> Tensor:
 def _steps(sizes: Sizes) -> list[Row]:
     say("Measuring training steps ...")
     model, batch = Jowa(sizes.model), random_batch(sizes.model, sizes.segments)
-    steps = [
-        Step(twin(model), Device("cpu", bf16)) for twin in (train_plain.plain, copy.deepcopy) for bf16 in (False, True)
-    ]
+    plain = partial(train_plain.plain, tokens=sizes.model.max_tokens)
+    steps = [stage_2(twin(model), Device("cpu", bf16)) for twin in (plain, copy.deepcopy) for bf16 in (False, True)]
     theirs, theirs_bf16, exact, rounded = in_turns(sizes.rounds, *(partial(step, batch) for step in steps))
     tokens = sizes.segments * sizes.model.max_tokens
 

@@ -1,10 +1,12 @@
-"""The other side of the training benchmark: JOWA's network in the plainest way that works.
+"""The other side of the training benchmark: networks of tokens, such as JOWA's, in the plainest way that works.
 
 Attention is written out, with its mask and probabilities as whole matrices, its projections apart; every linear layer
 and dropout is PyTorch's own; a batch of frames is encoded in one piece. Weights, objective and optimiser are ours.
 """
 
+import copy
 import math
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +14,9 @@ from torch import Tensor, nn
 
 from models.blocks.transformer import CausalAttention, KVCache
 from models.cpu.shortcuts import Dropout
-from models.jowa.model import Jowa
 from models.tokenizers.vq import Tokenizer
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class PlainAttention(nn.Module):
@@ -43,21 +46,21 @@ class PlainAttention(nn.Module):
         return self.proj(attended.transpose(1, 2).reshape(batch, length, width))
 
 
-def plain(model: Jowa) -> Jowa:
-    """The plain twin of a model, with the same weights in tensors of its own."""
-    twin = Jowa(model.config)
+def plain(model: M, tokens: int) -> M:
+    """The plain twin of a model that reads up to `tokens` tokens, with the same weights in tensors of its own."""
+    twin = copy.deepcopy(model)
     for parent in list(twin.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, CausalAttention):
                 width = child.proj.in_features
-                replacement: nn.Module = PlainAttention(width, child.heads, child.dropout, model.config.max_tokens)
+                replacement: nn.Module = PlainAttention(width, child.heads, child.dropout, tokens)
             elif isinstance(child, Dropout):
                 replacement = nn.Dropout(child.p)
             else:
                 continue
             setattr(parent, name, replacement)
     twin.load_state_dict(model.state_dict())
-    return twin
+    return twin.train(model.training)
 
 
 @torch.no_grad()

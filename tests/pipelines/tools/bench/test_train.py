@@ -12,7 +12,9 @@ from pipelines.tools.bench.train import QUICK
 def test_both_sides_have_the_same_logits() -> None:
     model, batch = Jowa(QUICK.model).eval(), train.random_batch(QUICK.model, 2)
     tokens = sequence(batch)
-    ours, theirs = (one(tokens, batch.games_B) for one in (model, train_plain.plain(model).eval()))
+    ours, theirs = (
+        one(tokens, batch.games_B) for one in (model, train_plain.plain(model, model.config.max_tokens).eval())
+    )
     for name, logits in ours.logits.items():
         torch.testing.assert_close(logits, theirs.logits[name], atol=1e-5, rtol=1e-4)
 
