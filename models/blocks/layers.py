@@ -16,8 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.cpu.shortcuts import doubled
-
 PER_HIDDEN = 4  # parameters of a hidden layer
 
 
@@ -141,13 +139,11 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int, factor: int) -> None:
         super().__init__()
-        self.factor = factor
+        self.factor = float(factor)
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, factor*H, factor*W)
-        if self.factor == 2:
-            return doubled(self.conv, x)
-        return self.conv(F.interpolate(x, scale_factor=float(self.factor), mode="nearest"))
+        return self.conv(F.interpolate(x, scale_factor=self.factor, mode="nearest"))
 
 
 class Level(nn.Module):

@@ -11,8 +11,7 @@ Linear layers: a search reads every weight for each imagined token, with one row
 costs. Weights are stored the way oneDNN reads them fastest; a GELU or ReLU behind a layer is part of its product.
 Convolutions: a full-resolution layer of a batch is larger than a processor's cache, so frames go through the finest
 level of an encoder, and through a decoder, in pieces. There a residual block's last convolution, before one of stride
-s, makes s^2 outputs for each one that is wanted. Both are linear, so one kernel does both where nothing learns. A
-decoder makes four pixels of one, which a 3x3 convolution multiplies by several weights: their sums are fewer products.
+s, makes s^2 outputs for each one that is wanted. Both are linear, so one kernel does both where nothing learns.
 
 Shapes: B rows or frames, H heads, L tokens, E width of a head, N = B * H; C channels (I in, M between, O out), H x W
 pixels.
@@ -187,28 +186,6 @@ def finest_level(conv_in: nn.Conv2d, level: nn.Module, x: Tensor) -> Tensor:
 def frames_in_cache(size: int) -> int:
     """How many frames go through layers of `size` numbers a frame at once."""
     return max(1, IN_CACHE // (size * (2 if torch.is_autocast_enabled("cpu") else 4)))
-
-
-def doubled(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """3x3 `conv` (padding 1) of `x` with every pixel made four: (B, C, H, W) -> (B, O, 2 H, 2 W).
-
-    Each of the four sees 2x2 pixels of `x`, so that 4 products do for 9. Not in bfloat16, where it was not measured.
-    """
-    if torch.is_grad_enabled() or not taken(x) or torch.is_autocast_enabled("cpu"):
-        return conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-    batch, _, height, width = x.shape
-    y, x = x.new_empty(batch, conv.out_channels, 2 * height, 2 * width), F.pad(x, (1, 1, 1, 1))
-    for row, rows in enumerate(_met(conv.weight, 2)):
-        for column, kernel in enumerate(_met(rows, 3)):
-            seen = x[:, :, row : row + height + 1, column : column + width + 1]
-            y[:, :, row::2, column::2] = F.conv2d(seen, kernel, conv.bias)
-    return y
-
-
-def _met(weight: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """What the first and the second of two equal pixels multiply their neighbours and themselves by, along an axis."""
-    before, at, behind = weight.unbind(axis)
-    return torch.stack([before, at + behind], axis), torch.stack([before + at, behind], axis)
 
 
 class _ResidualBlock(Protocol):

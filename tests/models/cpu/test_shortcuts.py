@@ -19,7 +19,6 @@ from models.cpu.shortcuts import (
     PackedLinear,
     PackedModule,
     causal_attention,
-    doubled,
     fastest_layout,
     finest_level,
     keep_mask,
@@ -276,17 +275,6 @@ def test_the_finest_level_is_plain_with_gradients_or_by_the_switch_and_else_the_
         torch.testing.assert_close(finest_level(conv_in, level, x), plain, atol=1e-5, rtol=1e-5)
         with shortcuts.off():
             assert torch.equal(finest_level(conv_in, level, x), level(conv_in(x)))
-
-
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 5), (6, 4)])
-def test_enlarging_and_convolving_are_one_up_to_the_edges(height: int, width: int) -> None:
-    conv, x = nn.Conv2d(3, 5, 3, padding=1), torch.randn(2, 3, height, width)
-    plain = conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-    assert torch.equal(doubled(conv, x), plain)  # something learns
-    with torch.no_grad():
-        torch.testing.assert_close(doubled(conv, x), plain.detach(), atol=1e-6, rtol=1e-5)
-        with shortcuts.off():
-            assert torch.equal(doubled(conv, x), plain)
 
 
 def test_only_bfloat16_on_a_cpu_has_its_channels_last() -> None:
