@@ -67,13 +67,17 @@ def test_what_cannot_be_chosen(arguments: tuple[object, ...], said: str) -> None
 
 
 def test_errors_are_one_line_and_exit_with_their_code(capsys: pytest.CaptureFixture[str]) -> None:
+    until = ["--until", "tokens"]
     for arguments, said in [
         (["materialize", "--experiment", "demo"], "Unknown experiment 'demo'"),
-        (["backfill", "--recipe", "dem", "--games", "Pong"], "Unknown recipe 'dem'"),
-        (["backfill", "--games", "MsPackman"], "Unknown game 'MsPackman': did you mean 'MsPacman'?"),
+        (["backfill", *until, "--recipe", "dem", "--games", "Pong"], "Unknown recipe 'dem'"),
+        (
+            ["backfill", *until, "--games", "MsPackman"],
+            "Unknown game 'MsPackman': did you mean 'MsPacman'?",
+        ),
         (["backfill", "--games", "Pong", "--until", "token"], "Unknown stage 'token': did you mean 'tokens'?"),
-        (["backfill", "--experiment", "demo", "--games", "Pong"], "Unknown experiment 'demo'"),
-        (["backfill", "--games", "Pong", "--set", "seed"], "'seed' is no override"),
+        (["backfill", *until, "--experiment", "demo", "--games", "Pong"], "Unknown experiment 'demo'"),
+        (["backfill", *until, "--games", "Pong", "--set", "seed"], "'seed' is no override"),
     ]:
         assert main(arguments) == 2, arguments
         out, err = capsys.readouterr()
