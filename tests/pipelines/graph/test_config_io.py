@@ -53,7 +53,10 @@ def test_every_recipe_comes_back_from_json_as_it_was(name: str) -> None:
     assert through_json(recipe(name)) == recipe(name)
 
 
-@given(st.sampled_from(sorted(RECIPES)), st.sampled_from(WHOLE), st.integers(1, 60_000))
+FROM_REPLAY = sorted(name for name in RECIPES if recipe(name).collect and recipe(name).pretrain)  # have all of WHOLE
+
+
+@given(st.sampled_from(FROM_REPLAY), st.sampled_from(WHOLE), st.integers(1, 60_000))
 def test_a_whole_number_changes_its_field_alone(name: str, path: str, value: int) -> None:
     before = recipe(name)
     after = override(before, f"{path}={value:_}")
