@@ -81,7 +81,14 @@ def _dagster_knows_every_version(home: Path, monkeypatch: pytest.MonkeyPatch) ->
     digests = {artefact.ref.stage: artefact.digest for artefact in Store(home / "store").artefacts()}
     with open_instance() as instance:
         keys = defs.resolve_asset_graph().get_all_asset_keys()
-        others = {"imported", "imported_trajectories", "imported_shards", "finetuned", "tuned"}  # not of this recipe
+        others = {
+            "imported",
+            "imported_trajectories",
+            "imported_shards",
+            "finetuned",
+            "world_model_agent",
+            "tuned",
+        }  # not of this recipe
         assert {key.to_user_string() for key in keys} - set(digests) == others
         for key in [key for key in keys if key.to_user_string() in digests]:
             [record] = instance.fetch_materializations(key, limit=1).records

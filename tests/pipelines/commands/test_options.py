@@ -15,6 +15,7 @@ from pipelines.environments.registry import GAMES
 from pipelines.errors import UsageError
 from pipelines.graph.config_io import override
 from pipelines.graph.table import BY_VERB, STAGES
+from pipelines.recipes.iris import iris
 from pipelines.recipes.jowa import jowa_40m_imagined
 
 
@@ -42,8 +43,8 @@ def test_every_field_that_help_names_can_be_set_by_that_name() -> None:
     fields = re.compile(rf"(?<!/)\b(?:{'|'.join(BY_VERB)})\.[a-z_]+(?:\.[a-z_]+)*")
     named = {found for _, command in COMMANDS for found in fields.findall(command.help or "")}
     assert {"evaluate.context", "tune.leaves", "downsample.fraction", "finetune.phases.expert.steps"} <= named
-    recipe = jowa_40m_imagined()
     for path in named:
+        recipe = iris() if path.startswith("learn.") else jowa_40m_imagined()
         with pytest.raises(UsageError) as caught:
             override(recipe, f"{path}=?")
         assert "Unknown" not in str(caught.value) and "lies below a plain value" not in str(caught.value)

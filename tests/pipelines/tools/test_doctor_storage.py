@@ -37,7 +37,7 @@ def test_storage_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     path.write_text("artefact_root: gs://bucket/x\n")
     assert f": gs://bucket/x, copies in {tmp_path}/home/store-gs-bucket-x-" in doctor_storage.profile(str(path)).value
     path.write_text("artefact_root: https://bucket/x\n")
-    assert "must be a folder on this machine" in doctor_storage.profile(str(path)).value
+    assert "must be a folder of this machine, or a bucket" in doctor_storage.profile(str(path)).value
     (tmp_path / "file").write_text("")
     path.write_text(f"artefact_root: {tmp_path}/file/store\n")
     finding = doctor_storage.profile(str(path))

@@ -17,7 +17,7 @@ INPUTS = ("meta/", "weights/", "batch/", "draws/")
 
 
 def test_the_smallest_files_of_each_family_are_there() -> None:
-    assert [path.stem for path in FILES] == ["jowa_c51_cql_q1", "jowa_combo_imagined"]
+    assert {path.stem.partition("_")[0] for path in FILES} == {"iris", "jowa", "thesis"}
     assert sum(path.stat().st_size for path in FILES) < 20e6
 
 
@@ -32,7 +32,7 @@ def test_a_golden_file_passes(capsys: pytest.CaptureFixture) -> None:
     assert last == f"{len(outputs)} ok, 0 failed"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in FILES if path.stem.startswith("jowa")], ids=lambda path: path.stem)
 def test_the_originals_games_are_ours(path: Path) -> None:
     with np.load(path, allow_pickle=False) as file:
         games = json.loads(str(file["meta/config"]))["games"]
@@ -101,7 +101,7 @@ def test_a_damaged_input_is_one_line(
     assert run(["parity", str(save(tmp_path, damaged))]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "file.npz cannot be checked: " in error
-    assert "give a whole golden file of a family known here (jowa)" in error
+    assert "give a whole golden file of a family known here (jowa, iris, thesis)" in error
 
 
 def test_damaged_and_swelling_archives_are_one_line(
