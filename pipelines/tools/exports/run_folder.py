@@ -10,8 +10,9 @@
     metrics/                       metrics.jsonl and its curves
 
 What an artefact does not have is left out: an agent that played nothing has no episodes, an imported one no epoch.
-Optimisers are not kept with a finished agent, so the original plays and evaluates such a folder, and cannot train on
-from it. As there, an episode that the time limit cut ends like one that was over. One episode is in memory at a time.
+The original's play tool finds all that it reads in checkpoint and config, if LPIPS went out too; its own code was not
+run on such a folder. Optimisers are not kept with a finished agent, so nothing can train on from it. As there, an
+episode that the time limit cut ends like one that was over. One episode is in memory at a time.
 Run: `worldline export run EXPERIMENT --game Pong --to DIR`.
 """
 

@@ -1,7 +1,10 @@
 """Our numbers under the names of IRIS's `config/trainer.yaml`: the one file that its tools read from a run folder.
 
-As far as they exist there: what an original has no word for is left out, and so is what an artefact does not say, such
-as a training that happened elsewhere. Names: the released code of arXiv 2209.00588.
+Every name is one of the released code's config files (github.com/eloialonso/iris: config/trainer.yaml and the
+default.yaml of env, tokenizer, world_model and actor_critic), written out where these refer to each other. All that
+its play tool reads is there. Left out is what the original has no word for, what an artefact does not say, such as a
+training that happened elsewhere, and what is not about an agent (wandb, datasets, initialization): its evaluation
+script sets some of these, so it needs a config folder of its own.
 """
 
 from collections.abc import Mapping
@@ -15,7 +18,7 @@ Plain = Mapping[str, Any]
 def trainer_config(game: str, networks: Plain, learning: Plain) -> dict[str, Any]:
     """networks: of an agent's config. learning: that of `world_model_agent`, or {} where it learned elsewhere."""
     found = {
-        "common": {"sequence_length": networks["world_model"]["max_steps"]},
+        "common": {"device": "cpu", "sequence_length": networks["world_model"]["max_steps"]},
         "env": _environments(game, learning),
         "tokenizer": _tokenizer(networks["tokenizer"]),
         "world_model": _world_model(networks["world_model"]),
@@ -36,7 +39,8 @@ def _environments(game: str, learning: Plain) -> dict[str, Any]:
         "train": learning["collect"]["protocol"] if learning else "iris-train",
         "test": learning["check"]["protocol"] if learning else "iris",
     }
-    return {place: _environment(game, name) for place, name in rules.items()}
+    places = {place: _environment(game, name) for place, name in rules.items()}
+    return places | {"keymap": f"atari/{places['train']['id']}"}
 
 
 def _environment(game: str, name: str) -> dict[str, Any]:
@@ -44,7 +48,8 @@ def _environment(game: str, name: str) -> dict[str, Any]:
     rules: Any = protocol(name)
     rules = rules.rules if isinstance(rules, NoisyRules) else rules
     return {
-        "id": f"{game}NoFrameskip-v4",
+        "_target_": "envs.make_atari",
+        "id": f"{game}NoFrameskip-{'v0' if rules.sticky else 'v4'}",  # v0 repeats an action by a chance of 0.25
         "size": rules.frame[0],
         "max_episode_steps": rules.max_frames,
         "noop_max": max(rules.noop_max - 1, 0),
@@ -56,16 +61,20 @@ def _environment(game: str, name: str) -> dict[str, Any]:
 
 def _tokenizer(config: Plain) -> dict[str, Any]:
     return {
+        "_target_": "models.tokenizer.Tokenizer",
         "vocab_size": config["vocab_size"],
         "embed_dim": config["embed_dim"],
-        "encoder": _coder(config),
-        "decoder": _coder(config),
+        **{
+            name.lower(): {"_target_": f"models.tokenizer.{name}", "config": _coder(config)}
+            for name in ("Encoder", "Decoder")
+        },
     }
 
 
 def _coder(config: Plain) -> dict[str, Any]:
     """Of the encoder and the decoder alike."""
     return {
+        "_target_": "models.tokenizer.EncoderDecoderConfig",
         "resolution": config["resolution"],
         "in_channels": config["frame_channels"],
         "out_ch": config["frame_channels"],
@@ -80,6 +89,7 @@ def _coder(config: Plain) -> dict[str, Any]:
 
 def _world_model(config: Plain) -> dict[str, Any]:
     return {
+        "_target_": "models.TransformerConfig",
         "tokens_per_block": config["tokens_per_frame"] + 1,
         "max_blocks": config["max_steps"],
         "attention": "causal",

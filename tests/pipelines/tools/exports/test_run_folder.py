@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def test_its_config_has_the_recipes_numbers_under_the_originals_names(learned: A
     export(learned, folder_of(learned), tmp_path / "out")
     text = (tmp_path / "out" / "run" / CONFIG).read_text()
     config = yaml.safe_load(text)
-    assert config["common"] == {"sequence_length": 3, "epochs": 70, "seed": 0} and "&id" not in text
+    assert config["common"] == {"device": "cpu", "sequence_length": 3, "epochs": 70, "seed": 0} and "&id" not in text
     train, test = config["env"]["train"], config["env"]["test"]
     assert (train["id"], train["noop_max"], train["max_episode_steps"]) == ("FreewayNoFrameskip-v4", 30, 20_000)
     assert train["done_on_life_loss"] and not test["done_on_life_loss"]
@@ -106,7 +107,39 @@ def test_its_config_has_the_recipes_numbers_under_the_originals_names(learned: A
     assert config["training"]["actor_critic"]["start_after_epochs"] == 50
     assert "weight_decay" not in config["training"]["tokenizer"]
     assert config["world_model"]["tokens_per_block"] == 17 and config["world_model"]["attn_pdrop"] == 0.25
-    assert config["tokenizer"]["encoder"]["ch_mult"] == [1, 1, 1]
+    assert config["env"]["keymap"] == "atari/FreewayNoFrameskip-v4"
+    for name in ("encoder", "decoder"):
+        assert config["tokenizer"][name]["config"]["ch_mult"] == [1, 1, 1]
+
+
+def test_its_config_names_what_the_originals_play_tool_makes_of_it(learned: Artefact, tmp_path: Path) -> None:
+    """Names and classes as the released code's config files have them."""
+    export(learned, folder_of(learned), tmp_path / "out")
+    config = yaml.safe_load((tmp_path / "out" / "run" / CONFIG).read_text())
+    made = {"env.train": "envs.make_atari", "env.test": "envs.make_atari", "tokenizer": "models.tokenizer.Tokenizer"}
+    made |= {f"tokenizer.{name.lower()}": f"models.tokenizer.{name}" for name in ("Encoder", "Decoder")}
+    made |= {f"tokenizer.{name}.config": "models.tokenizer.EncoderDecoderConfig" for name in ("encoder", "decoder")}
+    assert targets(config) == made | {"world_model": "models.TransformerConfig"}
+    assert config["tokenizer"]["encoder"]["config"].keys() == {
+        *("_target_", "resolution", "in_channels", "z_channels", "ch", "ch_mult", "num_res_blocks"),
+        *("attn_resolutions", "out_ch", "dropout"),
+    }
+    assert config["world_model"].keys() == {
+        *("_target_", "tokens_per_block", "max_blocks", "attention", "num_layers", "num_heads", "embed_dim"),
+        *("embed_pdrop", "resid_pdrop", "attn_pdrop"),
+    }
+    assert config["env"]["test"].keys() == {
+        *("_target_", "id", "size", "max_episode_steps", "noop_max", "frame_skip", "done_on_life_loss", "clip_reward"),
+    }
+
+
+def targets(config: dict[str, Any], place: str = "") -> dict[str, str]:
+    """Every `_target_`, by its place."""
+    found = {place: config["_target_"]} if "_target_" in config else {}
+    for name, inner in config.items():
+        if isinstance(inner, dict):
+            found |= targets(inner, f"{place}.{name}".strip("."))
+    return found
 
 
 def test_a_copy_that_reads_back_otherwise_leaves_nothing(
