@@ -30,7 +30,7 @@ from pipelines.tools.bench import train_plain
 from pipelines.tools.bench.imagine_games import games_row
 from pipelines.tools.bench.imagine_plain import Plain
 from pipelines.tools.bench.row import Row
-from pipelines.tools.bench.train import THREADS, WEIGHT_DECAY, Step, Taken, in_turns, threads
+from pipelines.tools.bench.train import THREADS, WEIGHT_DECAY, Step, Taken, in_turns, random_batch, threads
 from pipelines.training.device import Device, cpu_has_bf16
 
 AIM, AIM_BF16 = 2.0, 4.0
@@ -189,24 +189,6 @@ def _imagination(sizes: Sizes) -> list[Row]:
 
 
 # ---- updates ----
-
-
-def random_batch(config: WorldModelConfig, segments: int) -> Batch:
-    """Whole segments of random tokens, actions and rewards; no episode ends."""
-    generator = torch.Generator().manual_seed(0)
-    shape = (segments, config.max_steps)
-
-    def draw(high: int, *size: int) -> Tensor:
-        return torch.randint(0, high, size, generator=generator)
-
-    return Batch(
-        actions_BT=draw(config.num_actions, *shape),
-        rewards_BT=draw(3, *shape).float() - 1,
-        ends_BT=torch.zeros(shape, dtype=torch.bool),
-        mask_BT=torch.ones(shape, dtype=torch.bool),
-        games_B=torch.zeros(segments, dtype=torch.long),
-        tokens_BTK=draw(config.vocab_size, *shape, config.tokens_per_frame),
-    )
 
 
 def random_frames(config: WorldModelConfig, rows: int) -> Tensor:

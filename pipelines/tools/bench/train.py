@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from models.api import Batch
+from models.iris.config import WorldModelConfig
 from models.jowa.agent import parameter_groups
 from models.jowa.config import JowaConfig
 from models.jowa.loss import sequence, world_action_loss
@@ -129,8 +130,9 @@ def stage_2(model: Jowa, device: Device) -> Step:
     return Step(model, groups, lambda batch: world_action_loss(model, batch, legal_GA).total, device)
 
 
-def random_batch(config: JowaConfig, segments: int, seed: int = 0) -> Batch:
-    """Whole segments of random tokens, actions, rewards and games; no episode ends."""
+def random_batch(config: JowaConfig | WorldModelConfig, segments: int, seed: int = 0) -> Batch:
+    """Whole segments of random tokens, actions, rewards and games, of one game for IRIS; no episode ends."""
+    games = config.num_games if isinstance(config, JowaConfig) else 1
     generator = torch.Generator().manual_seed(seed)
     shape = (segments, config.max_steps)
 
@@ -142,7 +144,7 @@ def random_batch(config: JowaConfig, segments: int, seed: int = 0) -> Batch:
         rewards_BT=draw(3, *shape).float() - 1,
         ends_BT=torch.zeros(shape, dtype=torch.bool),
         mask_BT=torch.ones(shape, dtype=torch.bool),
-        games_B=draw(config.num_games, segments),
+        games_B=draw(games, segments),
         tokens_BTK=draw(config.vocab_size, *shape, config.tokens_per_frame),
     )
 

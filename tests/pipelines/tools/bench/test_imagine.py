@@ -12,8 +12,9 @@ from models.cpu import shortcuts
 from models.iris.world_model import WorldModel
 from pipelines.environments.atari.games import PROTOCOLS
 from pipelines.tools.bench import imagine, imagine_games, train_plain
-from pipelines.tools.bench.imagine import QUICK, Ours, dreamt, random_batch, random_frames, world_loss
+from pipelines.tools.bench.imagine import QUICK, Ours, dreamt, random_frames, world_loss
 from pipelines.tools.bench.imagine_plain import Plain, PlainSpatialAttention
+from pipelines.tools.bench.train import random_batch
 from pipelines.training.device import Device
 
 EXACT = Device("cpu", False)
