@@ -115,7 +115,9 @@ def plan(
 @bench.command()
 def imagine(
     quick: Quick = False,
-    rows: Annotated[int, typer.Option(min=1, help="Imagined at once, and segments in an update.")] = 64,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="Imagined at once, and segments in an update (default 64).")
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """IRIS on 2 CPU threads: imagining 20 steps, an update of the world model, a game as it sees it.
@@ -128,7 +130,8 @@ def imagine(
     from pipelines.tools.bench.imagine import FULL, QUICK, run
     from pipelines.tools.bench.row import table
 
-    found = run(QUICK if quick else replace(FULL, rows=rows))
+    sizes = QUICK if quick else FULL
+    found = run(replace(sizes, rows=rows or sizes.rows))
     _print([row.plain() for row in found], table(found), as_json, quick)
     return 0
 

@@ -44,5 +44,5 @@ def require_same(source: TrajectoryReader, copy: TrajectoryReader, arrays: tuple
 def differs(what: str) -> WorldlineError:
     """The error for a copy that reads back otherwise."""
     return WorldlineError(
-        f"The export does not read back as written ({what}): check the disk of --out and run it again"
+        f"The export does not read back as written ({what}): check the disk that it went to and run it again"
     )

@@ -50,13 +50,13 @@ def target(path: Path, origin: Origin, overwrite: bool) -> Iterator[Path]:
     ends = ("partial", "note", "old", "oldnote")
     aside, noted, old, old_note = (path.with_name(f".{path.name}.{mark}.{end}") for end in ends)
     beside = path.with_name(path.name + SUFFIX)
-    with writable(path.parent, "folder", "choose another --out"):
+    with writable(path.parent, "folder", "choose another place"):
         if _stands(path) and not overwrite:
-            raise UsageError(f"{path} is there and not empty: add --overwrite or choose another --out")
+            raise UsageError(f"{path} is there and not empty: add --overwrite or choose another place")
         if _stands(path) and not beside.is_file():
             raise UsageError(
                 f"{path} is no export of ours (no {beside.name} beside it) and is not overwritten: move it away or "
-                "choose another --out"
+                "choose another place"
             )
         try:
             yield aside

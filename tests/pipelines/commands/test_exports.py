@@ -133,7 +133,7 @@ def test_a_disk_that_refuses_bytes_is_one_line_and_leaves_nothing(made, tmp_path
 def test_a_folder_without_rights_is_one_line(made, tmp_path, capsys) -> None:
     (tmp_path / "file").write_text("")
     said = refused(capsys, 1, "trajectories", made.ref, "--to", "zarr", "--out", tmp_path / "file")
-    assert "is not writable" in said and "choose another --out" in said
+    assert "is not writable" in said and "choose another place" in said
 
 
 def test_croissant_describes_data_and_nothing_else(made, tmp_path, capsys) -> None:

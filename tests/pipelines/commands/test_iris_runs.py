@@ -195,6 +195,6 @@ def test_a_run_folder_of_what_was_imported_has_weights_and_config_alone(
     assert same(torch.load(to / "checkpoints" / "last.pt", weights_only=True), torch.load(file))
     capsys.readouterr()
     assert run(["export", "run", "Pong", "--to", str(to)]) == 2
-    assert "is there and not empty: add --overwrite" in capsys.readouterr().err
+    assert "is there and not empty: add --overwrite or choose another place" in capsys.readouterr().err
     assert run(["export", "run", "Pong", "--to", str(to), "--game", "Boxing"]) == 2
     assert "plays no Boxing" in capsys.readouterr().err

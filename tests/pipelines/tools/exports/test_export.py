@@ -99,7 +99,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(made, form, tmp_path,
 
     what = layout(made, form)
     monkeypatch.setattr(type(what), "read_back", full)
-    with pytest.raises(WorldlineError, match=r"No space left in the folder .*choose another --out") as caught:
+    with pytest.raises(WorldlineError, match=r"No space left in the folder .*choose another place") as caught:
         export(made, what, tmp_path, overwrite=True)
     assert "\n" not in str(caught.value) and bytes_of(path) == before
     assert not list(tmp_path.glob(".*"))
@@ -121,7 +121,7 @@ def test_a_copy_that_differs_never_gets_its_name(made, form, tmp_path, monkeypat
 def test_a_folder_that_is_not_ours_is_one_line(made, tmp_path) -> None:
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(WorldlineError, match=r"The folder .* is not writable .*: choose another --out"):
+        with pytest.raises(WorldlineError, match=r"The folder .* is not writable .*: choose another place"):
             export(made, layout(made, "zarr"), folder)
 
 
