@@ -35,14 +35,15 @@ class Interface:
         if (self._height, self._width) == (self._side, self._side):
             return frames
         rows_RH, columns_RW = (area_means(side, self._side).to(frames.device) for side in (self._height, self._width))
-        return (rows_RH @ frames.float() @ columns_RW.T).round().to(torch.uint8)
+        with torch.autocast(frames.device.type, enabled=False):  # bfloat16 would move bytes, and tokens with them
+            return (rows_RH @ frames.float() @ columns_RW.T).round().to(torch.uint8)
 
     def outward(self, frames: Tensor) -> Tensor:
         """Frames (..., C, H, W) of (..., C, R, R), each pixel repeated."""
         if (self._height, self._width) == (self._side, self._side):
             return frames
-        large = F.interpolate(frames.flatten(0, -4), (self._height, self._width), mode="nearest")
-        return large.unflatten(0, frames.shape[:-3])
+        large = F.interpolate(frames.reshape(-1, *frames.shape[-3:]), (self._height, self._width), mode="nearest")
+        return large.reshape(*frames.shape[:-2], self._height, self._width)
 
     # ---- actions ----
 

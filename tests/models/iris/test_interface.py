@@ -34,6 +34,8 @@ def test_frames_are_resized_as_opencv_does_by_area_but_for_rounding() -> None:
     theirs = np.stack([cv2.resize(frame, (32, 32), interpolation=cv2.INTER_AREA) for frame in frames])
     assert found.shape == (3, 1, 32, 32) and found.dtype == torch.uint8
     assert np.abs(found[:, 0].numpy().astype(int) - theirs).max() <= 1
+    with torch.autocast("cpu", torch.bfloat16):  # as it learns, so it plays
+        assert torch.equal(Interface(GREY).inward(torch.from_numpy(frames)[:, None]), found)
 
 
 def test_a_grey_agent_of_another_size_sees_plays_and_shows() -> None:
@@ -43,6 +45,7 @@ def test_a_grey_agent_of_another_size_sees_plays_and_shows() -> None:
     frames = torch.randint(0, 256, (2, 3, 1, 84, 40), dtype=torch.uint8)
     tokens = agent.encode(frames)
     assert tokens.shape == (2, 3, 4) and agent.decode(tokens).shape == frames.shape
+    assert torch.allclose(agent.decode(tokens[1, 2]), agent.decode(tokens)[1, 2], atol=1e-5)
     policy = agent.policy(Acting(torch.zeros(2).long(), torch.ones(2, 5).bool()))
     assert policy.act(frames[:, 0], [0, 1]).shape == (2,)
     with pytest.raises(ValueError, match=r"give uint8 \(\.\.\., 84, 40\)"):
