@@ -36,7 +36,7 @@ from models.spaces import Spaces
 from models.tokenizers.vq import Tokenizer
 
 CHANGEABLE = {  # by part of the config, what may be set anew while it learns on
-    "weights": ("l1", "mse", "lpips", "commitment", "encoder", "value"),
+    "weights": ("l1", "mse", "lpips", "commitment", "encoder"),
     "actor_critic": ("horizon", "burn_in", "gamma", "lambda_", "value", "entropy"),
 }
 

@@ -6,11 +6,11 @@ Learning rates, decay, clipping and the order of turns belong to the schedule. I
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 from models.blocks.wiring import layer_sizes
 from models.family import AgentConfig, Takes, manner, option
-from models.limits import Dropout, Few, Natural, Positive, Share, Size, Weight, check
+from models.limits import Dropout, Few, Natural, Positive, Share, Size, Weight, Within, check
 from models.tokenizers.config import TokenizerConfig
 
 TOKENIZER = TokenizerConfig(
@@ -70,7 +70,7 @@ class WorldModelConfig:
     layer_norm: bool = option(True)  # before a circuit
     positions: bool = option(True)  # whether a token's place in its step is told to circuits
     pretrained: bool = option(False)  # whether a fresh transformer's blocks are those of `IrisConfig.gpt2_file`
-    sparsity: Share = option(0.5)  # of a circuit's wiring
+    sparsity: Annotated[float, Within(least=0.1, most=1)] = option(0.5)  # of a circuit's wiring
     wiring_seed: Natural = option(22222)
 
     def __post_init__(self) -> None:
@@ -129,6 +129,8 @@ class ActorCriticConfig:
 
     def __post_init__(self) -> None:
         check(self, "actor_critic")
+        if not self.channels:
+            raise ValueError("actor_critic.channels is empty: give a convolution or more, as (32, 32, 64, 64)")
         if self.horizon < 2:
             raise ValueError("actor_critic.horizon 1 leaves nothing to learn: a return needs the value of a later step")
         if self.resolution % 2 ** len(self.channels):
@@ -219,6 +221,13 @@ class IrisConfig(AgentConfig):
             raise ValueError(
                 f"weights.value is {self.weights.value} and tokenizer.value_layers {tokenizer.value_layers}: a value "
                 "is learned with both, or with neither"
+            )
+        weights = self.weights
+        terms = (weights.l1, weights.mse, weights.commitment, weights.value, "lpips" in self.outside and weights.lpips)
+        if not any(terms):
+            raise ValueError(
+                "weights leave the tokenizer no term to learn from (lpips counts where lpips_file names its weights): "
+                "set weights.l1, or another, above 0"
             )
         if any((self.gpt2_file, self.gpt2_sha256)) and not world.pretrained:
             raise ValueError("gpt2_file is named and not read: set world_model.pretrained=true, or leave it out")

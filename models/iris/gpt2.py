@@ -107,10 +107,12 @@ def _require_fit(theirs: Mapping[str, Tensor], layers: int, width: int) -> None:
     if missing:
         raise ValueError(f"{size}: {missing[0]} is missing, {len(missing)} in all; give a file of that size")
     if unknown:
-        raise ValueError(f"{size}: {unknown[0]} is unknown, {len(unknown)} in all; set world.layers to the file's")
+        raise ValueError(
+            f"{size}: {unknown[0]} is unknown, {len(unknown)} in all; set world_model.layers to the file's"
+        )
     if odd:
         found = tuple(theirs[odd[0]].shape)
-        raise ValueError(f"{size}: {odd[0]} is {found}, not {wanted[odd[0]]}; set world.width to the file's")
+        raise ValueError(f"{size}: {odd[0]} is {found}, not {wanted[odd[0]]}; set world_model.width to the file's")
 
 
 def _shapes(layer: int, width: int) -> dict[str, tuple[int, ...]]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models.api import Acting, Batch, Context, FrameBatch, Learning, Moment, rows_of
 from models.iris.agent import IrisAgent
-from models.iris.config import TOKENIZER, ActorCriticConfig, IrisConfig, WorldModelConfig
+from models.iris.config import TOKENIZER, ActorCriticConfig, IrisConfig, TokenizerWeights, WorldModelConfig
 from models.registry import family_of
 
 CONFIG = IrisConfig(
@@ -155,12 +155,20 @@ def test_a_config_is_plain_data_and_comes_back() -> None:
         ({"world_model": replace(CONFIG.world_model, vocab_size=17)}, r"tokenizer\.vocab_size is 16 but world_model"),
         ({"world_model": replace(CONFIG.world_model, tokens_per_frame=5)}, "tokens is 4 but"),
         ({"actor_critic": replace(CONFIG.actor_critic, num_actions=6)}, r"num_actions is 5 but actor_critic"),
+        ({"weights": TokenizerWeights(l1=0.0, commitment=0.0)}, "no term to learn from .* set weights.l1, or another"),
     ],
 )
 def test_networks_that_do_not_fit_each_other_are_refused(changes: dict[str, Any], words: str) -> None:
     CONFIG.require_fit(3)
     with pytest.raises(ValueError, match=words):
         replace(CONFIG, **changes).require_fit(3)
+
+
+def test_sizes_that_make_no_network_are_refused() -> None:
+    with pytest.raises(ValueError, match="actor_critic.channels is empty: give a convolution or more"):
+        ActorCriticConfig(channels=())
+    with pytest.raises(ValueError, match="sparsity 0.05 is impossible: it must be from 0.1 to 1"):
+        WorldModelConfig(kind="ncp_tokens", sparsity=0.05)
 
 
 def test_a_segment_of_another_length_than_the_burn_in_is_refused(agent: IrisAgent) -> None:
@@ -170,8 +178,9 @@ def test_a_segment_of_another_length_than_the_burn_in_is_refused(agent: IrisAgen
 
 
 def test_what_may_change_while_it_learns(agent: IrisAgent) -> None:
-    agent.reconfigure(entropy=0.5, l1=2.0)
+    agent.reconfigure(entropy=0.5, l1=2.0, value=0.25)
     assert (agent.config.actor_critic.entropy, agent.config.weights.l1) == (0.5, 2.0)
+    assert (agent.config.actor_critic.value, agent.config.weights.value) == (0.25, 0.0)
     with pytest.raises(ValueError, match="no setting 'layers'"):
         agent.reconfigure(layers=2)
 

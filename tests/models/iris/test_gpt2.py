@@ -80,8 +80,8 @@ def test_a_file_that_lacks_a_blocks_weight_is_refused_in_one_line(checkpoint: Ar
     ("layers", "width", "words"),
     [
         (4, WIDTH, r"of 4 layers and width 32: h\.3\.ln_1\.weight is missing, 12 in all"),
-        (2, WIDTH, r"h\.2\.ln_1\.weight is unknown, 12 in all; set world\.layers"),
-        (LAYERS, 64, r"h\.0\.ln_1\.weight is \(32,\), not \(64,\); set world\.width"),
+        (2, WIDTH, r"h\.2\.ln_1\.weight is unknown, 12 in all; set world_model\.layers to"),
+        (LAYERS, 64, r"h\.0\.ln_1\.weight is \(32,\), not \(64,\); set world_model\.width to"),
     ],
 )
 def test_another_size_is_refused(checkpoint: Arrays, layers: int, width: int, words: str) -> None:
