@@ -144,9 +144,9 @@ class Family:
     """One family of models.
 
     config: the type of its frozen config. agent: "module:Class" of its `models.api.Agent`, called with config and seed.
-    objectives: its losses by name. planners: how it can choose actions, of greedy, beam and mcts. tokens: whether its
-    frames can be stored as tokens. one_file: what the original calls the file that holds all networks, each network's
-    names behind its own; empty where it writes a file a network.
+    objectives: its losses by name. planners: how it can choose actions, of actor, greedy, beam and mcts. tokens:
+    whether its frames can be stored as tokens. one_file: what the original calls the file that holds all networks, each
+    network's names behind its own; empty where it writes a file a network.
     """
 
     name: str

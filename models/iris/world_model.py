@@ -8,6 +8,7 @@ action follows. Parameters have the released checkpoints' names (`state_dict.py`
 Shapes: B segments or N rows, T steps, K tokens a frame, L tokens, D width, V vocabulary, S = T * K predictions.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -36,7 +37,7 @@ class Outputs:
     ahead: int = 1
 
 
-class TokenWorldModel(nn.Module, Generic[Cache]):
+class TokenWorldModel(nn.Module, ABC, Generic[Cache]):
     """Embeddings and heads of a model that reads token after token. What remembers, `hidden`, subclasses have.
 
     before: its modules, which come first among the parameters as in the original.
@@ -52,13 +53,13 @@ class TokenWorldModel(nn.Module, Generic[Cache]):
         self.head_rewards = mlp_head(config.width, 3)
         self.head_ends = mlp_head(config.width, 2)
 
+    @abstractmethod
     def empty_memory(self, rows: int, old: Cache | None = None) -> Cache:
         """Nothing read yet, for `rows` sequences; `old` is a memory of these that nobody needs any more."""
-        raise NotImplementedError
 
+    @abstractmethod
     def hidden(self, x_NLD: Tensor, memory: Cache | None = None) -> Tensor:
         """Hidden states (N, L, D) of embedded tokens, which continue what is in the memory and are added to it."""
-        raise NotImplementedError
 
     def forward(self, tokens_BTK: Tensor, actions_BT: Tensor) -> Outputs:
         """Read whole segments. Raises ValueError where they are longer than the positions, or of other tokens."""

@@ -165,9 +165,9 @@ def test_networks_that_do_not_fit_each_other_are_refused(changes: dict[str, Any]
 
 
 def test_sizes_that_make_no_network_are_refused() -> None:
-    with pytest.raises(ValueError, match="actor_critic.channels is empty: give a convolution or more"):
+    with pytest.raises(ValueError, match=r"actor_critic\.channels is empty: give a convolution or more"):
         ActorCriticConfig(channels=())
-    with pytest.raises(ValueError, match="sparsity 0.05 is impossible: it must be from 0.1 to 1"):
+    with pytest.raises(ValueError, match=r"sparsity 0\.05 is impossible: it must be from 0\.1 to 1"):
         WorldModelConfig(kind="ncp_tokens", sparsity=0.05)
 
 

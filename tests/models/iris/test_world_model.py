@@ -6,7 +6,7 @@ import torch
 from models.api import Batch
 from models.iris.config import WorldModelConfig
 from models.iris.loss import world_model_counts, world_model_loss
-from models.iris.world_model import Outputs, WorldModel
+from models.iris.world_model import Outputs, TokenWorldModel, WorldModel
 from tests.models.iris import hashed
 from tests.models.iris.hashed import FACTS, STEPS, agrees, whole_numbers
 
@@ -65,6 +65,11 @@ def test_a_segment_longer_than_its_positions_or_of_other_tokens_is_refused() -> 
     for shape in ((1, 4, 4), (1, 3, 5)):
         with pytest.raises(ValueError, match="do not fit a world model of 3 steps of 4"):
             model(torch.zeros(shape, dtype=torch.long), torch.zeros(shape[:2], dtype=torch.long))
+
+
+def test_what_remembers_nothing_cannot_be_made() -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        TokenWorldModel(WorldModelConfig())  # type: ignore[abstract]
 
 
 def test_first_weights_depend_on_the_seed_alone() -> None:
