@@ -1,10 +1,12 @@
 """Asks the public list of vulnerabilities about every pinned package: `make audit`, and CI after the tests.
 
-Fails where one is known that is not in ACCEPTED. Where nobody answers (no network, a mirror without that list), it says
-how many packages could not be asked, and passes: an audit that did not take place is told, not taken for a clean one.
+Fails where one is known that is not in ACCEPTED, and where pip-audit itself breaks. Where nobody answers (no network, a
+mirror without that list), it says how many packages could not be asked, and passes: an audit that did not take place is
+told, not taken for a clean one.
 """
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,11 @@ from typing import Any
 
 PINNED = Path(__file__).resolve().parents[1] / "constraints.txt"
 PATIENCE = 240  # seconds
+UNREACHED = re.compile(  # how pip-audit ends where the list cannot be reached; any other end is a fault
+    r"^requests\.exceptions\.(ConnectionError|ProxyError|ConnectTimeout|ReadTimeout)\b"
+    r"|^requests\.exceptions\.HTTPError: 5\d\d |Could not connect to PyPI|PyPI is not redirecting properly",
+    re.MULTILINE,
+)
 ACCEPTED: dict[str, str] = {}  # a vulnerability's id -> why it does not touch us
 
 
@@ -29,6 +36,16 @@ def verdict(found: list[dict[str, Any]]) -> tuple[list[str], int]:
     return lines, int(any(line.startswith("VULNERABLE") for line in lines))
 
 
+def no_answer(stderr: str, returncode: int) -> int:
+    """Say why pip-audit gave no list; 0 where the network is to blame, 1 where it broke."""
+    last = (stderr.strip().splitlines() or [f"exit code {returncode}, without a word"])[-1][:200]
+    if UNREACHED.search(stderr):
+        print(f"Audited nothing, the list cannot be reached: {last}")
+        return 0
+    print(f"AUDIT BROKEN, nothing was audited: {last} (run 'make setup' again, or see '{sys.executable} -m pip_audit')")
+    return 1
+
+
 def main() -> int:
     """Run it on the constraints file."""
     options = ["--no-deps", "--disable-pip", "--progress-spinner", "off", "--format", "json"]
@@ -39,10 +56,8 @@ def main() -> int:
     except subprocess.TimeoutExpired:
         print(f"Audited nothing: no answer in {PATIENCE} s.")
         return 0
-    except (ValueError, KeyError):
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        print(f"Audited nothing: {last[:200]}")
-        return 0
+    except (ValueError, KeyError, TypeError):
+        return no_answer(done.stderr, done.returncode)
     lines, code = verdict(entries)
     print(*lines, sep="\n")
     return code

@@ -37,11 +37,13 @@ from pipelines.graph.backfill import (
     choose,
     exit_code,
     missing,
+    of_all,
     read_step,
     total,
     with_parents,
 )
 from pipelines.home import REMAKE, dagster_home
+from pipelines.progress import say
 from pipelines.redact import redact
 from pipelines.store.nightly import NIGHTS
 
@@ -67,8 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def materialize(options: argparse.Namespace) -> int:
     """Run an experiment up to a stage; `scores` brings the leaderboard with it."""
     with open_instance() as instance:
-        runner = Runner.of_experiment(instance, options.experiment)
-        steps = choose(runner.plan, options.until, options.only, _names(options.games))
+        runner, games = Runner.of_experiment(instance, options.experiment), _names(options.games)
+        steps = choose(runner.plan, options.until, options.only, games)
+        if told := of_all(runner.plan, steps, games):
+            say(told)
         code = runner.run(steps)
     if code == 0 and options.summary:
         from pipelines.graph.summary import summarise
@@ -86,6 +90,8 @@ def backfill(options: argparse.Namespace) -> int:
         steps = with_parents(runner.plan, choose(runner.plan, options.until, games=games))
         if options.missing_only:
             steps = missing(runner.plan, steps, Installation().store())
+        if told := of_all(runner.plan, steps, games):
+            say(told)
         if not steps:
             print("Everything was already there.")
             return 0

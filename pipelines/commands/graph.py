@@ -60,7 +60,7 @@ def demo(
 def ui(
     port: Annotated[int, typer.Option(help="On 127.0.0.1.", min=1, max=65535)] = 3000, storage: Storage = None
 ) -> "Launch":
-    """Open the asset graph in Dagster's UI, with everything that was made so far.
+    """Open the asset graph in Dagster's UI, with everything that was made so far. Ctrl-C ends it, with exit code 0.
 
     Example: worldline ui --port 3001
     """

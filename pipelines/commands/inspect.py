@@ -174,6 +174,8 @@ def _require_place(to: str, out: Path | None, html: Path | None, overwrite: bool
         raise unknown("format", to, ("ro-crate", "openlineage", "prov"), "formats for lineage")
     if to and (as_json or html is not None):
         raise UsageError(f"--to {to} is one view of the lineage, --json and --html are others: ask for one at a time")
+    if as_json and html is not None:
+        raise UsageError(f"--json prints the lineage and --html {html} draws it: ask for one at a time")
     if to == "ro-crate" and out is None:
         raise UsageError("A ro-crate is a folder: add --out DIR")
     if (out is not None and not to) or (overwrite and out is None and html is None):

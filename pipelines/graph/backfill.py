@@ -46,7 +46,8 @@ class Lane:
 def choose(plan: Plan, until: str, only: str | None = None, games: Sequence[str] = ()) -> list[Step]:
     """The steps of `plan` up to stage `until`, of stage `only` and of `games` where given.
 
-    Raises UsageError for an unknown stage, a game that the experiment does not have, and when nothing is left.
+    Raises UsageError for an unknown stage, a game that the experiment does not have, for a stage of all games that is
+    asked for some of them alone, and when nothing is left.
     """
     known = (*plan.stages, BOARD)
     for stage in (until, only or until):
@@ -63,7 +64,25 @@ def choose(plan: Plan, until: str, only: str | None = None, games: Sequence[str]
     ]
     if not chosen:
         raise UsageError(f"No step is left: stage '{only}' does not come before '{until}' in this experiment")
+    if only and (told := of_all(plan, chosen, games)):
+        raise UsageError(f"{told}: leave --games out, or freeze an experiment of those games")
     return chosen
+
+
+def of_all(plan: Plan, steps: Sequence[Step], games: Sequence[str]) -> str:
+    """In words, the stages of `steps` that are of all games at once, where `games` are not all; "" where there is none.
+
+    The leaderboard is of all experiments anyway, and told only where nothing else was asked for.
+    """
+    whole = list(dict.fromkeys(step.stage for step in steps if step.game is None))
+    if {BOARD} < {step.stage for step in steps}:
+        whole = [stage for stage in whole if stage != BOARD]
+    if not games or not whole or {*games} >= {*plan.every_game}:
+        return ""
+    return (
+        f"--games {','.join(games)} does not narrow {', '.join(whole)}, which "
+        f"{'is' if len(whole) == 1 else 'are'} of all games of the experiment at once ({', '.join(plan.every_game)})"
+    )
 
 
 def with_parents(plan: Plan, steps: Sequence[Step]) -> list[Step]:

@@ -148,18 +148,27 @@ def _through_inner(config: Any, now: dict[str, Any], leaf: _Leaf) -> _Leaf:
 
     A field is inner where its metadata say so: its own fields, or the members of its tuple by their names, read as if
     they stood beside it; and the fields of a tuple's only member.
+    Raises UsageError where several inner configs have that name, and only one of the others has what lies below it.
     """
+    found: list[tuple[_Leaf, Any]] = []
     for entry in fields(config):
         inner = now[entry.name] if entry.metadata.get("inner") else None
         if isinstance(inner, tuple):
             members = {member.name: member for member in inner}
             if leaf.name in members:
-                return leaf._replace(path=(entry.name, *leaf.path))
-            if len(inner) == 1 and leaf.name != "name" and hasattr(inner[0], leaf.name):
-                return leaf._replace(path=(entry.name, inner[0].name, *leaf.path))
+                found.append((leaf._replace(path=(entry.name, *leaf.path)), members[leaf.name]))
+            elif len(inner) == 1 and leaf.name != "name" and hasattr(inner[0], leaf.name):
+                found.append((leaf._replace(path=(entry.name, inner[0].name, *leaf.path)), None))
         elif inner is not None and hasattr(inner, leaf.name):
-            return leaf._replace(path=(entry.name, *leaf.path))
-    return leaf
+            found.append((leaf._replace(path=(entry.name, *leaf.path)), getattr(inner, leaf.name)))
+    if not found:
+        return leaf
+    if (below := leaf.path[1:2]) and not hasattr(found[0][1], below[0]):
+        for other, named in found[1:]:
+            if hasattr(named, below[0]):
+                whole, taken = (leaf.prefix + ".".join(each.path) for each in (other, found[0][0]))
+                raise UsageError(f"Unknown field '{leaf.full}', which means {taken}: write {whole}={leaf.text}")
+    return found[0][0]
 
 
 def _inner_names(config: Any) -> list[str]:

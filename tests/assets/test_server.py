@@ -133,6 +133,8 @@ def test_nothing_outlives_the_ui_and_its_dead_runs_make_room(tmp_path: Path, how
             else:
                 first.terminate()
             wait_for(lambda: all(map(is_over, everything)), 60)
+            if how in ("told", "ctrl-c"):
+                assert first.wait(60) == 0, "a server that is told to end has done what it was for"
         with ui(tmp_path / "log", port) as second:
             assert dead == runs(dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
             begin(port, "Qbert")

@@ -105,12 +105,14 @@ def test_lineage_goes_out_as_documents(
         ([*ask, "ro-crate"], "add --out DIR"),
         ([*ask, "prof"], "did you mean 'prov'"),
         ([*ask, "prov", "--json"], "one at a time"),
+        ([*ask[:2], "--json", "--html", str(tmp_path / "page.html")], "page.html draws it: ask for one at a time"),
         ([*ask, "prov", "--out", str(tmp_path / "prov")], "add --overwrite"),
         ([*ask[:2], "--out", "x"], "add --to openlineage"),
     ):
         assert run(wrong) == 2
         err = capsys.readouterr().err
         assert said in err and err.count("\n") == 1
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_old_runs_are_for_the_process_that_knows_dagster() -> None:

@@ -18,6 +18,7 @@ from pipelines.graph.backfill import (
     experiment_for,
     lanes,
     missing,
+    of_all,
     prospect,
     read_step,
     total,
@@ -39,6 +40,20 @@ def test_what_is_asked_brings_all_that_it_is_made_from() -> None:
     assert "segments/Freeway" in found, "the networks are of all games"
     assert "tokens/Freeway" not in found and len(found) == len(set(found)) == 12
     assert with_parents(plan, plan.steps()) == plan.steps()
+
+
+def test_stages_of_all_games_are_told_to_who_asks_for_some() -> None:
+    plan = Plan(recipe("demo"))
+    told = of_all(plan, choose(plan, "scores", games=["Boxing"]), ["Boxing"])
+    assert told.startswith("--games Boxing does not narrow pretrained, world_action_model, which are of all games")
+    for until, only, games in (
+        ("scores", None, ()),
+        ("scores", None, ("Boxing", "Freeway")),
+        ("scores", "pretrained", ("Freeway", "Boxing")),
+        ("segments", None, ("Boxing",)),
+        ("scores", "scores", ("Boxing",)),
+    ):
+        assert not of_all(plan, choose(plan, until, only, games), games), (until, only, games)
 
 
 def test_games_have_lanes_of_their_own_between_stages_of_all() -> None:

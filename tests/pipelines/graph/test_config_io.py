@@ -130,6 +130,19 @@ def test_fields_of_an_inner_config_read_as_if_they_stood_beside_it() -> None:
     assert recipe("mini", ["tune.contexts=1,2", "tune.max_steps=3"]).tune.grid.max_steps == 3
 
 
+def test_a_name_of_networks_and_objectives_means_the_networks_and_the_error_tells_the_whole_path() -> None:
+    learn = recipe("iris", ["learn.tokenizer.vocab_size=64", "learn.uses.tokenizer.updates=3"]).learn
+    assert learn.networks.tokenizer.vocab_size == 64 and learn.uses[0].updates == 3
+    with pytest.raises(UsageError) as caught:
+        recipe("iris", ["learn.tokenizer.updates=3"])
+    assert str(caught.value) == (
+        "Unknown field 'learn.tokenizer.updates', which means learn.networks.tokenizer.updates: write "
+        "learn.uses.tokenizer.updates=3"
+    )
+    with pytest.raises(UsageError, match=r"Unknown field 'learn\.tokenizer\.updtes': did you mean"):
+        recipe("iris", ["learn.tokenizer.updtes=3"])
+
+
 REFUSED = {
     "seed": "'seed' is no override: write field.path=value",
     "=1": "'=1' is no override: write field.path=value",
