@@ -95,6 +95,7 @@ class IrisAgent:
         trains = IRIS.trains(tuple(objectives))
         for name, network in self.networks.items():
             network.requires_grad_(name in trains)
+        self.tokenizer.follow(learning.gather)
         if isinstance(self.world_model, WorldModel):
             self._start_transformer(self.world_model.transformer, learning)
         if self.config.oracle and "actor_critic" in objectives and learning.emulators is None:
@@ -102,10 +103,23 @@ class IrisAgent:
                 "oracle practises in the game, and none is played here: set learn.collect.steps, or oracle=false"
             )
         self._emulators: dict[int, EmulatorPlayer] = {}
+        self._background_CHW = self._background() if "tokenizer" in objectives else None
         self._lpips = None
         if "lpips" in learning.outside:
             device = next(self.tokenizer.parameters()).device
             self._lpips = Lpips(dict(learning.outside["lpips"])).to(device).eval()
+
+    def _background(self) -> Tensor | None:
+        """The mean frame of what is stored, as the tokenizer sees it, where its loss asks for one."""
+        if not self.config.weights.motion_gain:
+            return None
+        frames = list(self._learning.mean_frames().values())
+        if not frames:
+            raise ValueError(
+                "weights.motion_gain weighs pixels against the mean of stored episodes, and none are: set it to 0, or "
+                "learn from trajectories (learn.collect.steps=0)"
+            )
+        return self._interface.inward((frames[0] * 255).round().to(torch.uint8)).float() / 255
 
     def _start_transformer(self, transformer: Transformer, learning: Learning) -> None:
         """Freeze what the config says; blocks that have learned nothing yet get GPT-2's weights where it names them."""
@@ -143,7 +157,9 @@ class IrisAgent:
         frames_nCHW = self._interface.inward(batch.frames_nCHW).float() / 255
         with self._learning.autocast():
             out = self.tokenizer(frames_nCHW)
-        losses = tokenizer_loss(frames_nCHW, out, self.config.weights, self._lpips, batch.returns_n)
+        losses = tokenizer_loss(
+            frames_nCHW, out, self.config.weights, self._lpips, batch.returns_n, self._background_CHW
+        )
         return share(losses, len(frames_nCHW) / float(counts[0]))
 
     def _actor_critic_loss(self, batch: Batch, counts: Tensor, moment: Moment) -> Losses:

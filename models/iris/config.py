@@ -43,6 +43,7 @@ class TokenizerWeights:
     value: Weight = option(0.0)  # of the squared error of returns that `tokenizer.value_layers` reads off the codes
     returns_gamma: Share = option(0.99)  # the discount of those returns, of the game's own points
     returns_scale: Positive = option(1.0)  # returns are divided by this first: those of a game dwarf the other terms
+    motion_gain: Weight = option(0.0)  # extra weight, in l1, of pixels off the stored episodes' mean frame (not IRIS's)
 
     def __post_init__(self) -> None:
         check(self, "weights")
@@ -204,6 +205,10 @@ class IrisConfig(AgentConfig):
     def discount(self, objective: str) -> float | None:
         """The tokenizer's frames come with returns where a value is learned from them."""
         return self.weights.returns_gamma if objective == "tokenizer" and self.weights.value else None
+
+    def whole_batches(self, objective: str) -> str:
+        """Where its codebook asks for them."""
+        return self.tokenizer.whole_batches if objective == "tokenizer" else ""
 
     def require_fit(self, length: int) -> None:
         """Raises ValueError where the three networks do not fit each other. Segments are cut to what each asks for."""

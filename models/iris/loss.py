@@ -14,7 +14,7 @@ from models.api import Batch, Losses
 from models.iris.config import ActorCriticConfig, TokenizerWeights, WorldModelConfig
 from models.iris.imagination import Rollout
 from models.iris.world_model import Outputs
-from models.losses.frames import commitment, reconstruction_l1, reconstruction_l2
+from models.losses.frames import commitment, motion_weight, reconstruction_l1, reconstruction_l2
 from models.losses.returns import entropy, lambda_returns, policy_gradient, value_error
 from models.losses.segments import end_loss, observation_loss, reward_loss
 from models.tokenizers.vq import Reconstructed
@@ -29,16 +29,22 @@ def tokenizer_loss(
     weights: TokenizerWeights,
     lpips: Distance | None = None,
     returns_n: Tensor | None = None,
+    background_CHW: Tensor | None = None,
 ) -> Losses:
     """Weighted sum of l1, mse, commitment, lpips and value, each a mean over frames; terms of weight 0 are not there.
 
     frames: float in [0, 1]. out: what the tokenizer makes of them. Without `lpips` that term is left out. returns: what
     each frame's episode still brought, discounted. Raises ValueError where a value is to be learned and they lack.
+    background: the game's mean frame, where l1 favours what is off it (`motion_gain`).
     """
     x, x_hat, encoded = frames_nCHW, out.frames, out.encoded
     terms = {}
     if weights.l1:
-        terms["l1"] = reconstruction_l1(x, x_hat)
+        if background_CHW is None:
+            terms["l1"] = reconstruction_l1(x, x_hat)
+        else:  # a frame's weights have the mean 1 + gain, so that parts of a batch add up without counting it
+            weight_nCHW = motion_weight(x, background_CHW, weights.motion_gain)
+            terms["l1"] = reconstruction_l1(x, x_hat, weight_nCHW, x.new_tensor(1 + weights.motion_gain))
     if weights.mse:
         terms["mse"] = reconstruction_l2(x, x_hat)
     if weights.commitment:

@@ -24,7 +24,6 @@ from models.jowa.world import JowaWorld
 from models.losses.frames import Lpips
 from models.losses.segments import mixture_weights
 from models.spaces import Spaces
-from models.tokenizers.codebook import EMA
 from models.tokenizers.vq import Tokenizer, TokenizerObjective
 
 
@@ -77,8 +76,7 @@ class JowaAgent:
         self.tokenizer.requires_grad_("tokenizer" in trains)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_("model" in trains and not name.startswith("head_q_target."))
-        if learning.gather is not None and isinstance(self.tokenizer.embedding, EMA):
-            self.tokenizer.embedding.gather = learning.gather
+        self.tokenizer.follow(learning.gather)
         if "tokenizer" in objectives:
             self._objective = self._tokenizer_objective(learning)
 

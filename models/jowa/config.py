@@ -110,13 +110,8 @@ class JowaAgentConfig(AgentConfig):
         return Takes(frame, model.max_steps, model.num_games, model.num_actions)
 
     def whole_batches(self, objective: str) -> str:
-        """An EMA codebook follows whole batches."""
-        if objective != "tokenizer" or self.tokenizer.quantizer != "ema":
-            return ""
-        return (
-            "an EMA codebook follows whole batches: set it to 1 and take more ranks, or tokenizer.quantizer="
-            "straight_through"
-        )
+        """Where its codebook asks for them."""
+        return self.tokenizer.whole_batches if objective == "tokenizer" else ""
 
     def require_fit(self, length: int) -> None:
         """Raises ValueError where tokenizer, transformer and segments of `length` steps do not fit each other."""

@@ -83,6 +83,16 @@ class TokenizerConfig:
         return self.resolution // self.total_stride
 
     @property
+    def whole_batches(self) -> str:
+        """Why it cannot learn from batches that are taken in parts; empty where it can."""
+        if self.quantizer != "ema":
+            return ""
+        return (
+            "an EMA codebook follows whole batches: set it to 1 and take more ranks, or tokenizer.quantizer="
+            "straight_through"
+        )
+
+    @property
     def tokens_per_frame(self) -> int:
         """Tokens K of one frame (36 for the original)."""
         return self.grid**2

@@ -140,6 +140,11 @@ class Tokenizer(nn.Module):
             self.critic = ValueCritic(config)
         (initialise_orthogonal if config.initial == "orthogonal" else initialise_uniform)(self, generator)
 
+    def follow(self, gather: Callable[[Tensor], Tensor] | None) -> None:
+        """Let an EMA codebook follow the latents of all processes: gather(this one's rows) -> all rows, in order."""
+        if gather is not None and isinstance(self.embedding, EMA):
+            self.embedding.gather = gather
+
     def forward(self, frames: Tensor) -> Reconstructed:
         """Encode and decode `frames` (B, C, H, W) in [0, 1], with the straight-through gradient."""
         encoded = self.encode(frames)

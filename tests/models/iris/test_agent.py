@@ -196,3 +196,39 @@ def test_it_encodes_decodes_probes_and_imagines(agent: IrisAgent) -> None:
     assert world.step(torch.zeros(5, dtype=torch.long)).tokens_NK.shape == (5, 4)
     policy = agent.policy(Acting(torch.tensor([0]), LEGAL[:1]))
     assert policy.act(pictures_BTCHW[:1, 0], [0]).shape == (1,)
+
+
+def test_pixels_off_the_background_weigh_more_and_parts_add_up() -> None:
+    agent = IrisAgent(replace(CONFIG, weights=TokenizerWeights(lpips=0, commitment=0, motion_gain=3.0)), seed=3)
+    batch = frames()
+    background_CHW = batch.frames_nCHW.float().mean(0) / 255
+    agent.start(Learning(7, LEGAL, mean_frames=lambda: {0: background_CHW}), ["tokenizer"])
+    total, whole = gradients(agent, "tokenizer", batch)
+    again, parts = gradients(agent, "tokenizer", batch, slice(0, 2), slice(2, 5))
+    assert again == pytest.approx(total, rel=1e-5)
+    assert all(torch.allclose(whole[name], parts[name], atol=1e-6) for name in whole)
+    with torch.no_grad():
+        x = batch.frames_nCHW.float() / 255
+        error = 2 * (agent.tokenizer(x).frames - x).abs()
+    off = (x - (background_CHW * 255).round() / 255).abs()
+    weights = 1 + 3 * off / off.mean(dim=(1, 2, 3), keepdim=True)
+    assert total == pytest.approx(float((weights * error).mean() / 4), rel=1e-5)
+
+
+def test_without_stored_episodes_there_is_no_background_to_weigh_against() -> None:
+    agent = IrisAgent(replace(CONFIG, weights=TokenizerWeights(motion_gain=1.0)))
+    with pytest.raises(ValueError, match=r"weights\.motion_gain weighs pixels .*: set it to 0, or"):
+        agent.start(Learning(7, LEGAL), ["tokenizer"])
+    agent.start(Learning(7, LEGAL), ["world_model"])
+
+
+def test_an_ema_codebook_follows_the_frames_of_all_processes() -> None:
+    config = replace(CONFIG, tokenizer=replace(CONFIG.tokenizer, quantizer="ema"))
+    assert config.whole_batches("tokenizer") and not config.whole_batches("world_model")
+    agents = [IrisAgent(config, seed=3) for _ in range(2)]
+    agents[0].start(Learning(7, LEGAL), ["tokenizer"])
+    agents[1].start(Learning(7, LEGAL, gather=lambda rows: torch.cat([rows, rows])), ["tokenizer"])
+    for agent in agents:
+        gradients(agent, "tokenizer", frames())
+    one, two = (agent.tokenizer.embedding.get_buffer("cluster_size") - 0.99 for agent in agents)
+    assert float(one.sum()) > 0 and torch.allclose(2 * one, two, atol=1e-6)
