@@ -97,10 +97,15 @@ def mixed(real: Batch, imagined: Batch) -> Batch:
 
 @dataclass(frozen=True)
 class Losses:
-    """`total` is what to differentiate. `terms` are detached scalars to log, each before its weight in the total."""
+    """`total` is what to differentiate. `terms` are detached scalars to log, each before its weight in the total.
+
+    rows: (B,) detached, what each segment lost, by which those that are drawn next are chosen; None where the
+    objective does not tell (`Objective.tells_rows`).
+    """
 
     total: Tensor
     terms: Mapping[str, Tensor]
+    rows_B: Tensor | None = None
 
 
 @dataclass(frozen=True)

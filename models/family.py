@@ -47,12 +47,14 @@ Reads = Frames | Segments
 class Objective:
     """A loss of a family: the networks that it trains, by name, what a batch of it is, and whose weights it asks for.
 
-    outside: of the weights of others that the config names, those that this loss reads.
+    outside: of the weights of others that the config names, those that this loss reads. tells_rows: whether it tells
+    what each segment of a batch lost (`models.api.Losses`).
     """
 
     trains: tuple[str, ...]
     reads: Reads
     outside: tuple[str, ...] = ()
+    tells_rows: bool = False
 
 
 @dataclass(frozen=True)

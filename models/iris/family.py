@@ -11,7 +11,7 @@ IRIS = Family(
     agent="models.iris.agent:IrisAgent",
     objectives={
         "tokenizer": Objective(trains=("tokenizer",), reads=Frames(), outside=("lpips",)),
-        "world_model": Objective(trains=("world_model",), reads=Segments(), outside=("gpt2",)),
+        "world_model": Objective(trains=("world_model",), reads=Segments(), outside=("gpt2",), tells_rows=True),
         "actor_critic": Objective(trains=("actor_critic",), reads=Segments(padding="left")),
     },
     planners=("actor", "greedy"),

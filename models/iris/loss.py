@@ -16,7 +16,7 @@ from models.iris.imagination import Rollout
 from models.iris.world_model import Outputs
 from models.losses.frames import commitment, motion_weight, reconstruction_l1, reconstruction_l2
 from models.losses.returns import entropy, lambda_returns, policy_gradient, value_error
-from models.losses.segments import end_loss, observation_loss, reward_loss
+from models.losses.segments import end_loss, masked_mean, observation_errors, reward_errors, row_means
 from models.tokenizers.vq import Reconstructed
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -69,17 +69,21 @@ def world_model_counts(batch: Batch, config: WorldModelConfig) -> Tensor:
 def world_model_loss(outputs: Outputs, batch: Batch, counts_2: Tensor) -> Losses:
     """observations + rewards + ends: cross entropies of the next tokens, the reward's sign and the end.
 
-    Padded steps are ignored. Raises ValueError for a batch without tokens.
+    Padded steps are ignored. Rows tell what a segment's observations and rewards lost, each a mean over what is real
+    (Simulus, arXiv 2502.11537: by these it is drawn again). Raises ValueError for a batch without tokens.
     """
     if batch.tokens_BTK is None:
         raise ValueError("The batch has frames but no tokens: encode them with the tokenizer first")
     real_BT, (tokens, steps) = batch.real_mask(), counts_2
+    seen = observation_errors(outputs.observations_BSV, batch.tokens_BTK, real_BT, outputs.ahead)
+    earned_BT = reward_errors(outputs.rewards_BT3, batch.rewards_BT)
     terms = {
-        "observations": observation_loss(outputs.observations_BSV, batch.tokens_BTK, real_BT, tokens, outputs.ahead),
-        "rewards": reward_loss(outputs.rewards_BT3, batch.rewards_BT, real_BT, steps),
+        "observations": masked_mean(*seen, tokens),
+        "rewards": masked_mean(earned_BT, real_BT, steps),
         "ends": end_loss(outputs.ends_BT2, batch.ends_BT, real_BT, steps),
     }
-    return weighted(terms, dict.fromkeys(terms, 1.0))
+    rows_B = row_means(*seen) + row_means(earned_BT, real_BT)
+    return replace(weighted(terms, dict.fromkeys(terms, 1.0)), rows_B=rows_B)
 
 
 def actor_critic_loss(rollout: Rollout, config: ActorCriticConfig) -> Losses:

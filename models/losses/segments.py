@@ -33,11 +33,18 @@ def masked_mean(values: Tensor, mask: Tensor, count: Tensor | None = None) -> Te
 def observation_loss(
     logits_BSV: Tensor, tokens_BTK: Tensor, mask_BT: Tensor, count: Tensor | None = None, ahead: int = 1
 ) -> Tensor:
-    """Cross entropy of the observation token that lies `ahead`: the next one, or the next frame's in the same place.
+    """Cross entropy of the observation token that lies `ahead`: see `observation_errors`, of which it is the mean."""
+    return masked_mean(*observation_errors(logits_BSV, tokens_BTK, mask_BT, ahead), count)
+
+
+def observation_errors(
+    logits_BSV: Tensor, tokens_BTK: Tensor, mask_BT: Tensor, ahead: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Cross entropies of the observation tokens that lie `ahead` (the next one, or the next frame's in the same place).
 
     logits_BSV: (B, T * K, V); entry s predicts observation token s + ahead of the segment, so its first `ahead` tokens
     have no prediction and as many last entries no target. tokens_BTK: long. Tokens of padded steps are ignored.
-    Raises ValueError where the shapes do not fit.
+    Returns (B, T * K - ahead) float32, and bool of those that count. Raises ValueError where the shapes do not fit.
     """
     batch, steps, per_frame = tokens_BTK.shape
     if logits_BSV.shape[:2] != (batch, steps * per_frame):
@@ -46,24 +53,32 @@ def observation_loss(
             f"the first two axes must be ({batch}, {steps * per_frame})"
         )
     mask_BS = mask_BT[..., None].expand_as(tokens_BTK).flatten(1)[:, ahead:]
-    return _cross_entropy(logits_BSV[:, :-ahead], tokens_BTK.flatten(1)[:, ahead:], mask_BS, count)
+    return _cross_entropies(logits_BSV[:, :-ahead], tokens_BTK.flatten(1)[:, ahead:]), mask_BS
 
 
 def reward_loss(logits_BT3: Tensor, rewards_BT: Tensor, mask_BT: Tensor, count: Tensor | None = None) -> Tensor:
-    """Cross entropy of the reward's sign, classes -1, 0, 1 in that order."""
-    return _cross_entropy(logits_BT3, rewards_BT.sign().long() + 1, mask_BT, count)
+    """Cross entropy of the reward's sign: the mean of `reward_errors`."""
+    return masked_mean(reward_errors(logits_BT3, rewards_BT), mask_BT, count)
+
+
+def reward_errors(logits_BT3: Tensor, rewards_BT: Tensor) -> Tensor:
+    """Cross entropies (B, T) of the reward's sign, classes -1, 0, 1 in that order."""
+    return _cross_entropies(logits_BT3, rewards_BT.sign().long() + 1)
 
 
 def end_loss(logits_BT2: Tensor, ends_BT: Tensor, mask_BT: Tensor, count: Tensor | None = None) -> Tensor:
     """Cross entropy of the end flag, classes 0 and 1."""
-    return _cross_entropy(logits_BT2, ends_BT.long(), mask_BT, count)
+    return masked_mean(_cross_entropies(logits_BT2, ends_BT.long()), mask_BT, count)
 
 
-def _cross_entropy(
-    logits: Tensor, labels: Tensor, mask: Tensor, count: Tensor | None
-) -> Tensor:  # (B, S, V), (B, S), (B, S) -> ()
-    losses = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none")
-    return masked_mean(losses, mask.flatten(), count)
+def row_means(errors_BS: Tensor, mask_BS: Tensor) -> Tensor:
+    """(B,) detached: of each segment the mean error where `mask` is True; 0 where it is True nowhere."""
+    kept_BS = errors_BS.detach().masked_fill(~mask_BS, 0.0)
+    return kept_BS.sum(1) / mask_BS.sum(1).clamp(min=1)
+
+
+def _cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:  # (B, S, V), (B, S) -> (B, S)
+    return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
 
 
 # ---- temporal differences of a scalar Q ----

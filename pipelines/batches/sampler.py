@@ -4,8 +4,8 @@ Where a stored data set is walked through in permutations (`loader.py`), experie
 batch here is a function of seed, objective, step and the episodes there are, so that any number of workers and ranks,
 and a resumed run, draw alike.
 Rules (`RULES`): "episodes" draws an episode, each as likely, then a step of it (IRIS, arXiv 2209.00588: steps of short
-episodes are seen more often); "steps" draws a step, each as likely. The step drawn is the segment's first where padding
-is on the right, and its last where padding is on the left.
+episodes are seen more often); "steps" draws a step, each as likely. Those of `memory.MEMORIES` go by what was drawn
+before. The step drawn is the segment's first where padding is on the right, and its last where it is on the left.
 Letters: B segments, n frames, T steps, E episodes, N transitions, H and W pixels.
 """
 
@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.batches.loader import FrameBatch, SegmentBatch, flat_rows, rank_rows
+from pipelines.batches.memory import Drawn, Memory
 from pipelines.environments.registry import game_id, to_shared
 from pipelines.episodes.trajectories import TrajectoryReader
 
-Drawn = tuple[NDArray[np.int64], NDArray[np.int64]]
 Rule = Callable[[NDArray[np.int64], NDArray[np.float64]], Drawn]
 
 
@@ -60,7 +60,7 @@ class Sampler:
     """What an objective draws: `count` rows a step from `reader`, of `length` steps, by a rule of RULES.
 
     name: the objective's; each draws numbers of its own. padding: "right" or "left". kept: the first episodes, the only
-    ones that are drawn from; None for all that there are.
+    ones that are drawn from; None for all that there are. remembers: what draws in place of the rule, where it does.
     """
 
     reader: TrajectoryReader
@@ -72,6 +72,7 @@ class Sampler:
     rule: str = "episodes"
     kept: int | None = None
     memory: NDArray[np.uint8] | None = field(default=None, repr=False)  # all frames (N, H, W) or (N, H, W, 3)
+    remembers: Memory | None = None
 
     @cached_property
     def actions(self) -> NDArray[np.uint8]:
@@ -87,10 +88,16 @@ class Sampler:
         lengths_E = np.diff(starts)[: self.kept]
         if not len(lengths_E):
             raise ValueError(f"There is no episode of {self.reader.game} to draw from")
-        stream = np.random.default_rng([self.seed, zlib.crc32(self.name.encode()), step])
-        episodes, steps = RULES[self.rule](lengths_E, stream.random((self.count, 2)))
+        if self.remembers is not None:
+            episodes, steps = self.remembers.draw(step, self.count, self.stream)
+        else:
+            episodes, steps = RULES[self.rule](lengths_E, self.stream(step).random((self.count, 2)))
         firsts = steps if self.padding == "right" else steps + 1 - self.length
         return np.stack([episodes, firsts, firsts + self.length], axis=1)
+
+    def stream(self, step: int) -> np.random.Generator:
+        """The random numbers of a step."""
+        return np.random.default_rng([self.seed, zlib.crc32(self.name.encode()), step])
 
     def rows(self, step: int, rank: int, world: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Flat rows (b, T) of one rank's share, and which of them are real."""

@@ -78,6 +78,12 @@ class Experience(FlatEpisodes):
         """Where the environments stand."""
         return self._turns[-1] if self._turns else self._begin
 
+    @property
+    def lasting(self) -> NDArray[np.int64]:
+        """(N,) rising numbers of the transitions, which stay their own whatever is played later."""
+        steps = self.last.steps
+        return np.concatenate([np.arange(count) + (row << 40) for row, count in enumerate(steps)])
+
     # ---- writing ----
 
     def add(self, row: int, frames: NDArray[np.uint8], steps: NDArray[Any]) -> None:

@@ -9,12 +9,13 @@ Run: `worldline learn EXPERIMENT`.
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from models.family import AgentConfig
 from models.limits import Count, Few, Natural, Positive, Seed, Share, Size
 from models.registry import family_of
 from models.spaces import Discrete
+from pipelines.batches.memory import Draws
 from pipelines.environments.registry import actions, canonical, emulator_seeds, make, options, protocol, roots, spaces
 from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import ACTOR, PlayerSettings, SearchConfig
@@ -23,7 +24,7 @@ from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
 from pipelines.store.stage_config import Beside, filled, manner, option, parent, require
 from pipelines.store.store import Store
-from pipelines.training.schedule import Practice, Rounds, Schedule, TrainingConfig, check_phases, phases_of
+from pipelines.training.schedule import Practice, Rounds, Sampling, Schedule, TrainingConfig, check_phases, phases_of
 
 if TYPE_CHECKING:
     from models.api import Agent
@@ -88,7 +89,8 @@ class CheckPlay:
 class LearnConfig(TrainingConfig):
     """Fresh networks, or those of an agent, learn one game in `rounds` rounds of play and practice.
 
-    sampling: the rule by which segments are drawn from episodes (`batches.sampler`).
+    sampling: the rule by which segments are drawn from episodes, of objectives that name none of their own; draws: its
+    numbers (`batches.sampler`, `batches.memory`).
     """
 
     STAGE: ClassVar[str] = "world_model_agent"
@@ -102,7 +104,8 @@ class LearnConfig(TrainingConfig):
     uses: tuple[Practice, ...] = field(default=(), metadata={"inner": True})
     collect: PlayTurns = field(default_factory=PlayTurns)
     check: CheckPlay = field(default_factory=CheckPlay)
-    sampling: Literal["episodes", "steps"] = "episodes"
+    sampling: Sampling = "episodes"
+    draws: Draws = option(Draws())
     agent: Ref | None = parent(makes="agent", part="agent")
     trajectories: Ref | None = parent(makes="trajectories", when="offline")
 
@@ -110,6 +113,7 @@ class LearnConfig(TrainingConfig):
         super().__post_init__()
         if self.uses and self.networks.family:
             check_phases(phases_of(self.schedule), family_of(self.networks), self.networks)
+            self._check_sampling()
 
     @property
     def subject(self) -> str:
@@ -144,6 +148,22 @@ class LearnConfig(TrainingConfig):
                 first_epsilon=play.first_epsilon,
             ),
         )
+
+    @property
+    def rules(self) -> dict[str, str]:
+        """By objective, how its segments are drawn."""
+        return {use.name: self.sampling if use.sampling == "stage" else use.sampling for use in self.uses}
+
+    def _check_sampling(self) -> None:
+        """What is drawn by its losses tells them segment by segment."""
+        objectives = family_of(self.networks).objectives
+        able = ", ".join(name for name, objective in objectives.items() if objective.tells_rows) or "none"
+        for name, rule in self.rules.items():
+            if rule == "losses" and not objectives[name].tells_rows:
+                raise UsageError(
+                    f"'{name}' is drawn by its losses, which it does not tell segment by segment (those of "
+                    f"{self.networks.family} that do: {able}): set learn.uses.{name}.sampling to another rule"
+                )
 
     def check_beside(self, beside: Beside) -> None:
         """Its networks fit each other."""
@@ -218,8 +238,8 @@ def _agent(config: LearnConfig, draft: Draft, device: "Device") -> "Agent":
 def _played(config: LearnConfig, draft: Draft) -> "Lesson":
     """Learning from what the agent plays itself."""
     from pipelines.training.collecting import Collector
+    from pipelines.training.drawing import Drawing
     from pipelines.training.fit import Lesson
-    from pipelines.training.inputs import Drawing
 
     stage = _stage(config, config.collect.protocol, config.collect.environments, config.seed)
     experience = stage.experience(draft.scratch / "experience")
@@ -238,7 +258,7 @@ def _played(config: LearnConfig, draft: Draft) -> "Lesson":
         measured=(),
         unseen={},
         spaces=spaces(config.game, stage.rules),
-        drawing=Drawing(experience, config.seed, config.sampling),
+        drawing=Drawing(experience, config.seed, config.rules, config.draws, growing=experience),
         collector=collector,
         emulators=emulators,
     )
@@ -250,6 +270,7 @@ def _stored(config: LearnConfig, draft: Draft) -> "Lesson":
     from pipelines.batches.segments import Segmentation
     from pipelines.episodes.trajectories import FILE_NAME, Trajectories
     from pipelines.training import inputs
+    from pipelines.training.drawing import Drawing
     from pipelines.training.fit import Lesson
 
     assert config.trajectories is not None, "check_frozen asks for them"
@@ -263,7 +284,7 @@ def _stored(config: LearnConfig, draft: Draft) -> "Lesson":
         sources=(source,),
         measured=(source,),
         unseen={source.name: data.num_episodes - kept},
-        drawing=inputs.Drawing(data, config.seed, config.sampling, kept, memory),
+        drawing=Drawing(data, config.seed, config.rules, config.draws, kept, memory),
     )
 
 

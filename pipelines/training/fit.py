@@ -26,7 +26,8 @@ from pipelines.training.checkpoints import CheckpointManager, name_parts
 from pipelines.training.device import Device, compile_for, settle
 from pipelines.training.diagnostics import draw_sheet, last_pairs, looking, mean_returns, measure, summary
 from pipelines.training.distributed.ranks import Ranks
-from pipelines.training.inputs import Drawing, ImaginedSegments
+from pipelines.training.drawing import Drawing
+from pipelines.training.inputs import ImaginedSegments
 from pipelines.training.loop import train
 from pipelines.training.schedule import (
     ImagineConfig,

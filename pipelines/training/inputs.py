@@ -1,7 +1,7 @@
 """From stored data to tensors: a stage's parents as segment sources, batches as the models' own, imagined segments."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,6 @@ from pipelines.episodes.trajectories import (
     FILE_NAME,
     BestEpisodes,
     Trajectories,
-    TrajectoryReader,
     best_episodes,
 )
 from pipelines.errors import UsageError, WorldlineError
@@ -33,7 +32,6 @@ from pipelines.training.device import Device
 from pipelines.training.schedule import ImagineConfig, LoopConfig
 
 if TYPE_CHECKING:
-    from pipelines.batches.sampler import Sampler
     from pipelines.batches.shards import ShardSet
 
 MEAN_FRAME_SAMPLES = 512
@@ -166,37 +164,6 @@ def batch_sources(
     found: dict[str, BatchSource] = {name: loaders[size] for name, size in segments.items()}
     one = next(iter(loaders.values()))  # whose frames single frames are drawn from too
     return found | {name: FrameLoader(one, size) for name, size in frames.items()}
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """Batches that are drawn from one game's episodes, by a rule of `batches.sampler.RULES`.
-
-    kept: the first episodes, the only ones that are drawn from; None for all that there are.
-    """
-
-    reader: TrajectoryReader
-    seed: int
-    rule: str = "episodes"
-    kept: int | None = None
-    memory: NDArray[np.uint8] | None = None  # all frames, where they are kept in memory
-
-    def segments(self, name: str, count: int, length: int, padding: str) -> BatchSource:
-        """What an objective of that name reads: `count` segments a step."""
-        from pipelines.batches.sampler import SampledSegments
-
-        return SampledSegments(self._sampler(name, count, length, padding))
-
-    def frames(self, name: str, count: int, discount: float | None = None) -> BatchSource:
-        """What an objective of that name reads: `count` single frames a step, with returns by a discount if any."""
-        from pipelines.batches.sampler import SampledFrames
-
-        return SampledFrames(self._sampler(name, count, 1, "right"), discount)
-
-    def _sampler(self, name: str, count: int, length: int, padding: str) -> "Sampler":
-        from pipelines.batches.sampler import Sampler
-
-        return Sampler(self.reader, name, count, self.seed, length, padding, self.rule, self.kept, self.memory)
 
 
 def spaces(sources: Sequence[Source], games: Sequence[str]) -> Spaces:

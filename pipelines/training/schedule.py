@@ -131,11 +131,16 @@ class Phase:
         return next(use for use in self.uses if use.name == objective)
 
 
+Sampling = Literal["episodes", "steps", "counts", "losses"]
+"""A rule by which segments are drawn from episodes: `batches.sampler.RULES`, `batches.memory.MEMORIES`"""
+
+
 @dataclass(frozen=True)
 class Practice:
     """One objective in every round: `updates` steps of `batch` rows, from round `start` on.
 
-    first: steps in the very first round, where it begins there; 0: as many as in the others.
+    first: steps in the very first round, where it begins there; 0: as many as in the others. sampling: how its segments
+    are drawn; "stage": as the stage says.
     """
 
     name: str
@@ -147,6 +152,7 @@ class Practice:
     weight_decay: Weight = 0.01
     clip: Positive = 1.0
     target_every: Count = 1000
+    sampling: Literal["stage", "episodes", "steps", "counts", "losses"] = option("stage")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from pipelines.errors import UsageError
 from pipelines.training import checkpoints, inputs, step
 from pipelines.training.device import Device
 from pipelines.training.distributed.ranks import ALONE, Ranks
-from pipelines.training.inputs import Drawing, ImaginedSegments
+from pipelines.training.drawing import Drawing
+from pipelines.training.inputs import ImaginedSegments
 from pipelines.training.prefetch import Prefetcher
 from pipelines.training.schedule import Collect, LoopConfig, Phase, Use
 from pipelines.training.weight_files import outside_weights
@@ -80,6 +81,8 @@ class Task:
         self.modules: dict[str, nn.Module] = {name: agent.networks[name] for name in trains}
         if imagined is not None:
             self.modules["imagined"] = imagined
+        if drawing is not None and (remembered := drawing.remembered()) is not None:
+            self.modules["draws"] = remembered
         learning = Learning(
             seed=seed,
             legal_GA=torch.ones(0, 0, dtype=torch.bool) if legal_GA is None else legal_GA,
@@ -96,6 +99,7 @@ class Task:
             raise UsageError(f"Training cannot begin: {error}") from error
         self._feeds: dict[Phase, Prefetcher] = {}
         self._drawn: tuple[int, dict[str, Drawn]] = (-1, {})
+        self._lost: dict[str, list[Tensor]] = {}  # by objective, what each segment of this step's parts lost
 
     def optimisers(self, phase: Phase) -> dict[str, Optimizer]:
         """Fresh optimisers of the phase, by network."""
@@ -104,13 +108,18 @@ class Task:
     def losses(self, phase: Phase, step: int, part: int = 0) -> dict[str, Losses]:
         """The loss of each objective of the phase, on one part of this rank's rows of the step's batches."""
         if part == 0:
-            self._drawn = step, {use.name: self._draw(phase, use, step) for use in phase.uses}
+            self._drawn, self._lost = (step, {use.name: self._draw(phase, use, step) for use in phase.uses}), {}
         at, drawn = self._drawn
         assert at == step, "parts are asked for in order"
         losses = {}
         for name, one in drawn.items():
             batch, moment = one.part(part, phase.accumulate)
             losses[name] = self.agent.loss(name, batch, one.counts, moment)
+            if (lost_B := losses[name].rows_B) is not None:
+                self._lost.setdefault(name, []).append(lost_B)
+        if part == phase.accumulate - 1 and self.drawing is not None:
+            for name in drawn:
+                self._follow(name, self.drawing)
         return losses
 
     def after_step(self, phase: Phase, step: int) -> None:
@@ -157,7 +166,7 @@ class Task:
     # ---- batches ----
 
     def _draw(self, phase: Phase, use: Use, step: int) -> Drawn:
-        fields = self._feed(phase).batch(step)[use.name]
+        fields = self._feed(phase, step).batch(step)[use.name]
         mine = rank_rows(use.batch, self.ranks.rank, self.ranks.world)
         batch: Batch | FrameBatch
         if self._reads_frames(use):
@@ -172,15 +181,26 @@ class Task:
         batch = self.agent.prepare(use.name, batch, moment)
         return Drawn(batch, self.ranks.sum_(self.agent.counts(use.name, batch)), moment)
 
-    def _feed(self, phase: Phase) -> Prefetcher:
+    def _feed(self, phase: Phase, step: int) -> Prefetcher:
         """The batches that the phase's objectives ask for; the feed of the phase before ends with its workers."""
         if phase not in self._feeds:
-            sources = self._sources(phase)
+            sources, workers = self._sources(phase), self.loop.workers
             whole = self.imagined is not None
             rank, world = (0, 1) if whole else (self.ranks.rank, self.ranks.world)
-            feed = Prefetcher(sources, self.device, self.loop.workers, rank=rank, world=world)
-            self._feeds = {phase: feed}
+            if (drawing := self.drawing) is not None:
+                for use in phase.uses:
+                    drawing.begin(use.name, step)
+                if any(drawing.by_losses(use.name) for use in phase.uses):
+                    workers = 0  # there is nothing that they could read ahead
+            self._feeds = {phase: Prefetcher(sources, self.device, workers, rank=rank, world=world)}
         return self._feeds[phase]
+
+    def _follow(self, name: str, drawing: Drawing) -> None:
+        """The objective's batch was learned from: draws that go by it know of it."""
+        if not drawing.by_losses(name):
+            return drawing.follow(name, None)
+        lost_B = self.ranks.gather(torch.cat(self._lost[name]).float())
+        return drawing.follow(name, lost_B.cpu().numpy())
 
     def _sources(self, phase: Phase) -> Mapping[str, BatchSource]:
         """What the objectives of the phase read, by their names."""

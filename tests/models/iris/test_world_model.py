@@ -1,14 +1,18 @@
 """IRIS's world model on whole segments: recorded numbers at full size, and what it may and may not see."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from models.api import Batch
+from models.api import Batch, rows_of
 from models.iris.config import WorldModelConfig
 from models.iris.loss import world_model_counts, world_model_loss
 from models.iris.world_model import Outputs, TokenWorldModel, WorldModel
 from tests.models.iris import hashed
 from tests.models.iris.hashed import FACTS, STEPS, agrees, whole_numbers
+
+HEADS = ("observations_BSV", "rewards_BT3", "ends_BT2")
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +51,16 @@ def test_losses_are_the_recorded_ones_and_padding_is_ignored(outputs: Outputs, b
     assert float(losses.terms["ends"]) == pytest.approx(recorded["loss_ends"], abs=2e-6)
     assert float(losses.total) == pytest.approx(sum(recorded.values()), abs=1e-5)
     assert world_model_counts(batch, WorldModelConfig()).tolist() == [319 + 239, 35]
+
+
+def test_rows_tell_what_each_segment_lost_as_if_it_were_alone(outputs: Outputs, batch: Batch) -> None:
+    rows_B = world_model_loss(outputs, batch, world_model_counts(batch, WorldModelConfig())).rows_B
+    assert rows_B is not None and rows_B.shape == (2,) and not rows_B.requires_grad
+    for row in range(2):
+        part = rows_of(batch, slice(row, row + 1))
+        mine = replace(outputs, **{name: each[row : row + 1] for name, each in vars(outputs).items() if name in HEADS})
+        alone = world_model_loss(mine, part, world_model_counts(part, WorldModelConfig())).terms
+        assert float(rows_B[row]) == pytest.approx(float(alone["observations"] + alone["rewards"]), abs=1e-5)
 
 
 def test_no_token_sees_a_later_one_and_each_sees_all_before() -> None:

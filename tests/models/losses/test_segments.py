@@ -21,8 +21,16 @@ from models.losses.segments import (
     observation_loss,
     overestimation,
     reward_loss,
+    row_means,
     weighted_mean,
 )
+
+
+def test_a_segments_mean_is_over_what_is_real_of_it() -> None:
+    errors = torch.tensor([[1.0, 3.0, torch.inf], [torch.nan, torch.nan, torch.nan]], requires_grad=True)
+    found = row_means(errors, torch.tensor([[True, True, False], [False, False, False]]))
+    assert found.tolist() == [2.0, 0.0] and not found.requires_grad
+
 
 ATOMS = torch.tensor([0.0, 1.0, 2.0])
 VALUES = torch.tensor([[[0.0, 0.0], [1.0, 3.0], [50.0, 60.0]]])

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from models.api import Acting, Batch, Context, Imagined, Learning, Limits, Losses, Moment
+from models.losses.segments import row_means
 from models.spaces import Spaces
 from tests.models.toy_family.family import TOY, ToyConfig
 
@@ -66,7 +67,8 @@ class ToyAgent:
             errors_BT = errors_BT + (rewards_BT - batch.rewards_BT[:, :-1]).pow(2)
             mask_BT = batch.mask_BT[:, 1:] & batch.mask_BT[:, :-1]
         total = (errors_BT * mask_BT).sum() / counts[0].clamp(min=1).float()
-        return Losses(total, {objective: total.detach()})
+        rows_B = row_means(errors_BT, mask_BT) if objective == "dynamics" else None
+        return Losses(total, {objective: total.detach()}, rows_B)
 
     def predict(self, cells_NK: Tensor, actions_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The next cells (..., K), the reward and the logit of an end (...), of cells in [0, 1]."""

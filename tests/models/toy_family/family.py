@@ -22,7 +22,7 @@ TOY = Family(
     config=ToyConfig,
     agent="tests.models.toy_family.agent:ToyAgent",
     objectives={
-        "dynamics": Objective(trains=("world",), reads=Segments()),
+        "dynamics": Objective(trains=("world",), reads=Segments(), tells_rows=True),
         "imitation": Objective(trains=("actor",), reads=Segments()),
     },
 )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from models.registry import FAMILIES
+from pipelines.batches.memory import Draws
 from pipelines.environments import registry
 from pipelines.episodes.experience import TURNS
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
@@ -118,6 +119,53 @@ def test_killed_anywhere_it_goes_on_bit_for_bit(
     ours, theirs = (Trajectories(each.path(FILE_NAME)) for each in (again, learned))
     assert np.array_equal(ours.frames(0, 270), theirs.frames(0, 270))
     assert np.array_equal(ours.actions, theirs.actions) and np.array_equal(ours.episode_starts, theirs.episode_starts)
+
+
+@pytest.fixture(scope="module")
+def remembering(tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+    """A run whose world is drawn by its losses, and whose actor by counts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FAMILIES, TOY.name, TOY)
+        return learn.run(drawn_by_memory(), Store(tmp_path_factory.mktemp("drawn") / "store")).artefact
+
+
+def drawn_by_memory(**loop: Any) -> LearnConfig:
+    world, actor = config().uses
+    uses = (replace(world, sampling="losses"), replace(actor, sampling="counts"))
+    return config(uses=uses, draws=Draws(power=3.0, share=0.5), loop=replace(config().loop, **loop))
+
+
+def test_draws_that_remember_change_what_is_learned(learned: Artefact, remembering: Artefact) -> None:
+    assert remembering.ref.key != learned.ref.key
+    pairs = [
+        (weights(each)["world.safetensors"], weights(each)["actor.safetensors"]) for each in (learned, remembering)
+    ]
+    assert pairs[0][0] != pairs[1][0] and pairs[0][1] != pairs[1][1]
+    assert config(draws=Draws()).spec().key == learned.ref.key, "defaults are in no key"
+
+
+@pytest.mark.parametrize("at", ["turn", "saved", "update"])
+def test_what_draws_remember_survives_a_kill_bit_for_bit(
+    remembering: Artefact, at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "store")
+    with monkeypatch.context() as patch:
+        {"turn": _in_a_turn, "saved": _behind_a_state, "update": _in_an_update}[at](patch)
+        with pytest.raises(KeyboardInterrupt):
+            learn.run(drawn_by_memory(), store)
+    again = learn.run(drawn_by_memory(workers=2), store).artefact
+    assert weights(again) == weights(remembering) and rows(again) == rows(remembering)
+
+
+def test_an_objective_that_tells_no_losses_is_not_drawn_by_them() -> None:
+    line = r"'imitation' is drawn by its losses, .* \(those of toy that do: dynamics\): set learn\.uses\.imitation\.sampling to"
+    with pytest.raises(UsageError, match=line):
+        config(sampling="losses")
+    world, actor = config().uses
+    assert config(uses=(replace(world, sampling="losses"), actor)).rules == {
+        "dynamics": "losses",
+        "imitation": "episodes",
+    }
 
 
 def _in_a_turn(patch: pytest.MonkeyPatch) -> None:

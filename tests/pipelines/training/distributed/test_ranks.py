@@ -20,10 +20,10 @@ PROGRAM = "tests.pipelines.training.toy_run"
 STAGES = ("pretrained", "world_action_model", "finetuned")
 
 
-def toy_run(folder: Path, processes: int, **options: Any) -> tuple[int, str]:
+def toy_run(folder: Path, processes: int, program: str = PROGRAM, **options: Any) -> tuple[int, str]:
     """Exit code and standard error of a toy run; with several processes through torchrun."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command = [sys.executable, *(torchrun if processes > 1 else []), "-m", PROGRAM, str(folder), json.dumps(options)]
+    command = [sys.executable, *(torchrun if processes > 1 else []), "-m", program, str(folder), json.dumps(options)]
     done = subprocess.run(command, cwd=fakes.ROOT, text=True, capture_output=True, timeout=PATIENCE)
     return done.returncode, done.stderr
 
@@ -59,6 +59,19 @@ def test_two_ranks_have_the_losses_of_one_process(tmp_path: Path) -> None:
         found = [json.loads(path.read_text()) for each in STAGES for path in folder.glob(f"{each}/*/*/manifest.json")]
         assert len(found) == 3 and {each["metrics"]["ranks"] for each in found} == told
     assert list((two / ".partial").iterdir()) == list((two / ".scratch").iterdir()) == []
+
+
+@pytest.mark.slow  # two processes that import torch, twice
+def test_two_ranks_draw_by_counts_and_losses_what_one_process_draws(tmp_path: Path) -> None:
+    """Each rank knows what all segments lost, and counts what all drew."""
+    drawn = {}
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        code, err = toy_run(folder, processes, program="tests.pipelines.training.toy_learn")
+        assert code == 0, err
+        lines = [line for path in sorted(folder.glob("drawn-*.jsonl")) for line in path.read_text().splitlines()]
+        drawn[processes] = sorted(json.loads(line) for line in lines)
+    assert drawn[1] == drawn[2] and {name for name, *_ in drawn[1]} == {"dynamics", "imitation"}
 
 
 @pytest.mark.parametrize(
