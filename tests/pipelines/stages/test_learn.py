@@ -158,7 +158,7 @@ def test_what_draws_remember_survives_a_kill_bit_for_bit(
 
 
 def test_an_objective_that_tells_no_losses_is_not_drawn_by_them() -> None:
-    line = r"'imitation' is drawn by its losses, .* \(those of toy that do: dynamics\): set learn\.uses\.imitation\.sampling to"
+    line = r"'imitation' is drawn by its losses, .* \(those of toy that do: dynamics\): set learn\.uses\.imitation\."
     with pytest.raises(UsageError, match=line):
         config(sampling="losses")
     world, actor = config().uses
