@@ -9,10 +9,12 @@ from pipelines.commands.options import (
     Games,
     Overrides,
     RecipeName,
+    SeedOption,
     Storage,
     chosen_games,
     experiment_folder,
     profile_and_store,
+    with_seed,
 )
 from pipelines.graph import experiment as experiments
 from pipelines.graph.config_io import to_plain
@@ -58,14 +60,15 @@ def experiment_new(
     name: Annotated[str, typer.Argument(help="A name of your own.")],
     recipe: RecipeName = "demo",
     games: Games = None,
+    seed: SeedOption = None,
     changes: Overrides = None,
 ) -> None:
     """Freeze a recipe with its changes under a name; it becomes a partition of the graph.
 
-    Example: worldline experiment new wide --recipe demo --set pretrain.model.width=192 --set seed=1
+    Example: worldline experiment new wide --recipe demo --set pretrain.model.width=192 --seed 1
     """
     named = chosen_games(games)
-    changes = [*(changes or []), *([f"games={','.join(named)}"] if named else [])]
+    changes = [*with_seed(changes, seed), *([f"games={','.join(named)}"] if named else [])]
     found = experiments.register(experiment_folder(), name, named_recipe(recipe, changes))
     print(f"{found.key}: run it with 'worldline materialize {found.key}'")
 

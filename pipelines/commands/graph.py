@@ -16,11 +16,13 @@ from pipelines.commands.options import (
     Overrides,
     RecipeName,
     Remake,
+    SeedOption,
     Storage,
     chosen_games,
     default_recipe,
     experiment_folder,
     profile_and_store,
+    with_seed,
 )
 from pipelines.errors import UsageError
 from pipelines.graph import experiment as experiments
@@ -121,10 +123,11 @@ def materialize(
 
 
 def backfill(
-    games: Annotated[str, typer.Option(help="Which games: Pong,Qbert, Ms*, or Pong...Qbert for a range.")],
+    games: Annotated[str, typer.Option(help="Which games: Pong,Qbert, Ms*, Pong...Qbert for a range, or atari100k.")],
     until: Annotated[str, typer.Option(help="Last stage to make, such as segments, tokens or scores.")] = "segments",
     experiment: Annotated[str, typer.Option(help="Of which experiment (default: see above).")] = "",
     recipe: DataRecipe = "",
+    seed: SeedOption = None,
     changes: Overrides = None,
     missing_only: Annotated[bool, typer.Option("--missing-only", help="Leave out what stands already.")] = False,
     now: Annotated[bool, typer.Option("--now/--enqueue", help="Run it here, or leave it to the UI's daemon.")] = True,
@@ -149,10 +152,11 @@ def backfill(
         raise UsageError(
             "Backfill is for games of your choice: name them, for example --games Pong ('worldline games')"
         )
+    changes = with_seed(changes, seed)
     if experiment and (recipe or changes):
-        raise UsageError(f"Experiment '{experiment}' is frozen: leave --recipe and --set out, or --experiment")
+        raise UsageError(f"Experiment '{experiment}' is frozen: leave --recipe, --seed and --set out, or --experiment")
     name = recipe or default_recipe(profile)
-    changes = [*(changes or []), f"games={','.join(named)}"]
+    changes = [*changes, f"games={','.join(named)}"]
     settings = None if experiment else named_recipe(name, changes)
     asked = as_asked(experiment_folder(), named, until, store, settings, experiment)
     if dry_run:

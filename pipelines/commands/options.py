@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pipelines import home
-from pipelines.environments.registry import GAMES, game_named
+from pipelines.environments.registry import GAMES, GROUPS, game_named
 from pipelines.errors import Members, UsageError, WorldlineError, nearest
 from pipelines.graph import experiment as experiments
 from pipelines.graph.experiment import Experiment
@@ -21,7 +21,8 @@ from pipelines.store.ref import Ref
 from pipelines.store.store import Store
 
 Games = Annotated[
-    str | None, typer.Option("--games", help="Only these games: Pong,Freeway (default: all of the recipe's).")
+    str | None,
+    typer.Option("--games", help="Only these games: Pong,Freeway, or atari100k (default: all of the recipe's)."),
 ]
 RecipeName = Annotated[str, typer.Option("--recipe", help="Whose settings to follow ('worldline recipe list').")]
 DataRecipe = Annotated[
@@ -37,6 +38,7 @@ SET = (
     "'worldline recipe show NAME')."
 )
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help=SET)]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="The same as --set seed=N (default: the recipe's).")]
 Storage = Annotated[
     str | None,
     typer.Option("--storage", help="Storage profile, a name or a file (default: WORLDLINE_STORAGE or local)."),
@@ -127,6 +129,11 @@ def _plain(name: str) -> list[str]:
     return [re.sub(r"-[0-9a-f]{8}$", "", part).lower() for part in name.strip("/").split("/")]
 
 
+def with_seed(changes: list[str] | None, seed: int | None) -> list[str]:
+    """The changes of `--set`, and of `--seed` as one of them."""
+    return [*(changes or []), *([] if seed is None else [f"seed={seed}"])]
+
+
 def chosen_games(given: str | None) -> tuple[str, ...]:
     """The games that `--games` names, however they are spelled; none at all means all, which is said by leaving it out.
 
@@ -142,7 +149,9 @@ def chosen_games(given: str | None) -> tuple[str, ...]:
 
 
 def _games_like(name: str) -> list[str]:
-    """The game of that name; all that a pattern such as Ms* fits; all from one to another, as Dagster writes ranges."""
+    """The game or group of that name; all that a pattern such as Ms* fits; all from one to another (Dagster's way)."""
+    if (group := GROUPS.get(name.lower())) is not None:
+        return list(group)
     first, range_, last = name.partition("...")
     if range_:
         bounds = sorted(GAMES.index(game_named(each)) for each in (first, last))

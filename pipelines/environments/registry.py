@@ -115,13 +115,14 @@ def emulator_seeds(seed: int, count: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of environment: the games that it plays, their actions, and the rules under which it plays them."""
+    """One kind of environment: its games and their groups, their actions, and the rules under which it plays them."""
 
     module: str
     games: tuple[str, ...]
     actions: Callable[[str], Discrete | Box]
     protocols: Mapping[str, Rules]
     aliases: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 KINDS = (
@@ -131,12 +132,15 @@ KINDS = (
         atari.actions,
         atari.PROTOCOLS,
         atari.ALIASES,
+        atari.GROUPS,
     ),
 )
 
 GAMES = tuple(game for kind in KINDS for game in kind.games)  # a game's id is its index here: new kinds go last
 
 _PROTOCOLS = {name: rules for kind in KINDS for name, rules in kind.protocols.items()}
+
+GROUPS = {name: games for kind in KINDS for name, games in kind.groups.items()}  # games that go by one name
 
 _ALIASES = {alias: name for kind in KINDS for alias, name in kind.aliases.items()}
 

@@ -40,6 +40,12 @@ _ALL = """
     WizardOfWor YarsRevenge Zaxxon
 """
 GAMES = tuple(_ALL.split())
+_100K = """
+    Alien Amidar Assault Asterix BankHeist BattleZone Boxing Breakout ChopperCommand CrazyClimber DemonAttack Freeway
+    Frostbite Gopher Hero Jamesbond Kangaroo Krull KungFuMaster MsPacman Pong PrivateEye Qbert RoadRunner Seaquest
+    UpNDown
+"""
+GROUPS = {"atari100k": tuple(_100K.split())}  # benchmarks by name; Kaiser et al. 2020 (arXiv 1903.00374) chose these 26
 _NAMES = """
     NOOP FIRE UP RIGHT LEFT DOWN UPRIGHT UPLEFT DOWNRIGHT DOWNLEFT UPFIRE RIGHTFIRE LEFTFIRE DOWNFIRE UPRIGHTFIRE
     UPLEFTFIRE DOWNRIGHTFIRE DOWNLEFTFIRE

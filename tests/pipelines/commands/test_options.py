@@ -11,9 +11,11 @@ from rich.markup import render
 
 from pipelines.cli import app, run
 from pipelines.commands.options import chosen_games
+from pipelines.environments.atari.reference_scores import claims
 from pipelines.environments.registry import GAMES
 from pipelines.errors import UsageError
 from pipelines.graph.config_io import override
+from pipelines.graph.experiment import registered
 from pipelines.graph.table import BY_VERB, STAGES
 from pipelines.recipes.iris import iris
 from pipelines.recipes.jowa import jowa_40m_imagined
@@ -102,3 +104,17 @@ def test_help_of_materialize_names_every_stage(capsys: pytest.CaptureFixture) ->
     assert run(["materialize", "--help"]) == 0
     words = set(re.findall(r"\w+", capsys.readouterr().out))
     assert {row.name for row in STAGES} <= words
+
+
+def test_a_benchmark_is_a_name_for_its_games() -> None:
+    games = chosen_games("Atari100k")
+    assert len(games) == 26 and chosen_games("Zaxxon,atari100k") == ("Zaxxon", *games)
+    released = [set(claim.scores) for claim in claims("Atari 100k") if claim.scores]
+    assert released and all(played == {*games} for played in released), "the games that others published"
+
+
+def test_a_seed_is_one_more_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path))
+    assert run(["experiment", "new", "x", "--recipe", "iris", "--games", "atari100k", "--seed", "3"]) == 0
+    (found,) = registered(tmp_path / "experiments")
+    assert found.recipe.seed == 3 and len(found.recipe.games) == 26
