@@ -15,6 +15,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from models.spaces import Spaces
+from models.worlds import Context as Context  # passed on: families and pipelines import them from here
+from models.worlds import Dream, Planner, WorldModel
+from models.worlds import Imagined as Imagined
+from models.worlds import Remembered as Remembered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,72 +113,14 @@ class Losses:
 
 
 @dataclass(frozen=True)
-class Context:
-    """The newest C steps of N rows: every frame's tokens, and the actions between them (one fewer).
+class ActionValues:
+    """What a policy thinks of each action of the environment: float32 (A,), which are the best where they are largest.
 
-    Raises ValueError where the shapes disagree.
+    kind: what they are, such as "Q" or "probability".
     """
 
-    tokens_NCK: Tensor  # long
-    actions_NC: Tensor  # long, (N, C - 1)
-    games_N: Tensor  # long
-
-    def __post_init__(self) -> None:
-        if self.tokens_NCK.ndim != 3 or self.tokens_NCK.shape[1] < 1:
-            raise ValueError(
-                f"Context tokens have shape {tuple(self.tokens_NCK.shape)}: give (rows, steps >= 1, tokens)"
-            )
-        rows, steps, _ = self.tokens_NCK.shape
-        if self.actions_NC.shape != (rows, steps - 1) or self.games_N.shape != (rows,):
-            raise ValueError(
-                f"Context of {rows} rows and {steps} steps needs actions ({rows}, {steps - 1}) and games ({rows},), "
-                f"not {tuple(self.actions_NC.shape)} and {tuple(self.games_N.shape)}"
-            )
-
-    def last(self, steps: int) -> "Context":
-        """The newest `steps` of it, or all where there are fewer."""
-        drop = max(0, self.tokens_NCK.shape[1] - steps)
-        return Context(self.tokens_NCK[:, drop:], self.actions_NC[:, drop:], self.games_N)
-
-
-@dataclass(frozen=True)
-class Imagined:
-    """Where N rows stand: at a real observation after `reset`, at an imagined one after `step`."""
-
-    values_NA: Tensor  # float32, expected return of each action here; (N, 0) where the family values no actions
-    rewards_N: Tensor  # float32, of the step that led here, in {-1, 0, 1}; 0 after reset
-    ends_N: Tensor  # bool, whether that step ended the game; False after reset
-    tokens_NK: Tensor  # long, the newest observation
-
-
-class WorldModel(Protocol):
-    """A model of the game that can be played inside.
-
-    From `reset` on it holds a tree for each of N environments: node 0 is the real present, every step adds nodes. Rows
-    of a step are M = N * R, environment after environment, as many in each.
-    """
-
-    def reset(self, context: Context) -> Imagined:
-        """reset(context of N environments) -> Imagined: forget, read the context, stand at its newest observation"""
-        ...
-
-    def step(self, actions_M: Tensor, parents_M: Tensor | None = None) -> Imagined:
-        """step(actions (M,) long, parents (M,) long) -> Imagined: one step further from each parent.
-
-        Parents are nodes of the row's own environment, numbered in order of creation; where not given, the newest ones.
-        """
-        ...
-
-
-class Planner(Protocol):
-    """Chooses actions by searching inside a world model; `horizon` steps of it must fit behind the context."""
-
-    @property
-    def horizon(self) -> int: ...
-
-    def plan(self, world: WorldModel, context: Context, legal_NA: Tensor, gamma: float) -> Tensor:
-        """plan(world, context, legal actions (N, A) bool, discount) -> actions (N,) long, legal ones only"""
-        ...
+    values_A: Tensor
+    kind: str
 
 
 class Policy(Protocol):
@@ -193,6 +139,14 @@ class Policy(Protocol):
 
     def act(self, frames: Tensor, rows: Sequence[int]) -> Tensor:
         """act(frames (N, C, H, W) uint8, rows) -> actions (N,) long, for those environments"""
+        ...
+
+    def act_on_tokens(self, tokens_NK: Tensor, rows: Sequence[int]) -> Tensor:
+        """act_on_tokens(observations (N, K), rows) -> actions (N,) long: `act` on what a world model imagined"""
+        ...
+
+    def values(self, row: int) -> ActionValues:
+        """values(row) -> what it thinks of that environment's actions at the newest frame that it acted on"""
         ...
 
 
@@ -356,6 +310,13 @@ class Agent(Protocol):
 
     def world(self) -> WorldModel:
         """world() -> a world model that imagines with the networks as they are"""
+        ...
+
+    def dream(self, seed: int = 0, sample: bool | None = None) -> Dream:
+        """dream(seed, sample) -> a world that is played on and on, with the networks in eval mode
+
+        sample: whether what is imagined is drawn, with draws from `seed`, or the likeliest; None: as where it learns.
+        """
         ...
 
     def policy(self, acting: Acting) -> Policy:

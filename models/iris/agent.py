@@ -20,7 +20,7 @@ from models.blocks.transformer import Transformer
 from models.iris import state_dict as original
 from models.iris.actor_critic import ActorCritic
 from models.iris.config import IrisConfig
-from models.iris.draws import Sampled
+from models.iris.draws import Sampled, likeliest
 from models.iris.emulator import EmulatorPlayer
 from models.iris.family import IRIS
 from models.iris.gpt2 import freeze, gpt2_blocks
@@ -274,6 +274,12 @@ class IrisAgent:
         """The world model imagines what is likeliest."""
         self.world_model.eval()
         return PlayedWorld(player_of(self.world_model), own=self._interface.own)
+
+    def dream(self, seed: int = 0, sample: bool | None = None) -> PlayedWorld:
+        """Its practice draws what it imagines."""
+        self.world_model.eval()
+        draw = Sampled(seed, "dream", Moment(0)) if sample in (None, True) else likeliest
+        return PlayedWorld(player_of(self.world_model), draw, self._interface.own)
 
     def policy(self, acting: Acting) -> IrisPolicy:
         """See `IrisPolicy`."""

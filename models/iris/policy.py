@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from models.api import Acting
+from models.api import Acting, ActionValues
 from models.iris.actor_critic import ActorCritic, Memory
 from models.iris.draws import choose
 from models.iris.interface import Interface
@@ -35,6 +35,7 @@ class IrisPolicy:
         self._actor, self._tokenizer, self._interface = actor_critic.eval(), tokenizer.eval(), interface
         self._acting, self._legal_NA = acting, legal_NA
         self._memory = actor_critic.fresh(rows)
+        self._logits_NA = torch.zeros(rows, actions, device=legal_NA.device)  # of the newest decision
         self._streams = [torch.Generator().manual_seed(row) for row in range(rows)]
 
     def begin(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
@@ -54,10 +55,28 @@ class IrisPolicy:
     @torch.no_grad()
     def act(self, frames: Tensor, rows: Sequence[int]) -> Tensor:
         """Actions (N,) long for the newest frames (N, C, H, W) uint8 of these environments."""
+        return self._choose(self._reconstructed(frames), rows)
+
+    @torch.no_grad()
+    def act_on_tokens(self, tokens_NK: Tensor, rows: Sequence[int]) -> Tensor:
+        """See `models.api.Policy`: it sees what the tokenizer makes of them, as in imagination."""
+        return self._choose(self._tokenizer.decode_tokens(tokens_NK), rows)
+
+    def values(self, row: int) -> ActionValues:
+        """See `models.api.Policy`: the actor's probabilities, which are 0 of what is not legal or not known to it."""
+        interface, legal_NA = self._interface, self._legal_NA[[row]]
+        logits_NA = self._logits_NA[[row]].masked_fill(~legal_NA, -torch.inf)
+        scattered_A = torch.zeros(self._acting.legal_NA.shape[1], device=logits_NA.device)
+        known = interface.theirs(torch.arange(legal_NA.shape[1], device=logits_NA.device))
+        scattered_A[known] = logits_NA[0].softmax(-1)
+        return ActionValues(scattered_A, "probability")
+
+    def _choose(self, seen_NCHW: Tensor, rows: Sequence[int]) -> Tensor:
         chosen = list(rows)
         memory = Memory(*(state[chosen] for state in self._memory))
-        judged = self._actor(self._reconstructed(frames), memory)
+        judged = self._actor(seen_NCHW, memory)
         self._remember(rows, judged.memory)
+        self._logits_NA[chosen] = judged.logits_NA
         legal_NA = self._legal_NA[chosen]
         logits_NA = judged.logits_NA.masked_fill(~legal_NA, -torch.inf)
         # All draws are always made, and on the CPU, so that a seed means the same play everywhere.

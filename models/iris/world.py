@@ -7,6 +7,7 @@ the current frame (arXiv 2209.00588, appendix A.2; the original does so in play 
 Shapes: N rows, K tokens a frame, C steps of context, D width.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from models.api import Context, Imagined
+from models.api import Context, Imagined, Remembered
 from models.cpu.shortcuts import PackedModule
 from models.iris.config import WorldModelConfig
 from models.iris.draws import Draw, Given, likeliest
@@ -45,6 +46,15 @@ class Player(Protocol):
         ...
 
 
+class RememberingPlayer(Player, Protocol):
+    """A player that says what it still knows."""
+
+    @property
+    def remembered(self) -> Remembered:
+        """See `models.api.Dream`."""
+        ...
+
+
 class TokenPlayer:
     """Plays a model that reads token after token. Its weights are read as they are at a `reset`, in autocast's type."""
 
@@ -53,18 +63,28 @@ class TokenPlayer:
         self.model = model  # what is called: the model itself or, on a CPU, its packed copy
         self.memory: Any = None
         self.newest_ND: Tensor  # hidden state of the newest token
+        self._passes, self._flushed = 0, False  # of the newest step
+
+    @property
+    def remembered(self) -> Remembered:
+        """See `RememberingPlayer`. A memory is full where the next step's action and frame do not fit."""
+        per_step, memory = self.model.config.tokens_per_step, self.memory
+        most = int(memory.capacity) // per_step if math.isfinite(memory.capacity) else 0
+        return Remembered(-(-int(memory.length) // per_step), most, "flush" if self._flushed else "", self._passes)
 
     @torch.no_grad()
     def reset(self, tokens_NK: Tensor) -> None:
         """See `Player`. Raises ValueError where the frames have another number of tokens."""
         self.model = self._packed.current()
         require_frames(tokens_NK, self.model.config)
+        self._passes, self._flushed = 0, False
         self._rebuild(tokens_NK)
 
     def _rebuild(self, tokens_NK: Tensor) -> None:
         self.memory = self.model.empty_memory(len(tokens_NK), self.memory)
         self._tokens_NK = tokens_NK
         self.newest_ND = self.model.read_frame(tokens_NK, self.memory)[:, -1]
+        self._passes += 1
 
     @torch.no_grad()
     def step(self, actions_N: Tensor, draw: Draw, observe: bool = True) -> Step:
@@ -73,7 +93,8 @@ class TokenPlayer:
             raise ValueError("This world has no rows yet: reset it first")
         model, config = self.model, self.model.config
         passes = config.tokens_per_step if observe else 1
-        if self.memory.length + passes > self.memory.capacity:
+        self._passes, self._flushed = passes, self.memory.length + passes > self.memory.capacity
+        if self._flushed:
             self._rebuild(self._tokens_NK)
         self.newest_ND = model.read_action(actions_N, self.memory)
         rewards_N, ends_N = draw_outcome(model, self.newest_ND, draw)
@@ -94,6 +115,12 @@ class FramePlayer:
         self._packed = PackedModule(model)
         self.model = model
         self.memory: CircuitMemory | None = None
+        self._steps = 0
+
+    @property
+    def remembered(self) -> Remembered:
+        """See `RememberingPlayer`: a circuit forgets nothing by force."""
+        return Remembered(self._steps + 1, 0, "", min(self._steps, 1))
 
     @torch.no_grad()
     def reset(self, tokens_NK: Tensor) -> None:
@@ -101,12 +128,14 @@ class FramePlayer:
         self.model = self._packed.current()
         require_frames(tokens_NK, self.model.config)
         self.memory, self._tokens_NK = self.model.ncp_layers.empty_memory(len(tokens_NK)), tokens_NK
+        self._steps = 0
 
     @torch.no_grad()
     def step(self, actions_N: Tensor, draw: Draw, observe: bool = True) -> Step:
         """See `Player`. A step is one pass. Raises ValueError before any reset."""
         if self.memory is None:
             raise ValueError("This world has no rows yet: reset it first")
+        self._steps += 1
         newest_ND = self.model.read(self._tokens_NK[:, None], actions_N[:, None], self.memory)[:, 0]
         rewards_N, ends_N = draw_outcome(self.model, newest_ND, draw)
         if not observe:
@@ -135,22 +164,30 @@ def new_world_model(config: WorldModelConfig, seed: int = 0) -> AnyWorldModel:
     return NcpTokens(config, seed) if config.kind == "ncp_tokens" else WorldModel(config, seed)
 
 
-def player_of(model: AnyWorldModel) -> Player:
+def player_of(model: AnyWorldModel) -> RememberingPlayer:
     """How a network of any kind is played."""
     return FramePlayer(model) if isinstance(model, NcpFrames) else TokenPlayer(model)
 
 
 class PlayedWorld:
-    """A player as a `models.api.WorldModel`: a single line of steps, which values no actions.
+    """A player as a `models.api.Dream`: a single line of steps, which values no actions.
 
     own: turns the environment's actions into those that the player knows.
     """
 
     def __init__(
-        self, player: Player, draw: Draw = likeliest, own: Callable[[Tensor], Tensor] = lambda actions: actions
+        self,
+        player: RememberingPlayer,
+        draw: Draw = likeliest,
+        own: Callable[[Tensor], Tensor] = lambda actions: actions,
     ) -> None:
         self._player, self._draw, self._own = player, draw, own
         self._nodes = self._rows = 0
+
+    @property
+    def remembered(self) -> Remembered:
+        """See `models.api.Dream`."""
+        return self._player.remembered
 
     def reset(self, context: Context) -> Imagined:
         """Read the context step by step, as if it had been imagined, so that it is forgotten as imagined steps are."""

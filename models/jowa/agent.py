@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from models.api import Acting, Batch, Learning, Limits, Losses, Moment, WorldModel
 from models.blocks.weights import released_weights
 from models.jowa.config import JowaAgentConfig
+from models.jowa.dream import JowaDream
 from models.jowa.family import JOWA
 from models.jowa.loss import LossCounts, world_action_loss, world_loss
 from models.jowa.model import Jowa, parameter_groups
@@ -195,6 +196,11 @@ class JowaAgent:
     def world(self) -> WorldModel:
         """The transformer imagines."""
         return JowaWorld(self.model)
+
+    def dream(self, seed: int = 0, sample: bool | None = None) -> JowaDream:
+        """Its practice imagines what is likeliest."""
+        device = next(self.model.parameters()).device
+        return JowaDream(self.model, torch.Generator(device).manual_seed(seed) if sample else None)
 
     def policy(self, acting: Acting) -> JowaPolicy:
         """See `JowaPolicy`."""

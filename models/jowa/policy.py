@@ -15,11 +15,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from models.api import Context, Imagined, Planner, WorldModel
+from models.api import ActionValues, Context, Imagined, Planner, WorldModel
 from models.blocks.transformer import KVCache
 from models.cpu import shortcuts
 from models.jowa.model import Jowa
-from models.jowa.world import JowaWorld
+from models.jowa.world import JowaWorld, context_values
 from models.planning.beam import Greedy, masked_values
 
 
@@ -118,19 +118,27 @@ class JowaPolicy:
         self._actions_NC[rows_N, -1] = self._explore(rows, self._best_actions(rows))
         return self._actions_NC[rows_N, -1]
 
+    @torch.no_grad()
+    def values(self, row: int) -> ActionValues:
+        """See `models.api.Policy`: Q at the newest frame, before any search. Costs a pass over the context."""
+        return ActionValues(context_values(self.model, self._context_of([row]))[0], "Q")
+
     def _best_actions(self, rows: Sequence[int]) -> Tensor:
         """Environments of equal context length go through the model together; in steady play that is all of them."""
         actions_N = torch.empty(len(rows), dtype=torch.long, device=self.games_N.device)
         for places in self._groups(rows):
             group = [rows[place] for place in places]
-            steps = self._seen[group[0]]
             if self._sample:
                 self._world.sampler = self._streams_N[group[0]].dreams
-            newest = slice(self.context - steps, None)
-            actions = self._actions_NC[group, newest][:, :-1]
-            context = Context(self._tokens_NCK[group, newest], actions, self.games_N[group])
-            actions_N[places] = self.planner.plan(self._world, context, self.legal_NA[group], self.model.config.gamma)
+            context, legal_NA = self._context_of(group), self.legal_NA[group]
+            actions_N[places] = self.planner.plan(self._world, context, legal_NA, self.model.config.gamma)
         return actions_N
+
+    def _context_of(self, group: Sequence[int]) -> Context:
+        """What environments saw that saw equally many steps."""
+        chosen, newest = list(group), slice(self.context - self._seen[group[0]], None)
+        actions = self._actions_NC[chosen, newest][:, :-1]
+        return Context(self._tokens_NCK[chosen, newest], actions, self.games_N[chosen])
 
     def _groups(self, rows: Sequence[int]) -> list[list[int]]:
         """Places in `rows` that are planned together."""

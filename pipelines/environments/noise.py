@@ -43,6 +43,11 @@ class NoisyGame:
         step = self._below.step(actions_N)
         return replace(step, frames=self._seen(step.frames, sorted(self._draws)))
 
+    def screens(self) -> NDArray[np.uint8]:
+        """Those of the game, without noise, where it can be watched (`registry.watched`)."""
+        found: NDArray[np.uint8] = self._below.screens()  # type: ignore[attr-defined]
+        return found
+
     def roots(self) -> dict[str, Any]:
         """Those of the game, under the name of these rules, with the noise."""
         return self._below.roots() | {"protocol": self.rules.name, "noise": self.rules.std}

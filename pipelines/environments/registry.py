@@ -108,6 +108,13 @@ class Environment(Protocol):
         """Let go of files. Nothing can be played afterwards."""
 
 
+class Watched(Environment, Protocol):
+    """An environment that shows its screens as well, as people see them."""
+
+    def screens(self) -> NDArray[np.uint8]:
+        """(N, height, width, 3) RGB: the screens as they are now, of the game's own size."""
+
+
 def emulator_seeds(seed: int, count: int) -> tuple[int, ...]:
     """`count` seeds of environments drawn from one; more of them begin with the same ones."""
     return tuple(int(word) >> 1 for word in np.random.SeedSequence(seed).generate_state(count))
@@ -270,6 +277,18 @@ def make(game: str, seeds: Sequence[int], rules: Rules, threads: int = 2, **give
 
         return NoisyGame(make(game, seeds, rules.rules, threads, **given), rules)
     return _module(game).make(game, seeds, rules, threads, **given)
+
+
+def watched(game: str, seeds: Sequence[int], rules: Rules, **given: Any) -> Watched:
+    """As `make`, for people who look on: slower, and it shows the screens too.
+
+    Under Atari's rules that begin an episode with a drawn number of no-ops, that number is another one.
+    """
+    if isinstance(rules, NoisyRules):
+        from pipelines.environments.noise import NoisyGame  # few rules have noise
+
+        return NoisyGame(watched(game, seeds, rules.rules, **given), rules)
+    return _module(game).watched(game, seeds, rules, **given)
 
 
 def options(game: str, rom_dir: str = "", rom_md5: str = "") -> dict[str, Any]:

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from models.api import Acting, Agent, Planner
 from models.planning.beam import Beam, Greedy
@@ -72,10 +73,31 @@ class AgentPlayer:
 
     def act(self, frames: NDArray[np.uint8], rows: Sequence[int]) -> NDArray[np.integer]:
         """See `rollout.Player`."""
-        pictures = torch.as_tensor(frames)  # (N, H, W), or (N, H, W, C) of colours
-        pictures = pictures[:, None] if pictures.ndim == 3 else pictures.movedim(-1, 1)
         with torch.inference_mode(), self._piece():
-            return self._policy.act(pictures.to(self._device), rows).cpu().numpy()
+            return self._policy.act(channels_first(frames).to(self._device), rows).cpu().numpy()
+
+    def act_on_tokens(self, tokens_NK: Tensor, rows: Sequence[int]) -> NDArray[np.integer]:
+        """Actions (N,) at what a world model imagined, on the agent's device."""
+        with torch.inference_mode(), self._piece():
+            return self._policy.act_on_tokens(tokens_NK, rows).cpu().numpy()
+
+    def recall(self, row: int, frames: NDArray[np.uint8], actions: NDArray[np.integer]) -> None:
+        """After `begin`: go on behind these steps, frames (T, H, W) or (T, H, W, 3) and the actions (T,) taken then."""
+        taken = torch.as_tensor(actions, dtype=torch.long)
+        with torch.inference_mode(), self._piece():
+            self._policy.recall(row, channels_first(frames).to(self._device), taken.to(self._device))
+
+    def values(self, row: int) -> tuple[NDArray[np.float32], str]:
+        """(A,) what it thinks of each action at the newest frame that it acted on, and what these are, as "Q"."""
+        with torch.inference_mode(), self._piece():
+            found = self._policy.values(row)
+            return found.values_A.float().cpu().numpy(), found.kind
+
+
+def channels_first(frames: NDArray[np.uint8]) -> Tensor:
+    """(N, C, H, W) uint8 of frames (N, H, W), or (N, H, W, C) of colours."""
+    pictures = torch.as_tensor(frames)
+    return pictures[:, None] if pictures.ndim == 3 else pictures.movedim(-1, 1)
 
 
 class RandomPlayer:

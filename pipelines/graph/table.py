@@ -15,6 +15,7 @@ from pipelines.stages.fetch import FetchConfig
 from pipelines.stages.import_trajectories import ImportConfig, ShardsConfig
 from pipelines.stages.import_weights import ReleasedConfig
 from pipelines.stages.learn import LearnConfig
+from pipelines.stages.record import RecordConfig
 from pipelines.stages.report import ReportConfig
 from pipelines.stages.segment import SegmentConfig
 from pipelines.stages.tokenize import TokenizeConfig
@@ -231,6 +232,15 @@ search over have this.""",
 
 Where the replay was collected here, the returns of the behaviour that made it stand beside them. A round plays with
 fresh seeds; the check `no_drift` holds it against the rounds before.""",
+    ),
+    Stage(
+        RecordConfig,
+        per="experiment game",
+        kind="evaluation",
+        kinds=("atari", "torch", "mp4"),
+        about="""What was played or dreamt and kept: a film, all pictures, actions, rewards and what the header said.
+
+Only experiments whose recipe has a `record`, or which `worldline play` recorded, have this.""",
     ),
     Stage(
         ReportConfig,

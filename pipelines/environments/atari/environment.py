@@ -35,14 +35,24 @@ def make(game: str, seeds: Sequence[int], rules: AtariRules, threads: int = 2, r
 
     Raises UsageError for an unknown game and for rules of another kind of environment, ValueError for no seed.
     """
-    rom = rom or shipped(game)
+    rom = _asked(game, seeds, rules, rom)
+    if rules.resize == "area" and not rules.noop_min and not rules.life_loss:
+        return VectorGame(rom, seeds, rules, threads)
+    return EmulatorGame(rom, seeds, rules)
+
+
+def watched(game: str, seeds: Sequence[int], rules: AtariRules, rom: Rom | None = None) -> "EmulatorGame":
+    """See `registry.watched`. Raises as `make` does."""
+    return EmulatorGame(_asked(game, seeds, rules, rom), seeds, rules)
+
+
+def _asked(game: str, seeds: Sequence[int], rules: AtariRules, rom: Rom | None) -> Rom:
+    """The ROM to play; refuses what cannot be played."""
     if not isinstance(rules, AtariRules):
         raise UsageError(f"{game} cannot be played under {rules.name}: choose rules of Atari, such as sticky")
     if not seeds:
         raise ValueError(f"0 environments of {game} were asked for: at least 1 is needed")
-    if rules.resize == "area" and not rules.noop_min and not rules.life_loss:
-        return VectorGame(rom, seeds, rules, threads)
-    return EmulatorGame(rom, seeds, rules)
+    return rom or shipped(game)
 
 
 def options(game: str, rom_dir: str = "", rom_md5: str = "") -> dict[str, Any]:
@@ -199,6 +209,10 @@ class EmulatorGame:
             self._frames[row] = emulator.begin() if terminated[row] or truncated[row] else frame
         return Step(self._frames.copy(), rewards, terminated, truncated, goes_on if self.rules.life_loss else None)
 
+    def screens(self) -> NDArray[np.uint8]:
+        """See `registry.Watched`: (N, 210, 160, 3) in most games. An episode that ended shows the next one's screen."""
+        return np.stack([self._emulators[row].screen() for row in range(len(self.seeds))])
+
     def roots(self) -> dict[str, Any]:
         """See `registry.roots`."""
         return registry.roots(self.game, self.rules, rom=self._rom)
@@ -245,6 +259,10 @@ class _Emulator:
                 self._new_game()
         self._lives, self.lost_life = self._ale.lives(), False
         return merged([self._screen()], self._rules)
+
+    def screen(self) -> NDArray[np.uint8]:
+        """What is on the screen now, (height, width, 3) RGB."""
+        return self._ale.getScreenRGB()
 
     def skip(self, action: int) -> tuple[NDArray[np.uint8], float]:
         """Play one agent step: its frame (H, W) or (H, W, 3), and the sum of its rewards. An end cuts it short."""

@@ -11,7 +11,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from models.api import Acting, Batch, Context, Imagined, Learning, Limits, Losses, Moment
+from models.api import (
+    Acting,
+    ActionValues,
+    Batch,
+    Context,
+    Imagined,
+    Learning,
+    Limits,
+    Losses,
+    Moment,
+    Remembered,
+)
 from models.losses.segments import row_means
 from models.spaces import Spaces
 from tests.models.toy_family.family import TOY, ToyConfig
@@ -115,12 +126,17 @@ class ToyAgent:
     def world(self) -> "ToyWorld":
         return ToyWorld(self)
 
+    def dream(self, seed: int = 0, sample: bool | None = None) -> "ToyWorld":
+        return ToyWorld(self)
+
     def policy(self, acting: Acting) -> "ToyPolicy":
         return ToyPolicy(self, acting)
 
 
 class ToyWorld:
-    """See `models.api.WorldModel`; it values no actions."""
+    """See `models.api.Dream`; it values no actions, and knows nothing but the step in sight."""
+
+    remembered = Remembered(steps=1, most=1, forgot="flush", passes=1)
 
     def __init__(self, agent: ToyAgent) -> None:
         self._agent = agent
@@ -155,5 +171,12 @@ class ToyPolicy:
         self.recalled = (row, len(frames))
 
     def act(self, frames: Tensor, rows: Sequence[int]) -> Tensor:
-        logits_NA = self._agent.networks["actor"](self._agent.encode(frames).float() / 255)
+        return self.act_on_tokens(self._agent.encode(frames), rows)
+
+    def act_on_tokens(self, tokens_NK: Tensor, rows: Sequence[int]) -> Tensor:
+        logits_NA = self._agent.networks["actor"](tokens_NK.float() / 255)
+        self._logits = dict(zip(rows, logits_NA, strict=True))
         return logits_NA.masked_fill(~self._legal_NA[list(rows)], -torch.inf).argmax(-1)
+
+    def values(self, row: int) -> ActionValues:
+        return ActionValues(self._logits[row].softmax(-1), "probability")

@@ -1,0 +1,144 @@
+"""`worldline play`: watch a checkpoint, play the game or inside its world model, and keep what was played."""
+
+import shutil
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.commands.options import ExperimentName, Overrides, Storage, plan_of_experiment, profile_and_store
+from pipelines.environments.registry import game_named
+from pipelines.errors import UsageError, WorldlineError
+from pipelines.evaluation.player_settings import PlayConfig
+from pipelines.graph.config_io import override
+from pipelines.graph.experiment import Experiment
+from pipelines.graph.make import pointer, run_config
+from pipelines.graph.plan import Plan, Step
+from pipelines.play.mode import ABOUT
+from pipelines.progress import say
+from pipelines.stages.evaluate import EvaluateConfig, roster
+from pipelines.stages.record import RecordConfig, with_actions
+from pipelines.store.artefact import Artefact
+
+PANEL = "Look and tidy"
+MODE = f"What is played: {'; '.join(f'{name} ({about})' for name, about in ABOUT.items())}."
+OUT = "Copy what was recorded: film.mp4, or recording.npz with all pictures, actions and rewards."
+ACTIONS = "Text file of what you would press, a step after the other: NOOP UP FIRE, or the game's own numbers."
+OF = "Which episodes --episode counts: recorded."
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command(rich_help_panel=PANEL)(play)
+
+
+def play(
+    experiment: ExperimentName,
+    game: Annotated[str, typer.Option(help="The game (default: the recipe's first).")] = "",
+    headless: Annotated[bool, typer.Option("--headless", help="Without a screen: play, keep, end.")] = False,
+    mode: Annotated[str, typer.Option(help=MODE)] = "dream",
+    steps: Annotated[int, typer.Option(help="Agent steps to play, 15 a second of the game.")] = 200,
+    out: Annotated[Path | None, typer.Option(help=OUT)] = None,
+    actions: Annotated[Path | None, typer.Option(help=ACTIONS)] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the emulator and all draws (default: the recipe's).")] = None,
+    episode: Annotated[int, typer.Option(help="A dream begins in this episode; -1: in the emulator.")] = -1,
+    step: Annotated[int, typer.Option(help="At this step of it, or after so many no-ops.")] = 0,
+    of: Annotated[str, typer.Option(help=OF)] = "recorded",
+    planner: Annotated[str, typer.Option(help="How the agent chooses: greedy, beam, mcts, actor.")] = "",
+    protocol: Annotated[str, typer.Option(help="Rules of the game (default: the recipe's evaluation).")] = "",
+    sample: Annotated[bool | None, typer.Option("--sample/--likeliest", help="Draw dreams, or not.")] = None,
+    reconstruction: Annotated[bool, typer.Option("--reconstruction", help="Show the tokenizer's view too.")] = False,
+    changes: Overrides = None,
+    storage: Storage = None,
+) -> None:
+    """Watch a checkpoint play, play yourself, or play inside its world model; keep it as a film.
+
+    A recording is an artefact, recordings/EXPERIMENT/GAME/MODE-..., with its lineage to the checkpoint, to where the
+    dream begins and to the seed. The same command gives the same pictures. Where nothing is pressed, no-op is played.
+    --set takes the fields of record: record.context (real steps that a dream begins with), record.epsilon,
+    record.beam_width, record.beam_horizon, record.search.simulations, record.search.temperature, record.max_steps.
+
+    Example: worldline play demo --game Boxing --headless --mode dream --steps 200 --out film.mp4
+
+    Example: worldline play demo --game Boxing --headless --mode dream --episode 0 --step 40 --actions keys.txt
+
+    Example: worldline play demo --headless --mode agent --planner beam --reconstruction
+    """
+    if not headless:
+        raise UsageError("Play without --headless needs a screen, which this version does not open: say --headless")
+    _, store = profile_and_store(storage)
+    given: dict[str, Any] = {"mode": mode, "steps": steps, "seed": seed, "episode": episode, "step": step, "of": of}
+    given |= {"planner": planner or None, "protocol": protocol or None, "reconstruction": reconstruction}
+    given |= {"sample": {None: None, True: "yes", False: "no"}[sample]}
+    found, config = config_of(experiment, game, {k: v for k, v in given.items() if v is not None}, changes, storage)
+    if actions is not None:
+        config = with_actions(config, actions)
+    report = run_config(config, store)
+    store.point(name_of(found, config), report.artefact.ref)
+    print(report)
+    print(f"Name         {name_of(found, config)}")
+    if out is not None:
+        print(f"Written      {copy_out(report.artefact, out)}")
+
+
+def config_of(
+    experiment: str, game: str, given: dict[str, Any], changes: list[str] | None, storage: str | None
+) -> tuple[Experiment, RecordConfig]:
+    """The experiment, and what is played of it. Raises UsageError for a game that it has not, or no checkpoint."""
+    profile, store = profile_and_store(storage)
+    found, plan = plan_of_experiment(experiment, profile)
+    scored = _scored(plan, game)
+    evaluation = plan.template(EvaluateConfig.VERB)
+    assert isinstance(evaluation, EvaluateConfig) and scored.game is not None
+    shared = {entry.name: getattr(evaluation, entry.name) for entry in fields(PlayConfig)}
+    who = roster(replace(evaluation, game=scored.game, tuned=None, beam_episodes=0))[0]
+    shared |= {"context": who.context, "beam_width": evaluation.beam_width, "beam_horizon": evaluation.beam_horizon}
+    seeds = {"seed": given.pop("seed")} if "seed" in given else {}
+    recipe = override(plan.recipe.but(**{RecordConfig.VERB: RecordConfig(**shared | given)}), *(changes or []))
+    own = plan.but(recipe)
+    config = own.config(Step(RecordConfig.STAGE, scored.game))
+    assert isinstance(config, RecordConfig)
+    if config.agent is None or not store.holds(config.agent):
+        stage = config.agent.stage if config.agent else "a training"
+        raise WorldlineError(
+            f"Experiment '{found.name}' has no checkpoint of {scored.game} yet: make it first (worldline materialize "
+            f"--experiment {found.name} --until {stage})"
+        )
+    return found, replace(config, **seeds)
+
+
+def _scored(plan: Plan, game: str) -> Step:
+    """The evaluation of the game that was asked for, or of the first."""
+    stage = EvaluateConfig.STAGE
+    if stage not in plan.stages:
+        raise UsageError(f"Recipe '{plan.recipe.name}' scores nothing, so that nobody knows how it plays: add evaluate")
+    games = plan.games(stage)
+    wanted = game_named(game) if game else games[0]
+    if wanted not in games:
+        raise UsageError(f"Game '{wanted}' is not in recipe '{plan.recipe.name}': it has {', '.join(games)}")
+    return Step(stage, wanted)
+
+
+def name_of(experiment: Experiment, config: RecordConfig) -> str:
+    """The name of a recording."""
+    whole = pointer(Step(config.STAGE, config.game), experiment)
+    return f"{whole}/{config.mode}-{config.spec().key[:8]}"
+
+
+def copy_out(artefact: Artefact, out: Path) -> Path:
+    """Copy the film or the arrays; a film that lacks its codec keeps the ending that it has."""
+    names = {Path(name).suffix: name for name in artefact.names() if name.startswith(("film.", "recording."))}
+    suffix = out.suffix.lower()
+    if suffix == ".mp4" and suffix not in names:
+        suffix = next(each for each in names if each != ".npz")
+        say(f"No encoder of mp4 is here: {out.with_suffix(suffix)} is written in place of {out}")
+        out = out.with_suffix(suffix)
+    if suffix not in names:
+        raise UsageError(f"--out {out} is none of {', '.join(sorted(names))}: give a name with one of these endings")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(artefact.path(names[suffix]), out)
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be written ({error.strerror}): give another place") from error
+    return out

@@ -1,0 +1,99 @@
+"""What can be played and watched: every mode answers the same few calls, on a screen or without one.
+
+A mode is a line of steps that begins with `reset`. After a step that ended an episode, the next one begins another: it
+shows the first picture and plays nothing. Equal source, seed and actions give equal pictures.
+Run: `worldline play EXPERIMENT --headless --mode dream --steps 200 --out film.mp4`.
+Letters: H, W pixels, A actions that a person can choose.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.errors import unknown
+from pipelines.play.source import PlaySource
+
+LONGEST = 9_000  # steps of a recording: ten minutes of the game
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What one step shows.
+
+    pictures: by title, (H, W) grey or (H, W, 3) RGB, of sizes that stay. step: since the episode began. action: the one
+    that led here, a place in `Mode.actions`; None at a beginning. reward and total: of that step and of the episode so
+    far, the game's own points or what a model predicts. values: (A,) of each action at what is shown, None where there
+    are none; `facts["values"]` says what they are. facts: for a header, in words.
+    """
+
+    pictures: Mapping[str, NDArray[np.uint8]]
+    step: int
+    action: int | None = None
+    reward: float = 0.0
+    total: float = 0.0
+    ended: bool = False
+    values: NDArray[np.float32] | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+class Mode(Protocol):
+    """One way of playing."""
+
+    name: str
+    actions: tuple[str, ...]  # names of those that a person can choose, in the game's own order
+    asks: bool  # whether a person plays
+
+    def reset(self, seed: int | None = None) -> Shown:
+        """Begin anew, with draws from `seed`, the source's own unless given."""
+
+    def step(self, action: int | None) -> Shown:
+        """Play one action, a place in `actions`; None is no-op where a person plays, and ignored where nobody does.
+
+        Raises UsageError for a place that there is not.
+        """
+
+    def close(self) -> None:
+        """Let go of emulators and files. Nothing can be played afterwards."""
+
+
+class Browsing(Mode, Protocol):
+    """The mode of episodes that were played already: a step shows the next one."""
+
+    lengths: tuple[int, ...]  # steps of each episode
+
+    def seek(self, episode: int, step: int) -> Shown:
+        """Go there. Raises UsageError for what there is not."""
+
+
+MODES: Mapping[str, str] = MappingProxyType(
+    {
+        "agent": "pipelines.play.in_game:AgentMode",
+        "game": "pipelines.play.in_game:GameMode",
+        "dream": "pipelines.play.in_dream:DreamMode",
+        "dream-agent": "pipelines.play.in_dream:DreamingAgentMode",
+    }
+)
+"""by name, where its class is: it is called with a `PlaySource`, and imports torch only where a model is asked"""
+
+ABOUT: Mapping[str, str] = MappingProxyType(
+    {
+        "agent": "the checkpoint plays the game",
+        "game": "you play the game",
+        "dream": "you play inside the world model, from a real beginning",
+        "dream-agent": "the checkpoint plays inside its world model",
+    }
+)
+
+
+def open_mode(name: str, player: PlaySource) -> Mode:
+    """The mode of that name. Raises UsageError for one that there is not."""
+    if name not in MODES:
+        raise unknown("mode", name, MODES, "'worldline play --help' explains them")
+    module, _, kind = MODES[name].partition(":")
+    build: Callable[[PlaySource], Any] = getattr(importlib.import_module(module), kind)
+    return build(player)
