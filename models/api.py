@@ -112,6 +112,17 @@ class Losses:
     rows_B: Tensor | None = None
 
 
+def weighted(terms: dict[str, Tensor], weights: dict[str, float]) -> Losses:
+    """The terms' weighted sum, and the terms."""
+    total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+    return Losses(total, {name: term.detach() for name, term in terms.items()})
+
+
+def share(losses: Losses, part: float) -> Losses:
+    """What means over a part of a batch contribute to the means over all of it."""
+    return replace(losses, total=losses.total * part, terms={name: term * part for name, term in losses.terms.items()})
+
+
 @dataclass(frozen=True)
 class ActionValues:
     """What a policy thinks of each action of the environment: float32 (A,), which are the best where they are largest.

@@ -8,7 +8,8 @@ layer, then weight and bias of the output.
 Shapes: B frames, C channels, H x W pixels; Q members, N inputs, I in, O out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -36,12 +37,12 @@ def initialise_orthogonal(module: nn.Module, generator: torch.Generator) -> None
 def initialise_uniform(module: nn.Module, generator: torch.Generator) -> None:
     """Set what PyTorch draws by default, uniform in +-1 / sqrt(inputs of a unit), from `generator`, biases too.
 
-    For convolutions, linear layers and LSTM cells, whose units count as reading their own state alone.
+    For convolutions, linear layers, LSTM and GRU cells, whose units count as reading their own state alone.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             inputs = layer.weight[0].numel()
-        elif isinstance(layer, nn.LSTMCell):
+        elif isinstance(layer, nn.RNNCellBase):
             inputs = layer.hidden_size
         else:
             continue
@@ -62,6 +63,19 @@ def decay_groups(model: nn.Module, weight_decay: float, also: str = "") -> list[
         {"params": [one for one in trainable if id(one) in decayed], "weight_decay": weight_decay},
         {"params": [one for one in trainable if id(one) not in decayed], "weight_decay": 0.0},
     ]
+
+
+@contextmanager
+def evaluating(*networks: nn.Module) -> Iterator[None]:
+    """These networks in eval mode, and afterwards as they were."""
+    before = [network.training for network in networks]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for network, training in zip(networks, before, strict=True):
+            network.train(training)
 
 
 class Tables(nn.Module):

@@ -5,8 +5,7 @@ it begins to imagine, after a burn-in on those before. Segments may be of stored
 encodes as it is at the time. Source: arXiv 2209.00588.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,25 +13,28 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from models.api import Acting, Batch, FrameBatch, Learning, Limits, Losses, Moment
-from models.blocks.layers import decay_groups
+from models.api import Acting, Batch, FrameBatch, Learning, Limits, Losses, Moment, share
+from models.blocks.layers import decay_groups, evaluating
 from models.blocks.transformer import Transformer
 from models.iris import state_dict as original
-from models.iris.actor_critic import ActorCritic
 from models.iris.config import IrisConfig
-from models.iris.draws import Sampled, likeliest
 from models.iris.emulator import EmulatorPlayer
 from models.iris.family import IRIS
 from models.iris.gpt2 import freeze, gpt2_blocks
-from models.iris.imagination import imagine
-from models.iris.interface import Interface
-from models.iris.loss import actor_critic_loss, share, tokenizer_loss, world_model_counts, world_model_loss
-from models.iris.policy import IrisPolicy
-from models.iris.world import PlayedWorld, Player, new_world_model, player_of
+from models.iris.loss import world_model_counts, world_model_loss
+from models.iris.world import new_world_model, player_of
 from models.iris.world_model import WorldModel
 from models.limits import LONG
 from models.losses.frames import Lpips
+from models.practice.actor_critic import ActorCritic
+from models.practice.draws import Sampled, likeliest
+from models.practice.imagination import imagine
+from models.practice.interface import Interface
+from models.practice.loss import actor_critic_loss
+from models.practice.policy import ActorPolicy
+from models.practice.world import PlayedWorld, Player
 from models.spaces import Spaces
+from models.tokenizers.loss import tokenizer_loss
 from models.tokenizers.vq import Tokenizer
 
 CHANGEABLE = {  # by part of the config, what may be set anew while it learns on
@@ -173,7 +175,8 @@ class IrisAgent:
         decode = self.tokenizer.decode_tokens
         with evaluating(self.tokenizer, self.world_model), learning.autocast():
             player, tokens_BTK, mask_BT = self._beginning(batch, moment)
-            memory = self.actor_critic.burn_in(decode(tokens_BTK[:, :-1]), mask_BT[:, :-1])
+            memory = self.actor_critic.burn_in(decode(tokens_BTK[:, :-1]).unbind(1), mask_BT[:, :-1])
+            player.reset(tokens_BTK[:, -1])
             draw = Sampled(learning.seed, "imagination", moment)
             rollout = imagine(
                 self.actor_critic,
@@ -281,19 +284,7 @@ class IrisAgent:
         draw = Sampled(seed, "dream", Moment(0)) if sample in (None, True) else likeliest
         return PlayedWorld(player_of(self.world_model), draw, self._interface.own)
 
-    def policy(self, acting: Acting) -> IrisPolicy:
-        """See `IrisPolicy`."""
-        return IrisPolicy(self.actor_critic, self.tokenizer, self._interface, acting)
-
-
-@contextmanager
-def evaluating(*networks: nn.Module) -> Iterator[None]:
-    """These networks in eval mode, and afterwards as they were."""
-    before = [network.training for network in networks]
-    for network in networks:
-        network.eval()
-    try:
-        yield
-    finally:
-        for network, training in zip(networks, before, strict=True):
-            network.train(training)
+    def policy(self, acting: Acting) -> ActorPolicy:
+        """See `ActorPolicy`."""
+        self.tokenizer.eval()
+        return ActorPolicy(self.actor_critic, self.encode, self.tokenizer.decode_tokens, self._interface, acting)

@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 
 from models.blocks.wiring import layer_sizes
 from models.family import AgentConfig, Takes, manner, option
-from models.limits import Dropout, Few, Natural, Positive, Share, Size, Weight, Within, check
-from models.tokenizers.config import TokenizerConfig
+from models.limits import Dropout, Few, Natural, Size, Within, check
+from models.practice.config import ActorCriticConfig
+from models.tokenizers.config import TokenizerConfig, TokenizerWeights
 
 TOKENIZER = TokenizerConfig(
     vocab_size=512,
@@ -26,27 +27,6 @@ TOKENIZER = TokenizerConfig(
     attention_at=(8, 16),
     initial="uniform",
 )
-
-
-@dataclass(frozen=True)
-class TokenizerWeights:
-    """What the terms of the tokenizer's loss weigh; a term of weight 0 is not computed.
-
-    lpips: counts where `IrisConfig.lpips_file` names its weights, and is left out otherwise.
-    """
-
-    l1: Weight = 1.0
-    mse: Weight = 0.0
-    lpips: Weight = 1.0
-    commitment: Weight = 1.0
-    encoder: Weight = 1.0  # of the commitment's term that moves the encoder, beside the one that moves the codes
-    value: Weight = option(0.0)  # of the squared error of returns that `tokenizer.value_layers` reads off the codes
-    returns_gamma: Share = option(0.99)  # the discount of those returns, of the game's own points
-    returns_scale: Positive = option(1.0)  # returns are divided by this first: those of a game dwarf the other terms
-    motion_gain: Weight = option(0.0)  # extra weight, in l1, of pixels off the stored episodes' mean frame (not IRIS's)
-
-    def __post_init__(self) -> None:
-        check(self, "weights")
 
 
 @dataclass(frozen=True)
@@ -110,35 +90,6 @@ class WorldModelConfig:
     def hidden(self) -> int:
         """Numbers that what remembers reads and writes at once: a token's embedding, or a whole step's."""
         return self.width * (self.tokens_per_step if self.kind == "ncp_frames" else 1)
-
-
-@dataclass(frozen=True)
-class ActorCriticConfig:
-    """The policy and its values, and how they learn in imagination (section 2.3 and appendix A.3)."""
-
-    channels: tuple[Size, ...] = (32, 32, 64, 64)  # of convolutions, each of which halves the frame
-    hidden: Size = 512  # of the LSTM
-    num_actions: Size = 18
-    resolution: Size = 64
-    frame_channels: Size = 3
-    horizon: Size = 20  # imagined steps
-    burn_in: Few = 20  # real frames that fill the LSTM's state before
-    gamma: Share = 0.995
-    lambda_: Share = 0.95
-    value: Weight = 1.0
-    entropy: Weight = 0.001
-
-    def __post_init__(self) -> None:
-        check(self, "actor_critic")
-        if not self.channels:
-            raise ValueError("actor_critic.channels is empty: give a convolution or more, as (32, 32, 64, 64)")
-        if self.horizon < 2:
-            raise ValueError("actor_critic.horizon 1 leaves nothing to learn: a return needs the value of a later step")
-        if self.resolution % 2 ** len(self.channels):
-            raise ValueError(
-                f"Frames of {self.resolution} pixels cannot be halved {len(self.channels)} times: give "
-                "actor_critic.channels fewer convolutions"
-            )
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.iris.draws import Draw
-from models.iris.world import Step
+from models.practice.draws import Draw
+from models.practice.world import Step
 
 
 class Seen(Protocol):
@@ -56,7 +56,7 @@ class Games(Protocol):
 
 
 class EmulatorPlayer:
-    """Real games as a `models.iris.world.Player`.
+    """Real games as a `models.practice.world.Player`.
 
     encode: uint8 frames (N, C, H, W) -> tokens (N, K). theirs: numbers of actions, ours -> the games'. device: where
     frames are encoded.

@@ -8,51 +8,20 @@ Shapes: N rows, K tokens a frame, C steps of context, D width.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.api import Context, Imagined, Remembered
+from models.api import Remembered
 from models.cpu.shortcuts import PackedModule
 from models.iris.config import WorldModelConfig
-from models.iris.draws import Draw, Given, likeliest
 from models.iris.ncp import CircuitMemory, NcpFrames, NcpTokens
 from models.iris.world_model import TokenWorldModel, WorldModel
+from models.practice.draws import Draw, Given
+from models.practice.world import Player, RememberingPlayer, Step
 
 AnyWorldModel = TokenWorldModel | NcpFrames
-
-
-@dataclass(frozen=True)
-class Step:
-    """What followed an action: reward in {-1, 0, 1}, whether the game ended, and the next frame's tokens, if wanted."""
-
-    rewards_N: Tensor  # float32
-    ends_N: Tensor  # bool
-    tokens_NK: Tensor | None  # long
-
-
-class Player(Protocol):
-    """A world model that is being played. Its network should be in eval mode; nothing here has gradients."""
-
-    def reset(self, tokens_NK: Tensor) -> None:
-        """reset(tokens (N, K) of a frame) -> None: forget everything and stand there, without history"""
-        ...
-
-    def step(self, actions_N: Tensor, draw: Draw, observe: bool = True) -> Step:
-        """step(actions (N,), draw, observe) -> Step; where `observe` is False no next frame is made: the last step"""
-        ...
-
-
-class RememberingPlayer(Player, Protocol):
-    """A player that says what it still knows."""
-
-    @property
-    def remembered(self) -> Remembered:
-        """See `models.api.Dream`."""
-        ...
 
 
 class TokenPlayer:
@@ -79,6 +48,10 @@ class TokenPlayer:
         require_frames(tokens_NK, self.model.config)
         self._passes, self._flushed = 0, False
         self._rebuild(tokens_NK)
+
+    def follow(self, tokens_NCK: Tensor, actions_NC: Tensor) -> None:
+        """See `RememberingPlayer`."""
+        follow(self, tokens_NCK, actions_NC)
 
     def _rebuild(self, tokens_NK: Tensor) -> None:
         self.memory = self.model.empty_memory(len(tokens_NK), self.memory)
@@ -130,6 +103,10 @@ class FramePlayer:
         self.memory, self._tokens_NK = self.model.ncp_layers.empty_memory(len(tokens_NK)), tokens_NK
         self._steps = 0
 
+    def follow(self, tokens_NCK: Tensor, actions_NC: Tensor) -> None:
+        """See `RememberingPlayer`."""
+        follow(self, tokens_NCK, actions_NC)
+
     @torch.no_grad()
     def step(self, actions_N: Tensor, draw: Draw, observe: bool = True) -> Step:
         """See `Player`. A step is one pass. Raises ValueError before any reset."""
@@ -143,6 +120,15 @@ class FramePlayer:
         places = self.model.next_tokens(newest_ND).unbind(1)
         self._tokens_NK = torch.stack([draw("tokens", logits_NV) for logits_NV in places], dim=1)
         return Step(rewards_N, ends_N, self._tokens_NK)
+
+
+def follow(player: Player, tokens_NCK: Tensor, actions_NC: Tensor) -> None:
+    """Read a context step by step, as if it had been imagined, so that it is forgotten as imagined steps are."""
+    player.reset(tokens_NCK[:, 0])
+    nothing_N = tokens_NCK.new_zeros(len(tokens_NCK))
+    for step in range(1, tokens_NCK.shape[1]):
+        given = Given(rewards=[nothing_N], ends=[nothing_N], tokens=list(tokens_NCK[:, step].unbind(1)))
+        player.step(actions_NC[:, step - 1], given)
 
 
 def draw_outcome(model: TokenWorldModel | NcpFrames, newest_ND: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
@@ -167,52 +153,3 @@ def new_world_model(config: WorldModelConfig, seed: int = 0) -> AnyWorldModel:
 def player_of(model: AnyWorldModel) -> RememberingPlayer:
     """How a network of any kind is played."""
     return FramePlayer(model) if isinstance(model, NcpFrames) else TokenPlayer(model)
-
-
-class PlayedWorld:
-    """A player as a `models.api.Dream`: a single line of steps, which values no actions.
-
-    own: turns the environment's actions into those that the player knows.
-    """
-
-    def __init__(
-        self,
-        player: RememberingPlayer,
-        draw: Draw = likeliest,
-        own: Callable[[Tensor], Tensor] = lambda actions: actions,
-    ) -> None:
-        self._player, self._draw, self._own = player, draw, own
-        self._nodes = self._rows = 0
-
-    @property
-    def remembered(self) -> Remembered:
-        """See `models.api.Dream`."""
-        return self._player.remembered
-
-    def reset(self, context: Context) -> Imagined:
-        """Read the context step by step, as if it had been imagined, so that it is forgotten as imagined steps are."""
-        rows, steps, _ = context.tokens_NCK.shape
-        self._rows, self._nodes = rows, 1
-        self._player.reset(context.tokens_NCK[:, 0])
-        nothing_N = context.games_N.new_zeros(rows)
-        for step in range(1, steps):
-            tokens = list(context.tokens_NCK[:, step].unbind(1))
-            given = Given(rewards=[nothing_N], ends=[nothing_N], tokens=tokens)
-            self._player.step(self._own(context.actions_NC[:, step - 1]), given)
-        return self._here(nothing_N.float(), nothing_N.bool(), context.tokens_NCK[:, -1])
-
-    def step(self, actions_M: Tensor, parents_M: Tensor | None = None) -> Imagined:
-        """See `models.api.WorldModel`. Raises ValueError where anything but the newest step is to be continued."""
-        newest = self._nodes - 1
-        if len(actions_M) != self._rows or (parents_M is not None and not bool((parents_M == newest).all())):
-            raise ValueError(
-                f"{len(actions_M)} actions for {self._rows} rows: this world goes on from its newest step alone, with "
-                "an action a row"
-            )
-        self._nodes += 1
-        found = self._player.step(self._own(actions_M), self._draw)
-        assert found.tokens_NK is not None, "a next frame was wanted"
-        return self._here(found.rewards_N, found.ends_N, found.tokens_NK)
-
-    def _here(self, rewards_N: Tensor, ends_N: Tensor, tokens_NK: Tensor) -> Imagined:
-        return Imagined(rewards_N.new_zeros(len(rewards_N), 0), rewards_N, ends_N, tokens_NK)

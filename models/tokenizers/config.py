@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from models.family import option
-from models.limits import Dropout, Size, Weight, check
+from models.limits import Dropout, Positive, Share, Size, Weight, check
 
 
 @dataclass(frozen=True)
@@ -96,3 +96,24 @@ class TokenizerConfig:
     def tokens_per_frame(self) -> int:
         """Tokens K of one frame (36 for the original)."""
         return self.grid**2
+
+
+@dataclass(frozen=True)
+class TokenizerWeights:
+    """What the terms of the tokenizer's loss weigh; a term of weight 0 is not computed.
+
+    lpips: counts where `lpips_file` of the agent's config names its weights, and is left out otherwise.
+    """
+
+    l1: Weight = 1.0
+    mse: Weight = 0.0
+    lpips: Weight = 1.0
+    commitment: Weight = 1.0
+    encoder: Weight = 1.0  # of the commitment's term that moves the encoder, beside the one that moves the codes
+    value: Weight = option(0.0)  # of the squared error of returns that `tokenizer.value_layers` reads off the codes
+    returns_gamma: Share = option(0.99)  # the discount of those returns, of the game's own points
+    returns_scale: Positive = option(1.0)  # returns are divided by this first: those of a game dwarf the other terms
+    motion_gain: Weight = option(0.0)  # extra weight, in l1, of pixels off the stored episodes' mean frame (no paper's)
+
+    def __post_init__(self) -> None:
+        check(self, "weights")

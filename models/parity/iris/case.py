@@ -10,13 +10,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from models.api import Batch
-from models.iris.actor_critic import ActorCritic
 from models.iris.config import IrisConfig
-from models.iris.draws import Given
 from models.iris.state_dict import load_original
 from models.iris.world import AnyWorldModel, new_world_model
 from models.parity.golden_file import GoldenFile
 from models.parity.iris.config import Training
+from models.practice.actor_critic import ActorCritic
+from models.practice.draws import Given
 from models.tokenizers.vq import Tokenizer
 
 NONE = -1  # what a file records for a draw that was not made

@@ -57,13 +57,13 @@ def actor_critic_outputs(case: Case) -> dict[str, Tensor]:
     actor, frames_NTCHW = case.actor_critic, case.frames("batch/actor_critic/observations")
     mask_NT = case.golden.tensor("batch/actor_critic/mask_padding")
     found: dict[str, Tensor] = {}
-    burnt = actor.burn_in(frames_NTCHW[:, :-1], mask_NT[:, :-1])
+    burnt = actor.burn_in(frames_NTCHW[:, :-1].unbind(1), mask_NT[:, :-1])
     for prefix, before in (("first_", actor.fresh(len(mask_NT))), ("", burnt)):
         judged = actor(frames_NTCHW[:, -1], before)
         found |= {
             f"actor_critic/{prefix}logits": judged.logits_NA[:, None],
             f"actor_critic/{prefix}values": judged.values_N[:, None, None],
-            f"actor_critic/{prefix}hx": judged.memory.hidden_NS,
-            f"actor_critic/{prefix}cx": judged.memory.cell_NS,
+            f"actor_critic/{prefix}hx": judged.memory.hidden,
+            f"actor_critic/{prefix}cx": judged.memory.cell,
         }
-    return found | {"actor_critic/burnin_hx": burnt.hidden_NS, "actor_critic/burnin_cx": burnt.cell_NS}
+    return found | {"actor_critic/burnin_hx": burnt.hidden, "actor_critic/burnin_cx": burnt.cell}

@@ -12,12 +12,14 @@ from torch.optim import Optimizer
 
 from models.api import Losses
 from models.blocks.layers import decay_groups
-from models.iris.loss import actor_critic_loss, tokenizer_loss, world_model_counts, world_model_loss
-from models.iris.world import Player
+from models.iris.loss import world_model_counts, world_model_loss
 from models.parity.golden_file import GoldenFile
 from models.parity.iris.case import Case
 from models.parity.iris.config import Training
 from models.parity.iris.worlds import rollout
+from models.practice.loss import actor_critic_loss
+from models.practice.world import Player
+from models.tokenizers.loss import tokenizer_loss
 
 WATCHED = 14  # parameters whose [sum, L2] a file records after a step: evenly among those whose gradient is not 0
 # Terms by their recorded names: ours, and what the original multiplies them with before it logs them.

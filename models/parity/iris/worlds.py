@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from models.blocks.transformer import KVCache
-from models.iris.imagination import Rollout, imagine
-from models.iris.world import Player, TokenPlayer, player_of
+from models.iris.world import TokenPlayer, player_of
 from models.iris.world_model import WorldModel
 from models.losses.returns import lambda_returns
 from models.parity.iris.case import Case
+from models.practice.imagination import Rollout, imagine
+from models.practice.world import Player
 
 FLUSHED = "env/state_after_flush_step"
 
@@ -99,10 +100,11 @@ def rollout(case: Case, name: str = "imagine", player: Player | None = None) -> 
     config, decode = case.config.actor_critic, case.tokenizer.decode_tokens
     tokens_NTK = case.tokenizer.encode_tokens(case.golden.tensor("batch/actor_critic/observations"))
     mask_NT = case.golden.tensor("batch/actor_critic/mask_padding")
-    burnt = case.actor_critic.burn_in(decode(tokens_NTK[:, :-1]), mask_NT[:, :-1])
+    burnt = case.actor_critic.burn_in(decode(tokens_NTK[:, :-1]).unbind(1), mask_NT[:, :-1])
     draws, player = case.draws(name, actions=True), player or player_of(case.world_model)
+    player.reset(tokens_NTK[:, -1])
     found = imagine(case.actor_critic, player, decode, tokens_NTK[:, -1], burnt, config.horizon, draws)
-    return {f"{name}/burnin_hx": burnt.hidden_NS, f"{name}/burnin_cx": burnt.cell_NS}, found
+    return {f"{name}/burnin_hx": burnt.hidden, f"{name}/burnin_cx": burnt.cell}, found
 
 
 @torch.no_grad()
@@ -112,14 +114,14 @@ def imagine_outputs(case: Case, name: str = "imagine", player: Player | None = N
     states, rolled = rollout(case, name, player)
     returns_NH = lambda_returns(rolled.rewards_NH, rolled.ends_NH, rolled.values_NH, config.gamma, config.lambda_)
     found = {
-        "observations": as_bytes(rolled.frames_NHCHW),
+        "observations": as_bytes(rolled.seen_NHCHW),
         "actions": rolled.actions_NH,
         "logits_actions": rolled.logits_NHA,
         "values": rolled.values_NH,
         "rewards": rolled.rewards_NH,
         "ends": rolled.ends_NH,
-        "frame_means": rolled.frames_NHCHW.mean((2, 3, 4)),
-        "last_frame_row0": rolled.frames_NHCHW[0, -1],
+        "frame_means": rolled.seen_NHCHW.mean((2, 3, 4)),
+        "last_frame_row0": rolled.seen_NHCHW[0, -1],
         "lambda_returns": returns_NH,
     }
     return states | {f"{name}/{entry}": value for entry, value in found.items()}

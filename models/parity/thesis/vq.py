@@ -14,16 +14,16 @@ from torch import Tensor, nn
 
 from models.api import Losses
 from models.blocks.weights import load_exactly
-from models.iris.config import TokenizerWeights
-from models.iris.draws import likeliest
 from models.iris.emulator import EmulatorPlayer
-from models.iris.loss import tokenizer_loss
 from models.losses.returns import discounted_returns
 from models.parity.golden_file import GoldenFile
 from models.parity.iris.training import gradients, vanishing, watched
 from models.parity.iris.worlds import as_bytes
 from models.parity.thesis.config import tokenizer_config
+from models.practice.draws import likeliest
 from models.spaces import noisy_frames
+from models.tokenizers.config import TokenizerWeights
+from models.tokenizers.loss import tokenizer_loss
 from models.tokenizers.vq import Tokenizer
 
 CRITIC = "critic."

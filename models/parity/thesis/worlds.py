@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from models.iris.ncp import CircuitMemory, NcpFrames
-from models.iris.world import FramePlayer, Player, TokenPlayer, player_of
+from models.iris.world import FramePlayer, TokenPlayer, player_of
 from models.parity.iris.case import Case
 from models.parity.iris.networks import world_model_outputs
 from models.parity.iris.worlds import imagine_outputs, played
+from models.practice.world import Player
 
 FIXED = "_fixed_reset"
 """behind the names of entries and draws of mended resets"""

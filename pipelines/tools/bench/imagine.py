@@ -16,13 +16,13 @@ from torch import Tensor
 
 from models.api import Batch, Moment
 from models.blocks.layers import decay_groups
-from models.iris.actor_critic import ActorCritic
 from models.iris.config import ActorCriticConfig, IrisConfig, WorldModelConfig
-from models.iris.draws import Draw, Sampled
-from models.iris.imagination import Rollout, imagine
 from models.iris.loss import world_model_counts, world_model_loss
 from models.iris.world import player_of
 from models.iris.world_model import WorldModel
+from models.practice.actor_critic import ActorCritic
+from models.practice.draws import Draw, Sampled
+from models.practice.imagination import Rollout, imagine
 from models.tokenizers.config import TokenizerConfig
 from models.tokenizers.vq import Tokenizer
 from pipelines.progress import say
@@ -126,6 +126,7 @@ class Ours:
         """A rollout from frames, with no memory of earlier ones."""
         memory = self.actor_critic.fresh(len(tokens_NK))
         decode = self.tokenizer.decode_tokens
+        self._player.reset(tokens_NK)
         return imagine(self.actor_critic, self._player, decode, tokens_NK, memory, horizon, draw)
 
 
@@ -172,7 +173,7 @@ def _imagination(sizes: Sizes) -> list[Row]:
         (plainly, drawn), (mine, others) = calls[0].result, call.result
         same = int((drawn == others).all(1).sum())
         said = f"the same draws give the same tokens, actions, rewards and ends in {same} of {sizes.rows} rows"
-        apart = float((plainly.frames_NHCHW - mine.frames_NHCHW).abs().max())
+        apart = float((plainly.seen_NHCHW - mine.seen_NHCHW).abs().max())
         return _row(
             "imagine",
             f"imagination, {sizes.rows} rows x {horizon} steps",

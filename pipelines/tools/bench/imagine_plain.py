@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from models.blocks.layers import SpatialAttention
 from models.blocks.transformer import KVCache
 from models.cpu import shortcuts
-from models.iris.actor_critic import ActorCritic
-from models.iris.draws import Draw
-from models.iris.imagination import Rollout
 from models.iris.world_model import WorldModel
+from models.practice.actor_critic import ActorCritic
+from models.practice.draws import Draw
+from models.practice.imagination import Rollout
 from models.tokenizers.vq import Tokenizer
 from pipelines.tools.bench import train_plain
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.iris.actor_critic import ActorCritic
 from models.iris.config import TOKENIZER, ActorCriticConfig, WorldModelConfig
 from models.iris.world_model import WorldModel
+from models.practice.actor_critic import ActorCritic
 from models.tokenizers.vq import Tokenizer
 
 GOLDEN = Path(__file__).parents[2] / "golden"

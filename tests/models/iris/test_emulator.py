@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from models.api import Moment
-from models.iris.actor_critic import ActorCritic
 from models.iris.config import ActorCriticConfig
-from models.iris.draws import Sampled, likeliest
 from models.iris.emulator import EmulatorPlayer
-from models.iris.imagination import imagine
+from models.practice.actor_critic import ActorCritic
+from models.practice.draws import Sampled, likeliest
+from models.practice.imagination import imagine
 from pipelines.environments.registry import make, protocol
 
 
@@ -70,10 +70,11 @@ def test_an_actor_practises_in_it_as_in_a_world_model() -> None:
     def decode(tokens_NK: Tensor) -> Tensor:
         return tokens_NK.view(-1, 1, 2, 2) / 255
 
+    player.reset(player.seen())
     rollout = imagine(actor, player, decode, player.seen(), actor.fresh(2), 5, Sampled(0, "oracle", Moment(0)))
     assert rollout.ends_NH[0].tolist() == [False, False, True, False, False]
     assert rollout.rewards_NH[1].tolist() == [-1.0] * 5
-    assert [int(frame[0, 0, 0] * 255 + 0.5) for frame in rollout.frames_NHCHW[0]] == [0, 1, 2, 3, 4]
+    assert [int(frame[0, 0, 0] * 255 + 0.5) for frame in rollout.seen_NHCHW[0]] == [0, 1, 2, 3, 4]
 
 
 def test_what_was_seen_before_is_of_this_episode_alone() -> None:

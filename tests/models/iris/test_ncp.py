@@ -12,10 +12,10 @@ from torch import Tensor
 
 from models.api import Batch
 from models.iris.config import WorldModelConfig
-from models.iris.draws import Given, likeliest
 from models.iris.loss import world_model_counts, world_model_loss
 from models.iris.ncp import NcpFrames, NcpTokens
 from models.iris.world import FramePlayer, TokenPlayer, new_world_model, player_of
+from models.practice.draws import Given, likeliest
 
 TOKENS = WorldModelConfig(32, 4, 5, 2, 1, 24, 0.0, 5, kind="ncp_tokens", units=60)
 FRAMES = replace(TOKENS, kind="ncp_frames", width=8, units=90)

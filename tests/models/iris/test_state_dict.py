@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.iris.actor_critic import ActorCritic
 from models.iris.config import TOKENIZER, ActorCriticConfig, WorldModelConfig
 from models.iris.family import NETWORKS
 from models.iris.state_dict import load_original, original_state_dict, own_weights
 from models.iris.world_model import WorldModel
+from models.practice.actor_critic import ActorCritic
 from models.tokenizers.vq import Tokenizer
 from tests.models.iris.hashed import ACTIONS, GOLDEN
 

@@ -6,9 +6,10 @@ from torch import Tensor
 
 from models.api import Context
 from models.iris.config import WorldModelConfig
-from models.iris.draws import Given, likeliest
-from models.iris.world import PlayedWorld, TokenPlayer
+from models.iris.world import TokenPlayer
 from models.iris.world_model import WorldModel
+from models.practice.draws import Given, likeliest
+from models.practice.world import PlayedWorld
 from tests.models.iris import hashed
 from tests.models.iris.hashed import FACTS, whole_numbers
 

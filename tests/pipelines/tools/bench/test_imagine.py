@@ -32,7 +32,7 @@ def test_both_sides_imagine_the_same(horizon: int) -> None:
     (mine, drawn), (theirs, others) = (dreamt(side.imagine, tokens_NK, horizon, EXACT) for side in (ours, plain))
     assert torch.equal(drawn, others)
     assert drawn.shape == (5, 3 * horizon + 16 * (horizon - 1))  # an action, a reward, an end; a frame but the last
-    torch.testing.assert_close(mine.frames_NHCHW, theirs.frames_NHCHW, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(mine.seen_NHCHW, theirs.seen_NHCHW, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(mine.values_NH, theirs.values_NH, atol=1e-5, rtol=1e-4)
 
 

@@ -1,15 +1,14 @@
-"""IRIS's losses: the tokenizer's recorded numbers at full size, what each term weighs, and the actor-critic's sums."""
+"""A tokenizer's loss: IRIS's recorded numbers at full size, and what each term weighs."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 
-from models.iris.config import ActorCriticConfig, IrisConfig, TokenizerWeights
-from models.iris.imagination import Rollout
-from models.iris.loss import actor_critic_loss, tokenizer_loss
+from models.iris.config import IrisConfig
 from models.losses.frames import Lpips
-from models.tokenizers.config import TokenizerConfig
+from models.tokenizers.config import TokenizerConfig, TokenizerWeights
+from models.tokenizers.loss import tokenizer_loss
 from models.tokenizers.vq import Tokenizer
 from tests.models.iris import hashed
 from tests.models.iris.hashed import FACTS, agrees
@@ -55,28 +54,6 @@ def test_every_term_counts_by_its_weight() -> None:
         assert losses.terms.keys() == {name} and float(losses.total) == pytest.approx(2 * float(losses.terms[name]))
     assert float(only["mse"].terms["mse"]) == pytest.approx(float((2 * (out.frames - frames)).square().mean()))
     assert float(plain.terms["commitment"]) == pytest.approx(float(only["commitment"].terms["commitment"]) / 2)
-
-
-def test_the_last_step_gives_its_value_and_is_not_learned_from() -> None:
-    draws = torch.Generator().manual_seed(3)
-    logits, values = torch.randn(2, 4, 3, generator=draws), torch.randn(2, 4, generator=draws)
-    logits.requires_grad_()
-    values.requires_grad_()
-    rollout = Rollout(
-        frames_NHCHW=torch.zeros(2, 4, 1, 8, 8),
-        actions_NH=torch.randint(3, (2, 4), generator=draws),
-        logits_NHA=logits,
-        values_NH=values,
-        rewards_NH=torch.tensor([[1.0, 0, -1, 1], [0, 0, 1, 1]]),
-        ends_NH=torch.tensor([[False, True, False, False], [False] * 4]),
-    )
-    losses = actor_critic_loss(rollout, ActorCriticConfig(value=0.5, entropy=0.1))
-    losses.total.backward()
-    terms = {name: float(each) for name, each in losses.terms.items()}
-    assert losses.total.item() == pytest.approx(terms["actions"] + 0.5 * terms["values"] - 0.1 * terms["entropy"])
-    assert logits.grad is not None and values.grad is not None
-    for gradient in (logits.grad, values.grad):
-        assert not gradient[:, -1].any() and bool(gradient[:, :-1].flatten(1).any(1).all())
 
 
 SMALL = TokenizerConfig(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from models.api import Acting
 from models.iris.agent import IrisAgent
-from models.iris.policy import IrisPolicy
+from models.practice.policy import ActorPolicy
 from tests.models.iris.test_agent import CONFIG, LEGAL, segments
 
 FRAMES_NTCHW = segments().frames_BTCHW
@@ -23,11 +23,11 @@ def agent() -> IrisAgent:
     return agent
 
 
-def policy(agent: IrisAgent, rows: int = 5, legal: Sequence[int] = (0, 1, 0, 1, 0), **settings: float) -> IrisPolicy:
+def policy(agent: IrisAgent, rows: int = 5, legal: Sequence[int] = (0, 1, 0, 1, 0), **settings: float) -> ActorPolicy:
     return agent.policy(Acting(torch.zeros(rows).long(), LEGAL[list(legal[:rows])], **settings))
 
 
-def play(player: IrisPolicy, rows: Sequence[int], steps: Sequence[int] = range(3)) -> Tensor:
+def play(player: ActorPolicy, rows: Sequence[int], steps: Sequence[int] = range(3)) -> Tensor:
     """Actions (steps, rows)."""
     assert FRAMES_NTCHW is not None
     return torch.stack([player.act(FRAMES_NTCHW[list(rows), step], rows) for step in steps])
@@ -70,7 +70,7 @@ def test_begin_forgets_the_episode_of_that_environment_alone(agent: IrisAgent) -
     player = policy(agent)
     play(player, range(5))
     player.begin([2], [0])
-    hidden = player._memory.hidden_NS
+    hidden = player._memory.hidden
     assert hidden.any(1).tolist() == [True, True, False, True, True]
 
 
@@ -81,10 +81,10 @@ def test_recall_stands_where_the_newest_frames_lead(agent: IrisAgent) -> None:
     play(played, [0], steps=(1, 2))
     recalled.begin([0], [0])
     recalled.recall(0, FRAMES_NTCHW[0], torch.zeros(3).long())
-    assert torch.allclose(played._memory.hidden_NS, recalled._memory.hidden_NS, atol=1e-6)
+    assert torch.allclose(played._memory.hidden, recalled._memory.hidden, atol=1e-6)
     recalled.begin([0], [0])
     recalled.recall(0, FRAMES_NTCHW[0, :0], torch.zeros(0).long())
-    assert not recalled._memory.hidden_NS.any()
+    assert not recalled._memory.hidden.any()
 
 
 @pytest.mark.parametrize(

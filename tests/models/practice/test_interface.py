@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from models.api import Acting, Context, Learning, Moment
 from models.iris.agent import IrisAgent
 from models.iris.config import IrisConfig
-from models.iris.interface import Interface, area_means
+from models.practice.interface import Interface, area_means
 from tests.models.iris.test_agent import CONFIG, segments
 
 GREY = replace(CONFIG, frame=(84, 40, 1))

@@ -7,18 +7,32 @@ Shapes: (...) any axes, C channels, H x W pixels, R pixels a side inside, A acti
 """
 
 from functools import cache
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.iris.config import IrisConfig
+from models.tokenizers.config import TokenizerConfig
+
+
+class Shown(Protocol):
+    """What is asked of an agent's config: `frame` (H, W, C) of what it is shown, the tokenizer's, and its `actions`."""
+
+    @property
+    def frame(self) -> tuple[int, int, int]: ...
+
+    @property
+    def actions(self) -> tuple[int, ...]: ...
+
+    @property
+    def tokenizer(self) -> TokenizerConfig: ...
 
 
 class Interface:
     """Translates frames and actions on their way in and out."""
 
-    def __init__(self, config: IrisConfig) -> None:
+    def __init__(self, config: Shown) -> None:
         self._height, self._width, _ = config.frame
         self._side = config.tokenizer.resolution
         self._actions_A = torch.tensor(config.actions) if config.actions else None

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.api import Moment
-from models.iris.draws import Given, Sampled, choose, likeliest
+from models.practice.draws import Given, Sampled, choose, likeliest
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=8), st.floats(0, 1, exclude_max=True), st.data())

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from models.iris.actor_critic import ActorCritic
 from models.iris.config import ActorCriticConfig
+from models.practice.actor_critic import ActorCritic
 from tests.models.iris import hashed
 from tests.models.iris.hashed import FACTS, agrees
 
@@ -20,17 +20,17 @@ def test_three_steps_from_nothing_are_the_recorded_ones() -> None:
             memory = judged.memory
     assert torch.allclose(judged.logits_NA, torch.tensor(FACTS["ac_logits_t2"]), rtol=0, atol=2e-6)
     assert judged.values_N.tolist() == pytest.approx(FACTS["ac_values_t2"], abs=2e-6)
-    assert agrees(memory.hidden_NS, FACTS["ac_hx"])
+    assert agrees(memory.hidden, FACTS["ac_hx"])
 
 
 def test_padding_leaves_a_rows_state_as_it_is() -> None:
     actor, frames = ActorCritic(SMALL, seed=1), torch.rand(2, 3, 1, 8, 8)
     mask = torch.tensor([[False, False, False], [False, True, True]])
-    burnt = actor.burn_in(frames, mask)
-    assert not burnt.hidden_NS[0].any() and not burnt.cell_NS[0].any()
-    alone = actor.burn_in(frames[1:, 1:], mask[1:, 1:])
-    assert torch.allclose(burnt.cell_NS[1], alone.cell_NS[0], atol=1e-6) and burnt.hidden_NS[1].any()
-    assert not burnt.hidden_NS.requires_grad
+    burnt = actor.burn_in(frames.unbind(1), mask)
+    assert not burnt.hidden[0].any() and not burnt.cell[0].any()
+    alone = actor.burn_in(frames[1:, 1:].unbind(1), mask[1:, 1:])
+    assert torch.allclose(burnt.cell[1], alone.cell[0], atol=1e-6) and burnt.hidden[1].any()
+    assert not burnt.hidden.requires_grad
 
 
 def test_first_weights_depend_on_the_seed_alone() -> None:

@@ -1,28 +1,36 @@
-"""Acting with IRIS: the actor sees what the tokenizer makes of a frame, as it does in imagination.
+"""Acting with an actor that remembers: it sees what its family shows of a frame's tokens, as it does in imagination.
 
 Shapes: N environments of those that play now, T steps, C channels of H x W pixels, A actions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from models.api import Acting, ActionValues
-from models.iris.actor_critic import ActorCritic, Memory
-from models.iris.draws import choose
-from models.iris.interface import Interface
-from models.tokenizers.vq import Tokenizer
+from models.practice.actor_critic import Actor, Memory
+from models.practice.draws import choose
+from models.practice.interface import Interface
 
 
-class IrisPolicy:
-    """Remembers each environment's episode in its LSTM's state. Every environment draws from its own stream.
+class ActorPolicy:
+    """Remembers each environment's episode in the actor's state. Every environment draws from its own stream.
 
-    Both networks are put in eval mode. Raises ValueError where a shape or number does not fit.
+    encode: frames (N, C, H, W) uint8 -> tokens (N, K). see: tokens (N, K) -> what the actor sees. The actor is put in
+    eval mode. An actor that is told of actions is told of those that are done, random ones too. Raises ValueError where
+    a shape or number does not fit.
     """
 
-    def __init__(self, actor_critic: ActorCritic, tokenizer: Tokenizer, interface: Interface, acting: Acting) -> None:
-        rows, actions = len(acting.games_N), actor_critic.config.num_actions
+    def __init__(
+        self,
+        actor: Actor,
+        encode: Callable[[Tensor], Tensor],
+        see: Callable[[Tensor], Tensor],
+        interface: Interface,
+        acting: Acting,
+    ) -> None:
+        rows, actions = len(acting.games_N), actor.config.num_actions
         legal_NA = interface.legal(acting.legal_NA)
         if legal_NA.shape != (rows, actions) or not bool(legal_NA.any(1).all()):
             raise ValueError(
@@ -32,9 +40,9 @@ class IrisPolicy:
             raise ValueError(
                 f"Epsilon {acting.epsilon} and temperature {acting.temperature}: give 0 to 1, and at least 0"
             )
-        self._actor, self._tokenizer, self._interface = actor_critic.eval(), tokenizer.eval(), interface
+        self._actor, self._encode, self._see, self._interface = actor.eval(), encode, see, interface
         self._acting, self._legal_NA = acting, legal_NA
-        self._memory = actor_critic.fresh(rows)
+        self._memory = actor.fresh(rows)
         self._logits_NA = torch.zeros(rows, actions, device=legal_NA.device)  # of the newest decision
         self._streams = [torch.Generator().manual_seed(row) for row in range(rows)]
 
@@ -46,21 +54,23 @@ class IrisPolicy:
 
     @torch.no_grad()
     def recall(self, row: int, frames: Tensor, actions: Tensor) -> None:
-        """See `models.api.Policy`: the state is that after a burn-in on the newest frames. Actions are not read."""
+        """See `models.api.Policy`: the state is that after a burn-in on the newest frames and their actions."""
         steps = min(len(frames), self._actor.config.burn_in)
         if steps:
-            seen_1TCHW = self._reconstructed(frames[len(frames) - steps :])[None]
-            self._remember([row], self._actor.burn_in(seen_1TCHW, torch.ones_like(seen_1TCHW[:, :, 0, 0, 0]).bool()))
+            newest = slice(len(frames) - steps, None)
+            seen_TX, own_1T = self._see(self._encode(frames[newest])), self._interface.own(actions[None, newest])
+            memory = self._actor.burn_in(seen_TX[:, None], torch.ones_like(own_1T, dtype=torch.bool), own_1T)
+            self._remember([row], memory)
 
     @torch.no_grad()
     def act(self, frames: Tensor, rows: Sequence[int]) -> Tensor:
         """Actions (N,) long for the newest frames (N, C, H, W) uint8 of these environments."""
-        return self._choose(self._reconstructed(frames), rows)
+        return self._choose(self._see(self._encode(frames)), rows)
 
     @torch.no_grad()
     def act_on_tokens(self, tokens_NK: Tensor, rows: Sequence[int]) -> Tensor:
-        """See `models.api.Policy`: it sees what the tokenizer makes of them, as in imagination."""
-        return self._choose(self._tokenizer.decode_tokens(tokens_NK), rows)
+        """See `models.api.Policy`: it sees what its family shows of them, as in imagination."""
+        return self._choose(self._see(tokens_NK), rows)
 
     def values(self, row: int) -> ActionValues:
         """See `models.api.Policy`: the actor's probabilities, which are 0 of what is not legal or not known to it."""
@@ -71,11 +81,9 @@ class IrisPolicy:
         scattered_A[known] = logits_NA[0].softmax(-1)
         return ActionValues(scattered_A, "probability")
 
-    def _choose(self, seen_NCHW: Tensor, rows: Sequence[int]) -> Tensor:
+    def _choose(self, seen_NX: Tensor, rows: Sequence[int]) -> Tensor:
         chosen = list(rows)
-        memory = Memory(*(state[chosen] for state in self._memory))
-        judged = self._actor(seen_NCHW, memory)
-        self._remember(rows, judged.memory)
+        judged = self._actor(seen_NX, self._memory.of(chosen))
         self._logits_NA[chosen] = judged.logits_NA
         legal_NA = self._legal_NA[chosen]
         logits_NA = judged.logits_NA.masked_fill(~legal_NA, -torch.inf)
@@ -87,11 +95,9 @@ class IrisPolicy:
         else:
             actions_N = logits_NA.argmax(-1)
         random_N = choose(torch.zeros_like(logits_NA).masked_fill(~legal_NA, -torch.inf), any_N)
-        return self._interface.theirs(torch.where(chance_N < self._acting.epsilon, random_N, actions_N))
-
-    def _reconstructed(self, frames: Tensor) -> Tensor:
-        tokens = self._tokenizer.encode_tokens(self._interface.inward(frames))
-        return self._tokenizer.decode_tokens(tokens)
+        actions_N = torch.where(chance_N < self._acting.epsilon, random_N, actions_N)
+        self._remember(rows, self._actor.told(actions_N, judged.memory))
+        return self._interface.theirs(actions_N)
 
     def _remember(self, rows: Sequence[int], memory: Memory) -> None:
         chosen = list(rows)

@@ -1,0 +1,1 @@
+"""What families share whose actor-critic practises inside a world model."""
