@@ -3,6 +3,7 @@
 Shapes: N rows, H imagined steps.
 """
 
+from dataclasses import replace
 from typing import Protocol
 
 from models.api import Losses, weighted
@@ -30,7 +31,7 @@ def actor_critic_loss(rollout: Rollout, config: Learns) -> Losses:
     """actions + value * values - entropy * entropy, means over rows and the first H - 1 steps.
 
     The value of the last state is where returns begin, so its own step is not learned from. Steps after an imagined end
-    count like others, as in the original.
+    count like others, as in the original. A rollout's mean sum of rewards is told beside the terms.
     """
     returns_NH = lambda_returns(
         rollout.rewards_NH, rollout.ends_NH, rollout.values_NH.detach(), config.gamma, config.lambda_
@@ -43,4 +44,5 @@ def actor_critic_loss(rollout: Rollout, config: Learns) -> Losses:
         "values": value_error(values_NH, returns_NH[:, learned]),
         "entropy": entropy(logits_NHA),
     }
-    return weighted(terms, {"actions": 1.0, "values": config.value, "entropy": -config.entropy})
+    losses = weighted(terms, {"actions": 1.0, "values": config.value, "entropy": -config.entropy})
+    return replace(losses, terms={**losses.terms, "imagined_return": rollout.rewards_NH.sum(1).mean()})

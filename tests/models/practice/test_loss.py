@@ -24,6 +24,7 @@ def test_the_last_step_gives_its_value_and_is_not_learned_from() -> None:
     losses = actor_critic_loss(rollout, ActorCriticConfig(value=0.5, entropy=0.1))
     losses.total.backward()
     terms = {name: float(each) for name, each in losses.terms.items()}
+    assert terms["imagined_return"] == 1.5
     assert losses.total.item() == pytest.approx(terms["actions"] + 0.5 * terms["values"] - 0.1 * terms["entropy"])
     assert logits.grad is not None and values.grad is not None
     for gradient in (logits.grad, values.grad):
