@@ -201,7 +201,9 @@ def run(config: LearnConfig, store: Store) -> Report:
 def _build(config: LearnConfig, draft: Draft, ranks: "Ranks") -> None:
     import torch
 
+    from pipelines.batches.loader import SegmentSource
     from pipelines.training.device import pick
+    from pipelines.training.diagnostics import foresight
     from pipelines.training.fit import fit
 
     device = pick(config.loop.precision, config.loop.device)
@@ -212,7 +214,13 @@ def _build(config: LearnConfig, draft: Draft, ranks: "Ranks") -> None:
         draft.metrics["left_out"] = missing
     lesson = _stored(config, draft) if config.offline else _played(config, draft)
     fit(agent, lesson, draft, device, ranks)
-    if ranks.first and not config.offline:
+    if not ranks.first:
+        return
+    if config.offline:
+        (source,) = lesson.sources
+        assert isinstance(source, SegmentSource)
+        draft.metrics["foresight"] = foresight(agent, source, lesson.unseen[source.name], device)
+    else:
         _leave_experience(config, draft)
         _measure(config, draft, agent, device)
 

@@ -251,6 +251,7 @@ def test_offline_it_learns_from_trajectories_and_plays_nothing(
     assert {row["phase"] for row in rows(made)} == {"rounds/dynamics", "rounds/imitation"}
     assert made.manifest.parents[0].ref == str(data.ref) and FILE_NAME not in made.names()
     assert made.manifest.metrics["sight"][GAME]["held_out_episodes"] == 1
+    assert "end_invented" in made.manifest.metrics["foresight"], "of the held-out play"
 
 
 def test_a_recipe_of_rounds_plans_its_data_only_where_nothing_is_played() -> None:
