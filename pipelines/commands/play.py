@@ -11,6 +11,7 @@ from pipelines.commands.options import ExperimentName, Overrides, Storage, plan_
 from pipelines.environments.registry import game_named
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.evaluation.player_settings import PlayConfig
+from pipelines.graph import table
 from pipelines.graph.config_io import override
 from pipelines.graph.experiment import Experiment
 from pipelines.graph.make import pointer, run_config
@@ -18,14 +19,16 @@ from pipelines.graph.plan import Plan, Step
 from pipelines.play.mode import ABOUT
 from pipelines.progress import say
 from pipelines.stages.evaluate import EvaluateConfig, roster
-from pipelines.stages.record import RecordConfig, with_actions
+from pipelines.stages.record import RecordConfig, as_read, with_actions
 from pipelines.store.artefact import Artefact
+from pipelines.store.ref import Ref
+from pipelines.store.store import Store
 
 PANEL = "Look and tidy"
 MODE = f"What is played: {'; '.join(f'{name} ({about})' for name, about in ABOUT.items())}."
 OUT = "Copy what was recorded: film.mp4, or recording.npz with all pictures, actions and rewards."
 ACTIONS = "Text file of what you would press, a step after the other: NOOP UP FIRE, or the game's own numbers."
-OF = "Which episodes --episode counts: recorded."
+OF = "Which episodes --episode counts: recorded (those that the agent learned from) or evaluated (those scored)."
 
 
 def add_to(app: typer.Typer) -> None:
@@ -74,6 +77,7 @@ def play(
     found, config = config_of(experiment, game, {k: v for k, v in given.items() if v is not None}, changes, storage)
     if actions is not None:
         config = with_actions(config, actions)
+    config = as_read(config)
     report = run_config(config, store)
     store.point(name_of(found, config), report.artefact.ref)
     print(report)
@@ -96,8 +100,7 @@ def config_of(
     shared |= {"context": who.context, "beam_width": evaluation.beam_width, "beam_horizon": evaluation.beam_horizon}
     seeds = {"seed": given.pop("seed")} if "seed" in given else {}
     recipe = override(plan.recipe.but(**{RecordConfig.VERB: RecordConfig(**shared | given)}), *(changes or []))
-    own = plan.but(recipe)
-    config = own.config(Step(RecordConfig.STAGE, scored.game))
+    config = plan.but(recipe).config(Step(RecordConfig.STAGE, scored.game))
     assert isinstance(config, RecordConfig)
     if config.agent is None or not store.holds(config.agent):
         stage = config.agent.stage if config.agent else "a training"
@@ -105,7 +108,17 @@ def config_of(
             f"Experiment '{found.name}' has no checkpoint of {scored.game} yet: make it first (worldline materialize "
             f"--experiment {found.name} --until {stage})"
         )
-    return found, replace(config, **seeds)
+    recorded, evaluated = _episodes(plan, scored, store)
+    return found, replace(config, **seeds, trajectories=recorded, scores=evaluated)
+
+
+def _episodes(plan: Plan, scored: Step, store: Store) -> tuple[Ref | None, Ref | None]:
+    """The trajectories and the scores that were made of the experiment's game; None where there are none."""
+    names = [name for name in table.before(scored.stage, "trajectories") if name in plan.stages]
+    recorded = [plan.made(Step(name, scored.game)) for name in names]
+    scores = plan.made(scored)
+    there = next((ref for ref in recorded if ref is not None and store.holds(ref)), None)
+    return there, scores if scores is not None and store.holds(scores) else None
 
 
 def _scored(plan: Plan, game: str) -> Step:

@@ -1,22 +1,30 @@
-"""Episodes that were played already, a step at a time: what trajectories hold.
+"""Episodes that were played already, a step at a time: recorded, evaluated and imagined ones, one kind a class.
 
+Recorded ones hold what was seen. Evaluated ones hold seeds and actions alone: they are played again, as far as they are
+asked for. Imagined ones are earlier recordings of dreams.
 Letters: N steps of an episode, H, W pixels.
 """
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.environments.registry import Environment, Rules, make, to_own
+from pipelines.environments.rollout import Episode
 from pipelines.episodes.trajectories import TrajectoryReader
-from pipelines.errors import UsageError
+from pipelines.errors import BAD_NPZ, UsageError, WorldlineError, may_pass, not_now
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Some steps of an episode: what was seen, and what was done then."""
+    """Some steps of an episode: what was seen, what was done then, and what it brought."""
 
     frames: NDArray[np.uint8]  # (N, H, W) or (N, H, W, 3)
     actions: NDArray[np.int64]  # (N,) the game's own numbers
@@ -30,18 +38,16 @@ class EpisodeSet(Protocol):
     def lengths(self) -> tuple[int, ...]:
         """Steps of each."""
 
-    def require(self, episode: int, step: int) -> None:
-        """Raises UsageError for an episode or a step that there is not."""
-
     def read(self, episode: int, first: int, stop: int) -> Piece:
-        """The steps first .. stop-1 of an episode."""
+        """The steps first .. stop-1 of an episode, all of which must be there."""
 
     def close(self) -> None:
-        """Let go of files."""
+        """Let go of files and emulators."""
 
 
-def require_step(what: str, lengths: tuple[int, ...], episode: int, step: int) -> None:
+def require_step(what: str, episodes: EpisodeSet, episode: int, step: int) -> None:
     """Raises UsageError for an episode or a step that there is not."""
+    lengths = episodes.lengths
     if not 0 <= episode < len(lengths):
         there = f"give 0 to {len(lengths) - 1}" if lengths else "there is none"
         raise UsageError(f"Episode {episode} is none of the {len(lengths)} {what} ones: {there}")
@@ -53,19 +59,15 @@ def require_step(what: str, lengths: tuple[int, ...], episode: int, step: int) -
 
 
 class RecordedEpisodes:
-    """The episodes of trajectories, which hold what was seen."""
+    """Those of trajectories."""
 
-    def __init__(self, reader: TrajectoryReader, what: str = "recorded") -> None:
-        self._reader, self._what = reader, what
+    def __init__(self, reader: TrajectoryReader) -> None:
+        self._reader = reader
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:
         """See `EpisodeSet`."""
         return tuple(np.diff(self._reader.episode_starts).tolist())
-
-    def require(self, episode: int, step: int) -> None:
-        """See `EpisodeSet`."""
-        require_step(self._what, self.lengths, episode, step)
 
     def read(self, episode: int, first: int, stop: int) -> Piece:
         """See `EpisodeSet`."""
@@ -77,3 +79,118 @@ class RecordedEpisodes:
     def close(self) -> None:
         """See `EpisodeSet`."""
         self._reader.close()
+
+
+class EvaluatedEpisodes:
+    """Those of an evaluation, by their seeds and actions (the environment's numbers, a byte each) under its rules."""
+
+    def __init__(self, game: str, rules: Rules, options: Mapping[str, Any], episodes: Sequence[Episode]) -> None:
+        self._game, self._rules, self._options, self._episodes = game, rules, options, tuple(episodes)
+        self._played = -1  # the episode that `_games` plays
+        self._games: Environment | None = None
+        self._frames: list[NDArray[np.uint8]] = []
+        self._rewards: list[float] = []
+
+    @classmethod
+    def of(cls, game: str, rules: Rules, options: Mapping[str, Any], lines: Path, actions: Path) -> "EvaluatedEpisodes":
+        """Those of the files `episodes.jsonl` and `actions.npz` of scores, but not those of random play.
+
+        Raises WorldlineError for damaged ones.
+        """
+        found = []
+        try:
+            with np.load(actions, allow_pickle=False) as taken:
+                for line in map(json.loads, lines.read_text().splitlines()):
+                    name = f"{line['planner']}-{line['episode']}"
+                    if line["planner"] != "random" and name in taken:
+                        numbers = (line["return"], line["clipped_return"], line["length"])
+                        played = taken[name].astype(np.uint8).tobytes()
+                        found.append(Episode(line["episode"], line["seed"], *numbers, line["ended"], played))
+        except (*BAD_NPZ, OSError, KeyError) as error:
+            if may_pass(error):
+                raise not_now(actions, error) from error
+            raise WorldlineError(f"{lines.parent} holds damaged episodes ({error}): evaluate again") from error
+        return cls(game, rules, options, found)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """See `EpisodeSet`."""
+        return tuple(len(episode.actions) for episode in self._episodes)
+
+    def read(self, episode: int, first: int, stop: int) -> Piece:
+        """See `EpisodeSet`. What was not played yet is played."""
+        if episode != self._played:
+            self.close()
+            self._games, self._played = self._begun(episode), episode
+            self._frames, self._rewards = [self._games.reset()[0]], []
+        assert self._games is not None
+        actions = self._actions(episode)
+        while len(self._rewards) < stop:
+            step = self._games.step(actions[len(self._rewards)][None])
+            self._frames.append(step.frames[0])
+            self._rewards.append(float(step.rewards[0]))
+        return Piece(
+            np.stack(self._frames[first:stop]),
+            to_own(self._game, actions[first:stop]).astype(np.int64),
+            np.array(self._rewards[first:stop], np.float32),
+        )
+
+    def emulator(self, episode: int, step: int) -> Environment:
+        """The game itself at this step of an episode, for who goes on from there, and closes it."""
+        games = self._begun(episode)
+        games.reset()
+        for action in self._actions(episode)[:step]:
+            games.step(action[None])
+        return games
+
+    def close(self) -> None:
+        """See `EpisodeSet`."""
+        if self._games is not None:
+            self._games.close()
+        self._played, self._games = -1, None
+
+    def _begun(self, episode: int) -> Environment:
+        return make(self._game, [self._episodes[episode].seed], self._rules, 1, **self._options)
+
+    def _actions(self, episode: int) -> NDArray[np.uint8]:
+        return np.frombuffer(self._episodes[episode].actions, np.uint8)
+
+
+class ImaginedEpisodes:
+    """Those of recordings of dreams: `files` are their `recording.npz`."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._episodes = [piece for file in files for piece in _pieces(file)]
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """See `EpisodeSet`."""
+        return tuple(len(piece.actions) for piece in self._episodes)
+
+    def read(self, episode: int, first: int, stop: int) -> Piece:
+        """See `EpisodeSet`."""
+        whole = self._episodes[episode]
+        return Piece(whole.frames[first:stop], whole.actions[first:stop], whole.rewards[first:stop])
+
+    def close(self) -> None:
+        """See `EpisodeSet`."""
+
+
+def _pieces(file: Path) -> list[Piece]:
+    """The dreams of one recording, each from a beginning on. Raises WorldlineError for a damaged file."""
+    try:
+        with np.load(file, allow_pickle=False) as data:
+            title = next((each for each in data.files if each in ("pictures_dream", "pictures_model")), "")
+            if not title:
+                return []
+            frames, actions, rewards = data[title], data["actions"], data["rewards"]
+    except (*BAD_NPZ, OSError, KeyError) as error:
+        if may_pass(error):
+            raise not_now(file, error) from error
+        raise WorldlineError(f"{file} is no readable recording ({error}): record it again") from error
+    starts = [*np.flatnonzero(actions < 0).tolist(), len(actions)]
+    return [
+        Piece(frames[first : stop - 1], actions[first + 1 : stop].astype(np.int64), rewards[first + 1 : stop])
+        for first, stop in pairwise(starts)
+        if stop - first > 1
+    ]

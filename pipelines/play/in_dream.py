@@ -57,10 +57,16 @@ class DreamMode:
         seed = self._source.episode_seed(self._seed, self._number)
         self._row, self._step, self._total, self._over = DreamRow(self._source, self._eyes, seed), 0, 0.0, False
         here = self._row.begin(self._beginning)
-        if self._thinks(here):
-            self._player.begin(0, seed)
-            self._player.recall(0, self._beginning.frames[:-1], self._beginning.actions)
+        self._remember(here)
         return self._shown(here, None, 0.0)
+
+    def _remember(self, here: Imagined) -> None:
+        """Where the agent is asked at every step, it knows what was before the first."""
+        assert self._beginning is not None
+        if self._thinks(here):
+            self._player.begin(0, self._source.episode_seed(self._seed, self._number))
+            if len(self._beginning.frames) > 1:
+                self._player.recall(0, self._beginning.frames[:-1], self._beginning.actions)
 
     def _shown(self, here: Imagined, place: int | None, reward: float) -> Shown:
         assert self._row is not None and self._beginning is not None

@@ -62,9 +62,15 @@ class Mode(Protocol):
 
 
 class Browsing(Mode, Protocol):
-    """The mode of episodes that were played already: a step shows the next one."""
+    """The mode of episodes that were played already: a step shows the next one. Here `Shown.action` and `reward` are
+    what was done at the picture that is shown, and what it brought."""
 
-    lengths: tuple[int, ...]  # steps of each episode
+    sets: tuple[str, ...]  # kinds of episodes that there are
+    of: str  # the one that is shown
+    lengths: tuple[int, ...]  # steps of each of its episodes
+
+    def choose(self, of: str) -> Shown:
+        """Show another kind, from its first episode on. Raises UsageError for one that there is not."""
 
     def seek(self, episode: int, step: int) -> Shown:
         """Go there. Raises UsageError for what there is not."""
@@ -76,6 +82,8 @@ MODES: Mapping[str, str] = MappingProxyType(
         "game": "pipelines.play.in_game:GameMode",
         "dream": "pipelines.play.in_dream:DreamMode",
         "dream-agent": "pipelines.play.in_dream:DreamingAgentMode",
+        "versus": "pipelines.play.versus:VersusMode",
+        "episodes": "pipelines.play.browse:EpisodesMode",
     }
 )
 """by name, where its class is: it is called with a `PlaySource`, and imports torch only where a model is asked"""
@@ -86,8 +94,13 @@ ABOUT: Mapping[str, str] = MappingProxyType(
         "game": "you play the game",
         "dream": "you play inside the world model, from a real beginning",
         "dream-agent": "the checkpoint plays inside its world model",
+        "versus": "the same actions drive the world model and the game, side by side",
+        "episodes": "what was played before, a step at a time",
     }
 )
+
+
+ASKING = ("game", "dream", "versus")  # where a person plays
 
 
 def open_mode(name: str, player: PlaySource) -> Mode:

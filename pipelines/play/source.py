@@ -3,15 +3,16 @@
 Letters: C steps of context, H, W pixels, K tokens a frame, A actions of the environment.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.environments.registry import Rules, emulator_seeds, make, own_actions, to_own, to_shared
+from pipelines.environments.registry import Environment, Rules, emulator_seeds, make, own_actions, to_own, to_shared
 from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import PlayerSettings
 
@@ -100,29 +101,63 @@ class PlaySource:
 
         return AgentPlayer(self.settings, [self.game], self.agent, lambda: self.piece("play"))
 
+    def episodes(self, of: str) -> "EpisodeSet":
+        """The set of that name. Raises UsageError where there is none."""
+        if of not in self.sets:
+            there = f"choose of {', '.join(self.sets)}" if self.sets else "begin in the emulator, without an episode"
+            raise UsageError(f"There are no {of} episodes of {self.game} here: {there}")
+        return self.sets[of]
+
     def beginning(self, seed: int) -> Beginning:
         """The newest real steps up to `start`. Raises UsageError for an episode or a step that there is not."""
-        start, count = self.start, max(self.settings.context, 1)
+        if self.start.episode is not None:
+            return self._from_episode(self.start.episode)
+        games, found = self.standing(seed)
+        games.close()
+        return found
+
+    def standing(self, seed: int) -> tuple[Environment, Beginning]:
+        """The game itself at `start`, which the caller closes, and the newest real steps up to there.
+
+        Raises UsageError as `beginning`, and where an emulator cannot be brought there.
+        """
+        from pipelines.play.episodes import EvaluatedEpisodes, require_step
+
+        start = self.start
         if start.episode is None:
-            return self._from_emulator(seed, count)
-        if start.of not in self.sets:
-            there = f"there are {', '.join(self.sets)}" if self.sets else "there are none: begin in the emulator"
-            raise UsageError(f"There are no {start.of} episodes of {self.game} to begin with: {there}")
-        episodes = self.sets[start.of]
-        episodes.require(start.episode, start.step)
-        first = max(0, start.step + 1 - count)
-        piece = episodes.read(start.episode, first, start.step + 1)
-        told = f"{start.of} episode {start.episode}, step {start.step}"
+            return self._from_emulator(seed)
+        episodes = self.episodes(start.of)
+        require_step(start.of, episodes, start.episode, start.step)
+        if not isinstance(episodes, EvaluatedEpisodes):
+            raise UsageError(
+                f"No emulator can stand in a {start.of} episode, whose actions alone do not lead there: begin in an "
+                "evaluated one (--of evaluated), or in the emulator (--episode -1)"
+            )
+        return episodes.emulator(start.episode, start.step), self._from_episode(start.episode)
+
+    def _from_episode(self, episode: int) -> Beginning:
+        from pipelines.play.episodes import require_step
+
+        start, episodes = self.start, self.episodes(self.start.of)
+        require_step(start.of, episodes, episode, start.step)
+        piece = episodes.read(episode, max(0, start.step + 1 - self._steps), start.step + 1)
+        told = f"{start.of} episode {episode}, step {start.step}"
         return Beginning(piece.frames, to_shared(self.game, piece.actions[:-1]).astype(np.int64), told)
 
-    def _from_emulator(self, seed: int, count: int) -> Beginning:
+    def _from_emulator(self, seed: int) -> tuple[Environment, Beginning]:
         wait = self.shared(self.noop)
-        with closing(make(self.game, [self.episode_seed(seed, 0)], self.rules, 1, **self.options)) as games:
-            frames = [games.reset()[0]]
-            for number in range(1, self.start.step + 1):
-                step = games.step(np.array([wait]))
-                if step.ended[0]:
-                    raise UsageError(f"{self.game} ends after {number} no-ops: begin at an earlier step than {number}")
-                frames = [*frames[-(count - 1) :], step.frames[0]] if count > 1 else [step.frames[0]]
+        games = make(self.game, [self.episode_seed(seed, 0)], self.rules, 1, **self.options)
+        frames = deque([games.reset()[0]], maxlen=self._steps)
+        for number in range(1, self.start.step + 1):
+            step = games.step(np.array([wait]))
+            if step.ended[0]:
+                games.close()
+                raise UsageError(f"{self.game} ends after {number} no-ops: begin at an earlier step than {number}")
+            frames.append(step.frames[0])
         actions = np.full(len(frames) - 1, wait, np.int64)
-        return Beginning(np.stack(frames), actions, f"the emulator's start, step {self.start.step}")
+        return games, Beginning(np.stack(list(frames)), actions, f"the emulator's start, step {self.start.step}")
+
+    @property
+    def _steps(self) -> int:
+        """How many real ones a dream begins with."""
+        return max(self.settings.context, 1)

@@ -6,7 +6,7 @@ Run: `worldline play EXPERIMENT --headless --mode dream --steps 200 --out film.m
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -15,7 +15,7 @@ from models.limits import Count, Natural, Seed, Size
 from pipelines.environments.registry import options, own_actions, protocol, roots
 from pipelines.errors import UsageError, may_pass, not_now, unknown
 from pipelines.evaluation.player_settings import PlayConfig, PlayerSettings, _entrant
-from pipelines.play.mode import LONGEST, MODES, Mode, open_mode
+from pipelines.play.mode import ASKING, LONGEST, MODES, Mode, open_mode
 from pipelines.play.source import PlaySource, Start
 from pipelines.progress import track
 from pipelines.store.artefact import Artefact, Draft, Report
@@ -27,13 +27,15 @@ if TYPE_CHECKING:
     from pipelines.play.episodes import EpisodeSet
     from pipelines.play.taken import Taken
 
-FILM = "film.mp4"
+FILM, ACTIONS = "film.mp4", "actions.txt"
+KEPT = ("recorded", "evaluated")  # the kinds of episodes that artefacts hold
 
 
 @dataclass(frozen=True)
 class RecordConfig(PlayConfig, StageConfig):
     """Play `steps` of a mode and keep them. What a mode does not read decides nothing but the key.
 
+    `skip` steps are played before the first that is kept.
     `episode` of the set `of` is where a dream begins, at its `step`; -1 begins in the emulator after `step` no-ops.
     `actions_sha256` names the actions that a person plays (`actions_file` holds them); without one nothing is pressed.
     """
@@ -45,8 +47,10 @@ class RecordConfig(PlayConfig, StageConfig):
     game: str = filled("game", "")
     agent: Ref | None = parent(makes="agent", part="agent")
     trajectories: Ref | None = parent(makes="trajectories", soft=True, when="begins_recorded")
+    scores: Ref | None = parent("scores", when="begins_evaluated")
     mode: str = "dream"
     steps: Count = 200
+    skip: Natural = 0
     context: Size = 4  # newest steps the policy sees, and real ones that a dream begins with
     beam_width: Size = 2
     beam_horizon: Size = 2
@@ -63,6 +67,8 @@ class RecordConfig(PlayConfig, StageConfig):
         super().__post_init__()
         if self.mode not in MODES:
             raise unknown("mode", self.mode, MODES, "'worldline play --help' explains them")
+        if self.of not in KEPT:
+            raise unknown("kind of episodes", self.of, KEPT, "'worldline play --help' explains them")
         if self.steps > LONGEST:
             raise UsageError(f"A recording of {self.steps:,} steps is too long: at most {LONGEST:,}, ten minutes")
 
@@ -73,7 +79,12 @@ class RecordConfig(PlayConfig, StageConfig):
     @property
     def begins_recorded(self) -> bool:
         """Whether a recorded episode is read."""
-        return self.episode >= 0 and self.of == "recorded"
+        return self.of == "recorded" and (self.episode >= 0 or self.mode == "episodes")
+
+    @property
+    def begins_evaluated(self) -> bool:
+        """Whether an evaluated episode is played again."""
+        return self.of == "evaluated" and (self.episode >= 0 or self.mode == "episodes")
 
     @property
     def settings(self) -> PlayerSettings:
@@ -82,22 +93,50 @@ class RecordConfig(PlayConfig, StageConfig):
         return _entrant(self.planner, 1, self.max_steps, *numbers, self.search)
 
 
+def as_read(config: RecordConfig) -> RecordConfig:
+    """The same with those parents alone that it reads: what a recording of it is made from."""
+    return replace(
+        config,
+        trajectories=config.trajectories if config.begins_recorded else None,
+        scores=config.scores if config.begins_evaluated else None,
+    )
+
+
+def opened(config: RecordConfig, store: Store) -> dict[Ref, Artefact]:
+    """The parents of a config, which may be more than it reads: for `source_of`, where there is a screen."""
+    return {ref: store.open(ref) for ref in (config.agent, config.trajectories, config.scores) if ref is not None}
+
+
 def run(config: RecordConfig, store: Store) -> Report:
     """Play and keep, or find what was kept."""
 
     def build(draft: Draft) -> None:
-        keep_in(draft, config, take(config, draft.parents))
+        pressed = _bytes_of(Path(config.actions_file)) if config.actions_sha256 else b""
+        keep_in(draft, config, take(config, draft.parents, pressed), pressed)
 
     return store.produce(config.spec(), build)
 
 
-def keep(config: RecordConfig, taken: "Taken", store: Store) -> Report:
-    """Keep what was played on a screen as `config` says it was played."""
-    return store.produce(config.spec(), lambda draft: keep_in(draft, config, taken))
+def keep(config: RecordConfig, taken: "Taken", pressed: Sequence[int], store: Store) -> Report:
+    """Keep what was played on a screen. `pressed` are the places of all actions since `config.seed` began, one for
+    each call of the mode's `step`; the newest of them are the recording's own.
+
+    The artefact is the one that `run` would make of its config.
+    """
+    skip = len(pressed) - len(taken)
+    if skip < 0:
+        raise ValueError(f"{len(pressed)} actions for a recording of {len(taken)} steps: give all since the beginning")
+    data = words_of(pressed, config.game)
+    config = replace(as_read(config), steps=len(taken), skip=skip)
+    if config.mode in ASKING:
+        config = replace(config, actions_sha256=hashlib.sha256(data).hexdigest())
+    return store.produce(config.spec(), lambda draft: keep_in(draft, config, taken, data))
 
 
-def keep_in(draft: Draft, config: RecordConfig, taken: "Taken") -> None:
-    """Write a recording's files, and what its manifest says."""
+def keep_in(draft: Draft, config: RecordConfig, taken: "Taken", pressed: bytes) -> None:
+    """Write a recording's files, and what its manifest says. `pressed`: the file of actions, empty for none."""
+    if config.actions_sha256:
+        draft.path(ACTIONS).write_bytes(pressed)
     taken.write_arrays(draft.folder)
     shown = taken.write_film(draft.path(FILM)).name
     if config.mode in ("agent", "game") and (frames := taken.write_trajectories(draft.folder)):
@@ -109,13 +148,15 @@ def keep_in(draft: Draft, config: RecordConfig, taken: "Taken") -> None:
     )
 
 
-def take(config: RecordConfig, opened: dict[Ref, Artefact]) -> "Taken":
+def take(config: RecordConfig, opened: Mapping[Ref, Artefact], pressed: bytes = b"") -> "Taken":
     """Play as a config says, without a screen."""
+    if hashlib.sha256(pressed).hexdigest() != config.actions_sha256 and config.actions_sha256:
+        raise UsageError(f"{config.actions_file} is not the file that was named: run the command again")
+    places = places_in(config.actions_file, pressed, config.game) if config.actions_sha256 else ()
     source = source_of(config, opened)
-    pressed = read_actions(config)
     mode = open_mode(config.mode, source)
     try:
-        return _played(mode, config, pressed)
+        return _played(mode, config, places)
     finally:
         mode.close()
         for episodes in source.sets.values():
@@ -125,15 +166,19 @@ def take(config: RecordConfig, opened: dict[Ref, Artefact]) -> "Taken":
 def _played(mode: Mode, config: RecordConfig, pressed: Sequence[int]) -> "Taken":
     from pipelines.play.taken import Taken  # what reads and writes files is imported where something is kept
 
-    taken = Taken(config.game, mode.actions, mode.reset(config.seed))
+    presses = iter(pressed)
+    shown = mode.reset(config.seed)
+    for _ in range(config.skip):
+        shown = mode.step(next(presses, None))
+    taken = Taken(config.game, mode.actions, shown)
     with track(f"Play {config.game}, {config.mode}", config.steps, "steps") as advance:
-        for number in range(config.steps):
-            taken.add(mode.step(pressed[number] if number < len(pressed) else None))
+        for _ in range(config.steps):
+            taken.add(mode.step(next(presses, None)))
             advance(1)
     return taken
 
 
-def source_of(config: RecordConfig, opened: dict[Ref, Artefact]) -> PlaySource:
+def source_of(config: RecordConfig, opened: Mapping[Ref, Artefact]) -> PlaySource:
     """What a config plays with: the agent, loaded, and the episodes of its parents.
 
     Raises UsageError where the agent cannot play so.
@@ -163,23 +208,23 @@ def source_of(config: RecordConfig, opened: dict[Ref, Artefact]) -> PlaySource:
     )
 
 
-def _sets(config: RecordConfig, opened: dict[Ref, Artefact]) -> "dict[str, EpisodeSet]":
+def _sets(config: RecordConfig, opened: Mapping[Ref, Artefact]) -> "dict[str, EpisodeSet]":
     from pipelines.episodes.trajectories import FILE_NAME, Trajectories
-    from pipelines.play.episodes import RecordedEpisodes
+    from pipelines.play.episodes import EvaluatedEpisodes, RecordedEpisodes
 
+    sets: dict[str, EpisodeSet] = {}
     readable = [opened[ref] for ref in (config.trajectories, config.agent) if ref is not None and ref in opened]
-    found = next((each for each in readable if FILE_NAME in each.names()), None)
-    return {} if found is None else {"recorded": RecordedEpisodes(Trajectories(found.path(FILE_NAME)))}
-
-
-def read_actions(config: RecordConfig) -> tuple[int, ...]:
-    """The actions of a config's file, as places. Raises UsageError for another file, or an action of no such game."""
-    if not config.actions_sha256:
-        return ()
-    data = _bytes_of(Path(config.actions_file))
-    if hashlib.sha256(data).hexdigest() != config.actions_sha256:
-        raise UsageError(f"{config.actions_file} changed while it was read: run the command again")
-    return places_in(config.actions_file, data, config.game)
+    for each in readable:
+        if "recorded" not in sets and FILE_NAME in each.names():
+            sets["recorded"] = RecordedEpisodes(Trajectories(each.source(FILE_NAME)))
+    if config.scores is not None:
+        scores = opened[config.scores]
+        under = scores.manifest.config
+        rom = options(config.game, config.rom_dir, under.get("rom_md5", ""))
+        sets["evaluated"] = EvaluatedEpisodes.of(
+            config.game, protocol(under["protocol"]), rom, scores.path("episodes.jsonl"), scores.path("actions.npz")
+        )
+    return sets
 
 
 def with_actions(config: RecordConfig, file: Path) -> RecordConfig:
@@ -187,6 +232,12 @@ def with_actions(config: RecordConfig, file: Path) -> RecordConfig:
     data = _bytes_of(file)
     places_in(str(file), data, config.game)
     return replace(config, actions_file=str(file.absolute()), actions_sha256=hashlib.sha256(data).hexdigest())
+
+
+def words_of(places: Sequence[int], game: str) -> bytes:
+    """Places as a file of actions, which `places_in` reads."""
+    names = own_actions(game)
+    return (" ".join(names[place] for place in places) + "\n").encode()
 
 
 def places_in(where: str, data: bytes, game: str) -> tuple[int, ...]:

@@ -232,3 +232,15 @@ def test_an_ema_codebook_follows_the_frames_of_all_processes() -> None:
         gradients(agent, "tokenizer", frames())
     one, two = (agent.tokenizer.embedding.get_buffer("cluster_size") - 0.99 for agent in agents)
     assert float(one.sum()) > 0 and torch.allclose(2 * one, two, atol=1e-6)
+
+
+def test_a_dream_draws_as_its_practice_does_unless_told(agent: IrisAgent) -> None:
+    context = Context(torch.zeros(1, 1, 4).long(), torch.zeros(1, 0).long(), torch.zeros(1).long())
+
+    def dreamt(*how: Any) -> list[list[int]]:
+        dream = agent.dream(*how)
+        dream.reset(context)
+        return [dream.step(torch.tensor([step])).tokens_NK[0].tolist() for step in range(4)]
+
+    assert dreamt(1) == dreamt(1, True) != dreamt(2)
+    assert dreamt(1, False) == dreamt(2, False) != dreamt(1)

@@ -1,12 +1,14 @@
 """Playing inside IRIS's world model: its cache, when it forgets, and it as a `models.api.WorldModel`."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from models.api import Context
+from models.api import Context, Remembered
 from models.iris.config import WorldModelConfig
-from models.iris.world import TokenPlayer
+from models.iris.world import TokenPlayer, new_world_model, player_of
 from models.iris.world_model import WorldModel
 from models.practice.draws import Given, likeliest
 from models.practice.world import PlayedWorld
@@ -105,3 +107,48 @@ def test_what_it_cannot_do_is_refused(model: WorldModel) -> None:
     for actions, parents in ((torch.zeros(4).long(), None), (torch.zeros(2).long(), torch.tensor([0, 1]))):
         with pytest.raises(ValueError, match="goes on from its newest step alone"):
             world.step(actions, parents)
+
+
+# ---- dreams ----
+
+
+def test_a_dream_is_the_players_imagination_teacher_forced(model: WorldModel) -> None:
+    """Given the same classes, both draw from equal logits, beyond the step in which all is forgotten."""
+    actions, zeros_N = [torch.tensor([step % 5]) for step in range(7)], torch.zeros(1, dtype=torch.long)
+    tokens = list(whole_numbers((28,), 9, 32).view(-1, 1))
+    ours, theirs = (Given(rewards=[zeros_N] * 7, ends=[zeros_N] * 7, tokens=tokens) for _ in range(2))
+    dream, player = PlayedWorld(TokenPlayer(model), ours), TokenPlayer(model)
+    frame_1K = whole_numbers((1, 4), 3, 32)
+    dream.reset(Context(frame_1K[:, None], zeros_N[:, None][:, :0], zeros_N))
+    player.reset(frame_1K)
+    for action in actions:
+        dream.step(action)
+        player.step(action, theirs)
+    for what in ("rewards", "ends", "tokens"):
+        assert torch.allclose(torch.stack(ours.logits[what]), torch.stack(theirs.logits[what]), atol=1e-5), what
+
+
+@pytest.mark.parametrize("kind", ["ncp_tokens", "ncp_frames"])
+def test_a_circuits_dream_forgets_nothing_by_force(kind: str) -> None:
+    config = replace(SMALL, kind=kind, units=60 if kind == "ncp_tokens" else 70, width=8)
+    dream, zeros_1 = PlayedWorld(player_of(new_world_model(config).eval())), torch.zeros(1, dtype=torch.long)
+    dream.reset(Context(whole_numbers((1, 1, 4), 3, 32), zeros_1[:, None][:, :0], zeros_1))
+    assert dream.remembered.steps == 1
+    for step in range(1, 6):
+        dream.step(zeros_1)
+        passes = 5 if kind == "ncp_tokens" else 1
+        assert dream.remembered == Remembered(steps=step + 1, most=0, forgot="", passes=passes)
+
+
+def test_a_dream_says_when_it_forgot_all_but_the_frame_before(model: WorldModel) -> None:
+    zeros_1 = torch.zeros(1, dtype=torch.long)
+    dream = PlayedWorld(TokenPlayer(model))
+    dream.reset(Context(whole_numbers((1, 1, 4), 3, 32), zeros_1[:, None][:, :0], zeros_1))
+    found = []
+    for _ in range(5):
+        dream.step(zeros_1)
+        found.append(dream.remembered)
+    assert [(each.steps, each.forgot, each.passes) for each in found] == [
+        (2, "", 5), (3, "", 5), (2, "flush", 6), (3, "", 5), (2, "flush", 6)
+    ]  # fmt: skip
+    assert {each.most for each in found} == {3}

@@ -205,3 +205,18 @@ def test_masks_and_tokens_that_do_not_fit_are_refused(model: Jowa) -> None:
         JowaPolicy(model, PixelTokenizer(), GAMES, torch.zeros(3, 18, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"give \(3, 4\)"):
         make(model).act_on_tokens(torch.zeros(2, 4, dtype=torch.long))
+
+
+@pytest.mark.parametrize("planner", [None, Beam(2, 1)])
+def test_it_says_what_each_action_is_worth_to_it_before_any_search(model: Jowa, planner: Beam | None) -> None:
+    policy = make(model, context=3, planner=planner)
+    seen, done = [], []
+    for step in range(5):
+        seen, actions = [*seen, frames(step)][-3:], policy.act(frames(step), range(3))
+        for row in (0, 2):
+            tokens = torch.stack([one[row].flatten().long() for one in seen])[None]
+            before = torch.tensor([[int(one[row]) for one in done[len(done) - len(seen) + 1 :]]], dtype=torch.long)
+            found = policy.values(row)
+            expected = context_values(model, Context(tokens, before, GAMES[row : row + 1]))[0]
+            assert found.kind == "Q" and torch.allclose(found.values_A, expected, atol=1e-5)
+        done.append(actions)

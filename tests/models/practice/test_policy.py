@@ -1,6 +1,7 @@
 """Acting with IRIS: memory and draws of each environment are its own."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -101,3 +102,27 @@ def test_settings_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         agent.policy(Acting(torch.zeros(1).long(), legal, **settings))
+
+
+def test_it_says_what_it_thinks_of_every_action_and_acts_on_imagined_tokens_alike(agent: IrisAgent) -> None:
+    assert FRAMES_NTCHW is not None
+    seeing, dreaming = policy(agent, 2, (0, 1)), policy(agent, 2, (0, 1))
+    for step in range(2):
+        actions_N = seeing.act(FRAMES_NTCHW[:2, step], [0, 1])
+        assert torch.equal(actions_N, dreaming.act_on_tokens(agent.encode(FRAMES_NTCHW[:2, step]), [0, 1]))
+        for row in range(2):
+            found = seeing.values(row)
+            assert found.kind == "probability" and float(found.values_A.sum()) == pytest.approx(1)
+            assert int(found.values_A.argmax()) == int(actions_N[row])
+            assert torch.equal(found.values_A > 0, LEGAL[row])
+            assert torch.equal(found.values_A, dreaming.values(row).values_A)
+
+
+def test_probabilities_of_actions_that_it_does_not_know_are_0() -> None:
+    known = replace(CONFIG, actions=(4, 1), world_model=replace(CONFIG.world_model, num_actions=2))
+    known = replace(known, actor_critic=replace(CONFIG.actor_critic, num_actions=2))
+    player = IrisAgent(known, seed=3).policy(Acting(torch.zeros(1).long(), LEGAL[:1]))
+    assert FRAMES_NTCHW is not None
+    player.act(FRAMES_NTCHW[:1, 0], [0])
+    values_A = player.values(0).values_A
+    assert values_A.shape == (5,) and (values_A[[0, 2, 3]] == 0).all() and (values_A[[1, 4]] > 0).all()
