@@ -16,7 +16,7 @@ from pipelines.graph.config_io import override
 from pipelines.graph.experiment import Experiment
 from pipelines.graph.make import pointer, run_config
 from pipelines.graph.plan import Plan, Step
-from pipelines.play.mode import ABOUT
+from pipelines.play.mode import ABOUT, RECORDING
 from pipelines.progress import say
 from pipelines.stages.evaluate import EvaluateConfig, roster
 from pipelines.stages.record import RecordConfig, as_read, with_actions
@@ -70,6 +70,8 @@ def play(
     """
     if not headless:
         raise UsageError("Play without --headless needs a screen, which this version does not open: say --headless")
+    if out is not None and out.suffix.lower() not in (".mp4", ".npz"):
+        raise UsageError(f"--out {out} is neither a film.mp4 nor a recording.npz: give it one of these endings")
     _, store = profile_and_store(storage)
     given: dict[str, Any] = {"mode": mode, "steps": steps, "seed": seed, "episode": episode, "step": step, "of": of}
     given |= {"planner": planner or None, "protocol": protocol or None, "reconstruction": reconstruction}
@@ -141,17 +143,14 @@ def name_of(experiment: Experiment, config: RecordConfig) -> str:
 
 def copy_out(artefact: Artefact, out: Path) -> Path:
     """Copy the film or the arrays; a film that lacks its codec keeps the ending that it has."""
-    names = {Path(name).suffix: name for name in artefact.names() if name.startswith(("film.", "recording."))}
-    suffix = out.suffix.lower()
-    if suffix == ".mp4" and suffix not in names:
-        suffix = next(each for each in names if each != ".npz")
-        say(f"No encoder of mp4 is here: {out.with_suffix(suffix)} is written in place of {out}")
-        out = out.with_suffix(suffix)
-    if suffix not in names:
-        raise UsageError(f"--out {out} is none of {', '.join(sorted(names))}: give a name with one of these endings")
+    film = next(name for name in artefact.names() if name.startswith("film."))
+    name = RECORDING if out.suffix.lower() == ".npz" else film
+    if Path(name).suffix not in (".npz", out.suffix.lower()):
+        say(f"No encoder of mp4 is here: {out.with_suffix(Path(name).suffix)} is written in place of {out}")
+        out = out.with_suffix(Path(name).suffix)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(artefact.path(names[suffix]), out)
+        shutil.copyfile(artefact.path(name), out)
     except OSError as error:
         raise UsageError(f"--out {out} cannot be written ({error.strerror}): give another place") from error
     return out

@@ -19,6 +19,7 @@ from pipelines.errors import unknown
 from pipelines.play.source import PlaySource
 
 LONGEST = 9_000  # steps of a recording: ten minutes of the game
+RECORDING = "recording.npz"
 
 
 @dataclass(frozen=True)

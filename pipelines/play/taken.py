@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from pipelines.episodes.trajectories import CHUNK, FILE_NAME, FLAT, TrajectoryWriter, pack
 from pipelines.errors import UsageError
 from pipelines.evaluation import film
-from pipelines.play.mode import LONGEST, Shown
+from pipelines.play.mode import LONGEST, RECORDING, Shown
 
-RECORDING, FACTS = "recording.npz", "facts.jsonl"
+FACTS = "facts.jsonl"
 GAP = 4  # pixels between two pictures of a film
 
 
