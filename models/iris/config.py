@@ -173,6 +173,11 @@ class IrisConfig(AgentConfig):
         for name, value, other, found in pairs:
             if value != found:
                 raise ValueError(f"{name} is {value} but {other} is {found}: they must be equal, set both")
+        if world.max_steps < 2:
+            raise ValueError(
+                f"world_model.max_steps is {world.max_steps}: it could not foresee a frame, which follows a step; give "
+                "2 or more"
+            )
         if bool(self.weights.value) != bool(tokenizer.value_layers):
             raise ValueError(
                 f"weights.value is {self.weights.value} and tokenizer.value_layers {tokenizer.value_layers}: a value "

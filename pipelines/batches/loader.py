@@ -76,6 +76,9 @@ class Source(Protocol):
     def spread(self, count: int) -> NDArray[np.uint8]:
         """(n, H, W) or (n, H, W, 3): at most `count` frames, spread over the steps that training sees."""
 
+    def longest(self, episodes: int) -> int:
+        """The most steps that a window of the last `episodes` (of 0: the last one) can have."""
+
     def windows(self, episodes: int, steps: int, count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Frames (P, steps, H, W) and actions (P, steps): windows within one of the last `episodes`, of 0 in the last.
 
@@ -176,6 +179,10 @@ class SegmentSource:
         """(n, H, W) or (n, H, W, 3): at most `count` frames, spread evenly over the episodes that training sees."""
         rows = np.unique(np.linspace(0, self.rows - 1, count).astype(np.int64))
         return np.stack([self.trajectories.frames(row, row + 1)[0] for row in rows.tolist()])
+
+    def longest(self, episodes: int) -> int:
+        """See `Source`."""
+        return int(np.diff(self.trajectories.episode_starts[-max(episodes, 1) - 1 :]).max())
 
     def windows(self, episodes: int, steps: int, count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """See `Source`; drawn by the seed from all there are."""

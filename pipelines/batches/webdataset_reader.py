@@ -90,6 +90,12 @@ class ShardSource:
             found.append(segment.frames[real[place % len(real)]])
         return np.stack(found)
 
+    def longest(self, episodes: int) -> int:
+        """See `Source`: a window lies within a segment."""
+        rows = self.contents.rows()
+        of_last = rows[rows[:, 0] >= self.episodes - max(episodes, 1)]
+        return int((of_last[:, 2] - np.maximum(of_last[:, 1], 0)).max(initial=0))
+
     def windows(self, episodes: int, steps: int, count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Frames (P, steps, H, W) and actions (P, steps) of `count` windows of the last `episodes`, or as many as are.
 

@@ -17,7 +17,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stand
 Length = Annotated[int | None, typer.Option(help="Steps of a segment (default 8).")]
 Stride = Annotated[int | None, typer.Option(help="Steps from one segment to the next (default 4).")]
 Padding = Annotated[str | None, typer.Option(help="Side that is padded: right (default) or left.")]
-FORMATS = "jowa-h5, zarr, webdataset, minari or episodes (default: what it is)."
+FORMATS = "jowa-h5, zarr, webdataset, trajectories, minari or episodes (default: what it is)."
 EPISODES = ("trajectories", "imported_trajectories")
 DEFAULT_CUT: dict[str, Any] = {"length": 8, "stride": 4, "padding": "right"}
 
@@ -188,7 +188,8 @@ def import_trajectories(
     """Whole episodes from other files; experiments train on them as on drawn ones.
 
     Read are what 'worldline export trajectories' writes, JOWA's own h5, data sets of Minari, and npz or HDF5 files of
-    your own (docs/import.md). Screens of the emulator become 84x84 grey frames as in play here; rewards are clipped.
+    your own (docs/import.md); and the trajectories.h5 of an artefact, such as what an agent played that practises in a
+    world model. Screens of the emulator become 84x84 grey frames as in play here; rewards are clipped.
     The artefact says where it came from: path, sha256 of all files, and what they say of themselves. Only local files
     are read; a webdataset's episodes are put together again from its segments.
 

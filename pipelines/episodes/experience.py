@@ -2,8 +2,10 @@
 
 A folder holds the frames and the steps of each environment, one behind the other (`0.frames` raw bytes, `0.steps`
 records), and `turns.jsonl`, a line a turn of collection. A turn exists once its line is on the disk; what lies behind
-the counts of the last line was torn by a kill, and the next turn writes over it. `rewind` goes back to an earlier turn,
-so that a resumed training sees what it saw then. Frames are read through memory maps: the operating system keeps as
+the counts of the last line was torn by a kill, or is being written by another process, and only the next turn writes
+over it: to read alters nothing. `origin.json` says what was played: game, frame, and what else its `origin` names, such
+as the ROM; nothing is added to what is of another origin. `rewind` goes back to an earlier turn, so that a resumed
+training sees what it saw then. Frames are read through memory maps: the operating system keeps as
 many in memory as fit, and lets go of them where others need it, so experience may be larger than memory.
 
 `Experience` is a `TrajectoryReader`: samplers, sheets and measures read it like any trajectories, and `pack_into`
@@ -13,7 +15,7 @@ Letters: N transitions, E episodes, H and W pixels; an RGB frame has a last axis
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +30,7 @@ from pipelines.errors import WorldlineError
 from pipelines.store.files import sync, write_whole
 
 TURNS = "turns.jsonl"
+ORIGIN = "origin.json"
 STEP = np.dtype([("actions", "u1"), ("rewards", "<f4"), ("terminals", "u1"), ("truncations", "u1")])
 
 
@@ -51,8 +54,9 @@ class Turn:
 class Experience(FlatEpisodes):
     """The experience in `folder`, which is made where it is not there. It may be pickled and read after a fork.
 
-    `games` are where the environments begin, one for each. Raises WorldlineError for a damaged folder, or one of
-    another game, frame or number of environments.
+    `games` are where the environments begin, one for each; `origin` is what all of it must have been played with, of
+    plain values. Raises WorldlineError for a damaged folder, or one of another game, frame, origin or number of
+    environments.
     """
 
     actions: NDArray[np.uint8]  # (N,) the game's own ids
@@ -61,8 +65,16 @@ class Experience(FlatEpisodes):
     truncations: NDArray[np.uint8]  # (N,) 1 where the rules' limit cut the episode
     episode_starts: NDArray[np.int64]  # (E+1,), N at its end
 
-    def __init__(self, folder: Path, game: str, frame_shape: tuple[int, ...], games: Sequence[Game]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        game: str,
+        frame_shape: tuple[int, ...],
+        games: Sequence[Game],
+        origin: Mapping[str, Any] | None = None,
+    ) -> None:
         self.folder, self.game, self.frame_shape = folder, game, frame_shape
+        self.origin = {"game": game, "frame": list(frame_shape), **(origin or {})}
         self._begin = Turn((0,) * len(games), tuple(games))
         self._pending = [0] * len(games)
         folder.mkdir(parents=True, exist_ok=True)
@@ -112,9 +124,15 @@ class Experience(FlatEpisodes):
             if count:
                 sync(self._path(row, "frames"))
                 sync(self._path(row, "steps"))
+        if not (self.folder / ORIGIN).exists():
+            text = json.dumps(self.origin, indent=1) + "\n"
+            write_whole(self.folder / ORIGIN, text.encode(), self.folder / f".{ORIGIN}")
         turn = Turn(steps, tuple(games))
-        with (self.folder / TURNS).open("ab") as file:
-            file.write((json.dumps(asdict(turn)) + "\n").encode())
+        (self.folder / TURNS).touch()
+        with (self.folder / TURNS).open("r+b") as file:
+            file.seek(self._whole)
+            file.truncate()  # what a kill tore
+            self._whole += file.write(_lines([turn]))
             file.flush()
             os.fsync(file.fileno())
         self._turns.append(turn)
@@ -129,8 +147,9 @@ class Experience(FlatEpisodes):
             )
         if turns < self.turns:
             self._turns = self._turns[:turns]
-            text = "".join(json.dumps(asdict(turn)) + "\n" for turn in self._turns)
-            write_whole(self.folder / TURNS, text.encode(), self.folder / f".{TURNS}")
+            lines = _lines(self._turns)
+            write_whole(self.folder / TURNS, lines, self.folder / f".{TURNS}")
+            self._whole = len(lines)
         self._forget()
 
     def refresh(self) -> None:
@@ -215,19 +234,34 @@ class Experience(FlatEpisodes):
             self.__dict__.pop(name, None)
 
     def _read(self) -> list[Turn]:
-        """The committed turns. A line that a kill tore off is none. Raises WorldlineError as the class says."""
+        """The committed turns. A line without an end is none: a kill tore it off, or it is being written.
+
+        Raises WorldlineError as the class says.
+        """
         path = self.folder / TURNS
         raw = path.read_bytes() if path.is_file() else b""
-        whole = raw[: raw.rfind(b"\n") + 1]
-        if len(whole) < len(raw):
-            os.truncate(path, len(whole))
+        self._whole = raw.rfind(b"\n") + 1  # bytes of turns.jsonl that count
         try:
-            found = [self._turn(json.loads(line)) for line in whole.splitlines()]
+            found = [self._turn(json.loads(line)) for line in raw[: self._whole].splitlines()]
         except (ValueError, TypeError, KeyError) as error:
             raise self._damaged(f"{TURNS} is unreadable: {error}") from error
         if found:
+            self._require_origin()
             self._require_whole(found[-1])
         return found
+
+    def _require_origin(self) -> None:
+        path = self.folder / ORIGIN
+        try:
+            found = json.loads(path.read_bytes()) if path.is_file() else {}  # of a version that did not note it
+        except ValueError as error:
+            raise self._damaged(f"{ORIGIN} is unreadable: {error}") from error
+        for name in found if isinstance(found, dict) else ():
+            if name in self.origin and found[name] != self.origin[name]:
+                raise WorldlineError(
+                    f"{self.folder} was played with {name} {found[name]}, here it is {self.origin[name]}: play with "
+                    "that one again, or delete its parent folder, and the training starts anew"
+                )
 
     def _turn(self, line: dict[str, Any]) -> Turn:
         turn = Turn(tuple(map(int, line["steps"])), tuple(Game(**game) for game in line["games"]))
@@ -251,3 +285,8 @@ class Experience(FlatEpisodes):
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_maps"}
+
+
+def _lines(turns: Sequence[Turn]) -> bytes:
+    """A line a turn."""
+    return "".join(json.dumps(asdict(turn)) + "\n" for turn in turns).encode()

@@ -53,7 +53,11 @@ class Streamed(Protocol):
 
 
 class TrajectoryReader(Protocol):
-    """The small arrays are in memory, frames are read on demand. May be pickled and used after a fork."""
+    """The small arrays are in memory, frames are read on demand. May be pickled and used after a fork.
+
+    The last step of an episode is terminal or truncated; in what an agent played it may be neither, where the episode
+    was under way at the end.
+    """
 
     game: str
     frame_shape: tuple[int, ...]  # (H, W) grey, (H, W, 3) RGB

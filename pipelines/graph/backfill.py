@@ -16,10 +16,11 @@ from pipelines.graph.experiment import LONGEST_NAME, Experiment, find, registere
 from pipelines.graph.make import board_config, difference, plan_of, pointer, standing
 from pipelines.graph.plan import Plan, Step
 from pipelines.graph.recipe import Recipe
-from pipelines.graph.table import BOARD, PLANNED
+from pipelines.graph.table import BOARD
+from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.store.store import Store
 
-LAST = PLANNED[-1].name
+LAST = EvaluateConfig.STAGE  # what the leaderboard is made from
 MADE, THERE, FAILED, WAITS = "made", "there", "failed", "waits"
 MOST_NAMED = 3  # games in the name of an experiment that nobody named
 

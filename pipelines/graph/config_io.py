@@ -4,6 +4,7 @@ Only what recipes use is read: dataclasses, tuples, `X | None`, str, int, float,
 """
 
 import math
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from pipelines.errors import UsageError, nearest, unknown
 from pipelines.graph.recipe import Recipe
 from pipelines.graph.table import BY_VERB
 from pipelines.store.ref import Ref
+from pipelines.store.stage_config import KEY_HEX
 
 NUMBERS = {int: "a whole number, such as 3000", float: "a number, such as 0.001"}
 
@@ -136,7 +138,9 @@ def _override(config: Any, leaves: Sequence[_Leaf]) -> Any:
         raise UsageError(f"{leaves[0]}: '{leaves[0].name}' lies below a plain value; {where}")
     now = {field.name: getattr(config, field.name) for field in fields(config)}
     leaves = [_through_inner(config, now, leaf) for leaf in leaves]
-    changes = _values(now, typing.get_type_hints(type(config)), "field", leaves, where, _inner_names(config))
+    hints = typing.get_type_hints(type(config))
+    given = [each.name for each in fields(config) if getattr(each.metadata.get("parent"), "given", False)]
+    changes = _values(now, hints | dict.fromkeys(given, Ref), "field", leaves, where, _inner_names(config))
     try:
         return replace(config, **changes)
     except ValueError as error:  # models know no UsageError
@@ -232,6 +236,10 @@ def _parse(kind: Any, text: str, full: str) -> Any:
         if not math.isfinite(number):
             raise UsageError(f"Override '{full}={text}': the field is {NUMBERS[kind]}")
         return number
-    if kind is Ref or Ref in args:
+    if kind is Ref:
+        if not re.fullmatch(f"[0-9a-f]{{{KEY_HEX}}}", text.rpartition("/")[2]):
+            raise UsageError(f"Override '{full}={text}': name an address, stage/subject/key, as 'worldline list' does")
+        return Ref.parse(text)
+    if Ref in args:
         raise UsageError(f"Override '{full}={text}': parents follow from the plan and cannot be set")
     raise UsageError(f"Override '{full}={text}': name one of its fields instead, for example {full}.FIELD=...")

@@ -268,6 +268,11 @@ class Plan:
             if (by := entry.metadata.get("filled")) in own:
                 values[entry.name] = own[by]
         for entry, parents in self._parents(step):
+            if (named := getattr(template, entry.name)) and entry.metadata["parent"].given:
+                raise UsageError(
+                    f"Recipe '{self.recipe.name}' makes {parents[0]} itself: leave {template.VERB}.{entry.name} "
+                    f"({named}) out"
+                )
             refs = tuple(self.ref(parent) for parent in parents)
             values[entry.name] = refs if entry.metadata["parent"].every else refs[0]
         return values

@@ -2,7 +2,8 @@
 
 GPT-2's blocks are read from a file of yours: `worldline experiment new mine --recipe iris_gpt2_frozen --set
 learn.gpt2_file=model.safetensors`, whose sha256 the first refusal tells. A tokenizer that is already there is
-kept by `iris_fixed_tokenizer` with `--set learn.agent=...`, an agent that has one.
+kept by `iris_fixed_tokenizer` with `--set learn.agent=imported/Pong/0123456789abcdef`, the address of an IRIS that has
+one, as `worldline list` prints it.
 Source: gamecraftCZ/daisy, the configurations of its world models; numbers that it does not change are IRIS's.
 """
 

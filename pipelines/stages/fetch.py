@@ -107,6 +107,11 @@ class FetchConfig(StageConfig):
     def fill(self, values: dict[str, Any], beside: Beside) -> Self:
         """The config of one game and agent. Where nothing was collected here, the bucket is filled in."""
         if "collected" not in values:
+            if beside.source == "collected":
+                raise UsageError(
+                    f"Recipe '{beside.name}' has source=collected and no stage 'collect' that would play "
+                    f"{values['game']}: set source=bucket, or source=imported and import its episodes"
+                )
             how = {"compat": self.compat, "keep_padding": self.keep_padding}
             values = values | beside.listed(values["game"], values["agent"], how)
         return super().fill(values, beside)

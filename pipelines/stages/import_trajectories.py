@@ -1,7 +1,8 @@
 """Stages `imported_trajectories` and `imported_shards`: what lies in another layout, ready for every later stage.
 
 What `worldline export trajectories` wrote comes back as a game's episodes, frames, actions, rewards and ends bit for
-bit: `jowa-h5` (also as JOWA's own scripts write it), `zarr` and `webdataset`. What others recorded comes too: data sets
+bit: `jowa-h5` (also as JOWA's own scripts write it), `zarr` and `webdataset`. So does the trajectories.h5 of an
+artefact, which is how others learn from what an agent played. What others recorded comes too: data sets
 of Minari, and one's own `episodes` as docs/import.md lays them out. Files are known by their content: where they lie
 decides nothing. Of a webdataset's shards the list alone may be taken, their `shards.json`, which pins each by its
 sha256: the shards stay where they are, and training streams them from there.
@@ -9,6 +10,7 @@ Run: `worldline import trajectories exports/Pong.zarr --game Pong`, `worldline i
 """
 
 import hashlib
+import importlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -29,11 +31,8 @@ if TYPE_CHECKING:
     from pipelines.episodes.trajectories import TrajectoryReader
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
-
 BLOCK = 4096  # frames, whole chunks of them: 29 MB
-
 ASIDE = "frames.raw"
-
 ORIGIN = ("ref", "manifest_sha256", "format", "options")  # what an export of ours says of itself
 
 
@@ -263,23 +262,22 @@ def _webdataset(path: Path, game: str, aside: Path) -> "TrajectoryReader":
         return ShardEpisodes(export, aside, advance)
 
 
+def _own(path: Path, game: str, aside: Path) -> "TrajectoryReader":
+    from pipelines.episodes.own_trajectories import OwnTrajectories
+
+    return OwnTrajectories(path, game)
+
+
 def _recorded(path: Path, game: str, aside: Path) -> "TrajectoryReader":
     from pipelines.episodes import episode_files, minari_sets, recordings
 
-    kind = minari_sets.MinariEpisodes if _is_minari(path) else episode_files.EpisodeFiles
+    kind = minari_sets.MinariEpisodes if minari_sets.is_there(path) else episode_files.EpisodeFiles
     return recordings.RecordedEpisodes(kind(path, game))
 
 
-def _is_minari(path: Path) -> bool:
-    from pipelines.episodes import minari_sets
-
-    return minari_sets.is_there(path)
-
-
-def _is_episodes(path: Path) -> bool:
-    from pipelines.episodes import episode_files
-
-    return episode_files.is_there(path)
+def _asked(module: str) -> Callable[[Path], bool]:
+    """Whether files are there is asked of the module that reads them, which is imported then."""
+    return lambda path: importlib.import_module(f"pipelines.episodes.{module}").is_there(path)
 
 
 def _start(path: Path) -> bytes:
@@ -302,8 +300,9 @@ class Layout:
 FORMATS = {  # the first that is there counts
     "webdataset": Layout(lambda path: (path / "shards.json").is_file(), _webdataset),
     "zarr": Layout(lambda path: (path / "zarr.json").is_file(), _zarr),
-    "minari": Layout(_is_minari, _recorded),
-    "episodes": Layout(_is_episodes, _recorded),
+    "minari": Layout(_asked("minari_sets"), _recorded),
+    "trajectories": Layout(_asked("own_trajectories"), _own),
+    "episodes": Layout(_asked("episode_files"), _recorded),
     "jowa-h5": Layout(lambda path: path.is_file() and _start(path) == HDF5, _jowa_h5),
 }
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pipelines.training.fit import Lesson
 
 PRACTICE_SEED = 2_000_003  # of games in which an agent practises in place of a world model
+STORED = ("downsample", "import", "shards")  # templates of a recipe that brings episodes
 TEST_SEED = 1_000_019  # of the play on which a finished agent is measured: not that of its training, nor of its scores
 
 
@@ -89,6 +90,10 @@ class CheckPlay:
 class LearnConfig(TrainingConfig):
     """Fresh networks, or those of an agent, learn one game in `rounds` rounds of play and practice.
 
+    agent: whose weights the networks begin with, the address of a checkpoint of the same family, sizes and game; what
+    else `networks` says of losses and imagination is the recipe's. Segments that are longer than their episode are
+    padded, and imagination that goes beyond the world model's steps goes on from its newest frame alone.
+
     sampling: the rule by which segments are drawn from episodes, of objectives that name none of their own; draws: its
     numbers (`batches.sampler`, `batches.memory`).
     """
@@ -106,7 +111,7 @@ class LearnConfig(TrainingConfig):
     check: CheckPlay = field(default_factory=CheckPlay)
     sampling: Sampling = "episodes"
     draws: Draws = option(Draws())
-    agent: Ref | None = parent(makes="agent", part="agent")
+    agent: Ref | None = parent(makes="agent", part="agent", given=True)
     trajectories: Ref | None = parent(makes="trajectories", when="offline")
 
     def __post_init__(self) -> None:
@@ -175,6 +180,7 @@ class LearnConfig(TrainingConfig):
 
     def check_frozen(self, beside: Beside) -> None:
         """There is something to learn from, of the size that the networks see, and it can be played."""
+        self._check_source(beside)
         if self.offline and self.trajectories is None:
             raise UsageError(
                 f"Recipe '{beside.name}': learn.collect.steps is 0 and there are no trajectories to learn from: take a "
@@ -189,6 +195,20 @@ class LearnConfig(TrainingConfig):
             )
         if not self.offline and (self.collect.rom_dir or self.collect.rom_md5):
             options(self.game, self.collect.rom_dir, self.collect.rom_md5)
+
+    def _check_source(self, beside: Beside) -> None:
+        """It plays, or it learns from what is stored: nothing that is asked for may have no effect."""
+        if self.offline and self.collect.first_steps:
+            raise UsageError(
+                f"Recipe '{beside.name}': learn.collect.first_steps is {self.collect.first_steps} and "
+                "learn.collect.steps 0, which plays nothing: set both, or leave first_steps out"
+            )
+        if not self.offline and any(beside.template(verb) is not None for verb in STORED):
+            raise UsageError(
+                f"Recipe '{beside.name}': learn.collect.steps is {self.collect.steps}, and an agent that plays learns "
+                f"from its own play alone, yet the recipe brings trajectories: set learn.collect.steps=0, or take a "
+                "recipe that brings none (iris)"
+            )
 
 
 def run(config: LearnConfig, store: Store) -> Report:
@@ -212,6 +232,11 @@ def _build(config: LearnConfig, draft: Draft, ranks: "Ranks") -> None:
     if (missing := agent.config.left_out) and ranks.first:
         say(f"Learn {config.game} without {missing}")
         draft.metrics["left_out"] = missing
+    learned = family_of(agent.config).trains(tuple(use.name for use in config.uses))
+    untrained = [name for name in agent.networks if name not in learned]
+    if untrained and config.agent is None and ranks.first:
+        say(f"Learn {config.game}: nothing trains {', '.join(untrained)}, and learn.agent names nobody who has it")
+        draft.metrics["untrained"] = untrained
     lesson = _stored(config, draft) if config.offline else _played(config, draft)
     fit(agent, lesson, draft, device, ranks)
     if not ranks.first:
@@ -226,18 +251,20 @@ def _build(config: LearnConfig, draft: Draft, ranks: "Ranks") -> None:
 
 
 def _agent(config: LearnConfig, draft: Draft, device: "Device") -> "Agent":
-    """Fresh networks for the game's own actions, or those of the agent that the config starts from."""
+    """Networks for the game's own actions: fresh ones, or with the weights of the agent that the config starts from."""
     import torch
 
-    from pipelines.training.checkpoints import load_agent
+    from pipelines.training.checkpoints import load_agent, take_weights
 
-    if config.agent is not None:
-        return load_agent(draft.parents[config.agent], device)
     networks, space = config.networks, actions(config.game)
     if hasattr(networks, "actions") and isinstance(space, Discrete):
         own: Any = {"actions": space.own(config.game)}
         networks = replace(networks, **own)
     agent = family_of(networks).build(networks, config.seed)
+    if config.agent is not None:
+        take_weights(
+            agent, load_agent(draft.parents[config.agent], device), f"{config.agent}, which learn.agent names,"
+        )
     for network in agent.networks.values():
         network.to(torch.device(device.name))
     return agent
@@ -274,6 +301,8 @@ def _played(config: LearnConfig, draft: Draft) -> "Lesson":
 
 def _stored(config: LearnConfig, draft: Draft) -> "Lesson":
     """Learning from stored trajectories, without the held-out episodes."""
+    import numpy as np
+
     from pipelines.batches.loader import SegmentSource
     from pipelines.batches.segments import Segmentation
     from pipelines.episodes.trajectories import FILE_NAME, Trajectories
@@ -285,6 +314,14 @@ def _stored(config: LearnConfig, draft: Draft) -> "Lesson":
     data = Trajectories(draft.parents[config.trajectories].source(FILE_NAME))
     kept = inputs.held_out_from(data.game, data.num_episodes, config.loop.holdout_episodes)
     source = SegmentSource(data, Segmentation(data.episode_starts, 1, 1, "right").first_episodes(kept))
+    longest = int(np.diff(data.episode_starts[: kept + 1]).max())
+    padded = [use.name for use in config.uses if (config.networks.length(use.name) or 0) > longest]
+    if padded:
+        say(
+            f"Learn {config.game}: no episode is longer than {longest} steps, so all segments of "
+            f"{', '.join(padded)} are padded"
+        )
+        draft.metrics["all_padded"] = padded
     size = source.rows * int(data.frames(0, 1).nbytes)
     memory = data.frames(0, source.rows) if size <= config.loop.preload_bytes else None
     return Lesson(

@@ -74,8 +74,17 @@ class Spec:
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: the same value always gives the same text, also once read back from JSON."""
-    plain = json.loads(json.dumps(value, allow_nan=False))  # keys are text now, so that they sort as they will be read
+    plain = json.loads(
+        json.dumps(value, allow_nan=False, default=_address)
+    )  # keys are text now, so that they sort as they will be read
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _address(value: Any) -> str:
+    """An address in a config, as text."""
+    if isinstance(value, Ref):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is no JSON")
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,8 @@ class Parent:
 
     every: "game" or "agent", for a field that holds the artefacts of all of them. part: the only part of the artefact
     that is read. soft: it is read only where the plan makes it for another stage anyway. when: a property of the config
-    that says whether it is read at all. A parent whose stage is not in a plan is left out.
+    that says whether it is read at all. A parent whose stage is not in a plan is left out; where it is `given`, its
+    field may then name an artefact by its address.
     """
 
     stage: str = ""
@@ -93,6 +103,7 @@ class Parent:
     part: str = ""
     soft: bool = False
     when: str = ""
+    given: bool = False
 
 
 def parent(
@@ -103,13 +114,14 @@ def parent(
     part: str = "",
     soft: bool = False,
     when: str = "",
+    given: bool = False,
     added: bool = False,
 ) -> Any:
     """A field that the plan fills with the address of a parent, of its own game where there are several.
 
     `makes="agent"` is the last stage before this one that makes an agent. `added`: see `option`.
     """
-    metadata = {"parent": Parent(stage, makes, every, part, soft, when)} | ({"elide": True} if added else {})
+    metadata = {"parent": Parent(stage, makes, every, part, soft, when, given)} | ({"elide": True} if added else {})
     return field(default=() if every else None, metadata=metadata)
 
 

@@ -90,6 +90,34 @@ def load_agent(artefact: Artefact, device: Device, step: int = 0) -> Agent:
     return agent
 
 
+def take_weights(agent: Agent, other: Agent, what: str) -> None:
+    """Give the networks of `agent` the weights of `other`, which goes on from there under a config of its own.
+
+    what: how messages name the other. Raises UsageError where it is of another family, knows other actions, or has
+    networks of other sizes.
+    """
+    ours, theirs = family_of(agent.config).name, other.config.family
+    if ours != theirs:
+        raise UsageError(f"{what} is of the family '{theirs}', and '{ours}' learns here: name an agent of that family")
+    known, wanted = (getattr(each.config, "actions", ()) for each in (other, agent))
+    if known != wanted:
+        told = [
+            f"{len(each)} actions ({', '.join(map(str, each))})" if each else "all actions" for each in (known, wanted)
+        ]
+        raise UsageError(f"{what} knows {told[0]}, and {told[1]} are learned here: name an agent of the same game")
+    for name, network in agent.networks.items():
+        found = other.networks[name].state_dict()
+        for weight, tensor in network.state_dict().items():
+            if weight not in found or found[weight].shape != tensor.shape:
+                has = f"{tuple(found[weight].shape)}" if weight in found else "missing"
+                raise UsageError(
+                    f"{what} has other networks: weight '{weight}' of '{name}' is {has}, here {tuple(tensor.shape)}: "
+                    "set the sizes of the networks as its agent.json has them"
+                )
+        network.load_state_dict(found)
+    agent.spaces = other.spaces
+
+
 def agent_files(names: Iterable[str]) -> list[str]:
     """Of an artefact's files, those that make its finished agent."""
     return sorted(name for name in names if name == AGENT or ("/" not in name and name.endswith(".safetensors")))

@@ -17,13 +17,24 @@ import torch
 from numpy.typing import NDArray
 
 from models.api import Acting, Agent
-from pipelines.environments.registry import Environment, Rules, game_id, legal_mask, make, spaces, to_own, to_shared
+from pipelines.environments.registry import (
+    Environment,
+    Rules,
+    game_id,
+    legal_mask,
+    make,
+    roots,
+    spaces,
+    to_own,
+    to_shared,
+)
 from pipelines.episodes.experience import STEP, Experience, Game
 from pipelines.errors import WorldlineError
 from pipelines.progress import track
 from pipelines.training.inputs import channels_first
 
 BLOCK = 128  # steps of an environment that are written at once
+ORIGIN = ("protocol", "rom_md5", "emulator")  # of `roots`: what is never mixed in one experience
 RECALLED = 64  # newest steps of an episode under way that a policy is shown; more than any family looks back
 
 
@@ -45,7 +56,9 @@ class Stage:
     def experience(self, folder: Path) -> Experience:
         """What was played here so far, in `folder`."""
         begin = [self.begin(row, 0) for row in range(self.environments)]
-        return Experience(folder, self.game, spaces(self.game, self.rules).frame_shape, begin)
+        played = roots(self.game, self.rules, **self.options)
+        origin = {name: played[name] for name in ORIGIN if name in played}
+        return Experience(folder, self.game, spaces(self.game, self.rules).frame_shape, begin, origin)
 
 
 @dataclass

@@ -1,4 +1,5 @@
 import copy
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipelines.episodes.experience import STEP, TURNS, Experience, Game
+from pipelines.episodes.experience import ORIGIN, STEP, TURNS, Experience, Game
 from pipelines.episodes.trajectories import FLAT, Trajectories
 from pipelines.errors import WorldlineError
 
@@ -62,9 +63,35 @@ def test_what_was_not_committed_is_not_there_and_is_written_over(tmp_path: Path)
     again.add(0, *play(2, 50))
     again.commit(BEGIN)
     assert open_in(tmp_path).rewards.tolist() == [50, 51]
+    whole = (tmp_path / TURNS).read_bytes()
     with (tmp_path / TURNS).open("a") as file:
-        file.write('{"steps": [9, ')  # killed while it wrote the line
-    assert open_in(tmp_path).last.steps == (2, 0) and (tmp_path / TURNS).read_text().endswith("}\n")
+        file.write('{"steps": [9, 0], "games": [{"seed": 5, "number": 10, "first": 2}, {"se')  # killed while it wrote
+    found = open_in(tmp_path)
+    assert found.last.steps == (2, 0)
+    found.add(0, *play(1, 60))
+    found.commit(BEGIN)
+    assert (tmp_path / TURNS).read_bytes().startswith(whole) and (tmp_path / TURNS).read_text().count("\n") == 2
+    assert open_in(tmp_path).rewards.tolist() == [50, 51, 60]
+
+
+def test_who_reads_while_another_writes_alters_nothing(tmp_path: Path) -> None:
+    """However far the writer of a line has come, the reader sees the turns before it, and leaves the file as it is."""
+    ours = open_in(tmp_path)
+    ours.add(0, *play(4, 0))
+    ours.commit(BEGIN)
+    first = (tmp_path / TURNS).read_bytes()
+    reader = open_in(tmp_path)
+    ours.add(0, *play(3, 10))
+    ours.commit(BEGIN)
+    both = (tmp_path / TURNS).read_bytes()
+    for size in range(len(first), len(both)):
+        (tmp_path / TURNS).write_bytes(both[:size])
+        reader.refresh()
+        assert reader.turns == 1 and reader.rewards.tolist() == [0, 1, 2, 3], size
+        assert (tmp_path / TURNS).read_bytes() == both[:size], size
+    (tmp_path / TURNS).write_bytes(both)
+    reader.refresh()
+    assert reader.rewards.tolist() == [0, 1, 2, 3, 10, 11, 12]
 
 
 def test_it_goes_back_and_on_from_there(tmp_path: Path) -> None:
@@ -101,7 +128,7 @@ def test_it_becomes_a_file_of_trajectories(tmp_path: Path) -> None:
     assert ours.pack_into(tmp_path / "again.h5") == digest
 
 
-@pytest.mark.parametrize("damage", ["torn frames", "no steps", "other rows", "no numbers"])
+@pytest.mark.parametrize("damage", ["torn frames", "no steps", "other rows", "no numbers", "no origin"])
 def test_a_damaged_folder_is_one_line(tmp_path: Path, damage: str) -> None:
     ours = open_in(tmp_path)
     ours.add(0, *play(4, 0))
@@ -112,11 +139,32 @@ def test_a_damaged_folder_is_one_line(tmp_path: Path, damage: str) -> None:
         (tmp_path / "0.steps").unlink()
     elif damage == "other rows":
         (tmp_path / TURNS).write_text('{"steps": [4], "games": [{"seed": 1, "number": 0, "first": 0}]}\n')
+    elif damage == "no origin":
+        (tmp_path / ORIGIN).write_text("{")
     else:
         (tmp_path / TURNS).write_text('{"steps": "many"}\n')
     with pytest.raises(WorldlineError, match="delete its parent folder, and the training starts anew") as error:
         open_in(tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("game", "Qbert"), ("frame", [84, 84]), ("rom_md5", "0" * 32), ("emulator", "ale-py 9.9")]
+)
+def test_what_was_played_with_something_else_is_one_line(tmp_path: Path, name: str, other: object) -> None:
+    origin = {"rom_md5": "f" * 32, "emulator": "ale-py 0.1"}
+    ours = Experience(tmp_path, "Pong", SHAPE, BEGIN, origin)
+    ours.add(0, *play(4, 0))
+    ours.commit(BEGIN)
+    assert len(Experience(tmp_path, "Pong", SHAPE, BEGIN, origin)) == 4
+    kept = json.loads((tmp_path / ORIGIN).read_text())
+    (tmp_path / ORIGIN).write_text(json.dumps(kept | {name: other}))
+    with pytest.raises(WorldlineError) as error:
+        Experience(tmp_path, "Pong", SHAPE, BEGIN, origin)
+    assert str(error.value) == (
+        f"{tmp_path} was played with {name} {other}, here it is {kept[name]}: play with that one again, or delete its "
+        "parent folder, and the training starts anew"
+    )
 
 
 def test_frames_of_another_size_are_refused(tmp_path: Path) -> None:

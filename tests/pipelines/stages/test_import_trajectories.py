@@ -217,7 +217,7 @@ def test_other_requests_are_refused(store, tmp_path) -> None:
         bring(path, store, "Pong")
     with pytest.raises(UsageError, match="is zarr, not webdataset"):
         bring(path, store, format="webdataset")
-    with pytest.raises(UsageError, match="imported from webdataset, zarr, minari, episodes, jowa-h5"):
+    with pytest.raises(UsageError, match="imported from webdataset, zarr, minari, trajectories, episodes, jowa-h5"):
         bring(path, store, format="pickle")
     with pytest.raises(UsageError, match="it is another"):
         import_trajectories.run(ImportConfig(game="Freeway", sha256="0" * 64, path=str(path)), store)
