@@ -2,7 +2,7 @@
 
 `iris` is the paper's, under the rules of its own code; a game is an artefact of its own, so that `--games` makes 26 of
 them, and `--set seed=1` another run of each. `iris_offline` has the same networks for grey 84x84 and never plays: it
-learns from the trajectories that JOWA learns from, and is scored by JOWA's rules.
+learns from the trajectories that JOWA learns from, and is scored by JOWA's rules. `iris_mini` does so on a small scale.
 Run: `worldline experiment new pong-iris --recipe iris --games Pong`, then `worldline materialize pong-iris`.
 Source: arXiv 2209.00588, section 3 and appendix A, with the numbers of its code where the paper is silent.
 """
@@ -10,12 +10,14 @@ Source: arXiv 2209.00588, section 3 and appendix A, with the numbers of its code
 from collections.abc import Mapping
 from dataclasses import replace
 
-from models.iris.config import IrisConfig
+from models.iris.config import ActorCriticConfig, IrisConfig, TokenizerWeights, WorldModelConfig
 from models.iris.sizes import sized
+from models.tokenizers.config import TokenizerConfig
 from pipelines.environments.registry import GAMES, own_actions, to_shared
 from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import ACTOR, SearchConfig
 from pipelines.graph.recipe import Recipe
+from pipelines.recipes.demo import demo
 from pipelines.recipes.jowa import jowa_40m
 from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.stages.learn import CheckPlay, LearnConfig, PlayTurns
@@ -61,6 +63,62 @@ def iris_offline() -> Recipe:
             check=replace(learn.check, protocol="jowa"),
         ),
         evaluate=replace(online.evaluate, protocol="jowa", episodes=16),
+    )
+
+
+def iris_mini() -> Recipe:
+    """Freeway from trajectories of the demo's kind, small networks, within the hour on a processor; no step is played.
+
+    Its tokenizer sees 48x48 pixels, has an EMA codebook and weighs what moves: all depends on one small chicken.
+    BENCHMARKS.md, "Learn something real", has its returns and what it costs.
+    """
+    offline, data = iris_offline(), demo()
+    learn = offline.learn
+    networks = IrisConfig(
+        frame=(84, 84, 1),
+        tokenizer=TokenizerConfig(
+            vocab_size=512,
+            embed_dim=64,
+            z_channels=64,
+            channels=32,
+            channel_mult=(1, 2),
+            res_blocks=1,
+            attention=False,
+            patch_stem=4,
+            downsample=(2,),
+            resolution=48,
+            quantizer="ema",
+            kmeans_start=True,
+            revive_below=0.1,
+        ),
+        world_model=WorldModelConfig(tokens_per_frame=36, max_steps=8, layers=2, width=128, dropout=0.0),
+        actor_critic=ActorCriticConfig(
+            channels=(16, 16, 32, 32), hidden=128, resolution=48, horizon=15, burn_in=4, gamma=0.97, entropy=0.001
+        ),
+        weights=TokenizerWeights(lpips=0.0, commitment=0.25, motion_gain=1.0),
+    )
+    return offline.but(
+        name="iris_mini",
+        games=("Freeway",),
+        source="collected",
+        agents=(1, 2),
+        collect=data.collect,
+        fetch=data.fetch,
+        downsample=data.downsample,
+        learn=replace(
+            learn,
+            networks=networks,
+            rounds=1,
+            sampling="steps",
+            uses=(
+                Practice("tokenizer", 64, updates=3000, lr=2e-3, weight_decay=0.0, clip=10.0),
+                Practice("world_model", 16, updates=2500, lr=1e-3, clip=10.0),
+                Practice("actor_critic", 32, updates=300, lr=1e-3, weight_decay=0.0, clip=10.0),
+            ),
+            check=replace(learn.check, every=0, protocol="sticky"),
+            loop=LoopConfig(),
+        ),
+        evaluate=replace(offline.evaluate, protocol="sticky"),
     )
 
 

@@ -9,7 +9,7 @@ from pipelines.recipes import iris_thesis as thesis
 from pipelines.recipes import jowa as finetuning
 from pipelines.recipes.demo import demo, mini
 from pipelines.recipes.freeway_boxing import freeway_boxing
-from pipelines.recipes.iris import iris, iris_offline
+from pipelines.recipes.iris import iris, iris_mini, iris_offline
 from pipelines.recipes.jowa import jowa_40m, jowa_70m, jowa_150m
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -30,6 +30,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "iris_oracle": thesis.iris_oracle,
     "iris_noise": thesis.iris_noise,
     "iris_offline": iris_offline,
+    "iris_mini": iris_mini,
     "jowa_40m": jowa_40m,
     "jowa_70m": jowa_70m,
     "jowa_150m": jowa_150m,

@@ -23,7 +23,9 @@ def test_a_recipe_goes_by_its_own_name_and_has_a_plan(name: str) -> None:
         assert {step.stage for step in Plan(found, "file:///bucket").steps()} == stages
     else:
         plan = Plan(found)
-        stages = {"world_model_agent", "scores"} if found.learn else set(STAGES)
+        data = set(STAGES[: STAGES.index("trajectories") + 1])
+        learned = {"world_model_agent", "scores"} | (data if found.learn and found.learn.offline else set())
+        stages = learned if found.learn else set(STAGES)
         assert {plan.config(step).STAGE for step in plan.steps()} == stages
 
 
