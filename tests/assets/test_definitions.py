@@ -32,7 +32,7 @@ GRAPH = {
     ),
     "recordings": (
         "evaluation",
-        {"world_action_model", "pretrained", "imported", "finetuned", "world_model_agent", *EPISODES},
+        {"world_action_model", "pretrained", "imported", "finetuned", "world_model_agent", "scores", *EPISODES},
     ),
     "leaderboard": ("evaluation", {"scores"}),
 }
