@@ -1,14 +1,19 @@
 """The plan: which artefacts a recipe consists of, and what a change of one field changes, no more and no less."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from pipelines.errors import UsageError, WorldlineError
+from pipelines.graph.config_io import from_plain, to_plain
+from pipelines.graph.experiment import Experiment
 from pipelines.graph.plan import Plan, Step
+from pipelines.graph.recipe import Recipe
 from pipelines.graph.table import DATA_STAGES
 from pipelines.recipes.registry import recipe
+from pipelines.stages.import_weights import ReleasedConfig
 from tests.pipelines.sources.dqn_replay.toy import write_replay
 
 STAGES = Plan(recipe("mini")).stages
@@ -123,3 +128,20 @@ def test_a_bucket_must_be_named_and_there(tmp_path: Path) -> None:
         unnamed.config(Step("tokens", "Pong"))
     with pytest.raises(WorldlineError, match=r"does not exist .*: check the bucket URL, game and agent"):
         Plan(recipe("mini", ["source=bucket"]), f"file://{tmp_path}").config(Step("tokens", "Pong"))
+
+
+def test_an_agent_to_go_on_with_is_named_where_the_plan_makes_none_and_is_a_parent_as_any_other() -> None:
+    address = f"imported/theirs/{'a' * 16}"
+    named = recipe("iris", [f"learn.agent={address}"])
+    (step, *_) = Plan(named).steps()
+    config = Plan(named).config(step)
+    assert [str(parent) for parent in config.parents] == [address]
+    assert config.spec().key != Plan(recipe("iris")).config(step).spec().key
+    again = from_plain(Recipe, json.loads(json.dumps(to_plain(named))))
+    assert again == named and Experiment("one", again).key == Experiment("one", named).key
+    assert Experiment("one", named).key != Experiment("one", recipe("iris")).key
+    released = ReleasedConfig(file_sha256="0" * 64, file="Pong.pt", networks=named.learn.networks)
+    assert str(Plan(recipe("iris").but(released=released)).agent_of(step)).startswith("imported/")
+    both = Plan(named.but(released=released))
+    with pytest.raises(UsageError, match=r"makes imported itself: leave learn\.agent \(imported/theirs/a+\) out"):
+        both.config(step)

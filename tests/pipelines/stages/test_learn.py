@@ -121,6 +121,14 @@ def test_killed_anywhere_it_goes_on_bit_for_bit(
     assert np.array_equal(ours.actions, theirs.actions) and np.array_equal(ours.episode_starts, theirs.episode_starts)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_two_workers_read_what_none_reads_however_the_episodes_grow(learned: Artefact, tmp_path: Path) -> None:
+    with_workers = config(loop=replace(config().loop, workers=2))
+    again = learn.run(with_workers, Store(tmp_path / "store")).artefact
+    assert again.ref == learned.ref, "workers are in no key"
+    assert weights(again) == weights(learned) and rows(again) == rows(learned)
+
+
 @pytest.fixture(scope="module")
 def remembering(tmp_path_factory: pytest.TempPathFactory) -> Artefact:
     """A run whose world is drawn by its losses, and whose actor by counts."""

@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -13,13 +16,17 @@ from safetensors.torch import load_file
 from models.iris.config import ActorCriticConfig, IrisConfig, TokenizerWeights, WorldModelConfig
 from models.iris.world import new_world_model
 from models.tokenizers.config import TokenizerConfig
+from pipelines.cli import run
+from pipelines.episodes.trajectories import Trajectories
 from pipelines.errors import UsageError
 from pipelines.stages import learn
 from pipelines.stages.learn import CheckPlay, LearnConfig, PlayTurns
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 from pipelines.training.schedule import LoopConfig, Practice
+from tests.fakes import ROOT
 from tests.models.parity.golden_files import FILES, load
+from tests.pipelines.stages import tiny_iris
 
 TOKENIZER = TokenizerConfig(
     16, 8, 8, 4, res_blocks=1, attention=False, downsample=(2, 2, 2, 2), resolution=64, frame_channels=3,
@@ -123,3 +130,66 @@ def test_a_file_of_another_size_ends_the_run_in_one_line(tmp_path: Path) -> None
     ):
         learned(tmp_path, world_model=world, gpt2_file=str(file), gpt2_sha256=digest)
     assert not list((tmp_path / "store").glob("world_model_agent/*/*/manifest.json"))
+
+
+@pytest.mark.slow  # three processes that load torch: half a minute, minutes on a busy machine
+@pytest.mark.timeout(900)
+def test_two_ranks_learn_what_one_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first rank plays two games, both read them; three turns, of which the first is followed by no update."""
+    told = []
+    changes = [
+        "learn.rounds=3",
+        "learn.collect.environments=2",
+        "learn.world_model.dropout=0",
+        "learn.loop.log_every=1",
+    ]
+    starts = [f"learn.uses.{name}.start=1" for name in ("tokenizer", "world_model", "actor_critic")]
+    for ranks in ("1", "2"):
+        monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path / ranks))
+        monkeypatch.delenv("WORLDLINE_STORAGE", raising=False)
+        assert tiny_iris.new("both", "iris", [*tiny_iris.ONLINE, *changes, *starts]) == 0
+        learn_it = [sys.executable, "-m", "pipelines.cli", "learn", "both", "--ranks", ranks]
+        done = subprocess.run(learn_it, cwd=ROOT, text=True, capture_output=True, timeout=800)
+        assert done.returncode == 0, done.stderr
+        (made,) = (tmp_path / ranks / "store" / "world_model_agent").glob("*/*")
+        assert json.loads((made / "manifest.json").read_text())["metrics"]["ranks"] == int(ranks)
+        told.append([json.loads(line) for line in (made / "metrics.jsonl").read_text().splitlines()])
+    assert [row["phase"] for row in told[0]] == [row["phase"] for row in told[1]] and len(told[0]) == 3 + 2 * 3 * 2
+    assert [row["steps_played"] for row in told[1] if row["phase"] == "play"] == [40, 80, 120]
+    for one, two in zip(*told, strict=True):
+        for name in one.keys() - {"phase", "seconds"}:
+            assert one[name] == pytest.approx(two[name], abs=1e-5, rel=1e-5), (name, one, two)
+
+
+@pytest.mark.slow  # five stages, a few steps each: ten seconds
+def test_what_an_agent_played_is_data_for_jowa_and_for_iris_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """84x84 grey under JOWA's rules, whole episodes and perhaps an unfinished one, brought in by the command."""
+    monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("WORLDLINE_STORAGE", raising=False)
+    rules = ["learn.frame=84,84,1", "learn.check.protocol=jowa", "evaluate.protocol=jowa"]
+    played = ["learn.collect.protocol=jowa", "learn.collect.steps=600", "learn.collect.epsilon=1"]
+    assert tiny_iris.new("player", "iris", [*tiny_iris.SMALL, *rules, *played]) == 0
+    assert run(["learn", "player"]) == 0
+    (file,) = tmp_path.glob("home/store/world_model_agent/Breakout/*/trajectories.h5")
+    assert run(["import", "trajectories", str(file), "--game", "Breakout"]) == 0
+    brought = ["source=imported", f"import.contents=Breakout:{hashlib.sha256(file.read_bytes()).hexdigest()}"]
+    precise = ["pretrain.loop.precision=float32", "train.loop.precision=float32", "tokenize.precision=float32"]
+    assert tiny_iris.new("reader", "mini", [*brought, *precise]) == 0
+    cut = ["segment", "--recipe", "mini", "--games", "Breakout", "--set", brought[0], "--set", brought[1]]
+    for command in (cut, ["pretrain", "reader"], ["tokenize", "reader"], ["train", "reader"]):
+        assert run(command) == 0, command
+    assert tiny_iris.new("offline", "iris_offline", [*tiny_iris.SMALL, *rules, *brought]) == 0
+    assert run(["learn", "offline"]) == 0
+    store = Store(tmp_path / "home" / "store")
+    made = {ref.stage: store.open(ref) for name, ref in store.pointers().items() if "/player-" not in name}
+    assert made["segments"].manifest.counts["transitions"] == made["tokens"].manifest.counts["frames"] == 600
+    root = made["imported_trajectories"].manifest.roots[0]
+    assert root["unfinished_episodes"] in (0, 1) and root["exported_ref"].startswith("world_model_agent/Breakout/")
+    data = Trajectories(made["imported_trajectories"].path("trajectories.h5"))
+    assert data.frame_shape == (84, 84) and np.isin(data.rewards, (-1, 0, 1)).all() and data.rewards.any()
+    assert (data.terminals + data.truncations).sum() == data.num_episodes >= 2
+    for stage in ("world_action_model", "world_model_agent"):
+        rows = [json.loads(line) for line in made[stage].path("metrics.jsonl").read_text().splitlines()]
+        assert rows and all(np.isfinite(value) for row in rows for value in row.values() if isinstance(value, float))
