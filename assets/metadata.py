@@ -6,13 +6,15 @@ Dagster plots over time.
 
 import base64
 import io
+import re
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from pipelines.sources.source import FACTS
 from pipelines.store.artefact import Artefact, Report
@@ -22,6 +24,7 @@ LOGS_SHOWN = 60
 PICTURE_BYTES = 40_000
 PICTURE_WIDTH = 840  # the UI's window cuts off what is wider
 PICTURES_SHOWN = 6
+FILM_COLOURS = 32
 COLOURS = 64  # plots and frames of Atari games have few
 SIGHT = (
     "codes_used",
@@ -43,10 +46,7 @@ def describe(report: Report) -> dict[str, dg.MetadataValue]:
     shown |= _tables(manifest.metrics)
     if FACTS in artefact.names():
         shown["evidence"] = _evidence(artefact.path(FACTS))
-    shown |= {
-        f"picture/{path.stem}": picture(path)
-        for path in [artefact.path(name) for name in artefact.names() if name.endswith(".png")][:PICTURES_SHOWN]
-    }
+    shown |= {f"picture/{name}": picture(artefact.path(file)) for name, file in pictures(artefact.names()).items()}
     shown |= {f"count/{name}": int(value) for name, value in manifest.counts.items()}
     shown |= {name: value for name, value in flat(manifest.metrics).items() if not name.startswith("sight/")}
     shown |= {
@@ -81,9 +81,53 @@ def flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return found
 
 
+def pictures(names: Sequence[str]) -> dict[str, str]:
+    """Of an artefact's files, those that are shown, by their names there: its own, then its newest checkpoints'.
+
+    Films are shown beside pictures; of each kind `PICTURES_SHOWN` at most.
+    """
+    found: dict[str, str] = {}
+    for ending in (".png", ".gif"):
+        files = (name for name in names if name.endswith(ending))
+        ranked = sorted(files, key=lambda name: (name.count("/"), -_step(name), name))
+        found |= {name.removesuffix(ending).removeprefix("checkpoints/"): name for name in ranked[:PICTURES_SHOWN]}
+    return found
+
+
+def _step(name: str) -> int:
+    """The step of the checkpoint that a file belongs to; 0 of others."""
+    found = re.match(r"checkpoints/step-(\d+)/", name)
+    return int(found[1]) if found else 0
+
+
 def picture(path: Path) -> dg.MetadataValue:
-    """A picture inside the text, so that it needs no server."""
-    return dg.MetadataValue.md(f"![{path.stem}]({data_uri(path)})")
+    """A picture or a film inside the text, so that it needs no server."""
+    return dg.MetadataValue.md(f"![{path.stem}]({film_uri(path) if path.suffix == '.gif' else data_uri(path)})")
+
+
+def film_uri(path: Path) -> str:
+    """A film as a data URI of at most about 40 kB: every second picture, 32 colours, and smaller until it fits."""
+    with Image.open(path) as opened:
+        wait = int(opened.info.get("duration", 0))
+        frames = [frame.convert("RGB") for frame in islice(ImageSequence.Iterator(opened), 0, None, 2)]
+    frames = [frame.resize((frame.width // 2 or 1, frame.height // 2 or 1), Image.Resampling.BOX) for frame in frames]
+    while len(raw := _gif(frames, 2 * wait)) > PICTURE_BYTES and min(frames[0].size) > 16:
+        size = int(frames[0].width * 0.8), int(frames[0].height * 0.8)
+        frames = [frame.resize(size, Image.Resampling.LANCZOS) for frame in frames]
+    return f"data:image/gif;base64,{base64.b64encode(raw).decode()}"
+
+
+def _gif(frames: Sequence[Image.Image], wait: int) -> bytes:
+    """An endless film of so many milliseconds a picture, all in the colours of a few of them."""
+    packed, height = io.BytesIO(), frames[0].height
+    some = frames[:: -(-len(frames) // 8)]
+    sheet = Image.new("RGB", (frames[0].width, height * len(some)))
+    for place, frame in enumerate(some):
+        sheet.paste(frame, (0, place * height))
+    colours = sheet.quantize(FILM_COLOURS)
+    first, *more = (frame.quantize(palette=colours, dither=Image.Dither.NONE) for frame in frames)
+    first.save(packed, "GIF", save_all=True, append_images=more, duration=wait, loop=0, optimize=True)
+    return packed.getvalue()
 
 
 def data_uri(path: Path) -> str:

@@ -67,8 +67,9 @@ def export_run(
     """One game's run of an IRIS as a folder that its own tools know: checkpoints, config, media and metrics.
 
     checkpoints/ holds last.pt, epoch.pt and what was played, an episode a file (dataset/0.pt); config/trainer.yaml our
-    numbers under IRIS's names; media/reconstructions the sheets; metrics/ the curves. IRIS's loader is strict and keeps
-    LPIPS with the tokenizer: give --lpips a file that has those weights. Optimisers are not kept with a finished agent.
+    numbers under IRIS's names; media/reconstructions the sheets, media/episodes the newest episodes and films of what
+    the agent imagines; metrics/ the curves. IRIS's loader is strict and keeps LPIPS with the tokenizer: give --lpips a
+    file that has those weights. Optimisers are not kept with a finished agent.
 
     Example: worldline export run pong-iris --game Pong --lpips Pong.pt --to exports/pong-iris
     """

@@ -1,4 +1,4 @@
-"""Pictures of a training run: a panel of learning curves per loss, and sheets of frames that an eye can judge.
+"""Pictures of a training run: a panel of learning curves per loss, sheets and films' pictures that an eye can judge.
 
 A row of metrics.jsonl is `{"phase": str, "step": int, "seconds": float, "<loss>": float, ...}`; a loss may be
 missing from any row. A sheet's rows are usually original, reconstruction, one-step prediction and free-running
@@ -142,6 +142,22 @@ def draw_sheet(rows: Mapping[str, np.ndarray], path: Path, title: str) -> None:
             frame = Image.fromarray(np.ascontiguousarray(frames_THW[step]))
             page.paste(frame.resize((wide, tall), Image.Resampling.NEAREST), (LABEL + step * (wide + GAP), top))
     page.save(path, format="PNG", optimize=True)
+
+
+def captioned(frames: Sequence[np.ndarray], captions: Sequence[str]) -> np.ndarray:
+    """One picture of a film: frames beside each other, each with a line above it, two screen pixels a frame pixel.
+
+    frames: (H, W) or (H, W, 3) uint8, all of one shape; returns one of as many axes.
+    """
+    height, width, *colours = _check({str(place): frame[None] for place, frame in enumerate(frames)})[1:]
+    size = len(frames) * (2 * width + GAP) - GAP, STEPS + 2 * height
+    page = Image.new("RGB", size, (PAPER,) * 3) if colours else Image.new("L", size, PAPER)
+    pen, small = ImageDraw.Draw(page), ImageFont.load_default(12)
+    for place, (frame, caption) in enumerate(zip(frames, captions, strict=True)):
+        left, picture = place * (2 * width + GAP), Image.fromarray(np.ascontiguousarray(frame))
+        page.paste(picture.resize((2 * width, 2 * height), Image.Resampling.NEAREST), (left, STEPS))
+        pen.text((left + 2, 2), caption, fill=(INK,) * 3 if colours else INK, font=small)
+    return np.asarray(page)
 
 
 def _check(rows: Mapping[str, np.ndarray]) -> tuple[int, ...]:

@@ -31,6 +31,7 @@ from pipelines.store.files import sync, write_whole
 from pipelines.store.stage_config import canonical_json
 from pipelines.training.device import Device
 from pipelines.training.distributed.ranks import ALONE, Ranks
+from pipelines.training.metrics import forget_pictures, pictures_in, show_pictures
 from pipelines.training.schedule import LoopConfig
 
 AGENT = "agent.json"
@@ -189,13 +190,14 @@ class KeptCheckpoint:
 class CheckpointManager:
     """Makes, plays and drops checkpoints under `scratch`.
 
-    save: writes the networks into a folder. play: mean returns by game, called on all ranks; None where a run has
-    nothing that plays. Raises UsageError when plays are asked for and there is none.
+    save: writes the networks into a folder, with pictures of what they see, and says what is logged of them. play: mean
+    returns by game, called on all ranks; None where a run has nothing that plays. Raises UsageError when plays are
+    asked for and there is none.
     """
 
     scratch: Path
     loop: LoopConfig
-    save: Callable[[Path], None]
+    save: Callable[[Path], Mapping[str, float] | None]
     play: Callable[[], Mapping[str, float]] | None = None
     ranks: Ranks = ALONE
 
@@ -211,19 +213,25 @@ class CheckpointManager:
         """Where they lie while the run goes on."""
         return self.scratch / FOLDER
 
-    def keep(self, step: int, play: bool) -> None:
-        """Keep a checkpoint after `step` steps; with `play`, let it play first. Called on all ranks."""
+    def keep(self, step: int, play: bool) -> dict[str, float]:
+        """Keep a checkpoint after `step` steps; with `play`, let it play first. Called on all ranks.
+
+        Returns what is logged of it: the mean return, by game where there are several, and what `save` says.
+        """
         returns = self.play() if play and self.play else {}
+        told = {"return" if len(returns) == 1 else f"return_{game}": value for game, value in returns.items()}
         if self.ranks.first:
             aside = self.folder / f".step-{step}"
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
-            self.save(aside)
+            told |= self.save(aside) or {}
             for path in (*aside.iterdir(), aside):  # the state that goes on after a power cut relies on them
                 sync(path)
             shutil.rmtree(self._place(step), ignore_errors=True)
             aside.rename(self._place(step))
             self._settle([*(each for each in self.kept() if each.step != step), KeptCheckpoint(step, returns)])
+            show_pictures(self.scratch, step, pictures_in(self._place(step)))
+        return told
 
     def kept(self) -> list[KeptCheckpoint]:
         """What there is, oldest first."""
@@ -234,6 +242,7 @@ class CheckpointManager:
         """Drop checkpoints that a resumed run will make again."""
         if self.ranks.first and self.folder.exists():
             self._settle([each for each in self.kept() if each.step <= step])
+            forget_pictures(self.scratch, step)
 
     def copy_to(self, artefact: Path) -> None:
         """Put them into the finished artefact."""

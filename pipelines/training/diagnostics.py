@@ -137,6 +137,15 @@ def reconstruct(agent: Agent, frames_NHW: NDArray[np.uint8], device: Device) -> 
     return torch.cat(observations), np.concatenate(pictures)
 
 
+def code_usage(agent: Agent, source: Source, device: Device) -> dict[str, float]:
+    """How many codes the frames that training sees are told in, and their perplexity; nothing without tokens."""
+    if not agent.vocabulary:
+        return {}
+    observations, _ = reconstruct(agent, source.spread(FRAMES_AT_ONCE), device)
+    perplexity = float(code_perplexity(observations, agent.vocabulary))
+    return {"codes_used": float(len(torch.unique(observations))), "perplexity": perplexity}
+
+
 def draw(agent: Agent, observations: torch.Tensor) -> NDArray[np.float32]:
     """Frames (..., H, W), or (..., H, W, C) of colours, on the 0..255 scale, of observations (..., K)."""
     frames = agent.decode(observations).float().movedim(-3, -1).cpu().numpy() * 255
@@ -234,15 +243,16 @@ def draw_sheet(
     free_THW[:given] = 0
     rows = {
         "original": frames_THW,
-        "reconstruction": _bytes(pictures_THW),
-        "one step ahead": _bytes(ahead_THW),
-        f"free running from {given} steps": _bytes(free_THW),
+        "reconstruction": as_bytes(pictures_THW),
+        "one step ahead": as_bytes(ahead_THW),
+        f"free running from {given} steps": as_bytes(free_THW),
     }
     kind = "held-out play" if held_out else "play that was learned from"
     pictures.draw_sheet(rows, path, f"{source.name}, {kind}")
 
 
-def _bytes(frames: NDArray[np.float32]) -> NDArray[np.uint8]:
+def as_bytes(frames: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Frames on the 0..255 scale as bytes."""
     return np.clip(np.round(frames), 0, 255).astype(np.uint8)
 
 

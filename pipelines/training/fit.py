@@ -1,4 +1,4 @@
-"""An agent fits data by a schedule, and leaves its checkpoint, learning curves, sight per game and contact sheets.
+"""An agent fits data by a schedule, and leaves its checkpoint, learning curves, sight per game, sheets and films.
 
 `fit` is what every training stage does once it knows the agent and the segments.
 """
@@ -24,9 +24,18 @@ from pipelines.store.artefact import Draft
 from pipelines.training import inputs, metrics
 from pipelines.training.checkpoints import CheckpointManager, name_parts
 from pipelines.training.device import Device, compile_for, settle
-from pipelines.training.diagnostics import draw_sheet, last_pairs, looking, mean_returns, measure, summary
+from pipelines.training.diagnostics import (
+    code_usage,
+    draw_sheet,
+    last_pairs,
+    looking,
+    mean_returns,
+    measure,
+    summary,
+)
 from pipelines.training.distributed.ranks import Ranks
 from pipelines.training.drawing import Drawing
+from pipelines.training.films import draw_films
 from pipelines.training.inputs import ImaginedSegments
 from pipelines.training.loop import train
 from pipelines.training.schedule import (
@@ -116,16 +125,31 @@ def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks
             draft.counts["imagined"] = len(imagined)
 
 
-def _save_and_show(task: Task, lesson: Lesson, device: Device, folder: Path) -> None:
-    """A checkpoint on the way; where an agent plays, with a sheet of what it sees and imagines of what it played."""
+def _save_and_show(task: Task, lesson: Lesson, device: Device, folder: Path) -> dict[str, float]:
+    """A checkpoint on the way; of an agent that learns in rounds with a sheet and films of what it sees and imagines.
+
+    They are of what it played, or of what it learns from. Returns how it uses its codes.
+    """
     task.save(folder)
-    if task.collector is None:
-        return
-    played, steps = task.collector.experience, min(SHEET_STEPS, task.agent.limits.steps)
-    source = SegmentSource(played, Segmentation(played.episode_starts, 1, 1, "right"))
-    path, world = folder / f"sheet_{source.name}.png", task.agent.world()
-    with looking(task.agent), suppress(WorldlineError):  # no episode has so many steps yet
-        draw_sheet(path, task.agent, world, source, 0, steps, device, among=source.episodes)
+    source = _shown(task, lesson)
+    if source is None:
+        return {}
+    agent, held_out = task.agent, lesson.unseen.get(source.name, 0)
+    path, steps, among = folder / f"sheet_{source.name}.png", min(SHEET_STEPS, agent.limits.steps), source.episodes
+    with looking(agent):
+        if steps > 1:
+            with suppress(WorldlineError):  # no episode has so many steps yet
+                draw_sheet(path, agent, agent.world(), source, held_out, steps, device, among=among)
+        draw_films(folder, agent, source, held_out or among, device)
+        return code_usage(agent, source, device)
+
+
+def _shown(task: Task, lesson: Lesson) -> Source | None:
+    """What pictures on the way are of; of stages that learn in phases there are none."""
+    if task.collector is not None:
+        played = task.collector.experience
+        return SegmentSource(played, Segmentation(played.episode_starts, 1, 1, "right"))
+    return lesson.measured[0] if lesson.drawing is not None and lesson.measured else None
 
 
 def _shared(ranks: Sequence[int], phases: Sequence[Phase]) -> dict[str, Any]:
@@ -170,11 +194,11 @@ def examine(
     pairs: int,
     device: Device,
 ) -> None:
-    """Add `sight` metrics, the `sees` check and one `sheet_<Game>.png` a game to the draft.
+    """Add `sight` metrics, the `sees` check, and for each game a sheet and films to the draft.
 
     unseen: how many of a game's last episodes no training saw. Where it is 0, the figures are of frames that were
-    learned from, and are called so. Short episodes have shorter windows; where no frame follows another one, nothing is
-    measured, and the check says so: a training is never lost to that.
+    learned from, and are called so. Short episodes have shorter windows; where no frame follows another one, or the
+    world model has room for one alone, nothing is measured, and the check says so: a training is never lost to that.
     """
     figures, world, blind = {}, agent.world(), list[str]()
     with track("Measure sight", total=len(sources), unit="games") as advance:
@@ -186,9 +210,12 @@ def examine(
                 drawn = last_pairs(source, held_out, pairs, min(CONTEXT, seen - 1), seed=0)
                 figures[game] = measure(agent, world, source, drawn, held_out, device)
                 draw_sheet(sheet, agent, world, source, held_out, min(SHEET_STEPS, seen), device)
+                draw_films(draft.folder, agent, source, held_out or source.episodes, device)
             else:
-                blind.append(f"{game}: not measured, its last episodes are of one step")
+                why = "last episodes are of" if agent.limits.steps > 1 else "world model has room for"
+                blind.append(f"{game}: not measured, its {why} one step")
             advance()
     passed, detail = summary(figures)
     draft.check("sees", passed and not blind, "; ".join([*blind, *([detail] if detail else [])]))
     draft.metrics["sight"] = {game: quality.to_metrics() for game, quality in figures.items()}
+    metrics.show_pictures(draft.folder, draft.counts.get("steps", 0), metrics.pictures_in(draft.folder))

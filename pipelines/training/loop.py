@@ -19,7 +19,7 @@ from pipelines.training import state
 from pipelines.training.checkpoints import CheckpointManager
 from pipelines.training.device import FixedThreads, Threads
 from pipelines.training.distributed.ranks import ALONE, Ranks
-from pipelines.training.metrics import Metrics
+from pipelines.training.metrics import CHECK, PLAY, Metrics
 from pipelines.training.schedule import (
     Collect,
     Item,
@@ -34,8 +34,6 @@ from pipelines.training.schedule import (
 )
 from pipelines.training.state import Position
 from pipelines.training.step import Trainable, Values, schedule_rates, update
-
-PLAY = "play"  # what rows of metrics.jsonl that tell of a turn of play have as their phase
 
 
 def train(
@@ -126,13 +124,14 @@ class _Run:
             done = item.start + item.steps
         elif isinstance(item, Keep):
             assert self.manager is not None, "only a run with a manager keeps checkpoints"
-            self.manager.keep(item.start, item.play)
+            values = self.manager.keep(item.start, item.play)
+            if values and item.start not in self.metrics.checks:
+                self._tell(CHECK, item.start, position.seconds, values)
             done = item.start
         else:
             values = self.task.collect(item)
             if item.number not in self.metrics.turns:  # a run that was killed behind this row tells it once
-                told = {"phase": PLAY, "step": item.start, "seconds": round(position.seconds, 2), "turn": item.number}
-                self.metrics.write(told | {name: round(value, 6) for name, value in values.items()})
+                self._tell(PLAY, item.start, position.seconds, values, turn=item.number)
             done = item.start
         end = self._position(done, index + 1, position.seconds + time.monotonic() - started)
         if not isinstance(item, Update) or item.last:
@@ -158,7 +157,7 @@ class _Run:
                 spent = time.monotonic() - started
                 in_phase = item.first + number + 1
                 if in_phase % self.loop.log_every == 0 or in_phase == phase.steps:
-                    self._log(phase, step + 1, position.seconds + spent, values)
+                    self._tell(phase.name, step + 1, position.seconds + spent, values)
                 rate = self.task.tokens(phase) * (number + 1 - here) / max(spent, 1e-6)
                 advance(1, note=f"{rate:,.0f} tokens/s {_note(values)}")
                 if self.ranks.agree(time.monotonic() - last_save > self.loop.save_seconds):
@@ -178,9 +177,10 @@ class _Run:
             self.optimisers[phase.name] = found
         return self.optimisers[phase.name]
 
-    def _log(self, phase: Phase, step: int, seconds: float, values: Values) -> None:
+    def _tell(self, phase: str, step: int, seconds: float, values: Values, **first: int) -> None:
+        """A row of metrics.jsonl."""
         row = {name: round(value, 6) for name, value in values.items()}
-        self.metrics.write({"phase": phase.name, "step": step, "seconds": round(seconds, 2), **row})
+        self.metrics.write({"phase": phase, "step": step, "seconds": round(seconds, 2), **first, **row})
 
     def _save(self, position: Position) -> None:
         flat = {f"{phase}/{name}": each for phase, by in self.optimisers.items() for name, each in by.items()}

@@ -13,10 +13,12 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
@@ -31,6 +33,10 @@ ROWS = "metrics.jsonl"
 FOLDER = "tensorboard"
 
 NAME = "events.out.tfevents.0.worldline"  # found by the middle of its name
+
+PICTURES = "pictures"  # a run of its own beside the curves
+
+PLAY, CHECK = "play", "check"  # phases of rows that tell of a turn of play, and of a checkpoint that was kept
 
 
 class TensorBoardLog:
@@ -61,6 +67,48 @@ class TensorBoardLog:
     def _add(self, event: Event) -> None:
         self._records.write(event.SerializeToString())
         self._file.flush()
+
+
+def show_pictures(folder: Path, step: int, files: Mapping[str, Path]) -> None:
+    """Tell TensorBoard of pictures and films (PNG, GIF) by name, at a step, once however often that is made again.
+
+    A file of events a step in `folder`/tensorboard/pictures: TensorBoard reads one after the other, by their names.
+    """
+    if not files:
+        return
+    values = []
+    for tag, path in files.items():
+        with Image.open(path) as picture:
+            image = Summary.Image(
+                height=picture.height, width=picture.width, colorspace=3, encoded_image_string=path.read_bytes()
+            )
+        values.append(Summary.Value(tag=tag, image=image))
+    place = folder / FOLDER / PICTURES / _pictures_of(step)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    aside = place.with_name(f".{step}")
+    with aside.open("wb") as file:
+        records = RecordWriter(file)
+        records.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+        records.write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)).SerializeToString())
+    aside.replace(place)
+
+
+def pictures_in(folder: Path) -> dict[str, Path]:
+    """Pictures and films that lie in a folder, by their names."""
+    found = (path for path in folder.iterdir() if path.suffix in (".png", ".gif")) if folder.is_dir() else ()
+    return {path.stem: path for path in sorted(found)}
+
+
+def forget_pictures(folder: Path, step: int) -> None:
+    """Drop what a resumed run will show again, behind a step."""
+    for path in (folder / FOLDER / PICTURES).glob("events.*"):
+        if path.name > _pictures_of(step):
+            path.unlink()
+
+
+def _pictures_of(step: int) -> str:
+    """A name that sorts by the step."""
+    return f"events.out.tfevents.{step:016}.worldline"
 
 
 class WandbLog:
@@ -113,6 +161,7 @@ class Metrics:
     sinks: tuple[Sink, ...] = ()
     path: Path = Path()
     turns: frozenset[int] = frozenset()  # of play, that the files tell of already
+    checks: frozenset[int] = frozenset()  # steps of kept checkpoints that they tell of
 
     @classmethod
     def open(cls, path: Path, position: int = 0, project: str = "") -> "Metrics":
@@ -122,7 +171,8 @@ class Metrics:
         sinks: list[Sink] = [log, TensorBoardLog(path.parent / FOLDER, kept)]
         if project:
             sinks.append(WandbLog(project, path.parent, kept))
-        return cls(tuple(sinks), path, frozenset(row["turn"] for row in kept if "turn" in row))
+        turns = frozenset(row["turn"] for row in kept if "turn" in row)
+        return cls(tuple(sinks), path, turns, frozenset(row["step"] for row in kept if row["phase"] == CHECK))
 
     def write(self, row: dict[str, Any]) -> None:
         """Add one row everywhere."""
@@ -174,8 +224,8 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def final(rows: list[dict[str, Any]], last: int = 10) -> dict[str, float]:
-    """Each loss as the mean of its last logged values: one number for tables. Rows of turns of play hold none."""
-    rows = [row for row in rows if "turn" not in row]
+    """Each loss as the mean of its last logged values: one number for tables. Rows of play and checks hold none."""
+    rows = [row for row in rows if row["phase"] not in (PLAY, CHECK)]
     names = sorted({name for row in rows for name in row} - {"phase", "step", "seconds"})
     found = {}
     for name in names:

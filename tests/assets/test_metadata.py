@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assets.metadata import FILES_SHOWN, PICTURE_BYTES, data_uri, describe, flat, table
+from assets.metadata import (
+    FILES_SHOWN,
+    PICTURE_BYTES,
+    data_uri,
+    describe,
+    film_uri,
+    flat,
+    picture,
+    pictures,
+    table,
+)
 from pipelines.sources.dqn_replay.log_order import Continuity, LogFacts, to_table
 from pipelines.sources.source import FACTS
 from pipelines.store.artefact import Draft, Report
@@ -95,6 +105,37 @@ def test_a_wide_picture_fits_the_window_of_the_ui(tmp_path: Path) -> None:
     Image.new("RGB", (2_000, 500)).save(tmp_path / "wide.png")
     with Image.open(io.BytesIO(base64.b64decode(data_uri(tmp_path / "wide.png").partition(",")[2]))) as picture:
         assert picture.size == (840, 210)
+
+
+def test_films_are_small_data_uris_that_go_on_for_ever(store: Store, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 146, 262, 3), dtype=np.uint8)
+    first, *more = map(Image.fromarray, pixels)
+    first.save(tmp_path / "film.gif", save_all=True, append_images=more, duration=60, loop=0)
+    raw = base64.b64decode(film_uri(tmp_path / "film.gif").partition("data:image/gif;base64,")[2])
+    assert len(raw) <= PICTURE_BYTES < (tmp_path / "film.gif").stat().st_size
+    with Image.open(io.BytesIO(raw)) as film:
+        assert (film.format, film.n_frames, film.info["loop"]) == ("GIF", 20, 0)  # type: ignore[attr-defined]
+        assert film.info["duration"] == 120, "as fast as the game"
+    assert picture(tmp_path / "film.gif").value.startswith("![film](data:image/gif;base64,")
+
+
+def test_a_film_of_one_picture_is_shown(tmp_path: Path) -> None:
+    Image.new("L", (30, 20)).save(tmp_path / "one.gif")
+    raw = base64.b64decode(film_uri(tmp_path / "one.gif").partition(",")[2])
+    with Image.open(io.BytesIO(raw)) as film:
+        assert film.size == (15, 10)
+
+
+def test_an_artefacts_own_pictures_come_before_those_of_its_checkpoints_and_newer_ones_first() -> None:
+    kept = [f"checkpoints/step-{step}/{name}" for step in (5, 40, 100) for name in ("sheet_P.png", "film_P.gif")]
+    found = pictures([*kept, "agent.json", "curves.png", "film_P.gif", "sheet_P.png", "dream_P.gif"])
+    assert list(found) == [
+        "curves", "sheet_P", "step-100/sheet_P", "step-40/sheet_P", "step-5/sheet_P",
+        "dream_P", "film_P", "step-100/film_P", "step-40/film_P", "step-5/film_P",
+    ]  # fmt: skip
+    assert found["step-40/film_P"] == "checkpoints/step-40/film_P.gif"
+    many = pictures([f"checkpoints/step-{step}/sheet_P.png" for step in range(20)])
+    assert next(iter(many)) == "step-19/sheet_P" and len(many) == 6
 
 
 def test_many_files_are_cut_short(store: Store) -> None:

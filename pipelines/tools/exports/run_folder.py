@@ -7,6 +7,10 @@
     config/trainer.yaml            its numbers under IRIS's names (see trainer_config.py)
     media/reconstructions/*.png    originals beside what the agent sees and foresees: at its end, and after steps on its
                                    way whose checkpoints were kept
+    media/episodes/train/*.pt      the newest ten episodes that it played and the best one, in the form of dataset/, by
+                                   number and by the round in which they ended
+    media/episodes/imagination/    films of the same moments as the pictures': an episode beside what is imagined of its
+                                   actions (film), and one that the agent dreamt (dream)
     metrics/                       metrics.jsonl and its curves
 
 What an artefact does not have is left out: an agent that played nothing has no episodes, an imported one no epoch.
@@ -21,6 +25,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -42,7 +47,11 @@ from pipelines.training.weight_files import differences, read_data
 
 CHECKPOINTS, DATASET, CONFIG = "checkpoints", "checkpoints/dataset", "config/trainer.yaml"
 
-SHEET = re.compile(rf"(?:{KEPT_IN}/(step-\d+)/)?sheet_(.+\.png)")  # of a checkpoint on the way, or of the end
+PICTURE = re.compile(rf"(?:{KEPT_IN}/(step-\d+)/)?(sheet|film|dream)_(.+\.(?:png|gif))")  # on the way, or of the end
+
+PLAYED, DREAMT, SHEETS = "media/episodes/train", "media/episodes/imagination", "media/reconstructions"
+
+NEWEST = 10  # episodes in PLAYED
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,8 @@ class RunFolder:
 
     @property
     def size(self) -> int:
-        return self.checkpoint.size + len(self._copied) + (self._played.num_episodes if self._played else 0)
+        played = self._played.num_episodes if self._played else 0
+        return self.checkpoint.size + len(self._copied) + played + len(self._shown)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -76,9 +86,10 @@ class RunFolder:
         if self._learning:
             torch.save(self._learning["rounds"], path / CHECKPOINTS / "epoch.pt")
         for number, episode in enumerate(self._episodes()):
-            (path / DATASET).mkdir(exist_ok=True)
-            torch.save(episode, path / DATASET / f"{number}.pt")
-            advance(1)
+            for name in (f"{DATASET}/{number}.pt", *self._shown.get(number, ())):
+                (path / name).parent.mkdir(parents=True, exist_ok=True)
+                torch.save(episode, path / name)
+                advance(1)
         for name, source in self._copied.items():
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, path / name)
@@ -91,10 +102,11 @@ class RunFolder:
         if self._learning and read_data(path / CHECKPOINTS / "epoch.pt") != self._learning["rounds"]:
             raise differs("epoch.pt")
         for number, episode in enumerate(self._episodes()):
-            found = read_data(path / DATASET / f"{number}.pt")
-            if found.keys() != episode.keys() or differences(found, episode):
-                raise differs(f"episode {number}")
-            advance(1)
+            for name in (f"{DATASET}/{number}.pt", *self._shown.get(number, ())):
+                found = read_data(path / name)
+                if found.keys() != episode.keys() or differences(found, episode):
+                    raise differs(f"episode {number}")
+                advance(1)
         for name, source in self._copied.items():
             if (path / name).read_bytes() != source.read_bytes():
                 raise differs(name)
@@ -123,9 +135,43 @@ class RunFolder:
         """By name in the folder, the file of the artefact."""
         names = self.artefact.names()
         places = {ROWS: f"metrics/{ROWS}", "curves.png": "metrics/curves.png"}
-        sheets = {name: found for name in names if (found := SHEET.fullmatch(name))}
-        places |= {name: f"media/reconstructions/{found[1] or 'end'}_{found[2]}" for name, found in sheets.items()}
+        for name in names:
+            if found := PICTURE.fullmatch(name):
+                when, kind, rest = found[1] or "end", found[2], found[3]
+                places[name] = f"{SHEETS}/{when}_{rest}" if kind == "sheet" else f"{DREAMT}/{when}_{kind}_{rest}"
         return {place: self.artefact.path(name) for name, place in places.items() if name in names}
+
+    @cached_property
+    def _shown(self) -> dict[int, list[str]]:
+        """By number, where the newest episodes and the best one lie besides the dataset, named as the original names
+        them."""
+        if (played := self._played) is None or not self._learning:
+            return {}
+        starts = played.episode_starts
+        returns = [float(played.rewards[a:b].sum()) for a, b in pairwise(starts.tolist())]
+        newest = sorted(range(len(returns)), key=lambda number: (self._round(int(starts[number + 1])), number))
+        found = {number: [f"{PLAYED}/episode_{self._name(number)}"] for number in newest[-NEWEST:]}
+        best = max(range(len(returns)), key=lambda number: (returns[number], -number))
+        found.setdefault(best, []).append(f"{PLAYED}/best_episode_{self._name(best)}")
+        return found
+
+    def _name(self, number: int) -> str:
+        assert self._played is not None
+        return f"{number}_epoch_{self._round(int(self._played.episode_starts[number + 1]))}.pt"
+
+    def _round(self, stop: int) -> int:
+        """The round, from 1, in which the step before row `stop` was played: environments lie one behind the other."""
+        assert self._played is not None
+        play, rounds = self._learning["collect"], int(self._learning["rounds"])
+        turns = [int(play["first_steps"]) or int(play["steps"]), *[int(play["steps"])] * (rounds - 1)]
+        turns = turns[: int(play["until"]) or rounds]
+        count = int(play["environments"])
+        shares = [[steps // count + (row < steps % count) for steps in turns] for row in range(count)]
+        for row in shares:
+            if stop <= sum(row):
+                return 1 + int(np.searchsorted(np.cumsum(row), stop))
+            stop -= sum(row)
+        return rounds
 
     def _episodes(self) -> Iterator[dict[str, Tensor]]:
         """What was played, episode by episode, as the original keeps it."""

@@ -104,7 +104,7 @@ def test_dreams_come_after_so_many_steps_and_take_the_place_of_real_segments(tin
         assert task.imagined is not None
         seen.append(len(task.imagined))
     assert seen[:2] == [0, 0] and seen[2] > 0 and seen[3] == seen[2]
-    real = inputs.to_batch(task._feed(PHASE).batch(5)["world_action"])
+    real = inputs.to_batch(task._feed(PHASE, 5).batch(5)["world_action"])
     assert task.imagined is not None
     batch = task.imagined.mix(real, 5)
     assert batch.imagined_B is not None and batch.imagined_B.tolist() == [False, False, True, True]

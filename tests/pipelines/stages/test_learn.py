@@ -71,17 +71,24 @@ def test_rounds_of_play_and_practice_leave_an_agent_and_what_it_played(learned: 
     assert {"agent.json", "world.safetensors", "actor.safetensors", "curves.png", "sheet_Breakout.png"} <= set(
         learned.names()
     )
-    assert [name for name in learned.names() if name.endswith("/sheet_Breakout.png")] == [
-        "checkpoints/step-18/sheet_Breakout.png",
-        "checkpoints/step-8/sheet_Breakout.png",
-    ], "what it sees and imagines on the way"
+    shown = ("film_Breakout.gif", "sheet_Breakout.png")
+    assert [name for name in learned.names() if name.endswith(shown)] == [
+        *(f"checkpoints/step-{step}/{name}" for step in (18, 8) for name in shown),
+        *shown,
+    ], "what it sees and imagines on the way, and at its end; it has no actor that could dream"
     told = rows(learned)
+    both = ["rounds/dynamics"] * 3 + ["rounds/imitation"] * 2
     assert [row["phase"] for row in told if row["phase"] != "play"] == (
-        ["rounds/dynamics"] * 3 + (["rounds/dynamics"] * 3 + ["rounds/imitation"] * 2) * 3
+        ["rounds/dynamics"] * 3 + both + ["check"] + both * 2 + ["check"]
     )
+    index = json.loads(learned.path("checkpoints/index.json").read_text())
+    assert [(row["step"], row["return"]) for row in told if row["phase"] == "check"] == [
+        (each["step"], pytest.approx(each["returns"][GAME], abs=1e-6)) for each in index
+    ], "the curve of returns"
     assert [row["steps_played"] for row in told if row["phase"] == "play"] == [90, 180, 270]
     assert {"dynamics", "imitation"} <= learned.manifest.metrics["losses"].keys()
-    assert "steps_played" not in learned.manifest.metrics["losses"], "what a turn tells is no loss"
+    told_else = {"steps_played", "return", "codes_used"}
+    assert not told_else & learned.manifest.metrics["losses"].keys(), "what turns and checks tell is no loss"
     played = Trajectories(learned.path(FILE_NAME))
     assert len(played) == 270 == learned.manifest.counts["frames"] and played.frame_shape == (64, 64, 3)
     assert played.terminals.sum() > 2, "a lost life ends an episode"

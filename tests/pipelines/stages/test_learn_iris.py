@@ -11,17 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from assets.metadata import describe
 from models.iris.config import ActorCriticConfig, IrisConfig, TokenizerWeights, WorldModelConfig
 from models.iris.world import new_world_model
 from models.tokenizers.config import TokenizerConfig
 from pipelines.cli import run
 from pipelines.episodes.trajectories import Trajectories
 from pipelines.errors import UsageError
+from pipelines.plots.training import loss_names
 from pipelines.stages import learn
 from pipelines.stages.learn import CheckPlay, LearnConfig, PlayTurns
-from pipelines.store.artefact import Artefact
+from pipelines.store.artefact import Artefact, Report
 from pipelines.store.store import Store
 from pipelines.training.schedule import LoopConfig, Practice
 from tests.fakes import ROOT
@@ -41,7 +45,9 @@ NETWORKS = IrisConfig(
 )
 
 
-def learned(tmp_path: Path, protocol: str = "iris-train", **networks: Any) -> Artefact:
+def learned(
+    tmp_path: Path, protocol: str = "iris-train", check: CheckPlay = CheckPlay(every=0, steps=0), **networks: Any
+) -> Artefact:
     uses = tuple(Practice(name, 2, updates=2) for name in ("tokenizer", "world_model", "actor_critic"))
     config = LearnConfig(
         game="Pong",
@@ -49,7 +55,7 @@ def learned(tmp_path: Path, protocol: str = "iris-train", **networks: Any) -> Ar
         rounds=1,
         uses=uses,
         collect=PlayTurns(protocol, steps=20),
-        check=CheckPlay(every=0, steps=0),
+        check=check,
         loop=LoopConfig(precision="float32", log_every=1),
         sight_frames=2,
     )
@@ -58,6 +64,32 @@ def learned(tmp_path: Path, protocol: str = "iris-train", **networks: Any) -> Ar
 
 def weights(artefact: Artefact, network: str) -> dict[str, torch.Tensor]:
     return load_file(artefact.path(f"{network}.safetensors"))
+
+
+def test_what_it_sees_imagines_and_dreams_is_shown_on_the_way_and_at_its_end(tmp_path: Path) -> None:
+    """As files of the artefact, in TensorBoard as its own reader reads it, in Dagster, and as curves."""
+    found = learned(tmp_path, check=CheckPlay(every=1, episodes=1, max_steps=10, steps=30))
+    names = {"film_Pong.gif", "dream_Pong.gif", "sheet_Pong.png"}
+    listed = {file.path for file in found.manifest.files}
+    assert names | {f"checkpoints/step-6/{name}" for name in names} | {"curves.png"} <= listed
+    for name in ("film_Pong.gif", "dream_Pong.gif"):
+        with Image.open(found.path(name)) as film:
+            assert film.format == "GIF"
+    with Image.open(found.path("film_Pong.gif")) as film:
+        assert film.n_frames == 30, "all that it played"  # type: ignore[attr-defined]
+    (told,) = (row for row in rows_of(found) if row["phase"] == "check")
+    assert told["step"] == 6 and 1 <= told["codes_used"] <= 16 and told["perplexity"] <= told["codes_used"] + 1e-4
+    assert "return" in told and {"return", "codes_used", "perplexity"} <= set(loss_names(rows_of(found)))
+    events = EventAccumulator(str(found.path("metrics.jsonl").parent / "tensorboard" / "pictures")).Reload()
+    assert set(events.Tags()["images"]) >= {Path(name).stem for name in names}
+    (at_its_end,) = events.Images("film_Pong")
+    assert at_its_end.step == 6 and at_its_end.encoded_image_string == found.path("film_Pong.gif").read_bytes()
+    shown = describe(Report(found, skipped=False))
+    assert {"picture/curves", "picture/film_Pong", "picture/dream_Pong", "picture/step-6/film_Pong"} <= shown.keys()
+
+
+def rows_of(artefact: Artefact) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in artefact.path("metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.slow

@@ -49,10 +49,12 @@ def test_what_is_left_is_complete(tiny: TinyRun) -> None:
     assert set(made.names()) == {
         "agent.json",
         "curves.png",
+        "film_Breakout.gif",
         "metrics.jsonl",
         "model.safetensors",
         "sheet_Breakout.png",
         "tensorboard/events.out.tfevents.0.worldline",
+        "tensorboard/pictures/events.out.tfevents.0000000000000008.worldline",
         "tokenizer.safetensors",
     }
     assert made.manifest.counts == {"steps": 8, "games": 1}

@@ -57,10 +57,12 @@ def test_what_is_left_is_complete(tiny: TinyRun) -> None:
     assert set(made.names()) == {
         "agent.json",
         "curves.png",
+        "film_Breakout.gif",
         "metrics.jsonl",
         "model.safetensors",
         "sheet_Breakout.png",
         "tensorboard/events.out.tfevents.0.worldline",
+        "tensorboard/pictures/events.out.tfevents.0000000000000004.worldline",
         "tokenizer.safetensors",
     }
     assert [check.name for check in made.manifest.checks] == list(TrainConfig.CHECKS)

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pipelines.training.metrics import FOLDER, Metrics
+from pipelines.training.metrics import FOLDER, PICTURES, Metrics, forget_pictures, pictures_in, show_pictures
 
 
 def row(step: int) -> dict:
@@ -34,3 +35,34 @@ def test_a_resumed_run_has_one_curve(tmp_path: Path) -> None:
     (tmp_path / "artefact").mkdir()
     metrics.copy_to(tmp_path / "artefact" / "metrics.jsonl")
     assert seen(tmp_path / "artefact") == seen(tmp_path)
+
+
+def a_film(folder: Path, shade: int) -> dict[str, Path]:
+    """A picture and a film, by name."""
+    folder.mkdir(exist_ok=True)
+    still, other = (Image.new("L", (6, 4), each) for each in (shade, 255 - shade))
+    still.save(folder / "sheet_Pong.png")
+    still.save(folder / "film_Pong.gif", save_all=True, append_images=[other], loop=0)
+    (folder / "agent.json").write_text("{}")
+    return pictures_in(folder)
+
+
+def test_tensorboard_reads_pictures_and_films_step_by_step(tmp_path: Path) -> None:
+    for step in (9, 10, 200):
+        show_pictures(tmp_path, step, a_film(tmp_path / "kept", step))
+    forget_pictures(tmp_path, 10)
+    show_pictures(tmp_path, 10, a_film(tmp_path / "kept", 77))
+    show_pictures(tmp_path, 300, {})
+    events = EventAccumulator(str(tmp_path / FOLDER / PICTURES)).Reload()
+    assert events.Tags()["images"] == ["film_Pong", "sheet_Pong"]
+    found = events.Images("film_Pong")
+    assert [(event.step, event.width, event.height) for event in found] == [(9, 6, 4), (10, 6, 4)]
+    assert found[1].encoded_image_string == (tmp_path / "kept" / "film_Pong.gif").read_bytes(), "the newer one"
+    assert events.Images("sheet_Pong")[0].encoded_image_string.startswith(b"\x89PNG")
+    assert not list((tmp_path / FOLDER / PICTURES).glob(".*"))
+    with Metrics.open(tmp_path / "metrics.jsonl") as metrics:
+        metrics.write(row(1))
+    (tmp_path / "artefact").mkdir()
+    metrics.copy_to(tmp_path / "artefact" / "metrics.jsonl")
+    assert seen(tmp_path / "artefact") == [(1, 1.0)]
+    assert EventAccumulator(str(tmp_path / "artefact" / FOLDER / PICTURES)).Reload().Tags()["images"]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.api import Context, Imagined, Limits
+from models.jowa.config import JowaAgentConfig
 from pipelines.environments.atari.games import ACTIONS, minimal_actions
 from pipelines.episodes.trajectories import FILE_NAME, TrajectoryWriter
 from pipelines.stages import segment
@@ -50,6 +51,8 @@ class ToyAgent:
     vocabulary = 256
     networks: Mapping[str, nn.Module] = {}
     limits = Limits(games=60, steps=8)
+    tokens_per_frame = 1
+    config = JowaAgentConfig()  # of a family without an actor
 
     def __init__(self, rise: int = 0) -> None:
         self.rise = rise
@@ -63,6 +66,9 @@ class ToyAgent:
         return pictures
 
     def world(self) -> "ToyWorld":
+        return ToyWorld(self.rise)
+
+    def dream(self, seed: int = 0, sample: bool | None = None) -> "ToyWorld":
         return ToyWorld(self.rise)
 
 

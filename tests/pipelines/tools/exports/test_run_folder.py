@@ -20,7 +20,7 @@ from pipelines.store.store import Store
 from pipelines.tools.exports import run_folder
 from pipelines.tools.exports.export import export
 from pipelines.tools.exports.original_checkpoint import OriginalCheckpoint
-from pipelines.tools.exports.run_folder import CHECKPOINTS, CONFIG, DATASET, RunFolder
+from pipelines.tools.exports.run_folder import CHECKPOINTS, CONFIG, DATASET, PLAYED, RunFolder
 from pipelines.training.checkpoints import save_agent
 from tests.pipelines.episodes.made_episodes import LENGTHS, write_episodes
 
@@ -47,6 +47,8 @@ def learned(tmp_path: Path) -> Artefact:
         draft.path("metrics.jsonl").write_text('{"phase": "play", "step": 0}\n')
         draft.path("sheet_Freeway.png").write_bytes(b"png")
         draft.path("checkpoints/step-400/sheet_Freeway.png").write_bytes(b"earlier")
+        draft.path("checkpoints/step-400/film_Freeway.gif").write_bytes(b"imagined")
+        draft.path("dream_Freeway.gif").write_bytes(b"dreamt")
         draft.check("sees", True, "")
 
     return Store(tmp_path / "store").produce(config.spec(), build).artefact
@@ -76,7 +78,32 @@ def test_every_step_is_there_in_the_originals_form(learned: Artefact, tmp_path: 
     names = {each.relative_to(path).as_posix() for each in path.rglob("*") if each.is_file()}
     others = {CONFIG, "checkpoints/last.pt", "checkpoints/epoch.pt", "metrics/metrics.jsonl"}
     others |= {f"media/reconstructions/{when}_Freeway.png" for when in ("end", "step-400")}
-    assert names == others | {f"{DATASET}/{number}.pt" for number in range(4)}
+    others |= {f"media/episodes/imagination/{name}" for name in ("step-400_film_Freeway.gif", "end_dream_Freeway.gif")}
+    best = int(np.argmax([float(episode["rewards"].sum()) for episode in episodes]))
+    shown = {f"episode_{number}_epoch_1.pt" for number in range(4)} | {f"best_episode_{best}_epoch_1.pt"}
+    assert names == others | {f"{DATASET}/{number}.pt" for number in range(4)} | {f"{PLAYED}/{name}" for name in shown}
+    for name in shown:
+        found, number = torch.load(path / PLAYED / name, weights_only=True), int(name.split("_epoch")[0].split("_")[-1])
+        assert all(torch.equal(found[part], each) for part, each in episodes[number].items())
+    assert (path / "media/episodes/imagination/end_dream_Freeway.gif").read_bytes() == b"dreamt"
+
+
+def test_the_newest_episodes_and_the_best_are_named_by_the_rounds_in_which_they_ended(
+    learned: Artefact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two environments, of which the second played two steps fewer in the first turn."""
+    monkeypatch.setattr(run_folder, "NEWEST", 3)
+    collect = {"steps": 11, "first_steps": 4, "until": 6, "environments": 2}
+    folder = folder_of(learned)
+    folder._learning.update(collect=collect)
+    rounds = [folder._round(stop) for stop in (1, 2, 3, 8, 9, 32, 33, 34, 35, 36, 40, 41, 59)]
+    assert rounds == [1, 1, 2, 2, 3, 6, 1, 1, 2, 2, 3, 3, 6], "2, then 6 a turn; of the second 2, then 5"
+    starts = Trajectories(learned.path(FILE_NAME)).episode_starts
+    ends = {number: folder._round(int(starts[number + 1])) for number in range(4)}
+    newest = sorted(ends, key=lambda number: (ends[number], number))[1:]
+    named = {name for names in folder._shown.values() for name in names}
+    assert {f"{PLAYED}/episode_{number}_epoch_{ends[number]}.pt" for number in newest} <= named
+    assert len(named) == 4 and sum("best_episode" in name for name in named) == 1
 
 
 def test_its_weights_are_the_artefacts_under_the_originals_names(learned: Artefact, tmp_path: Path) -> None:
