@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from models.jowa.config import JowaAgentConfig, JowaConfig
 from pipelines.environments.registry import game_id
+from pipelines.errors import UsageError
 from pipelines.graph.recipe import Recipe
 from pipelines.stages.collect import CollectConfig
 from pipelines.stages.downsample import DownsampleConfig
@@ -20,6 +21,8 @@ from pipelines.stages.tokenize import TokenizeConfig
 from pipelines.stages.train import FinetuneConfig, PretrainConfig, TrainConfig
 from pipelines.stages.tune import TuneConfig
 from pipelines.training.schedule import ImagineConfig, LoopConfig, Phase, Use
+
+JOWA = JowaAgentConfig().family
 
 TRAINING_GAMES = (
     "Assault", "Atlantis", "BeamRider", "Berzerk", "Carnival", "Centipede", "ChopperCommand", "DemonAttack",
@@ -87,8 +90,14 @@ def _resized(base: Recipe, name: str, **sizes: int) -> Recipe:
 def finetuned(base: Recipe, game: str, episodes: int = 4, imagined: bool = False) -> Recipe:
     """`base`, whose artefacts it shares, followed by fine-tuning. `game` need not be one that `base` was trained on.
 
-    Raises UsageError for an unknown game or no episode.
+    Raises UsageError for an unknown game or no episode, and for an agent of another family.
     """
+    for networks in (getattr(each, "networks", None) for each in base.stages):
+        if networks is not None and networks.family not in ("", JOWA):
+            raise UsageError(
+                f"Recipe '{base.name}' has an agent of the family '{networks.family}', and only those of '{JOWA}' "
+                "are fine-tuned on episodes: let 'worldline learn' go on with it (learn.agent)"
+            )
     return base.but(
         finetune=FinetuneConfig(
             game=game,

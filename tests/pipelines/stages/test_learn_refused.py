@@ -174,6 +174,10 @@ def test_an_agent_that_learns_on_from_a_checkpoint_is_of_its_family_and_actions(
     ):
         assert new(name, "iris", [*ONLINE, *more], game) == 0
         assert said in refused(capsys, home, 1 if name == "none" else 2, "learn", name), name
+    assert refused(capsys, home, 2, "finetune", "first", "--game", GAME) == (
+        "Recipe 'iris' has an agent of the family 'iris', and only those of 'jowa' are fine-tuned on episodes: let "
+        "'worldline learn' go on with it (learn.agent)"
+    )
     assert "name an address, stage/subject/key" in frozen_not(capsys, "iris", [*ONLINE, "learn.agent=first"])
 
 
