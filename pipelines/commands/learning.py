@@ -11,11 +11,12 @@ from pipelines.commands.options import (
     Overrides,
     RankCount,
     Storage,
+    artefact_named,
     experiment_folder,
     print_once,
     profile_and_store,
 )
-from pipelines.environments.registry import game_named
+from pipelines.environments.registry import game_named, require_game
 from pipelines.errors import UsageError, unknown
 from pipelines.graph import experiment as experiments
 from pipelines.graph.config_io import override
@@ -30,8 +31,11 @@ from pipelines.recipes.registry import recipe as named_recipe
 from pipelines.stages.import_trajectories import ImportConfig
 from pipelines.stages.import_weights import ReleasedConfig
 from pipelines.stages.train import PretrainConfig
+from pipelines.store.artefact import Artefact
+from pipelines.store.store import Store
 
 PANEL = "Stages, in order"
+FROM = "Learn from what was played and kept, recordings/EXPERIMENT/GAME/game-... ('worldline play')."
 SIZES = {"40m": "jowa_40m", "70m": "jowa_70m", "150m": "jowa_150m"}
 
 
@@ -96,7 +100,10 @@ def without_learning(recipe: Recipe) -> Recipe:
 def finetune(
     experiment: ExperimentName,
     game: Annotated[str, typer.Option(help="The game to learn on; the experiment need not know it.")],
-    episodes: Annotated[int, typer.Option(help="How many of its best episodes.")] = 4,
+    episodes: Annotated[
+        int | None, typer.Option(help="How many of its best episodes (default: 4, or all of a recording).")
+    ] = None,
+    recording: Annotated[str, typer.Option("--from", help=FROM)] = "",
     imagined: Annotated[bool, typer.Option("--imagined", help="Add segments that the model imagines itself.")] = False,
     name: Annotated[str, typer.Option(help="Of the experiment to make (default: EXPERIMENT-GAME-EPISODES).")] = "",
     changes: Overrides = None,
@@ -107,17 +114,23 @@ def finetune(
 
     Its own fields are changed below finetune, such as --set finetune.phases.expert.steps=2000.
     Example: worldline finetune demo --game Boxing --episodes 4
+
+    Example: worldline finetune demo --game Boxing --from recordings/demo/Boxing/game-0a1b2c3d
     """
     check_ranks(ranks)
     game = game_named(game)
     _, store = profile_and_store(storage)
     base = experiments.find(experiment_folder(), experiment)
-    recipe = override(finetuned(base.recipe, game, episodes, imagined), *(changes or []))
+    kept = _recording(recording, game, store) if recording else None
+    count = episodes if episodes is not None else 4 if kept is None else _learnable(kept)
+    address = "" if kept is None else str(kept.ref)
+    recipe = override(finetuned(base.recipe, game, count, imagined, address), *(changes or []))
     plan = plan_of(base, store).but(recipe)
     store.open(
         plan.agent_of(Step("finetuned", game))
     )  # before hours of collecting: there is a checkpoint, and it is whole
-    own = name or "-".join([base.name, game, str(episodes), *(["imagined"] if imagined else [])])
+    what = str(count) if kept is None else f"recording-{kept.ref.key[:8]}"
+    own = name or "-".join([base.name, game, what, *(["imagined"] if imagined else [])])
     found = experiments.register(experiment_folder(), own, recipe)
     for step in plan.steps():
         if (ref := plan.made(step)) is not None:
@@ -127,6 +140,25 @@ def finetune(
             print_once(make(plan, step, store, found))
     print_once(launch(Job("finetuned", found.key, game, storage or ""), ranks))
     print_once(f"Experiment {found.key}: let it play with 'worldline evaluate {found.name}'")
+
+
+def _recording(name: str, game: str, store: Store) -> Artefact:
+    """What was kept under that name. Raises UsageError where it holds no played episodes of the game."""
+    found = store.open(artefact_named(name, store))
+    require_game(found.ref, found.ref.subject, game)
+    if "trajectories.h5" not in found.names():
+        raise UsageError(
+            f"{found.ref} holds no episodes of the game itself: record some first (worldline play EXPERIMENT --mode "
+            "game or agent)"
+        )
+    return found
+
+
+def _learnable(recording: Artefact) -> int:
+    """How many episodes of a recording there are to learn from: one is held out, where there are several."""
+    from pipelines.episodes.trajectories import FILE_NAME, Trajectories
+
+    return max(Trajectories(recording.path(FILE_NAME)).num_episodes - 1, 1)
 
 
 def named_after(file: Path) -> str:

@@ -146,8 +146,9 @@ def copy_out(artefact: Artefact, out: Path) -> Path:
     film = next(name for name in artefact.names() if name.startswith("film."))
     name = RECORDING if out.suffix.lower() == ".npz" else film
     if Path(name).suffix not in (".npz", out.suffix.lower()):
-        say(f"No encoder of mp4 is here: {out.with_suffix(Path(name).suffix)} is written in place of {out}")
-        out = out.with_suffix(Path(name).suffix)
+        other, extra = out.with_suffix(Path(name).suffix), "pip install 'worldline[film]' brings one"
+        say(f"No encoder of mp4 is here ({extra}): {other} is written in place of {out}")
+        out = other
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(artefact.path(name), out)

@@ -25,6 +25,7 @@ from pipelines.evaluation import film
 from pipelines.play.mode import LONGEST, RECORDING, Shown
 
 FACTS = "facts.jsonl"
+SMALL = 200  # pixels of height below which a film is enlarged: a screen is not
 GAP = 4  # pixels between two pictures of a film
 
 
@@ -108,8 +109,9 @@ class Taken:
                 out.write(np.ascontiguousarray(piece).tobytes())
 
     def write_film(self, path: Path) -> Path:
-        """Write the film beside `path`; see `film.write`."""
-        return film.write(self.side_by_side(), path)
+        """Write the film beside `path`, small pictures enlarged; see `film.write`."""
+        small = max(shape[0] for shape in self._shapes.values()) < SMALL
+        return film.write(self.side_by_side(), path, film.SCALE if small else 1, film.ffmpeg())
 
     def write_trajectories(self, folder: Path) -> str:
         """Write what was played in the real game as trajectories; the hash of their frames, "" where nothing was.

@@ -87,8 +87,10 @@ def _resized(base: Recipe, name: str, **sizes: int) -> Recipe:
     return base.but(name=name, pretrain=replace(base.pretrain, networks=networks), evaluate=evaluate)
 
 
-def finetuned(base: Recipe, game: str, episodes: int = 4, imagined: bool = False) -> Recipe:
+def finetuned(base: Recipe, game: str, episodes: int = 4, imagined: bool = False, recording: str = "") -> Recipe:
     """`base`, whose artefacts it shares, followed by fine-tuning. `game` need not be one that `base` was trained on.
+
+    recording: the address of what was played and kept, to learn from in place of the game's best episodes.
 
     Raises UsageError for an unknown game or no episode, and for an agent of another family.
     """
@@ -103,6 +105,7 @@ def finetuned(base: Recipe, game: str, episodes: int = 4, imagined: bool = False
             game=game,
             episodes=episodes,
             imagine=ImagineConfig() if imagined else None,
+            recording=recording,
             lpips_file=getattr(base.pretrain.networks, "lpips_file", "") if base.pretrain else "",
             loop=base.train.loop if base.train else LoopConfig(),
         ),

@@ -7,7 +7,7 @@ Run: `worldline pretrain EXPERIMENT`, `worldline train EXPERIMENT`, `worldline f
 """
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 from models.family import AgentConfig
 from models.limits import Count, Size, Weight
@@ -150,12 +150,24 @@ class FinetuneConfig(PhasesConfig):
     penalty: Literal["", "cql", "combo"] = option("")  # none goes on with the agent's own
     imagine: ImagineConfig | None = None
     lpips_file: str = manner("")  # where the weights of the perceptual term lie, if the agent was trained with one
+    recording: str = option("")  # address of what was played and kept, to learn from in place of the game's own data
     agent: Ref | None = parent(makes="agent", part="agent")
-    trajectories: Ref | None = parent(makes="trajectories")
+    trajectories: Ref | None = parent(makes="trajectories", when="of_the_game")
 
     @property
     def subject(self) -> str:
         return self.game
+
+    @property
+    def of_the_game(self) -> bool:
+        """Whether it learns from the game's own trajectories."""
+        return not self.recording
+
+    def fill(self, values: dict[str, Any], beside: Beside) -> Self:
+        """A recording becomes the parent in place of trajectories."""
+        if self.recording:
+            values = values | {"trajectories": Ref.parse(self.recording), "recording": ""}
+        return super().fill(values, beside)
 
     def __post_init__(self) -> None:
         super().__post_init__()

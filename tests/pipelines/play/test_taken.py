@@ -61,7 +61,7 @@ def test_a_film_shows_all_pictures_side_by_side(tmp_path: Path) -> None:
     film = cv2.VideoCapture(str(path))
     assert path.suffix == ".mp4" and film.get(cv2.CAP_PROP_FRAME_COUNT) == 13
     ok, frame = film.read()
-    assert ok and frame.shape == (420, 2 * (160 + 168 + 168 + 8), 3)
+    assert ok and frame.shape == (210, 160 + 168 + 168 + 8, 3)
 
 
 def test_pictures_are_enlarged_by_whole_factors_and_an_odd_size_is_filled_up() -> None:
