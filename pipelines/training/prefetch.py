@@ -29,6 +29,9 @@ Parts = dict[str, dict[str, Tensor]]
 
 """by source, by field of its batch"""
 
+# How torch tells of a dead worker; while it hands a batch over, how the socket between the processes does.
+DEATHS = (RuntimeError, ConnectionError, EOFError, FileNotFoundError)
+
 
 class Prefetcher:
     """`sources` by name, each read for every step; `stop` is the step behind the last (None: there is no last).
@@ -98,13 +101,14 @@ class Prefetcher:
         assert self._batches is not None
         try:
             found = next(self._batches)
-        except RuntimeError as error:
+        except DEATHS as error:
             self.close()
             if not self._workers:
                 raise
+            why = one_line(error) or type(error).__name__
             raise WorldlineError(
-                f"A loader worker died before step {step} ({one_line(error)}): memory may have run out; "
-                f"lower loop.workers, now {self._workers}"
+                f"A loader worker died before step {step} ({why}): memory may have run out; lower "
+                f"loop.workers, now {self._workers}"
             ) from error
         except BaseException:
             self.close()  # an interrupted iterator gives nothing more

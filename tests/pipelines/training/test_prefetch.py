@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -110,6 +111,23 @@ def test_workers_end_with_the_last_step_and_with_close(source: SegmentSource) ->
     assert _children() == []
     with pytest.raises(ValueError, match=r"Step 3 is outside 0 \.\. 3"):
         feed.batch(3)
+
+
+@pytest.mark.parametrize(
+    "death", [ConnectionResetError(104, "reset by peer"), EOFError(), FileNotFoundError(2, "gone")]
+)
+def test_a_worker_that_dies_while_it_hands_a_batch_over_is_one_line(source: SegmentSource, death: Exception) -> None:
+    def dies() -> Iterator[object]:
+        raise death
+        yield
+
+    feed = Prefetcher(made_of(source), CPU, workers=2)
+    feed.batch(0)
+    feed._batches = dies()
+    with pytest.raises(WorldlineError, match=r"^A loader worker died before step 1 \(.+\): .*loop.workers, now 2$"):
+        feed.batch(1)
+    assert_same(feed.batch(1), direct(source, 1))
+    feed.close()
 
 
 def test_a_killed_worker_is_one_line_at_the_next_batch_and_nowhere_else(source: SegmentSource) -> None:
