@@ -6,13 +6,14 @@ all networks, each behind its name: `tokenizer.`, `world_model.`, `actor_critic.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.blocks.weights import copied_weights, load_exactly, released_weights
 from models.iris.gpt2 import own_names
-from models.iris.world_model import WorldModel
+from models.iris.world_model import TokenWorldModel, WorldModel
 
 
 def own_weights(network: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -26,7 +27,7 @@ def load_original(name: str, network: nn.Module, state_dict: Mapping[str, Tensor
     Where the file has masks and positions too they must be ours, or the weights would mean something else here.
     """
     theirs = _of(name, state_dict)
-    for place, ours in buffers(network).items() if isinstance(network, WorldModel) else ():
+    for place, ours in buffers(network).items() if isinstance(network, TokenWorldModel) else ():
         if place in theirs and not torch.equal(theirs[place].to(ours.dtype), ours):
             raise ValueError(
                 f"'{place}' is another one than an IRIS of as many positions has: these weights attend to other "
@@ -45,15 +46,16 @@ def _of(network: str, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 def original_state_dict(network: nn.Module) -> dict[str, Tensor]:
     """Copies of a network's weights as the original's own loader wants them, but for LPIPS."""
     weights = copied_weights(network)
-    return weights | buffers(network) if isinstance(network, WorldModel) else weights
+    return weights | buffers(network) if isinstance(network, TokenWorldModel) else weights
 
 
-def buffers(model: WorldModel) -> dict[str, Tensor]:
-    """The causal mask of every layer, and the positions at which each head is evaluated."""
+def buffers(model: "TokenWorldModel[Any]") -> dict[str, Tensor]:
+    """The causal mask of every layer of a transformer, and the positions at which each head is evaluated."""
     config = model.config
     places, last = torch.arange(config.max_tokens), config.tokens_per_step - 1
     place_in_step = places % config.tokens_per_step
     mask = torch.ones(config.max_tokens, config.max_tokens).tril()
-    found = {f"transformer.blocks.{layer}.attn.mask": mask.clone() for layer in range(config.layers)}
+    layers = config.layers if isinstance(model, WorldModel) else 0  # circuits see no later token anyway
+    found = {f"transformer.blocks.{layer}.attn.mask": mask.clone() for layer in range(layers)}
     found["head_observations.indices"] = places[place_in_step != last - 1]
     return found | {f"head_{head}.indices": places[place_in_step == last] for head in ("rewards", "ends")}

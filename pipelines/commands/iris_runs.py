@@ -32,7 +32,8 @@ def import_iris(
     The file is read as data, nothing in it is run. Sizes are read off its tensors; its actions are the game's own, in
     the game's order. Weights are kept exactly: float32, bfloat16, float16, and float64 that fits into float32. Masks
     and index buffers must be IRIS's and are written anew by 'worldline export checkpoint --to iris'; LPIPS weights are
-    left out.
+    left out. Checkpoints of the IRIS thesis are told by their names: GPT-2's blocks (64 numbers a head), which go out
+    under IRIS's names, neural circuits, and a tokenizer's critic.
 
     Example: worldline import iris --file Pong.pt
     """

@@ -4,21 +4,25 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from models.iris.agent import IrisAgent
-from models.iris.config import TOKENIZER, ActorCriticConfig, IrisConfig, WorldModelConfig
+from models.iris.config import TOKENIZER, ActorCriticConfig, IrisConfig, TokenizerWeights, WorldModelConfig
+from models.iris.gpt2 import gpt2_names
 from models.losses.frames import VGG_STAGES
 from pipelines import home
 from pipelines.cli import run
 from pipelines.graph.experiment import find
+from pipelines.store.ref import Ref
 from pipelines.store.store import Store
 from pipelines.training.weight_files import original_files
 
 HEADS = ("--set", "world_model.heads=2")
+CELL = "world_model.ncp_layers.0.ncp.rnn_cell"
 Weights = dict[str, Tensor]
 
 
@@ -91,6 +95,47 @@ def test_in_and_out_again_is_exact_masks_positions_and_dtypes_too(
     assert same(exported("Pong", tmp_path / "with", "--lpips", str(file)), torch.load(file))
 
 
+@pytest.mark.parametrize(
+    "world",
+    [{"kind": "ncp_tokens", "units": 40}, {"kind": "ncp_frames", "width": 4, "units": 60, "max_steps": 20}],
+    ids=lambda world: str(world["kind"]),
+)
+def test_circuits_of_the_thesis_come_in_and_go_out_exactly(file: Path, tmp_path: Path, world: dict[str, Any]) -> None:
+    config = replace(networks(), world_model=replace(networks().world_model, **world, heads=4))
+    theirs = original_files(IrisAgent(config, seed=4), {}, {})["last.pt"]
+    mask = f"{CELL}.layer_0.sparsity_mask"
+    theirs[mask] = theirs[mask].flip(0)  # of another wiring, which the file decides about
+    torch.save(theirs, file)
+    assert run(["import", "iris", "--file", str(file)]) == 0
+    assert same(exported("Pong", tmp_path / "out"), theirs)
+    made = Store(home.home() / "store").open(find_imported()).manifest.config["networks"]
+    assert made["world_model"]["kind"] == world["kind"] and made["world_model"]["units"] == world["units"]
+
+
+def find_imported() -> Ref:
+    experiment = find(home.home() / "experiments", "Pong")
+    return Store(home.home() / "store").resolve(f"imported/{experiment.key}")
+
+
+def test_a_gpt2_and_a_critic_of_the_thesis_come_in_by_their_names(file: Path, tmp_path: Path) -> None:
+    """Out they go under IRIS's names, as any IRIS."""
+    world = replace(networks().world_model, width=64, heads=1)
+    config = replace(
+        networks(),
+        world_model=world,
+        tokenizer=replace(networks().tokenizer, value_layers=(5, 3)),
+        weights=TokenizerWeights(value=1.0),
+    )
+    ours = original_files(IrisAgent(config, seed=4), {}, {})["last.pt"]
+    theirs = gpt2_names(ours)
+    assert "world_model.transformer.blocks.1.attn.c_attn.weight" in theirs and theirs.keys() != ours.keys()
+    torch.save(theirs, file)
+    assert run(["import", "iris", "--file", str(file)]) == 0
+    assert same(exported("Pong", tmp_path / "out"), ours)
+    made = Store(home.home() / "store").open(find_imported()).manifest.config["networks"]
+    assert made["world_model"]["heads"] == 1 and made["tokenizer"]["value_layers"] == [5, 3]
+
+
 def test_it_knows_the_games_own_actions_and_is_scored_under_its_own_rules(file: Path) -> None:
     assert run(["import", "iris", "--file", str(file), "--name", "theirs", *HEADS]) == 0
     quick = ["--set", "evaluate.max_steps=12", "--set", "evaluate.random_episodes=2", "--episodes", "2"]
@@ -127,6 +172,14 @@ def test_it_knows_the_games_own_actions_and_is_scored_under_its_own_rules(file: 
         ),
         (lambda w: w | {"actor_critic.stranger": torch.ones(1)}, (), "unexpected: stranger"),
         (lambda w: w | {"actor_critic.lstm.bias_ih": torch.ones(8)}, (), "lstm.bias_ih (8,) for (32,)"),
+        (lambda w: w | {"world_model.tokenizer.embedding.weight": torch.ones(16, 8)}, (), "model is the game itself"),
+        (
+            lambda w: (
+                w | {f"world_model.ncp_layers.0.ncp.rnn_cell.layer_{n}.ff1.bias": torch.ones(3) for n in range(3)}
+            ),
+            (),
+            "its circuits have 3 outputs",
+        ),
         (lambda w: w | {"epoch": 600}, (), "holds a int under 'epoch', not a tensor"),
         (lambda w: {"model": w}, (), "holds a dict under 'model', not a tensor"),
         (lambda w: [w], (), "holds a list, not weights by name"),
