@@ -138,25 +138,28 @@ class SpatialAttention(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Strided convolution; one column and row of zeros on the right and bottom make H divide exactly by `stride`."""
+    """Strided convolution; one column and row of zeros on the right and bottom make H divide exactly by `stride`.
 
-    def __init__(self, channels: int, stride: int) -> None:
+    channels_out: 0 for as many as come in.
+    """
+
+    def __init__(self, channels: int, stride: int, channels_out: int = 0) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, stride + 1, stride=stride)
+        self.conv = nn.Conv2d(channels, channels_out or channels, stride + 1, stride=stride)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H/stride, W/stride)
+    def forward(self, x: Tensor) -> Tensor:  # (B, Cin, H, W) -> (B, Cout, H/stride, W/stride)
         return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
 class Upsample(nn.Module):
-    """Nearest-neighbour enlargement, then a 3x3 convolution."""
+    """Nearest-neighbour enlargement, then a 3x3 convolution. channels_out: 0 for as many as come in."""
 
-    def __init__(self, channels: int, factor: int) -> None:
+    def __init__(self, channels: int, factor: int, channels_out: int = 0) -> None:
         super().__init__()
         self.factor = float(factor)
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = nn.Conv2d(channels, channels_out or channels, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, factor*H, factor*W)
+    def forward(self, x: Tensor) -> Tensor:  # (B, Cin, H, W) -> (B, Cout, factor*H, factor*W)
         return self.conv(F.interpolate(x, scale_factor=self.factor, mode="nearest"))
 
 

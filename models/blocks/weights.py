@@ -31,6 +31,13 @@ def released_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return weights
 
 
+def network_part(network: str, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """A network's part of a whole checkpoint; all of what holds no other."""
+    prefix = f"{network}."
+    part = {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
+    return part or state_dict
+
+
 def misfit(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
     """What keeps `weights`, named as by `released_weights`, from being the model's; empty where they fit."""
     own = model.state_dict()

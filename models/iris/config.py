@@ -5,14 +5,14 @@ Learning rates, decay, clipping and the order of turns belong to the schedule. I
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from models.blocks.wiring import layer_sizes
-from models.family import AgentConfig, Takes, manner, option
+from models.family import manner, option
 from models.limits import Dropout, Few, Natural, Size, Within, check
-from models.practice.config import ActorCriticConfig
-from models.tokenizers.config import TokenizerConfig, TokenizerWeights
+from models.practice.config import ActorCriticConfig, PracticeConfig, require_equal
+from models.tokenizers.config import TokenizerConfig
 
 TOKENIZER = TokenizerConfig(
     vocab_size=512,
@@ -93,102 +93,30 @@ class WorldModelConfig:
 
 
 @dataclass(frozen=True)
-class IrisConfig(AgentConfig):
-    """All three networks, and the weights of the tokenizer's loss.
-
-    frame: (H, W, C) of what it is shown. Where that is larger than the tokenizer's resolution it is resized by area;
-    channels of both networks that see follow it. actions: the numbers, among the environment's, of the actions that the
-    networks know, in their order, as a single game's released weights do; none: all `num_actions`, as they are
-    numbered. Where they are given, num_actions of both networks follow.
-    """
+class IrisConfig(PracticeConfig):
+    """All three networks, and the weights of the tokenizer's loss."""
 
     family: str = "iris"
-    frame: tuple[Size, Size, Size] = (64, 64, 3)
-    actions: tuple[Few, ...] = ()
     tokenizer: TokenizerConfig = field(default_factory=lambda: TOKENIZER)
     world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
     actor_critic: ActorCriticConfig = field(default_factory=ActorCriticConfig)
-    weights: TokenizerWeights = field(default_factory=TokenizerWeights)
-    lpips_sha256: str = option("")  # of a file with LPIPS weights; none leaves the perceptual term out
-    lpips_file: str = manner("")  # where that file lies
     oracle: bool = option(False)  # the actor-critic practises in the game itself (`emulator.py`); resumed, in new games
     gpt2_sha256: str = option("")  # of a GPT-2 in Hugging Face's layout, whose blocks a fresh transformer begins with
     gpt2_file: str = manner("")  # where that file lies
 
-    def __post_init__(self) -> None:
-        check(self, "networks")
-        if len(self.frame) != 3 or min(self.frame[:2]) < self.tokenizer.resolution:
-            raise ValueError(
-                f"Frames of {self.frame} are smaller than the tokenizer's {self.tokenizer.resolution} pixels: lower "
-                "tokenizer.resolution"
-            )
-        if len(set(self.actions)) < len(self.actions):
-            raise ValueError(f"actions {self.actions} name one twice: give each once")
-        channels = {"frame_channels": self.frame[2]}
-        known = {"num_actions": len(self.actions)} if self.actions else {}
-        for part, changes in (("tokenizer", channels), ("world_model", known), ("actor_critic", channels | known)):
-            object.__setattr__(self, part, replace(getattr(self, part), **changes))
-
     @property
     def outside(self) -> Mapping[str, tuple[str, str]]:
         """LPIPS weights and GPT-2, where they are wanted."""
-        lpips, gpt2 = (self.lpips_file, self.lpips_sha256), (self.gpt2_file, self.gpt2_sha256)
-        wanted = {"lpips": any(lpips), "gpt2": self.world_model.pretrained}
-        return {name: pair for name, pair in {"lpips": lpips, "gpt2": gpt2}.items() if wanted[name]}
-
-    @property
-    def left_out(self) -> str:
-        """The perceptual term, without a file of its weights."""
-        if self.weights.lpips and "lpips" not in self.outside:
-            return "the perceptual term (lpips_file names no weights)"
-        return ""
-
-    @property
-    def takes(self) -> Takes:
-        """Frames, and how many actions there must be, if it knows all; games are not told apart, and play may last."""
-        return Takes(self.frame, actions=None if self.actions else self.actor_critic.num_actions)
-
-    def length(self, objective: str) -> int | None:
-        """The world model's context; what the policy burns in, and the frame from which it imagines."""
-        lengths = {"world_model": self.world_model.max_steps, "actor_critic": self.actor_critic.burn_in + 1}
-        return lengths.get(objective)
-
-    def discount(self, objective: str) -> float | None:
-        """The tokenizer's frames come with returns where a value is learned from them."""
-        return self.weights.returns_gamma if objective == "tokenizer" and self.weights.value else None
-
-    def whole_batches(self, objective: str) -> str:
-        """Where its codebook asks for them."""
-        return self.tokenizer.whole_batches if objective == "tokenizer" else ""
+        gpt2 = (self.gpt2_file, self.gpt2_sha256)
+        return {**super().outside, **({"gpt2": gpt2} if self.world_model.pretrained else {})}
 
     def require_fit(self, length: int) -> None:
-        """Raises ValueError where the three networks do not fit each other. Segments are cut to what each asks for."""
-        tokenizer, world, actor = self.tokenizer, self.world_model, self.actor_critic
-        pairs = (
+        """See `PracticeConfig`."""
+        tokenizer, world = self.tokenizer, self.world_model
+        require_equal(
             ("tokenizer.vocab_size", tokenizer.vocab_size, "world_model.vocab_size", world.vocab_size),
             ("tokenizer's tokens", tokenizer.tokens_per_frame, "world_model.tokens_per_frame", world.tokens_per_frame),
-            ("tokenizer.resolution", tokenizer.resolution, "actor_critic.resolution", actor.resolution),
-            ("world_model.num_actions", world.num_actions, "actor_critic.num_actions", actor.num_actions),
         )
-        for name, value, other, found in pairs:
-            if value != found:
-                raise ValueError(f"{name} is {value} but {other} is {found}: they must be equal, set both")
-        if world.max_steps < 2:
-            raise ValueError(
-                f"world_model.max_steps is {world.max_steps}: it could not foresee a frame, which follows a step; give "
-                "2 or more"
-            )
-        if bool(self.weights.value) != bool(tokenizer.value_layers):
-            raise ValueError(
-                f"weights.value is {self.weights.value} and tokenizer.value_layers {tokenizer.value_layers}: a value "
-                "is learned with both, or with neither"
-            )
-        weights = self.weights
-        terms = (weights.l1, weights.mse, weights.commitment, weights.value, "lpips" in self.outside and weights.lpips)
-        if not any(terms):
-            raise ValueError(
-                "weights leave the tokenizer no term to learn from (lpips counts where lpips_file names its weights): "
-                "set weights.l1, or another, above 0"
-            )
+        super().require_fit(length)
         if any((self.gpt2_file, self.gpt2_sha256)) and not world.pretrained:
             raise ValueError("gpt2_file is named and not read: set world_model.pretrained=true, or leave it out")

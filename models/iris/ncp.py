@@ -24,7 +24,8 @@ from models.blocks.layers import Tables
 from models.blocks.wiring import auto_ncp
 from models.cpu.shortcuts import Dropout
 from models.iris.config import WorldModelConfig
-from models.iris.world_model import Outputs, TokenWorldModel, initialise_normal
+from models.iris.world_model import TokenWorldModel, initialise_normal
+from models.practice.world import Outputs
 
 
 @dataclass

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from models.iris.config import ActorCriticConfig, IrisConfig, TokenizerWeights, WorldModelConfig
+from models.iris.config import ActorCriticConfig, IrisConfig, WorldModelConfig
 from models.iris.family import NETWORKS
-from models.tokenizers.config import TokenizerConfig
+from models.tokenizers.config import TokenizerConfig, TokenizerWeights
 
 Shape = tuple[int, ...]
 

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.blocks.weights import copied_weights, load_exactly, released_weights
+from models.blocks.weights import copied_weights, load_exactly, network_part, released_weights
 from models.iris.gpt2 import own_names
 from models.iris.world_model import TokenWorldModel, WorldModel
 
 
 def own_weights(network: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A network's weights, of its own state_dict or of a whole checkpoint; buffers and LPIPS are dropped."""
-    return own_names(released_weights(_of(network, state_dict)))  # GPT-2's names in the thesis's checkpoints
+    return own_names(released_weights(network_part(network, state_dict)))  # GPT-2's names in the thesis's checkpoints
 
 
 def load_original(name: str, network: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
@@ -26,7 +26,7 @@ def load_original(name: str, network: nn.Module, state_dict: Mapping[str, Tensor
 
     Where the file has masks and positions too they must be ours, or the weights would mean something else here.
     """
-    theirs = _of(name, state_dict)
+    theirs = network_part(name, state_dict)
     for place, ours in buffers(network).items() if isinstance(network, TokenWorldModel) else ():
         if place in theirs and not torch.equal(theirs[place].to(ours.dtype), ours):
             raise ValueError(
@@ -34,13 +34,6 @@ def load_original(name: str, network: nn.Module, state_dict: Mapping[str, Tensor
                 "tokens, or predict at others"
             )
     load_exactly(network, own_weights(name, state_dict))
-
-
-def _of(network: str, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """A network's part of a whole checkpoint; all of what holds no other."""
-    prefix = f"{network}."
-    part = {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
-    return part or state_dict
 
 
 def original_state_dict(network: nn.Module) -> dict[str, Tensor]:

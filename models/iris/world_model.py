@@ -9,7 +9,6 @@ Shapes: B segments or N rows, T steps, K tokens a frame, L tokens, D width, V vo
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
@@ -19,22 +18,9 @@ from models.blocks.layers import Tables, mlp_head
 from models.blocks.transformer import KVCache, Transformer
 from models.iris.config import WorldModelConfig
 from models.iris.gpt2 import add_projection
+from models.practice.world import Outputs
 
 Cache = TypeVar("Cache")
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Of whole segments: hidden states (B, L, D), observations (B, T * K, V), rewards (B, T, 3) and ends (B, T, 2).
-
-    Entry s of `observations` predicts the segment's observation token s + `ahead`; reward classes are -1, 0 and 1.
-    """
-
-    hidden_BLD: Tensor
-    observations_BSV: Tensor
-    rewards_BT3: Tensor
-    ends_BT2: Tensor
-    ahead: int = 1
 
 
 class TokenWorldModel(nn.Module, ABC, Generic[Cache]):

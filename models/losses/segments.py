@@ -43,7 +43,8 @@ def observation_errors(
     """Cross entropies of the observation tokens that lie `ahead` (the next one, or the next frame's in the same place).
 
     logits_BSV: (B, T * K, V); entry s predicts observation token s + ahead of the segment, so its first `ahead` tokens
-    have no prediction and as many last entries no target. tokens_BTK: long. Tokens of padded steps are ignored.
+    have no prediction and as many last entries no target; 0: every entry predicts its own token. tokens_BTK: long.
+    Tokens of padded steps are ignored.
     Returns (B, T * K - ahead) float32, and bool of those that count. Raises ValueError where the shapes do not fit.
     """
     batch, steps, per_frame = tokens_BTK.shape
@@ -53,7 +54,7 @@ def observation_errors(
             f"the first two axes must be ({batch}, {steps * per_frame})"
         )
     mask_BS = mask_BT[..., None].expand_as(tokens_BTK).flatten(1)[:, ahead:]
-    return _cross_entropies(logits_BSV[:, :-ahead], tokens_BTK.flatten(1)[:, ahead:]), mask_BS
+    return _cross_entropies(logits_BSV[:, : steps * per_frame - ahead], tokens_BTK.flatten(1)[:, ahead:]), mask_BS
 
 
 def reward_loss(logits_BT3: Tensor, rewards_BT: Tensor, mask_BT: Tensor, count: Tensor | None = None) -> Tensor:

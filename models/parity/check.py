@@ -18,16 +18,21 @@ from torch import Tensor
 from models.parity.golden_file import GoldenFile, Tolerance
 from models.parity.iris import family as iris
 from models.parity.jowa import family as jowa
+from models.parity.rem import family as rem
 from models.parity.thesis import family as thesis
 
 UNKNOWN = "nothing here reads or computes it"
 MISSING = "the file lacks it"
 
 
+Output = Tensor | np.ndarray
+"""numbers, or an array of text"""
+
+
 class Family(Protocol):
     """How a family of models is checked: a module with these two functions."""
 
-    def outputs(self, golden: GoldenFile) -> Mapping[str, Tensor]:
+    def outputs(self, golden: GoldenFile) -> Mapping[str, Output]:
         """outputs(golden) -> every output that the file should have, by entry, computed from its inputs alone"""
         ...
 
@@ -36,7 +41,7 @@ class Family(Protocol):
         ...
 
 
-FAMILIES: Mapping[str, Family] = {"jowa": jowa, "iris": iris, "thesis": thesis}
+FAMILIES: Mapping[str, Family] = {"jowa": jowa, "iris": iris, "rem": rem, "thesis": thesis}
 """by the name that a file states in `meta/family`"""
 
 
@@ -64,7 +69,8 @@ def check(arrays: Mapping[str, np.ndarray]) -> list[Check]:
     checks = []
     for name, recorded in arrays.items():
         if name in outputs:
-            ours = outputs[name].detach().numpy()
+            found = outputs[name]
+            ours = found.detach().numpy() if isinstance(found, Tensor) else found
             tolerance = family.tolerance(golden, name) if ours.dtype.kind == "f" else 0.0
             one = compare(name, ours, recorded, tolerance) if tolerance else compare_exact(name, ours, recorded)
             checks.append(one)

@@ -1,8 +1,12 @@
-"""How an actor-critic that practises inside a world model is built and learns. Imports no torch."""
+"""What configs of families share whose actor-critic practises inside a world model. Imports no torch."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from models.family import AgentConfig, Takes, manner, option
 from models.limits import Few, Share, Size, Weight, check
+from models.tokenizers.config import TokenizerConfig, TokenizerWeights
 
 
 @dataclass(frozen=True)
@@ -32,3 +36,102 @@ class ActorCriticConfig:
                 f"Frames of {self.resolution} pixels cannot be halved {len(self.channels)} times: give "
                 "actor_critic.channels fewer convolutions"
             )
+
+
+@dataclass(frozen=True)
+class PracticeConfig(AgentConfig):
+    """A tokenizer, a world model, an actor-critic, and the weights of the tokenizer's loss.
+
+    frame: (H, W, C) of what it is shown. Where that is larger than the tokenizer's resolution it is resized by area;
+    channels of both networks that see follow it. actions: the numbers, among the environment's, of the actions that the
+    networks know, in their order, as a single game's released weights do; none: all `num_actions`, as they are
+    numbered. Where they are given, num_actions of both networks follow. A family says which configs of a world model
+    and an actor it takes: the first has `max_steps` and `num_actions`, the second those of `ActorCriticConfig` that say
+    how it learns, `num_actions` and `frame_channels`.
+    """
+
+    frame: tuple[Size, Size, Size] = (64, 64, 3)
+    actions: tuple[Few, ...] = ()
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    world_model: Any = None
+    actor_critic: Any = None
+    weights: TokenizerWeights = field(default_factory=TokenizerWeights)
+    lpips_sha256: str = option("")  # of a file with LPIPS weights; none leaves the perceptual term out
+    lpips_file: str = manner("")  # where that file lies
+
+    def __post_init__(self) -> None:
+        check(self, "networks")
+        if len(self.frame) != 3 or min(self.frame[:2]) < self.tokenizer.resolution:
+            raise ValueError(
+                f"Frames of {self.frame} are smaller than the tokenizer's {self.tokenizer.resolution} pixels: lower "
+                "tokenizer.resolution"
+            )
+        if len(set(self.actions)) < len(self.actions):
+            raise ValueError(f"actions {self.actions} name one twice: give each once")
+        channels = {"frame_channels": self.frame[2]}
+        known = {"num_actions": len(self.actions)} if self.actions else {}
+        for part, changes in (("tokenizer", channels), ("world_model", known), ("actor_critic", channels | known)):
+            object.__setattr__(self, part, replace(getattr(self, part), **changes))
+
+    @property
+    def outside(self) -> Mapping[str, tuple[str, str]]:
+        """LPIPS weights, where they are wanted."""
+        lpips = (self.lpips_file, self.lpips_sha256)
+        return {"lpips": lpips} if any(lpips) else {}
+
+    @property
+    def left_out(self) -> str:
+        """The perceptual term, without a file of its weights."""
+        if self.weights.lpips and "lpips" not in self.outside:
+            return "the perceptual term (lpips_file names no weights)"
+        return ""
+
+    @property
+    def takes(self) -> Takes:
+        """Frames, and how many actions there must be, if it knows all; games are not told apart, and play may last."""
+        return Takes(self.frame, actions=None if self.actions else self.actor_critic.num_actions)
+
+    def length(self, objective: str) -> int | None:
+        """The world model's context; what the policy burns in, and the frame from which it imagines."""
+        lengths = {"world_model": self.world_model.max_steps, "actor_critic": self.actor_critic.burn_in + 1}
+        return lengths.get(objective)
+
+    def discount(self, objective: str) -> float | None:
+        """The tokenizer's frames come with returns where a value is learned from them."""
+        return self.weights.returns_gamma if objective == "tokenizer" and self.weights.value else None
+
+    def whole_batches(self, objective: str) -> str:
+        """Where its codebook asks for them."""
+        return self.tokenizer.whole_batches if objective == "tokenizer" else ""
+
+    def require_fit(self, length: int) -> None:
+        """Raises ValueError where the networks do not fit each other. Segments are cut to what each asks for."""
+        tokenizer, world, actor = self.tokenizer, self.world_model, self.actor_critic
+        require_equal(
+            ("tokenizer.resolution", tokenizer.resolution, "actor_critic.resolution", actor.resolution),
+            ("world_model.num_actions", world.num_actions, "actor_critic.num_actions", actor.num_actions),
+        )
+        if world.max_steps < 2:
+            raise ValueError(
+                f"world_model.max_steps is {world.max_steps}: it could not foresee a frame, which follows a step; give "
+                "2 or more"
+            )
+        weights, values = self.weights, tokenizer.value_layers
+        if bool(weights.value) != bool(values):
+            raise ValueError(
+                f"weights.value is {weights.value} and tokenizer.value_layers {values}: a value is learned with both, "
+                "or with neither"
+            )
+        terms = (weights.l1, weights.mse, weights.commitment, weights.value, "lpips" in self.outside and weights.lpips)
+        if not any(terms):
+            raise ValueError(
+                "weights leave the tokenizer no term to learn from (lpips counts where lpips_file names its weights): "
+                "set weights.l1, or another, above 0"
+            )
+
+
+def require_equal(*pairs: tuple[str, int, str, int]) -> None:
+    """Raises ValueError where two numbers of a config differ that must not: (name, value, other name, its value)."""
+    for name, value, other, found in pairs:
+        if value != found:
+            raise ValueError(f"{name} is {value} but {other} is {found}: they must be equal, set both")

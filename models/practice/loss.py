@@ -1,14 +1,41 @@
-"""What an actor-critic learns from a rollout that it imagined (arXiv 2209.00588, section 2.3 and appendix A.3).
+"""What a world model of tokens loses, and what an actor-critic learns from a rollout that it imagined in one.
 
-Shapes: N rows, H imagined steps.
+Source: arXiv 2209.00588, sections 2.2 and 2.3, appendix A.3. A batch of segments may be taken in parts, whose totals
+and gradients add up. Shapes: B segments of T steps and K tokens a frame, S = T * K, V vocabulary; N rows, H imagined
+steps.
 """
 
 from dataclasses import replace
 from typing import Protocol
 
-from models.api import Losses, weighted
+from torch import Tensor
+
+from models.api import Batch, Losses, weighted
 from models.losses.returns import entropy, lambda_returns, policy_gradient, value_error
+from models.losses.segments import end_loss, masked_mean, observation_errors, reward_errors, row_means
 from models.practice.imagination import Rollout
+from models.practice.world import Outputs
+
+
+def token_world_loss(outputs: Outputs, batch: Batch, learned_BT: Tensor, counts_2: Tensor) -> Losses:
+    """observations + rewards + ends: cross entropies of tokens, the reward's sign and the end.
+
+    Only steps are learned from where `learned` is True. counts: such tokens and steps of the whole batch. Rows tell
+    what a segment's observations and rewards lost, each a mean over what is learned (Simulus, arXiv 2502.11537: by
+    these it is drawn again). Raises ValueError for a batch without tokens.
+    """
+    if batch.tokens_BTK is None:
+        raise ValueError("The batch has frames but no tokens: encode them with the tokenizer first")
+    tokens, steps = counts_2
+    seen = observation_errors(outputs.observations_BSV, batch.tokens_BTK, learned_BT, outputs.ahead)
+    earned_BT = reward_errors(outputs.rewards_BT3, batch.rewards_BT)
+    terms = {
+        "observations": masked_mean(*seen, tokens),
+        "rewards": masked_mean(earned_BT, learned_BT, steps),
+        "ends": end_loss(outputs.ends_BT2, batch.ends_BT, learned_BT, steps),
+    }
+    rows_B = row_means(*seen) + row_means(earned_BT, learned_BT)
+    return replace(weighted(terms, dict.fromkeys(terms, 1.0)), rows_B=rows_B)
 
 
 class Learns(Protocol):

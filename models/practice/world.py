@@ -2,7 +2,7 @@
 
 Every kind of world model is played by a `Player`, and imagination knows no more than that.
 
-Shapes: N rows, K tokens a frame, C steps of context.
+Shapes: N rows, K tokens a frame, C steps of context; B segments, T steps, L tokens, D width, V vocabulary, S = T * K.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,20 @@ from torch import Tensor
 
 from models.api import Context, Imagined, Remembered
 from models.practice.draws import Draw, likeliest
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Of whole segments: hidden states (B, L, D), observations (B, T * K, V), rewards (B, T, 3) and ends (B, T, 2).
+
+    Entry s of `observations` predicts the segment's observation token s + `ahead`; reward classes are -1, 0 and 1.
+    """
+
+    hidden_BLD: Tensor
+    observations_BSV: Tensor
+    rewards_BT3: Tensor
+    ends_BT2: Tensor
+    ahead: int = 1
 
 
 @dataclass(frozen=True)

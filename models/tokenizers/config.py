@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from models.family import option
-from models.limits import Dropout, Positive, Share, Size, Weight, check
+from models.limits import Dropout, Few, Positive, Share, Size, Weight, check
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class TokenizerConfig:
     attention_at: tuple[Size, ...] = option(())  # sides, in pixels, of levels with attention; empty: see `attention`
     initial: Literal["orthogonal", "uniform"] = option("orthogonal")  # first weights; uniform is PyTorch's default
     value_layers: tuple[Size, ...] = option(())  # hidden units of a critic that reads codes; empty: there is none
+    stack: Literal["residual", "plain"] = option("residual")  # plain: REM's (`plain.py`), whose channels double a level
+    decoder_groups: Few = option(0)  # norm groups of a plain decoder, where they are others than the encoder's
 
     def __post_init__(self) -> None:
         check(self, "tokenizer")
@@ -49,6 +51,7 @@ class TokenizerConfig:
                 f"Resolution {self.resolution} does not divide by patch_stem {self.patch_stem} times downsample "
                 f"{self.downsample} = {self.total_stride}: choose factors whose product divides it (14 at 84 pixels)"
             )
+        self._check_stack()
         if self.channel_mult and len(self.channel_mult) != self.levels:
             raise ValueError(
                 f"channel_mult {self.channel_mult} has {len(self.channel_mult)} factors for {self.levels} levels: "
@@ -62,6 +65,23 @@ class TokenizerConfig:
         if self.quantizer != "ema" and (self.kmeans_start or self.revive_below):
             raise ValueError("kmeans_start and revive_below move codes by hand: they need quantizer='ema'")
 
+    def _check_stack(self) -> None:
+        """What a plain stack does not have is not asked of it, nor what only it has of another."""
+        plain = self.stack == "plain"
+        if plain and (self.channel_mult or self.patch_stem != 1 or self.attention or self.attention_at):
+            raise ValueError(
+                "tokenizer.stack 'plain' doubles its channels and has neither attention nor a patch stem: leave "
+                "channel_mult and attention_at empty, patch_stem 1 and attention false"
+            )
+        if self.decoder_groups and not plain:
+            raise ValueError("tokenizer.decoder_groups is of a plain stack: set it to 0, or tokenizer.stack=plain")
+        groups = self.decoder_groups or self.norm_groups
+        if plain and any(channels % groups for channels in self.decoder_channels):
+            raise ValueError(
+                f"Channels {self.decoder_channels} of the decoder do not divide into {groups} norm groups: change "
+                "channels, z_channels or tokenizer.decoder_groups"
+            )
+
     @property
     def levels(self) -> int:
         """Number of resolutions: one more than there are downsamples."""
@@ -70,7 +90,14 @@ class TokenizerConfig:
     @property
     def level_channels(self) -> tuple[int, ...]:
         """Channels of each level, finest first."""
+        if self.stack == "plain":
+            return tuple(self.channels << level for level in range(self.levels))
         return tuple(self.channels * factor for factor in self.channel_mult or (1,) * self.levels)
+
+    @property
+    def decoder_channels(self) -> tuple[int, ...]:
+        """Channels of each level of a plain decoder, coarsest first."""
+        return tuple(max(self.z_channels >> level, self.channels) for level in range(self.levels))
 
     @property
     def total_stride(self) -> int:

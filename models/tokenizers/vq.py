@@ -32,6 +32,7 @@ from models.cpu.shortcuts import fastest_layout, finest_level, frames_in_cache, 
 from models.losses.frames import commitment, motion_weight, reconstruction_l1
 from models.tokenizers.codebook import EMA, Codebook, Encoded, StraightThrough
 from models.tokenizers.config import TokenizerConfig
+from models.tokenizers.plain import PlainDecoder, PlainEncoder
 
 AT_ONCE = 256  # frames that are encoded or decoded together, however many are given
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -131,11 +132,12 @@ class Tokenizer(nn.Module):
         super().__init__()
         self.config = config
         generator = torch.Generator().manual_seed(seed)
-        self.encoder = Encoder(config)
+        plain = config.stack == "plain"
+        self.encoder: Encoder | PlainEncoder = PlainEncoder(config) if plain else Encoder(config)
         self.pre_quant_conv = nn.Conv2d(config.z_channels, config.embed_dim, 1)
         self.embedding: Codebook = (EMA if config.quantizer == "ema" else StraightThrough)(config, generator)
         self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
-        self.decoder = Decoder(config)
+        self.decoder: Decoder | PlainDecoder = PlainDecoder(config) if plain else Decoder(config)
         if config.value_layers:
             self.critic = ValueCritic(config)
         (initialise_orthogonal if config.initial == "orthogonal" else initialise_uniform)(self, generator)

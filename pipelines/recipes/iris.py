@@ -10,9 +10,9 @@ Source: arXiv 2209.00588, section 3 and appendix A, with the numbers of its code
 from collections.abc import Mapping
 from dataclasses import replace
 
-from models.iris.config import ActorCriticConfig, IrisConfig, TokenizerWeights, WorldModelConfig
+from models.iris.config import ActorCriticConfig, IrisConfig, WorldModelConfig
 from models.iris.sizes import sized
-from models.tokenizers.config import TokenizerConfig
+from models.tokenizers.config import TokenizerConfig, TokenizerWeights
 from pipelines.environments.registry import GAMES, own_actions, to_shared
 from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import ACTOR, SearchConfig

@@ -10,7 +10,8 @@ Source: gamecraftCZ/daisy, the configurations of its world models; numbers that 
 from dataclasses import replace
 from typing import Any
 
-from models.iris.config import IrisConfig, TokenizerWeights
+from models.iris.config import IrisConfig
+from models.tokenizers.config import TokenizerWeights
 from pipelines.graph.recipe import Recipe
 from pipelines.recipes.iris import iris
 from pipelines.stages.evaluate import EvaluateConfig

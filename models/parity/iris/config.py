@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.iris.config import ActorCriticConfig, IrisConfig, TokenizerWeights, WorldModelConfig
+from models.iris.config import ActorCriticConfig, IrisConfig, WorldModelConfig
 from models.parity.golden_file import renamed
-from models.tokenizers.config import TokenizerConfig
+from models.tokenizers.config import TokenizerConfig, TokenizerWeights
 
 TOKENIZER_NAMES = {
     "vocab_size": "vocab_size",

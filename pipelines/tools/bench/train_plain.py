@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from models.blocks.transformer import CausalAttention, KVCache
 from models.cpu.shortcuts import Dropout
-from models.tokenizers.vq import Tokenizer
+from models.tokenizers.vq import Encoder, Tokenizer
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -67,6 +67,7 @@ def plain(model: M, tokens: int) -> M:
 def encode(tokenizer: Tokenizer, frames_BHW: Tensor) -> Tensor:
     """Tokens (B, K) of uint8 frames, all at once: every layer as training runs it, distances written out."""
     encoder = tokenizer.encoder
+    assert isinstance(encoder, Encoder)
     x = encoder.conv_in(F.pixel_unshuffle(frames_BHW[:, None].float() / 255 * 2 - 1, encoder.patch_stem))
     for level in encoder.down:
         x = level(x)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from models.api import Acting, Batch, Context, FrameBatch, Learning, Moment, rows_of
 from models.iris.agent import IrisAgent
-from models.iris.config import TOKENIZER, ActorCriticConfig, IrisConfig, TokenizerWeights, WorldModelConfig
+from models.iris.config import TOKENIZER, ActorCriticConfig, IrisConfig, WorldModelConfig
 from models.registry import family_of
+from models.tokenizers.config import TokenizerWeights
 
 CONFIG = IrisConfig(
     frame=(32, 32, 3),

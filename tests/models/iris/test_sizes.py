@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.iris.agent import IrisAgent
-from models.iris.config import TOKENIZER, ActorCriticConfig, IrisConfig, TokenizerWeights, WorldModelConfig
+from models.iris.config import TOKENIZER, ActorCriticConfig, IrisConfig, WorldModelConfig
 from models.iris.sizes import Shape, sized
 from models.parity.golden_file import GoldenFile
 from models.parity.iris.config import iris_config
 from models.parity.thesis.config import thesis_config
+from models.tokenizers.config import TokenizerWeights
 from tests.models.iris.hashed import GOLDEN
 
 THEIRS = {name: tuple(shape) for name, (_, *shape) in json.loads((GOLDEN / "iris_state_dict.json").read_text()).items()}

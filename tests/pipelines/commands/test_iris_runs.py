@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from models.iris.agent import IrisAgent
-from models.iris.config import TOKENIZER, ActorCriticConfig, IrisConfig, TokenizerWeights, WorldModelConfig
+from models.iris.config import TOKENIZER, ActorCriticConfig, IrisConfig, WorldModelConfig
 from models.iris.gpt2 import gpt2_names
 from models.losses.frames import VGG_STAGES
+from models.tokenizers.config import TokenizerWeights
 from pipelines import home
 from pipelines.cli import run
 from pipelines.graph.experiment import find

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from assets.metadata import describe
-from models.iris.config import ActorCriticConfig, IrisConfig, TokenizerWeights, WorldModelConfig
+from models.iris.config import ActorCriticConfig, IrisConfig, WorldModelConfig
 from models.iris.world import new_world_model
-from models.tokenizers.config import TokenizerConfig
+from models.tokenizers.config import TokenizerConfig, TokenizerWeights
 from pipelines.cli import run
 from pipelines.episodes.trajectories import Trajectories
 from pipelines.errors import UsageError

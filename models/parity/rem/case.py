@@ -1,0 +1,73 @@
+"""The inputs of a golden file of REM as objects of ours: an agent with the recorded weights, batches, draws.
+
+Shapes: B segments or N rows, T steps, K tokens a frame.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.api import Batch
+from models.parity.golden_file import GoldenFile
+from models.parity.rem.config import Recording, Training, rem_config
+from models.practice.draws import Given
+from models.rem.agent import RemAgent
+from models.rem.config import RemConfig
+from models.rem.state_dict import load_original
+
+
+@dataclass(frozen=True)
+class Case:
+    """A file with its networks, in eval mode. No caller may change these."""
+
+    golden: GoldenFile
+    config: RemConfig
+    training: Mapping[str, Training]
+    recording: Recording
+    agent: RemAgent
+
+    @classmethod
+    def of(cls, golden: GoldenFile) -> "Case":
+        """Read the file. Raises ValueError or KeyError where its config or weights are damaged or do not fit."""
+        config, training, recording = rem_config(golden.config)
+        case = cls(golden, config, training, recording, RemAgent(config))
+        for name in case.agent.networks:
+            case.restore(name)
+        return case
+
+    def restore(self, name: str) -> nn.Module:
+        """A network with the recorded weights, which training may have changed."""
+        network = self.agent.networks[name]
+        load_original(name, network, self.golden.tensors(f"weights/{name}/"))
+        return network.eval()
+
+    def frames(self, name: str) -> Tensor:
+        """Recorded frames (..., C, H, W) as floats in [0, 1]."""
+        return self.golden.tensor(name).float() / 255
+
+    def batch(self, name: str) -> Batch:
+        """A network's segments, with the tokens of their frames."""
+        keys = ("actions", "rewards", "ends", "mask_padding", "observations")
+        actions, rewards, ends, mask, frames = (self.golden.tensor(f"batch/{name}/{key}") for key in keys)
+        return Batch(
+            actions_BT=actions,
+            rewards_BT=rewards,
+            ends_BT=ends,
+            mask_BT=mask,
+            games_B=actions.new_zeros(len(actions)),
+            tokens_BTK=self.agent.tokenizer.encode_tokens(frames),
+        )
+
+    def draws(self) -> Given:
+        """What was drawn in `imagine`, step by step; the last step has no tokens."""
+        kinds = {"actions": "actions", "rewards": "rewards_class", "ends": "ends", "tokens": "tokens"}
+        return Given(
+            **{kind: list(self.golden.tensor(f"draws/imagine/{entry}").unbind(1)) for kind, entry in kinds.items()}
+        )
+
+
+def stacked(states: tuple[Tensor, ...]) -> Tensor:
+    """States of all layers, or the one tensor of a memory that has one."""
+    return torch.stack(states) if len(states) > 1 else states[0]

@@ -1,0 +1,37 @@
+"""REM's golden files: all outputs of a file, from its weights, batches, config and draws alone.
+
+The largest error of an entry is ten times what the recording itself was off float64, as the file lists it.
+"""
+
+import numpy as np
+from torch import Tensor
+
+from models.parity.golden_file import GoldenFile
+from models.parity.rem.case import Case
+from models.parity.rem.networks import (
+    act_outputs,
+    retention_outputs,
+    retnet_outputs,
+    tokenizer_outputs,
+    world_model_outputs,
+)
+from models.parity.rem.training import imagine_outputs, training_outputs
+
+EXACT = ("imagine/rewards",)  # classes -1, 0 and 1 as floats
+LEAST = 2e-5  # relative
+
+
+def outputs(golden: GoldenFile) -> dict[str, Tensor | np.ndarray]:
+    """Every output of the file by its entry. Raises ValueError or KeyError where an input is missing or damaged."""
+    case = Case.of(golden)
+    found: dict[str, Tensor | np.ndarray] = {}
+    for entries in (tokenizer_outputs, retention_outputs, retnet_outputs, world_model_outputs, act_outputs):
+        found |= entries(case)
+    return found | imagine_outputs(case) | training_outputs(case)
+
+
+def tolerance(golden: GoldenFile, name: str) -> float:
+    """The largest relative error of an entry; rewards must be equal."""
+    if name in EXACT:
+        return 0.0
+    return max(LEAST, 10 * float(golden.stated("meta/float64_deviation").get(name, 0.0)))

@@ -1,0 +1,137 @@
+"""REM's configuration: sizes of its three networks and what their losses weigh; the defaults are the paper's.
+
+Source: Cohen, Wang, Kang, Mannor, "Improving Token-Based World Models with Parallel Observation Prediction", arXiv
+2402.05643, appendix A, with the numbers of its code where the paper is silent. Learning rates, decay, clipping and the
+order of turns belong to the schedule. Imports no torch.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from models.limits import Dropout, Few, Share, Size, Weight, check
+from models.practice.config import ActorCriticConfig, PracticeConfig
+from models.tokenizers.config import TokenizerConfig, TokenizerWeights
+
+TOKENIZER = TokenizerConfig(
+    vocab_size=512,
+    embed_dim=256,
+    z_channels=256,
+    channels=32,
+    attention=False,
+    norm_groups=8,
+    downsample=(2, 2, 2),
+    resolution=64,
+    frame_channels=3,
+    initial="uniform",
+    stack="plain",
+)
+
+
+@dataclass(frozen=True)
+class WorldModelConfig:
+    """Sizes of the RetNet over blocks of a frame's tokens and an action, and how it predicts (section 2 and A.2)."""
+
+    max_steps: Size = 10  # blocks of a segment: how far it learns to remember
+    layers: Size = 5
+    heads: Size = 4
+    width: Size = 256
+    dropout: Dropout = 0.1
+    blocks_per_chunk: Size = 3  # read in the parallel form together: what it costs, not what comes out
+    context: Size = 2  # blocks that are read before anything is learned, and frames from which it imagines
+    shared_embeddings: bool = True  # observation tokens are the tokenizer's codes, or have rows of their own
+    shared_prediction_token: bool = False  # one learned vector for all places of a frame, or one a place
+    pop: bool = True  # all tokens of a frame at once, from prediction tokens; or one after another
+    num_actions: Size = 18
+
+    def __post_init__(self) -> None:
+        check(self, "world_model")
+        if self.width % self.heads or (self.width // self.heads) % 8:
+            raise ValueError(
+                f"Width {self.width} in {self.heads} heads: give heads of a multiple of 8 numbers, as 256 in 4 heads"
+            )
+        if self.context >= self.max_steps:
+            raise ValueError(
+                f"world_model.context {self.context} leaves none of {self.max_steps} blocks to learn: lower it, or "
+                "raise world_model.max_steps"
+            )
+
+
+@dataclass(frozen=True)
+class RemActorConfig:
+    """The policy and its values, and how they learn in imagination (section 2.4 and appendix A.3)."""
+
+    kind: Literal["codes", "pixels"] = "codes"  # what it sees: the tokenizer's codes, or decoded frames as IRIS's does
+    layers: Size = 2  # convolutions over codes, each of which halves the channels
+    channels: tuple[Size, ...] = (32, 32, 64, 64)  # of convolutions over pixels, each of which halves the frame
+    rnn: Literal["lstm", "gru"] = "lstm"
+    hidden: Size = 512
+    action_inputs: bool = True  # whether the memory is told of the action that was done
+    burn_in_actions: bool = True  # and of those of burn-in, which the original forgot
+    num_actions: Size = 18
+    resolution: Size = 64
+    frame_channels: Size = 3
+    horizon: Size = 10  # blocks of context and imagination together
+    burn_in: Few = 20  # real frames that fill the memory before
+    gamma: Share = 0.995
+    lambda_: Share = 0.95
+    value: Weight = 1.0
+    entropy: Weight = 0.001
+
+    def __post_init__(self) -> None:
+        check(self, "actor_critic")
+        if self.kind == "pixels" and (self.rnn != "lstm" or self.action_inputs):
+            raise ValueError(
+                "actor_critic.kind 'pixels' has an LSTM that is told of no actions: set actor_critic.rnn=lstm and "
+                "actor_critic.action_inputs=false"
+            )
+        if self.kind == "pixels":
+            self.pixels  # noqa: B018, which raises for what makes no network
+
+    @property
+    def pixels(self) -> ActorCriticConfig:
+        """As the config of an actor on pixels."""
+        return ActorCriticConfig(
+            self.channels, self.hidden, self.num_actions, self.resolution, self.frame_channels, burn_in=self.burn_in
+        )
+
+
+@dataclass(frozen=True)
+class RemConfig(PracticeConfig):
+    """All three networks, and the weights of the tokenizer's loss."""
+
+    family: str = "rem"
+    tokenizer: TokenizerConfig = field(default_factory=lambda: TOKENIZER)
+    world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
+    actor_critic: RemActorConfig = field(default_factory=RemActorConfig)
+    weights: TokenizerWeights = field(default_factory=lambda: TokenizerWeights(l1=0.0, mse=1.0))
+
+    @property
+    def imagined_steps(self) -> int:
+        """Steps of a rollout: the context's last frame is its first, and no block beyond the horizon is read."""
+        return self.actor_critic.horizon - self.world_model.context + 1
+
+    def length(self, objective: str) -> int | None:
+        """The frames that the memory burns in on and the one from which it imagines, the context's among them."""
+        if objective == "actor_critic":
+            return max(self.actor_critic.burn_in + 1, self.world_model.context)
+        return super().length(objective)
+
+    def require_fit(self, length: int) -> None:
+        """See `PracticeConfig`."""
+        super().require_fit(length)
+        world, horizon, codes = self.world_model, self.actor_critic.horizon, self.tokenizer.embed_dim
+        if not world.context < horizon <= world.max_steps:
+            raise ValueError(
+                f"actor_critic.horizon {horizon} is to hold a context of {world.context} and at least 2 imagined steps "
+                f"in world_model.max_steps {world.max_steps}: give {world.context + 1} to {world.max_steps}"
+            )
+        if world.shared_embeddings and codes != world.width:
+            raise ValueError(
+                f"tokenizer.embed_dim {codes} cannot be read by a world model of width {world.width}: make them equal, "
+                "or set world_model.shared_embeddings=false"
+            )
+        if self.actor_critic.kind == "codes" and codes >> self.actor_critic.layers < 1:
+            raise ValueError(
+                f"tokenizer.embed_dim {codes} cannot be halved {self.actor_critic.layers} times: lower "
+                "actor_critic.layers"
+            )

@@ -1,0 +1,124 @@
+"""REM's world model: a RetNet over frames and actions, with heads for tokens, rewards and ends.
+
+A block is a frame's K observation tokens, then one action; C = K + 1. Observation tokens are embedded as the
+tokenizer's codes, which get no gradient, or have rows of their own. The action's output predicts the reward's sign and
+the end. The next frame's tokens are predicted all at once (POP): K prediction tokens are run from the state behind the
+block before, at the positions of the tokens that they predict, and nothing else sees them. Without POP the output of
+each token predicts the next one, as in IRIS. Parameters have the released checkpoints' names but for `_model.`, here
+`retnet.`.
+Source: arXiv 2402.05643, section 2.
+
+Shapes: B segments or N rows, T blocks, K tokens a frame, D width, V vocabulary.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from models.api import Batch
+from models.blocks.layers import initialise_uniform
+from models.blocks.retnet import Reading, RetNet
+from models.practice.world import Outputs
+from models.rem.config import WorldModelConfig
+from models.tokenizers.config import TokenizerConfig
+
+
+class WorldModel(nn.Module):
+    """`seed` fixes the first weights: embeddings normal(0, 1), heads PyTorch's default, of the RetNet see there."""
+
+    def __init__(self, config: WorldModelConfig, tokenizer: TokenizerConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.vocabulary, self.tokens_per_frame = tokenizer.vocab_size, tokenizer.tokens_per_frame
+        generator, width = torch.Generator().manual_seed(seed), config.width
+        self.head_observations = head(width, self.vocabulary)
+        self.head_rewards = head(width, 3)
+        self.head_ends = head(width, 2)
+        initialise_uniform(self, generator)
+        # Rows of observations are unused where codes are shared, and so is the last one, as in the original.
+        self.embedding = nn.Embedding(self.vocabulary + config.num_actions + 1, width)
+        self.retnet = RetNet(config.layers, config.heads, width, config.dropout, generator)
+        self.placeholder_embeddings = nn.Embedding(self.tokens_per_frame + 1, width)
+        for table in (self.embedding, self.placeholder_embeddings):
+            nn.init.normal_(table.weight, generator=generator)
+
+    @property
+    def tokens_per_block(self) -> int:
+        """The frame's tokens and the action."""
+        return self.tokens_per_frame + 1
+
+    def forward(self, tokens_BTK: Tensor, actions_BT: Tensor, codes_VD: Tensor) -> Outputs:
+        """Read whole segments. `codes` are the tokenizer's. Raises ValueError for more blocks or other tokens."""
+        steps, per_frame = tokens_BTK.shape[1:]
+        if steps > self.config.max_steps or per_frame != self.tokens_per_frame:
+            raise ValueError(
+                f"Segments of {steps} steps of {per_frame} tokens do not fit a world model of "
+                f"{self.config.max_steps} steps of {self.tokens_per_frame}: cut them shorter"
+            )
+        x_BLD = self.embed(tokens_BTK, actions_BT, codes_VD)
+        reading = self._read(x_BLD, steps)
+        read_BTCD = reading.outputs_NLD.unflatten(1, (steps, -1))
+        action_BTD = read_BTCD[:, :, -1]
+        if self.config.pop:
+            seen_BTKD = reading.predicted_NMPD
+        else:  # a token is predicted by the one before it, the first of all by nothing: contexts are not learned from
+            before_BTD = torch.cat([torch.zeros_like(action_BTD[:, :1]), action_BTD[:, :-1]], dim=1)
+            seen_BTKD = torch.cat([before_BTD[:, :, None], read_BTCD[:, :, : per_frame - 1]], dim=2)
+        return Outputs(
+            torch.cat([seen_BTKD, action_BTD[:, :, None]], dim=2).flatten(1, 2),
+            self.head_observations(seen_BTKD.flatten(1, 2)),
+            self.head_rewards(action_BTD),
+            self.head_ends(action_BTD),
+            ahead=0,
+        )
+
+    def _read(self, x_BLD: Tensor, steps: int) -> Reading:
+        predict = self.prediction_tokens(len(x_BLD), steps) if self.config.pop else None
+        return self.retnet.read(
+            x_BLD,
+            block=self.tokens_per_block,
+            per_chunk=self.config.blocks_per_chunk,
+            predict=predict,
+            behind=slice(0, steps),
+        )
+
+    def embed(self, tokens_BTK: Tensor, actions_BT: Tensor, codes_VD: Tensor) -> Tensor:
+        """Embedded blocks (B, T * C, D)."""
+        actions_BT1D = self.embed_actions(actions_BT)[:, :, None]
+        return torch.cat([self.embed_frames(tokens_BTK, codes_VD), actions_BT1D], dim=2).flatten(1, 2)
+
+    def embed_actions(self, actions: Tensor) -> Tensor:
+        """Embedded actions (..., D)."""
+        return self.embedding(actions + self.vocabulary)
+
+    def embed_frames(self, tokens: Tensor, codes_VD: Tensor) -> Tensor:
+        """Embedded tokens (..., D)."""
+        if self.config.shared_embeddings:
+            return nn.functional.embedding(tokens, codes_VD.detach())
+        return self.embedding(tokens)
+
+    def prediction_tokens(self, rows: int, blocks: int) -> Tensor:
+        """Embedded prediction tokens (N, T, K, D)."""
+        table_CD, places = self.placeholder_embeddings.weight, self.tokens_per_frame
+        table_KD = table_CD[:1].expand(places, -1) if self.config.shared_prediction_token else table_CD[:places]
+        return table_KD.expand(rows, blocks, -1, -1)
+
+
+def head(width: int, outputs: int) -> nn.Sequential:
+    """Two linear layers with a ReLU between."""
+    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs))
+
+
+# ---- what is learned ----
+
+
+def learned(batch: Batch, context: int) -> Tensor:
+    """Which blocks (B, T) are learned from: real ones behind the first `context` (section 2.3)."""
+    mask_BT = batch.real_mask().clone()
+    mask_BT[:, :context] = False
+    return mask_BT
+
+
+def world_model_counts(batch: Batch, context: int, tokens_per_frame: int) -> Tensor:
+    """(2,) float64: predicted observation tokens, and learned blocks."""
+    blocks = learned(batch, context).sum().double()
+    return torch.stack([blocks * tokens_per_frame, blocks])

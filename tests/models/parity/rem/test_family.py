@@ -1,0 +1,94 @@
+"""REM against the original's numbers; and that what is wrong, on either side, is noticed."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.parity.check import check
+from models.parity.rem.config import rem_config
+from tests.models.parity.golden_files import FILES, Arrays, load, restated
+
+REM = next(path for path in FILES if path.stem == "rem_options")
+INPUTS = ("meta/", "weights/", "batch/", "draws/")
+
+
+def failed(arrays: Arrays) -> set[str]:
+    return {one.name for one in check(arrays) if not one.ok}
+
+
+@pytest.fixture(scope="module")
+def arrays() -> Arrays:
+    torch.set_num_threads(1)
+    return load(REM)
+
+
+def test_every_output_agrees_with_the_original(arrays: Arrays) -> None:
+    checks = check(arrays)
+    assert [one for one in checks if not one.ok] == []
+    assert [one.name for one in checks] == [name for name in arrays if not name.startswith(INPUTS)]
+    assert len(checks) == 349
+
+
+WRONG = (
+    "tokenizer/z",
+    "retention/block_states_from_state",
+    "retnet/prediction/output",
+    "world_model/incremental/next_logits",
+    "act/values",
+    "imagine/logits_tokens",
+    "loss/world_model/loss_obs",
+    "grad/actor_critic/rnn.weight_hh",
+    "grad_rows/world_model/embedding",
+    "after_step/tokenizer/decoder.out_block.2.bias",
+)
+
+
+def test_wrong_numbers_fail_their_entries_alone(arrays: Arrays) -> None:
+    wrong = {name: np.array(arrays[name]) for name in WRONG}
+    for array in wrong.values():
+        place = np.unravel_index(np.abs(array).argmax(), array.shape)
+        array[place] *= 1.001
+    wrong["grad_none/world_model"] = np.array(["embedding.weight"])
+    wrong["grad_other/world_model/tokenizer"] = np.array(1)
+    assert failed(arrays | wrong) == wrong.keys()
+
+
+def test_what_seldom_matters_is_noticed_too(arrays: Arrays) -> None:
+    """Clipping left out, and decay of everything, show in what a step changes alone."""
+    found = failed(restated(arrays, lambda c: c["training"]["actor_critic"].update(max_grad_norm=1e9)))
+    assert "grad_total/actor_critic/after_clip" in found and not any(name.startswith("grad/") for name in found)
+    found = failed(restated(arrays, lambda c: c["training"]["world_model"].update(weight_decay=0.0)))
+    assert {name.split("/")[0] for name in found} == {"after_step"}
+    assert not any("norm" in name or "bias" in name or "embed" in name for name in found)
+    draws = np.array(arrays["draws/imagine/ends"])
+    draws[0, 1] ^= 1
+    assert {"imagine/ends", "imagine/lambda_returns"} <= failed(arrays | {"draws/imagine/ends": draws})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda c: c["world_model"]["retnet"].update(dropout=0.1),
+            r"dropout = 0\.1, where this project has 0\.0 alone",
+        ),
+        (lambda c: c["world_model"]["retnet"].update(tokens_per_block=65), "where a frame has 16 tokens"),
+        (lambda c: c["world_model"].update(context_length=7), "leaves none of 7 blocks"),
+        (lambda c: c["actor_critic"].update(name="DQN"), "an actor-critic 'DQN', which is not known here"),
+        (lambda c: c["training"]["actor_critic"].pop("gamma"), "does not state 'gamma'"),
+        (lambda c: c["tokenizer"]["encoder"].update(input_resolution=[64, 32]), "square ones are known here"),
+        (lambda c: c.update(lpips=True), "states lpips = True, where this project has False alone"),
+        (lambda c: c.update(world_model=c["world_model"] | {"shared_embeddings": True}), "cannot be read by a world"),
+    ],
+)
+def test_what_is_stated_otherwise_is_refused(
+    arrays: Arrays, change: Callable[[dict[str, Any]], object], words: str
+) -> None:
+    config = json.loads(str(arrays["meta/config"]))
+    change(config)
+    with pytest.raises(ValueError, match=words):
+        rem_config(config)

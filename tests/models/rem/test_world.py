@@ -1,0 +1,79 @@
+"""Playing inside REM's world model: what training predicts is predicted step by step, and what is forgotten."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.practice.draws import Given, likeliest
+from models.rem.agent import RemAgent
+from models.rem.world import RemPlayer
+from tests.models.rem.small_rem import CONFIG, STEPS, VARIANTS, world
+
+K = 16
+DRAWS = torch.Generator().manual_seed(3)
+TOKENS, ACTIONS = torch.randint(16, (3, STEPS, K), generator=DRAWS), torch.randint(5, (3, STEPS), generator=DRAWS)
+NOTHING = torch.zeros(3).long()
+
+
+def played(agent: RemAgent, first: int) -> tuple[Tensor, Tensor, RemPlayer]:
+    """Logits of the tokens of steps `first` on and of rewards from the step before, where recorded steps follow."""
+    player, pop = agent.player(), agent.config.world_model.pop
+    frames = [TOKENS[:, step] for step in range(first, STEPS)]
+    draws = frames if pop else [place for frame in frames for place in frame.unbind(1)]
+    given = Given(rewards=[NOTHING] * STEPS, ends=[NOTHING] * STEPS, tokens=draws)
+    player.follow(TOKENS[:, :first], ACTIONS[:, : first - 1])
+    for step in range(first - 1, STEPS):
+        player.step(ACTIONS[:, step], given, observe=step < STEPS - 1)
+    logits = torch.stack(given.logits["tokens"], dim=1)
+    return logits.reshape(3, -1, 16), torch.stack(given.logits["rewards"], dim=1), player
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("variant", ["rem", "no pop", "separate embeddings", "shared prediction token"])
+@pytest.mark.parametrize("first", [1, 2, 3])
+def test_played_steps_are_what_one_pass_over_the_segment_says(variant: str, first: int) -> None:
+    agent = RemAgent(VARIANTS[variant], seed=1)
+    outputs = agent.world_model.eval()(TOKENS, ACTIONS, agent.codes())
+    logits, rewards, player = played(agent, first)
+    assert torch.allclose(logits, outputs.observations_BSV[:, first * K :], atol=2e-4)
+    assert torch.allclose(rewards, outputs.rewards_BT3[:, first - 1 :], atol=2e-4)
+    assert player.length == STEPS * (K + 1)
+    assert player.remembered.passes == 1
+
+
+def test_what_would_leave_the_blocks_it_learned_with_is_forgotten_but_for_the_context() -> None:
+    agent = RemAgent(CONFIG, seed=1)
+    agent.world_model.eval()
+    player, told = agent.player(), []
+    player.follow(TOKENS[:, :2], ACTIONS[:, :1])
+    frames = [*TOKENS[:, :2].unbind(1)]
+    for step in range(5):
+        found = player.step(ACTIONS[:, step % STEPS], likeliest)
+        assert found.tokens_NK is not None
+        frames.append(found.tokens_NK)
+        told.append((player.remembered.steps, player.remembered.forgot))
+    assert told == [(3, ""), (4, ""), (5, ""), (3, "flush"), (4, "")]
+    again = agent.player()
+    again.follow(torch.stack(frames[3:5], dim=1), ACTIONS[:, 2:3])
+    assert torch.equal(again.step(ACTIONS[:, 3], likeliest).tokens_NK, frames[5])
+    many = agent.player()  # of a long context the newest frames that leave room for a step
+    many.follow(TOKENS, ACTIONS[:, :-1])
+    many.step(ACTIONS[:, -1], likeliest)
+    assert (many.remembered.steps, many.remembered.most, many.remembered.forgot) == (STEPS, STEPS, "")
+
+
+def test_passes_of_a_step_are_one_or_one_a_token() -> None:
+    for pop, passes in ((True, 1), (False, 1 + K)):
+        agent = RemAgent(world(pop=pop), seed=1)
+        player = agent.player()
+        player.reset(TOKENS[:, 0])
+        player.step(ACTIONS[:, 0], likeliest)
+        assert player.remembered.passes == passes
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    player = RemAgent(CONFIG).player()
+    with pytest.raises(ValueError, match="no rows yet: reset it first"):
+        player.step(ACTIONS[:, 0], likeliest)
+    with pytest.raises(ValueError, match=r"Tokens \(3, 1, 9\) are no frames of 16 tokens"):
+        player.reset(TOKENS[:, 0, :9])
