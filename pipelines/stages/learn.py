@@ -7,6 +7,7 @@ A killed run goes on from its last state, bit for bit on a CPU: the unfinished g
 Run: `worldline learn EXPERIMENT`.
 """
 
+import shutil
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -381,8 +382,8 @@ def _measure(config: LearnConfig, draft: Draft, agent: "Agent", device: "Device"
     from pipelines.training.fit import examine
 
     stage = _stage(config, config.check.protocol, 1, TEST_SEED + config.seed)
+    shutil.rmtree(draft.scratch / "test", ignore_errors=True)  # of a run that was killed here
     fresh = stage.experience(draft.scratch / "test")
-    fresh.rewind(0)
     player = Collector(agent, stage, fresh, config.check.temperature, partial(device.piece, "play"))
     player.play(0, config.check.steps, 0.0)
     player.close()

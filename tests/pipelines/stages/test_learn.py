@@ -128,6 +128,24 @@ def test_killed_anywhere_it_goes_on_bit_for_bit(
     assert np.array_equal(ours.actions, theirs.actions) and np.array_equal(ours.episode_starts, theirs.episode_starts)
 
 
+def test_what_a_kill_left_of_the_last_play_is_played_anew(
+    learned: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "store")
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.training.fit.examine", _stopped)
+        with pytest.raises(KeyboardInterrupt):
+            learn.run(config(), store)
+    (left,) = store.scratch.glob("*/test/0.frames")
+    left.write_bytes(b"torn")
+    again = learn.run(config(), store).artefact
+    assert weights(again) == weights(learned) and again.manifest.metrics["sight"] == learned.manifest.metrics["sight"]
+
+
+def _stopped(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_two_workers_read_what_none_reads_however_the_episodes_grow(learned: Artefact, tmp_path: Path) -> None:
     with_workers = config(loop=replace(config().loop, workers=2))
