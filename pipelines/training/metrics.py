@@ -36,6 +36,8 @@ NAME = "events.out.tfevents.0.worldline"  # found by the middle of its name
 
 PICTURES = "pictures"  # a run of its own beside the curves
 
+MOST_SHOWN = 20  # steps of pictures; half a megabyte each and more
+
 PLAY, CHECK = "play", "check"  # phases of rows that tell of a turn of play, and of a checkpoint that was kept
 
 
@@ -72,7 +74,8 @@ class TensorBoardLog:
 def show_pictures(folder: Path, step: int, files: Mapping[str, Path]) -> None:
     """Tell TensorBoard of pictures and films (PNG, GIF) by name, at a step, once however often that is made again.
 
-    A file of events a step in `folder`/tensorboard/pictures: TensorBoard reads one after the other, by their names.
+    A file of events a step in `folder`/tensorboard/pictures: TensorBoard reads one after the other, by their names. Of
+    more than `MOST_SHOWN` steps every second one is dropped, but for the first and the last: they reach as far back.
     """
     if not files:
         return
@@ -91,6 +94,9 @@ def show_pictures(folder: Path, step: int, files: Mapping[str, Path]) -> None:
         records.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
         records.write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)).SerializeToString())
     aside.replace(place)
+    steps = sorted(place.parent.glob("events.*"))
+    for path in steps[1:-1:2] if len(steps) > MOST_SHOWN else ():
+        path.unlink()
 
 
 def pictures_in(folder: Path) -> dict[str, Path]:

@@ -66,3 +66,12 @@ def test_tensorboard_reads_pictures_and_films_step_by_step(tmp_path: Path) -> No
     metrics.copy_to(tmp_path / "artefact" / "metrics.jsonl")
     assert seen(tmp_path / "artefact") == [(1, 1.0)]
     assert EventAccumulator(str(tmp_path / "artefact" / FOLDER / PICTURES)).Reload().Tags()["images"]
+
+
+def test_pictures_of_many_steps_are_thinned_out_to_the_first_the_last_and_some_between(tmp_path: Path) -> None:
+    files = a_film(tmp_path / "kept", 7)
+    for step in range(1, 101):
+        show_pictures(tmp_path, step, files)
+    events = EventAccumulator(str(tmp_path / FOLDER / PICTURES), size_guidance={"images": 0}).Reload()
+    steps = [event.step for event in events.Images("film_Pong")]
+    assert steps[0] == 1 and steps[-1] == 100 and 10 < len(steps) <= 20 and steps == sorted(steps)
