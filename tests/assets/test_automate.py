@@ -23,11 +23,8 @@ NAMES = {"weekly_reevaluation", "nightly_verify", "new_checkpoints", "new_scores
 
 
 @pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("DAGSTER_HOME", "set by open_instance")
+def _home(ready_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.delenv("WORLDLINE_STORAGE", raising=False)
 
 
 def states() -> dict[str, bool]:

@@ -12,9 +12,7 @@ from pipelines.home import dagster_home
 
 
 @pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("DAGSTER_HOME", "set by open_instance")
+def _home(ready_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forget, "PAGE", 1)
 
 

@@ -28,6 +28,7 @@ def test_three_processes_open_a_fresh_home_at_once() -> None:
         assert Path(instance.root_directory) == dagster_home()
 
 
+@pytest.mark.usefixtures("ready_home")
 @pytest.mark.parametrize("content", [b"hello", b"\xff\xfe", b"a: [1", b"storage: {nope: 1}"])
 def test_settings_that_dagster_does_not_understand_are_one_line_and_deleting_them_is_a_repair(content: bytes) -> None:
     settings = dagster_home() / "dagster.yaml"

@@ -19,12 +19,9 @@ SMALL = ["collect.steps=2600", "collect.capacity=500", "downsample.transitions=3
 
 
 @pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("DAGSTER_HOME", "set by open_instance")
+def _home(ready_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.delenv("WORLDLINE_STORAGE", raising=False)
 
 
 def run(instance: dg.DagsterInstance, job: str, **config: object) -> dg.ExecuteInProcessResult:

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import psutil
 import pytest
@@ -28,12 +27,7 @@ from pipelines.recipes.registry import recipe
 from tests.fakes import ROOT, finish, wait_for
 from tests.pipelines.conftest import TinyRun, tiny, tiny_copy  # noqa: F401 -- fixtures
 
-
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("DAGSTER_HOME", "set by open_instance")
-    monkeypatch.delenv("WORLDLINE_STORAGE", raising=False)
+pytestmark = pytest.mark.usefixtures("ready_home")
 
 
 def _steps(*arguments: object) -> list[str]:

@@ -1,7 +1,5 @@
 """Pools have numbers that a person sets under names that stages use; a name that none uses is one line."""
 
-from pathlib import Path
-
 import pytest
 
 from assets.instance import open_instance
@@ -10,11 +8,7 @@ from assets.pools import POOLS, read
 from pipelines.errors import UsageError
 from pipelines.graph import table
 
-
-@pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLDLINE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("DAGSTER_HOME", "set by open_instance")
+pytestmark = pytest.mark.usefixtures("ready_home")
 
 
 def limits() -> dict[str, int]:
