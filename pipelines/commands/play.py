@@ -26,8 +26,11 @@ from pipelines.store.store import Store
 
 PANEL = "Look and tidy"
 MODE = f"What is played: {'; '.join(f'{name} ({about})' for name, about in ABOUT.items())}."
-OUT = "Copy what was recorded: film.mp4, or recording.npz with all pictures, actions and rewards."
-ACTIONS = "Text file of what you would press, a step after the other: NOOP UP FIRE, or the game's own numbers."
+HOST = "Where the page is served; other than loopback, every visitor needs an address with a token."
+OUT = "Headless: copy what was recorded: film.mp4, or recording.npz with all pictures, actions and rewards."
+ACTIONS = (
+    "Headless: text file of what you would press, a step after the other: NOOP UP FIRE, or the game's own numbers."
+)
 OF = "Which episodes --episode counts: recorded (those that the agent learned from) or evaluated (those scored)."
 
 
@@ -41,7 +44,10 @@ def play(
     game: Annotated[str, typer.Option(help="The game (default: the recipe's first).")] = "",
     headless: Annotated[bool, typer.Option("--headless", help="Without a screen: play, keep, end.")] = False,
     mode: Annotated[str, typer.Option(help=MODE)] = "dream",
-    steps: Annotated[int, typer.Option(help="Agent steps to play, 15 a second of the game.")] = 200,
+    host: Annotated[str, typer.Option(help=HOST)] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Of the page; 0 finds a free one.")] = 8765,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, open nothing.")] = False,
+    steps: Annotated[int, typer.Option(help="Headless: agent steps to play, 15 a second of the game.")] = 200,
     out: Annotated[Path | None, typer.Option(help=OUT)] = None,
     actions: Annotated[Path | None, typer.Option(help=ACTIONS)] = None,
     seed: Annotated[int | None, typer.Option(help="Of the emulator and all draws (default: the recipe's).")] = None,
@@ -55,12 +61,16 @@ def play(
     changes: Overrides = None,
     storage: Storage = None,
 ) -> None:
-    """Watch a checkpoint play, play yourself, or play inside its world model; keep it as a film.
+    """Watch a checkpoint play, play yourself, or play inside its world model, in a browser; keep it as a film.
 
-    A recording is an artefact, recordings/EXPERIMENT/GAME/MODE-..., with its lineage to the checkpoint, to where the
-    dream begins and to the seed. The same command gives the same pictures. Where nothing is pressed, no-op is played.
+    Serves one page on this machine until Ctrl-C; modes, keys, speed and recording are there ('?' lists the keys).
+    --headless plays without a screen. A recording is an artefact, recordings/EXPERIMENT/GAME/MODE-..., with its lineage
+    to the checkpoint, to where the dream begins and to the seed. The same command gives the same pictures. Where
+    nothing is pressed, no-op is played.
     --set takes the fields of record: record.context (real steps that a dream begins with), record.epsilon,
     record.beam_width, record.beam_horizon, record.search.simulations, record.search.temperature, record.max_steps.
+
+    Example: worldline play demo --game Boxing --mode agent --reconstruction
 
     Example: worldline play demo --game Boxing --headless --mode dream --steps 200 --out film.mp4
 
@@ -68,8 +78,6 @@ def play(
 
     Example: worldline play demo --headless --mode agent --planner beam --reconstruction
     """
-    if not headless:
-        raise UsageError("Play without --headless needs a screen, which this version does not open: say --headless")
     if out is not None and out.suffix.lower() not in (".mp4", ".npz"):
         raise UsageError(f"--out {out} is neither a film.mp4 nor a recording.npz: give it one of these endings")
     _, store = profile_and_store(storage)
@@ -77,13 +85,23 @@ def play(
     given |= {"planner": planner or None, "protocol": protocol or None, "reconstruction": reconstruction}
     given |= {"sample": {None: None, True: "yes", False: "no"}[sample]}
     found, config = config_of(experiment, game, {k: v for k, v in given.items() if v is not None}, changes, storage)
-    if actions is not None:
-        config = with_actions(config, actions)
+    if headless:
+        _keep(found, config if actions is None else with_actions(config, actions), store, out)
+        return
+    for option, value in {"--out": out, "--actions": actions}.items():
+        if value is not None:
+            raise UsageError(f"{option} is of play without a screen: say --headless, or record on the page")
+    from pipelines.commands.play_screen import Port, show  # the server is loaded where it serves
+
+    show(found, config, store, Port(host, port), browser=not no_browser)
+
+
+def _keep(found: Experiment, config: RecordConfig, store: Store, out: Path | None) -> None:
+    """Play without a screen, and say what was kept."""
     config = as_read(config)
     report = run_config(config, store)
-    store.point(name_of(found, config), report.artefact.ref)
     print(report)
-    print(f"Name         {name_of(found, config)}")
+    print(f"Name         {give_name(found, config, store, report.artefact.ref)}")
     if out is not None:
         print(f"Written      {copy_out(report.artefact, out)}")
 
@@ -135,10 +153,12 @@ def _scored(plan: Plan, game: str) -> Step:
     return Step(stage, wanted)
 
 
-def name_of(experiment: Experiment, config: RecordConfig) -> str:
-    """The name of a recording."""
+def give_name(experiment: Experiment, config: RecordConfig, store: Store, made: Ref) -> str:
+    """Give a recording its name, and return it."""
     whole = pointer(Step(config.STAGE, config.game), experiment)
-    return f"{whole}/{config.mode}-{config.spec().key[:8]}"
+    name = f"{whole}/{config.mode}-{made.key[:8]}"
+    store.point(name, made)
+    return name
 
 
 def copy_out(artefact: Artefact, out: Path) -> Path:
