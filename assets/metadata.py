@@ -19,6 +19,7 @@ from PIL import Image, ImageSequence
 from pipelines.sources.source import FACTS
 from pipelines.store.artefact import Artefact, Report
 
+AGENT = "agent.json"  # what a checkpoint holds
 FILES_SHOWN = 30  # a token array has thousands of chunks
 LOGS_SHOWN = 60
 PICTURE_BYTES = 40_000
@@ -39,10 +40,15 @@ PLAYERS = ("greedy", "beam", "mcts", "random", "behaviour")  # as they are liste
 RETURNS = ("mean", "std", "median", "iqm", "clipped_mean", "episodes", "mean_length")
 
 
-def describe(report: Report) -> dict[str, dg.MetadataValue]:
-    """All metadata of one materialisation. `result` is its one line, as the command line prints it."""
+def describe(report: Report, experiment: str = "") -> dict[str, dg.MetadataValue]:
+    """All metadata of one materialisation. `result` is its one line, as the command line prints it.
+
+    A checkpoint of an experiment says how it is watched and played inside.
+    """
     artefact, manifest = report.artefact, report.artefact.manifest
     shown: dict[str, Any] = {"result": str(report), "skipped": report.skipped}
+    if experiment and AGENT in artefact.names():
+        shown["play"] = dg.MetadataValue.md(f"`worldline play {experiment}`")
     shown |= _tables(manifest.metrics)
     if FACTS in artefact.names():
         shown["evidence"] = _evidence(artefact.path(FACTS))

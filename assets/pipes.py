@@ -60,7 +60,7 @@ def training_step(
             line, code = heard.failure or (why, WorldlineError.exit_code)
             raise (UsageError if code == UsageError.exit_code else WorldlineError)(line) from error
         made = make(plan_of(experiment, store), step, store, experiment)
-        return result(replace(made, skipped=heard.skipped), type(config))
+        return result(replace(made, skipped=heard.skipped), type(config), experiment=experiment.key)
 
 
 class Heard:

@@ -102,16 +102,19 @@ def experiment_step(installation: Installation, key: str, step: Step) -> dg.Mate
     with one_line_failures():
         experiment = installation.experiment(key)
         plan = installation.plan_of(experiment)
-        return result(make(plan, step, installation.store(), experiment), stage(step.stage).config)
+        report = make(plan, step, installation.store(), experiment)
+        return result(report, stage(step.stage).config, experiment=experiment.key)
 
 
-def result(report: Report, config: type[StageConfig], *more: dg.AssetCheckResult) -> dg.MaterializeResult:
-    """What Dagster records, with `more` checks than the manifest's.
+def result(
+    report: Report, config: type[StageConfig], *more: dg.AssetCheckResult, experiment: str = ""
+) -> dg.MaterializeResult:
+    """What Dagster records, with `more` checks than the manifest's. `experiment` is whose it is, if anyone's.
 
     The manifest's digest is the data version: equal bytes and history, equal version.
     """
     return dg.MaterializeResult(
-        metadata=describe(report),
+        metadata=describe(report, experiment),
         data_version=dg.DataVersion(report.artefact.digest),
         check_results=[*results(report.artefact, config), *more],
     )

@@ -137,6 +137,26 @@ def imagine(
 
 
 @bench.command()
+def play(
+    model: Annotated[str, typer.Option(help="Networks' sizes: demo, 40m (JOWA's) or iris.")] = "demo",
+    threads: Annotated[int, typer.Option(min=1, help="Of the CPU.")] = 1,
+    steps: Annotated[int, typer.Option(min=20, help="Timed in each mode.")] = 100,
+    quick: Quick = False,
+    as_json: AsJson = False,
+) -> int:
+    """Play: agent steps a second in every mode of 'worldline play', with random weights. The game's own are 15.
+
+    Takes a minute with the demo's sizes.
+    Example: worldline bench play --model iris --threads 2
+    """
+    from pipelines.tools.bench.play import plain, run, table
+
+    found = run(model, threads, 20 if quick else steps)
+    _print(plain(found), table(found), as_json, quick)
+    return 0
+
+
+@bench.command()
 def graph(
     quick: Quick = False,
     only: Annotated[

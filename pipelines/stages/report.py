@@ -24,7 +24,7 @@ class ReportConfig(StageConfig):
 
     STAGE: ClassVar[str] = "leaderboard"
     VERB: ClassVar[str] = "report"
-    CODE: ClassVar[str] = "7"
+    CODE: ClassVar[str] = "8"
     CHECKS: ClassVar[tuple[str, ...]] = ("agents_see",)
 
     scores: tuple[Ref, ...] = ()

@@ -63,6 +63,13 @@ def test_address_parents_files_and_numbers_are_shown(store: Store) -> None:
     assert "ok" not in shown
 
 
+def test_a_checkpoint_of_an_experiment_says_how_it_is_played(store: Store) -> None:
+    made = store.produce(spec("pretrained"), lambda draft: (draft.path("agent.json").write_text("{}"), None)[1])
+    assert describe(made, "demo-0a1b2c3d")["play"].value == "`worldline play demo-0a1b2c3d`"
+    assert "play" not in describe(made)
+    assert "play" not in describe(_trained(store), "demo-0a1b2c3d"), "no checkpoint"
+
+
 def test_a_root_says_that_it_has_no_parents(store: Store) -> None:
     made = store.produce(spec("collected_replay"), fill())
     assert describe(made)["parents"].value == "none: a root"

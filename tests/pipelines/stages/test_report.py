@@ -174,6 +174,7 @@ def test_a_row_leads_to_its_lineage_and_to_what_it_was_made_from(made):
     page = page_of(made[2])
     links, places = set(re.findall(r'href="#(lineage-\d)"', page)), set(re.findall(r'id="(lineage-\d)"', page))
     assert links == places == {"lineage-0", "lineage-1"}
+    assert len(re.findall(r"<code>worldline play \S+ --game [A-Z]\w+</code>", page)) == 2
     with made[2].path("origins.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     behind = json.loads(made[2].path("leaderboard.json").read_text())["origins"]
