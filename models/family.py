@@ -100,6 +100,10 @@ class AgentConfig:
         """Steps of the segments that this objective reads; None: as many as its agent can be asked for."""
         return self.takes.steps
 
+    def least(self, objective: str) -> int:
+        """Real steps that a segment of this objective must have at least: none is drawn with fewer, by any of RULES."""
+        return 1
+
     def discount(self, objective: str) -> float | None:
         """The discount of the returns that come with an objective's single frames; None: without returns."""
         return None

@@ -6,8 +6,9 @@ Run: `python -c "from models.registry import FAMILIES; print(*FAMILIES)"`.
 from models.family import AgentConfig, Family
 from models.iris.family import IRIS
 from models.jowa.family import JOWA
+from models.rem.family import REM
 
-FAMILIES: dict[str, Family] = {"jowa": JOWA, "iris": IRIS}
+FAMILIES: dict[str, Family] = {"jowa": JOWA, "iris": IRIS, "rem": REM}
 
 
 def family(name: str) -> Family:

@@ -73,7 +73,9 @@ class RemAgent(PracticeAgent):
         tokens_NTK, actions_NT = self.with_tokens(batch).tokens_BTK, self.own_actions(batch)
         assert tokens_NTK is not None
         first = tokens_NTK.shape[1] - self.config.world_model.context
-        self._player.follow(tokens_NTK[:, first:], actions_NT[:, first:-1])
+        # Where an episode has no such frame yet, it stood still before.
+        shown_NCK = torch.where(batch.mask_BT[:, first:, None], tokens_NTK[:, first:], tokens_NTK[:, -1:])
+        self._player.follow(shown_NCK, actions_NT[:, first:-1])
         return self._player, tokens_NTK, batch.mask_BT
 
     def told(self, batch: Batch) -> Tensor | None:

@@ -116,6 +116,10 @@ class RemConfig(PracticeConfig):
             return max(self.actor_critic.burn_in + 1, self.world_model.context)
         return super().length(objective)
 
+    def least(self, objective: str) -> int:
+        """The context, and a block to learn or to imagine from."""
+        return self.world_model.context + 1 if objective != "tokenizer" else 1
+
     def require_fit(self, length: int) -> None:
         """See `PracticeConfig`."""
         super().require_fit(length)

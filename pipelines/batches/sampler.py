@@ -26,8 +26,9 @@ Rule = Callable[[NDArray[np.int64], NDArray[np.float64]], Drawn]
 
 
 def by_episode(lengths_E: NDArray[np.int64], draws_B2: NDArray[np.float64]) -> Drawn:
-    """Episodes (B,), each as likely, and a step of each (B,), from uniform draws (B, 2) in [0, 1)."""
-    episodes = (draws_B2[:, 0] * len(lengths_E)).astype(np.int64)
+    """Episodes (B,), each that has steps as likely, and a step of each (B,), from uniform draws (B, 2) in [0, 1)."""
+    able = np.flatnonzero(lengths_E)
+    episodes = able[(draws_B2[:, 0] * len(able)).astype(np.int64)]
     return episodes, (draws_B2[:, 1] * lengths_E[episodes]).astype(np.int64)
 
 
@@ -61,6 +62,8 @@ class Sampler:
 
     name: the objective's; each draws numbers of its own. padding: "right" or "left". kept: the first episodes, the only
     ones that are drawn from; None for all that there are. remembers: what draws in place of the rule, where it does.
+    least: real steps that every segment has that a rule draws, where an episode has as many (REM: none is drawn whose
+    every step is context).
     """
 
     reader: TrajectoryReader
@@ -73,6 +76,7 @@ class Sampler:
     kept: int | None = None
     memory: NDArray[np.uint8] | None = field(default=None, repr=False)  # all frames (N, H, W) or (N, H, W, 3)
     remembers: Memory | None = None
+    least: int = 1
 
     @cached_property
     def actions(self) -> NDArray[np.uint8]:
@@ -82,7 +86,7 @@ class Sampler:
     def segments(self, step: int) -> NDArray[np.int64]:
         """(count, 3) int64 of a step: episode, start, end; steps outside the episode are padding.
 
-        Raises ValueError where there is no episode yet.
+        Raises ValueError where there is no episode yet, or none that is long enough.
         """
         starts = self.reader.episode_starts
         lengths_E = np.diff(starts)[: self.kept]
@@ -91,7 +95,12 @@ class Sampler:
         if self.remembers is not None:
             episodes, steps = self.remembers.draw(step, self.count, self.stream)
         else:
-            episodes, steps = RULES[self.rule](lengths_E, self.stream(step).random((self.count, 2)))
+            able_E = np.maximum(lengths_E - (self.least - 1), 0)
+            if not able_E.any():
+                raise ValueError(f"No episode of {self.reader.game} has {self.least} steps: play more")
+            episodes, steps = RULES[self.rule](able_E, self.stream(step).random((self.count, 2)))
+            if self.padding == "left":
+                steps = steps + self.least - 1
         firsts = steps if self.padding == "right" else steps + 1 - self.length
         return np.stack([episodes, firsts, firsts + self.length], axis=1)
 

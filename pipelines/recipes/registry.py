@@ -7,10 +7,12 @@ from pipelines.graph.config_io import override
 from pipelines.graph.recipe import Recipe
 from pipelines.recipes import iris_thesis as thesis
 from pipelines.recipes import jowa as finetuning
+from pipelines.recipes import rem as ablations
 from pipelines.recipes.demo import demo, mini
 from pipelines.recipes.freeway_boxing import freeway_boxing
 from pipelines.recipes.iris import iris, iris_mini, iris_offline
 from pipelines.recipes.jowa import jowa_40m, jowa_70m, jowa_150m
+from pipelines.recipes.rem import rem
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "demo": demo,
@@ -31,6 +33,12 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "iris_noise": thesis.iris_noise,
     "iris_offline": iris_offline,
     "iris_mini": iris_mini,
+    "rem": rem,
+    "rem_4x4": ablations.rem_4x4,
+    "rem_no_pop": ablations.rem_no_pop,
+    "rem_separate_embeddings": ablations.rem_separate_embeddings,
+    "rem_no_action_inputs": ablations.rem_no_action_inputs,
+    "rem_pixel_critic": ablations.rem_pixel_critic,
     "jowa_40m": jowa_40m,
     "jowa_70m": jowa_70m,
     "jowa_150m": jowa_150m,

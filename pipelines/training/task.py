@@ -215,7 +215,8 @@ class Task:
         if isinstance(reads, Frames):
             return drawing.frames(use.name, use.batch, self.agent.config.discount(use.name))
         length = self.agent.config.length(use.name) or self.length
-        return drawing.segments(use.name, use.batch, length, reads.padding)
+        least = self.agent.config.least(use.name)
+        return drawing.segments(use.name, use.batch, length, reads.padding, least)
 
     def _reads_frames(self, use: Use) -> bool:
         return isinstance(self.family.objectives[use.name].reads, Frames)

@@ -97,6 +97,21 @@ def test_held_out_episodes_are_never_drawn_and_frames_come_from_memory() -> None
     assert found.frames_nHW.shape == (64, 2, 2, 3) and found.frames_nHW.min() >= 100
 
 
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_every_segment_that_has_at_least_so_many_real_steps_is_drawn_and_no_other(rule: str) -> None:
+    """REM's own example: of episodes of 5, 2 and 7 steps, a context of 2 leaves 3 + 0 + 5 segments."""
+    reader, real = Numbered(5, 2, 7), {}
+    for padding in ("right", "left"):
+        source = SampledSegments(Sampler(reader, "world", 500, 0, 21, padding, rule, least=3))
+        batch = source.batch(0)
+        drawn = zip(batch.rewards_BT, batch.mask_BT, strict=True)
+        found = {(int(rewards[mask][0]), int(rewards[mask][-1])): int(mask.sum()) for rewards, mask in drawn}
+        real[padding] = [found[ends] for ends in sorted(found)]
+    assert real == {"right": [5, 4, 3, 7, 6, 5, 4, 3], "left": [3, 4, 5, 3, 4, 5, 6, 7]}
+    with pytest.raises(ValueError, match="No episode of Pong has 8 steps: play more"):
+        Sampler(reader, "world", 4, 0, rule=rule, least=8).segments(0)
+
+
 def test_nothing_to_draw_from_is_said() -> None:
     with pytest.raises(ValueError, match="no episode of Pong"):
         Sampler(Numbered(), "world", 4, 0).segments(0)
