@@ -3,7 +3,7 @@
 The paper's sizes with random weights, on 2 threads: imagination of 64 rows x 20 steps, an update of the world model on
 64 segments of 20 steps, and one game under the rules `iris-train`. Plain and ours work in turns in one process; the
 figures are medians. What both sides made is compared, and a row whose sides differ has not reached its aim. Fewer rows
-cost as much a frame but for what does not grow with them.
+cost as much a frame but for what does not grow with them. Rows of REM's imagination follow (`imagine_rem.py`).
 """
 
 import copy
@@ -29,6 +29,7 @@ from pipelines.progress import say
 from pipelines.tools.bench import train_plain
 from pipelines.tools.bench.imagine_games import games_row
 from pipelines.tools.bench.imagine_plain import Plain
+from pipelines.tools.bench.imagine_rem import QUICK_REM, RemSizes, rem_rows
 from pipelines.tools.bench.row import Row
 from pipelines.tools.bench.train import THREADS, WEIGHT_DECAY, Step, Taken, in_turns, random_batch, threads
 from pipelines.training.device import Device, cpu_has_bf16
@@ -53,6 +54,7 @@ class Sizes:
     game: str = "Breakout"
     steps: int = 500
     threads: int = THREADS
+    rem: RemSizes = field(default_factory=RemSizes)
 
 
 FULL = Sizes()
@@ -79,6 +81,7 @@ QUICK = Sizes(
     rounds=1,
     steps=40,
     threads=1,
+    rem=QUICK_REM,
 )
 
 
@@ -89,6 +92,7 @@ def run(sizes: Sizes) -> list[Row]:
             *_imagination(sizes),
             *_updates(sizes),
             games_row(sizes.game, sizes.steps, sizes.rounds),
+            *rem_rows(sizes.rem),
         ]
 
 

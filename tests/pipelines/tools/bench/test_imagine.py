@@ -83,11 +83,13 @@ def test_every_row_is_measured_and_float32_is_the_same(bf16: bool, monkeypatch: 
     rows = imagine.run(QUICK)
     kinds = ("", "-bf16") if bf16 else ("",)
     assert [row.name for row in rows] == [f"{name}{kind}" for name in ("imagine", "world-model") for kind in kinds] + [
-        "game"
+        "game",
+        "rem-fused",
+        "rem-pop",
     ]
     assert all(row.ratio > 0 for row in rows)
     for row in rows:
-        assert all(met for _, met in row.conditions) and bool(row.conditions) != row.name.endswith("-bf16")
+        assert all(met for _, met in row.conditions) and bool(row.conditions) != row.name.endswith(("-bf16", "rem-pop"))
     assert (imagine.NO_BF16 in rows[0].notes) != bf16
     assert torch.get_num_threads() == before
 
