@@ -63,7 +63,7 @@ class Taken:
     @property
     def counts(self) -> dict[str, int]:
         """For a manifest."""
-        return {"steps": len(self), "episodes": sum(shown.action is None for shown in self._shown)}
+        return {"steps": len(self), "episodes": 1 + sum(shown.step == 0 for shown in self._shown[1:])}
 
     @property
     def metrics(self) -> dict[str, Any]:

@@ -94,7 +94,11 @@ def test_the_mode_steps_seeks_and_shows_another_kind(tiny: TinyRun, tmp_path: Pa
     assert shown.total == float(reader.rewards[: length - 1].sum()) and shown.action == reader.actions[length - 2]
     shown = mode.step(None)
     assert shown.ended and shown.step == length - 1 and shown.total == float(reader.rewards[:length].sum())
-    assert mode.step(None).step == 0, "behind the last the first again"
+    again = mode.step(None)
+    assert again.step == 0, "behind the last the first again"
+    film = Taken("Breakout", ours.actions, shown)
+    film.add(again)
+    assert film.counts == {"steps": 1, "episodes": 2}
     shown = mode.choose("evaluated")
     assert mode.of == "evaluated" and len(mode.lengths) > 1 and shown.facts["from"].startswith("evaluated episode 0")
     shown = mode.choose("imagined")
