@@ -48,6 +48,8 @@ function linked(text, well) {
   document.body.classList.toggle("lost", !well);
 }
 
+export const shownLast = () => head; // for whoever measures the page
+
 function told(message) {
   if (message.is === "note") return note(message.text);
   const before = state;
@@ -100,7 +102,7 @@ function readout() {
     const each = list.children[at];
     if (each.textContent === String(text)) return;
     each.textContent = text;
-    each.classList.toggle("long", each.localName === "dd" && each.textContent.length > 16);
+    each.classList.toggle("long", each.localName === "dd" && each.textContent.length > 13);
   });
   list.classList.toggle("ended", head.ended);
   $("values").hidden = !head.values;
@@ -259,7 +261,7 @@ const THROUGH = { ArrowLeft: "-1", ArrowRight: "+1", PageDown: "-10", PageUp: "+
 document.addEventListener("keydown", (event) => {
   if (!state || event.ctrlKey || event.metaKey || event.altKey) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  const on = event.target.closest("button, input, select, summary");
+  const on = event.target.closest?.("button, input, select, summary");
   if (on && ([" ", "Enter"].includes(key) || (on.type === "range" && /^(Arrow|Page|Home|End)/.test(key)))) return;
   if ($("keep").open) {
     if (key === "y" || key === "n") $(key === "y" ? "yes" : "no").click();
