@@ -153,8 +153,10 @@ def test_a_disk_that_fills_while_a_step_runs_is_one_line() -> None:
     limit = max(path.stat().st_size for path in dagster_home().rglob("*.db")) + 6_000
     done = subprocess.run(asked, preexec_fn=full_disk, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.startswith("Dagster's history in ") and "disk" in done.stderr
+    assert done.stderr.startswith("collected_replay/Pong failed: Dagster's history in ") and "disk" in done.stderr
     assert done.stderr.count("\n") == 1
+    [log] = home().glob("logs/*/Pong.log")  # of the process that made the step
+    assert log.read_text().splitlines()[-1].startswith("Dagster's history in ") and "INSERT" not in log.read_text()
     assert main(asked[3:]) == 0, "the same command again"
 
 
