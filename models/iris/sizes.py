@@ -9,16 +9,14 @@ Source of the thesis's names: gamecraftCZ/daisy.
 """
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from models.iris.config import ActorCriticConfig, IrisConfig, WorldModelConfig
 from models.iris.family import NETWORKS
+from models.practice.shapes import Shape, Shapes, require_networks
 from models.tokenizers.config import TokenizerConfig, TokenizerWeights
-
-Shape = tuple[int, ...]
 
 GPT2_BLOCKS = r"world_model\.transformer\.blocks\.0\.attn\.c_attn\."
 GPT2_HEAD = 64  # numbers of width that make a head of GPT-2, in every size
@@ -30,12 +28,8 @@ def sized(config: IrisConfig, shapes: Mapping[str, Shape]) -> IrisConfig:
     Raises ValueError, in one line, for the first name that is missing or belongs to no network, for a tensor whose
     shape is of another kind, and where shapes do not fit each other.
     """
-    if strangers := [name for name in shapes if name.partition(".")[0] not in NETWORKS]:
-        raise ValueError(
-            f"it holds '{strangers[0]}', which belongs to none of {', '.join(NETWORKS)}: give the state_dict of a "
-            "whole IRIS, each network's names behind its own"
-        )
-    found = _Shapes(shapes)
+    require_networks(shapes, NETWORKS, "IRIS")
+    found = Shapes(shapes, "IRIS")
     actor_critic = _actor_critic(found, config.actor_critic)
     tokenizer = _tokenizer(found, config.tokenizer, actor_critic.resolution)
     world_model = _world_model(found, config.world_model, tokenizer.tokens_per_frame)
@@ -52,32 +46,7 @@ def sized(config: IrisConfig, shapes: Mapping[str, Shape]) -> IrisConfig:
     return made
 
 
-class _Shapes:
-    """Shapes by name; what is asked for and missing is an error that names it."""
-
-    def __init__(self, shapes: Mapping[str, Shape]) -> None:
-        self._shapes = shapes
-
-    def of(self, name: str, axes: int) -> Shape:
-        """The shape of a tensor of that many axes, none of which is empty."""
-        if name not in self._shapes:
-            raise ValueError(f"it lacks '{name}', which every IRIS has: give the state_dict of a whole agent")
-        shape = tuple(self._shapes[name])
-        if len(shape) != axes or 0 in shape:
-            raise ValueError(f"it holds '{name}' of shape {shape}, which has {axes} axes in an IRIS: give another file")
-        return shape
-
-    def first(self, pattern: str) -> str:
-        """The first name that begins so; empty where there is none."""
-        return next((name for name in self._shapes if re.match(pattern, name)), "")
-
-    def count(self, pattern: str) -> int:
-        """How many there are of what is numbered in the names: one more than the highest number."""
-        numbers = (int(found[1]) for name in self._shapes if (found := re.match(pattern, name)))
-        return max(numbers, default=-1) + 1
-
-
-def _actor_critic(found: _Shapes, given: ActorCriticConfig) -> ActorCriticConfig:
+def _actor_critic(found: Shapes, given: ActorCriticConfig) -> ActorCriticConfig:
     numbers = range(1, max(found.count(r"actor_critic\.conv(\d{1,2})\.weight$"), 2))
     channels = tuple(found.of(f"actor_critic.conv{number}.weight", 4)[0] for number in numbers)
     pixels, odd = divmod(found.of("actor_critic.lstm.weight_ih", 2)[1], channels[-1])
@@ -97,7 +66,7 @@ def _actor_critic(found: _Shapes, given: ActorCriticConfig) -> ActorCriticConfig
     )
 
 
-def _tokenizer(found: _Shapes, given: TokenizerConfig, resolution: int) -> TokenizerConfig:
+def _tokenizer(found: Shapes, given: TokenizerConfig, resolution: int) -> TokenizerConfig:
     down = r"tokenizer\.encoder\.down\.(\d{1,2})\."
     levels = range(max(found.count(down), 1))
     attends = [found.count(down.replace(r"(\d{1,2})", str(level)) + r"attn\.(\d{1,2})\.") > 0 for level in levels]
@@ -121,7 +90,7 @@ def _tokenizer(found: _Shapes, given: TokenizerConfig, resolution: int) -> Token
     )
 
 
-def _value_layers(found: _Shapes) -> tuple[int, ...]:
+def _value_layers(found: Shapes) -> tuple[int, ...]:
     """Hidden units of the critic that reads codes, whose linear layers have odd numbers; the last has one output."""
     count = found.count(r"tokenizer\.critic\.layers\.(\d{1,2})\.weight$")
     return tuple(found.of(f"tokenizer.critic.layers.{number}.weight", 2)[0] for number in range(1, count, 2))[:-1]
@@ -132,7 +101,7 @@ def _weights(tokenizer: TokenizerConfig, given: TokenizerWeights) -> TokenizerWe
     return replace(given, value=(given.value or 1.0) if tokenizer.value_layers else 0.0)
 
 
-def _world_model(found: _Shapes, given: WorldModelConfig, tokens: int) -> WorldModelConfig:
+def _world_model(found: Shapes, given: WorldModelConfig, tokens: int) -> WorldModelConfig:
     if name := found.first(r"world_model\.tokenizer\."):
         raise ValueError(
             f"it holds '{name}': its world model is the game itself (the thesis's dummy world), which has no weights: "
@@ -158,7 +127,7 @@ def _world_model(found: _Shapes, given: WorldModelConfig, tokens: int) -> WorldM
     )
 
 
-def _steps(found: _Shapes, tokens: int) -> int:
+def _steps(found: Shapes, tokens: int) -> int:
     """How many steps have positions."""
     positions, _ = found.of("world_model.pos_emb.weight", 2)
     if positions % (tokens + 1):
@@ -169,7 +138,7 @@ def _steps(found: _Shapes, tokens: int) -> int:
     return positions // (tokens + 1)
 
 
-def _circuits(found: _Shapes, width: int, tokens: int) -> dict[str, Any]:
+def _circuits(found: Shapes, width: int, tokens: int) -> dict[str, Any]:
     """Of neural circuits, which read a token at once or a whole step; how long segments are the positions tell."""
     cell = "world_model.ncp_layers.0.ncp.rnn_cell"
     units = [found.of(f"{cell}.layer_{number}.ff1.bias", 1)[0] for number in range(3)]

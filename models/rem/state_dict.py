@@ -1,8 +1,8 @@
 """REM's weights under the names of the original's checkpoints, there and back.
 
-Our modules use the same names but for the RetNet's, which the original calls `_model`. What it keeps besides are the
-angles of its rotation, which its own loader wants, and LPIPS weights inside the tokenizer, which are dropped. Its
-`last.pt` is one flat state_dict of all networks, each behind its name: `tokenizer.`, `world_model.`, `actor_critic.`.
+Our modules use the same names. What the original keeps besides are the angles of its rotation, which its own loader
+wants, and LPIPS weights inside the tokenizer, which are dropped. Its `last.pt` is one flat state_dict of all networks,
+each behind its name: `tokenizer.`, `world_model.`, `actor_critic.`.
 Checkpoints from before February 2024 have a decoder of 32 norm groups in the same shapes: they decode differently with
 8, so that one says `tokenizer.decoder_groups=32` for these.
 """
@@ -18,15 +18,12 @@ from models.blocks.weights import copied_weights, load_exactly, network_part, re
 from models.rem.world_model import WorldModel
 
 THETAS = re.compile(r"^_model\.layers\.\d+\.retention\.thetas$")
-OURS, THEIRS = "retnet.", "_model."
 
 
 def own_weights(network: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A network's weights, of its own state_dict or of a whole checkpoint; buffers and LPIPS are dropped."""
     weights = released_weights(network_part(network, state_dict))
-    if network != "world_model":
-        return weights
-    return {_renamed(name, THEIRS, OURS): each for name, each in weights.items() if not THETAS.match(name)}
+    return {name: each for name, each in weights.items() if not THETAS.match(name)}
 
 
 def load_original(name: str, network: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
@@ -44,16 +41,10 @@ def load_original(name: str, network: nn.Module, state_dict: Mapping[str, Tensor
 def original_state_dict(network: nn.Module) -> dict[str, Tensor]:
     """Copies of a network's weights as the original's own loader wants them, but for LPIPS."""
     weights = copied_weights(network)
-    if not isinstance(network, WorldModel):
-        return weights
-    return {_renamed(name, OURS, THEIRS): each for name, each in weights.items()} | thetas(network)
+    return weights | thetas(network) if isinstance(network, WorldModel) else weights
 
 
 def thetas(model: WorldModel) -> dict[str, Tensor]:
     """The angles that the original keeps in every layer."""
     found_E = angles(model.config.width // model.config.heads).float()
-    return {f"{THEIRS}layers.{layer}.retention.thetas": found_E.clone() for layer in range(model.config.layers)}
-
-
-def _renamed(name: str, before: str, after: str) -> str:
-    return after + name.removeprefix(before) if name.startswith(before) else name
+    return {f"_model.layers.{layer}.retention.thetas": found_E.clone() for layer in range(model.config.layers)}

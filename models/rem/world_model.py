@@ -4,8 +4,7 @@ A block is a frame's K observation tokens, then one action; C = K + 1. Observati
 tokenizer's codes, which get no gradient, or have rows of their own. The action's output predicts the reward's sign and
 the end. The next frame's tokens are predicted all at once (POP): K prediction tokens are run from the state behind the
 block before, at the positions of the tokens that they predict, and nothing else sees them. Without POP the output of
-each token predicts the next one, as in IRIS. Parameters have the released checkpoints' names but for `_model.`, here
-`retnet.`.
+each token predicts the next one, as in IRIS. Parameters have the released checkpoints' names.
 Source: arXiv 2402.05643, section 2.
 
 Shapes: B segments or N rows, T blocks, K tokens a frame, D width, V vocabulary.
@@ -36,10 +35,15 @@ class WorldModel(nn.Module):
         initialise_uniform(self, generator)
         # Rows of observations are unused where codes are shared, and so is the last one, as in the original.
         self.embedding = nn.Embedding(self.vocabulary + config.num_actions + 1, width)
-        self.retnet = RetNet(config.layers, config.heads, width, config.dropout, generator)
+        self._model = RetNet(config.layers, config.heads, width, config.dropout, generator)
         self.placeholder_embeddings = nn.Embedding(self.tokens_per_frame + 1, width)
         for table in (self.embedding, self.placeholder_embeddings):
             nn.init.normal_(table.weight, generator=generator)
+
+    @property
+    def retnet(self) -> RetNet:
+        """What reads and predicts; parameters keep the original's name for it."""
+        return self._model
 
     @property
     def tokens_per_block(self) -> int:

@@ -7,7 +7,7 @@ import typer
 
 from models.registry import FAMILIES
 from pipelines.commands.hub import WhoseGame, export_hub, import_hub, playing_agent
-from pipelines.commands.iris_runs import LpipsFrom, export_run, import_iris
+from pipelines.commands.iris_runs import LpipsFrom, export_run, import_iris, import_rem
 from pipelines.commands.options import ExperimentName, Storage, artefact_named, plan_of_experiment, profile_and_store
 from pipelines.errors import UsageError, unknown
 
@@ -40,6 +40,7 @@ def add_to(app: typer.Typer) -> None:
     back.command("trajectories")(import_trajectories)
     back.command("shards")(import_shards)
     back.command("iris")(import_iris)
+    back.command("rem")(import_rem)
     back.command("hub")(import_hub)
     app.add_typer(back, name="import", rich_help_panel=PANEL)
 
@@ -131,14 +132,14 @@ def segments(
 
 def checkpoint(
     experiment: ExperimentName,
-    to: Annotated[str, typer.Option("--to", help="jowa or iris: the original's names, readable by its own code.")],
+    to: Annotated[str, typer.Option("--to", help="jowa, iris or rem: the original's names, readable by its own code.")],
     out: Annotated[Path, typer.Option(help="Folder; one named after the experiment is written into it.")],
     game: WhoseGame = "",
     lpips: LpipsFrom = None,
     overwrite: Overwrite = False,
     storage: Storage = None,
 ) -> None:
-    """What an experiment plays with, as its original's files: JOWA's tokenizer.pt and model.pt, IRIS's last.pt.
+    """What an experiment plays with, as its original's files: JOWA's tokenizer.pt and model.pt, last.pt of the others.
 
     'worldline import-jowa' and 'worldline import iris' read them back exactly; what they brought goes out with the bits
     and dtypes it came with. Masks and index buffers of IRIS are written anew. IRIS's own loader is strict and keeps

@@ -1,6 +1,8 @@
-"""`worldline import iris` and `export run`: what the code of IRIS left as an experiment, and a run as it leaves one."""
+"""`worldline import iris`, `import rem` and `export run`: what the code of IRIS or REM left as an experiment, and a run
+as IRIS leaves one."""
 
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -11,7 +13,7 @@ from pipelines.commands.options import ExperimentName, Storage, plan_of_experime
 from pipelines.environments.registry import game_named
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.graph.config_io import override
-from pipelines.recipes import iris
+from pipelines.recipes import iris, rem
 from pipelines.stages.import_weights import ReleasedConfig
 
 NOT_TOLD = "A number that shapes do not tell, such as world_model.heads=8 (default: the paper's); may be repeated."
@@ -37,16 +39,40 @@ def import_iris(
 
     Example: worldline import iris --file Pong.pt
     """
+    _import(file, game, name, changes, storage, iris)
+
+
+def import_rem(
+    file: Annotated[Path, typer.Option(help="REM's state_dict, as torch saved it: last.pt.")],
+    game: Annotated[str, typer.Option(help="The game that it was trained on (default: the file's name).")] = "",
+    name: Annotated[str, typer.Option(help="Of the experiment to make (default: the file's).")] = "",
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help=NOT_TOLD)] = None,
+    storage: Storage = None,
+) -> None:
+    """Make an experiment of a checkpoint of REM, as 'worldline import iris' does of one of IRIS.
+
+    Sizes, heads and the kind of the actor-critic are read off its tensors. A checkpoint of before February 2024 has a
+    decoder of 32 norm groups in the same shapes and would decode differently: --set tokenizer.decoder_groups=32.
+
+    Example: worldline import rem --file last.pt --game Pong
+    """
+    _import(file, game, name, changes, storage, rem)
+
+
+def _import(
+    file: Path, game: str, name: str, changes: list[str] | None, storage: str | None, family: ModuleType
+) -> None:
+    """Of a file, by the recipes of its family: a module with `networks`, `released` and a recipe of its own name."""
     from pipelines.store.files import sha256_of
     from pipelines.training.weight_files import read_state_dict
 
     weights = read_state_dict(file)
     game = _game_of(file, game)
-    recipe = iris.iris().but(games=(game,))
+    recipe = getattr(family, family.__name__.rpartition(".")[2])().but(games=(game,))
     try:
-        given = override(iris.networks(recipe), *(changes or []))
+        given = override(family.networks(recipe), *(changes or []))
         shapes = {each: tuple(tensor.shape) for each, tensor in weights.items()}
-        networks = iris.released(given, shapes, game)
+        networks = family.released(given, shapes, game)
     except ValueError as error:
         raise WorldlineError(f"{file} cannot be imported: {error}") from error
     except UsageError as error:

@@ -13,12 +13,11 @@ from dataclasses import replace
 from models.iris.config import ActorCriticConfig, IrisConfig, WorldModelConfig
 from models.iris.sizes import sized
 from models.tokenizers.config import TokenizerConfig, TokenizerWeights
-from pipelines.environments.registry import GAMES, own_actions, to_shared
-from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import ACTOR, SearchConfig
 from pipelines.graph.recipe import Recipe
 from pipelines.recipes.demo import demo
 from pipelines.recipes.jowa import jowa_40m
+from pipelines.recipes.released import of_game
 from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.stages.learn import CheckPlay, LearnConfig, PlayTurns
 from pipelines.training.schedule import LoopConfig, Practice
@@ -132,15 +131,6 @@ def networks(recipe: Recipe) -> IrisConfig:
 def released(given: IrisConfig, shapes: Mapping[str, tuple[int, ...]], game: str) -> IrisConfig:
     """The networks of a checkpoint of one game: `given` with the sizes that its names and shapes tell.
 
-    It knows the game's own actions, by their numbers in the game. Raises ValueError as `models.iris.sizes.sized`,
-    UsageError where its actions are more or fewer than the game's.
+    Raises ValueError as `models.iris.sizes.sized`, UsageError as `of_game`.
     """
-    found = sized(given, shapes)
-    known, own = found.world_model.num_actions, own_actions(game)
-    if known != len(own):
-        others = [each for each in GAMES if len(own_actions(each)) == known][:3]
-        raise UsageError(
-            f"It knows {known} actions and {game} has {len(own)} ({', '.join(own)}): say --game GAME, the one that it "
-            f"was trained on" + (f", such as {', '.join(others)}" if others else "; no game here has so many")
-        )
-    return replace(found, actions=tuple(to_shared(game, range(known)).tolist()))
+    return of_game(sized(given, shapes), game)

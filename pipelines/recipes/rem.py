@@ -5,12 +5,15 @@ number changed. Run: `worldline experiment new pong-rem --recipe rem --games Pon
 pong-rem`. Source: arXiv 2402.05643, section 3 and appendix A, with the numbers of its code where the paper is silent.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from models.rem.config import RemConfig
+from models.rem.sizes import sized
 from pipelines.evaluation.player_settings import ACTOR, SearchConfig
 from pipelines.graph.recipe import Recipe
+from pipelines.recipes.released import of_game
 from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.stages.learn import CheckPlay, LearnConfig, PlayTurns
 from pipelines.training.schedule import LoopConfig, Practice
@@ -41,10 +44,24 @@ def rem() -> Recipe:
 def _with(name: str, part: str, **changes: Any) -> Recipe:
     """`rem` with these numbers of a part of its networks."""
     recipe = rem()
-    learn = recipe.of(LearnConfig)
-    assert isinstance(learn.networks, RemConfig)
-    networks = replace(learn.networks, **{part: replace(getattr(learn.networks, part), **changes)})
-    return recipe.but(name=name, learn=replace(learn, networks=networks))
+    plain = networks(recipe)
+    changed = replace(plain, **{part: replace(getattr(plain, part), **changes)})
+    return recipe.but(name=name, learn=replace(recipe.of(LearnConfig), networks=changed))
+
+
+def networks(recipe: Recipe) -> RemConfig:
+    """Those that a recipe of this file learns."""
+    found = recipe.of(LearnConfig).networks
+    assert isinstance(found, RemConfig)
+    return found
+
+
+def released(given: RemConfig, shapes: Mapping[str, tuple[int, ...]], game: str) -> RemConfig:
+    """The networks of a checkpoint of one game: `given` with the sizes that its names and shapes tell.
+
+    Raises ValueError as `models.rem.sizes.sized`, UsageError as `of_game`.
+    """
+    return of_game(sized(given, shapes), game)
 
 
 def rem_4x4() -> Recipe:

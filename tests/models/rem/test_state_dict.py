@@ -55,5 +55,5 @@ def test_weights_that_turn_by_other_angles_and_those_of_other_sizes_are_refused(
         agent.load_original("world_model", theirs)
     theirs = agent.original_state_dict("world_model")
     del theirs["_model.layers.1.linear1.bias"]
-    with pytest.raises(ValueError, match=r"does not fit: .* missing: retnet\.layers\.1\.linear1\.bias"):
+    with pytest.raises(ValueError, match=r"does not fit: .* missing: _model\.layers\.1\.linear1\.bias"):
         agent.load_original("world_model", theirs)
