@@ -4,10 +4,11 @@
 M = N * R rows, N environments or imagined rows.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -103,4 +104,35 @@ class Planner(Protocol):
 
     def plan(self, world: WorldModel, context: Context, legal_NA: Tensor, gamma: float) -> Tensor:
         """plan(world, context, legal actions (N, A) bool, discount) -> actions (N,) long, legal ones only"""
+        ...
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A function of tensors alone, for runtimes that know no Python: its module, an example of its inputs, the names of
+    both ends, and by input those axes that have no fixed size."""
+
+    module: nn.Module
+    example: tuple[Tensor, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    growing: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Portable(Protocol):
+    """An agent whose likeliest dream can be played elsewhere.
+
+    Its graphs are "read" (tokens (1, L) of a context, actions between frames -> q (1, A), keys, values), "step" (action
+    (1,), past_keys, past_values -> observation (1, K), reward (1,), end (1,), q, keys, values), where keys and values
+    have their tokens on axis 3, and "decode" (observation (1, K) -> frame (1, C, H, W) in [0, 1]). Integers are long.
+    """
+
+    def graphs(self, game: int) -> Mapping[str, Graph]:
+        """graphs(game) -> its graphs by name, of copies of the networks in eval mode and float32"""
+        ...
+
+    @property
+    def window(self) -> int:
+        """Steps that are remembered; where there are so many, all but the oldest are read anew before a step."""
         ...

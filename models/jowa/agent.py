@@ -17,6 +17,7 @@ from models.blocks.weights import released_weights
 from models.jowa.config import JowaAgentConfig
 from models.jowa.dream import JowaDream
 from models.jowa.family import JOWA
+from models.jowa.graphs import graphs
 from models.jowa.loss import LossCounts, world_action_loss, world_loss
 from models.jowa.model import Jowa, parameter_groups
 from models.jowa.policy import JowaPolicy
@@ -26,6 +27,7 @@ from models.losses.frames import Lpips
 from models.losses.segments import mixture_weights
 from models.spaces import Spaces
 from models.tokenizers.vq import Tokenizer, TokenizerObjective
+from models.worlds import Graph
 
 
 class JowaAgent:
@@ -201,6 +203,15 @@ class JowaAgent:
         """Its practice imagines what is likeliest."""
         device = next(self.model.parameters()).device
         return JowaDream(self.model, torch.Generator(device).manual_seed(seed) if sample else None)
+
+    def graphs(self, game: int) -> dict[str, Graph]:
+        """See `models.worlds.Portable`."""
+        return graphs(self.model, self.tokenizer, game)
+
+    @property
+    def window(self) -> int:
+        """All that have positions."""
+        return self.model.config.max_steps
 
     def policy(self, acting: Acting) -> JowaPolicy:
         """See `JowaPolicy`."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from models.registry import FAMILIES
+from pipelines.commands.browser_page import export_browser
 from pipelines.commands.hub import WhoseGame, export_hub, import_hub, playing_agent
 from pipelines.commands.iris_runs import LpipsFrom, export_run, import_iris, import_rem
 from pipelines.commands.options import ExperimentName, Storage, artefact_named, plan_of_experiment, profile_and_store
@@ -31,6 +32,7 @@ def add_to(app: typer.Typer) -> None:
     group.command()(croissant)
     group.command("run")(export_run)
     group.command("hub")(export_hub)
+    group.command("browser")(export_browser)
     app.add_typer(group, name="export", rich_help_panel=PANEL)
     back = typer.Typer(
         help="Data that lie in other tools' layouts, and checkpoints of other homes, as artefacts.\n\n"
