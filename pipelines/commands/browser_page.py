@@ -29,7 +29,7 @@ def export_browser(
     """A world model as a folder of static files: one plays inside it in a browser, with no Python and no game behind.
 
     Networks go out as ONNX, with ONNX Runtime from its npm package beside them; 100 steps of a dream must be those of
-    the agent itself. For networks of the demo's size. Needs pip install 'worldline[browser]'.
+    the agent itself. For networks of the demo's size. Needs pip install 'worldline\\[browser]'.
 
     Example: worldline export browser demo --game Boxing --to exports/boxing, then python -m http.server -d
     exports/boxing --bind 127.0.0.1

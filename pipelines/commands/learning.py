@@ -35,7 +35,7 @@ from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 
 PANEL = "Stages, in order"
-FROM = "Learn from what was played and kept, recordings/EXPERIMENT/GAME/game-... ('worldline play')."
+FROM = "Learn from what was played and kept, recordings/EXPERIMENT/GAME/game-... ('worldline play'; default: replay)."
 SIZES = {"40m": "jowa_40m", "70m": "jowa_70m", "150m": "jowa_150m"}
 
 

@@ -27,9 +27,10 @@ from pipelines.store.store import Store
 PANEL = "Look and tidy"
 MODE = f"What is played: {'; '.join(f'{name} ({about})' for name, about in ABOUT.items())}."
 HOST = "Where the page is served; other than loopback, every visitor needs an address with a token."
-OUT = "Headless: copy what was recorded: film.mp4, or recording.npz with all pictures, actions and rewards."
+OUT = "Headless: copy what was recorded, film.mp4 or recording.npz with all that was shown (default: no copy)."
 ACTIONS = (
-    "Headless: text file of what you would press, a step after the other: NOOP UP FIRE, or the game's own numbers."
+    "Headless: text file of what you would press, a step after the other: NOOP UP FIRE, or the game's own numbers "
+    "(default: no-op)."
 )
 OF = "Which episodes --episode counts: recorded (those that the agent learned from) or evaluated (those scored)."
 
@@ -54,7 +55,7 @@ def play(
     episode: Annotated[int, typer.Option(help="A dream begins in this episode; -1: in the emulator.")] = -1,
     step: Annotated[int, typer.Option(help="At this step of it, or after so many no-ops.")] = 0,
     of: Annotated[str, typer.Option(help=OF)] = "recorded",
-    planner: Annotated[str, typer.Option(help="How the agent chooses: greedy, beam, mcts, actor.")] = "",
+    planner: Annotated[str, typer.Option(help="Of the agent: greedy, beam, mcts, actor (default: the recipe's).")] = "",
     protocol: Annotated[str, typer.Option(help="Rules of the game (default: the recipe's evaluation).")] = "",
     sample: Annotated[bool | None, typer.Option("--sample/--likeliest", help="Draw dreams, or not.")] = None,
     reconstruction: Annotated[bool, typer.Option("--reconstruction", help="Show the tokenizer's view too.")] = False,
