@@ -6,7 +6,10 @@ from dataclasses import replace
 from pipelines.commands.play import give_name
 from pipelines.errors import UsageError
 from pipelines.graph.experiment import Experiment
-from pipelines.play.mode import MODES, Mode, Shown, open_mode
+from pipelines.graph.make import pointer
+from pipelines.graph.plan import Step
+from pipelines.play.episodes import EpisodeSet, ImaginedEpisodes
+from pipelines.play.mode import MODES, RECORDING, Mode, Shown, open_mode
 from pipelines.play.server import Port, serve
 from pipelines.play.source import PlaySource, Start
 from pipelines.play.taken import Taken
@@ -17,6 +20,7 @@ from pipelines.store.store import Store
 def show(found: Experiment, config: RecordConfig, store: Store, port: Port, browser: bool) -> None:
     """Serve what `config` says, from its mode on, until told to stop."""
     source = source_of(config, opened(config, store))
+    source = replace(source, sets={**source.sets, **_imagined(found, config, store)})
     try:
 
         def open_at(name: str, start: Start) -> Mode:
@@ -30,6 +34,15 @@ def show(found: Experiment, config: RecordConfig, store: Store, port: Port, brow
         serve(port, title, tuple(MODES), first, open_at, record, source.start, browser)
     finally:
         close(source)
+
+
+def _imagined(found: Experiment, config: RecordConfig, store: Store) -> dict[str, EpisodeSet]:
+    """The dreams that were recorded of this experiment's game, where there are any."""
+    beginning = f"{pointer(Step(config.STAGE, config.game), found)}/dream"  # dream-..., dream-agent-...
+    named = [ref for name, ref in sorted(store.pointers().items()) if name.startswith(beginning)]
+    dreams = [store.open(ref) for ref in dict.fromkeys(named) if store.holds(ref)]
+    episodes = ImaginedEpisodes([dream.path(RECORDING) for dream in dreams])
+    return {"imagined": episodes} if episodes.lengths else {}
 
 
 def close(source: PlaySource) -> None:

@@ -48,6 +48,24 @@ def step(page: PythonPage, action: int) -> None:
     page.until(lambda: page.pictures > shown)
 
 
+def test_dreams_that_were_recorded_are_browsed_as_imagined_episodes(
+    tiny_copy: TinyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLDLINE_HOME", str(tiny_copy.home))
+    assert run(["play", "tiny", "--headless", "--mode", "dream", "--steps", "6", "--seed", "5"]) == 0
+    (dream,) = [ref for name, ref in tiny_copy.store.pointers().items() if "/dream-" in name]
+    with np.load(tiny_copy.store.open(dream).path("recording.npz")) as kept:
+        pictures = kept["pictures_dream"]
+    with screen(tiny_copy, "--mode", "episodes") as (_, page):
+        assert "imagined" in page.state["sets"]
+        page.send("pause", on=True)
+        page.send("choose", of="imagined")
+        page.until(lambda: page.state["of"] == "imagined" and page.state["paused"])
+        page.send("seek", episode=0, step=0)
+        page.until(lambda: bool(page.shown) and page.head["step"] == 0)
+        assert np.array_equal(page.shown[0], pictures[0])
+
+
 def test_every_mode_of_a_checkpoint_is_shown_and_what_is_recorded_plays_again(
     tiny_copy: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
