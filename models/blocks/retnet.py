@@ -137,7 +137,12 @@ def rotated(x_NHLE: Tensor, positions_L: Tensor) -> Tensor:
 # ---- the decoder ----
 
 Core = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""core(rotated q, rotated and scaled k, v), each (N, H, L, E) -> outputs (N, H, L, E): one of the forms above"""
+"""core(rotated q of what is asked for, rotated and scaled k, v), each (N, H, L, E) -> outputs: a form of above"""
+
+
+def kept(x_NLD: Tensor, places: Tensor | None) -> Tensor:
+    """The tokens at these places; all where none are given."""
+    return x_NLD if places is None else x_NLD[:, places]
 
 
 class Retention(nn.Module):
@@ -149,15 +154,14 @@ class Retention(nn.Module):
         self.q_proj, self.k_proj, self.v_proj, self.g_proj, self.out_proj = (nn.Linear(width, width) for _ in range(5))
         self.drop = Dropout(dropout)
 
-    def forward(self, x_NLD: Tensor, positions_L: Tensor, core: Core) -> Tensor:
-        q, k, v = (
-            layer(x_NLD).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for layer in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        out_NHLE = core(rotated(q, positions_L), rotated(k, positions_L) / math.sqrt(q.shape[3]), v)
+    def forward(self, x_NLD: Tensor, positions_L: Tensor, core: Core, keep: Tensor | None = None) -> Tensor:
+        read = ((x_NLD, self.k_proj), (x_NLD, self.v_proj), (kept(x_NLD, keep), self.q_proj))
+        k, v, q = (layer(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for x, layer in read)
+        asked_L = positions_L if keep is None else positions_L[keep]
+        out_NHLE = core(rotated(q, asked_L), rotated(k, positions_L) / math.sqrt(k.shape[3]), v)
         out_NLHE = self.drop(out_NHLE.transpose(1, 2))
         normed_NLD = F.layer_norm(out_NLHE, out_NLHE.shape[3:], eps=EPS).flatten(2)
-        return self.out_proj(F.silu(self.g_proj(x_NLD)) * normed_NLD)
+        return self.out_proj(F.silu(self.g_proj(read[2][0])) * normed_NLD)
 
 
 class Layer(nn.Module):
@@ -170,15 +174,17 @@ class Layer(nn.Module):
         self.linear1, self.linear2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         self.drop = Dropout(dropout)
 
-    def forward(self, x_NLD: Tensor, positions_L: Tensor, core: Core) -> Tensor:
-        x_NLD = x_NLD + self.drop(self.retention(self.norm1(x_NLD), positions_L, core))
+    def forward(self, x_NLD: Tensor, positions_L: Tensor, core: Core, keep: Tensor | None = None) -> Tensor:
+        """Outputs (N, L, D), or those of the tokens at the places `keep` alone."""
+        retention_NLD = self.retention(self.norm1(x_NLD), positions_L, core, keep)
+        x_NLD = kept(x_NLD, keep) + self.drop(retention_NLD)
         inner = self.drop(F.silu(self.linear1(self.norm2(x_NLD))))
         return x_NLD + self.drop(self.linear2(inner))
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Outputs (N, L, D) of what was read, those (N, M, P, D) of prediction tokens, and by layer the states."""
+    """Outputs (N, L, D) of what was read, or (N, T, D) at blocks' ends; of prediction tokens (N, M, P, D); states."""
 
     outputs_NLD: Tensor
     predicted_NMPD: Tensor
@@ -215,12 +221,15 @@ class RetNet(nn.Module):
         per_chunk: int = 1,
         predict: Tensor | None = None,
         behind: slice = slice(0),
+        ends_only: bool = False,
     ) -> Reading:
         """Read tokens at positions from `first` on, entered with `states` (none: nothing was read before).
 
         block: tokens of a block, after each of which states are told (0: all are one). predict: (N, M, P, D) embedded
         prediction tokens, run in the same pass from the states that `behind` picks among T + 1: the entered one, then
-        those after each block; they stand at the positions that follow that state. Nothing else sees them.
+        those after each block; they stand at the positions that follow that state. Nothing else sees them. ends_only:
+        of what is read, only the outputs at the ends of blocks are wanted; the last layer makes no others, from
+        o_n = q_n S_n with the state there.
         """
         length, gammas_H = x_NLD.shape[1], self.gammas
         block = block or length
@@ -230,26 +239,37 @@ class RetNet(nn.Module):
             more_MP = starts_M[:, None] + torch.arange(predict.shape[2], device=x_NLD.device)
             positions_L = torch.cat([positions_L, more_MP.flatten()])
             x_NLD = torch.cat([x_NLD, predict.flatten(1, 2)], dim=1)
-        found = []
+        found: list[Tensor] = []
+        ends = torch.arange(block - 1, length, block, device=x_NLD.device)
+        keep = torch.cat([ends, torch.arange(length, x_NLD.shape[1], device=x_NLD.device)])
         for number, layer in enumerate(self.layers):
             entered = states[number] if states else None
+            at_ends = ends_only and number == len(self.layers) - 1
 
-            def core(q: Tensor, k: Tensor, v: Tensor, entered: Tensor | None = entered) -> Tensor:
-                read = slice(0, length)
-                outputs, after = retained(
-                    q[:, :, read], k[:, :, read], v[:, :, read], gammas_H, entered, block, per_chunk
-                )
+            def core(
+                q: Tensor, k: Tensor, v: Tensor, entered: Tensor | None = entered, at_ends: bool = at_ends
+            ) -> Tensor:
+                k_read, v_read = k[:, :, :length], v[:, :, :length]
+                if at_ends:
+                    by_block = (k_read.unflatten(2, (-1, block)), v_read.unflatten(2, (-1, block)))
+                    after = block_states(*by_block, gammas_H, entered)
+                    outputs = (q[:, :, : len(ends), None] @ after)[:, :, :, 0]
+                else:
+                    outputs, after = retained(q[:, :, :length], k_read, v_read, gammas_H, entered, block, per_chunk)
                 found.append(after)
                 if predict is None:
                     return outputs
                 before = torch.zeros_like(after[:, :, 0]) if entered is None else entered
                 starts = torch.cat([before[:, :, None], after], dim=2)[:, :, behind]
-                q, k, v = (each[:, :, length:].unflatten(2, predict.shape[1:3]) for each in (q, k, v))
+                runs = predict.shape[1:3]
+                tokens = (q[:, :, outputs.shape[2] :], k[:, :, length:], v[:, :, length:])
+                q, k, v = (each.unflatten(2, runs) for each in tokens)
                 return torch.cat([outputs, within(q, k, v, gammas_H, starts).flatten(2, 3)], dim=2)
 
-            x_NLD = layer(x_NLD, positions_L, core)
+            x_NLD = layer(x_NLD, positions_L, core, keep if at_ends else None)
+        read = len(ends) if ends_only else length
         shape = (0, 0) if predict is None else predict.shape[1:3]
-        return Reading(x_NLD[:, :length], x_NLD[:, length:].unflatten(1, shape), tuple(found))
+        return Reading(x_NLD[:, :read], x_NLD[:, read:].unflatten(1, shape), tuple(found))
 
     def predict(self, x_NPD: Tensor, states: tuple[Tensor, ...], first: int) -> Tensor:
         """Outputs (N, P, D) of prediction tokens that follow what `states` have read, in a pass of their own."""

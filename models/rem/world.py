@@ -25,6 +25,8 @@ class RemPlayer:
     codes: the tokenizer's, (V, E), as they are when asked for.
     """
 
+    ends_only = True  # whether the last layer leaves out what nobody reads
+
     def __init__(self, model: WorldModel, codes: Callable[[], Tensor]) -> None:
         self._packed, self._codes = PackedModule(model), codes
         self.model = model  # what is called: the model itself or, on a CPU, its packed copy
@@ -93,7 +95,9 @@ class RemPlayer:
         model = self.model
         x_NLD = torch.cat([self._waiting_NLD, model.embed_actions(actions_N[:, None])], dim=1)
         tokens = model.prediction_tokens(len(x_NLD), 1) if predict else None
-        reading = model.retnet.read(x_NLD, self.states, self.length, predict=tokens, behind=slice(1, 2))
+        reading = model.retnet.read(
+            x_NLD, self.states, self.length, predict=tokens, behind=slice(1, 2), ends_only=self.ends_only
+        )
         self.states, self.newest_ND = reading.last, reading.outputs_NLD[:, -1]
         self.length += x_NLD.shape[1]
         self._passes += 1

@@ -60,7 +60,7 @@ class WorldModel(nn.Module):
             )
         x_BLD = self.embed(tokens_BTK, actions_BT, codes_VD)
         reading = self._read(x_BLD, steps)
-        read_BTCD = reading.outputs_NLD.unflatten(1, (steps, -1))
+        read_BTCD = reading.outputs_NLD.unflatten(1, (steps, -1))  # with POP of each block its action alone
         action_BTD = read_BTCD[:, :, -1]
         if self.config.pop:
             seen_BTKD = reading.predicted_NMPD
@@ -83,6 +83,7 @@ class WorldModel(nn.Module):
             per_chunk=self.config.blocks_per_chunk,
             predict=predict,
             behind=slice(0, steps),
+            ends_only=self.config.pop,
         )
 
     def embed(self, tokens_BTK: Tensor, actions_BT: Tensor, codes_VD: Tensor) -> Tensor:

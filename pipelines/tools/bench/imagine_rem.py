@@ -50,7 +50,9 @@ QUICK_REM = RemSizes(
 
 
 class TwoPasses(RemPlayer):
-    """What was read and what is predicted each in a pass of its own, as the original does."""
+    """What was read and what is predicted each in a pass of its own, all of every layer, as the original does."""
+
+    ends_only = False
 
     def _read(self, actions_N: Tensor, predict: bool) -> Tensor:
         super()._read(actions_N, False)

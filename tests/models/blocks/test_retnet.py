@@ -116,6 +116,10 @@ def test_predicting_in_one_pass_is_predicting_block_by_block() -> None:
     net, (x, tokens) = by_formula(), formula_inputs()
     fused = [pop(net, x, tokens, per_chunk) for per_chunk in (1, 2, 3, 4)]
     assert all(float((each - fused[0]).abs().max()) < 1e-12 for each in fused)
+    whole, ends = (net.read(x, block=5, predict=tokens, behind=slice(0, 4), ends_only=only) for only in (False, True))
+    assert float((whole.outputs_NLD[:, 4::5] - ends.outputs_NLD).abs().max()) < 1e-12
+    assert float((whole.predicted_NMPD - ends.predicted_NMPD).abs().max()) < 1e-12
+    assert all(float((one - other).abs().max()) < 1e-12 for one, other in zip(whole.states, ends.states, strict=True))
     nothing = tuple(torch.zeros(2, 4, 8, 8, dtype=torch.float64) for _ in net.layers)
     states = nothing
     for block in range(4):
