@@ -1,4 +1,4 @@
-"""What tests of play share: sources of small fresh agents of both families, and steps of a mode."""
+"""What tests of play share: sources of small fresh agents of every family, and steps of a mode."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,22 +11,25 @@ from torch import nn
 from models.iris.agent import IrisAgent
 from models.jowa.agent import JowaAgent
 from models.jowa.config import JowaAgentConfig
+from models.rem.agent import RemAgent
 from pipelines.environments.registry import protocol
 from pipelines.evaluation.player_settings import PlayerSettings, SearchConfig
 from pipelines.play.mode import Mode, Shown
 from pipelines.play.source import PlaySource
 from pipelines.recipes.demo import mini
 from tests.pipelines.stages.test_learn_iris import NETWORKS
+from tests.pipelines.stages.test_learn_rem import tiny
 
-FAMILIES = ("jowa", "iris")
+FAMILIES = ("jowa", "iris", "rem")
 
 
 def source(family: str = "jowa", game: str = "Breakout", **changes: Any) -> PlaySource:
     """A fresh agent that plays by what it thinks, greedily or as an actor."""
-    if family == "iris":
+    if family != "jowa":
         search = SearchConfig(temperature=1e-3)  # the likeliest action
         settings = PlayerSettings("actor", 1, 0, context=2, epsilon=0.0, search=search)
-        found = PlaySource(game, protocol("iris"), IrisAgent(NETWORKS, seed=1), settings, seed=5)
+        agent = IrisAgent(NETWORKS, seed=1) if family == "iris" else RemAgent(tiny("rem").networks, seed=1)
+        found = PlaySource(game, protocol("iris"), agent, settings, seed=5)
     else:
         networks = mini().pretrain.networks
         assert isinstance(networks, JowaAgentConfig)
