@@ -69,7 +69,8 @@ def play(
     to the checkpoint, to where the dream begins and to the seed. The same command gives the same pictures. Where
     nothing is pressed, no-op is played.
     --set takes the fields of record: record.context (real steps that a dream begins with), record.epsilon,
-    record.beam_width, record.beam_horizon, record.search.simulations, record.search.temperature, record.max_steps.
+    record.beam_width, record.beam_horizon, record.search.simulations, record.search.temperature, record.max_steps,
+    record.precision (float32 unless set: of one row at a time, it is faster with small networks).
 
     Example: worldline play demo --game Boxing --mode agent --reconstruction
 
@@ -119,6 +120,7 @@ def config_of(
     shared = {entry.name: getattr(evaluation, entry.name) for entry in fields(PlayConfig)}
     who = roster(replace(evaluation, game=scored.game, tuned=None, beam_episodes=0))[0]
     shared |= {"context": who.context, "beam_width": evaluation.beam_width, "beam_horizon": evaluation.beam_horizon}
+    shared |= {"precision": "float32"}  # of a single row bf16 takes twice as long with small networks
     seeds = {"seed": given.pop("seed")} if "seed" in given else {}
     recipe = override(plan.recipe.but(**{RecordConfig.VERB: RecordConfig(**shared | given)}), *(changes or []))
     config = plan.but(recipe).config(Step(RecordConfig.STAGE, scored.game))
