@@ -5,13 +5,15 @@
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from models.api import Batch
 
 INPUTS = ("weights/", "batch/", "draws/")
 META = "meta/"
@@ -59,6 +61,19 @@ class GoldenFile:
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """All inputs whose names begin so, by the rest of their names. Raises ValueError as `tensor`."""
         return {name.removeprefix(prefix): self.tensor(name) for name in list(self.arrays) if name.startswith(prefix)}
+
+    def segments(self, network: str, encode: Callable[[Tensor], Tensor]) -> Batch:
+        """A network's recorded segments, with the tokens that `encode` makes of its frames. ValueError as `tensor`."""
+        names = ("actions", "rewards", "ends", "mask_padding", "observations")
+        actions, rewards, ends, mask, frames = (self.tensor(f"batch/{network}/{name}") for name in names)
+        return Batch(
+            actions_BT=actions,
+            rewards_BT=rewards,
+            ends_BT=ends,
+            mask_BT=mask,
+            games_B=actions.new_zeros(len(actions)),
+            tokens_BTK=encode(frames),
+        )
 
     def _text(self, name: str) -> str:
         if name not in self.arrays or self.arrays[name].dtype.kind != "U" or self.arrays[name].ndim:

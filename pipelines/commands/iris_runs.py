@@ -1,20 +1,23 @@
 """`worldline import iris`, `import rem` and `export run`: what the code of IRIS or REM left as an experiment, and a run
 as IRIS leaves one."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from models.family import AgentConfig
 from pipelines.commands.hub import WhoseGame, playing_agent
 from pipelines.commands.learning import named_after, register_released
 from pipelines.commands.options import ExperimentName, Storage, plan_of_experiment, profile_and_store
 from pipelines.environments.registry import game_named
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.graph.config_io import override
+from pipelines.graph.recipe import Recipe
 from pipelines.recipes import iris, rem
 from pipelines.stages.import_weights import ReleasedConfig
+from pipelines.stages.learn import LearnConfig
 
 NOT_TOLD = "A number that shapes do not tell, such as world_model.heads=8 (default: the paper's); may be repeated."
 LpipsFrom = Annotated[
@@ -39,7 +42,7 @@ def import_iris(
 
     Example: worldline import iris --file Pong.pt
     """
-    _import(file, game, name, changes, storage, iris)
+    _import(file, game, name, changes, storage, iris.iris(), iris.released)
 
 
 def import_rem(
@@ -56,23 +59,29 @@ def import_rem(
 
     Example: worldline import rem --file last.pt --game Pong
     """
-    _import(file, game, name, changes, storage, rem)
+    _import(file, game, name, changes, storage, rem.rem(), rem.released)
 
 
 def _import(
-    file: Path, game: str, name: str, changes: list[str] | None, storage: str | None, family: ModuleType
+    file: Path,
+    game: str,
+    name: str,
+    changes: list[str] | None,
+    storage: str | None,
+    recipe: Recipe,
+    sized: Callable[[Any, Mapping[str, tuple[int, ...]], str], AgentConfig],
 ) -> None:
-    """Of a file, by the recipes of its family: a module with `networks`, `released` and a recipe of its own name."""
+    """Of a file. recipe: its family's own; sized(the recipe's networks, shapes by name, game) -> those of the file."""
     from pipelines.store.files import sha256_of
     from pipelines.training.weight_files import read_state_dict
 
     weights = read_state_dict(file)
     game = _game_of(file, game)
-    recipe = getattr(family, family.__name__.rpartition(".")[2])().but(games=(game,))
+    recipe = recipe.but(games=(game,))
     try:
-        given = override(family.networks(recipe), *(changes or []))
+        given = override(recipe.of(LearnConfig).networks, *(changes or []))
         shapes = {each: tuple(tensor.shape) for each, tensor in weights.items()}
-        networks = family.released(given, shapes, game)
+        networks = sized(given, shapes, game)
     except ValueError as error:
         raise WorldlineError(f"{file} cannot be imported: {error}") from error
     except UsageError as error:

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from models.iris.config import ActorCriticConfig, IrisConfig, WorldModelConfig
 from models.iris.sizes import sized
-from models.tokenizers.config import TokenizerConfig, TokenizerWeights
+from models.jowa.config import JowaAgentConfig
+from models.tokenizers.config import TokenizerWeights
 from pipelines.evaluation.player_settings import ACTOR, SearchConfig
 from pipelines.graph.recipe import Recipe
 from pipelines.recipes.demo import demo
@@ -68,28 +69,15 @@ def iris_offline() -> Recipe:
 def iris_mini() -> Recipe:
     """Freeway from trajectories of the demo's kind, small networks, within the hour on a processor; no step is played.
 
-    Its tokenizer sees 48x48 pixels, has an EMA codebook and weighs what moves: all depends on one small chicken.
+    Its tokenizer is the demo's, but for 48x48 pixels, and weighs what moves: all depends on one small chicken.
     BENCHMARKS.md, "Learn something real", has its returns and what it costs.
     """
     offline, data = iris_offline(), demo()
-    learn = offline.learn
+    learn, seeing = offline.learn, data.pretrain.networks
+    assert isinstance(seeing, JowaAgentConfig)
     networks = IrisConfig(
         frame=(84, 84, 1),
-        tokenizer=TokenizerConfig(
-            vocab_size=512,
-            embed_dim=64,
-            z_channels=64,
-            channels=32,
-            channel_mult=(1, 2),
-            res_blocks=1,
-            attention=False,
-            patch_stem=4,
-            downsample=(2,),
-            resolution=48,
-            quantizer="ema",
-            kmeans_start=True,
-            revive_below=0.1,
-        ),
+        tokenizer=replace(seeing.tokenizer, patch_stem=4, resolution=48),
         world_model=WorldModelConfig(tokens_per_frame=36, max_steps=8, layers=2, width=128, dropout=0.0),
         actor_critic=ActorCriticConfig(
             channels=(16, 16, 32, 32), hidden=128, resolution=48, horizon=15, burn_in=4, gamma=0.97, entropy=0.001

@@ -59,16 +59,7 @@ class Case:
 
     def world_batch(self) -> Batch:
         """The world model's segments, with the tokens of their frames."""
-        names = ("actions", "rewards", "ends", "mask_padding", "observations")
-        actions, rewards, ends, mask, frames = (self.golden.tensor(f"batch/world_model/{name}") for name in names)
-        return Batch(
-            actions_BT=actions,
-            rewards_BT=rewards,
-            ends_BT=ends,
-            mask_BT=mask,
-            games_B=actions.new_zeros(len(actions)),
-            tokens_BTK=self.tokenizer.encode_tokens(frames),
-        )
+        return self.golden.segments("world_model", self.tokenizer.encode_tokens)
 
     def draws(self, name: str, *, actions: bool = False) -> Given:
         """What was drawn in `env` or `imagine`, step by step and token by token; a token is drawn K times a step.

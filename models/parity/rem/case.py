@@ -49,16 +49,7 @@ class Case:
 
     def batch(self, name: str) -> Batch:
         """A network's segments, with the tokens of their frames."""
-        keys = ("actions", "rewards", "ends", "mask_padding", "observations")
-        actions, rewards, ends, mask, frames = (self.golden.tensor(f"batch/{name}/{key}") for key in keys)
-        return Batch(
-            actions_BT=actions,
-            rewards_BT=rewards,
-            ends_BT=ends,
-            mask_BT=mask,
-            games_B=actions.new_zeros(len(actions)),
-            tokens_BTK=self.agent.tokenizer.encode_tokens(frames),
-        )
+        return self.golden.segments(name, self.agent.tokenizer.encode_tokens)
 
     def draws(self) -> Given:
         """What was drawn in `imagine`, step by step; the last step has no tokens."""
