@@ -49,6 +49,8 @@ def export_browser(
     finally:
         for episodes in source.sets.values():
             episodes.close()
+    for network in source.agent.networks.values():
+        network.cpu()  # a page has no GPU, and what goes out is compared on the processor
     browser.require_fast(source.agent, openings[0], config.game)
     files = onnx_runtime_web.files_of(runtime)
     to = to.absolute()

@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pipelines.commands.play import give_name
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, WorldlineError
 from pipelines.graph.experiment import Experiment
 from pipelines.graph.make import pointer
 from pipelines.graph.plan import Step
-from pipelines.play.episodes import EpisodeSet, ImaginedEpisodes
+from pipelines.play.episodes import IMAGINED, EpisodeSet, ImaginedEpisodes
 from pipelines.play.mode import MODES, RECORDING, Mode, Shown, open_mode
 from pipelines.play.server import Port, serve
 from pipelines.play.source import PlaySource, Start
 from pipelines.play.taken import Taken
+from pipelines.progress import say
 from pipelines.stages.record import RecordConfig, keep, opened, source_of
 from pipelines.store.store import Store
 
@@ -37,12 +38,17 @@ def show(found: Experiment, config: RecordConfig, store: Store, port: Port, brow
 
 
 def _imagined(found: Experiment, config: RecordConfig, store: Store) -> dict[str, EpisodeSet]:
-    """The dreams that were recorded of this experiment's game, where there are any."""
+    """The dreams that were recorded of this experiment's game, where there are any; a damaged one is said."""
     beginning = f"{pointer(Step(config.STAGE, config.game), found)}/dream"  # dream-..., dream-agent-...
     named = [ref for name, ref in sorted(store.pointers().items()) if name.startswith(beginning)]
     dreams = [store.open(ref) for ref in dict.fromkeys(named) if store.holds(ref)]
-    episodes = ImaginedEpisodes([dream.path(RECORDING) for dream in dreams])
-    return {"imagined": episodes} if episodes.lengths else {}
+    whole = []
+    for dream in dreams:
+        try:
+            whole += [file] if ImaginedEpisodes([file := dream.path(RECORDING)]).lengths else []
+        except WorldlineError as error:
+            say(f"A recorded dream is left out: {error}")
+    return {IMAGINED: ImaginedEpisodes(whole)} if whole else {}
 
 
 def close(source: PlaySource) -> None:

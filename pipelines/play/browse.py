@@ -7,7 +7,7 @@ from pipelines.errors import UsageError
 from pipelines.play.episodes import require_step
 from pipelines.play.in_game import reconstructed
 from pipelines.play.mode import Shown
-from pipelines.play.source import PlaySource
+from pipelines.play.source import PlaySource, Start
 
 
 class EpisodesMode:
@@ -20,9 +20,12 @@ class EpisodesMode:
 
     def __init__(self, source: PlaySource) -> None:
         self.actions, self._source = source.actions, source
-        self.sets, self.of = tuple(source.sets), source.start.of
-        source.episodes(self.of)
-        self._episode, self._step, self._total = source.start.episode or 0, source.start.step, 0.0
+        self.sets, start = tuple(source.sets), source.start
+        if start.episode is None:  # nobody said where: at the first of what there is
+            start = Start(0, 0, start.of if start.of in source.sets else next(iter(source.sets), start.of))
+        source.episodes(start.of)
+        self._start, self.of = start, start.of
+        self._episode, self._step, self._total = start.episode or 0, start.step, 0.0
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -31,8 +34,8 @@ class EpisodesMode:
 
     def reset(self, seed: int | None = None) -> Shown:
         """Go where the source begins; nothing is drawn."""
-        self.of = self._source.start.of
-        return self.seek(self._source.start.episode or 0, self._source.start.step)
+        self.of = self._start.of
+        return self.seek(self._start.episode or 0, self._start.step)
 
     def choose(self, of: str) -> Shown:
         """See `Browsing`."""

@@ -21,6 +21,9 @@ from pipelines.environments.rollout import Episode
 from pipelines.episodes.trajectories import TrajectoryReader
 from pipelines.errors import BAD_NPZ, UsageError, WorldlineError, may_pass, not_now
 
+IMAGINED = "imagined"  # the set of recorded dreams
+DREAMT = "pictures_dream"
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -157,40 +160,46 @@ class EvaluatedEpisodes:
 
 
 class ImaginedEpisodes:
-    """Those of recordings of dreams: `files` are their `recording.npz`."""
+    """Those of recordings of dreams: `files` are their `recording.npz`. Pictures of one file are in memory at a time.
+
+    Raises WorldlineError for a damaged file.
+    """
 
     def __init__(self, files: Sequence[Path]) -> None:
-        self._episodes = [piece for file in files for piece in _pieces(file)]
+        self._places = [(file, first, stop) for file in files for first, stop in pairwise(_starts(file))]
+        self._places = [(file, first, stop) for file, first, stop in self._places if stop - first > 1]
+        self._open: tuple[Path, NDArray[np.uint8]] | None = None
 
     @property
     def lengths(self) -> tuple[int, ...]:
         """See `EpisodeSet`."""
-        return tuple(len(piece.actions) for piece in self._episodes)
+        return tuple(stop - first - 1 for _, first, stop in self._places)
 
     def read(self, episode: int, first: int, stop: int) -> Piece:
-        """See `EpisodeSet`."""
-        whole = self._episodes[episode]
-        return Piece(whole.frames[first:stop], whole.actions[first:stop], whole.rewards[first:stop])
+        """See `EpisodeSet`. What an action led to stands behind it in a recording."""
+        file, begins, _ = self._places[episode]
+        if self._open is None or self._open[0] != file:
+            self._open = file, _arrays(file, DREAMT)[0]
+        actions, rewards = _arrays(file, "actions", "rewards")
+        seen, done = slice(begins + first, begins + stop), slice(begins + first + 1, begins + stop + 1)
+        return Piece(self._open[1][seen], actions[done].astype(np.int64), rewards[done])
 
     def close(self) -> None:
         """See `EpisodeSet`."""
+        self._open = None
 
 
-def _pieces(file: Path) -> list[Piece]:
-    """The dreams of one recording, each from a beginning on. Raises WorldlineError for a damaged file."""
+def _starts(file: Path) -> list[int]:
+    """Where the dreams of a recording begin, which may be in the middle of one; its length at the end."""
+    (actions,) = _arrays(file, "actions")
+    return sorted({0, *np.flatnonzero(actions < 0).tolist(), len(actions)})
+
+
+def _arrays(file: Path, *names: str) -> list[NDArray[Any]]:
     try:
         with np.load(file, allow_pickle=False) as data:
-            title = next((each for each in data.files if each in ("pictures_dream", "pictures_model")), "")
-            if not title:
-                return []
-            frames, actions, rewards = data[title], data["actions"], data["rewards"]
+            return [data[name] for name in names]
     except (*BAD_NPZ, OSError, KeyError) as error:
         if may_pass(error):
             raise not_now(file, error) from error
         raise WorldlineError(f"{file} is no readable recording ({error}): record it again") from error
-    starts = [*np.flatnonzero(actions < 0).tolist(), len(actions)]
-    return [
-        Piece(frames[first : stop - 1], actions[first + 1 : stop].astype(np.int64), rewards[first + 1 : stop])
-        for first, stop in pairwise(starts)
-        if stop - first > 1
-    ]

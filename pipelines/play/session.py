@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from pipelines.errors import UsageError, WorldlineError, unforeseen
+from pipelines.play.episodes import IMAGINED
 from pipelines.play.mode import Mode, Shown
 from pipelines.play.protocol import Order, pictures
 from pipelines.play.source import Start
@@ -97,6 +98,7 @@ class Session:
         self._recording: Recording | None = None
         self._keeping = False
         self._places: list[int] = []  # of all steps since the mode began
+        self._recorded = 0  # of these, those up to the newest that the recording holds
         self._thread = threading.Thread(target=self._run, name="play", daemon=True)
 
     def start(self) -> None:
@@ -151,7 +153,7 @@ class Session:
             if self._going() and time.monotonic() >= self._due:
                 self._try(self._step)
         if self._recording is not None:
-            self._try(self._end, not self._state.ask)
+            self._leave()
         self._mode.close()
 
     def _try(self, do: Callable[..., None], *arguments: Any) -> None:
@@ -190,7 +192,7 @@ class Session:
         elif do == "mode":
             self._switch(order["name"], self._asked)
         elif do == "dream" and self._state.lengths is not None:
-            self._switch("dream", Start(order["episode"], order["step"], self._state.of))
+            self._dream(Start(order["episode"], order["step"], self._state.of))
         elif do == "choose":
             self._choose(order["of"])
         elif do == "seek":
@@ -206,6 +208,11 @@ class Session:
             self._set(asking=False)
             self._step()
 
+    def _dream(self, start: Start) -> None:
+        if start.of == IMAGINED:
+            raise UsageError("A dream begins with real steps, and these are imagined: choose other episodes")
+        self._switch("dream", start)
+
     def _switch(self, name: str, start: Start) -> None:
         self._set(opening=name)
         opened = self._open(name, start)
@@ -214,7 +221,7 @@ class Session:
         except BaseException:
             opened.close()
             raise
-        self._try(self._end, not self._state.ask)
+        self._leave()
         self._mode.close()
         self._mode, self._shown, self._pressed, self._held, self._rate = opened, None, None, None, 0.0
         ask = self._state.ask and not hasattr(opened, "seek")
@@ -237,7 +244,7 @@ class Session:
         if self._state.lengths is not None:
             self._seek(self._episode, 0)
             return
-        self._try(self._end, not self._state.ask)
+        self._leave()
         self._places = []
         self._show(self._mode.reset())
         if self._state.ask:
@@ -281,31 +288,54 @@ class Session:
         more = {"rate": round(self._rate, 1), "mode": self._state.mode, "episode": self._episode}
         self._publish(Published(pictures(shown, self._number, **more), self._number))
         if self._recording is not None:
-            self._recording.add(shown)
+            self._add(self._recording, shown)
         if shown.ended and self._state.ask and self._recording is not None:
             self._set(asking=True)
+
+    def _add(self, recording: Recording, shown: Shown) -> None:
+        try:
+            recording.add(shown)
+        except UsageError:  # it is full: what it holds is kept
+            self._end(keep=True)
+            raise
+        self._recorded = len(self._places)
 
     def _begin(self) -> None:
         if self._state.lengths is not None:
             raise UsageError("These episodes are recorded already: record in another mode")
         if self._recording is None and self._shown is not None:
             self._recording = self._record(self._mode, self._start, self._shown)
+            self._recorded = len(self._places)
             self._set(recording=True)
 
     def _end(self, keep: bool) -> None:
+        """Keep the recording, or let it go. One that cannot be kept now goes on: Record tries again."""
         if self._recording is None:
             return
-        self._keeping, recording, self._recording = keep, self._recording, None
+        if keep:
+            self._keeping = True
+            self._publish(Published(note="Keeping what was recorded ..."))
+            try:
+                kept = f"Kept as {self._recording.save(self._places[: self._recorded])}"
+            except UsageError:  # there is nothing to keep
+                self._drop()
+                raise
+            finally:
+                self._keeping = False
+            print(kept, flush=True)
+            self._publish(Published(note=kept))
+        self._drop()
+
+    def _drop(self) -> None:
+        self._recording = None
         self._set(recording=False)
-        if not keep:
-            return
-        self._publish(Published(note="Keeping what was recorded ..."))
-        try:
-            kept = f"Kept as {recording.save(self._places)}"
-        finally:
-            self._keeping = False
-        print(kept, flush=True)
-        self._publish(Published(note=kept))
+
+    def _leave(self) -> None:
+        """End the recording of a mode that ends; what cannot be kept then is lost, and it is said."""
+        self._try(self._end, not self._state.ask)
+        if self._recording is not None:
+            self._drop()
+            self._publish(Published(note="The recording could not be kept and is lost: the game went on"))
 
 
 def _first(mode: Any, start: Start) -> Shown:

@@ -118,7 +118,8 @@ class Taken:
 
         Rewards are clipped to their sign, as all stored replay has them. An episode without an end was truncated.
         """
-        places = [place for place, shown in enumerate(self._shown) if shown.action is not None]
+        # The first picture's own action was chosen at one before the recording.
+        places = [place for place, shown in enumerate(self._shown) if place and shown.action is not None]
         if not places or "given" not in self._shapes:
             return ""
         shown = [self._shown[place] for place in places]

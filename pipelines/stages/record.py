@@ -69,6 +69,8 @@ class RecordConfig(PlayConfig, StageConfig):
             raise unknown("mode", self.mode, MODES, "'worldline play --help' explains them")
         if self.of not in KEPT:
             raise unknown("kind of episodes", self.of, KEPT, "'worldline play --help' explains them")
+        if self.episode < -1:
+            raise UsageError(f"record.episode {self.episode} is none: give 0 or more, or -1 for the emulator")
         if self.steps > LONGEST:
             raise UsageError(f"A recording of {self.steps:,} steps is too long: at most {LONGEST:,}, ten minutes")
 
@@ -252,7 +254,8 @@ def places_in(where: str, data: bytes, game: str) -> tuple[int, ...]:
         raise UsageError(f"{where} is no text: give names of actions, such as NOOP UP FIRE") from error
     for number, word in enumerate(words):
         own = word.upper()
-        place = names.index(own) if own in names else int(word) if word.isascii() and word.isdecimal() else -1
+        number_given = word.isascii() and word.isdecimal() and len(word) < 3
+        place = names.index(own) if own in names else int(word) if number_given else -1
         if not 0 <= place < len(names):
             raise UsageError(
                 f"{where} has '{word[:20]}' as action {number}, which is none of {game}'s: choose among "

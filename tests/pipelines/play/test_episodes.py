@@ -82,6 +82,27 @@ def test_imagined_ones_are_the_dreams_of_recordings_each_from_its_beginning(tmp_
         ImaginedEpisodes([tmp_path / "recording.npz"])
 
 
+def test_a_dream_that_was_recorded_from_its_middle_on_is_an_episode_too(tmp_path: Path) -> None:
+    dreaming = source(sample=False)
+    shown = played(open_mode("dream", dreaming), 6, presses=1)[2:]
+    taken = Taken("Breakout", dreaming.actions, shown[0])
+    for each in shown[1:]:
+        taken.add(each)
+    taken.write_arrays(tmp_path)
+    found = ImaginedEpisodes([tmp_path / "recording.npz"])
+    assert found.lengths == (4,)
+    assert np.array_equal(found.read(0, 0, 4).frames, pictures(shown, "dream")[:4])
+    found.close()
+
+
+def test_without_recorded_episodes_the_mode_begins_with_what_there_is(tiny: TinyRun) -> None:
+    mode = open_mode("episodes", source(sets={"evaluated": evaluated(tiny)}, start=Start(None, 40)))
+    shown = mode.reset()
+    assert mode.of == "evaluated" and shown.step == 0 and shown.facts["from"].startswith("evaluated episode 0")
+    with pytest.raises(UsageError, match="There are no recorded episodes of Breakout here"):
+        open_mode("episodes", source(start=Start(None, 0)))
+
+
 def test_the_mode_steps_seeks_and_shows_another_kind(tiny: TinyRun, tmp_path: Path) -> None:
     ours = all_sets(tiny, tmp_path)
     mode = open_mode("episodes", ours)

@@ -2,14 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import pytest
 
-from pipelines.errors import WorldlineError
+from pipelines.errors import UsageError, WorldlineError
 from pipelines.play.mode import Mode, Shown
 from pipelines.play.protocol import Order, parts
 from pipelines.play.session import Published, Session, State
@@ -53,6 +53,85 @@ def playing(mode: Mode, opened: Callable[..., Mode] = open_fake) -> Iterator[tup
     finally:
         session.stop()
         assert not any(each.name == "play" for each in threading.enumerate())
+
+
+class Failing:
+    """A recording with room for `most` steps, whose first `failures` saves fail."""
+
+    def __init__(self, most: int, failures: int) -> None:
+        self.steps, self._most, self.failures = 0, most, failures
+        self.saved: list[int] = []
+
+    def __call__(self, mode: Mode, start: Start, shown: Shown) -> "Failing":
+        return self
+
+    def add(self, shown: Shown) -> None:
+        if self.steps == self._most:
+            raise UsageError("A recording has at most so many steps")
+        self.steps += 1
+
+    def save(self, places: Sequence[int]) -> str:
+        if self.failures:
+            self.failures -= 1
+            raise WorldlineError("The disk is full")
+        self.saved.append(len(places))
+        return "recordings/x"
+
+
+@contextmanager
+def recording_into(made: Failing) -> Iterator[tuple[Session, Audience]]:
+    """A session that records, paused; steps are asked for one by one."""
+    audience = Audience()
+    session = Session(FakeMode("dream"), open_fake, made, audience)
+    session.start()
+    session.watched(1)
+    session.order(Order("pause", {"on": True}))
+    wait_for(lambda: audience.states and audience.state.paused)
+    for _ in range(2):
+        one_step(session, audience)
+    session.order(Order("record", {"on": True}))
+    wait_for(lambda: audience.state.recording)
+    try:
+        yield session, audience
+    finally:
+        session.stop()
+
+
+def one_step(session: Session, audience: Audience) -> None:
+    before = len(audience.heads)
+    session.order(Order("step", {}))
+    wait_for(lambda: len(audience.heads) > before)
+
+
+def test_a_full_recording_is_kept_with_the_actions_up_to_its_newest_step() -> None:
+    made = Failing(most=3, failures=0)
+    with recording_into(made) as (session, audience):
+        before = audience.heads[-1]["step"]
+        for _ in range(4):
+            one_step(session, audience)
+        wait_for(lambda: made.saved and not audience.state.recording)
+        assert made.saved == [before + 3], "of all steps since the mode began"
+        assert any("at most so many" in note for note in audience.notes)
+
+
+def test_a_recording_that_cannot_be_kept_goes_on_and_is_kept_later() -> None:
+    made = Failing(most=100, failures=1)
+    with recording_into(made) as (session, audience):
+        one_step(session, audience)
+        session.order(Order("record", {"on": False}))
+        wait_for(lambda: "The disk is full" in audience.notes)
+        assert audience.state.recording and not made.saved
+        session.order(Order("record", {"on": False}))
+        wait_for(lambda: made.saved and not audience.state.recording)
+
+
+def test_a_mode_that_ends_says_that_its_recording_is_lost() -> None:
+    made = Failing(most=100, failures=9)
+    with recording_into(made) as (session, audience):
+        one_step(session, audience)
+        session.order(Order("mode", {"name": "agent"}))
+        wait_for(lambda: any("is lost" in note for note in audience.notes) and audience.state.mode == "agent")
+        assert not audience.state.recording
 
 
 def test_keys_that_are_pressed_act_once_and_held_ones_go_on() -> None:

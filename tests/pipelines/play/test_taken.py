@@ -54,6 +54,16 @@ def test_what_was_played_in_the_game_becomes_trajectories(tmp_path: Path) -> Non
     assert taken(played(open_mode("dream", ours), 3), ours.actions).write_trajectories(tmp_path) == ""
 
 
+def test_a_recording_that_begins_in_mid_episode_holds_what_was_played_in_it_alone(tmp_path: Path) -> None:
+    ours = source()
+    shown = played(open_mode("game", ours), 6, presses=1)
+    found = taken(shown[3:], ours.actions)
+    assert found.write_trajectories(tmp_path) and found.counts["steps"] == 3
+    reader = Trajectories(tmp_path / "trajectories.h5")
+    assert np.diff(reader.episode_starts).tolist() == [3]
+    assert np.array_equal(reader.frames(0, 3), np.stack([each.pictures["given"] for each in shown[3:6]]))
+
+
 def test_a_film_shows_all_pictures_side_by_side(tmp_path: Path) -> None:
     ours = source(reconstruction=True)
     found = taken(played(open_mode("game", ours), 12, presses=1), ours.actions)

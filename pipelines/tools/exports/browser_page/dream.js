@@ -145,12 +145,17 @@ function connect() {
     "-": () => speed(pace - 1), "+": () => speed(pace + 1) };
   const name = (event) => (event.key.length === 1 ? event.key.toLowerCase() : event.key);
   addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest("input, button, summary, a")) return;
-    const key = name(event);
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    const key = name(event), on = event.target.closest?.("button, input, summary, a");
+    if (on && ([" ", "Enter"].includes(key) || (on.type === "range" && /^(Arrow|Page|Home|End)/.test(key)))) return;
     if (GAME_KEYS[key]) held.down(key, GAME_KEYS[key]);
     else if (others[key] && !event.repeat) others[key]();
     else return;
     event.preventDefault();
+  });
+  // After a click with the mouse the keys are the game's again; who tabbed there stays there.
+  addEventListener("click", (event) => {
+    if (event.detail > 0 && event.target.closest?.("button, label, input")) $("stage").focus({ preventScroll: true });
   });
   addEventListener("keyup", (event) => held.up(name(event)));
   addEventListener("blur", () => held.clear());
