@@ -101,7 +101,7 @@ class AgentConfig:
         return self.takes.steps
 
     def least(self, objective: str) -> int:
-        """Real steps that a segment of this objective must have at least: none is drawn with fewer, by any of RULES."""
+        """Real steps that a segment of this objective must have at least: none is drawn with fewer."""
         return 1
 
     def discount(self, objective: str) -> float | None:

@@ -74,8 +74,9 @@ class Remembered:
     """What a dream's memory holds after its newest step, and what that step cost.
 
     steps: of the game, with the one in sight. most: how many fit; 0 where nothing is ever forgotten by force. forgot:
-    how there came to be room for the newest step: "slide" dropped the oldest one, "flush" all but the one before it,
-    "" nothing. passes: runs of the network that the newest step took, or the context's last one after `reset`.
+    how there came to be room for the newest step: "slide" dropped the oldest one, "flush" all but the one before it
+    or the few that the family keeps, "" nothing. passes: runs of the network that the newest step took, or the
+    context's last one after `reset`.
     """
 
     steps: int

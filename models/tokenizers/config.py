@@ -144,3 +144,8 @@ class TokenizerWeights:
 
     def __post_init__(self) -> None:
         check(self, "weights")
+        if self.motion_gain and not self.l1:
+            raise ValueError(
+                f"weights.motion_gain {self.motion_gain} weighs pixels of the l1 term, and weights.l1 is 0: set l1 "
+                "above 0, or motion_gain to 0"
+            )

@@ -18,8 +18,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.family import option
+from models.family import AgentConfig, Family, option
 from models.limits import Positive, Share, Weight
+from pipelines.errors import UsageError
 from pipelines.store.stage_config import require
 
 Drawn = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -177,3 +178,29 @@ def carried(numbers: NDArray[np.int64], values: NDArray[Any], now: NDArray[np.in
 
 
 MEMORIES: Mapping[str, Callable[[Draws], Memory]] = {"counts": Counts, "losses": Losses}
+
+
+def require_rules(rules: Mapping[str, str], draws: Draws, config: AgentConfig, family: Family) -> None:
+    """Raises UsageError for a rule by which an objective cannot be drawn, and for numbers that no rule reads.
+
+    rules: by objective, how its segments are drawn.
+    """
+    able = ", ".join(name for name, objective in family.objectives.items() if objective.tells_rows) or "none"
+    for name, rule in rules.items():
+        if rule == "losses" and not family.objectives[name].tells_rows:
+            raise UsageError(
+                f"'{name}' is drawn by its losses, which it does not tell segment by segment (those of {family.name} "
+                f"that do: {able}): set learn.uses.{name}.sampling to another rule"
+            )
+        if rule in MEMORIES and config.least(name) > 1:
+            raise UsageError(
+                f"'{name}' is drawn by {rule}, which may take segments with fewer than the {config.least(name)} steps "
+                f"that {family.name} needs: set learn.uses.{name}.sampling to episodes or steps"
+            )
+    readers = {"power": "counts", "share": "losses", "fresh": "losses"}
+    for number, rule in readers.items():
+        if getattr(draws, number) != getattr(Draws(), number) and rule not in rules.values():
+            raise UsageError(
+                f"learn.draws.{number} is read where segments are drawn by {rule}, and none are: leave it out, or set "
+                f"learn.sampling={rule}"
+            )

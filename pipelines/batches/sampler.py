@@ -1,8 +1,8 @@
 """Segments and single frames drawn with replacement from episodes that may still grow, by a named rule.
 
 Where a stored data set is walked through in permutations (`loader.py`), experience changes while it is learned from. A
-batch here is a function of seed, objective, step and the episodes there are, so that any number of workers and ranks,
-and a resumed run, draw alike.
+batch here is a function of seed, objective, step and the episodes there are (and, of rules that remember, of what was
+drawn before), so that any number of workers and ranks, and a resumed run, draw alike.
 Rules (`RULES`): "episodes" draws an episode, each as likely, then a step of it (IRIS, arXiv 2209.00588: steps of short
 episodes are seen more often); "steps" draws a step, each as likely. Those of `memory.MEMORIES` go by what was drawn
 before. The step drawn is the segment's first where padding is on the right, and its last where it is on the left.
@@ -21,6 +21,7 @@ from pipelines.batches.loader import FrameBatch, SegmentBatch, flat_rows, rank_r
 from pipelines.batches.memory import Drawn, Memory
 from pipelines.environments.registry import game_id, to_shared
 from pipelines.episodes.trajectories import TrajectoryReader
+from pipelines.errors import WorldlineError
 
 Rule = Callable[[NDArray[np.int64], NDArray[np.float64]], Drawn]
 
@@ -86,18 +87,21 @@ class Sampler:
     def segments(self, step: int) -> NDArray[np.int64]:
         """(count, 3) int64 of a step: episode, start, end; steps outside the episode are padding.
 
-        Raises ValueError where there is no episode yet, or none that is long enough.
+        Raises WorldlineError where there is no episode yet, or none that is long enough.
         """
         starts = self.reader.episode_starts
         lengths_E = np.diff(starts)[: self.kept]
         if not len(lengths_E):
-            raise ValueError(f"There is no episode of {self.reader.game} to draw from")
+            raise WorldlineError(f"There is no episode of {self.reader.game} to draw from: play, or give longer data")
         if self.remembers is not None:
             episodes, steps = self.remembers.draw(step, self.count, self.stream)
         else:
             able_E = np.maximum(lengths_E - (self.least - 1), 0)
             if not able_E.any():
-                raise ValueError(f"No episode of {self.reader.game} has {self.least} steps: play more")
+                raise WorldlineError(
+                    f"No episode of {self.reader.game} has {self.least} steps: play more before this is practised "
+                    "(learn.collect.steps, or a later start), or give data of longer episodes"
+                )
             episodes, steps = RULES[self.rule](able_E, self.stream(step).random((self.count, 2)))
             if self.padding == "left":
                 steps = steps + self.least - 1

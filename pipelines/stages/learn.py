@@ -16,7 +16,7 @@ from models.family import AgentConfig
 from models.limits import Count, Few, Natural, Positive, Seed, Share, Size
 from models.registry import family_of
 from models.spaces import Discrete
-from pipelines.batches.memory import Draws
+from pipelines.batches.memory import Draws, require_rules
 from pipelines.environments.registry import actions, canonical, emulator_seeds, make, options, protocol, roots, spaces
 from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import ACTOR, PlayerSettings, SearchConfig
@@ -119,7 +119,7 @@ class LearnConfig(TrainingConfig):
         super().__post_init__()
         if self.uses and self.networks.family:
             check_phases(phases_of(self.schedule), family_of(self.networks), self.networks)
-            self._check_sampling()
+            require_rules(self.rules, self.draws, self.networks, family_of(self.networks))
 
     @property
     def subject(self) -> str:
@@ -160,17 +160,6 @@ class LearnConfig(TrainingConfig):
         """By objective, how its segments are drawn."""
         return {use.name: self.sampling if use.sampling == "stage" else use.sampling for use in self.uses}
 
-    def _check_sampling(self) -> None:
-        """What is drawn by its losses tells them segment by segment."""
-        objectives = family_of(self.networks).objectives
-        able = ", ".join(name for name, objective in objectives.items() if objective.tells_rows) or "none"
-        for name, rule in self.rules.items():
-            if rule == "losses" and not objectives[name].tells_rows:
-                raise UsageError(
-                    f"'{name}' is drawn by its losses, which it does not tell segment by segment (those of "
-                    f"{self.networks.family} that do: {able}): set learn.uses.{name}.sampling to another rule"
-                )
-
     def check_beside(self, beside: Beside) -> None:
         """Its networks fit each other."""
         try:
@@ -188,6 +177,11 @@ class LearnConfig(TrainingConfig):
                 "recipe that makes some (iris_offline), or set source=imported and import the game's"
             )
         super().check_frozen(beside)
+        if not self.offline and getattr(getattr(self.networks, "weights", None), "motion_gain", False):
+            raise UsageError(
+                f"Recipe '{beside.name}': learn.weights.motion_gain weighs pixels against the mean of stored episodes, "
+                "and an agent that plays has none: set it to 0, or learn.collect.steps=0"
+            )
         shown = protocol(self.collect.protocol).frame
         if not self.offline and self.networks.takes.frame not in (None, shown):
             raise UsageError(

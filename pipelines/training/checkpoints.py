@@ -106,16 +106,18 @@ def take_weights(agent: Agent, other: Agent, what: str) -> None:
             f"{len(each)} actions ({', '.join(map(str, each))})" if each else "all actions" for each in (known, wanted)
         ]
         raise UsageError(f"{what} knows {told[0]}, and {told[1]} are learned here: name an agent of the same game")
+    weights = {name: other.networks[name].state_dict() for name in agent.networks}
     for name, network in agent.networks.items():
-        found = other.networks[name].state_dict()
-        for weight, tensor in network.state_dict().items():
-            if weight not in found or found[weight].shape != tensor.shape:
-                has = f"{tuple(found[weight].shape)}" if weight in found else "missing"
+        own, found = network.state_dict(), weights[name]
+        for weight in [*own, *(each for each in found if each not in own)]:
+            has, here = (str(tuple(each[weight].shape)) if weight in each else "missing" for each in (found, own))
+            if has != here:
                 raise UsageError(
-                    f"{what} has other networks: weight '{weight}' of '{name}' is {has}, here {tuple(tensor.shape)}: "
-                    "set the sizes of the networks as its agent.json has them"
+                    f"{what} has other networks: weight '{weight}' of '{name}' is {has}, here {here}: set the sizes of "
+                    "the networks as its agent.json has them"
                 )
-        network.load_state_dict(found)
+    for name, network in agent.networks.items():
+        network.load_state_dict(weights[name])
     agent.spaces = other.spaces
 
 

@@ -1,9 +1,9 @@
 """The resumable state of a training run: networks, optimisers, random numbers, position. Replaced atomically.
 
 It lives in the draft's scratch folder, which survives a kill and goes when the artefact is committed; until then
-nothing deletes it, least of all a failure to read it. Data order is a function of (seed, position) alone, so nothing
-of the loader needs saving. The first rank writes it, with every rank's random numbers; all read it, so that the scratch
-folder must be seen by all.
+nothing deletes it, least of all a failure to read it. Data order is a function of (seed, position) and of the draws
+that some rules remember, which are a module here (`draws`); nothing else of the loader needs saving. The first rank
+writes it, with every rank's random numbers; all read it, so that the scratch folder must be seen by all.
 """
 
 import os

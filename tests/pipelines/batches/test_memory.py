@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipelines.batches.memory import MEMORIES, Counts, Draws, Episodes, Losses, carried
+from models.rem.config import RemConfig
+from models.rem.family import REM
+from pipelines.batches.memory import MEMORIES, Counts, Draws, Episodes, Losses, carried, require_rules
 from pipelines.errors import UsageError
 
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=6)
@@ -193,3 +195,20 @@ def test_values_are_carried_by_their_numbers() -> None:
     found = carried(np.array([1, 4, 9]), np.array([10, 40, 90]), np.array([0, 4, 9, 12]), 7)
     assert found.tolist() == [7, 40, 90, 7]
     assert carried(np.zeros(0, np.int64), np.zeros(0, np.float32), np.array([3]), 2.5).tolist() == [2.5]
+
+
+@pytest.mark.parametrize(
+    ("rules", "draws", "words"),
+    [
+        ({"world_model": "counts"}, Draws(), "may take segments with fewer than the 3 steps that rem needs"),
+        ({"tokenizer": "losses"}, Draws(), "does not tell segment by segment .*set learn.uses.tokenizer.sampling"),
+        ({"world_model": "steps"}, Draws(power=2.0), "learn.draws.power is read where segments are drawn by counts"),
+        ({"tokenizer": "counts"}, Draws(fresh=2.0), "learn.draws.fresh is read where segments are drawn by losses"),
+    ],
+)
+def test_rules_and_numbers_that_would_have_no_effect_or_a_wrong_one_are_refused(
+    rules: dict[str, str], draws: Draws, words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        require_rules(rules, draws, RemConfig(), REM)
+    require_rules({"tokenizer": "counts", "world_model": "steps"}, Draws(power=2.0), RemConfig(), REM)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pipelines.batches.sampler import RULES, SampledFrames, SampledSegments, Sampler, returns_at
 from pipelines.environments.registry import game_id, to_shared
 from pipelines.episodes.trajectories import FlatEpisodes
+from pipelines.errors import WorldlineError
 
 LENGTHS = (1, 4, 12)
 
@@ -108,12 +109,12 @@ def test_every_segment_that_has_at_least_so_many_real_steps_is_drawn_and_no_othe
         found = {(int(rewards[mask][0]), int(rewards[mask][-1])): int(mask.sum()) for rewards, mask in drawn}
         real[padding] = [found[ends] for ends in sorted(found)]
     assert real == {"right": [5, 4, 3, 7, 6, 5, 4, 3], "left": [3, 4, 5, 3, 4, 5, 6, 7]}
-    with pytest.raises(ValueError, match="No episode of Pong has 8 steps: play more"):
+    with pytest.raises(WorldlineError, match="No episode of Pong has 8 steps: play more"):
         Sampler(reader, "world", 4, 0, rule=rule, least=8).segments(0)
 
 
 def test_nothing_to_draw_from_is_said() -> None:
-    with pytest.raises(ValueError, match="no episode of Pong"):
+    with pytest.raises(WorldlineError, match="no episode of Pong"):
         Sampler(Numbered(), "world", 4, 0).segments(0)
 
 

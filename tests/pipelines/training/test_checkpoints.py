@@ -4,6 +4,7 @@ import errno
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,16 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from models.iris.agent import IrisAgent
 from models.jowa.agent import JowaAgent
 from models.jowa.config import JowaAgentConfig, JowaConfig
 from models.tokenizers.config import TokenizerConfig
 from pipelines.errors import MayPass, UsageError, WorldlineError
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
-from pipelines.training.checkpoints import CheckpointManager, LoadedAgent, load_agent, save_agent
+from pipelines.training.checkpoints import CheckpointManager, LoadedAgent, load_agent, save_agent, take_weights
 from pipelines.training.device import Device
 from pipelines.training.schedule import LoopConfig
 from tests.fakes import Synced, spec
+from tests.pipelines.stages.test_learn_iris import NETWORKS
 
 CPU = Device("cpu", False)
 CONFIG = JowaAgentConfig(
@@ -211,3 +214,13 @@ def test_what_is_kept_is_on_the_disk_before_the_index_names_it(tmp_path: Path, m
     manager(tmp_path).keep(10, play=False)
     files = [path for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()]
     assert len(files) > 1 and all(path in synced for path in files)
+
+
+def test_weights_that_only_the_other_agent_has_are_refused_before_any_is_taken() -> None:
+    larger = replace(NETWORKS, world_model=replace(NETWORKS.world_model, layers=NETWORKS.world_model.layers + 1))
+    ours, theirs = IrisAgent(NETWORKS, seed=1), IrisAgent(larger, seed=2)
+    before = {name: each.clone() for name, each in ours.tokenizer.state_dict().items()}
+    words = r"weight 'transformer\.blocks\.\d\.\S+' of 'world_model' is \(\d.*here missing"
+    with pytest.raises(UsageError, match=words):
+        take_weights(ours, theirs, "It")
+    assert all(torch.equal(before[name], each) for name, each in ours.tokenizer.state_dict().items())
