@@ -45,14 +45,14 @@ def reconstruction_l2(x: Tensor, x_hat: Tensor) -> Tensor:
     return 4 * (x.float() - x_hat.float()).square().mean()
 
 
-def commitment(z: Tensor, z_q: Tensor, beta: float = 1.0) -> Tensor:
-    """mean (sg(z) - z_q)^2 + beta mean (z - sg(z_q))^2 (van den Oord et al. 2017, equation 3, terms 2 and 3).
+def commitment(z: Tensor, z_q: Tensor, beta: float = 1.0, alpha: float = 1.0) -> Tensor:
+    """alpha mean (sg(z) - z_q)^2 + beta mean (z - sg(z_q))^2 (van den Oord et al. 2017, equation 3, terms 2 and 3).
 
     z, z_q: (B, E, h, w) latents and their codes. The first term moves the codes (nothing, for an EMA codebook, where
     it only adds its value), the second the encoder.
     """
     z, z_q = z.float(), z_q.float()
-    return (z.detach() - z_q).square().mean() + beta * (z - z_q.detach()).square().mean()
+    return alpha * (z.detach() - z_q).square().mean() + beta * (z - z_q.detach()).square().mean()
 
 
 def code_perplexity(tokens: Tensor, vocab: int) -> Tensor:

@@ -44,7 +44,7 @@ class RemAgent(PracticeAgent):
 
     def codes(self) -> Tensor:
         """The tokenizer's codes (V, E) as the world model reads them: without gradient."""
-        return self.tokenizer.embedding.codes().detach()
+        return self.tokenizer.table().detach()
 
     def player(self) -> RemPlayer:
         """See `RemPlayer`."""
@@ -54,7 +54,7 @@ class RemAgent(PracticeAgent):
         """Codes (N, E, h, w), or decoded frames (N, C, R, R) in [0, 1]."""
         if self.config.actor_critic.kind == "pixels":
             return self.tokenizer.decode_tokens(tokens_NK)
-        return self.tokenizer.embedding.look_up(tokens_NK.unflatten(1, (self.config.tokenizer.grid, -1))).detach()
+        return self.tokenizer.maps(tokens_NK)
 
     # ---- learning ----
 

@@ -103,9 +103,12 @@ class EMA(Codebook):
     found among a hundred patches of background. Draws depend on `seed` and the step alone: a resumed run repeats them.
     `gather` turns the latents that this process sees into those of all processes, in order: each then moves its codes
     as one process with the whole batch would.
+    With `revive="anywhere"` (Simulus) a dead code becomes any latent of the batch, drawn by `pick`, and its sums stay:
+    at the next step it is moved back, or anew. `ema_smoothing` adds so much to every code's count (Laplace).
     """
 
     gather: Callable[[Tensor], Tensor] = staticmethod(lambda latents_NE: latents_NE)
+    pick: Callable[[int, int, torch.Generator], Tensor]  # (rows, of so many, draws) -> numbers of rows
     step: Tensor
     cluster_size: Tensor
     code_sum: Tensor
@@ -113,6 +116,8 @@ class EMA(Codebook):
     def __init__(self, config: TokenizerConfig, generator: torch.Generator) -> None:
         super().__init__(config)
         self.decay, self.revive_below, self.kmeans_start = config.ema_decay, config.revive_below, config.kmeans_start
+        self.smoothing, self.keep_sums = config.ema_smoothing, config.revive == "anywhere"
+        self.pick = any_rows
         self.seed = generator.initial_seed()
         codes_VE = uniform_codes(config, generator)
         self.register_buffer("weight", F.normalize(codes_VE, dim=1) if config.cosine else codes_VE)
@@ -133,17 +138,28 @@ class EMA(Codebook):
         counts_V, sums_VE = cluster_sums(latents_NE, tokens_N, len(self.weight))
         self.cluster_size.lerp_(counts_V, 1 - self.decay)
         self.code_sum.lerp_(sums_VE, 1 - self.decay)
-        means_VE = self.code_sum / self.cluster_size.clamp(min=1e-5)[:, None]
+        means_VE = self.code_sum / self._sizes()[:, None]
         if self.cosine:
             means_VE = F.normalize(means_VE, dim=1)
         in_use = self.cluster_size > 1e-5  # below it both sums underflow: a code left alone stays where it is
         self.weight.copy_(torch.where(in_use[:, None], means_VE, self.weight))
-        if self.revive_below and (dead := self.cluster_size < self.revive_below).any():
+        dead = self.cluster_size < self.revive_below  # none, where it is 0
+        if self.keep_sums and dead.any():
+            seeds = latents_NE[self.pick(int(dead.sum()), len(latents_NE), self._generator()).to(latents_NE.device)]
+            self.weight[dead] = F.normalize(seeds, dim=1) if self.cosine else seeds
+        elif dead.any():
             _, distances_N = nearest(latents_NE, self.weight)
             seeds = far_latents(latents_NE, distances_N, int(dead.sum()), self._generator())
             # Twice the threshold: a revived code has about 70 steps (at decay 0.99) to find a use of its own.
             self._place(dead, seeds, 2 * self.revive_below)
         self.step += 1
+
+    def _sizes(self) -> Tensor:
+        """(V,) latents a batch of each code, by which its sum is divided."""
+        if not self.smoothing:
+            return self.cluster_size.clamp(min=1e-5)
+        total = self.cluster_size.sum()
+        return (self.cluster_size + self.smoothing) / (total + len(self.weight) * self.smoothing) * total
 
     def _place(self, rows_V: Tensor, codes: Tensor, size: float) -> None:
         """Set the codes of the rows that are True, as if each had been the mean of `size` latents a batch."""
@@ -166,6 +182,11 @@ def cluster_sums(latents_NE: Tensor, tokens_N: Tensor, vocab: int) -> tuple[Tens
     counts_V = torch.bincount(tokens_N, minlength=vocab).to(latents_NE.dtype)
     sums_VE = latents_NE.new_zeros(vocab, latents_NE.shape[1]).index_add_(0, tokens_N, latents_NE)
     return counts_V, sums_VE
+
+
+def any_rows(rows: int, of: int, generator: torch.Generator) -> Tensor:
+    """Numbers of `rows` rows among `of`, each as likely, with replacement: long."""
+    return torch.randint(of, (rows,), generator=generator)
 
 
 def far_latents(latents_NE: Tensor, distances_N: Tensor, count: int, generator: torch.Generator) -> Tensor:

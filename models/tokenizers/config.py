@@ -30,7 +30,7 @@ class TokenizerConfig:
     downsample: tuple[Size, ...] = (7, 2)
     patch_stem: Size = 1
     resolution: Size = 84  # pixels a side
-    quantizer: Literal["straight_through", "ema"] = "straight_through"
+    quantizer: Literal["straight_through", "ema", "fsq"] = "straight_through"  # fsq: rounding, see `fsq_levels`
     cosine: bool = False  # compare directions only: latents and codes are divided by their L2 norm
     kmeans_start: bool = False  # EMA: place the codes by k-means on the first training batch
     ema_decay: Dropout = 0.99
@@ -39,8 +39,13 @@ class TokenizerConfig:
     attention_at: tuple[Size, ...] = option(())  # sides, in pixels, of levels with attention; empty: see `attention`
     initial: Literal["orthogonal", "uniform"] = option("orthogonal")  # first weights; uniform is PyTorch's default
     value_layers: tuple[Size, ...] = option(())  # hidden units of a critic that reads codes; empty: there is none
-    stack: Literal["residual", "plain"] = option("residual")  # plain: REM's (`plain.py`), whose channels double a level
+    # plain: REM's (`plain.py`), whose channels double a level; strided: Simulus's, with one convolution a level
+    stack: Literal["residual", "plain", "strided"] = option("residual")
     decoder_groups: Few = option(0)  # norm groups of a plain decoder, where they are others than the encoder's
+    fsq_levels: tuple[Size, ...] = option(())  # FSQ: of each number of a latent; their product is vocab_size
+    quant_convs: bool = option(True)  # 1x1 convolutions before and behind the codes; none: z_channels is embed_dim
+    ema_smoothing: Weight = option(0.0)  # EMA: added to every code's count (Laplace), so that none is 0
+    revive: Literal["far", "anywhere"] = option("far")  # EMA: by latents far from codes, or any, whose counts stay
 
     def __post_init__(self) -> None:
         check(self, "tokenizer")
@@ -64,19 +69,42 @@ class TokenizerConfig:
             )
         if self.quantizer != "ema" and (self.kmeans_start or self.revive_below):
             raise ValueError("kmeans_start and revive_below move codes by hand: they need quantizer='ema'")
+        self._check_codes()
+
+    def _check_codes(self) -> None:
+        """Levels make the vocabulary of FSQ, and of nothing else; widths fit where no convolution maps them."""
+        fsq = self.quantizer == "fsq"
+        if fsq and (min(self.fsq_levels, default=0) < 2 or math.prod(self.fsq_levels) != self.vocab_size):
+            raise ValueError(
+                f"tokenizer.fsq_levels {self.fsq_levels} make {math.prod(self.fsq_levels)} tokens, vocab_size is "
+                f"{self.vocab_size}: give levels of 2 or more whose product it is, as (8, 8, 8) for 512"
+            )
+        if not fsq and self.fsq_levels:
+            raise ValueError("tokenizer.fsq_levels are of FSQ: leave them empty, or set tokenizer.quantizer=fsq")
+        if fsq and (self.embed_dim != self.z_channels or self.cosine or not self.quant_convs):
+            raise ValueError(
+                f"FSQ shows its codes as the decoder reads them, by a convolution: set tokenizer.embed_dim "
+                f"({self.embed_dim}) to z_channels ({self.z_channels}), cosine=false and quant_convs=true"
+            )
+        if not self.quant_convs and self.embed_dim != self.z_channels:
+            raise ValueError(
+                f"Without tokenizer.quant_convs codes are latents: embed_dim {self.embed_dim} must be z_channels "
+                f"{self.z_channels}"
+            )
 
     def _check_stack(self) -> None:
         """What a plain stack does not have is not asked of it, nor what only it has of another."""
-        plain = self.stack == "plain"
+        plain = self.stack != "residual"
         if plain and (self.channel_mult or self.patch_stem != 1 or self.attention or self.attention_at):
             raise ValueError(
-                "tokenizer.stack 'plain' doubles its channels and has neither attention nor a patch stem: leave "
-                "channel_mult and attention_at empty, patch_stem 1 and attention false"
+                f"tokenizer.stack '{self.stack}' doubles its channels and has neither attention nor a patch stem: "
+                "leave channel_mult and attention_at empty, patch_stem 1 and attention false"
             )
         if self.decoder_groups and not plain:
             raise ValueError("tokenizer.decoder_groups is of a plain stack: set it to 0, or tokenizer.stack=plain")
         groups = self.decoder_groups or self.norm_groups
-        if plain and any(channels % groups for channels in self.decoder_channels):
+        entering = (self.z_channels,) if self.stack == "strided" else ()  # which has a norm before its first layer
+        if plain and any(channels % groups for channels in (*entering, *self.decoder_channels)):
             raise ValueError(
                 f"Channels {self.decoder_channels} of the decoder do not divide into {groups} norm groups: change "
                 "channels, z_channels or tokenizer.decoder_groups"
@@ -90,14 +118,21 @@ class TokenizerConfig:
     @property
     def level_channels(self) -> tuple[int, ...]:
         """Channels of each level, finest first."""
-        if self.stack == "plain":
+        if self.stack != "residual":
             return tuple(self.channels << level for level in range(self.levels))
         return tuple(self.channels * factor for factor in self.channel_mult or (1,) * self.levels)
 
     @property
     def decoder_channels(self) -> tuple[int, ...]:
         """Channels of each level of a plain decoder, coarsest first."""
+        if self.stack == "strided":
+            return self.level_channels[::-1]
         return tuple(max(self.z_channels >> level, self.channels) for level in range(self.levels))
+
+    @property
+    def code_width(self) -> int:
+        """Numbers that are compared or rounded: embed_dim, or one a level list of FSQ."""
+        return len(self.fsq_levels) or self.embed_dim
 
     @property
     def total_stride(self) -> int:
@@ -137,6 +172,7 @@ class TokenizerWeights:
     lpips: Weight = 1.0
     commitment: Weight = 1.0
     encoder: Weight = 1.0  # of the commitment's term that moves the encoder, beside the one that moves the codes
+    codes: Weight = option(1.0)  # of the latter, which adds its value alone where an EMA moves the codes
     value: Weight = option(0.0)  # of the squared error of returns that `tokenizer.value_layers` reads off the codes
     returns_gamma: Share = option(0.99)  # the discount of those returns, of the game's own points
     returns_scale: Positive = option(1.0)  # returns are divided by this first: those of a game dwarf the other terms

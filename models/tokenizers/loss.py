@@ -42,7 +42,7 @@ def tokenizer_loss(
     if weights.mse:
         terms["mse"] = reconstruction_l2(x, x_hat)
     if weights.commitment:
-        terms["commitment"] = commitment(encoded.z, encoded.z_quantized, weights.encoder)
+        terms["commitment"] = commitment(encoded.z, encoded.z_quantized, weights.encoder, weights.codes)
     if weights.lpips and lpips is not None:
         terms["lpips"] = lpips(x, x_hat)
     if weights.value:

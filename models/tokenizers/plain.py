@@ -1,6 +1,8 @@
-"""REM's encoder and decoder: plain convolutions without residual connections or attention (arXiv 2402.05643, A.1).
+"""REM's and Simulus's encoder and decoder: convolutions without residual connections or attention.
 
-Every level halves the frame and doubles the channels, and back. Parameters have the released checkpoints' names.
+Every level halves the frame and doubles the channels, and back. Of a "strided" stack (Simulus) a level is one
+convolution, of a "plain" one (REM, whose checkpoints' names parameters have) two. Sources: arXiv 2402.05643, A.1; arXiv
+2502.11537 with its code.
 Shapes: B frames, C channels, H x W pixels, h x w grid.
 """
 
@@ -12,7 +14,7 @@ from models.tokenizers.config import TokenizerConfig
 
 
 class PlainEncoder(nn.Module):
-    """Convolution; levels of norm, SiLU, strided convolution, convolution; norm, SiLU, convolution."""
+    """Convolution; levels of norm, SiLU, strided convolution (and another); norm, SiLU, convolution."""
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
@@ -23,7 +25,7 @@ class PlainEncoder(nn.Module):
                 group_norm(width, groups),
                 nn.SiLU(),
                 Downsample(width, factor, wider),
-                nn.Conv2d(wider, wider, 3, padding=1),
+                *_second(config, wider),
             )
             for width, wider, factor in zip(widths[:-1], widths[1:], config.downsample, strict=True)
         )
@@ -38,18 +40,20 @@ class PlainEncoder(nn.Module):
 
 
 class PlainDecoder(nn.Module):
-    """Convolution; levels of norm, SiLU, enlargement, two convolutions; norm, SiLU, convolution."""
+    """(Norm,) convolution; levels of norm, SiLU, enlargement, convolution (and another); norm, SiLU, convolution."""
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         widths, groups = config.decoder_channels, config.decoder_groups or config.norm_groups
-        self.in_conv = nn.Conv2d(config.z_channels, widths[0], 3, padding=1)
+        first = nn.Conv2d(config.z_channels, widths[0], 3, padding=1)
+        normed = config.stack == "strided"
+        self.in_conv = nn.Sequential(group_norm(config.z_channels, groups), first) if normed else first
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 group_norm(width, groups),
                 nn.SiLU(),
                 Upsample(width, factor, narrower),
-                nn.Conv2d(narrower, narrower, 3, padding=1),
+                *_second(config, narrower),
             )
             for width, narrower, factor in zip(widths[:-1], widths[1:], reversed(config.downsample), strict=True)
         )
@@ -61,3 +65,8 @@ class PlainDecoder(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.out_block(x)
+
+
+def _second(config: TokenizerConfig, width: int) -> list[nn.Conv2d]:
+    """The second convolution of a level, where it has one."""
+    return [nn.Conv2d(width, width, 3, padding=1)] if config.stack == "plain" else []

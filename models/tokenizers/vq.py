@@ -32,6 +32,7 @@ from models.cpu.shortcuts import fastest_layout, finest_level, frames_in_cache, 
 from models.losses.frames import commitment, motion_weight, reconstruction_l1
 from models.tokenizers.codebook import EMA, Codebook, Encoded, StraightThrough
 from models.tokenizers.config import TokenizerConfig
+from models.tokenizers.fsq import FSQ
 from models.tokenizers.plain import PlainDecoder, PlainEncoder
 
 AT_ONCE = 256  # frames that are encoded or decoded together, however many are given
@@ -108,7 +109,7 @@ class ValueCritic(nn.Module):
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        sizes = (config.embed_dim * config.tokens_per_frame, *config.value_layers)
+        sizes = (config.code_width * config.tokens_per_frame, *config.value_layers)
         hidden = (layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.ReLU()))
         self.layers = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], 1))
 
@@ -132,11 +133,12 @@ class Tokenizer(nn.Module):
         super().__init__()
         self.config = config
         generator = torch.Generator().manual_seed(seed)
-        plain = config.stack == "plain"
+        plain = config.stack != "residual"
         self.encoder: Encoder | PlainEncoder = PlainEncoder(config) if plain else Encoder(config)
-        self.pre_quant_conv = nn.Conv2d(config.z_channels, config.embed_dim, 1)
-        self.embedding: Codebook = (EMA if config.quantizer == "ema" else StraightThrough)(config, generator)
-        self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
+        width = config.code_width
+        self.pre_quant_conv = nn.Conv2d(config.z_channels, width, 1) if config.quant_convs else nn.Identity()
+        self.embedding = new_codebook(config, generator)
+        self.post_quant_conv = nn.Conv2d(width, config.z_channels, 1) if config.quant_convs else nn.Identity()
         self.decoder: Decoder | PlainDecoder = PlainDecoder(config) if plain else Decoder(config)
         if config.value_layers:
             self.critic = ValueCritic(config)
@@ -163,8 +165,18 @@ class Tokenizer(nn.Module):
             )
         return self.embedding.quantize(self.pre_quant_conv(self.encoder(frames * 2 - 1)))
 
+    def table(self) -> Tensor:
+        """What others read of every token, float32 (V, E), with gradient: its code, which of FSQ has been mapped."""
+        codes_VF = self.embedding.codes()
+        return self.post_quant_conv(codes_VF[:, :, None, None])[:, :, 0, 0] if self.config.fsq_levels else codes_VF
+
+    def maps(self, tokens_NK: Tensor) -> Tensor:
+        """What others see of frames' tokens (N, K): their codes over the grid, (N, E, h, w), without gradient."""
+        codes_NKE = F.embedding(tokens_NK, self.table().detach())
+        return codes_NKE.mT.unflatten(2, (self.config.grid, -1))
+
     def decode(self, z_quantized: Tensor) -> Tensor:
-        """Frames (B, C, H, W) of latents (B, E, h, w); about [0, 1] but not clipped: losses keep their gradient."""
+        """Frames (B, C, H, W) of codes (B, E, h, w), FSQ's unmapped; about [0, 1], not clipped: losses keep gradient."""
         return (self.decoder(self.post_quant_conv(z_quantized)) + 1) / 2
 
     @torch.no_grad()
@@ -191,6 +203,13 @@ class Tokenizer(nn.Module):
         parts = tokens.long().reshape(-1, grid, grid).split(at_once)
         frames = torch.cat([self.decode(self.embedding.look_up(part)).clamp(0, 1) for part in parts])
         return frames.reshape(*tokens.shape[:-1], channels, side, side)
+
+
+def new_codebook(config: TokenizerConfig, generator: torch.Generator) -> Codebook:
+    """The quantiser that the config names."""
+    if config.quantizer == "fsq":
+        return FSQ(config)
+    return (EMA if config.quantizer == "ema" else StraightThrough)(config, generator)
 
 
 def random_shift(frames: Tensor, pad: int, generator: torch.Generator, first: int = 0, of: int = 0) -> Tensor:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models.tokenizers import codebook
-from models.tokenizers.codebook import EMA, Encoded, StraightThrough, far_latents, kmeans, nearest
+from models.tokenizers.codebook import EMA, Encoded, StraightThrough, any_rows, far_latents, kmeans, nearest
 from models.tokenizers.config import TokenizerConfig
 
 
@@ -168,3 +168,25 @@ def test_straight_through_has_the_codes_value_and_the_latents_gradient() -> None
     (value * torch.tensor([3.0, 5.0])).sum().backward()
     assert z.grad is not None and z.grad.tolist() == [3.0, 5.0]
     assert codes.grad is None
+
+
+def test_a_dead_code_becomes_any_latent_and_its_sums_stay_where_that_is_asked_for() -> None:
+    book = ema(vocab_size=3, embed_dim=1, ema_decay=0.5, revive_below=0.6, revive="anywhere")
+    for buffer in (book.weight, book.code_sum):
+        buffer.copy_(torch.tensor([[0.0], [10.0], [20.0]]))
+    book.pick = lambda rows, of, _: torch.arange(of)[-rows:]
+    book.quantize(torch.tensor([1.0, 3.0, 4.0]).view(3, 1, 1, 1))
+    assert book.cluster_size.tolist() == [2.0, 0.5, 0.5] and book.code_sum.flatten().tolist() == [4.0, 5.0, 10.0]
+    assert book.weight.flatten().tolist() == [2.0, 3.0, 4.0]
+
+
+def test_smoothing_lends_every_code_a_count() -> None:
+    book = ema(vocab_size=2, embed_dim=1, ema_decay=0.5, ema_smoothing=1.0)
+    book.weight.copy_(torch.tensor([[0.0], [10.0]]))
+    book.code_sum.copy_(book.weight)
+    book.quantize(torch.tensor([1.0, 3.0]).view(2, 1, 1, 1))  # counts 1.5 and 0.5, sums 2 and 5
+    assert book.weight.flatten().tolist() == pytest.approx([2 / (2.5 / 4 * 2), 5 / (1.5 / 4 * 2)])
+
+
+def test_any_rows_are_drawn_alike_for_a_seed() -> None:
+    assert torch.equal(any_rows(9, 4, rng(3)), any_rows(9, 4, rng(3))) and int(any_rows(99, 4, rng()).max()) == 3

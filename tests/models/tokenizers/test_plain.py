@@ -1,4 +1,4 @@
-"""REM's plain tokenizer: its sizes, and what a config of one may not ask for."""
+"""REM's and Simulus's plain tokenizers: their sizes, and what a config of one may not ask for."""
 
 from dataclasses import replace
 
@@ -17,8 +17,10 @@ def test_at_full_size_it_has_the_originals_parameters() -> None:
     assert (TOKENIZER.tokens_per_frame, TOKENIZER.level_channels) == (64, (32, 64, 128, 256))
 
 
-def test_it_encodes_decodes_and_learns() -> None:
-    tokenizer, frames = Tokenizer(SMALL, seed=1), torch.rand(3, 3, 32, 32)
+@pytest.mark.parametrize("stack", ["plain", "strided"])
+def test_it_encodes_decodes_and_learns(stack: str) -> None:
+    config = replace(SMALL, stack=stack)  # type: ignore[arg-type]
+    tokenizer, frames = Tokenizer(config, seed=1), torch.rand(3, 3, 32, 32)
     found = tokenizer(frames)
     assert found.encoded.tokens_BK.shape == (3, 16) and found.frames.shape == frames.shape
     found.frames.square().mean().backward()
@@ -28,6 +30,14 @@ def test_it_encodes_decodes_and_learns() -> None:
     tokens = tokenizer.encode_tokens(pictures)
     assert torch.equal(tokens[1], tokenizer.encode_tokens(pictures[1]))
     assert tokenizer.decode_tokens(tokens).shape == frames.shape
+
+
+def test_a_strided_stack_has_one_convolution_a_level_and_mirrored_widths() -> None:
+    config = replace(SMALL, stack="strided", z_channels=6)
+    tokenizer = Tokenizer(config)
+    assert config.decoder_channels == (32, 16, 8, 4) and all(len(block) == 3 for block in tokenizer.encoder.blocks)
+    with pytest.raises(ValueError, match=r"Channels \(32, 16, 8, 4\) of the decoder do not divide into 2 norm"):
+        replace(config, z_channels=7)
 
 
 def test_a_decoder_of_other_norm_groups_has_the_same_weights_and_decodes_otherwise() -> None:
