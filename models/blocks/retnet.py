@@ -30,9 +30,12 @@ FASTEST, SLOWEST = 32, 512  # tokens after which a head's state has decayed by 1
 # ---- retention: three forms, of rotated q and k (N, H, L, E), k divided by sqrt(E), and v ----
 
 
-def decays(heads: int) -> Tensor:
-    """gamma of each head, float64 (H,): 1 - 1/32 to 1 - 1/512, even in the logarithm of their distance from 1."""
-    return 1 - torch.linspace(math.log(1 / FASTEST), math.log(1 / SLOWEST), heads, dtype=torch.float64).exp()
+def decays(heads: int, fastest: float = FASTEST, slowest: float = SLOWEST) -> Tensor:
+    """gamma of each head, float64 (H,): 1 - 1/32 to 1 - 1/512, even in the logarithm of their distance from 1.
+
+    fastest, slowest: tokens after which the first and the last head's state has decayed by 1 / e, about.
+    """
+    return 1 - torch.linspace(math.log(1 / fastest), math.log(1 / slowest), heads, dtype=torch.float64).exp()
 
 
 def decay_mask(gammas_H: Tensor, length: int) -> Tensor:
@@ -197,20 +200,31 @@ class Reading:
 
 
 class RetNet(nn.Module):
-    """Layers without a norm at their end. `generator` draws the first weights, which are the same in every layer."""
+    """Layers without a norm at their end. `generator` draws the first weights, the same for every layer if `alike`.
+
+    horizons: the fastest and the slowest decay, see `decays`.
+    """
 
     gammas: Tensor
 
-    def __init__(self, layers: int, heads: int, width: int, dropout: float, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        layers: int,
+        heads: int,
+        width: int,
+        dropout: float,
+        generator: torch.Generator,
+        horizons: tuple[float, float] = (FASTEST, SLOWEST),
+        alike: bool = True,
+    ) -> None:
         super().__init__()
-        first = Layer(width, heads, dropout)
-        for module in first.modules():
+        made = [Layer(width, heads, dropout) for _ in range(1 if alike else layers)]
+        for module in (module for layer in made for module in layer.modules()):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_normal_(module.weight, generator=generator)
                 nn.init.zeros_(module.bias)
-        self.layers = nn.ModuleList(copy.deepcopy(first) for _ in range(layers))
-        self.gammas: Tensor
-        self.register_buffer("gammas", decays(heads), persistent=False)
+        self.layers = nn.ModuleList([copy.deepcopy(made[0]) for _ in range(layers)] if alike else made)
+        self.register_buffer("gammas", decays(heads, *horizons), persistent=False)
 
     def read(
         self,

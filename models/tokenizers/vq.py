@@ -176,7 +176,7 @@ class Tokenizer(nn.Module):
         return codes_NKE.mT.unflatten(2, (self.config.grid, -1))
 
     def decode(self, z_quantized: Tensor) -> Tensor:
-        """Frames (B, C, H, W) of codes (B, E, h, w), FSQ's unmapped; about [0, 1], not clipped: losses keep gradient."""
+        """Frames (B, C, H, W) of codes (B, E, h, w), FSQ's unmapped; about [0, 1], not clipped: gradients pass."""
         return (self.decoder(self.post_quant_conv(z_quantized)) + 1) / 2
 
     @torch.no_grad()

@@ -149,3 +149,13 @@ def test_layers_begin_alike_and_weights_depend_on_the_seed_alone() -> None:
     first, second = (layer.linear1.weight for layer in same.layers)
     assert torch.equal(first, second) and first is not second
     assert not torch.equal(first, other.layers[0].linear1.weight)
+
+
+def test_decays_can_be_other_ones_and_layers_can_begin_each_for_itself() -> None:
+    assert decays(4, 34, 102).tolist() == pytest.approx([0.9705882, 0.97960705, 0.9858603, 0.99019605], abs=1e-6)
+    net = RetNet(2, 4, 32, 0.0, torch.Generator(), horizons=(34, 102), alike=False)
+    assert torch.equal(net.gammas, decays(4, 34, 102))
+    first, second = (layer.linear1.weight for layer in net.layers)
+    assert not torch.equal(first, second)
+    first, second = (layer.linear1.weight for layer in RetNet(2, 4, 32, 0.0, torch.Generator()).layers)
+    assert torch.equal(first, second)
