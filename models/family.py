@@ -8,7 +8,7 @@ Pipelines read this description and never name a network: plans and loaders ask 
 import importlib
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -137,9 +137,10 @@ def _read(kind: Any, data: Any) -> Any:
 
 def _without_manner(config: Any, values: dict[str, Any]) -> dict[str, Any]:
     kept = {}
-    for name, entry in config.__dataclass_fields__.items():
+    for entry in fields(config):
         if entry.metadata.get("manner"):
             continue
+        name = entry.name
         value = getattr(config, name)
         kept[name] = _without_manner(value, values[name]) if hasattr(value, "__dataclass_fields__") else values[name]
     return kept

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from models.family import AgentConfig, Takes, manner, option
 from models.limits import Few, Share, Size, Weight, check
@@ -39,25 +39,28 @@ class ActorCriticConfig:
 
 
 @dataclass(frozen=True)
-class PracticeConfig(AgentConfig):
-    """A tokenizer, a world model, an actor-critic, and the weights of the tokenizer's loss.
+class PlayedConfig(AgentConfig):
+    """A tokenizer, a world model that is played, and an actor-critic, whatever their kinds.
 
     frame: (H, W, C) of what it is shown. Where that is larger than the tokenizer's resolution it is resized by area;
-    channels of both networks that see follow it. actions: the numbers, among the environment's, of the actions that the
+    channels of the networks that see follow it. actions: the numbers, among the environment's, of the actions that the
     networks know, in their order, as a single game's released weights do; none: all `num_actions`, as they are
-    numbered. Where they are given, num_actions of both networks follow. A family says which configs of a world model
+    numbered. Where they are given, num_actions of the networks follow. A family says which configs of a world model
     and an actor it takes: the first has `max_steps` and `num_actions`, the second those of `ActorCriticConfig` that say
-    how it learns, `num_actions` and `frame_channels`.
+    how it learns, `num_actions` and `frame_channels`. shared: by part, which of both numbers it has.
     """
 
     frame: tuple[Size, Size, Size] = (64, 64, 3)
     actions: tuple[Few, ...] = ()
-    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    tokenizer: Any = None
     world_model: Any = None
     actor_critic: Any = None
-    weights: TokenizerWeights = field(default_factory=TokenizerWeights)
-    lpips_sha256: str = option("")  # of a file with LPIPS weights; none leaves the perceptual term out
-    lpips_file: str = manner("")  # where that file lies
+
+    shared: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "tokenizer": ("frame_channels",),
+        "world_model": ("num_actions",),
+        "actor_critic": ("frame_channels", "num_actions"),
+    }
 
     def __post_init__(self) -> None:
         check(self, "networks")
@@ -68,10 +71,45 @@ class PracticeConfig(AgentConfig):
             )
         if len(set(self.actions)) < len(self.actions):
             raise ValueError(f"actions {self.actions} name one twice: give each once")
-        channels = {"frame_channels": self.frame[2]}
-        known = {"num_actions": len(self.actions)} if self.actions else {}
-        for part, changes in (("tokenizer", channels), ("world_model", known), ("actor_critic", channels | known)):
+        known = {"frame_channels": self.frame[2]} | ({"num_actions": len(self.actions)} if self.actions else {})
+        for part, names in self.shared.items():
+            changes = {name: known[name] for name in names if name in known}
             object.__setattr__(self, part, replace(getattr(self, part), **changes))
+
+    @property
+    def takes(self) -> Takes:
+        """Frames, and how many actions there must be, if it knows all; games are not told apart, and play may last."""
+        return Takes(self.frame, actions=None if self.actions else self.actor_critic.num_actions)
+
+    def length(self, objective: str) -> int | None:
+        """The world model's context; what the policy burns in, and the frame from which it imagines."""
+        lengths = {"world_model": self.world_model.max_steps, "actor_critic": self.actor_critic.burn_in + 1}
+        return lengths.get(objective)
+
+    def require_fit(self, length: int) -> None:
+        """Raises ValueError where the networks do not fit each other. Segments are cut to what each asks for."""
+        world, actor = self.world_model, self.actor_critic
+        require_equal(
+            ("tokenizer.resolution", self.tokenizer.resolution, "actor_critic.resolution", actor.resolution),
+            ("world_model.num_actions", world.num_actions, "actor_critic.num_actions", actor.num_actions),
+        )
+        if world.max_steps < 2:
+            raise ValueError(
+                f"world_model.max_steps is {world.max_steps}: it could not foresee a frame, which follows a step; give "
+                "2 or more"
+            )
+
+
+@dataclass(frozen=True)
+class PracticeConfig(PlayedConfig):
+    """A tokenizer of single frames, a world model of its tokens, an actor-critic, and the weights of the tokenizer's
+    loss.
+    """
+
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    weights: TokenizerWeights = field(default_factory=TokenizerWeights)
+    lpips_sha256: str = option("")  # of a file with LPIPS weights; none leaves the perceptual term out
+    lpips_file: str = manner("")  # where that file lies
 
     @property
     def outside(self) -> Mapping[str, tuple[str, str]]:
@@ -86,16 +124,6 @@ class PracticeConfig(AgentConfig):
             return "the perceptual term (lpips_file names no weights)"
         return ""
 
-    @property
-    def takes(self) -> Takes:
-        """Frames, and how many actions there must be, if it knows all; games are not told apart, and play may last."""
-        return Takes(self.frame, actions=None if self.actions else self.actor_critic.num_actions)
-
-    def length(self, objective: str) -> int | None:
-        """The world model's context; what the policy burns in, and the frame from which it imagines."""
-        lengths = {"world_model": self.world_model.max_steps, "actor_critic": self.actor_critic.burn_in + 1}
-        return lengths.get(objective)
-
     def discount(self, objective: str) -> float | None:
         """The tokenizer's frames come with returns where a value is learned from them."""
         return self.weights.returns_gamma if objective == "tokenizer" and self.weights.value else None
@@ -105,18 +133,9 @@ class PracticeConfig(AgentConfig):
         return self.tokenizer.whole_batches if objective == "tokenizer" else ""
 
     def require_fit(self, length: int) -> None:
-        """Raises ValueError where the networks do not fit each other. Segments are cut to what each asks for."""
-        tokenizer, world, actor = self.tokenizer, self.world_model, self.actor_critic
-        require_equal(
-            ("tokenizer.resolution", tokenizer.resolution, "actor_critic.resolution", actor.resolution),
-            ("world_model.num_actions", world.num_actions, "actor_critic.num_actions", actor.num_actions),
-        )
-        if world.max_steps < 2:
-            raise ValueError(
-                f"world_model.max_steps is {world.max_steps}: it could not foresee a frame, which follows a step; give "
-                "2 or more"
-            )
-        weights, values = self.weights, tokenizer.value_layers
+        """See `PlayedConfig`."""
+        super().require_fit(length)
+        weights, values = self.weights, self.tokenizer.value_layers
         if bool(weights.value) != bool(values):
             raise ValueError(
                 f"weights.value is {weights.value} and tokenizer.value_layers {values}: a value is learned with both, "

@@ -3,11 +3,11 @@
 from dataclasses import replace
 from typing import TypeVar
 
-from models.practice.config import PracticeConfig
+from models.practice.config import PlayedConfig
 from pipelines.environments.registry import GAMES, own_actions, to_shared
 from pipelines.errors import UsageError
 
-Config = TypeVar("Config", bound=PracticeConfig)
+Config = TypeVar("Config", bound=PlayedConfig)
 
 
 def of_game(found: Config, game: str) -> Config:
