@@ -1,7 +1,7 @@
 """Weights of the originals' checkpoints, under the names that our modules share with them, strictly: all or nothing.
 
 What may differ is what wrappers put before the names (`module.`, `_orig_mod.`), buffers that are no weights, and a
-perceptual loss that is kept with a tokenizer.
+perceptual loss that is kept with a tokenizer. What a model of ours remembers beside its weights stays as it is.
 """
 
 import re
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
 NO_WEIGHTS = re.compile(r"^lpips\.|\.indices$|\.attn\.mask$")
+OWN_STATE = re.compile(r"(?:^|\.)return_scale\.")
 MOST_LISTED = 12
 
 
@@ -40,7 +41,7 @@ def network_part(network: str, state_dict: Mapping[str, Tensor]) -> Mapping[str,
 
 def misfit(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
     """What keeps `weights`, named as by `released_weights`, from being the model's; empty where they fit."""
-    own = model.state_dict()
+    own = weights_of(model)
     faults = {
         "missing": sorted(own.keys() - weights.keys()),
         "unexpected": sorted(weights.keys() - own.keys()),
@@ -67,9 +68,14 @@ def load_exactly(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """
     if faults := misfit(model, weights):
         raise ValueError(f"These weights are not this {type(model).__name__}'s, is the configuration right? {faults}")
-    for name, own in model.state_dict().items():
+    for name, own in weights_of(model).items():
         _require_exact(name, weights[name], own.dtype)
-    model.load_state_dict(weights)
+    model.load_state_dict({**model.state_dict(), **weights})
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """A model's state without what it remembers beside its weights."""
+    return {name: tensor for name, tensor in model.state_dict().items() if not OWN_STATE.search(name)}
 
 
 def _require_exact(name: str, tensor: Tensor, dtype: torch.dtype) -> None:
@@ -91,4 +97,4 @@ def _require_exact(name: str, tensor: Tensor, dtype: torch.dtype) -> None:
 
 def copied_weights(model: nn.Module) -> dict[str, Tensor]:
     """Copies of the weights on the CPU."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+    return {name: tensor.detach().cpu().clone() for name, tensor in weights_of(model).items()}

@@ -7,13 +7,14 @@ Shapes: N rows, T steps, C channels of H x W pixels, S hidden units, A actions; 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from models.blocks.layers import initialise_uniform
+from models.practice.bins import Bins, ReturnScale
 from models.practice.config import ActorCriticConfig
 
 
@@ -42,11 +43,15 @@ class Memory(tuple[Tensor, ...]):
 
 
 class Judgement(NamedTuple):
-    """What a step says: logits (N, A) of actions and the expected return (N,), float32, and the state behind it."""
+    """What a step says: logits (N, A) of actions and the expected return (N,), float32, and the state behind it.
+
+    critic_NZ: what the critic says of Z bins of returns, where it has some.
+    """
 
     logits_NA: Tensor
     values_N: Tensor
     memory: Memory
+    critic_NZ: Tensor | None = None
 
 
 class ActorConfig(Protocol):
@@ -60,14 +65,53 @@ class ActorConfig(Protocol):
         """Real frames that fill its memory before it imagines."""
         ...
 
+    @property
+    def value_bins(self) -> int:
+        """Bins of its critic's returns; 0 where it says a number."""
+        ...
+
+    @property
+    def value_reach(self) -> float:
+        """Where they end, on both sides, in symlog space."""
+        ...
+
+    @property
+    def return_buffer(self) -> int:
+        """Returns that are remembered for the scale of advantages; 0: these are not scaled."""
+        ...
+
 
 class Actor(nn.Module, ABC):
-    """What looks, remembers and judges; `actor_linear` and `critic_linear` read the hidden units."""
+    """What looks, remembers and judges; `actor_linear` and `critic_linear` read the hidden units.
+
+    bins: what the critic's outputs mean, where it learns returns as classes. return_scale: what divides advantages,
+    where something does.
+    """
 
     config: ActorConfig
     actor_linear: nn.Linear
     critic_linear: nn.Linear
+    bins: Bins | None
+    return_scale: ReturnScale | None
     states = 2  # tensors of its memory
+
+    def add_heads(self, hidden: int, config: ActorConfig) -> None:
+        """The layers that judge by `hidden` units, and what the config has of bins and of scaled advantages."""
+        self.critic_linear = nn.Linear(hidden, config.value_bins or 1)
+        self.actor_linear = nn.Linear(hidden, config.num_actions)
+        self.bins = Bins(config.value_bins, config.value_reach) if config.value_bins else None
+        self.return_scale = ReturnScale(config.return_buffer) if config.return_buffer else None
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """First weights: PyTorch's default, and a critic of bins that expects little."""
+        initialise_uniform(self, generator)
+        if self.bins is not None:
+            self.bins.begin(self.critic_linear)
+
+    def follow(self, gather: Callable[[Tensor], Tensor] | None) -> None:
+        """Let remembered returns be those of all processes: gather(this one's rows) -> all rows, in order."""
+        if gather is not None and self.return_scale is not None:
+            self.return_scale.gather = gather
 
     def fresh(self, rows: int) -> Memory:
         """The state before an episode: zeros."""
@@ -77,8 +121,14 @@ class Actor(nn.Module, ABC):
     def forward(self, seen_NX: Tensor, memory: Memory) -> Judgement:
         """One step of every row."""
         memory = self.remember(seen_NX, memory)
-        logits_NA, values_N1 = self.actor_linear(memory.hidden), self.critic_linear(memory.hidden)
-        return Judgement(logits_NA.float(), values_N1[:, 0].float(), memory)
+        logits_NA, critic_NZ = self.actor_linear(memory.hidden).float(), self.critic_linear(self.judged_by(memory))
+        if self.bins is None:
+            return Judgement(logits_NA, critic_NZ[:, 0].float(), memory)
+        return Judgement(logits_NA, self.bins.value(critic_NZ), memory, critic_NZ)
+
+    def judged_by(self, memory: Memory) -> Tensor:
+        """The hidden units (N, S) that the critic reads."""
+        return memory.hidden
 
     @abstractmethod
     def remember(self, seen_NX: Tensor, memory: Memory) -> Memory:
@@ -117,9 +167,8 @@ class ActorCritic(Actor):
             self.add_module(f"conv{number}", nn.Conv2d(entering[number - 1], width, 3, padding=1))
         side = config.resolution >> self.convolutions
         self.lstm = nn.LSTMCell(config.channels[-1] * side**2, config.hidden)
-        self.critic_linear = nn.Linear(config.hidden, 1)
-        self.actor_linear = nn.Linear(config.hidden, config.num_actions)
-        initialise_uniform(self, torch.Generator().manual_seed(seed))
+        self.add_heads(config.hidden, config)
+        self.initialise(torch.Generator().manual_seed(seed))
 
     def remember(self, seen_NX: Tensor, memory: Memory) -> Memory:
         """See `Actor`."""

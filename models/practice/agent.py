@@ -11,7 +11,7 @@ Shapes: B segments, T steps, K tokens a frame, N rows; X is what an actor sees.
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,9 @@ from models.tokenizers.vq import Tokenizer
 
 class PracticeAgent(PlayedAgent):
     """All three networks of a config of `PracticeConfig`."""
+
+    last_entropy: ClassVar[bool] = False  # see `actor_critic_loss`
+    _actor: Actor
 
     def __init__(self, config: Any, tokenizer: Tokenizer, world_model: nn.Module, actor_critic: Actor) -> None:
         self.tokenizer = tokenizer
@@ -77,6 +80,7 @@ class PracticeAgent(PlayedAgent):
         """See `models.api.Agent`. Without LPIPS weights the perceptual term is left out."""
         super().start(learning, objectives)
         self.tokenizer.follow(learning.gather)
+        self._actor.follow(learning.gather)
         self._background_CHW = self._background() if "tokenizer" in objectives else None
         self._lpips = None
         if "lpips" in learning.outside:
@@ -139,7 +143,10 @@ class PracticeAgent(PlayedAgent):
             rollout = imagine(
                 self._actor, player, self.see, tokens_NTK[:, -1], memory, self.imagined_steps, draw, self.legal(batch)
             )
-        return share(actor_critic_loss(rollout, config.actor_critic), len(tokens_NTK) / float(counts[0]))
+        losses = actor_critic_loss(
+            rollout, config.actor_critic, self._actor.bins, self._actor.return_scale, self.last_entropy
+        )
+        return share(losses, len(tokens_NTK) / float(counts[0]))
 
     def with_tokens(self, batch: Batch) -> Batch:
         """Frames are encoded by the tokenizer as it is now."""

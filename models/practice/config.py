@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from models.family import AgentConfig, Takes, manner, option
-from models.limits import Few, Share, Size, Weight, check
+from models.limits import Few, Kept, Positive, Share, Size, Weight, check
 from models.tokenizers.config import TokenizerConfig, TokenizerWeights
 
 
@@ -24,6 +24,9 @@ class ActorCriticConfig:
     lambda_: Share = 0.95
     value: Weight = 1.0
     entropy: Weight = 0.001
+    value_bins: Few = option(0)  # the critic learns returns as classes, of so many bins; 0: as a number
+    value_reach: Positive = option(15.0)  # where the bins end, on both sides, in symlog space
+    return_buffer: Kept = option(0)  # returns by whose spread advantages are divided; 0: they are not
 
     def __post_init__(self) -> None:
         check(self, "actor_critic")
@@ -129,7 +132,12 @@ class PracticeConfig(PlayedConfig):
         return self.weights.returns_gamma if objective == "tokenizer" and self.weights.value else None
 
     def whole_batches(self, objective: str) -> str:
-        """Where its codebook asks for them."""
+        """Where its codebook or the scale of advantages asks for them."""
+        if objective == "actor_critic" and self.actor_critic.return_buffer:
+            return (
+                "advantages are divided by the spread of whole batches' returns: set it to 1 and take more ranks, or "
+                "actor_critic.return_buffer=0"
+            )
         return self.tokenizer.whole_batches if objective == "tokenizer" else ""
 
     def require_fit(self, length: int) -> None:

@@ -25,9 +25,10 @@ class Rollout:
     actions_NH: Tensor  # long
     logits_NHA: Tensor  # float32, with gradient
     values_NH: Tensor  # float32, with gradient
-    rewards_NH: Tensor  # float32, in {-1, 0, 1}
+    rewards_NH: Tensor  # float32: in {-1, 0, 1}, or what a world model expects
     ends_NH: Tensor  # bool
     memory: Memory = field(default=Memory(), kw_only=True)  # of the actor, behind the last step
+    critic_NHZ: Tensor | None = field(default=None, kw_only=True)  # with gradient, of a critic with bins
 
 
 def imagine(
@@ -44,7 +45,7 @@ def imagine(
 
     see: tokens (N, K) -> what the actor sees (N, C, h, w). Actions that `legal_NA` excludes have logits of -inf.
     """
-    steps = []
+    steps, critics = [], []
     for step in range(horizon):
         seen_NCHW = see(tokens_NK)
         judged = actor(seen_NCHW, memory)
@@ -55,6 +56,10 @@ def imagine(
         memory = actor.told(actions_N, memory)
         found = player.step(actions_N, draw, observe=step < horizon - 1)
         steps.append((seen_NCHW, actions_N, logits_NA, judged.values_N, found.rewards_N, found.ends_N))
+        if judged.critic_NZ is not None:
+            critics.append(judged.critic_NZ)
         if found.tokens_NK is not None:
             tokens_NK = found.tokens_NK
-    return Rollout(*(torch.stack(each, dim=1) for each in zip(*steps, strict=True)), memory=memory)
+    critic_NHZ = torch.stack(critics, dim=1) if critics else None
+    stacked = (torch.stack(each, dim=1) for each in zip(*steps, strict=True))
+    return Rollout(*stacked, memory=memory, critic_NHZ=critic_NHZ)

@@ -13,6 +13,7 @@ from torch import Tensor
 from models.api import Batch, Losses, weighted
 from models.losses.returns import entropy, lambda_returns, policy_gradient, value_error
 from models.losses.segments import end_loss, masked_mean, observation_errors, reward_errors, row_means
+from models.practice.bins import Bins, ReturnScale
 from models.practice.imagination import Rollout
 from models.practice.world import Outputs
 
@@ -54,11 +55,19 @@ class Learns(Protocol):
     def entropy(self) -> float: ...
 
 
-def actor_critic_loss(rollout: Rollout, config: Learns) -> Losses:
+def actor_critic_loss(
+    rollout: Rollout,
+    config: Learns,
+    bins: Bins | None = None,
+    scale: ReturnScale | None = None,
+    last_entropy: bool = False,
+) -> Losses:
     """actions + value * values - entropy * entropy, means over rows and the first H - 1 steps.
 
     The value of the last state is where returns begin, so its own step is not learned from. Steps after an imagined end
     count like others, as in the original. A rollout's mean sum of rewards is told beside the terms.
+    bins: of a critic with bins, which learns returns as classes. scale: what advantages are divided by, which remembers
+    the returns. last_entropy: whether the entropy's mean is over all H steps, as Simulus has it.
     """
     returns_NH = lambda_returns(
         rollout.rewards_NH, rollout.ends_NH, rollout.values_NH.detach(), config.gamma, config.lambda_
@@ -66,10 +75,16 @@ def actor_critic_loss(rollout: Rollout, config: Learns) -> Losses:
     learned = slice(None, -1)
     logits_NHA, values_NH = rollout.logits_NHA[:, learned], rollout.values_NH[:, learned]
     advantages_NH = returns_NH[:, learned] - values_NH
+    if scale is not None:
+        advantages_NH = advantages_NH / scale(returns_NH[:, learned])
+    if bins is not None and rollout.critic_NHZ is not None:
+        values = bins.errors(rollout.critic_NHZ[:, learned], returns_NH[:, learned]).mean()
+    else:
+        values = value_error(values_NH, returns_NH[:, learned])
     terms = {
         "actions": policy_gradient(logits_NHA, rollout.actions_NH[:, learned], advantages_NH),
-        "values": value_error(values_NH, returns_NH[:, learned]),
-        "entropy": entropy(logits_NHA),
+        "values": values,
+        "entropy": entropy(rollout.logits_NHA if last_entropy else logits_NHA),
     }
     losses = weighted(terms, {"actions": 1.0, "values": config.value, "entropy": -config.entropy})
     return replace(losses, terms={**losses.terms, "imagined_return": rollout.rewards_NH.sum(1).mean()})

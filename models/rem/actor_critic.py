@@ -10,7 +10,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from models.blocks.layers import initialise_uniform
 from models.practice.actor_critic import Actor, ActorCritic, Memory
 from models.rem.config import RemActorConfig
 from models.tokenizers.config import TokenizerConfig
@@ -34,9 +33,8 @@ class LatentActorCritic(Actor):
         self.dense = nn.Sequential(nn.Linear(widths[-1] * tokenizer.tokens_per_frame, config.hidden), nn.SiLU())
         cell = nn.LSTMCell if config.rnn == "lstm" else nn.GRUCell
         self.rnn: nn.LSTMCell | nn.GRUCell = cell(config.hidden, config.hidden)
-        self.critic_linear = nn.Linear(config.hidden, 1)
-        self.actor_linear = nn.Linear(config.hidden, config.num_actions)
-        initialise_uniform(self, generator)
+        self.add_heads(config.hidden, config)
+        self.initialise(generator)
         self.actions_embeddings = nn.Embedding(config.num_actions, config.hidden)
         nn.init.normal_(self.actions_embeddings.weight, generator=generator)
         self.states = 2 if config.rnn == "lstm" else 1

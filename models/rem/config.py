@@ -8,7 +8,8 @@ order of turns belong to the schedule. Imports no torch.
 from dataclasses import dataclass, field
 from typing import Literal
 
-from models.limits import Dropout, Few, Share, Size, Weight, check
+from models.family import option
+from models.limits import Dropout, Few, Kept, Positive, Share, Size, Weight, check
 from models.practice.config import ActorCriticConfig, PracticeConfig
 from models.tokenizers.config import TokenizerConfig, TokenizerWeights
 
@@ -76,6 +77,9 @@ class RemActorConfig:
     lambda_: Share = 0.95
     value: Weight = 1.0
     entropy: Weight = 0.001
+    value_bins: Few = option(0)  # the critic learns returns as classes, of so many bins; 0: as a number
+    value_reach: Positive = option(15.0)  # where the bins end, on both sides, in symlog space
+    return_buffer: Kept = option(0)  # returns by whose spread advantages are divided; 0: they are not
 
     def __post_init__(self) -> None:
         check(self, "actor_critic")
@@ -91,7 +95,15 @@ class RemActorConfig:
     def pixels(self) -> ActorCriticConfig:
         """As the config of an actor on pixels."""
         return ActorCriticConfig(
-            self.channels, self.hidden, self.num_actions, self.resolution, self.frame_channels, burn_in=self.burn_in
+            self.channels,
+            self.hidden,
+            self.num_actions,
+            self.resolution,
+            self.frame_channels,
+            burn_in=self.burn_in,
+            value_bins=self.value_bins,
+            value_reach=self.value_reach,
+            return_buffer=self.return_buffer,
         )
 
 
