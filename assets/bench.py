@@ -111,7 +111,7 @@ def _standing(instance: "dg.DagsterInstance", count: int) -> "tuple[Runner, list
     from assets.resources import Installation
     from assets.runner import Runner
     from assets.step import DataConfig
-    from pipelines.environments.registry import GAMES
+    from pipelines.environments.atari.games import GAMES
     from pipelines.store.artefact import Draft
 
     agents = range(1, -(-count // len(GAMES)) + 1)

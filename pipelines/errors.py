@@ -71,7 +71,7 @@ def ran_out_of_memory(error: BaseException | None) -> bool:
 def unknown(kind: str, value: str, known: Iterable[str], where: str) -> UsageError:
     """The error for a name that is not in a known list, with the nearest name as the repair.
 
-    `unknown("game", "MsPackman", games, "'worldline games' lists all 60")`
+    `unknown("game", "MsPackman", games, "'worldline games' lists all 61")`
     """
     choices = sorted(known)
     if near := nearest(value, choices):

@@ -14,7 +14,7 @@ from pipelines.commands.options import (
     plan_of_recipe,
     profile_and_store,
 )
-from pipelines.environments.registry import GAMES
+from pipelines.environments.registry import GROUPS
 from pipelines.errors import Members, UsageError
 from pipelines.graph import experiment as experiments
 from pipelines.progress import size
@@ -53,8 +53,8 @@ def forecast(
 
     A rate comes from the manifests of artefacts that were made alike: data of any game, networks of the same sizes on
     the same batches. Where there are none the figure is a ?, until a few steps were run here or --rate gives one
-    ('worldline bench train --only gpu --model 150m' prints steps a second). --games all is all 60: each costs data,
-    tokens and plays; training takes the recipe's steps however many games there are.
+    ('worldline bench train --only gpu --model 150m' prints steps a second). --games all is all 60 of Atari: each costs
+    data, tokens and plays; training takes the recipe's steps however many games there are.
 
     Example: worldline forecast --recipe jowa_150m --games all --machines 4 --gpu-price 2.5 --rate pretrained=3.2
     """
@@ -62,7 +62,7 @@ def forecast(
     from pipelines.graph.cost_forecast import forecast as foreseen
 
     profile, store = profile_and_store(storage)
-    named = ",".join(GAMES) if games is not None and games.strip().lower() == "all" else games
+    named = ",".join(GROUPS["atari"]) if games is not None and games.strip().lower() == "all" else games
     plan = plan_of_recipe(recipe, changes, named, profile)
     changed = [*(changes or []), *([f"games={','.join(plan.recipe.games)}"] if named else [])]
     known = experiments.registered(experiment_folder(), Members())

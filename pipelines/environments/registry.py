@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from models.spaces import Box, Discrete, Spaces
 from pipelines.environments.atari import games as atari
+from pipelines.environments.crafter import game as crafter
 from pipelines.errors import UsageError, WorldlineError, unknown
 
 
@@ -72,6 +73,8 @@ class Step:
     terminated: NDArray[np.bool_]  # (N,) the game was over
     truncated: NDArray[np.bool_]  # (N,) the rules' limit cut it
     goes_on: NDArray[np.bool_] | None = None  # (N,) a lost life ended the episode, not its game; None: nowhere
+    achievements: NDArray[np.int64] | None = None
+    """(N, K) how often each of `registry.achievements` was reached in the episode, the ended one where one ended"""
 
     @property
     def ended(self) -> NDArray[np.bool_]:
@@ -122,7 +125,10 @@ def emulator_seeds(seed: int, count: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of environment: its games and their groups, their actions, and the rules under which it plays them."""
+    """One kind of environment: its games and their groups, their actions, and the rules under which it plays them.
+
+    `achievements` are what an episode of its games may reach besides points, by name.
+    """
 
     module: str
     games: tuple[str, ...]
@@ -130,6 +136,7 @@ class Kind:
     protocols: Mapping[str, Rules]
     aliases: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    achievements: tuple[str, ...] = ()
 
 
 KINDS = (
@@ -140,6 +147,14 @@ KINDS = (
         atari.PROTOCOLS,
         atari.ALIASES,
         atari.GROUPS,
+    ),
+    Kind(
+        "pipelines.environments.crafter.environment",
+        (crafter.GAME,),
+        crafter.actions,
+        crafter.PROTOCOLS,
+        groups=crafter.GROUPS,
+        achievements=crafter.ACHIEVEMENTS,
     ),
 )
 
@@ -184,6 +199,14 @@ def game_id(name: str) -> int:
     return GAMES.index(check_game(name))
 
 
+def task_count(name: str) -> int:
+    """How many games an agent tells apart that learns `name`: ids of its kind and of those before it.
+
+    So an agent of Atari names 60, whatever kinds there will be. Raises UsageError for an unknown name.
+    """
+    return game_id(_kind(name).games[-1]) + 1
+
+
 def canonical(name: str) -> str:
     """The one name of a set of rules that has several, so that equal rules make equal keys; others are unchanged."""
     plain, std = _without_noise(name)
@@ -212,6 +235,18 @@ def _without_noise(name: str) -> tuple[str, float]:
     return plain, float(text) if mark else 0.0
 
 
+def check_rules(game: str, rules: Rules) -> None:
+    """Raises UsageError for rules of another kind of environment than the game's, and for an unknown game."""
+    plain, own = rules.rules if isinstance(rules, NoisyRules) else rules, _kind(game).protocols
+    if own and type(plain) not in {type(each) for each in own.values()}:
+        raise UsageError(f"{game} cannot be played under '{rules.name}': choose rules of its own, {', '.join(own)}")
+
+
+def achievements(game: str) -> tuple[str, ...]:
+    """What an episode of that game may reach besides points, by name; nothing in most. Raises as `actions`."""
+    return _kind(game).achievements
+
+
 def actions(game: str) -> Discrete | Box:
     """The actions that an agent chooses among in that game. Raises UsageError for an unknown game."""
     return _kind(game).actions(game)
@@ -220,8 +255,9 @@ def actions(game: str) -> Discrete | Box:
 def spaces(game: str, rules: Rules) -> Spaces:
     """What an agent sees and does in `game` under `rules`; rewards are the game's own points.
 
-    Raises UsageError for an unknown game.
+    Raises UsageError for an unknown game, and for rules of another kind.
     """
+    check_rules(game, rules)
     return Spaces(rules.frame, actions(game), "raw")
 
 
@@ -270,12 +306,13 @@ def to_own(game: str, shared: ArrayLike) -> NDArray[np.int32]:
 def make(game: str, seeds: Sequence[int], rules: Rules, threads: int = 2, **given: Any) -> Environment:
     """One environment of `game` for each of `seeds`; `given` is what `options` found. `threads` changes no result.
 
-    Raises UsageError for an unknown game, ValueError for no seed.
+    Raises UsageError for an unknown game and for rules of another kind, ValueError for no seed.
     """
     if isinstance(rules, NoisyRules):
         from pipelines.environments.noise import NoisyGame  # few rules have noise
 
         return NoisyGame(make(game, seeds, rules.rules, threads, **given), rules)
+    check_rules(game, rules)
     return _module(game).make(game, seeds, rules, threads, **given)
 
 
@@ -288,6 +325,7 @@ def watched(game: str, seeds: Sequence[int], rules: Rules, **given: Any) -> Watc
         from pipelines.environments.noise import NoisyGame  # few rules have noise
 
         return NoisyGame(watched(game, seeds, rules.rules, **given), rules)
+    check_rules(game, rules)
     return _module(game).watched(game, seeds, rules, **given)
 
 
@@ -300,9 +338,10 @@ def options(game: str, rom_dir: str = "", rom_md5: str = "") -> dict[str, Any]:
 
 
 def roots(game: str, rules: Rules, **given: Any) -> dict[str, Any]:
-    """`Environment.roots` of a game that is not being played. Raises UsageError for an unknown game."""
+    """`Environment.roots` of a game that is not being played. Raises UsageError for an unknown game or other rules."""
     if isinstance(rules, NoisyRules):
         return roots(game, rules.rules, **given) | {"protocol": rules.name, "noise": rules.std}
+    check_rules(game, rules)
     return _module(game).roots(game, rules, **given)
 
 

@@ -17,8 +17,7 @@ from pipelines.batches import loader as stored
 from pipelines.batches.loader import BatchSource, FrameLoader, SegmentLoader, SegmentSource, Source
 from pipelines.batches.segments import Segmentation, open_tokens
 from pipelines.environments import registry
-from pipelines.environments.atari.games import ACTIONS, GAMES
-from pipelines.environments.registry import legal_mask
+from pipelines.environments.registry import game_id, legal_mask, task_count
 from pipelines.episodes.trajectories import (
     FILE_NAME,
     BestEpisodes,
@@ -250,10 +249,10 @@ def mean_frames(sources: Sequence[Source], device: Device) -> dict[int, Tensor]:
 
 
 def legal_actions(games: tuple[str, ...]) -> Tensor:
-    """(60, 18) bool: the legal actions of the given games; all actions for the other games."""
-    table = torch.ones(len(GAMES), len(ACTIONS), dtype=torch.bool)
+    """(games, actions) bool, (60, 18) of Atari: the legal actions of games of one kind; all for the other games."""
+    table = torch.ones(task_count(games[0]), len(legal_mask(games[0])), dtype=torch.bool)
     for game in games:
-        table[GAMES.index(game)] = torch.as_tensor(legal_mask(game))
+        table[game_id(game)] = torch.as_tensor(legal_mask(game))
     return table
 
 

@@ -13,7 +13,7 @@ from models.family import AgentConfig, Family, manner, option
 from models.limits import Count, Few, Natural, Positive, Rate, Seed, Share, Size, Weight, Within
 from models.registry import family_of
 from models.spaces import Discrete
-from pipelines.environments.registry import GAMES, actions
+from pipelines.environments.registry import actions, task_count
 from pipelines.errors import UsageError, unknown
 from pipelines.evaluation.player_settings import Precision
 from pipelines.store.files import named_file
@@ -330,12 +330,12 @@ def check_trainable(phases: Sequence[Phase], config: AgentConfig, games: Sequenc
     check_phases(phases, family, config)
     for name, (file, sha256) in family.outside(config, objectives).items():
         named_file(name, file, sha256, verb)
-    if config.takes.games not in (None, len(GAMES)):
-        raise UsageError(
-            f"Games are numbered among {len(GAMES)} and the model names {config.takes.games}: set "
-            f"pretrain.model.num_games={len(GAMES)}"
-        )
     for game in games:
+        if config.takes.games not in (None, task_count(game)):
+            raise UsageError(
+                f"{game} is numbered among {task_count(game)} games and the model names {config.takes.games}: set "
+                f"pretrain.model.num_games={task_count(game)}"
+            )
         space = actions(game)
         if config.takes.actions is not None and isinstance(space, Discrete) and len(space) != config.takes.actions:
             raise UsageError(

@@ -25,7 +25,6 @@ from pipelines.environments import registry
 from pipelines.environments.atari.games import ACTIONS, IDS, AtariRules, minimal_actions
 from pipelines.environments.atari.roms import Rom, chosen, playable, shipped
 from pipelines.environments.registry import Environment, Step
-from pipelines.errors import UsageError
 
 NOOP = IDS["NOOP"]
 
@@ -33,7 +32,7 @@ NOOP = IDS["NOOP"]
 def make(game: str, seeds: Sequence[int], rules: AtariRules, threads: int = 2, rom: Rom | None = None) -> Environment:
     """One environment of `game` for each of `seeds`; `threads` changes no result. `rom` is ale-py's unless given.
 
-    Raises UsageError for an unknown game and for rules of another kind of environment, ValueError for no seed.
+    Raises UsageError for an unknown game, ValueError for no seed.
     """
     rom = _asked(game, seeds, rules, rom)
     if rules.resize == "area" and not rules.noop_min and not rules.life_loss:
@@ -48,8 +47,6 @@ def watched(game: str, seeds: Sequence[int], rules: AtariRules, rom: Rom | None 
 
 def _asked(game: str, seeds: Sequence[int], rules: AtariRules, rom: Rom | None) -> Rom:
     """The ROM to play; refuses what cannot be played."""
-    if not isinstance(rules, AtariRules):
-        raise UsageError(f"{game} cannot be played under {rules.name}: choose rules of Atari, such as sticky")
     if not seeds:
         raise ValueError(f"0 environments of {game} were asked for: at least 1 is needed")
     return rom or shipped(game)

@@ -45,7 +45,10 @@ _100K = """
     Frostbite Gopher Hero Jamesbond Kangaroo Krull KungFuMaster MsPacman Pong PrivateEye Qbert RoadRunner Seaquest
     UpNDown
 """
-GROUPS = {"atari100k": tuple(_100K.split())}  # benchmarks by name; Kaiser et al. 2020 (arXiv 1903.00374) chose these 26
+GROUPS = {  # by name: all of them, and benchmarks; Kaiser et al. 2020 (arXiv 1903.00374) chose these 26
+    "atari": GAMES,
+    "atari100k": tuple(_100K.split()),
+}
 _NAMES = """
     NOOP FIRE UP RIGHT LEFT DOWN UPRIGHT UPLEFT DOWNRIGHT DOWNLEFT UPFIRE RIGHTFIRE LEFTFIRE DOWNFIRE UPRIGHTFIRE
     UPLEFTFIRE DOWNRIGHTFIRE DOWNLEFTFIRE

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import process
-from pipelines.environments.registry import GAMES
+from pipelines.environments.atari.games import GAMES
 from pipelines.errors import WorldlineError, unknown
 from pipelines.progress import track
 from pipelines.store.artefact import Draft

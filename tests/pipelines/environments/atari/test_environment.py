@@ -193,7 +193,7 @@ def test_rules_of_another_kind_are_refused() -> None:
     class Others:
         name, frame, max_steps = "crafter", (64, 64, 3), 10_000
 
-    with pytest.raises(UsageError, match="Pong cannot be played under crafter: choose rules of Atari"):
+    with pytest.raises(UsageError, match="Pong cannot be played under 'crafter': choose rules of its own, sticky"):
         make("Pong", [1], Others())
 
 
