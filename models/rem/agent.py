@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from models.api import Batch, Losses, Moment
 from models.blocks.layers import decay_groups
 from models.practice.agent import PracticeAgent
+from models.practice.blocks import learned, learned_counts
 from models.practice.loss import token_world_loss
 from models.practice.world import Player
 from models.rem import state_dict
@@ -22,7 +23,7 @@ from models.rem.actor_critic import new_actor
 from models.rem.config import RemConfig
 from models.rem.family import REM
 from models.rem.world import RemPlayer
-from models.rem.world_model import WorldModel, learned, world_model_counts
+from models.rem.world_model import WorldModel
 from models.tokenizers.vq import Tokenizer
 
 
@@ -59,8 +60,8 @@ class RemAgent(PracticeAgent):
     # ---- learning ----
 
     def world_counts(self, batch: Batch) -> Tensor:
-        """See `world_model_counts`."""
-        return world_model_counts(batch, self.config.world_model.context, self.tokens_per_frame)
+        """See `learned_counts`."""
+        return learned_counts(batch, self.config.world_model.context, self.tokens_per_frame)
 
     def world_loss(self, batch: Batch, counts: Tensor) -> Losses:
         """See `token_world_loss`; the context's blocks are not learned from."""

@@ -13,15 +13,15 @@ Shapes: B segments or N rows, T blocks, K tokens a frame, D width, V vocabulary.
 import torch
 from torch import Tensor, nn
 
-from models.api import Batch
 from models.blocks.layers import initialise_uniform
 from models.blocks.retnet import Reading, RetNet
+from models.practice.blocks import BlockModel
 from models.practice.world import Outputs
 from models.rem.config import WorldModelConfig
 from models.tokenizers.config import TokenizerConfig
 
 
-class WorldModel(nn.Module):
+class WorldModel(BlockModel):
     """`seed` fixes the first weights: embeddings normal(0, 1), heads PyTorch's default, of the RetNet see there."""
 
     def __init__(self, config: WorldModelConfig, tokenizer: TokenizerConfig, seed: int = 0) -> None:
@@ -41,6 +41,11 @@ class WorldModel(nn.Module):
             nn.init.normal_(table.weight, generator=generator)
 
     @property
+    def sizes(self) -> WorldModelConfig:
+        """See `BlockModel`."""
+        return self.config
+
+    @property
     def retnet(self) -> RetNet:
         """What reads and predicts; parameters keep the original's name for it."""
         return self._model
@@ -52,12 +57,8 @@ class WorldModel(nn.Module):
 
     def forward(self, tokens_BTK: Tensor, actions_BT: Tensor, codes_VD: Tensor) -> Outputs:
         """Read whole segments. `codes` are the tokenizer's. Raises ValueError for more blocks or other tokens."""
+        self.require_fit(tokens_BTK)
         steps, per_frame = tokens_BTK.shape[1:]
-        if steps > self.config.max_steps or per_frame != self.tokens_per_frame:
-            raise ValueError(
-                f"Segments of {steps} steps of {per_frame} tokens do not fit a world model of "
-                f"{self.config.max_steps} steps of {self.tokens_per_frame}: cut them shorter"
-            )
         x_BLD = self.embed(tokens_BTK, actions_BT, codes_VD)
         reading = self._read(x_BLD, steps)
         read_BTCD = reading.outputs_NLD.unflatten(1, (steps, -1))  # with POP of each block its action alone
@@ -86,19 +87,14 @@ class WorldModel(nn.Module):
             ends_only=self.config.pop,
         )
 
-    def embed(self, tokens_BTK: Tensor, actions_BT: Tensor, codes_VD: Tensor) -> Tensor:
-        """Embedded blocks (B, T * C, D)."""
-        actions_BT1D = self.embed_actions(actions_BT)[:, :, None]
-        return torch.cat([self.embed_frames(tokens_BTK, codes_VD), actions_BT1D], dim=2).flatten(1, 2)
-
     def embed_actions(self, actions: Tensor) -> Tensor:
         """Embedded actions (..., D)."""
         return self.embedding(actions + self.vocabulary)
 
-    def embed_frames(self, tokens: Tensor, codes_VD: Tensor) -> Tensor:
+    def embed_frames(self, tokens: Tensor, codes_VE: Tensor) -> Tensor:
         """Embedded tokens (..., D)."""
         if self.config.shared_embeddings:
-            return nn.functional.embedding(tokens, codes_VD.detach())
+            return nn.functional.embedding(tokens, codes_VE.detach())
         return self.embedding(tokens)
 
     def prediction_tokens(self, rows: int, blocks: int) -> Tensor:
@@ -111,19 +107,3 @@ class WorldModel(nn.Module):
 def head(width: int, outputs: int) -> nn.Sequential:
     """Two linear layers with a ReLU between."""
     return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs))
-
-
-# ---- what is learned ----
-
-
-def learned(batch: Batch, context: int) -> Tensor:
-    """Which blocks (B, T) are learned from: real ones behind the first `context` (section 2.3)."""
-    mask_BT = batch.real_mask().clone()
-    mask_BT[:, :context] = False
-    return mask_BT
-
-
-def world_model_counts(batch: Batch, context: int, tokens_per_frame: int) -> Tensor:
-    """(2,) float64: predicted observation tokens, and learned blocks."""
-    blocks = learned(batch, context).sum().double()
-    return torch.stack([blocks * tokens_per_frame, blocks])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from models.api import Losses, Moment
 from models.losses.returns import lambda_returns
 from models.parity.rem.case import Case, stacked
+from models.practice.blocks import learned
 from models.practice.draws import Given
 from models.practice.imagination import Rollout, imagine
 from models.practice.loss import actor_critic_loss, token_world_loss
@@ -20,7 +21,6 @@ from models.practice.world import Player
 from models.rem.actor_critic import LatentActorCritic
 from models.rem.state_dict import THETAS, original_state_dict
 from models.rem.world import RemPlayer
-from models.rem.world_model import learned
 from models.tokenizers.loss import tokenizer_loss
 
 TABLES = ("embedding.weight", "placeholder_embeddings.weight")  # whose gradients are recorded row by row

@@ -57,8 +57,8 @@ class TwoPasses(RemPlayer):
     def _read(self, actions_N: Tensor, predict: bool) -> Tensor:
         super()._read(actions_N, False)
         if not predict:
-            return self._waiting_NLD[:, :0]
-        self._passes += 1
+            return self.waiting_NLD[:, :0]
+        self.passes += 1
         tokens_NKD = self.model.prediction_tokens(len(actions_N), 1)[:, 0]
         return self.model.retnet.predict(tokens_NKD, self.states, self.length)
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from models.api import Batch
+from models.practice.blocks import learned, learned_counts
 from models.practice.loss import token_world_loss
 from models.rem.config import RemConfig, WorldModelConfig
-from models.rem.world_model import WorldModel, learned, world_model_counts
+from models.rem.world_model import WorldModel
 from tests.models.rem.small_rem import CONFIG, STEPS, world
 
 K, V, A = 16, 16, 5
@@ -93,7 +94,7 @@ def batch_of_two() -> Batch:
 
 def test_context_and_padding_are_not_learned_from_and_a_fresh_model_knows_nothing() -> None:
     config, batch = RemConfig(), batch_of_two()
-    counts = world_model_counts(batch, 2, 64)
+    counts = learned_counts(batch, 2, 64)
     assert counts.tolist() == [768, 12]
     model = WorldModel(config.world_model, config.tokenizer).eval()
     codes = torch.zeros(512, 256).uniform_(-1 / 512, 1 / 512)
