@@ -97,8 +97,13 @@ class HeadModule(nn.Module):
         return self.head_module(hidden)
 
 
+def head(width: int, outputs: int, hidden: int = 0) -> nn.Sequential:
+    """Two linear layers with a ReLU between; `hidden` units there, 0: as many as come in."""
+    return nn.Sequential(nn.Linear(width, hidden or width), nn.ReLU(), nn.Linear(hidden or width, outputs))
+
+
 def mlp_head(width: int, outputs: int) -> HeadModule:
-    return HeadModule(nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs)))
+    return HeadModule(head(width, outputs))
 
 
 class ResidualBlock(nn.Module):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
-NO_WEIGHTS = re.compile(r"^lpips\.|\.indices$|\.attn\.mask$")
+NO_WEIGHTS = re.compile(r"^lpips\.|\.indices$|\.attn\.mask$|\.retention\.thetas$")
 OWN_STATE = re.compile(r"(?:^|\.)return_scale\.")
 MOST_LISTED = 12
 

@@ -14,12 +14,12 @@ from torch.optim import Optimizer
 from models.api import Batch, Learning, Losses, Moment
 from models.blocks.layers import decay_groups
 from models.blocks.transformer import Transformer
-from models.iris import state_dict
 from models.iris.config import IrisConfig
 from models.iris.emulator import EmulatorPlayer
 from models.iris.family import IRIS
 from models.iris.gpt2 import freeze, gpt2_blocks
 from models.iris.loss import world_model_counts, world_model_loss
+from models.iris.state_dict import NAMES
 from models.iris.world import new_world_model, player_of
 from models.iris.world_model import WorldModel
 from models.practice.actor_critic import ActorCritic
@@ -32,7 +32,7 @@ class IrisAgent(PracticeAgent):
     """All three networks. `seed` fixes their first weights."""
 
     family: ClassVar = IRIS
-    original: ClassVar = state_dict
+    original: ClassVar = NAMES
     changeable: ClassVar = {
         "weights": ("l1", "mse", "lpips", "commitment", "encoder"),
         "actor_critic": ("horizon", "burn_in", "gamma", "lambda_", "value", "entropy"),

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from models.blocks.cfc import Composed, WiredCfc
-from models.blocks.layers import Tables
+from models.blocks.layers import Tables, head
 from models.blocks.wiring import auto_ncp
 from models.cpu.shortcuts import Dropout
 from models.iris.config import WorldModelConfig
@@ -119,9 +119,9 @@ class NcpFrames(nn.Module):
         self.config = config
         generator, width = torch.Generator().manual_seed(seed), config.hidden
         self.embedder = Tables((config.num_actions, config.vocab_size), config.width)
-        self.head_observations = _head(width, width, config.vocab_size * config.tokens_per_frame)
-        self.head_rewards = _head(width, config.width, 3)
-        self.head_ends = _head(width, config.width, 2)
+        self.head_observations = head(width, config.vocab_size * config.tokens_per_frame)
+        self.head_rewards = head(width, 3, config.width)
+        self.head_ends = head(width, 2, config.width)
         initialise_normal(self, generator)
         self.drop = Dropout(config.dropout)
         self.ncp_layers = CircuitLayers(config, generator)
@@ -153,7 +153,3 @@ class NcpFrames(nn.Module):
         """Logits (..., K, V) of the next frame's tokens, of hidden states (..., D)."""
         sizes = (self.config.tokens_per_frame, self.config.vocab_size)
         return self.head_observations(hidden).unflatten(-1, sizes)
-
-
-def _head(width: int, hidden: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, outputs))

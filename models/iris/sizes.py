@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from models.iris.config import ActorCriticConfig, IrisConfig, WorldModelConfig
-from models.iris.family import NETWORKS
+from models.practice.config import NETWORKS
 from models.practice.shapes import Shape, Shapes, require_networks
 from models.tokenizers.config import TokenizerConfig, TokenizerWeights
 

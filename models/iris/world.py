@@ -19,7 +19,7 @@ from models.iris.config import WorldModelConfig
 from models.iris.ncp import CircuitMemory, NcpFrames, NcpTokens
 from models.iris.world_model import TokenWorldModel, WorldModel
 from models.practice.draws import Draw, Given
-from models.practice.world import Player, RememberingPlayer, Step
+from models.practice.world import Player, RememberingPlayer, Step, draw_outcome, require_frames
 
 AnyWorldModel = TokenWorldModel | NcpFrames
 
@@ -45,7 +45,7 @@ class TokenPlayer:
     def reset(self, tokens_NK: Tensor) -> None:
         """See `Player`. Raises ValueError where the frames have another number of tokens."""
         self.model = self._packed.current()
-        require_frames(tokens_NK, self.model.config)
+        require_frames(tokens_NK, self.model.config.tokens_per_frame)
         self._passes, self._flushed = 0, False
         self._rebuild(tokens_NK)
 
@@ -99,7 +99,7 @@ class FramePlayer:
     def reset(self, tokens_NK: Tensor) -> None:
         """See `Player`. Raises ValueError where the frames have another number of tokens."""
         self.model = self._packed.current()
-        require_frames(tokens_NK, self.model.config)
+        require_frames(tokens_NK, self.model.config.tokens_per_frame)
         self.memory, self._tokens_NK = self.model.ncp_layers.empty_memory(len(tokens_NK)), tokens_NK
         self._steps = 0
 
@@ -129,18 +129,6 @@ def follow(player: Player, tokens_NCK: Tensor, actions_NC: Tensor) -> None:
     for step in range(1, tokens_NCK.shape[1]):
         given = Given(rewards=[nothing_N], ends=[nothing_N], tokens=list(tokens_NCK[:, step].unbind(1)))
         player.step(actions_NC[:, step - 1], given)
-
-
-def draw_outcome(model: TokenWorldModel | NcpFrames, newest_ND: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-    """Rewards (N,) in {-1, 0, 1} and ends (N,) behind an action's hidden state."""
-    rewards_N = draw("rewards", model.head_rewards(newest_ND)).float() - 1
-    return rewards_N, draw("ends", model.head_ends(newest_ND)).bool()
-
-
-def require_frames(tokens_NK: Tensor, config: WorldModelConfig) -> None:
-    """Raises ValueError where frames have another number of tokens."""
-    if tokens_NK.shape[1:] != (config.tokens_per_frame,):
-        raise ValueError(f"Tokens {tuple(tokens_NK.shape)} are no frames of {config.tokens_per_frame} tokens")
 
 
 def new_world_model(config: WorldModelConfig, seed: int = 0) -> AnyWorldModel:

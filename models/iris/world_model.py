@@ -18,7 +18,7 @@ from models.blocks.layers import Tables, mlp_head
 from models.blocks.transformer import KVCache, Transformer
 from models.iris.config import WorldModelConfig
 from models.iris.gpt2 import add_projection
-from models.practice.world import Outputs
+from models.practice.world import Outputs, require_segments
 
 Cache = TypeVar("Cache")
 
@@ -49,12 +49,8 @@ class TokenWorldModel(nn.Module, ABC, Generic[Cache]):
 
     def forward(self, tokens_BTK: Tensor, actions_BT: Tensor) -> Outputs:
         """Read whole segments. Raises ValueError where they are longer than the positions, or of other tokens."""
+        require_segments(tokens_BTK, self.config.max_steps, self.config.tokens_per_frame)
         steps, per_frame = tokens_BTK.shape[1:]
-        if steps > self.config.max_steps or per_frame != self.config.tokens_per_frame:
-            raise ValueError(
-                f"Segments of {steps} steps of {per_frame} tokens do not fit a world model of "
-                f"{self.config.max_steps} steps of {self.config.tokens_per_frame}: cut them shorter"
-            )
         actions, observations = self.embedder.embedding_tables
         x_BLD = torch.cat([observations(tokens_BTK), actions(actions_BT)[:, :, None]], dim=2).flatten(1, 2)
         hidden_BLD = self.hidden(x_BLD)

@@ -8,14 +8,14 @@ Shapes: N rows, T steps, C channels of H x W pixels, S hidden units, A actions; 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from models.blocks.layers import initialise_uniform
 from models.practice.bins import Bins, ReturnScale
-from models.practice.config import ActorCriticConfig
+from models.practice.config import ActorConfig, ActorCriticConfig
 
 
 class Memory(tuple[Tensor, ...]):
@@ -52,33 +52,6 @@ class Judgement(NamedTuple):
     values_N: Tensor
     memory: Memory
     critic_NZ: Tensor | None = None
-
-
-class ActorConfig(Protocol):
-    """What is asked of any actor's config."""
-
-    @property
-    def num_actions(self) -> int: ...
-
-    @property
-    def burn_in(self) -> int:
-        """Real frames that fill its memory before it imagines."""
-        ...
-
-    @property
-    def value_bins(self) -> int:
-        """Bins of its critic's returns; 0 where it says a number."""
-        ...
-
-    @property
-    def value_reach(self) -> float:
-        """Where they end, on both sides, in symlog space."""
-        ...
-
-    @property
-    def return_buffer(self) -> int:
-        """Returns that are remembered for the scale of advantages; 0: these are not scaled."""
-        ...
 
 
 class Actor(nn.Module, ABC):

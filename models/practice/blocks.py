@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from models.api import Batch, Remembered
 from models.cpu.shortcuts import PackedModule
 from models.practice.draws import Draw
-from models.practice.world import Step
+from models.practice.world import Step, require_frames, require_segments
 
 # ---- what is learned ----
 
@@ -73,12 +73,7 @@ class BlockModel(nn.Module, ABC):
 
     def require_fit(self, tokens_BTK: Tensor) -> None:
         """Raises ValueError for segments of more blocks than it learns, or of other tokens."""
-        steps, per_frame = tokens_BTK.shape[1:]
-        if steps > self.sizes.max_steps or per_frame != self.tokens_per_frame:
-            raise ValueError(
-                f"Segments of {steps} steps of {per_frame} tokens do not fit a world model of "
-                f"{self.sizes.max_steps} steps of {self.tokens_per_frame}: cut them shorter"
-            )
+        require_segments(tokens_BTK, self.sizes.max_steps, self.tokens_per_frame)
 
 
 Model = TypeVar("Model", bound=BlockModel)
@@ -119,8 +114,7 @@ class BlockPlayer(ABC, Generic[Model]):
     @torch.no_grad()
     def follow(self, tokens_NCK: Tensor, actions_NC: Tensor) -> None:
         """See `models.practice.world.RememberingPlayer`: of older frames, those that leave room for a next one."""
-        if tokens_NCK.shape[2:] != (self.model.tokens_per_frame,):
-            raise ValueError(f"Tokens {tuple(tokens_NCK.shape)} are no frames of {self.model.tokens_per_frame} tokens")
+        require_frames(tokens_NCK, self.model.tokens_per_frame)
         self.model, self._codes_VE = self._packed.current(), self._codes()
         self.passes, self._flushed = 0, False
         drop = max(0, tokens_NCK.shape[1] - (self.model.sizes.max_steps - 1))

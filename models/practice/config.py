@@ -4,22 +4,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from models.family import AgentConfig, Takes, manner, option
+from models.family import AgentConfig, Frames, Objective, Segments, Takes, manner, option
 from models.limits import Few, Kept, Positive, Share, Size, Weight, check
 from models.tokenizers.config import TokenizerConfig, TokenizerWeights
 
+NETWORKS = ("tokenizer", "world_model", "actor_critic")
+"""of every such family, in the order of the originals' checkpoints"""
 
-@dataclass(frozen=True)
-class ActorCriticConfig:
-    """The policy and its values, of pixels, and how they learn (arXiv 2209.00588, section 2.3 and appendix A.3)."""
 
-    channels: tuple[Size, ...] = (32, 32, 64, 64)  # of convolutions, each of which halves the frame
-    hidden: Size = 512  # of the LSTM
+def objectives(world_outside: tuple[str, ...] = ()) -> Mapping[str, Objective]:
+    """What each of its networks learns from; `world_outside`: whose weights the world model's loss asks for."""
+    return {
+        "tokenizer": Objective(trains=("tokenizer",), reads=Frames(), outside=("lpips",)),
+        "world_model": Objective(trains=("world_model",), reads=Segments(), outside=world_outside, tells_rows=True),
+        "actor_critic": Objective(trains=("actor_critic",), reads=Segments(padding="left")),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorConfig:
+    """What every actor and critic has, whatever they look like: what they see and do, and how they learn.
+
+    Returns and what the terms weigh: arXiv 2209.00588, section 2.3 and appendix A.3.
+    """
+
     num_actions: Size = 18
     resolution: Size = 64
     frame_channels: Size = 3
     horizon: Size = 20  # imagined steps
-    burn_in: Few = 20  # real frames that fill the LSTM's state before
+    burn_in: Few = 20  # real frames that fill the memory before
     gamma: Share = 0.995
     lambda_: Share = 0.95
     value: Weight = 1.0
@@ -30,6 +43,17 @@ class ActorCriticConfig:
 
     def __post_init__(self) -> None:
         check(self, "actor_critic")
+
+
+@dataclass(frozen=True)
+class ActorCriticConfig(ActorConfig):
+    """The policy and its values, of pixels (arXiv 2209.00588, section 2.3 and appendix A.3)."""
+
+    channels: tuple[Size, ...] = (32, 32, 64, 64)  # of convolutions, each of which halves the frame
+    hidden: Size = 512  # of the LSTM
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.channels:
             raise ValueError("actor_critic.channels is empty: give a convolution or more, as (32, 32, 64, 64)")
         if self.horizon < 2:
@@ -49,8 +73,8 @@ class PlayedConfig(AgentConfig):
     channels of the networks that see follow it. actions: the numbers, among the environment's, of the actions that the
     networks know, in their order, as a single game's released weights do; none: all `num_actions`, as they are
     numbered. Where they are given, num_actions of the networks follow. A family says which configs of a world model
-    and an actor it takes: the first has `max_steps` and `num_actions`, the second those of `ActorCriticConfig` that say
-    how it learns, `num_actions` and `frame_channels`. shared: by part, which of both numbers it has.
+    and an `ActorConfig` it takes: the first has `max_steps` and `num_actions`. shared: by part, which of both numbers
+    it has.
     """
 
     frame: tuple[Size, Size, Size] = (64, 64, 3)

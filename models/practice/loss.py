@@ -6,7 +6,6 @@ steps.
 """
 
 from dataclasses import replace
-from typing import Protocol
 
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from models.api import Batch, Losses, weighted
 from models.losses.returns import entropy, lambda_returns, policy_gradient, value_error
 from models.losses.segments import end_loss, masked_mean, observation_errors, reward_errors, row_means
 from models.practice.bins import Bins, ReturnScale
+from models.practice.config import ActorConfig
 from models.practice.imagination import Rollout
 from models.practice.world import Outputs
 
@@ -39,25 +39,9 @@ def token_world_loss(outputs: Outputs, batch: Batch, learned_BT: Tensor, counts_
     return replace(weighted(terms, dict.fromkeys(terms, 1.0)), rows_B=rows_B)
 
 
-class Learns(Protocol):
-    """Discount and weights of an actor-critic's config."""
-
-    @property
-    def gamma(self) -> float: ...
-
-    @property
-    def lambda_(self) -> float: ...
-
-    @property
-    def value(self) -> float: ...
-
-    @property
-    def entropy(self) -> float: ...
-
-
 def actor_critic_loss(
     rollout: Rollout,
-    config: Learns,
+    config: ActorConfig,
     bins: Bins | None = None,
     scale: ReturnScale | None = None,
     last_entropy: bool = False,

@@ -8,7 +8,7 @@ Shapes: K numbers of an observation, N rows; X is what an actor sees.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -19,25 +19,10 @@ from models.limits import LONG
 from models.practice.actor_critic import Actor
 from models.practice.draws import Sampled, likeliest
 from models.practice.interface import Interface
+from models.practice.original_names import OriginalNames
 from models.practice.policy import ActorPolicy
 from models.practice.world import PlayedWorld, RememberingPlayer
 from models.spaces import Spaces
-
-
-class Original(Protocol):
-    """A family's `state_dict.py`: its weights under the names of the original's checkpoints, there and back."""
-
-    def load_original(self, name: str, network: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
-        """load_original(name, network, weights of it or of a whole checkpoint) -> None; ValueError says why not"""
-        ...
-
-    def own_weights(self, network: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """own_weights(name, weights of it or of a whole checkpoint) -> its weights under our names"""
-        ...
-
-    def original_state_dict(self, network: nn.Module) -> dict[str, Tensor]:
-        """original_state_dict(network) -> copies of its weights as the original's own loader wants them"""
-        ...
 
 
 class PlayedAgent(ABC):
@@ -48,7 +33,7 @@ class PlayedAgent(ABC):
     """
 
     family: ClassVar[Family]
-    original: ClassVar[Original]
+    original: ClassVar[OriginalNames]
     changeable: ClassVar[Mapping[str, tuple[str, ...]]]
     config: Any
     spaces: Spaces | None
@@ -163,18 +148,18 @@ class PlayedAgent(ABC):
     # ---- the original's files ----
 
     def load_original(self, network: str, state_dict: Mapping[str, Tensor]) -> None:
-        """See `Original`."""
+        """See `OriginalNames`."""
         try:
             self.original.load_original(network, self.networks[network], state_dict)
         except ValueError as error:
             raise ValueError(f"does not fit: {error}") from error
 
     def original_weights(self, network: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See `Original`."""
+        """See `OriginalNames`."""
         return self.original.own_weights(network, state_dict)
 
     def original_state_dict(self, network: str) -> dict[str, Tensor]:
-        """See `Original`."""
+        """See `OriginalNames`."""
         return self.original.original_state_dict(self.networks[network])
 
     # ---- acting ----

@@ -63,6 +63,38 @@ class RememberingPlayer(Player, Protocol):
         ...
 
 
+class Foretells(Protocol):
+    """A network whose heads read an action's hidden state."""
+
+    @property
+    def head_rewards(self) -> Callable[[Tensor], Tensor]: ...
+
+    @property
+    def head_ends(self) -> Callable[[Tensor], Tensor]: ...
+
+
+def draw_outcome(model: Foretells, newest_ND: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    """Rewards (N,) in {-1, 0, 1} and ends (N,) behind an action's hidden state."""
+    rewards_N = draw("rewards", model.head_rewards(newest_ND)).float() - 1
+    return rewards_N, draw("ends", model.head_ends(newest_ND)).bool()
+
+
+def require_frames(tokens: Tensor, tokens_per_frame: int) -> None:
+    """Raises ValueError where frames (N, ..., K) have another number of tokens."""
+    if tokens.shape[-1] != tokens_per_frame:
+        raise ValueError(f"Tokens {tuple(tokens.shape)} are no frames of {tokens_per_frame} tokens")
+
+
+def require_segments(tokens_BTK: Tensor, max_steps: int, tokens_per_frame: int) -> None:
+    """Raises ValueError where segments are longer than a world model can read, or have other frames."""
+    steps, per_frame = tokens_BTK.shape[1:]
+    if steps > max_steps or per_frame != tokens_per_frame:
+        raise ValueError(
+            f"Segments of {steps} steps of {per_frame} tokens do not fit a world model of {max_steps} steps of "
+            f"{tokens_per_frame}: cut them shorter"
+        )
+
+
 class PlayedWorld:
     """A player as a `models.api.Dream`: a single line of steps, which values no actions.
 

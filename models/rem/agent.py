@@ -18,10 +18,10 @@ from models.practice.agent import PracticeAgent
 from models.practice.blocks import learned, learned_counts
 from models.practice.loss import token_world_loss
 from models.practice.world import Player
-from models.rem import state_dict
 from models.rem.actor_critic import new_actor
 from models.rem.config import RemConfig
 from models.rem.family import REM
+from models.rem.state_dict import NAMES
 from models.rem.world import RemPlayer
 from models.rem.world_model import WorldModel
 from models.tokenizers.vq import Tokenizer
@@ -31,7 +31,7 @@ class RemAgent(PracticeAgent):
     """All three networks. `seed` fixes their first weights."""
 
     family: ClassVar = REM
-    original: ClassVar = state_dict
+    original: ClassVar = NAMES
     changeable: ClassVar = {
         "weights": ("l1", "mse", "lpips", "commitment", "encoder"),
         "actor_critic": ("horizon", "burn_in", "burn_in_actions", "gamma", "lambda_", "value", "entropy"),

@@ -5,12 +5,11 @@ Source: Cohen, Wang, Kang, Mannor, "Improving Token-Based World Models with Para
 order of turns belong to the schedule. Imports no torch.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from models.family import option
-from models.limits import Dropout, Few, Kept, Positive, Share, Size, Weight, check
-from models.practice.config import ActorCriticConfig, PracticeConfig
+from models.limits import Dropout, Size, check
+from models.practice.config import ActorConfig, ActorCriticConfig, PracticeConfig
 from models.tokenizers.config import TokenizerConfig, TokenizerWeights
 
 TOKENIZER = TokenizerConfig(
@@ -58,7 +57,7 @@ class WorldModelConfig:
 
 
 @dataclass(frozen=True)
-class RemActorConfig:
+class RemActorConfig(ActorConfig):
     """The policy and its values, and how they learn in imagination (section 2.4 and appendix A.3)."""
 
     kind: Literal["codes", "pixels"] = "codes"  # what it sees: the tokenizer's codes, or decoded frames as IRIS's does
@@ -68,21 +67,10 @@ class RemActorConfig:
     hidden: Size = 512
     action_inputs: bool = True  # whether the memory is told of the action that was done
     burn_in_actions: bool = True  # and of those of burn-in, which the original forgot
-    num_actions: Size = 18
-    resolution: Size = 64
-    frame_channels: Size = 3
-    horizon: Size = 10  # blocks of context and imagination together
-    burn_in: Few = 20  # real frames that fill the memory before
-    gamma: Share = 0.995
-    lambda_: Share = 0.95
-    value: Weight = 1.0
-    entropy: Weight = 0.001
-    value_bins: Few = option(0)  # the critic learns returns as classes, of so many bins; 0: as a number
-    value_reach: Positive = option(15.0)  # where the bins end, on both sides, in symlog space
-    return_buffer: Kept = option(0)  # returns by whose spread advantages are divided; 0: they are not
+    horizon: Size = field(default=10, kw_only=True)  # blocks of context and imagination together
 
     def __post_init__(self) -> None:
-        check(self, "actor_critic")
+        super().__post_init__()
         if self.kind == "pixels" and (self.rnn != "lstm" or self.action_inputs):
             raise ValueError(
                 "actor_critic.kind 'pixels' has an LSTM that is told of no actions: set actor_critic.rnn=lstm and "
@@ -94,17 +82,8 @@ class RemActorConfig:
     @property
     def pixels(self) -> ActorCriticConfig:
         """As the config of an actor on pixels."""
-        return ActorCriticConfig(
-            self.channels,
-            self.hidden,
-            self.num_actions,
-            self.resolution,
-            self.frame_channels,
-            burn_in=self.burn_in,
-            value_bins=self.value_bins,
-            value_reach=self.value_reach,
-            return_buffer=self.return_buffer,
-        )
+        shared = {each.name: getattr(self, each.name) for each in fields(ActorCriticConfig)}
+        return ActorCriticConfig(**shared)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from models.practice.config import NETWORKS
 from models.practice.shapes import Shape, Shapes, require_networks
 from models.rem.config import RemActorConfig, RemConfig, WorldModelConfig
-from models.rem.family import NETWORKS
 from models.tokenizers.config import TokenizerConfig
 
 GATES: Mapping[int, Any] = {4: "lstm", 3: "gru"}  # rows of a cell's weights by hidden unit

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.practice.blocks import BlockPlayer
 from models.practice.draws import Draw
-from models.practice.world import Step
+from models.practice.world import Step, draw_outcome
 from models.rem.world_model import WorldModel
 
 
@@ -31,8 +31,7 @@ class RemPlayer(BlockPlayer[WorldModel]):
         """See `BlockPlayer`: rewards and ends are drawn, then the next frame's tokens where they are wanted."""
         model, pop = self.model, self.model.config.pop
         predicted_NKD = self._read(actions_N, observe and pop)
-        rewards_N = draw("rewards", model.head_rewards(self.newest_ND)).float() - 1
-        ends_N = draw("ends", model.head_ends(self.newest_ND)).bool()
+        rewards_N, ends_N = draw_outcome(model, self.newest_ND, draw)
         if not observe:
             return Step(rewards_N, ends_N, None)
         if pop:

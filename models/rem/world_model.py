@@ -13,7 +13,7 @@ Shapes: B segments or N rows, T blocks, K tokens a frame, D width, V vocabulary.
 import torch
 from torch import Tensor, nn
 
-from models.blocks.layers import initialise_uniform
+from models.blocks.layers import head, initialise_uniform
 from models.blocks.retnet import Reading, RetNet
 from models.practice.blocks import BlockModel
 from models.practice.world import Outputs
@@ -102,8 +102,3 @@ class WorldModel(BlockModel):
         table_CD, places = self.placeholder_embeddings.weight, self.tokens_per_frame
         table_KD = table_CD[:1].expand(places, -1) if self.config.shared_prediction_token else table_CD[:places]
         return table_KD.expand(rows, blocks, -1, -1)
-
-
-def head(width: int, outputs: int) -> nn.Sequential:
-    """Two linear layers with a ReLU between."""
-    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs))

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from models.api import Batch
 from models.iris.config import IrisConfig
-from models.iris.state_dict import load_original
+from models.iris.state_dict import NAMES
 from models.iris.world import AnyWorldModel, new_world_model
 from models.parity.golden_file import GoldenFile
-from models.parity.iris.config import Training
+from models.parity.learning import Training
 from models.practice.actor_critic import ActorCritic
 from models.practice.draws import Given
 from models.tokenizers.vq import Tokenizer
@@ -46,7 +46,7 @@ class Case:
     def restore(self, name: str) -> nn.Module:
         """A network with the recorded weights, which training may have changed."""
         network: nn.Module = getattr(self, name)
-        load_original(name, network, self.golden.tensors(f"weights/{name}/"))
+        NAMES.load_original(name, network, self.golden.tensors(f"weights/{name}/"))
         return network.eval()
 
     def recorded(self, name: str, usual: int, axis: int = 0) -> int:

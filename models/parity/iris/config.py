@@ -1,11 +1,11 @@
 """What a golden file of IRIS states in `meta/config`, as configurations of ours: tables of names, no guesses."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from models.iris.config import ActorCriticConfig, IrisConfig, WorldModelConfig
 from models.parity.golden_file import renamed
+from models.parity.learning import Training
 from models.tokenizers.config import TokenizerConfig, TokenizerWeights
 
 TOKENIZER_NAMES = {
@@ -41,15 +41,6 @@ TRAINING_NAMES = {
     "burn_in": "burn_in",
 }
 ACTOR = ("gamma", "lambda_", "entropy", "horizon", "burn_in")
-
-
-@dataclass(frozen=True)
-class Training:
-    """Numbers of the optimisers, which are the same for all networks; decay is the world model's alone."""
-
-    lr: float
-    clip: float
-    weight_decay: float
 
 
 def tokenizer_config(stated: Mapping[str, Any]) -> TokenizerConfig:

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from models.parity.iris.case import Case
-
-IGNORED = -100  # the label of a padded step
+from models.parity.learning import labels
 
 
 @torch.no_grad()
@@ -34,20 +33,16 @@ def world_model_outputs(case: Case) -> dict[str, Tensor]:
     batch = case.world_batch()
     assert batch.tokens_BTK is not None
     outputs = case.world_model(batch.tokens_BTK, batch.actions_BT)
-    labels = (batch.tokens_BTK, batch.rewards_BT.sign().long() + 1, batch.ends_BT.long())
-    padding_BT, ahead = ~batch.mask_BT, outputs.ahead
-    observations, rewards, ends = (
-        label.masked_fill(padding_BT[..., None] if label.ndim == 3 else padding_BT, IGNORED) for label in labels
-    )
+    observations_BTK, rewards_BT, ends_BT = labels(batch, batch.mask_BT)
     return {
         "world_model/tokens": torch.cat([batch.tokens_BTK, batch.actions_BT[..., None]], dim=2).flatten(1),
         "world_model/output_sequence": outputs.hidden_BLD,
         "world_model/logits_observations": outputs.observations_BSV,
         "world_model/logits_rewards": outputs.rewards_BT3,
         "world_model/logits_ends": outputs.ends_BT2,
-        "world_model/labels_observations": observations.flatten(1)[:, ahead:].flatten(),
-        "world_model/labels_rewards": rewards.flatten(),
-        "world_model/labels_ends": ends.flatten(),
+        "world_model/labels_observations": observations_BTK.flatten(1)[:, outputs.ahead :].flatten(),
+        "world_model/labels_rewards": rewards_BT.flatten(),
+        "world_model/labels_ends": ends_BT.flatten(),
     }
 
 

@@ -15,8 +15,8 @@ from models.blocks.layers import decay_groups
 from models.iris.loss import world_model_counts, world_model_loss
 from models.parity.golden_file import GoldenFile
 from models.parity.iris.case import Case
-from models.parity.iris.config import Training
 from models.parity.iris.worlds import rollout
+from models.parity.learning import WORLD_TERMS, Names, Training, gradients, sum_and_norm
 from models.practice.loss import actor_critic_loss
 from models.practice.world import Player
 from models.tokenizers.loss import tokenizer_loss
@@ -24,11 +24,7 @@ from models.tokenizers.loss import tokenizer_loss
 WATCHED = 14  # parameters whose [sum, L2] a file records after a step: evenly among those whose gradient is not 0
 # Terms by their recorded names: ours, and what the original multiplies them with before it logs them.
 TOKENIZER_TERMS = {"commitment_loss": ("commitment", 1.0), "reconstruction_loss": ("l1", 1.0)}
-WORLD_TERMS = {"loss_obs": ("observations", 1.0), "loss_rewards": ("rewards", 1.0), "loss_ends": ("ends", 1.0)}
 VANISHING = "parameters_with_vanishing_gradient"  # the entry that lists them
-
-Names = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
-"""tensors of parameters by our names -> by those under which a file records them"""
 
 
 @dataclass(frozen=True)
@@ -124,19 +120,12 @@ def recorded(case: Case, stage: Stage) -> Iterator[tuple[str, Tensor]]:
         yield f"{prefix}/total", losses.total.detach()
         yield from ((f"{prefix}/{key}", factor * losses.terms[ours]) for key, (ours, factor) in stage.terms.items())
         if step == 0:
-            yield from gradients(f"grad/{stage.name}", stage.names, parameters)
+            yield from gradients(f"grad/{stage.name}", parameters, stage.names)
         yield f"grad_norm/{stage.name}{suffix}", nn.utils.clip_grad_norm_(network.parameters(), case.training.clip)
         stage.optimiser.step()
         weights = stage.names({key: each.detach().double() for key, each in parameters.items()})
         for key in watched([key for key in order if key in weights and key not in stage.vanishing]):
-            after = torch.stack([weights[key].sum(), weights[key].norm()])
-            yield f"after_step{'2' if step else ''}/{stage.name}/{key}", after
-
-
-def gradients(prefix: str, names: Names, parameters: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """The norm of each parameter's gradient in float64; 0 where none arrives."""
-    found = {key: torch.zeros_like(each) if each.grad is None else each.grad for key, each in parameters.items()}
-    yield from ((f"{prefix}/{key}", gradient.double().norm()) for key, gradient in names(found).items())
+            yield f"after_step{'2' if step else ''}/{stage.name}/{key}", sum_and_norm(weights[key])
 
 
 def watched(names: list[str]) -> list[str]:

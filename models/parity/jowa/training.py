@@ -17,12 +17,12 @@ from models.losses.frames import commitment, reconstruction_l1
 from models.losses.segments import normalised
 from models.parity.jowa.case import Case, new_model, new_tokenizer
 from models.parity.jowa.config import Stage
+from models.parity.learning import WORLD_TERMS, gradients, sum_and_norm
 
 Loss = Callable[[int], tuple[Tensor, Mapping[str, Tensor]]]
 """loss(0-based step) -> what to differentiate, and recorded terms by entry"""
 
 OPTIMISERS: Mapping[str, type[Optimizer]] = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
-WORLD_TERMS = {"loss_obs": "observations", "loss_rewards": "rewards", "loss_ends": "ends"}  # ours by theirs
 SIDES = {"q_value_of_negative_samples": "q_logsumexp", "q_value_of_positive_samples": "q_taken"}
 # Gradients that no file records: 0 in truth (a key's bias), or a sum of signs. The target head is not trained.
 UNRECORDED = ("attn.key.bias", ".k.bias", "decoder.conv_out.bias")
@@ -94,7 +94,7 @@ def _model_stage(case: Case, stage: Stage) -> Iterator[tuple[str, Tensor]]:
 def _terms(stage: Stage, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Terms as the original logs them, after their weight in the total; the penalty's two sides before it."""
     world_weight = 1.0 if stage.objective == "world" else stage.model.world_weight
-    found = {f"loss/{stage.name}/{name}": world_weight * terms[ours] for name, ours in WORLD_TERMS.items()}
+    found = {f"loss/{stage.name}/{name}": world_weight * terms[ours] for name, (ours, _) in WORLD_TERMS.items()}
     if "td" in terms:
         found[f"loss/{stage.name}/loss_td_error"] = terms["td"]
     if "cql" in terms:
@@ -137,16 +137,17 @@ def _recorded(
 
 
 def _gradients(stage: Stage, parameters: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """The norm of every parameter's gradient in float64; 0 where no gradient arrives."""
-    for name, parameter in parameters.items():
-        if not name.endswith(UNRECORDED) and not name.startswith(TARGET):
-            gradient = torch.zeros(1) if parameter.grad is None else parameter.grad
-            yield f"grad/{stage.name}/{name}", gradient.double().norm()
+    """The norm of every recorded parameter's gradient."""
+    recorded = {
+        name: parameter
+        for name, parameter in parameters.items()
+        if not name.endswith(UNRECORDED) and not name.startswith(TARGET)
+    }
+    return gradients(f"grad/{stage.name}", recorded)
 
 
 def _weights(prefix: str, parameters: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """[sum, L2] in float64 of the watched parameters."""
     for name, parameter in parameters.items():
         if WATCHED.fullmatch(name):
-            weight = parameter.detach().double()
-            yield f"{prefix}/{name}", torch.stack([weight.sum(), weight.norm()])
+            yield f"{prefix}/{name}", sum_and_norm(parameter)

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from models.api import Batch
 from models.parity.golden_file import GoldenFile
-from models.parity.rem.config import Recording, Training, rem_config
+from models.parity.learning import Training
+from models.parity.rem.config import Recording, rem_config
 from models.practice.draws import Given
 from models.rem.agent import RemAgent
 from models.rem.config import RemConfig
-from models.rem.state_dict import load_original
+from models.rem.state_dict import NAMES
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Case:
     def restore(self, name: str) -> nn.Module:
         """A network with the recorded weights, which training may have changed."""
         network = self.agent.networks[name]
-        load_original(name, network, self.golden.tensors(f"weights/{name}/"))
+        NAMES.load_original(name, network, self.golden.tensors(f"weights/{name}/"))
         return network.eval()
 
     def frames(self, name: str) -> Tensor:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.parity.golden_file import renamed
+from models.parity.learning import Training
 from models.rem.config import RemActorConfig, RemConfig, WorldModelConfig
 from models.tokenizers.config import TokenizerConfig
 
@@ -53,15 +54,6 @@ RECORDING_NAMES = {
 }
 IGNORED = ("act_temperature", "batch_tokenizer", "retention_len", "seed")  # seen in shapes, or of no influence
 SECTIONS = ("tokenizer", "world_model", "actor_critic", "training")
-
-
-@dataclass(frozen=True)
-class Training:
-    """Numbers of a network's optimiser."""
-
-    lr: float
-    clip: float
-    weight_decay: float
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from models.blocks.retnet import decay_mask, decays, parallel, recurrent, retained, rotated
+from models.parity.learning import IGNORED, labels
 from models.parity.rem.case import Case, stacked
+from models.practice.blocks import learned
 from models.practice.draws import Given
-
-PADDED = -100  # the label of what is not learned from
 
 
 @torch.no_grad()
@@ -105,22 +105,20 @@ def retnet_outputs(case: Case) -> dict[str, Tensor]:
 def world_model_outputs(case: Case) -> dict[str, Tensor]:
     """Entries `world_model/*`: one pass over whole segments, what it is to predict, and two blocks played."""
     agent, batch, tokens_BTK = case.agent, case.batch("world_model"), _tokens(case, "world_model")
-    model, actions_BT1, context = agent.world_model, batch.actions_BT[..., None], case.config.world_model.context
+    model, actions_BT1 = agent.world_model, batch.actions_BT[..., None]
     outputs = model(tokens_BTK, batch.actions_BT, agent.codes())
-    ignored_BT = ~batch.mask_BT.clone()
-    ignored_BT[:, :context] = True
-    labels_BTC = torch.cat([tokens_BTK, torch.full_like(actions_BT1, PADDED)], dim=2)
+    observations_BTK, rewards_BT, ends_BT = labels(batch, learned(batch, case.config.world_model.context))
     embedded = model.embed(tokens_BTK, batch.actions_BT, agent.codes())[:2]
     found = {
         "tokens": torch.cat([tokens_BTK, actions_BT1 + model.vocabulary], dim=2),
         "embedded": embedded.unflatten(1, (-1, model.tokens_per_block)),
         "output": outputs.hidden_BLD,
         "logits_observations": outputs.observations_BSV.unflatten(1, tokens_BTK.shape[1:]),
-        "labels_observations": labels_BTC.masked_fill(ignored_BT[..., None], PADDED),
+        "labels_observations": torch.cat([observations_BTK, torch.full_like(actions_BT1, IGNORED)], dim=2),
         "logits_rewards": outputs.rewards_BT3,
-        "labels_rewards": (batch.rewards_BT.sign().long() + 1).masked_fill(ignored_BT, PADDED),
+        "labels_rewards": rewards_BT,
         "logits_ends": outputs.ends_BT2,
-        "labels_ends": batch.ends_BT.long().masked_fill(ignored_BT, PADDED),
+        "labels_ends": ends_BT,
     }
     player, nothing_B = agent.player(), batch.actions_BT[:, :1].new_zeros(len(tokens_BTK))
     given = Given(rewards=[nothing_B], ends=[nothing_B], tokens=[tokens_BTK[:, 2]])

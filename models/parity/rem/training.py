@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models.api import Losses, Moment
 from models.losses.returns import lambda_returns
+from models.parity.learning import WORLD_TERMS, gradient_of, gradients, sum_and_norm
 from models.parity.rem.case import Case, stacked
 from models.practice.blocks import learned
 from models.practice.draws import Given
@@ -19,7 +20,6 @@ from models.practice.imagination import Rollout, imagine
 from models.practice.loss import actor_critic_loss, token_world_loss
 from models.practice.world import Player
 from models.rem.actor_critic import LatentActorCritic
-from models.rem.state_dict import THETAS, original_state_dict
 from models.rem.world import RemPlayer
 from models.tokenizers.loss import tokenizer_loss
 
@@ -117,8 +117,7 @@ def _stages(case: Case) -> Iterator[Stage]:
 
     names = {"commitment_loss": "commitment", "reconstruction_loss": "mse", "perceptual_loss": "lpips"}
     yield Stage("tokenizer", tokenizer, {theirs: (ours, 1.0) for theirs, ours in names.items()})
-    names = {"loss_obs": "observations", "loss_rewards": "rewards", "loss_ends": "ends"}
-    yield Stage("world_model", world_model, {theirs: (ours, 1.0) for theirs, ours in names.items()})
+    yield Stage("world_model", world_model, WORLD_TERMS)
     terms = {"loss_actions": ("actions", 1.0), "loss_values": ("values", actor.value)}
     yield Stage("actor_critic", actor_critic, terms | {"loss_entropy": ("entropy", -actor.entropy)})
 
@@ -148,25 +147,16 @@ def _recorded(case: Case, stage: Stage) -> Iterator[tuple[str, Tensor | np.ndarr
         nn.utils.get_total_norm([each.grad for each in network.parameters() if each.grad is not None]),
     )
     optimiser.step()
-    for name, weight in _theirs(network, {name: each.detach() for name, each in network.named_parameters()}):
-        yield f"after_step/{stage.name}/{name}", torch.stack([weight.double().sum(), weight.double().norm()])
+    for name, weight in network.named_parameters():
+        yield f"after_step/{stage.name}/{name}", sum_and_norm(weight)
 
 
 def _gradients(stage: str, network: nn.Module) -> Iterator[tuple[str, Tensor | np.ndarray]]:
-    """The norm of each parameter's gradient in float64, 0 where none arrives; those of tables row by row too."""
-    found, none = {}, []
-    for name, parameter in network.named_parameters():
-        found[name] = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        if parameter.grad is None:
-            none.append(name)
-    for name, gradient in _theirs(network, found):
-        yield f"grad/{stage}/{name}", gradient.double().norm()
-        if stage == "world_model" and name in TABLES:
-            yield f"grad_rows/{stage}/{name.removesuffix('.weight')}", gradient.double().norm(dim=1)
+    """The norm of each parameter's gradient; those of tables row by row too, and which have none."""
+    parameters = dict(network.named_parameters())
+    yield from gradients(f"grad/{stage}", parameters)
+    for name in TABLES if stage == "world_model" else ():
+        rows = gradient_of(parameters[name]).double().norm(dim=1)
+        yield f"grad_rows/{stage}/{name.removesuffix('.weight')}", rows
+    none = [name for name, parameter in parameters.items() if parameter.grad is None]
     yield f"grad_none/{stage}", np.array(none, dtype=np.str_)
-
-
-def _theirs(network: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Tensors of parameters by the original's names."""
-    names = [name for name in original_state_dict(network) if not THETAS.match(name)]
-    yield from zip(names, (tensors[name] for name, _ in network.named_parameters()), strict=True)

@@ -6,8 +6,9 @@ from typing import Any
 
 from models.iris.config import IrisConfig, WorldModelConfig
 from models.parity.golden_file import renamed
-from models.parity.iris.config import Training, assembled, world_model_config
+from models.parity.iris.config import assembled, world_model_config
 from models.parity.iris.config import tokenizer_config as iris_tokenizer_config
+from models.parity.learning import Training
 from models.tokenizers.config import TokenizerConfig
 
 CRITIC_NAMES = {"hidden_layer_size": "hidden", "num_hidden_layers": "layers", "input_size": "inputs"}

@@ -17,8 +17,9 @@ from models.blocks.weights import load_exactly
 from models.iris.emulator import EmulatorPlayer
 from models.losses.returns import discounted_returns
 from models.parity.golden_file import GoldenFile
-from models.parity.iris.training import gradients, vanishing, watched
+from models.parity.iris.training import vanishing, watched
 from models.parity.iris.worlds import as_bytes
+from models.parity.learning import gradients, sum_and_norm
 from models.parity.thesis.config import tokenizer_config
 from models.practice.draws import likeliest
 from models.spaces import noisy_frames
@@ -99,15 +100,13 @@ class Learner:
                 for recorded, ours in TERMS.items():
                     factor = self.weight if ours == "value" else 1.0
                     yield f"loss/{self.stage}/{recorded}", factor * losses.terms.get(ours, torch.zeros(()))
-                yield from gradients(f"grad/{self.stage}/total", dict, parameters)
+                yield from gradients(f"grad/{self.stage}/total", parameters)
             norm = nn.utils.clip_grad_norm_(tokenizer.parameters(), training["max_grad_norm"])
             yield f"grad_norm/{self.stage}{suffix}", norm
             optimiser.step()
             names = [name for name in parameters if name not in vanishing(self.golden, self.stage)]
             for name in watched(names):
-                weight = parameters[name].detach().double()
-                after = torch.stack([weight.sum(), weight.norm()])
-                yield f"after_step{'2' if step else ''}/{self.stage}/{name}", after
+                yield f"after_step{'2' if step else ''}/{self.stage}/{name}", sum_and_norm(parameters[name])
 
     def term_gradients(self, recorded: str, ours: str) -> Iterator[tuple[str, Tensor]]:
         """The gradient of one term, where it reaches a parameter."""
@@ -115,7 +114,7 @@ class Learner:
         weights = replace(NOTHING, **{ours: self.weight if ours == "value" else 1.0})
         self.loss(tokenizer, weights).total.backward()
         reached = {name: each for name, each in tokenizer.named_parameters() if each.grad is not None}
-        return gradients(f"grad/{self.stage}/{recorded}", dict, reached)
+        return gradients(f"grad/{self.stage}/{recorded}", reached)
 
 
 @torch.no_grad()

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from models.api import Acting, Batch, Context, FrameBatch, Learning, Moment, rows_of
+from models.api import Acting, Context, Learning, Moment
 from models.iris.agent import IrisAgent
 from models.iris.config import TOKENIZER, ActorCriticConfig, IrisConfig, WorldModelConfig
 from models.registry import family_of
 from models.tokenizers.config import TokenizerWeights
+from tests.models.practice.learning import LEGAL, OBJECTIVES, frames_of, gradients, segments
 
 CONFIG = IrisConfig(
     frame=(32, 32, 3),
@@ -19,65 +19,30 @@ CONFIG = IrisConfig(
         TOKENIZER, vocab_size=16, embed_dim=8, z_channels=8, channels=4, norm_groups=2, res_blocks=1, resolution=32
     ),
     world_model=WorldModelConfig(16, 4, 3, 1, 2, 16, 0.0, 5),
-    actor_critic=ActorCriticConfig((4, 4), 8, 5, resolution=32, horizon=4, burn_in=2),
+    actor_critic=ActorCriticConfig((4, 4), 8, num_actions=5, resolution=32, horizon=4, burn_in=2),
 )
-LEGAL = torch.tensor([[True] * 5, [True, False, True, False, False]])
 
 
 @pytest.fixture
 def agent() -> IrisAgent:
     agent = IrisAgent(CONFIG, seed=3)
-    agent.start(Learning(7, LEGAL), ["tokenizer", "world_model", "actor_critic"])
+    agent.start(Learning(7, LEGAL), OBJECTIVES)
     return agent
 
 
-def segments(rows: int = 5, steps: int = 3) -> Batch:
-    draws = torch.Generator().manual_seed(1)
-    mask_BT = torch.ones(rows, steps, dtype=torch.bool)
-    mask_BT[1, :1] = False
-    return Batch(
-        actions_BT=torch.randint(5, (rows, steps), generator=draws),
-        rewards_BT=torch.randint(-9, 9, (rows, steps), generator=draws).float(),
-        ends_BT=torch.zeros(rows, steps),
-        mask_BT=mask_BT,
-        games_B=torch.arange(rows) % 2,
-        frames_BTCHW=torch.randint(0, 256, (rows, steps, 3, 32, 32), dtype=torch.uint8, generator=draws),
-    )
-
-
-def frames() -> FrameBatch:
-    pictures_BTCHW = segments().frames_BTCHW
-    assert pictures_BTCHW is not None
-    return FrameBatch(frames_nCHW=pictures_BTCHW[:, 0], games_n=torch.zeros(5, dtype=torch.long))
-
-
-def gradients(agent: IrisAgent, objective: str, batch: Any, *parts: slice) -> tuple[float, dict[str, Tensor]]:
-    """The loss, and by parameter its gradient, of a batch taken in parts."""
-    rows, total = len(batch.games_n if objective == "tokenizer" else batch.games_B), 0.0
-    counts = agent.counts(objective, batch)
-    for network in agent.networks.values():
-        network.zero_grad(set_to_none=True)
-    for part in parts or (slice(0, rows),):
-        losses = agent.loss(objective, rows_of(batch, part), counts, Moment(4, part.start, rows))
-        losses.total.backward()
-        total += losses.total.item()
-    named = ((f"{name}.{key}", each) for name, net in agent.networks.items() for key, each in net.named_parameters())
-    return total, {name: each.grad.clone() for name, each in named if each.grad is not None}
-
-
-@pytest.mark.parametrize("objective", ["tokenizer", "world_model", "actor_critic"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_an_objective_trains_its_own_network_whole_and_no_other(agent: IrisAgent, objective: str) -> None:
     for network in agent.networks.values():
         network.train()
-    batch = frames() if objective == "tokenizer" else segments()
+    batch = frames_of(segments(), 0) if objective == "tokenizer" else segments()
     _, found = gradients(agent, objective, batch)
     assert found.keys() == {f"{objective}.{name}" for name, _ in agent.networks[objective].named_parameters()}
     assert all(network.training for network in agent.networks.values()), "modes are as they were"
 
 
-@pytest.mark.parametrize("objective", ["tokenizer", "world_model", "actor_critic"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_parts_of_a_batch_add_up_to_the_whole_draws_included(agent: IrisAgent, objective: str) -> None:
-    batch = frames() if objective == "tokenizer" else segments()
+    batch = frames_of(segments(), 0) if objective == "tokenizer" else segments()
     total, whole = gradients(agent, objective, batch)
     in_parts, split = gradients(agent, objective, batch, slice(0, 2), slice(2, 3), slice(3, 5))
     assert in_parts == pytest.approx(total, rel=1e-5)
@@ -85,9 +50,9 @@ def test_parts_of_a_batch_add_up_to_the_whole_draws_included(agent: IrisAgent, o
         assert torch.allclose(split[name], gradient, rtol=1e-3, atol=1e-6), name
 
 
-@pytest.mark.parametrize("objective", ["tokenizer", "world_model", "actor_critic"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_in_bfloat16_losses_are_float32_and_about_the_same(agent: IrisAgent, objective: str) -> None:
-    batch = frames() if objective == "tokenizer" else segments()
+    batch = frames_of(segments(), 0) if objective == "tokenizer" else segments()
     plain = agent.loss(objective, batch, agent.counts(objective, batch), Moment(4, 0, 5)).total
     agent.start(Learning(7, LEGAL, lambda: torch.autocast("cpu", torch.bfloat16)), [objective])
     rounded = agent.loss(objective, batch, agent.counts(objective, batch), Moment(4, 0, 5)).total
@@ -201,7 +166,7 @@ def test_it_encodes_decodes_probes_and_imagines(agent: IrisAgent) -> None:
 
 def test_pixels_off_the_background_weigh_more_and_parts_add_up() -> None:
     agent = IrisAgent(replace(CONFIG, weights=TokenizerWeights(lpips=0, commitment=0, motion_gain=3.0)), seed=3)
-    batch = frames()
+    batch = frames_of(segments(), 0)
     background_CHW = batch.frames_nCHW.float().mean(0) / 255
     agent.start(Learning(7, LEGAL, mean_frames=lambda: {0: background_CHW}), ["tokenizer"])
     total, whole = gradients(agent, "tokenizer", batch)
@@ -230,7 +195,7 @@ def test_an_ema_codebook_follows_the_frames_of_all_processes() -> None:
     agents[0].start(Learning(7, LEGAL), ["tokenizer"])
     agents[1].start(Learning(7, LEGAL, gather=lambda rows: torch.cat([rows, rows])), ["tokenizer"])
     for agent in agents:
-        gradients(agent, "tokenizer", frames())
+        gradients(agent, "tokenizer", frames_of(segments(), 0))
     one, two = (agent.tokenizer.embedding.get_buffer("cluster_size") - 0.99 for agent in agents)
     assert float(one.sum()) > 0 and torch.allclose(2 * one, two, atol=1e-6)
 

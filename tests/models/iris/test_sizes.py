@@ -73,7 +73,7 @@ def test_whatever_the_sizes_are_they_are_found_again(
             channel_mult=(1,) * levels + (2,) if factor == 2 else (),
         ),
         world_model=WorldModelConfig(7, (side >> levels) ** 2, steps, layers, 1, 4, 0.1, actions),
-        actor_critic=ActorCriticConfig(tuple(widths), 3, actions, resolution=side),
+        actor_critic=ActorCriticConfig(tuple(widths), 3, num_actions=actions, resolution=side),
     )  # fmt: skip
     given_ = IrisConfig(
         frame=(side, side, 3),
@@ -90,7 +90,7 @@ TINY = IrisConfig(
         downsample=(2, 2), attention_at=(8,), channel_mult=(),
     ),
     world_model=WorldModelConfig(7, 16, 3, 2, 4, 4, 0.1, 3),
-    actor_critic=ActorCriticConfig((2, 3), 3, 3, resolution=16),
+    actor_critic=ActorCriticConfig((2, 3), 3, num_actions=3, resolution=16),
 )  # fmt: skip
 GIVEN = IrisConfig(frame=(16, 16, 3), tokenizer=replace(TOKENIZER, norm_groups=2, resolution=16))
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from models.iris.config import TOKENIZER, ActorCriticConfig, WorldModelConfig
-from models.iris.family import NETWORKS
-from models.iris.state_dict import load_original, original_state_dict, own_weights
+from models.iris.state_dict import NAMES
 from models.iris.world_model import WorldModel
 from models.practice.actor_critic import ActorCritic
+from models.practice.config import NETWORKS
 from models.tokenizers.vq import Tokenizer
 from tests.models.iris.hashed import ACTIONS, GOLDEN
 
@@ -37,7 +37,7 @@ def lpips() -> dict[str, Tensor]:
 
 def checkpoint(networks: Networks, lpips: dict[str, Tensor]) -> dict[str, Tensor]:
     """As the original's file holds all networks."""
-    parts = {name: original_state_dict(networks[name]) for name in NETWORKS}
+    parts = {name: NAMES.original_state_dict(networks[name]) for name in NETWORKS}
     parts["tokenizer"] |= lpips
     return {f"{name}.{key}": tensor for name, part in parts.items() for key, tensor in part.items()}
 
@@ -68,35 +68,37 @@ def test_a_whole_checkpoint_loads_bit_for_bit(networks: Networks, lpips: dict[st
         "actor_critic": ActorCritic(ActorCriticConfig(num_actions=ACTIONS), seed=2),
     }
     for name in NETWORKS:
-        load_original(name, others[name], whole)
+        NAMES.load_original(name, others[name], whole)
     again = checkpoint(others, lpips)
     assert all(torch.equal(again[name], each) for name, each in whole.items())
 
 
 def test_nothing_is_loaded_of_other_actions_or_with_a_key_missing(networks: Networks) -> None:
-    weights = original_state_dict(networks["actor_critic"])
+    weights = NAMES.original_state_dict(networks["actor_critic"])
     other = ActorCritic(ActorCriticConfig(num_actions=6), seed=3)
     before = {name: each.clone() for name, each in other.state_dict().items()}
     with pytest.raises(ValueError, match=r"actor_linear\.bias \(4,\) for \(6,\)"):
-        load_original("actor_critic", other, weights)
+        NAMES.load_original("actor_critic", other, weights)
     del weights["conv2.bias"]
     with pytest.raises(ValueError, match=r"missing: conv2\.bias"):
-        load_original("actor_critic", networks["actor_critic"], weights)
+        NAMES.load_original("actor_critic", networks["actor_critic"], weights)
     assert all(torch.equal(each, before[name]) for name, each in other.state_dict().items())
 
 
 def test_own_weights_drop_buffers_wrappers_and_lpips(networks: Networks, lpips: dict[str, Tensor]) -> None:
-    world = own_weights("world_model", original_state_dict(networks["world_model"]))
+    world = NAMES.own_weights("world_model", NAMES.original_state_dict(networks["world_model"]))
     assert world.keys() == networks["world_model"].state_dict().keys()
-    wrapped = {f"module.{name}": each for name, each in (original_state_dict(networks["tokenizer"]) | lpips).items()}
-    assert own_weights("tokenizer", wrapped).keys() == networks["tokenizer"].state_dict().keys()
+    wrapped = {
+        f"module.{name}": each for name, each in (NAMES.original_state_dict(networks["tokenizer"]) | lpips).items()
+    }
+    assert NAMES.own_weights("tokenizer", wrapped).keys() == networks["tokenizer"].state_dict().keys()
 
 
 @pytest.mark.parametrize("place", ["transformer.blocks.1.attn.mask", "head_rewards.indices"])
 def test_masks_and_positions_of_another_transformer_are_refused(networks: Networks, place: str) -> None:
-    weights = original_state_dict(networks["world_model"])
+    weights = NAMES.original_state_dict(networks["world_model"])
     weights[place] = weights[place].flip(0)
     with pytest.raises(ValueError, match=f"'{place}' is another one than an IRIS of as many positions has"):
-        load_original("world_model", networks["world_model"], weights)
+        NAMES.load_original("world_model", networks["world_model"], weights)
     del weights[place]  # what is left out cannot contradict
-    load_original("world_model", networks["world_model"], weights)
+    NAMES.load_original("world_model", networks["world_model"], weights)

@@ -8,7 +8,7 @@ from models.practice.actor_critic import ActorCritic
 from tests.models.iris import hashed
 from tests.models.iris.hashed import FACTS, agrees
 
-SMALL = ActorCriticConfig((4, 4), 8, 3, resolution=8, frame_channels=1)
+SMALL = ActorCriticConfig((4, 4), 8, num_actions=3, resolution=8, frame_channels=1)
 
 
 def test_three_steps_from_nothing_are_the_recorded_ones() -> None:

@@ -16,9 +16,10 @@ from models.practice.bins import Bins, ReturnScale
 from models.practice.config import ActorCriticConfig
 from models.rem.agent import RemAgent
 from models.rem.config import RemConfig
-from tests.models.rem.small_rem import BURN_IN, LEGAL, actor, segments
+from tests.models.practice.learning import LEGAL, segments
+from tests.models.rem.small_rem import BURN_IN, actor
 
-SMALL = ActorCriticConfig((4, 4), 8, 3, resolution=8, frame_channels=1, value_bins=9, return_buffer=8)
+SMALL = ActorCriticConfig((4, 4), 8, num_actions=3, resolution=8, frame_channels=1, value_bins=9, return_buffer=8)
 
 
 def test_a_fresh_head_expects_little_and_learns_what_it_is_told() -> None:

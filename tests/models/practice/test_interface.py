@@ -13,7 +13,8 @@ from models.api import Acting, Context, Learning, Moment
 from models.iris.agent import IrisAgent
 from models.iris.config import IrisConfig
 from models.practice.interface import Interface, area_means
-from tests.models.iris.test_agent import CONFIG, segments
+from tests.models.iris.test_agent import CONFIG
+from tests.models.practice.learning import segments
 
 GREY = replace(CONFIG, frame=(84, 40, 1))
 SOME = replace(CONFIG, actions=(0, 1, 3, 4, 11, 12))

@@ -10,7 +10,8 @@ from torch import Tensor
 from models.api import Acting
 from models.iris.agent import IrisAgent
 from models.practice.policy import ActorPolicy
-from tests.models.iris.test_agent import CONFIG, LEGAL, segments
+from tests.models.iris.test_agent import CONFIG
+from tests.models.practice.learning import LEGAL, segments
 
 FRAMES_NTCHW = segments().frames_BTCHW
 assert FRAMES_NTCHW is not None

@@ -1,11 +1,8 @@
-"""A REM so small that it learns in no time, and segments for it."""
+"""A REM so small that it learns in no time."""
 
 from dataclasses import replace
 from typing import Any
 
-import torch
-
-from models.api import Batch
 from models.rem.config import TOKENIZER, RemActorConfig, RemConfig, WorldModelConfig
 
 STEPS, BURN_IN = 5, 3
@@ -15,7 +12,6 @@ CONFIG = RemConfig(
     world_model=WorldModelConfig(STEPS, 2, 2, 16, 0.0, 2, num_actions=5),
     actor_critic=RemActorConfig(hidden=8, num_actions=5, resolution=32, horizon=STEPS, burn_in=BURN_IN),
 )
-LEGAL = torch.tensor([[True] * 5, [True, False, True, False, False]])
 
 
 def world(**changes: Any) -> RemConfig:
@@ -38,18 +34,3 @@ VARIANTS = {
     "gru": actor(rnn="gru"),
     "pixels": PIXELS,
 }
-
-
-def segments(rows: int = 5, steps: int = STEPS, side: str = "right") -> Batch:
-    """Random ones, the second of which is a step short on one side."""
-    draws = torch.Generator().manual_seed(1)
-    mask_BT = torch.ones(rows, steps, dtype=torch.bool)
-    mask_BT[1, 0 if side == "left" else -1] = False
-    return Batch(
-        actions_BT=torch.randint(5, (rows, steps), generator=draws),
-        rewards_BT=torch.randint(-9, 9, (rows, steps), generator=draws).float(),
-        ends_BT=torch.zeros(rows, steps),
-        mask_BT=mask_BT,
-        games_B=torch.arange(rows) % 2,
-        frames_BTCHW=torch.randint(0, 256, (rows, steps, 3, 32, 32), dtype=torch.uint8, generator=draws),
-    )

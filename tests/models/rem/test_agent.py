@@ -5,14 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from models.api import Acting, Batch, Context, FrameBatch, Learning, Moment, rows_of
+from models.api import Acting, Batch, Context, Learning, Moment
 from models.rem.agent import RemAgent
 from models.rem.config import RemConfig
-from tests.models.rem.small_rem import BURN_IN, CONFIG, LEGAL, STEPS, VARIANTS, actor, segments, world
-
-OBJECTIVES = ("tokenizer", "world_model", "actor_critic")
+from tests.models.practice.learning import LEGAL, OBJECTIVES, frames_of, gradients, segments
+from tests.models.rem.small_rem import BURN_IN, CONFIG, STEPS, VARIANTS, actor, world
 
 
 def learning_agent(config: RemConfig = CONFIG) -> RemAgent:
@@ -23,26 +21,9 @@ def learning_agent(config: RemConfig = CONFIG) -> RemAgent:
 
 def batch_for(objective: str) -> Any:
     if objective == "world_model":
-        return segments()
-    batch = segments(steps=BURN_IN + 1, side="left")
-    if objective == "actor_critic":
-        return batch
-    assert batch.frames_BTCHW is not None
-    return FrameBatch(frames_nCHW=batch.frames_BTCHW[:, -1], games_n=torch.zeros(5, dtype=torch.long))
-
-
-def gradients(agent: RemAgent, objective: str, batch: Any, *parts: slice) -> tuple[float, dict[str, Tensor]]:
-    """The loss, and by parameter its gradient, of a batch taken in parts."""
-    rows, total = len(batch.games_n if objective == "tokenizer" else batch.games_B), 0.0
-    counts = agent.counts(objective, batch)
-    for network in agent.networks.values():
-        network.zero_grad(set_to_none=True)
-    for part in parts or (slice(0, rows),):
-        losses = agent.loss(objective, rows_of(batch, part), counts, Moment(4, part.start, rows))
-        losses.total.backward()
-        total += losses.total.item()
-    named = ((f"{name}.{key}", each) for name, net in agent.networks.items() for key, each in net.named_parameters())
-    return total, {name: each.grad.clone() for name, each in named if each.grad is not None}
+        return segments(steps=STEPS, side="right")
+    batch = segments(steps=BURN_IN + 1)
+    return batch if objective == "actor_critic" else frames_of(batch, -1)
 
 
 UNTOUCHED = {  # by variant, parameters that nothing asks for
@@ -138,7 +119,7 @@ def test_weights_of_the_world_model_decay_and_everything_of_the_others() -> None
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_it_sees_decodes_probes_imagines_and_plays(variant: str) -> None:
-    agent, batch = RemAgent(VARIANTS[variant], seed=3), segments()
+    agent, batch = RemAgent(VARIANTS[variant], seed=3), segments(steps=STEPS)
     assert batch.frames_BTCHW is not None
     tokens_BTK = agent.encode(batch.frames_BTCHW)
     assert tokens_BTK.shape == (5, STEPS, 16) and agent.decode(tokens_BTK).shape == batch.frames_BTCHW.shape
@@ -156,7 +137,7 @@ def test_it_sees_decodes_probes_imagines_and_plays(variant: str) -> None:
 
 
 def test_a_policy_is_told_of_what_was_done_and_recalls_it() -> None:
-    agent, batch = RemAgent(CONFIG, seed=3), segments()
+    agent, batch = RemAgent(CONFIG, seed=3), segments(steps=STEPS)
     assert batch.frames_BTCHW is not None
     played = agent.policy(Acting(torch.zeros(1).long(), LEGAL[:1], epsilon=1.0))
     played.begin([0], [5])

@@ -51,8 +51,10 @@ def test_weights_that_turn_by_other_angles_and_those_of_other_sizes_are_refused(
     agent = RemAgent(CONFIG)
     theirs = agent.original_state_dict("world_model")
     theirs["_model.layers.1.retention.thetas"] = theirs["_model.layers.1.retention.thetas"] * 2
-    with pytest.raises(ValueError, match=r"'_model\.layers\.1\.retention\.thetas' turns tokens by other angles"):
-        agent.load_original("world_model", theirs)
+    for odd in (theirs["_model.layers.1.retention.thetas"], torch.ones(3)):
+        theirs["_model.layers.1.retention.thetas"] = odd
+        with pytest.raises(ValueError, match=r"'_model\.layers\.1\.retention\.thetas' turns tokens by other angles"):
+            agent.load_original("world_model", theirs)
     theirs = agent.original_state_dict("world_model")
     del theirs["_model.layers.1.linear1.bias"]
     with pytest.raises(ValueError, match=r"does not fit: .* missing: _model\.layers\.1\.linear1\.bias"):

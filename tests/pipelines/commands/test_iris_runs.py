@@ -35,7 +35,7 @@ def networks(actions: int = 6) -> IrisConfig:
             attention_at=(8,),
         ),
         world_model=WorldModelConfig(16, 4, 5, 2, 2, 16, 0.0, actions),
-        actor_critic=ActorCriticConfig((4, 6), 8, actions, resolution=32),
+        actor_critic=ActorCriticConfig((4, 6), 8, num_actions=actions, resolution=32),
     )  # fmt: skip
 
 

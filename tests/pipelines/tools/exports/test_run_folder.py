@@ -31,7 +31,7 @@ NETWORKS = IrisConfig(
         downsample=(2, 2), resolution=16, attention_at=(8,),
     ),
     world_model=WorldModelConfig(8, 16, 3, 1, 2, 8, 0.25, 3),
-    actor_critic=ActorCriticConfig((4,), 8, 3, resolution=16),
+    actor_critic=ActorCriticConfig((4,), 8, num_actions=3, resolution=16),
     actions=(0, 2, 5),
 )  # fmt: skip
 

@@ -1,0 +1,53 @@
+"""What golden files record of learning in the same way, whatever the family: labels, gradients, weights after a step.
+
+Shapes: B segments, T steps, K tokens a frame.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.api import Batch
+
+IGNORED = -100  # the label of what is not learned from
+# Terms of a world model's loss by their recorded names: ours, and what the original multiplies them with.
+WORLD_TERMS = {"loss_obs": ("observations", 1.0), "loss_rewards": ("rewards", 1.0), "loss_ends": ("ends", 1.0)}
+
+Names = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+"""tensors of parameters by our names -> by those under which a file records them"""
+
+
+@dataclass(frozen=True)
+class Training:
+    """Numbers of an optimiser."""
+
+    lr: float
+    clip: float
+    weight_decay: float
+
+
+def labels(batch: Batch, learned_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens (B, T, K), classes of rewards (B, T) and ends (B, T), long; `IGNORED` where `learned` is False."""
+    assert batch.tokens_BTK is not None
+    tokens_BTK = batch.tokens_BTK.masked_fill(~learned_BT[..., None], IGNORED)
+    rewards_BT, ends_BT = batch.rewards_BT.sign().long() + 1, batch.ends_BT.long()
+    return tokens_BTK, rewards_BT.masked_fill(~learned_BT, IGNORED), ends_BT.masked_fill(~learned_BT, IGNORED)
+
+
+def gradient_of(parameter: Tensor) -> Tensor:
+    """Zeros where none arrives."""
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
+def gradients(prefix: str, parameters: Mapping[str, Tensor], names: Names = dict) -> Iterator[tuple[str, Tensor]]:
+    """The norm of each parameter's gradient in float64."""
+    found = names({key: gradient_of(each) for key, each in parameters.items()})
+    yield from ((f"{prefix}/{key}", gradient.double().norm()) for key, gradient in found.items())
+
+
+def sum_and_norm(weight: Tensor) -> Tensor:
+    """(2,) float64: as weights after a step are recorded."""
+    weight = weight.detach().double()
+    return torch.stack([weight.sum(), weight.norm()])
