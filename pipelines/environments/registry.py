@@ -127,7 +127,8 @@ def emulator_seeds(seed: int, count: int) -> tuple[int, ...]:
 class Kind:
     """One kind of environment: its games and their groups, their actions, and the rules under which it plays them.
 
-    `achievements` are what an episode of its games may reach besides points, by name.
+    `achievements` are what an episode of its games may reach besides points, by name. `replayed`: whether DQN-Replay
+    has its games, so that there is replay of them to fetch, and a layout to collect it in.
     """
 
     module: str
@@ -137,6 +138,7 @@ class Kind:
     aliases: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     achievements: tuple[str, ...] = ()
+    replayed: bool = False
 
 
 KINDS = (
@@ -147,6 +149,7 @@ KINDS = (
         atari.PROTOCOLS,
         atari.ALIASES,
         atari.GROUPS,
+        replayed=True,
     ),
     Kind(
         "pipelines.environments.crafter.environment",
@@ -240,6 +243,22 @@ def check_rules(game: str, rules: Rules) -> None:
     plain, own = rules.rules if isinstance(rules, NoisyRules) else rules, _kind(game).protocols
     if own and type(plain) not in {type(each) for each in own.values()}:
         raise UsageError(f"{game} cannot be played under '{rules.name}': choose rules of its own, {', '.join(own)}")
+
+
+def require_replay(game: str) -> None:
+    """Raises UsageError for a game of which no replay is published, and for an unknown one."""
+    if not _kind(game).replayed:
+        raise UsageError(
+            f"{game} has no published replay: collect it by an agent's own play (worldline record), or learn online "
+            "(a recipe that plays, such as iris)"
+        )
+
+
+def check_budget(rules: Rules, steps: int, who: str) -> None:
+    """Raises UsageError where `who` plays more steps while it learns than the rules allow; most allow any number."""
+    plain = rules.rules if isinstance(rules, NoisyRules) else rules
+    if isinstance(plain, crafter.CrafterRules):
+        plain.require_budget(steps, who)
 
 
 def achievements(game: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.spaces import Box, Discrete
-from pipelines.environments.registry import Rules, make
+from pipelines.environments.registry import Rules, achievements, make
 from pipelines.errors import WorldlineError
 from pipelines.progress import track
 
@@ -51,10 +51,11 @@ class Episode:
     actions: bytes = field(
         default=b"", repr=False
     )  # a step's after the other's: a byte each, or float32 numbers of a Box
+    achievements: Mapping[str, int] = field(default_factory=dict)  # how often each was reached, where the game has some
 
-    def row(self) -> dict[str, float | str]:
+    def row(self) -> dict[str, Any]:
         """What is written down of it, by the names that logs and tables use; the actions lie elsewhere."""
-        return {
+        told = {
             "episode": self.episode,
             "seed": self.seed,
             "return": self.score,
@@ -62,6 +63,7 @@ class Episode:
             "length": self.length,
             "ended": self.ended,
         }
+        return told | ({"achievements": dict(self.achievements)} if self.achievements else {})
 
 
 @dataclass
@@ -74,16 +76,19 @@ class _Run:
     clipped: float = 0.0
     length: int = 0
     actions: bytearray = field(default_factory=bytearray)
+    achievements: dict[str, int] = field(default_factory=dict)
 
-    def add(self, action: NDArray[Any], reward: float) -> None:
-        """Count one step."""
-        self.score += reward
+    def add(self, action: NDArray[Any], reward: float, achievements: Mapping[str, int]) -> None:
+        """Count one step, after which so much was reached."""
+        self.score, self.achievements = self.score + reward, dict(achievements)
         self.clipped += float(np.sign(reward))
         self.length += 1
         self.actions += action.tobytes()
 
     def done(self, ended: str) -> Episode:
-        return Episode(self.number, self.seed, self.score, self.clipped, self.length, ended, bytes(self.actions))
+        return Episode(
+            self.number, self.seed, self.score, self.clipped, self.length, ended, bytes(self.actions), self.achievements
+        )
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,7 @@ def _steps(batch: EpisodeBatch, first: int, player: Player, ended: Callable[[], 
     for row in range(batch.rows):
         runs[row] = _Run(*waiting.popleft())
         player.begin(first + row, runs[row].seed)
-    limit = batch.max_steps or batch.rules.max_steps + 1
+    limit, names = batch.max_steps or batch.rules.max_steps + 1, achievements(batch.game)
     with closing(make(batch.game, [run.seed for run in runs.values()], batch.rules, **batch.options)) as games:
         idle = _idle(games.spaces.actions, batch.game, len(runs))
         frames = games.reset()
@@ -164,7 +169,10 @@ def _steps(batch: EpisodeBatch, first: int, player: Player, ended: Callable[[], 
             frames = step.frames
             for row in rows:
                 run = runs[row]
-                run.add(actions[row], float(step.rewards[row]))
+                reached = (
+                    {} if step.achievements is None else dict(zip(names, step.achievements[row].tolist(), strict=True))
+                )
+                run.add(actions[row], float(step.rewards[row]), reached)
                 if not (step.ended[row] or run.length == limit):
                     continue
                 how = "terminated" if step.terminated[row] else "truncated" if step.truncated[row] else "limit"
@@ -200,5 +208,5 @@ def replay(game: str, episode: Episode, rules: Rules, **options: Any) -> Iterato
     if score != episode.score:
         raise WorldlineError(
             f"Episode {episode.episode} of {game} gives {score} when played again, not {episode.score}: the emulator "
-            "is not the one it was played in; install that ale-py, or evaluate again"
+            "is not the one it was played in; install that version of it, or evaluate again"
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from models.family import AgentConfig, Takes
 from models.limits import Few, Natural, Positive, Seed, Share, Size
 from models.registry import family_of
-from pipelines.environments.registry import Rules, canonical, game_id, options, protocol, spaces
+from pipelines.environments.registry import Rules, canonical, check_rules, game_id, options, protocol, spaces
 from pipelines.errors import UsageError, WorldlineError, unknown
 from pipelines.store.artefact import Artefact
 from pipelines.store.stage_config import Beside, manner, networks_beside, option, require
@@ -208,6 +208,7 @@ def require_players(players: Iterable[PlayerSettings], play: PlayConfig, beside:
     `play` is filled: it names its game.
     """
     game, rules = getattr(play, "game", ""), protocol(play.protocol)
+    check_rules(game, rules)
     if play.rom_dir or play.rom_md5:
         options(game, play.rom_dir, play.rom_md5)
     if (networks := networks_beside(beside)) is not None:

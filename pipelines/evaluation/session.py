@@ -20,6 +20,7 @@ from pipelines.environments.atari.reference_scores import iqm
 from pipelines.environments.registry import Rules, emulator_seeds, protocol, roots
 from pipelines.environments.rollout import Episode, EpisodeBatch
 from pipelines.errors import WorldlineError
+from pipelines.evaluation.achievements import COLUMN, of_episodes
 from pipelines.evaluation.player_settings import PlayerSettings
 from pipelines.progress import say
 
@@ -82,6 +83,7 @@ class EpisodeLog:
                     line["length"],
                     line["ended"],
                     actions.read_bytes(),
+                    line.get("achievements", {}),
                 )
         return episodes
 
@@ -178,10 +180,11 @@ class EvaluationSession:
 def summary(episodes: Sequence[Episode]) -> dict[str, Any]:
     """Statistics of raw returns (arXiv 2410.00564, evaluation), and the mean of the sign-clipped ones.
 
-    `std` is None for a single episode: how far another would be from it is unknown.
+    `std` is None for a single episode: how far another would be from it is unknown. Where the game has achievements,
+    their success rates and the score of these too.
     """
-    scores = np.array([episode.score for episode in episodes])
-    return {
+    scores, reached = np.array([episode.score for episode in episodes]), of_episodes(episodes)
+    return ({} if reached is None else reached.to_json()) | {
         "mean": round(float(scores.mean()), 4),
         "std": round(float(scores.std(ddof=1)), 4) if len(scores) > 1 else None,
         "median": float(np.median(scores)),
@@ -193,9 +196,18 @@ def summary(episodes: Sequence[Episode]) -> dict[str, Any]:
 
 
 def episode_table(played: Mapping[str, Sequence[Episode]]) -> "pd.DataFrame":
-    """All episodes by planner: emulator's seed, raw and sign-clipped return, length in agent steps, how it ended."""
+    """All episodes by planner: emulator's seed, raw and sign-clipped return, length in agent steps, how it ended.
+
+    Where the game has achievements, also how often each was reached, in a column of its own.
+    """
     import pandas as pd
 
     return pd.DataFrame(
-        [{"planner": name, **episode.row()} for name, episodes in played.items() for episode in episodes]
+        [{"planner": name, **_flat(episode)} for name, episodes in played.items() for episode in episodes]
     )
+
+
+def _flat(episode: Episode) -> dict[str, Any]:
+    """Its row with a column for each achievement."""
+    row = episode.row()
+    return row | {COLUMN + name: count for name, count in row.pop("achievements", {}).items()}

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.clients import LOCAL, protocol
-from pipelines.environments.registry import check_game
+from pipelines.environments.registry import check_game, require_replay
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.graph import table
 from pipelines.graph.recipe import Recipe
@@ -172,6 +172,7 @@ class Plan:
         """The bucket with its layout, and the digest of its listing of one agent."""
         from pipelines.sources.source import Run, digest, source_of
 
+        require_replay(game)
         if not self.bucket:
             raise UsageError(
                 f"Recipe '{self.recipe.name}' reads {game}/{agent} from a bucket but the storage profile names none: "

@@ -9,14 +9,14 @@ Run: `worldline collect --games Freeway`.
 import functools
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.limits import Count, Seed, Share, Size, Within
-from pipelines.environments.atari.games import IDS, PROTOCOLS, SCRIPTS, Script, check_game, minimal_actions, rom_md5
-from pipelines.environments.registry import Environment, Step, emulator_seeds, game_id, make, to_own
+from pipelines.environments.atari.games import IDS, PROTOCOLS, SCRIPTS, Script, minimal_actions, rom_md5
+from pipelines.environments.registry import Environment, Step, emulator_seeds, game_id, make, require_replay, to_own
 from pipelines.errors import UsageError
 from pipelines.progress import Advance, track
 from pipelines.sources.dqn_replay.listing import log_folder
@@ -73,6 +73,11 @@ class CollectConfig(StageConfig):
         """The frames of all agents."""
         return Work("frames", self.agents * self.steps)
 
+    def fill(self, values: dict[str, Any], beside: Beside) -> Self:
+        """The config of one game, which the layout of the logs must be able to hold."""
+        require_replay(values["game"])
+        return super().fill(values, beside)
+
 
 FIFTHS = 5
 
@@ -106,12 +111,12 @@ class ReturnLog:
 
 
 def run(config: CollectConfig, store: Store) -> Report:
-    """Make the replay of `config.agents` agents, each in its ring, or find it. Raises UsageError for an unknown game.
+    """Make the replay of `config.agents` agents, or find it. Raises UsageError for a game without replay.
 
     Files: `{Game}/{agent}/replay_logs/...`, agents from 1. Observations (rows, 84, 84) uint8, actions int32 in the
     game's minimal ids, rewards float32 clipped to [-1, 1], terminals uint8, also 1 where the time limit cut an episode.
     """
-    check_game(config.game)
+    require_replay(config.game)
     return store.produce(config.spec(), functools.partial(_build, config))
 
 

@@ -17,6 +17,7 @@ from models.limits import Count, Few, Natural, Positive, Seed, Share, Size
 from models.registry import family_of
 from models.spaces import Discrete
 from pipelines.batches.memory import Draws, require_rules
+from pipelines.environments import registry
 from pipelines.environments.registry import actions, canonical, emulator_seeds, make, options, protocol, roots, spaces
 from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import ACTOR, PlayerSettings, SearchConfig
@@ -156,6 +157,13 @@ class LearnConfig(TrainingConfig):
         )
 
     @property
+    def steps_played(self) -> int:
+        """Steps that it plays in all its rounds; the last look at the agent is none of its learning."""
+        play = self.collect
+        turns = min(play.until, self.rounds) if play.until else self.rounds
+        return turns * play.steps + (play.first_steps - play.steps if play.first_steps else 0)
+
+    @property
     def rules(self) -> dict[str, str]:
         """By objective, how its segments are drawn."""
         return {use.name: self.sampling if use.sampling == "stage" else use.sampling for use in self.uses}
@@ -171,6 +179,10 @@ class LearnConfig(TrainingConfig):
     def check_frozen(self, beside: Beside) -> None:
         """There is something to learn from, of the size that the networks see, and it can be played."""
         self._check_source(beside)
+        registry.check_rules(self.game, protocol(self.check.protocol))
+        if not self.offline:
+            registry.check_rules(self.game, rules := protocol(self.collect.protocol))
+            registry.check_budget(rules, self.steps_played, f"Recipe '{beside.name}'")
         if self.offline and self.trajectories is None:
             raise UsageError(
                 f"Recipe '{beside.name}': learn.collect.steps is 0 and there are no trajectories to learn from: take a "

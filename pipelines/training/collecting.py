@@ -200,7 +200,7 @@ class Collector:
             if float(step.rewards[0]) != float(reward):
                 raise WorldlineError(
                     f"{self.stage.game} gives {float(step.rewards[0]):g} points where {float(reward):g} were recorded: "
-                    "the emulator is not the one that this training began with; install that ale-py, or delete "
+                    "the emulator is not the one that this training began with; install that version, or delete "
                     f"{self.experience.folder.parent}, and the training starts anew"
                 )
             frame = step.frames[0]

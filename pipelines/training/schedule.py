@@ -6,7 +6,7 @@ model family (`models.family.Objective`).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, ClassVar, Literal
 
 from models.family import AgentConfig, Family, manner, option
@@ -338,9 +338,11 @@ def check_trainable(phases: Sequence[Phase], config: AgentConfig, games: Sequenc
             )
         space = actions(game)
         if config.takes.actions is not None and isinstance(space, Discrete) and len(space) != config.takes.actions:
+            held = [entry.name for entry in fields(config) if hasattr(getattr(config, entry.name), "num_actions")]
+            change = " and ".join(f"{verb}.{name}.num_actions={len(space)}" for name in held or ["model"])
             raise UsageError(
                 f"{game} is played with {len(space)} actions and the model has num_actions {config.takes.actions}: set "
-                f"pretrain.model.num_actions={len(space)}"
+                f"{change}"
             )
 
 
