@@ -9,7 +9,7 @@ import importlib
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from models.api import Agent
@@ -80,6 +80,9 @@ class AgentConfig:
     """
 
     family: str = ""
+
+    meaning: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """by part, numbers on which it depends what weights mean, and which their names and shapes do not tell"""
 
     @property
     def outside(self) -> Mapping[str, tuple[str, str]]:

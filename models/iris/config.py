@@ -6,7 +6,7 @@ Learning rates, decay, clipping and the order of turns belong to the schedule. I
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from models.blocks.wiring import layer_sizes
 from models.family import manner, option
@@ -100,6 +100,8 @@ class IrisConfig(PracticeConfig):
     tokenizer: TokenizerConfig = field(default_factory=lambda: TOKENIZER)
     world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
     actor_critic: ActorCriticConfig = field(default_factory=ActorCriticConfig)
+    meaning: ClassVar = PracticeConfig.meaning | {"world_model": ("heads", "gelu")}
+
     oracle: bool = option(False)  # the actor-critic practises in the game itself (`emulator.py`); resumed, in new games
     gpt2_sha256: str = option("")  # of a GPT-2 in Hugging Face's layout, whose blocks a fresh transformer begins with
     gpt2_file: str = manner("")  # where that file lies

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from models.family import AgentConfig, Takes, manner, option
 from models.limits import Dropout, Few, Share, Size, Weight, Within, check
-from models.tokenizers.config import TokenizerConfig
+from models.tokenizers.config import MEANING, TokenizerConfig
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,9 @@ class JowaAgentConfig(AgentConfig):
     """Both networks, and what the tokenizer's loss weighs; the defaults are those of arXiv 2410.00564, appendix."""
 
     family: str = "jowa"
+
+    meaning: ClassVar = {"tokenizer": MEANING, "model": ("heads",)}
+
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     model: JowaConfig = field(default_factory=JowaConfig)
     commitment: Weight = 1.0

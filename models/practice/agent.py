@@ -60,7 +60,7 @@ class PracticeAgent(PlayedAgent):
 
     def told(self, batch: Batch) -> Tensor | None:
         """Actions (N, T) of which its actor is told in burn-in, by its own numbers; None: of none."""
-        return None
+        return self.own_actions(batch) if self.tells_burn_in else None
 
     # ---- what it can be asked for ----
 

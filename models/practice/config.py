@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from models.family import AgentConfig, Frames, Objective, Segments, Takes, manner, option
 from models.limits import Few, Kept, Positive, Share, Size, Weight, check
-from models.tokenizers.config import TokenizerConfig, TokenizerWeights
+from models.tokenizers.config import MEANING, TokenizerConfig, TokenizerWeights
 
 NETWORKS = ("tokenizer", "world_model", "actor_critic")
 """of every such family, in the order of the originals' checkpoints"""
@@ -135,6 +135,8 @@ class PracticeConfig(PlayedConfig):
 
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     weights: TokenizerWeights = field(default_factory=TokenizerWeights)
+    meaning: ClassVar = {"tokenizer": MEANING, "world_model": ("heads",)}
+
     lpips_sha256: str = option("")  # of a file with LPIPS weights; none leaves the perceptual term out
     lpips_file: str = manner("")  # where that file lies
 

@@ -112,6 +112,11 @@ class PlayedAgent(ABC):
         """Steps of a rollout."""
         return int(self.config.actor_critic.horizon)
 
+    @property
+    def tells_burn_in(self) -> bool:
+        """Whether its actor is told in burn-in of the actions that were done."""
+        return False
+
     # ---- learning ----
 
     def reconfigure(self, **changes: Any) -> None:
@@ -178,4 +183,5 @@ class PlayedAgent(ABC):
     def policy(self, acting: Acting) -> ActorPolicy:
         """See `ActorPolicy`."""
         self.networks["tokenizer"].eval()
-        return ActorPolicy(self._actor, self.encode, self.see, self._interface, acting)
+        burn_in = self.config.actor_critic.burn_in
+        return ActorPolicy(self._actor, self.encode, self.see, self._interface, acting, burn_in, self.tells_burn_in)

@@ -17,9 +17,10 @@ from models.practice.interface import Interface
 class ActorPolicy:
     """Remembers each environment's episode in the actor's state. Every environment draws from its own stream.
 
-    encode: frames (N, C, H, W) uint8 -> tokens (N, K). see: tokens (N, K) -> what the actor sees. The actor is put in
-    eval mode. An actor that is told of actions is told of those that are done, random ones too. Raises ValueError where
-    a shape or number does not fit.
+    encode: frames (N, C, H, W) uint8 -> tokens (N, K). see: tokens (N, K) -> what the actor sees. burn_in: frames that
+    fill the actor's state at most; told: whether it is told of the actions done at these, as it was when it learned.
+    The actor is put in eval mode. An actor that is told of actions is told of those that are done, random ones too.
+    Raises ValueError where a shape or number does not fit.
     """
 
     def __init__(
@@ -29,6 +30,8 @@ class ActorPolicy:
         see: Callable[[Tensor], Tensor],
         interface: Interface,
         acting: Acting,
+        burn_in: int,
+        told: bool = True,
     ) -> None:
         rows, actions = len(acting.games_N), actor.config.num_actions
         legal_NA = interface.legal(acting.legal_NA)
@@ -41,7 +44,7 @@ class ActorPolicy:
                 f"Epsilon {acting.epsilon} and temperature {acting.temperature}: give 0 to 1, and at least 0"
             )
         self._actor, self._encode, self._see, self._interface = actor.eval(), encode, see, interface
-        self._acting, self._legal_NA = acting, legal_NA
+        self._acting, self._legal_NA, self._burn_in, self._told = acting, legal_NA, burn_in, told
         self._memory = actor.fresh(rows)
         self._logits_NA = torch.zeros(rows, actions, device=legal_NA.device)  # of the newest decision
         self._streams = [torch.Generator().manual_seed(row) for row in range(rows)]
@@ -54,12 +57,13 @@ class ActorPolicy:
 
     @torch.no_grad()
     def recall(self, row: int, frames: Tensor, actions: Tensor) -> None:
-        """See `models.api.Policy`: the state is that after a burn-in on the newest frames and their actions."""
-        steps = min(len(frames), self._actor.config.burn_in)
+        """See `models.api.Policy`: the state is that after a burn-in on the newest frames, as in learning."""
+        steps = min(len(frames), self._burn_in)
         if steps:
             newest = slice(len(frames) - steps, None)
             seen_TX, own_1T = self._see(self._encode(frames[newest])), self._interface.own(actions[None, newest])
-            memory = self._actor.burn_in(seen_TX[:, None], torch.ones_like(own_1T, dtype=torch.bool), own_1T)
+            told_1T = own_1T if self._told else None
+            memory = self._actor.burn_in(seen_TX[:, None], torch.ones_like(own_1T, dtype=torch.bool), told_1T)
             self._remember([row], memory)
 
     @torch.no_grad()

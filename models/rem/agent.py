@@ -79,10 +79,11 @@ class RemAgent(PracticeAgent):
         self._player.follow(shown_NCK, actions_NT[:, first:-1])
         return self._player, tokens_NTK, batch.mask_BT
 
-    def told(self, batch: Batch) -> Tensor | None:
-        """Of the actions that were done, unless it is to forget them as the original does."""
+    @property
+    def tells_burn_in(self) -> bool:
+        """Unless it is to forget them as the original does."""
         config = self.config.actor_critic
-        return self.own_actions(batch) if config.action_inputs and config.burn_in_actions else None
+        return bool(config.action_inputs and config.burn_in_actions)
 
     @property
     def imagined_steps(self) -> int:

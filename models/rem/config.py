@@ -6,7 +6,7 @@ order of turns belong to the schedule. Imports no torch.
 """
 
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import ClassVar, Literal
 
 from models.limits import Dropout, Size, check
 from models.practice.config import ActorConfig, ActorCriticConfig, PracticeConfig
@@ -95,6 +95,11 @@ class RemConfig(PracticeConfig):
     world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
     actor_critic: RemActorConfig = field(default_factory=RemActorConfig)
     weights: TokenizerWeights = field(default_factory=lambda: TokenizerWeights(l1=0.0, mse=1.0))
+
+    meaning: ClassVar = PracticeConfig.meaning | {
+        "world_model": ("heads", "shared_embeddings", "shared_prediction_token", "pop"),
+        "actor_critic": ("action_inputs",),
+    }
 
     @property
     def imagined_steps(self) -> int:

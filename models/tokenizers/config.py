@@ -7,6 +7,9 @@ from typing import Literal
 from models.family import option
 from models.limits import Dropout, Few, Positive, Share, Size, Weight, check
 
+MEANING = ("norm_groups", "decoder_groups", "cosine", "fsq_levels")
+"""on which it depends what a tokenizer's weights mean, and which their names and shapes do not tell"""
+
 
 @dataclass(frozen=True)
 class TokenizerConfig:

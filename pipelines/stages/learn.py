@@ -241,9 +241,8 @@ def _build(config: LearnConfig, draft: Draft, ranks: "Ranks") -> None:
         draft.metrics["left_out"] = missing
     learned = family_of(agent.config).trains(tuple(use.name for use in config.uses))
     untrained = [name for name in agent.networks if name not in learned]
-    if untrained and config.agent is None and ranks.first:
-        say(f"Learn {config.game}: nothing trains {', '.join(untrained)}, and learn.agent names nobody who has it")
-        draft.metrics["untrained"] = untrained
+    if untrained and ranks.first:
+        _say_untrained(config, draft, untrained)
     lesson = _stored(config, draft) if config.offline else _played(config, draft)
     fit(agent, lesson, draft, device, ranks)
     if not ranks.first:
@@ -255,6 +254,16 @@ def _build(config: LearnConfig, draft: Draft, ranks: "Ranks") -> None:
     else:
         _leave_experience(config, draft)
         _measure(config, draft, agent, device)
+
+
+def _say_untrained(config: LearnConfig, draft: Draft, names: list[str]) -> None:
+    """What becomes of networks that nothing trains; those that nobody trained are named in the manifest too."""
+    told = f"Learn {config.game}: nothing trains {', '.join(names)}"
+    if config.agent is not None:
+        say(f"{told}, kept as {config.agent} has it")
+        return
+    say(f"{told}, and learn.agent names nobody who has it: it stays as it was drawn, and its dreams mean nothing")
+    draft.metrics["untrained"] = names
 
 
 def _agent(config: LearnConfig, draft: Draft, device: "Device") -> "Agent":

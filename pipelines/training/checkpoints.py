@@ -94,8 +94,8 @@ def load_agent(artefact: Artefact, device: Device, step: int = 0) -> Agent:
 def take_weights(agent: Agent, other: Agent, what: str) -> None:
     """Give the networks of `agent` the weights of `other`, which goes on from there under a config of its own.
 
-    what: how messages name the other. Raises UsageError where it is of another family, knows other actions, or has
-    networks of other sizes.
+    what: how messages name the other. Raises UsageError where it is of another family, knows other actions, has
+    networks of other sizes, or such as make something else of the same weights.
     """
     ours, theirs = family_of(agent.config).name, other.config.family
     if ours != theirs:
@@ -116,9 +116,21 @@ def take_weights(agent: Agent, other: Agent, what: str) -> None:
                     f"{what} has other networks: weight '{weight}' of '{name}' is {has}, here {here}: set the sizes of "
                     "the networks as its agent.json has them"
                 )
+    _require_meaning(agent, other, what)
     for name, network in agent.networks.items():
         network.load_state_dict(weights[name])
     agent.spaces = other.spaces
+
+
+def _require_meaning(agent: Agent, other: Agent, what: str) -> None:
+    for part, names in agent.config.meaning.items():
+        for name in names:
+            theirs, ours = (getattr(getattr(each.config, part), name, None) for each in (other, agent))
+            if theirs != ours:
+                raise UsageError(
+                    f"{what} has {part}.{name} {theirs}, here it is {ours}: the same weights would mean something "
+                    f"else, set it to {theirs} as its agent.json has it"
+                )
 
 
 def agent_files(names: Iterable[str]) -> list[str]:

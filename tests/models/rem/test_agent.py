@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.api import Acting, Batch, Context, Learning, Moment
+from models.api import Acting, Batch, Context, Learning, Moment, rows_of
 from models.rem.agent import RemAgent
 from models.rem.config import RemConfig
 from tests.models.practice.learning import LEGAL, OBJECTIVES, frames_of, gradients, segments
@@ -147,6 +147,37 @@ def test_a_policy_is_told_of_what_was_done_and_recalls_it() -> None:
     forgotten.recall(0, batch.frames_BTCHW[0, :BURN_IN], (torch.tensor(done) + 1) % 5)
     assert torch.allclose(played._memory.hidden, recalled._memory.hidden, atol=1e-6)
     assert not torch.allclose(played._memory.hidden, forgotten._memory.hidden, atol=1e-3)
+
+
+def test_what_is_forgotten_in_burn_in_is_forgotten_when_it_recalls_whenever_that_was_set() -> None:
+    batch = segments(steps=BURN_IN)
+    assert batch.frames_BTCHW is not None
+    frames_TCHW, actions_T = batch.frames_BTCHW[0], batch.actions_BT[0]
+    told, forgetful, changed = (RemAgent(config, seed=3) for config in (CONFIG, actor(burn_in_actions=False), CONFIG))
+    changed.reconfigure(burn_in_actions=False)
+    found = {}
+    for name, agent in (("told", told), ("forgetful", forgetful), ("changed", changed)):
+        policy = agent.policy(Acting(torch.zeros(1).long(), LEGAL[:1]))
+        policy.recall(0, frames_TCHW, actions_T)
+        found[name] = policy._memory.hidden
+        seen = agent.see(agent.encode(frames_TCHW))[:, None]
+        learned = agent.actor_critic.burn_in(
+            seen, torch.ones(1, BURN_IN).bool(), agent.told(rows_of(batch, slice(0, 1)))
+        )
+        assert torch.allclose(found[name], learned.hidden, atol=1e-6), "as in learning"
+    assert torch.equal(found["forgetful"], found["changed"])
+    assert not torch.allclose(found["told"], found["forgetful"], atol=1e-3)
+
+
+def test_it_recalls_as_many_frames_as_its_config_says_now() -> None:
+    batch = segments(steps=BURN_IN)
+    assert batch.frames_BTCHW is not None
+    long, short = RemAgent(CONFIG, seed=3), RemAgent(CONFIG, seed=3)
+    short.reconfigure(burn_in=1)
+    policies = [agent.policy(Acting(torch.zeros(1).long(), LEGAL[:1])) for agent in (long, short)]
+    policies[0].recall(0, batch.frames_BTCHW[0, -1:], batch.actions_BT[0, -1:])
+    policies[1].recall(0, batch.frames_BTCHW[0], batch.actions_BT[0])
+    assert torch.equal(policies[0]._memory.hidden, policies[1]._memory.hidden)
 
 
 def test_a_config_is_plain_data_and_comes_back() -> None:

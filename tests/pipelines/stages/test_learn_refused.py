@@ -170,6 +170,12 @@ def test_an_agent_that_learns_on_from_a_checkpoint_is_of_its_family_and_actions(
             [f"learn.agent={learned.ref}", "learn.world_model.width=8"],
             "weight 'transformer.blocks.0.ln1.weight' of 'world_model' is (16,), here (8,): set the sizes of",
         ),
+        (
+            "heads",
+            GAME,
+            [f"learn.agent={learned.ref}", "learn.world_model.heads=1"],
+            "which learn.agent names, has world_model.heads 2, here it is 1: the same weights would mean something",
+        ),
         ("none", GAME, [f"learn.agent=imported/first/{'0' * 16}"], f"imported/first/{'0' * 16} is not in the store"),
     ):
         assert new(name, "iris", [*ONLINE, *more], game) == 0
@@ -198,6 +204,33 @@ def test_a_fixed_tokenizer_is_the_checkpoints_bit_for_bit_and_settings_are_the_r
     assert [entry.ref for entry in made.manifest.parents] == [str(learned.ref)]
     assert json.loads(made.path("agent.json").read_text())["config"]["actor_critic"]["gamma"] == 0.5
     assert "untrained" not in made.manifest.metrics and "untrained" not in learned.manifest.metrics
+
+
+def test_an_oracle_says_what_becomes_of_the_world_model_that_it_does_not_need(
+    learned: Artefact, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = [each for each in ONLINE if not each.startswith("learn.uses.world_model")]
+    assert new("with", "iris_oracle", [*changes, f"learn.agent={learned.ref}"]) == 0
+    assert new("without", "iris_oracle", changes) == 0
+    monkeypatch.delenv("WORLDLINE_QUIET")
+    said = {}
+    for name in ("with", "without"):
+        assert run(["learn", name]) == 0
+        said[name] = capsys.readouterr().err
+    assert f"nothing trains world_model, kept as {learned.ref} has it" in said["with"]
+    assert (
+        "nothing trains world_model, and learn.agent names nobody who has it: it stays as it was drawn"
+        in (said["without"])
+    )
+    store = Store(home / "store")
+    made = {
+        name: store.open(ref).manifest
+        for key, ref in store.pointers().items()
+        for name in ("with", "without")
+        if key.startswith(f"world_model_agent/{name}-")
+    }
+    assert made["with"].parts["world_model"].sha256 == learned.manifest.parts["world_model"].sha256
+    assert "untrained" not in made["with"].metrics and made["without"].metrics["untrained"] == ["world_model"]
 
 
 # ---- experience and trajectories that are not what they were ----

@@ -216,6 +216,20 @@ def test_what_is_kept_is_on_the_disk_before_the_index_names_it(tmp_path: Path, m
     assert len(files) > 1 and all(path in synced for path in files)
 
 
+@pytest.mark.parametrize(
+    ("part", "name", "theirs"),
+    [("world_model", "heads", 1), ("tokenizer", "norm_groups", 1), ("world_model", "gelu", "tanh")],
+)
+def test_equal_weights_that_would_mean_something_else_are_refused(part: str, name: str, theirs: object) -> None:
+    """Shapes are the same; the message has both numbers."""
+    other = replace(NETWORKS, **{part: replace(getattr(NETWORKS, part), **{name: theirs})})
+    ours, agent = getattr(getattr(NETWORKS, part), name), IrisAgent(NETWORKS, seed=1)
+    before = {key: each.clone() for key, each in agent.tokenizer.state_dict().items()}
+    with pytest.raises(UsageError, match=rf"^It has {part}\.{name} {theirs}, here it is {ours}: the same weights"):
+        take_weights(agent, IrisAgent(other, seed=2), "It")
+    assert all(torch.equal(before[key], each) for key, each in agent.tokenizer.state_dict().items())
+
+
 def test_weights_that_only_the_other_agent_has_are_refused_before_any_is_taken() -> None:
     larger = replace(NETWORKS, world_model=replace(NETWORKS.world_model, layers=NETWORKS.world_model.layers + 1))
     ours, theirs = IrisAgent(NETWORKS, seed=1), IrisAgent(larger, seed=2)
