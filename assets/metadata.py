@@ -36,7 +36,7 @@ SIGHT = (
     "copy_last_error",
     "held_out_episodes",
 )
-PLAYERS = ("greedy", "beam", "mcts", "random", "behaviour")  # as they are listed; manifests sort by name
+PLAYERS = ("greedy", "beam", "mcts", "rollouts", "random", "behaviour")  # as they are listed; manifests sort by name
 RETURNS = ("mean", "std", "median", "iqm", "clipped_mean", "episodes", "mean_length")
 
 

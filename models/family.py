@@ -99,6 +99,11 @@ class AgentConfig:
         """Frames, steps, games and actions of its agent."""
         return Takes()
 
+    @property
+    def values_states(self) -> bool:
+        """Whether its world tells what a state itself is worth (`models.worlds.Imagined.states_N`)."""
+        return False
+
     def length(self, objective: str) -> int | None:
         """Steps of the segments that this objective reads; None: as many as its agent can be asked for."""
         return self.takes.steps

@@ -48,6 +48,9 @@ class Imagined:
     rewards_N: Tensor  # float32, of the step that led here, in {-1, 0, 1}; 0 after reset
     ends_N: Tensor  # bool, whether that step ended the game; False after reset
     tokens_NK: Tensor  # long, the newest observation
+    states_N: Tensor | None = (
+        None  # float32, what the state itself is worth; None where the family learned no such value
+    )
 
 
 class WorldModel(Protocol):

@@ -50,14 +50,14 @@ def initialise_uniform(module: nn.Module, generator: torch.Generator) -> None:
             nn.init.uniform_(parameter, -(inputs**-0.5), inputs**-0.5, generator=generator)
 
 
-def decay_groups(model: nn.Module, weight_decay: float, also: str = "") -> list[dict[str, Any]]:
+def decay_groups(model: nn.Module, weight_decay: float, also: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """AdamW's two groups of trainable parameters: those that decay by `weight_decay`, and those that do not.
 
-    Weights of linear layers decay, and all parameters whose names begin with `also`; biases, norms and embeddings do
-    not.
+    Weights of linear layers decay, and all parameters whose names begin with one of `also`; biases, norms and
+    embeddings do not.
     """
     decayed = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
-    decayed |= {id(parameter) for name, parameter in model.named_parameters() if also and name.startswith(also)}
+    decayed |= {id(parameter) for name, parameter in model.named_parameters() if name.startswith(also)}
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return [
         {"params": [one for one in trainable if id(one) in decayed], "weight_decay": weight_decay},

@@ -19,7 +19,7 @@ from models.jowa.dream import JowaDream
 from models.jowa.family import JOWA
 from models.jowa.graphs import graphs
 from models.jowa.loss import LossCounts, world_action_loss, world_loss
-from models.jowa.model import Jowa, parameter_groups
+from models.jowa.model import TARGETS, Jowa, parameter_groups
 from models.jowa.policy import JowaPolicy
 from models.jowa.state_dict import load_released, original_state_dict, other_sizes
 from models.jowa.world import JowaWorld
@@ -73,12 +73,12 @@ class JowaAgent:
         self.config = replace(self.config, model=self.model.config, **ours)
 
     def start(self, learning: Learning, objectives: Sequence[str]) -> None:
-        """See `models.api.Agent`. The target head never learns by gradient."""
+        """See `models.api.Agent`. Target heads never learn by gradient."""
         self._learning = learning
         trains = JOWA.trains(tuple(objectives))
         self.tokenizer.requires_grad_("tokenizer" in trains)
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_("model" in trains and not name.startswith("head_q_target."))
+            parameter.requires_grad_("model" in trains and not name.startswith(TARGETS))
         self.tokenizer.follow(learning.gather)
         if "tokenizer" in objectives:
             self._objective = self._tokenizer_objective(learning)
@@ -138,7 +138,7 @@ class JowaAgent:
         return torch.optim.AdamW, [{**group, "lr": lr} for group in parameter_groups(self.model, weight_decay)]
 
     def after_step(self, objectives: Sequence[str], step: int, target_every: int) -> None:
-        """Copy the Q head into the target head every `target_every` steps."""
+        """Copy the heads of values into their target heads every `target_every` steps."""
         if "world_action" in objectives and (step + 1) % target_every == 0:
             self.model.update_target()
 

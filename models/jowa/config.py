@@ -44,6 +44,11 @@ class JowaConfig:
     penalty: Literal["cql", "combo", "none"] = option("cql")  # combo: only real steps count as data, not imagined ones
     random_mixture: bool = option(False)  # REM: every step trains another random mixture of the Q heads
     task_ids: tuple[tuple[int, int], ...] = option(())  # (game, the game whose task embedding it borrows)
+    state_value: Weight = option(
+        0.0
+    )  # of a value of states, learned beside Q and free of its penalty; 0: there is none
+    expectile: Annotated[float, Within(above=0, below=1)] = option(0.5)  # of its returns: 0.5 is the behaviour's mean
+    trace: Share = option(0.95)  # lambda of its returns within a segment
 
     def __post_init__(self) -> None:
         check(self, "model")
@@ -111,6 +116,11 @@ class JowaAgentConfig(AgentConfig):
         side, model = self.tokenizer.resolution, self.model
         frame = (side, side, self.tokenizer.frame_channels)
         return Takes(frame, model.max_steps, model.num_games, model.num_actions)
+
+    @property
+    def values_states(self) -> bool:
+        """Where it learns a value of states."""
+        return self.model.state_value > 0
 
     def whole_batches(self, objective: str) -> str:
         """Where its codebook asks for them."""

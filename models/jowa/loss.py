@@ -19,16 +19,19 @@ from torch import Tensor
 
 from models.api import Batch, Losses
 from models.jowa.config import JowaConfig
-from models.jowa.model import ALL_HEADS, WORLD_HEADS, Jowa, Outputs
+from models.jowa.model import ALL_HEADS, STATE_HEADS, WORLD_HEADS, Jowa, Outputs
+from models.losses.returns import lambda_returns
 from models.losses.segments import (
     bellman_value,
     c51_bellman_target,
     c51_cross_entropy,
     c51_expectation,
     c51_mixture,
+    c51_of_value,
     c51_support,
     data_value,
     end_loss,
+    expectile_weights,
     half_squared_error,
     masked_mean,
     observation_loss,
@@ -48,11 +51,15 @@ class Critic(Protocol):
         ...
 
     def values(self, prediction_BTAZ: Tensor) -> Tensor:
-        """Expected return (..., A) of a prediction (..., A, Z)."""
+        """Expected return (...) of a prediction (..., Z)."""
         ...
 
     def target(self, rewards_BT: Tensor, continues_BT: Tensor, next_BTZ: Tensor) -> Tensor:
         """Bellman target (B, T, Z) from the successor's prediction for its greedy action."""
+        ...
+
+    def certain(self, values_BT: Tensor) -> Tensor:
+        """The prediction (B, T, Z) of one who knows the returns (B, T)."""
         ...
 
     def error(self, target_BTZ: Tensor, predicted_BTZ: Tensor) -> Tensor:
@@ -76,6 +83,9 @@ class Categorical:
     def target(self, rewards_BT: Tensor, continues_BT: Tensor, next_BTZ: Tensor) -> Tensor:
         return c51_bellman_target(rewards_BT, continues_BT, next_BTZ, self.atoms_Z, self.gamma)
 
+    def certain(self, values_BT: Tensor) -> Tensor:
+        return c51_of_value(values_BT, self.atoms_Z)
+
     def error(self, target_BTZ: Tensor, predicted_BTZ: Tensor) -> Tensor:
         return c51_cross_entropy(target_BTZ, predicted_BTZ)
 
@@ -95,6 +105,9 @@ class Scalar:
     def target(self, rewards_BT: Tensor, continues_BT: Tensor, next_BTZ: Tensor) -> Tensor:
         return bellman_value(rewards_BT, continues_BT, next_BTZ[..., 0], self.gamma)[..., None]
 
+    def certain(self, values_BT: Tensor) -> Tensor:
+        return values_BT[..., None]
+
     def error(self, target_BTZ: Tensor, predicted_BTZ: Tensor) -> Tensor:
         return half_squared_error(target_BTZ[..., 0], predicted_BTZ[..., 0])
 
@@ -107,7 +120,7 @@ def critic_of(config: JowaConfig, device: torch.device | None = None) -> Critic:
 
 
 def expected_values(logits_QBTAZ: Tensor, config: JowaConfig) -> Tensor:
-    """Expected return (B, T, A) float32 of the ensemble's mean."""
+    """Expected return float32 of the ensemble's mean: (B, T, A), or (B, T) of logits (Q, B, T, Z)."""
     critic = critic_of(config, logits_QBTAZ.device)
     return critic.values(critic.combine(logits_QBTAZ))
 
@@ -180,10 +193,12 @@ def world_action_loss(
 ) -> Losses:
     """Stage 2: world_weight * stage 1 + td + cql_weight * cql, the last unless the penalty is "none".
 
+    With a value of states, + state_value * its error (`state_value_loss`), which is no part of the original.
+
     legal_mask_GA: (num_games, num_actions) bool, the actions that each game has; others are no greedy choice in the
     Bellman target. mixture_weights_Q: this step's weights (see `mixture_weights`) where `random_mixture` is on.
     counts: as in `world_loss`.
-    Terms: observations, rewards, ends, td, and with a penalty cql and its two sides, q_logsumexp and q_taken.
+    Terms: observations, rewards, ends, td, with a penalty cql and its two sides, q_logsumexp and q_taken, and v.
     Raises ValueError for another shape of the mask, or for weights that the configuration does not ask for.
     """
     config = model.config
@@ -197,7 +212,8 @@ def world_action_loss(
             f"random_mixture is {config.random_mixture}: give a step's mixture weights if, and only if, it is on"
         )
     counts = counts or LossCounts.of(batch, config.tokens_per_frame)
-    outputs = model(sequence(batch), batch.games_B, heads=ALL_HEADS)
+    heads = (*ALL_HEADS, *STATE_HEADS) if config.state_value else ALL_HEADS
+    outputs = model(sequence(batch), batch.games_B, heads=heads)
     terms = _world_terms(outputs, batch, counts)
     total = config.world_weight * sum(terms.values(), torch.zeros_like(terms["ends"]))
     critic = critic_of(config, batch.actions_BT.device)
@@ -213,6 +229,9 @@ def world_action_loss(
         terms["q_taken"] = data_value(critic.values(predicted_BTAZ), batch.actions_BT, data_BT, data_count)
         terms["cql"] = terms["q_logsumexp"] - terms["q_taken"]
         total = total + config.cql_weight * terms["cql"]
+    if config.state_value:
+        terms["v"] = state_value_loss(outputs, batch, critic, config, counts.pairs)
+        total = total + config.state_value * terms["v"]
     return _losses(total, terms)
 
 
@@ -238,6 +257,22 @@ def td_loss(
         next_BTZ = greedy_BTZ.roll(-1, dims=1)
         bellman_BTZ = critic.target(batch.rewards_BT, ~ends_BT, next_BTZ)
     return masked_mean(critic.error(bellman_BTZ, taken_BTZ), pair_mask(batch), count)
+
+
+def state_value_loss(
+    outputs: Outputs, batch: Batch, critic: Critic, config: JowaConfig, count: Tensor | None = None
+) -> Tensor:
+    """The critic's error of V against an expectile of lambda-returns of its target head, a mean over pairs; a scalar.
+
+    Pairs are those of `td_loss`. V is what the data's own actions bring: no action is chosen, none is penalised.
+    """
+    predicted_BTZ = critic.combine(outputs.logits["v"])
+    with torch.no_grad():
+        bootstrap_BT = critic.values(critic.combine(outputs.logits["v_target"]))
+        pairs_BT, ends_BT = pair_mask(batch), batch.ends_BT.bool() & batch.mask_BT
+        returns_BT = lambda_returns(batch.rewards_BT, ends_BT, bootstrap_BT, config.gamma, config.trace, pairs_BT)
+        weights_BT = expectile_weights(returns_BT, critic.values(predicted_BTZ), config.expectile)
+    return masked_mean(weights_BT * critic.error(critic.certain(returns_BT), predicted_BTZ), pairs_BT, count)
 
 
 def _take(prediction_BTAZ: Tensor, actions_BT: Tensor) -> Tensor:  # (B, T, Z)

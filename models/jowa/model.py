@@ -16,9 +16,11 @@ from models.blocks.layers import EnsembleMLP, HeadModule, Tables, decay_groups, 
 from models.blocks.transformer import KVCache, Transformer
 from models.jowa.config import JowaConfig
 
-Head = Literal["observations", "rewards", "ends", "q", "q_target"]
+Head = Literal["observations", "rewards", "ends", "q", "q_target", "v", "v_target"]
 WORLD_HEADS: tuple[Head, ...] = ("observations", "rewards", "ends")
 ALL_HEADS: tuple[Head, ...] = (*WORLD_HEADS, "q", "q_target")
+TARGETS = ("head_q_target.", "head_v_target.")  # names of parameters that follow others
+STATE_HEADS: tuple[Head, ...] = ("v", "v_target")  # of a model that learns a value of states
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Outputs:
     """What the heads that were asked for say, each only where it has something to say.
 
     observations (B, L - T, V) at tokens whose next token is an observation's; rewards (B, T, 3) for -1, 0, 1 and
-    ends (B, T, 2) at action tokens; q and q_target (Q, B, T, A, Z) at the last observation token of a step.
+    ends (B, T, 2) at action tokens; q and q_target (Q, B, T, A, Z), v and v_target (Q, B, T, Z) at the last observation
+    token of a step.
     """
 
     hidden_BLD: Tensor
@@ -38,9 +41,15 @@ def q_head(config: JowaConfig) -> HeadModule:
     return HeadModule(EnsembleMLP(config.num_q, sizes, config.q_dropout))
 
 
+def v_head(config: JowaConfig) -> HeadModule:
+    """As the Q head, of one value a state."""
+    sizes = (config.width, config.q_hidden, config.q_hidden, config.outputs_per_action)
+    return HeadModule(EnsembleMLP(config.num_q, sizes, config.q_dropout))
+
+
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """AdamW's groups: weights of linear layers and everything in the Q head decay (JOWA, appendix)."""
-    return decay_groups(model, weight_decay, also="head_q.")
+    """AdamW's groups: weights of linear layers and everything in the heads of values decay (JOWA, appendix)."""
+    return decay_groups(model, weight_decay, also=("head_q.", "head_v."))
 
 
 class Jowa(nn.Module):
@@ -58,6 +67,9 @@ class Jowa(nn.Module):
         self.head_ends = mlp_head(config.width, 2)
         self.head_q = q_head(config)
         self.head_q_target = q_head(config).requires_grad_(False).eval()
+        if config.state_value:
+            self.head_v = v_head(config)
+            self.head_v_target = v_head(config).requires_grad_(False).eval()
         # A game's row in the task embedding: its own, unless it borrows another's.
         rows_G = torch.arange(config.num_games)
         for game, lender in config.task_ids:
@@ -97,13 +109,17 @@ class Jowa(nn.Module):
             self.pos_emb.weight.data.copy_(factored_LD)
 
     def update_target(self) -> None:
-        """Copy the Q head into the target head (the hard update of DQN)."""
+        """Copy the Q head into the target head (the hard update of DQN), and that of states into its own."""
         self.head_q_target.load_state_dict(self.head_q.state_dict())
+        if self.config.state_value:
+            self.head_v_target.load_state_dict(self.head_v.state_dict())
 
     def train(self, mode: bool = True) -> "Jowa":
-        """As usual, but the target head always stays in eval mode."""
+        """As usual, but the target heads always stay in eval mode."""
         super().train(mode)
         self.head_q_target.eval()
+        if self.config.state_value:
+            self.head_v_target.eval()
         return self
 
     def empty_cache(self, rows: int) -> KVCache:
@@ -139,6 +155,12 @@ class Jowa(nn.Module):
         if "q_target" in heads:
             with torch.no_grad():
                 logits["q_target"] = self._by_action(self.head_q_target(at_frame_end))
+        if "v" in heads:
+            visible = at_frame_end if self.config.q_trains_trunk else at_frame_end.detach()
+            logits["v"] = self.head_v(visible)
+        if "v_target" in heads:
+            with torch.no_grad():
+                logits["v_target"] = self.head_v_target(at_frame_end)
         return Outputs(hidden_BLD, logits)
 
     def _by_action(self, logits: Tensor) -> Tensor:  # (Q, B, T, A * Z) -> (Q, B, T, A, Z)

@@ -26,11 +26,14 @@ def load_released(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
 def original_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """Copies of the weights as the original's own loader wants them: with the buffers that it looks up by name.
 
-    `load_released` reads it back exactly. Tables of task embeddings that a JOWA does without are zeros.
+    `load_released` reads it back exactly. Tables of task embeddings that a JOWA does without are zeros. Raises
+    ValueError for a JOWA that values states, which the original cannot hold.
     """
     weights = copied_weights(model)
     if not isinstance(model, Jowa):
         return weights
+    if model.config.state_value:
+        raise ValueError("this JOWA learned a value of states (state_value), for which the original has no place")
     config, per_step = model.config, model.config.tokens_per_step
     if model.task_emb is None:
         for table in (0, 1):

@@ -48,6 +48,11 @@ def _values(model: Jowa, hidden_NRD: Tensor) -> Tensor:  # (N, R, A)
     return expected_values(logits_QNRAZ, model.config)
 
 
+def _states(model: Jowa, hidden_NRD: Tensor) -> Tensor | None:  # (M,)
+    """What each state itself is worth, where the model learned that."""
+    return expected_values(model.head_v(hidden_NRD), model.config).flatten() if model.config.state_value else None
+
+
 class JowaWorld:
     """Imagines the most likely rewards, ends and tokens, or samples them from `sampler`'s stream where one is given.
 
@@ -103,7 +108,11 @@ class JowaWorld:
             actions_NR
         )
         return Imagined(
-            values_NRA.flatten(0, 1), rewards_NR.flatten(), ends_NR.flatten(), torch.stack(tokens, dim=2).flatten(0, 1)
+            values_NRA.flatten(0, 1),
+            rewards_NR.flatten(),
+            ends_NR.flatten(),
+            torch.stack(tokens, dim=2).flatten(0, 1),
+            _states(model, hidden_NRD),
         )
 
     def _read(self, x_NRD: Tensor, cache: KVCache) -> Tensor:

@@ -18,21 +18,35 @@ def discounted_returns(rewards_T: Tensor, gamma: float, after: float = 0.0) -> T
     return torch.tensor(returns[::-1], dtype=torch.float32)
 
 
-def lambda_returns(rewards_NH: Tensor, ends_NH: Tensor, values_NH: Tensor, gamma: float, lambda_: float) -> Tensor:
+def lambda_returns(
+    rewards_NH: Tensor,
+    ends_NH: Tensor,
+    values_NH: Tensor,
+    gamma: float,
+    lambda_: float,
+    known_NH: Tensor | None = None,
+) -> Tensor:
     """R_t = r_t + (1 - d_t) gamma ((1 - lambda) V_{t+1} + lambda R_{t+1}), and R of the last step is its value V.
 
     rewards, values: float (N, H); ends: bool. r_t and d_t are what the action of step t led to, so those of the last
-    step are not used. Raises ValueError where shapes differ.
+    step are not used. known: bool (N, H), the steps that have a successor or end the game, all but the last if not
+    given; R of others is V. Raises ValueError where shapes differ.
     """
     if not rewards_NH.shape == ends_NH.shape == values_NH.shape:
         shapes = ", ".join(str(tuple(each.shape)) for each in (rewards_NH, ends_NH, values_NH))
         raise ValueError(f"Rewards, ends and values of shapes {shapes}: they must be equal")
     values_NH = values_NH.float()
     discounts_NH = gamma * (~ends_NH.bool()).float()
-    returns = [values_NH[:, -1]]
-    for step in range(values_NH.shape[1] - 2, -1, -1):
-        ahead_N = (1 - lambda_) * values_NH[:, step + 1] + lambda_ * returns[-1]
-        returns.append(rewards_NH[:, step].float() + discounts_NH[:, step] * ahead_N)
+    after_NH = F.pad(values_NH[:, 1:], (0, 1))
+    returns, later_N = [], torch.zeros_like(values_NH[:, -1])
+    if known_NH is None:
+        known_NH = torch.ones_like(ends_NH, dtype=torch.bool)
+        known_NH[:, -1] = False
+    for step in range(values_NH.shape[1] - 1, -1, -1):
+        ahead_N = (1 - lambda_) * after_NH[:, step] + lambda_ * later_N
+        later_N = rewards_NH[:, step].float() + discounts_NH[:, step] * ahead_N
+        later_N = torch.where(known_NH[:, step], later_N, values_NH[:, step])
+        returns.append(later_N)
     return torch.stack(returns[::-1], dim=1)
 
 

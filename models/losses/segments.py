@@ -93,6 +93,16 @@ def half_squared_error(target: Tensor, predicted: Tensor) -> Tensor:
     return 0.5 * (target - predicted).square()
 
 
+# ---- an expectile ----
+def expectile_weights(targets: Tensor, predicted: Tensor, expectile: float) -> Tensor:
+    """2 |tau - 1(target < prediction)|: by which the error of each target counts (Kostrikov et al. 2021, 2110.06169).
+
+    What minimises so weighted squared errors is the targets' expectile, and so is the mean of the distribution that
+    minimises so weighted cross entropies. All (...); tau 0.5 weighs all alike.
+    """
+    return 2 * torch.where(targets < predicted, 1 - expectile, expectile).float()
+
+
 # ---- the two sides of the conservative penalty ----
 def overestimation(values_BTA: Tensor, mask_BT: Tensor, count: Tensor | None = None) -> Tensor:
     """Mean over real steps of logsumexp over all A actions of Q, legal or not: what the penalty pushes down."""
@@ -162,6 +172,11 @@ def c51_bellman_target(
     """
     moved_Z = rewards[..., None].float() + gamma * continues[..., None] * atoms_Z
     return c51_project(moved_Z, next_probs_Z, atoms_Z)
+
+
+def c51_of_value(values: Tensor, atoms_Z: Tensor) -> Tensor:
+    """The distribution (..., Z) on at most two neighbouring atoms whose mean a value (...) within their range is."""
+    return c51_project(values[..., None], torch.ones_like(values)[..., None], atoms_Z)
 
 
 def c51_cross_entropy(target_probs_Z: Tensor, predicted_probs_Z: Tensor) -> Tensor:

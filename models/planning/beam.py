@@ -19,10 +19,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from models.api import Batch, Context, WorldModel
+from models.api import Batch, Context, Imagined, WorldModel
 from models.limits import Count, check
 
-Leaf = Literal["max", "mean"]  # what a state is worth: that of its best legal action, or the mean over legal actions
+# What a state is worth: that of its best legal action, the mean over legal actions, or its own value.
+Leaf = Literal["max", "mean", "state"]
 
 
 def masked_values(values_NA: Tensor, legal_NA: Tensor) -> Tensor:
@@ -40,8 +41,15 @@ def masked_values(values_NA: Tensor, legal_NA: Tensor) -> Tensor:
     return values_NA.masked_fill(~legal_NA, -torch.inf)
 
 
-def leaf_values(masked_NA: Tensor, leaf: Leaf) -> Tensor:
-    """What each state is worth (N,), of values whose illegal actions are at -inf."""
+def leaf_values(here: Imagined, masked_NA: Tensor, leaf: Leaf) -> Tensor:
+    """What each state is worth (N,), of values whose illegal actions are at -inf.
+
+    Raises ValueError for a value of states where the model learned none.
+    """
+    if leaf == "state":
+        if here.states_N is None:
+            raise ValueError("This model learned no value of states: search with leaf max or mean")
+        return here.states_N
     if leaf == "max":
         return masked_NA.amax(1)
     legal_NA = ~masked_NA.isneginf()
@@ -111,7 +119,7 @@ def search(world: WorldModel, context: Context, legal_NA: Tensor, beam: Beam, ga
         returns_NR = returns_NR[:, parents_R] + gamma**depth * rewards_NR
         returns_NR = returns_NR.masked_fill(top.values.flatten(1).isneginf(), -torch.inf)
         masked_MA = masked_values(here.values_NA, legal_NA.repeat_interleave(len(parents_R), 0))
-        scores_NR = returns_NR + gamma ** (depth + 1) * leaf_values(masked_MA, beam.leaf).view_as(returns_NR)
+        scores_NR = returns_NR + gamma ** (depth + 1) * leaf_values(here, masked_MA, beam.leaf).view_as(returns_NR)
         # The newest level's histories, then the best of it.
         actions_NRH = torch.cat([actions_NRH[:, parents_R], actions_NR[..., None]], dim=2)
         rewards_NRH = torch.cat([rewards_NRH[:, parents_R], rewards_NR[..., None]], dim=2)

@@ -87,7 +87,7 @@ class Mcts:
         """Outcomes of M rows, numbered alike in every environment."""
         masked_MA = masked_values(here.values_NA.float(), legal_MA)
         priors_MA = (masked_MA / self.temperature).softmax(1).double().cpu().numpy()
-        worths, rewards = leaf_values(masked_MA, self.leaf).tolist(), here.rewards_N.tolist()
+        worths, rewards = leaf_values(here, masked_MA, self.leaf).tolist(), here.rewards_N.tolist()
         legal = legal_MA.cpu().numpy()
         return [
             Outcome(rewards[row], worths[row], priors_MA[row], legal[row], numbers[row % len(numbers)])

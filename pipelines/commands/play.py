@@ -55,7 +55,9 @@ def play(
     episode: Annotated[int, typer.Option(help="A dream begins in this episode; -1: in the emulator.")] = -1,
     step: Annotated[int, typer.Option(help="At this step of it, or after so many no-ops.")] = 0,
     of: Annotated[str, typer.Option(help=OF)] = "recorded",
-    planner: Annotated[str, typer.Option(help="Of the agent: greedy, beam, mcts, actor (default: the recipe's).")] = "",
+    planner: Annotated[
+        str, typer.Option(help="Of the agent: greedy, beam, mcts, rollouts, actor (default: the recipe's).")
+    ] = "",
     protocol: Annotated[str, typer.Option(help="Rules of the game (default: the recipe's evaluation).")] = "",
     sample: Annotated[bool | None, typer.Option("--sample/--likeliest", help="Draw dreams, or not.")] = None,
     reconstruction: Annotated[bool, typer.Option("--reconstruction", help="Show the tokenizer's view too.")] = False,

@@ -19,17 +19,17 @@ from pipelines.store.stage_config import Beside, manner, networks_beside, option
 if TYPE_CHECKING:
     from models.api import Agent
 
-PLANNERS = ("greedy", "beam", "mcts", "actor")
+PLANNERS = ("greedy", "beam", "mcts", "rollouts", "actor")
 Precision = Literal["auto", "float32", "bf16"]
 
-Leaf = Literal["max", "mean"]
+Leaf = Literal["max", "mean", "state"]
 
 
 @dataclass(frozen=True)
 class SearchConfig:
     """Finer settings of the planners. `simulations` 0 is as many as a beam of the same width and horizon has nodes."""
 
-    leaf: Leaf = "max"  # what an imagined end is worth: its best legal action, or the mean over legal ones
+    leaf: Leaf = "max"  # what an imagined end is worth: its best legal action, the mean over them, or its own value
     simulations: Few = 0  # of MCTS, a decision
     temperature: Positive = 1.0  # of MCTS's priors, and of the distribution that an actor's actions are drawn from
     choice: Literal["value", "visits"] = "value"  # MCTS plays the action of best mean value, or the most visited
@@ -41,7 +41,7 @@ class SearchConfig:
 
 def read_search(planner: str, search: SearchConfig) -> dict[str, Any]:
     """Of the finer settings those that a planner that searches reads."""
-    unread = ("simulations", "temperature", "choice") if planner == "beam" else ()
+    unread = ("simulations", "temperature", "choice") if planner in ("beam", "rollouts") else ()
     return {name: value for name, value in asdict(search).items() if name not in unread}
 
 
@@ -183,6 +183,11 @@ class PlayerSettings:
             raise UsageError(
                 f"Agents of the family '{networks.family}' cannot play by {self.planner}: choose from "
                 f"{', '.join(planners)}"
+            )
+        if self.horizon and self.search.leaf == "state" and not networks.values_states:
+            raise UsageError(
+                "This agent learned no value of states: train with pretrain.networks.model.state_value above 0, or set "
+                "evaluate.search.leaf to max or mean"
             )
         if takes.frame not in (None, rules.frame):
             raise UsageError(

@@ -11,6 +11,7 @@ from torch import Tensor
 from models.api import Acting, Agent, Planner
 from models.planning.beam import Beam, Greedy
 from models.planning.mcts import Mcts
+from models.planning.rollouts import Rollouts
 from pipelines.environments.registry import game_id, legal_mask
 from pipelines.evaluation.player_settings import ACTOR, PlayerSettings
 
@@ -23,6 +24,8 @@ def planner(settings: PlayerSettings) -> Planner:
             return Greedy()
         case "beam":
             return Beam(settings.width, settings.horizon, search.leaf)
+        case "rollouts":
+            return Rollouts(settings.width, settings.horizon, search.leaf)
         case _:
             return Mcts(
                 search.simulations or None,

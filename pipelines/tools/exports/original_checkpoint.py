@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from models.api import Agent
+from pipelines.errors import UsageError
 from pipelines.progress import Advance
 from pipelines.store.artefact import Artefact
 from pipelines.tools.exports.exported import differs
@@ -44,11 +45,16 @@ class OriginalCheckpoint:
 
     @classmethod
     def of(cls, artefact: Artefact, name: str, family: str, lpips: Path | None, asked: str) -> "OriginalCheckpoint":
-        """Of an artefact with an agent. Raises UsageError for one of another family than `asked` is for, and for a file
-        without LPIPS weights."""
+        """Of an artefact with an agent. Raises UsageError for one of another family than `asked` is for, for what the
+        original cannot hold, and for a file without LPIPS weights."""
         agent = load_agent(artefact, Device("cpu", bf16=False))
         require_family(agent, family, asked)
-        return cls(agent, name, kept_dtypes(artefact.folder), lpips_of(lpips) if lpips else {})
+        found = cls(agent, name, kept_dtypes(artefact.folder), lpips_of(lpips) if lpips else {})
+        try:
+            found.files  # noqa: B018, which raises for what the original cannot hold
+        except ValueError as error:
+            raise UsageError(f"{artefact.ref} cannot be written for the original's code: {error}") from error
+        return found
 
     @property
     def form(self) -> str:

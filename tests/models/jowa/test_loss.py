@@ -8,7 +8,16 @@ from torch import Tensor
 
 from models.api import Batch
 from models.jowa.config import JowaConfig
-from models.jowa.loss import Categorical, LossCounts, expected_values, sequence, td_loss, world_action_loss, world_loss
+from models.jowa.loss import (
+    Categorical,
+    LossCounts,
+    expected_values,
+    pair_mask,
+    sequence,
+    td_loss,
+    world_action_loss,
+    world_loss,
+)
 from models.jowa.model import Jowa
 
 VARIANTS = list(product(("c51", "mse"), ("cql", "combo", "none"), (1, 3)))
@@ -322,9 +331,46 @@ def test_counts_by_hand() -> None:
     assert torch.equal(LossCounts.from_tensor(counts.as_tensor()).as_tensor(), counts.as_tensor())
 
 
-@pytest.mark.parametrize("stage", ["world", "world_action"])
+@pytest.mark.parametrize("critic", ["c51", "mse"])
+def test_a_value_of_states_is_of_the_datas_own_returns(config: JowaConfig, batch: Batch, critic: str) -> None:
+    config = replace(config, state_value=2.0, expectile=0.8, trace=0.5, critic=critic)  # type: ignore[arg-type]
+    model = drastic(config)
+    outputs = model(sequence(batch), batch.games_B, heads=("v", "v_target"))
+    v, target = (expected_values(outputs.logits[name], config) for name in ("v", "v_target"))  # type: ignore[index]
+    ends, pairs = batch.ends_BT.bool() & batch.mask_BT, pair_mask(batch)
+    atoms, errors = torch.linspace(config.value_min, config.value_max, config.atoms), []
+    for b, t in pairs.nonzero().tolist():
+        wanted, trace, discount = 0.0, 1.0, 1.0
+        for later in range(t, pairs.shape[1]):  # r_t + gamma ((1 - lambda) V + lambda (r + ...)), written out
+            wanted += trace * discount * float(batch.rewards_BT[b, later])
+            if ends[b, later]:
+                break
+            discount *= config.gamma
+            if not pairs[b, later + 1]:
+                wanted += trace * discount * float(target[b, later + 1])
+                break
+            wanted += trace * (1 - config.trace) * discount * float(target[b, later + 1])
+            trace *= config.trace
+        weight = 2 * (0.2 if wanted < float(v[b, t]) else 0.8)
+        if critic == "mse":
+            errors.append(weight * (wanted - float(v[b, t])) ** 2 / 2)
+            continue
+        probs = outputs.logits["v"][:, b, t].softmax(-1).mean(0)
+        shares = (
+            1 - (atoms - min(max(wanted, float(atoms[0])), float(atoms[-1]))).abs() / (atoms[1] - atoms[0])
+        ).clamp(0)
+        errors.append(weight * float(-(shares * (probs + 1e-8).log()).sum()))
+    found = world_action_loss(model, batch, LEGAL)
+    assert float(found.terms["v"]) == pytest.approx(sum(errors) / len(errors), rel=1e-4)
+    without = world_action_loss(model, batch, LEGAL).terms
+    rest = config.world_weight * (without["observations"] + without["rewards"] + without["ends"])
+    rest = rest + without["td"] + config.cql_weight * without["cql"]
+    assert float(found.total - rest) == pytest.approx(2 * float(found.terms["v"]), rel=1e-3)
+
+
+@pytest.mark.parametrize("stage", ["world", "world_action", "state_value"])
 def test_uneven_parts_add_up_to_the_whole_batch(stage: str) -> None:
-    batch, model = uneven(), Jowa(SIZES, seed=1)
+    batch, model = uneven(), Jowa(replace(SIZES, state_value=float(stage == "state_value")), seed=1)
 
     def loss(rows: slice, counts: LossCounts | None) -> torch.Tensor:
         some = part(batch, rows)

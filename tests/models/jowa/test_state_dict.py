@@ -82,6 +82,11 @@ def test_the_originals_buffers_are_written(config: JowaConfig) -> None:
     }
 
 
+def test_a_value_of_states_has_no_place_in_the_original(config: JowaConfig) -> None:
+    with pytest.raises(ValueError, match="learned a value of states"):
+        original_state_dict(Jowa(replace(config, state_value=1.0)))
+
+
 def shapes(network: torch.nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 

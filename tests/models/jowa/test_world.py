@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from models.api import Context, WorldModel
+from models.jowa.config import JowaConfig
 from models.jowa.loss import expected_values
 from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld, context_tokens, context_values
@@ -78,6 +81,25 @@ def test_values_of_a_step_are_the_models_at_its_end(model: Jowa) -> None:
         context.games_N,
     )
     torch.testing.assert_close(here.values_NA, context_values(model, longer), rtol=1e-4, atol=1e-4)
+    assert here.states_N is None
+
+
+def test_a_step_tells_what_its_state_is_worth_where_the_model_learned_that(config: JowaConfig) -> None:
+    model = Jowa(replace(config, state_value=1.0), seed=1).eval()
+    with torch.no_grad():
+        for weights in model.head_v.parameters():
+            weights.add_(torch.randn(weights.shape, generator=torch.Generator().manual_seed(3)) * 0.4)
+    context, world = make_context(model), JowaWorld(model)
+    world.reset(context)
+    actions = torch.tensor([7, 8, 9])
+    here = world.step(actions)
+    assert here.states_N is not None and here.states_N.shape == (3,)
+    tokens_BTK = torch.cat([context.tokens_NCK, here.tokens_NK[:, None]], 1)
+    actions_BT1 = torch.cat([context.actions_NC, actions[:, None], actions[:, None]], 1)[..., None]
+    tokens_BL = torch.cat([tokens_BTK, actions_BT1], 2).flatten(1)
+    with torch.no_grad():
+        logits_QBTZ = model(tokens_BL, context.games_N, heads=("v",)).logits["v"]
+    torch.testing.assert_close(here.states_N, expected_values(logits_QBTZ, model.config)[:, -1], rtol=1e-4, atol=1e-4)
 
 
 def test_changed_weights_are_seen_at_the_next_reset(model: Jowa) -> None:

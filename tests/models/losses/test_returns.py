@@ -29,6 +29,25 @@ def test_with_lambda_1_it_is_the_discounted_sum_and_with_0_one_step(steps: int, 
     assert long[-1] == short[-1] == values[0, -1]
 
 
+@given(st.integers(1, 6), st.integers(0, 6), st.integers(0, 99))
+def test_steps_without_a_known_successor_are_worth_their_value(steps: int, real: int, seed: int) -> None:
+    draws, real = torch.Generator().manual_seed(seed), min(real, steps)
+    rewards, values = torch.randn(1, steps, generator=draws), torch.randn(1, steps, generator=draws)
+    ends, known = torch.zeros(1, steps).bool(), torch.arange(steps)[None] < real - 1
+    found = lambda_returns(rewards, ends, values, 0.9, 0.5, known)
+    assert torch.equal(found[:, max(real - 1, 0) :], values[:, max(real - 1, 0) :])
+    if real:
+        torch.testing.assert_close(
+            found[:, :real], lambda_returns(rewards[:, :real], ends[:, :real], values[:, :real], 0.9, 0.5)
+        )
+
+
+def test_an_end_that_is_known_takes_the_reward_alone_even_last() -> None:
+    ends, known = torch.tensor([[False, True]]), torch.tensor([[True, True]])
+    found = lambda_returns(torch.tensor([[1.0, 2.0]]), ends, torch.tensor([[9.0, 9.0]]), 0.5, 1.0, known)
+    assert found.tolist() == [[2.0, 2.0]]
+
+
 def test_shapes_that_differ_are_refused() -> None:
     with pytest.raises(ValueError, match="must be equal"):
         lambda_returns(torch.zeros(1, 3), torch.zeros(1, 3).bool(), torch.zeros(1, 2), 0.9, 0.9)

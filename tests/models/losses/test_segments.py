@@ -11,10 +11,12 @@ from models.losses.segments import (
     c51_cross_entropy,
     c51_expectation,
     c51_mixture,
+    c51_of_value,
     c51_project,
     c51_support,
     data_value,
     end_loss,
+    expectile_weights,
     half_squared_error,
     masked_mean,
     mixture_weights,
@@ -158,6 +160,42 @@ def test_projection_keeps_mass_and_inside_the_support_the_mean(points: list[floa
     assert (projected >= 0).all()
     clipped = moved.clamp(-10, 30)
     assert c51_expectation(projected, atoms).item() == pytest.approx((clipped * probs).sum().item(), abs=1e-3)
+
+
+@given(st.floats(-2, 3))
+def test_a_known_value_is_the_mean_of_its_two_atoms(value: float) -> None:
+    atoms = c51_support(-2.0, 3.0, 11)
+    found = c51_of_value(torch.tensor([value]), atoms)
+    assert int((found > 0).sum()) <= 2
+    assert float(c51_expectation(found, atoms)) == pytest.approx(value, abs=1e-5)
+
+
+@pytest.mark.parametrize("expectile", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("categorical", [False, True])
+def test_what_minimises_weighted_errors_is_the_expectile(expectile: float, categorical: bool) -> None:
+    targets, atoms = torch.tensor([0.0, 1.0, 1.0, 4.0]), c51_support(-1.0, 5.0, 7)
+    parameters = torch.zeros(7 if categorical else 1, requires_grad=True)
+    optimiser = torch.optim.LBFGS([parameters], max_iter=20, line_search_fn="strong_wolfe")
+
+    def value() -> torch.Tensor:
+        return c51_expectation(parameters.softmax(0), atoms) if categorical else parameters[0]
+
+    def loss() -> torch.Tensor:
+        optimiser.zero_grad()
+        weights = expectile_weights(targets, value().detach(), expectile)
+        if categorical:
+            errors = c51_cross_entropy(c51_of_value(targets, atoms), parameters.softmax(0).expand(4, -1))
+        else:
+            errors = half_squared_error(targets, value())
+        total = (weights * errors).mean()
+        total.backward()
+        return total
+
+    for _ in range(50):
+        optimiser.step(loss)
+    found = float(value().detach())
+    above, below = (targets - found).clamp(min=0).sum(), (found - targets).clamp(min=0).sum()
+    assert expectile * above == pytest.approx(float((1 - expectile) * below), abs=2e-2)
 
 
 def test_ensembles_mix_probabilities_not_logits() -> None:

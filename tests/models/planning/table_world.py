@@ -1,4 +1,4 @@
-"""A world that is looked up: rewards and values of every path of actions, negative and distinct."""
+"""A world that is looked up: rewards and values of every path of actions, negative and distinct, and of its state."""
 
 import torch
 
@@ -44,7 +44,12 @@ class TableWorld:
     def _here(self) -> Imagined:
         rewards, values = zip(*(self.look_up(path) for path in self.newest), strict=True)
         tokens = torch.tensor([[hash(path) % 1000] for path in self.newest])
-        return Imagined(torch.stack(values), torch.tensor(rewards), torch.zeros(len(rewards)).bool(), tokens)
+        states = torch.tensor([self.worth(path) for path in self.newest])
+        return Imagined(torch.stack(values), torch.tensor(rewards), torch.zeros(len(rewards)).bool(), tokens, states)
+
+    def worth(self, path: Path) -> float:
+        """What the state at the end of a path is said to be worth."""
+        return float(torch.randn((), generator=torch.Generator().manual_seed(hash((path, self.seed)) % 2**31)))
 
 
 def context(*environments: int) -> Context:

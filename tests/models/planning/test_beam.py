@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.api import Batch, Context
+from models.api import Batch, Context, Imagined
 from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld
 from models.planning.beam import (
@@ -36,11 +36,15 @@ def test_greedy_play_takes_the_best_legal_action_and_imagines_nothing() -> None:
     assert not world.asked
 
 
-def test_leaves_are_worth_their_best_or_their_mean_over_legal_actions() -> None:
+def test_leaves_are_worth_their_best_their_mean_over_legal_actions_or_what_their_state_is() -> None:
     values = torch.tensor([[1.0, -2.0, 5.0], [-3.0, -4.0, 9.0]])
     masked = masked_values(values, torch.tensor([[True, True, False], [False, True, False]]))
-    assert leaf_values(masked, "max").tolist() == [1, -4]
-    assert leaf_values(masked, "mean").tolist() == [-0.5, -4]
+    here = Imagined(values, torch.zeros(2), torch.zeros(2).bool(), torch.zeros(2, 1).long(), torch.tensor([7.0, 8.0]))
+    assert leaf_values(here, masked, "max").tolist() == [1, -4]
+    assert leaf_values(here, masked, "mean").tolist() == [-0.5, -4]
+    assert leaf_values(here, masked, "state").tolist() == [7, 8]
+    with pytest.raises(ValueError, match="no value of states"):
+        leaf_values(replace(here, states_N=None), masked, "state")
 
 
 def test_masks_and_values_that_do_not_fit_are_refused() -> None:
@@ -56,7 +60,7 @@ def score(world: TableWorld, path: tuple[int, ...], legal: list[int], leaf: str 
     """sum_i gamma^i r_i + gamma^depth leaf value of a path whose first entry names the row."""
     rewards = [world.look_up(path[: end + 1])[0] for end in range(1, len(path))]
     values = [float(world.look_up(path)[1][action]) for action in legal]
-    tail = max(values) if leaf == "max" else sum(values) / len(values)
+    tail = {"max": max(values), "mean": sum(values) / len(values), "state": world.worth(path)}[leaf]
     return sum(GAMMA**i * reward for i, reward in enumerate(rewards)) + GAMMA ** len(rewards) * tail
 
 
@@ -73,7 +77,7 @@ def search_slowly(world: TableWorld, row: int, beam: Beam, legal: list[int]) -> 
     return kept[0][1]
 
 
-@pytest.mark.parametrize("leaf", ["max", "mean"])
+@pytest.mark.parametrize("leaf", ["max", "mean", "state"])
 @pytest.mark.parametrize(("width", "horizon"), [(1, 1), (2, 1), (2, 2), (3, 3), (9, 2)])
 def test_batched_search_equals_path_by_path_search(width: int, horizon: int, leaf: Leaf) -> None:
     legal_NA = torch.tensor([[True, True, False], [True, True, True]])

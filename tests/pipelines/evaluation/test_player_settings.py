@@ -10,6 +10,7 @@ from models.api import Limits
 from models.jowa.config import JowaAgentConfig
 from models.planning.beam import Beam, Greedy
 from models.planning.mcts import Mcts
+from models.planning.rollouts import Rollouts
 from models.registry import FAMILIES
 from pipelines.environments.registry import protocol
 from pipelines.errors import UsageError
@@ -29,17 +30,20 @@ RULES = protocol("jowa")
 def test_a_planner_gets_all_its_settings() -> None:
     search = SearchConfig(leaf="mean", simulations=9, temperature=0.5, choice="visits", sample=True)
     config = EvaluateConfig(game="Pong", beam_width=3, beam_horizon=4, search=search)
-    built = [planner(roster(replace(config, planner=name))[0]) for name in ("greedy", "beam", "mcts")]
-    assert built == [Greedy(), Beam(3, 4, "mean"), Mcts(9, 3, 4, 0.5, "mean", "visits", resample=True)]
+    built = [planner(roster(replace(config, planner=name))[0]) for name in ("greedy", "beam", "mcts", "rollouts")]
+    tree = Mcts(9, 3, 4, 0.5, "mean", "visits", resample=True)
+    assert built == [Greedy(), Beam(3, 4, "mean"), tree, Rollouts(3, 4, "mean")]
     assert planner(roster(replace(config, planner="mcts", search=SearchConfig()))[0]) == Mcts(width=3, horizon=4)
 
 
 def test_what_a_planner_does_not_read_is_not_among_its_settings() -> None:
     config = EvaluateConfig(game="Pong", context=3)
-    names = {name: set(roster(replace(config, planner=name))[0].settings()) for name in ("greedy", "beam", "mcts")}
+    planners = ("greedy", "beam", "mcts", "rollouts")
+    names = {name: set(roster(replace(config, planner=name))[0].settings()) for name in planners}
     assert names["greedy"] == {"context", "epsilon"}
     assert names["mcts"] - names["beam"] == {"simulations", "temperature", "choice"}
     assert names["beam"] - names["greedy"] == {"width", "horizon", "leaf", "sample"}
+    assert names["rollouts"] == names["beam"]
 
 
 def test_a_beam_search_beside_the_planner_has_its_own_episodes() -> None:
@@ -69,6 +73,14 @@ def test_tuned_numbers_stand_for_the_configs_where_there_are_any() -> None:
 def test_a_planner_that_looks_beyond_the_model_is_refused(settings: PlayerSettings, words: str) -> None:
     with pytest.raises(UsageError, match=re.escape(words)):
         settings.require_fit("Pong", AGENT, RULES)
+
+
+def test_an_agent_without_a_value_of_states_cannot_be_searched_by_one() -> None:
+    settings = PlayerSettings("rollouts", 1, 0, 2, 0.0, 2, 2, SearchConfig(leaf="state"))
+    with pytest.raises(UsageError, match="learned no value of states: train with"):
+        settings.require_fit("Pong", AGENT, RULES)
+    learned = JowaAgentConfig(model=replace(JowaAgentConfig().model, state_value=1.0))
+    settings.require_fit("Pong", SimpleNamespace(config=learned, limits=AGENT.limits, spaces=None), RULES)  # type: ignore[arg-type]
 
 
 def test_a_planner_that_the_family_cannot_use_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
