@@ -1,7 +1,7 @@
 """What episodes reached besides points: success rates, and the score that sums them up, with their intervals.
 
 The success rate of an achievement is the share of episodes that reached it at least once. Crafter's score (Hafner 2021,
-arXiv 2109.06780, section 4) is the geometric mean of the rates in percent, each raised by one so that a single zero
+arXiv 2109.06780) is the geometric mean of the rates in percent, each raised by one so that a single zero
 does not make it zero: exp(mean(log(1 + rate))) - 1. Over several training runs both are means over the runs, as there.
 Intervals are 95% of a bootstrap over runs and episodes, as of all returns (`leaderboard.statistics`): a resample draws
 as many runs as there are, with replacement, and within each as many episodes as it played.

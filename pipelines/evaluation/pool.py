@@ -148,7 +148,7 @@ def read_by(planner: str, config: Mapping[str, Any]) -> dict[str, Any]:
 def circumstances(artefact: Artefact, planner: str) -> dict[str, str]:
     """What else decides about a planner's episodes, by name; none of it is chosen by who asks."""
     manifest = artefact.manifest
-    played = next((root for root in manifest.roots if root.get("rom_md5")), {})
+    played = next((root for root in manifest.roots if root.get("rom_md5") or root.get("emulator")), {})
     rules = [f"{name} {played[name]}" for name in ("sticky", "noop_max", "max_steps") if name in played]
     found = {
         "emulator": str(played.get("emulator", UNKNOWN)),

@@ -71,8 +71,8 @@ class Entry:
 
     @property
     def rom(self) -> dict[str, Any]:
-        """What the score says of the ROM that was played (`rom_md5`, `replays_rom`, ...); empty where it does not."""
-        return next((root for root in self.score.manifest.roots if root.get("rom_md5")), {})
+        """What the score says was played (`emulator`, and `rom_md5` where there is a ROM); empty where it does not."""
+        return next((root for root in self.score.manifest.roots if root.get("rom_md5") or root.get("emulator")), {})
 
     def number(self, *path: str) -> float | None:
         """A finite number from the score's metrics, None when it was not measured."""

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipelines.leaderboard.atari100k import Atari100k
+from pipelines.leaderboard.crafter import Crafter
 from pipelines.leaderboard.provenance import Cost, Data, Origin, Sight, Training
 from pipelines.leaderboard.ranking import CLAIMED, Comparison, Reproduction
 from pipelines.leaderboard.score_row import ScoreRow
@@ -77,6 +78,8 @@ class Page:
     claims: Sequence[Reproduction]
     atari100k: Atari100k | None
     atari100k_plot: Picture | None
+    crafter: Crafter | None
+    crafter_plots: Sequence[Picture]
     aggregate_plot: Picture
     profile_plot: Picture | None
     score_plot: Picture

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.environments.atari import reference_scores as atari_scores
+from pipelines.environments.registry import achievements
 from pipelines.leaderboard.agent_scores import Entry, Sample
 from pipelines.leaderboard.drift import Conditions
 from pipelines.leaderboard.statistics import LEAST, ranks, run_interval
@@ -88,7 +89,10 @@ class ScoreRow:
         """What must be equal in two rows that are compared."""
         counts = sorted({len(run) for run in self.runs.values()} or {self.episodes})
         fewest_and_most = tuple(dict.fromkeys((counts[0], counts[-1])))
-        return Conditions(self.protocol, self.rom_md5, "" if self.rom_md5 else "; ".join(self.sources), fewest_and_most)
+        played = self.rom_md5 or (
+            self.emulator if achievements(self.game) else ""
+        )  # a game without a ROM is its package
+        return Conditions(self.protocol, played, "" if played else "; ".join(self.sources), fewest_and_most)
 
 
 def score_rows(samples: Sequence[Sample]) -> list[ScoreRow]:

@@ -4,7 +4,8 @@ Writes index.html (self-contained), leaderboard.csv (a row an agent and game), a
 improvements.csv, profiles.csv, published.csv (what others printed of their agents, recomputed), leaderboard.json (all
 of them) and .md (all but the profiles), references.csv (who played for HNS and DNS), origins.csv (every replay object
 or ROM behind every score), aggregates.png, profiles.png, scores.png; where the collection was recorded, quality.png;
-where an agent learned from its own play, atari100k.csv and atari100k.png.
+where an agent learned from its own play, atari100k.csv and atari100k.png; where one was scored in Crafter, crafter.csv
+and a picture of success rates for each of its protocols.
 Run: `worldline report`.
 """
 
@@ -24,7 +25,7 @@ class ReportConfig(StageConfig):
 
     STAGE: ClassVar[str] = "leaderboard"
     VERB: ClassVar[str] = "report"
-    CODE: ClassVar[str] = "8"
+    CODE: ClassVar[str] = "9"
     CHECKS: ClassVar[tuple[str, ...]] = ("agents_see",)
 
     scores: tuple[Ref, ...] = ()

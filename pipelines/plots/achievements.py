@@ -1,0 +1,52 @@
+"""A picture of success rates: a group of bars an achievement, a bar an agent, with 95% intervals.
+
+Rates differ by orders of magnitude, and a single percent is news where others have none: the axis is linear up to 1%
+and logarithmic above. Groups stand in the order of the first agent's rates.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.plots import style
+from pipelines.plots.scores import Value
+
+GROUP_HEIGHT, BAR_HEIGHT, WIDTH = 0.1, 0.12, 7.2  # inches
+
+
+@dataclass(frozen=True)
+class Rates:
+    """One agent: success rates in percent by achievement."""
+
+    label: str
+    rates: Mapping[str, Value]
+
+
+def draw_rates(agents: Sequence[Rates], path: Path) -> None:
+    """Write the PNG at `path`. Raises ValueError where there is no agent or no achievement."""
+    names = sorted(agents[0].rates, key=lambda name: agents[0].rates[name].value) if agents else []
+    if not names:
+        raise ValueError(f"Nothing to draw in {path.name}: no agent tells what its episodes reached")
+    share = 0.84 / len(agents)
+    drawn = style.figure(WIDTH, 1.0 + len(names) * (GROUP_HEIGHT + BAR_HEIGHT * len(agents)))
+    axes = drawn.add_subplot()
+    style.quieten(axes, "Success rates")
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", color=style.GRID, linewidth=0.8)
+    for place, (agent, (_, colour)) in enumerate(
+        zip(agents, style.colours([each.label for each in agents]), strict=True)
+    ):
+        heights = [group + 0.42 - share * (place + 0.5) for group in range(len(names))]
+        found = [agent.rates[name] for name in names]
+        axes.barh(heights, [rate.value for rate in found], share * 0.9, color=colour, label=agent.label)
+        for height, rate in zip(heights, found, strict=True):
+            if rate.low is not None and rate.high is not None:
+                axes.plot([rate.low, rate.high], [height, height], color=style.INK, linewidth=0.9, alpha=0.6)
+    axes.set_xscale("symlog", linthresh=1.0)
+    axes.set_xlim(0, 110)
+    axes.set_xticks([0, 1, 10, 100], ["0", "1", "10", "100"])
+    axes.set_xlabel("episodes that reached it, percent", fontsize=7.5, color=style.QUIET)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], color=style.INK)
+    axes.legend(frameon=False, fontsize=7.5, labelcolor=style.INK, loc="upper left", bbox_to_anchor=(0, -0.05), ncols=3)
+    style.save(drawn, path)
