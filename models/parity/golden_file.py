@@ -62,6 +62,15 @@ class GoldenFile:
         """All inputs whose names begin so, by the rest of their names. Raises ValueError as `tensor`."""
         return {name.removeprefix(prefix): self.tensor(name) for name in list(self.arrays) if name.startswith(prefix)}
 
+    def classes(self, name: str, shape: tuple[int, ...], count: int) -> Tensor:
+        """An input (shape) of classes below `count`, such as draws. Raises ValueError for others, and as `tensor`."""
+        found = self.tensor(name)
+        if tuple(found.shape) != shape:
+            raise ValueError(f"input {name} is {tuple(found.shape)}, and {shape} fits what the file states")
+        if found.numel() and not 0 <= int(found.min()) <= int(found.max()) < count:
+            raise ValueError(f"input {name} holds {int(found.min())} to {int(found.max())}, and there are {count}")
+        return found.long()
+
     def segments(self, network: str, encode: Callable[[Tensor], Tensor]) -> Batch:
         """A network's recorded segments, with the tokens that `encode` makes of its frames. ValueError as `tensor`."""
         names = ("actions", "rewards", "ends", "mask_padding", "observations")

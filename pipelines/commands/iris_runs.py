@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from models.family import AgentConfig
 from pipelines.commands.hub import WhoseGame, playing_agent
 from pipelines.commands.learning import named_after, register_released
 from pipelines.commands.options import ExperimentName, Storage, plan_of_experiment, profile_and_store
@@ -15,11 +14,16 @@ from pipelines.environments.registry import game_named
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.graph.config_io import override
 from pipelines.graph.recipe import Recipe
+from pipelines.progress import say
 from pipelines.recipes import iris, rem
 from pipelines.stages.import_weights import ReleasedConfig
 from pipelines.stages.learn import LearnConfig
 
 NOT_TOLD = "A number that shapes do not tell, such as world_model.heads=8 (default: the paper's); may be repeated."
+GROUPS = (
+    "Those of before February 2024 have 32 under the same names, in the same shapes, and decode differently: if its "
+    "frames look wrong, import it again with --set tokenizer.decoder_groups=32"
+)
 LpipsFrom = Annotated[
     Path | None, typer.Option("--lpips", help="A checkpoint whose lpips.* weights go out too (default: left out).")
 ]
@@ -59,7 +63,9 @@ def import_rem(
 
     Example: worldline import rem --file last.pt --game Pong
     """
-    _import(file, game, name, changes, storage, rem.rem(), rem.released)
+    networks = _import(file, game, name, changes, storage, rem.rem(), rem.released)
+    if not any("decoder_groups=" in change for change in changes or []):
+        say(f"Its decoder is read with {networks.tokenizer.norm_groups} norm groups. {GROUPS}")
 
 
 def _import(
@@ -69,9 +75,11 @@ def _import(
     changes: list[str] | None,
     storage: str | None,
     recipe: Recipe,
-    sized: Callable[[Any, Mapping[str, tuple[int, ...]], str], AgentConfig],
-) -> None:
-    """Of a file. recipe: its family's own; sized(the recipe's networks, shapes by name, game) -> those of the file."""
+    sized: Callable[[Any, Mapping[str, tuple[int, ...]], str], Any],
+) -> Any:
+    """The networks of a file, as its family's config. recipe: its family's own; sized(the recipe's networks, shapes by
+    name, game) -> those of the file.
+    """
     from pipelines.store.files import sha256_of
     from pipelines.training.weight_files import read_state_dict
 
@@ -90,6 +98,7 @@ def _import(
         raise UsageError(f"{file} has other sizes than --set {odd[0]}: leave out what shapes tell")
     released = ReleasedConfig(file_sha256=sha256_of(file), file=str(file.absolute()), networks=networks)
     register_released(recipe, released, name or named_after(file), storage)
+    return networks
 
 
 def export_run(

@@ -49,15 +49,36 @@ class Case:
         return self.golden.tensor(name).float() / 255
 
     def batch(self, name: str) -> Batch:
-        """A network's segments, with the tokens of their frames."""
+        """A network's segments, with the tokens of their frames. Raises ValueError for actions that there are not."""
+        actions = f"batch/{name}/actions"
+        self.golden.classes(actions, tuple(self.golden.tensor(actions).shape), self.actions)
         return self.golden.segments(name, self.agent.tokenizer.encode_tokens)
 
+    @property
+    def actions(self) -> int:
+        """How many there are."""
+        return self.config.actor_critic.num_actions
+
+    @property
+    def rows(self) -> int:
+        """N of what acts and imagines."""
+        return len(self.golden.tensor("batch/actor_critic/actions"))
+
     def draws(self) -> Given:
-        """What was drawn in `imagine`, step by step; the last step has no tokens."""
-        kinds = {"actions": "actions", "rewards": "rewards_class", "ends": "ends", "tokens": "tokens"}
-        return Given(
-            **{kind: list(self.golden.tensor(f"draws/imagine/{entry}").unbind(1)) for kind, entry in kinds.items()}
-        )
+        """What was drawn in `imagine`, step by step; the last step has no tokens. ValueError where it does not fit."""
+        config, steps_NH = self.config, (self.rows, self.config.imagined_steps)
+        tokens_NHK = (self.rows, config.imagined_steps - 1, config.tokenizer.tokens_per_frame)
+        kinds: dict[str, tuple[str, tuple[int, ...], int]] = {
+            "actions": ("actions", steps_NH, self.actions),
+            "rewards": ("rewards_class", steps_NH, 3),
+            "ends": ("ends", steps_NH, 2),
+            "tokens": ("tokens", tokens_NHK, config.tokenizer.vocab_size),
+        }
+        found = {
+            kind: self.golden.classes(f"draws/imagine/{name}", shape, count)
+            for kind, (name, shape, count) in kinds.items()
+        }
+        return Given(**{kind: list(each.unbind(1)) for kind, each in found.items()})
 
 
 def stacked(states: tuple[Tensor, ...]) -> Tensor:

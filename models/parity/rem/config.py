@@ -33,7 +33,7 @@ WORLD_NAMES = {
 }
 WORLD_FIXED = {"retnet.dropout": 0.0}
 ACTOR_NAMES = {"lstm_latent_dim": "hidden"}
-ACTOR_FIXED = {"use_original_obs": False}
+ACTOR_FIXED = {"use_original_obs": False}  # what True would show to an actor on codes is stated nowhere
 LATENT_NAMES = {"include_action_inputs": "action_inputs", "n_layers": "layers", "rnn_type": "rnn"}
 KINDS = {"LSAC": "codes", "AC": "pixels"}  # ours by the file's name of the actor-critic
 OPTIMISER_NAMES = {"learning_rate": "lr", "max_grad_norm": "clip", "weight_decay": "weight_decay"}

@@ -46,6 +46,8 @@ def retention_outputs(case: Case) -> dict[str, Tensor]:
     q, k, v = (case.golden.tensor(f"batch/retention/{name}") for name in "qkv")
     gammas_H, stated = decays(case.config.world_model.heads), case.recording
     length, split = q.shape[2], stated.retention_split
+    if not 0 < split < length:
+        raise ValueError(f"meta/config states retention_split {split}, which parts no sequence of {length} tokens")
     positions_L = torch.arange(stated.retention_start, stated.retention_start + length)
     k_scaled = k / math.sqrt(k.shape[3])
     before, behind = ([x[:, :, part] for x in (q, k_scaled, v)] for part in (slice(0, split), slice(split, length)))
@@ -77,6 +79,11 @@ def retnet_outputs(case: Case) -> dict[str, Tensor]:
     model, batch, blocks = case.agent.world_model, case.batch("world_model"), case.recording.retnet_blocks
     x_NLD = model.embed(_tokens(case, "world_model"), batch.actions_BT, case.agent.codes())[:2]
     x_NLD, block = x_NLD[:, : blocks * model.tokens_per_block], model.tokens_per_block
+    chunks = case.recording.retnet_chunks
+    if sum(chunks) != x_NLD.shape[1] or min(chunks) < 1:
+        raise ValueError(
+            f"meta/config states retnet_chunks {chunks}, which are no parts of {blocks} blocks of {block} tokens"
+        )
     table_CD = model.placeholder_embeddings.weight
     if case.config.world_model.shared_prediction_token:
         table_CD = table_CD[:1].expand_as(table_CD)
@@ -87,7 +94,7 @@ def retnet_outputs(case: Case) -> dict[str, Tensor]:
         "per_block/states": torch.stack([states.movedim(2, 0) for states in whole.states]),
         "prediction/output": whole.predicted_NMPD.flatten(1, 2),
     }
-    for name, lengths in (("chunk", case.recording.retnet_chunks), ("recurrent", (1,) * x_NLD.shape[1])):
+    for name, lengths in (("chunk", chunks), ("recurrent", (1,) * x_NLD.shape[1])):
         states: tuple[Tensor, ...] = ()
         outputs, first = [], 0
         for number, length in enumerate(lengths):
@@ -142,7 +149,8 @@ def act_outputs(case: Case) -> dict[str, Tensor]:
     memory = actor.burn_in(seen[:first], mask_NT[:, :first])
     found = {"act/state_after_burn_in": stacked(tuple(memory))}
     judged = []
-    for seen_NX, actions_N in zip(seen[first:], case.golden.tensor("draws/act/actions").unbind(1), strict=True):
+    actions_NT = case.golden.classes("draws/act/actions", (case.rows, len(seen) - first), case.actions)
+    for seen_NX, actions_N in zip(seen[first:], actions_NT.unbind(1), strict=True):
         judged.append(actor(seen_NX, memory))
         memory = actor.told(actions_N, judged[-1].memory)
     return found | {
