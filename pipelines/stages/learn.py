@@ -231,18 +231,14 @@ def _build(config: LearnConfig, draft: Draft, ranks: "Ranks") -> None:
     from pipelines.batches.loader import SegmentSource
     from pipelines.training.device import pick
     from pipelines.training.diagnostics import foresight
-    from pipelines.training.fit import fit
+    from pipelines.training.fit import fit, say_missing
 
     device = pick(config.loop.precision, config.loop.device)
     torch.manual_seed(ranks.seed(config.seed))
     agent = _agent(config, draft, device)
-    if (missing := agent.config.left_out) and ranks.first:
-        say(f"Learn {config.game} without {missing}")
-        draft.metrics["left_out"] = missing
-    learned = family_of(agent.config).trains(tuple(use.name for use in config.uses))
-    untrained = [name for name in agent.networks if name not in learned]
-    if untrained and ranks.first:
-        _say_untrained(config, draft, untrained)
+    if ranks.first:
+        start = str(config.agent) if config.agent is not None else ""
+        draft.metrics |= say_missing(agent, tuple(use.name for use in config.uses), f"Learn {config.game}", start)
     lesson = _stored(config, draft) if config.offline else _played(config, draft)
     fit(agent, lesson, draft, device, ranks)
     if not ranks.first:
@@ -254,16 +250,6 @@ def _build(config: LearnConfig, draft: Draft, ranks: "Ranks") -> None:
     else:
         _leave_experience(config, draft)
         _measure(config, draft, agent, device)
-
-
-def _say_untrained(config: LearnConfig, draft: Draft, names: list[str]) -> None:
-    """What becomes of networks that nothing trains; those that nobody trained are named in the manifest too."""
-    told = f"Learn {config.game}: nothing trains {', '.join(names)}"
-    if config.agent is not None:
-        say(f"{told}, kept as {config.agent} has it")
-        return
-    say(f"{told}, and learn.agent names nobody who has it: it stays as it was drawn, and its dreams mean nothing")
-    draft.metrics["untrained"] = names
 
 
 def _agent(config: LearnConfig, draft: Draft, device: "Device") -> "Agent":

@@ -19,7 +19,7 @@ from pipelines.environments.registry import Rules
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.evaluation.player_settings import PlayerSettings
 from pipelines.plots.training import draw_curves
-from pipelines.progress import track
+from pipelines.progress import say, track
 from pipelines.store.artefact import Draft
 from pipelines.training import inputs, metrics
 from pipelines.training.checkpoints import CheckpointManager, name_parts
@@ -85,6 +85,26 @@ class Lesson:
     drawing: Drawing | None = None
     collector: "Callable[[Agent, Device], Collector] | None" = None
     emulators: "Callable[[int, int], Environment] | None" = None
+
+
+def say_missing(agent: Agent, objectives: tuple[str, ...], title: str, start: str) -> dict[str, Any]:
+    """Say what a training does without, and what becomes of networks that nothing trains; as metrics of a manifest.
+
+    start: the artefact whose agent it goes on with; empty: fresh networks.
+    """
+    found: dict[str, Any] = {}
+    if missing := agent.config.left_out:
+        say(f"{title} without {missing}")
+        found["left_out"] = missing
+    learned = family_of(agent.config).trains(objectives)
+    if untrained := [name for name in agent.networks if name not in learned]:
+        told = f"{title}: nothing trains {', '.join(untrained)}"
+        if start:
+            say(f"{told}, kept as {start} has it")
+        else:
+            say(f"{told}, and learn.agent names nobody who has it: it stays as it was drawn, and says nothing true")
+            found["untrained"] = untrained
+    return found
 
 
 def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks) -> None:
