@@ -204,7 +204,8 @@ class Learning:
     run. mean_frames: by game, its mean frame (C, H, W) float in [0, 1] over what training sees. outside: the weights of
     others that `AgentConfig.outside` names. gather: rows of this process -> those of all processes, in order. fresh:
     whether its networks have learned nothing yet. emulators: (first row, rows) -> the game itself, once for each of
-    these rows of a batch, for who practises in it; None where nothing is played.
+    these rows of a batch, for who practises in it; None where nothing is played. plays_until: the step from which on
+    nothing is played any more; None where play goes on to the end.
     """
 
     seed: int
@@ -215,6 +216,7 @@ class Learning:
     gather: Callable[[Tensor], Tensor] | None = None
     fresh: bool = False
     emulators: Callable[[int, int], Any] | None = None
+    plays_until: int | None = None
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from models.family import AgentConfig, Family
 from models.iris.family import IRIS
 from models.jowa.family import JOWA
 from models.rem.family import REM
+from models.simulus.family import SIMULUS
 
-FAMILIES: dict[str, Family] = {"jowa": JOWA, "iris": IRIS, "rem": REM}
+FAMILIES: dict[str, Family] = {"jowa": JOWA, "iris": IRIS, "rem": REM, "simulus": SIMULUS}
 
 
 def family(name: str) -> Family:

@@ -146,11 +146,15 @@ class PopTransformer(nn.Module):
 
     def empty_cache(self, rows: int, capacity: int) -> KVCache:
         """An unfilled cache of `capacity` tokens a row, prediction tokens of a step among them."""
+        shape = (len(self.layers), rows, self.heads, capacity, self.width // self.heads)
+        return KVCache.empty(shape, *self.cache_type())
+
+    def cache_type(self) -> tuple[torch.dtype, torch.device]:
+        """What a cache holds now: autocast's type if autocast is on, else that of the weights; and where."""
         weight = next(self.layers[0].parameters())
         device = weight.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-        shape = (len(self.layers), rows, self.heads, capacity, self.width // self.heads)
-        return KVCache.empty(shape, dtype, weight.device)
+        return dtype, weight.device
 
     def read(
         self,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
 NO_WEIGHTS = re.compile(r"^lpips\.|\.indices$|\.attn\.mask$|\.retention\.thetas$")
-OWN_STATE = re.compile(r"(?:^|\.)return_scale\.")
+OWN_STATE = re.compile(r"(?:^|\.)return_scale\.|^embedding\.step$")
 MOST_LISTED = 12
 
 

@@ -78,7 +78,7 @@ class IrisAgent(PracticeAgent):
         """See `world_model_counts`."""
         return world_model_counts(batch, self.config.world_model)
 
-    def world_loss(self, batch: Batch, counts: Tensor) -> Losses:
+    def world_loss(self, batch: Batch, counts: Tensor, moment: Moment) -> Losses:
         """See `world_model_loss`."""
         with self._learning.autocast():
             outputs = self.world_model(batch.tokens_BTK, batch.actions_BT)

@@ -19,6 +19,7 @@ from models.parity.golden_file import GoldenFile, Tolerance
 from models.parity.iris import family as iris
 from models.parity.jowa import family as jowa
 from models.parity.rem import family as rem
+from models.parity.simulus import family as simulus
 from models.parity.thesis import family as thesis
 
 UNKNOWN = "nothing here reads or computes it"
@@ -41,7 +42,7 @@ class Family(Protocol):
         ...
 
 
-FAMILIES: Mapping[str, Family] = {"jowa": jowa, "iris": iris, "rem": rem, "thesis": thesis}
+FAMILIES: Mapping[str, Family] = {"jowa": jowa, "iris": iris, "rem": rem, "simulus": simulus, "thesis": thesis}
 """by the name that a file states in `meta/family`"""
 
 

@@ -28,6 +28,10 @@ class Training:
     weight_decay: float
 
 
+OPTIMISER_NAMES = {"learning_rate": "lr", "max_grad_norm": "clip", "weight_decay": "weight_decay"}
+"""fields of `Training` by the names of REM's and Simulus's files"""
+
+
 def labels(batch: Batch, learned_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Tokens (B, T, K), classes of rewards (B, T) and ends (B, T), long; `IGNORED` where `learned` is False."""
     assert batch.tokens_BTK is not None

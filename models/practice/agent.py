@@ -43,10 +43,10 @@ class PracticeAgent(PlayedAgent):
 
     @abstractmethod
     def world_counts(self, batch: Batch) -> Tensor:
-        """(2,) float64: tokens and steps from which the world model learns."""
+        """(2,) float64 or more: tokens and steps from which the world model learns."""
 
     @abstractmethod
-    def world_loss(self, batch: Batch, counts: Tensor) -> Losses:
+    def world_loss(self, batch: Batch, counts: Tensor, moment: Moment) -> Losses:
         """What the world model loses on segments that have tokens, and actions by its own numbers."""
 
     def beginning(self, batch: Batch, moment: Moment) -> tuple[Player, Tensor, Tensor]:
@@ -113,7 +113,7 @@ class PracticeAgent(PlayedAgent):
         if objective == "actor_critic":
             return self._actor_critic_loss(batch, counts, moment)
         batch = self.with_tokens(batch)
-        return self.world_loss(replace(batch, actions_BT=self.own_actions(batch)), counts)
+        return self.world_loss(replace(batch, actions_BT=self.own_actions(batch)), counts, moment)
 
     def _tokenizer_loss(self, batch: FrameBatch, counts: Tensor) -> Losses:
         frames_nCHW = self._interface.inward(batch.frames_nCHW).float() / 255

@@ -26,12 +26,13 @@ class OriginalNames:
     """How a family's networks are called in the original's files.
 
     buffers: of a network, what the original keeps besides its weights. otherwise: what it means where a file has one of
-    these with other numbers, in words. own: weights under our names, of theirs.
+    these with other numbers, in words. own: weights under our names, of theirs. theirs: the other way round.
     """
 
     buffers: Callable[[nn.Module], dict[str, Tensor]]
     otherwise: str
     own: Callable[[Weights], dict[str, Tensor]] = unchanged
+    theirs: Callable[[Weights], dict[str, Tensor]] = unchanged
 
     def own_weights(self, network: str, state_dict: Weights) -> dict[str, Tensor]:
         """A network's weights, of its own state_dict or of a whole checkpoint; buffers and LPIPS are dropped."""
@@ -50,7 +51,7 @@ class OriginalNames:
 
     def original_state_dict(self, network: nn.Module) -> dict[str, Tensor]:
         """Copies of a network's weights as the original's own loader wants them, but for LPIPS."""
-        return copied_weights(network) | self.buffers(network)
+        return self.theirs(copied_weights(network)) | self.buffers(network)
 
 
 def _same(theirs: Tensor, ours: Tensor) -> bool:

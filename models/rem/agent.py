@@ -63,7 +63,7 @@ class RemAgent(PracticeAgent):
         """See `learned_counts`."""
         return learned_counts(batch, self.config.world_model.context, self.tokens_per_frame)
 
-    def world_loss(self, batch: Batch, counts: Tensor) -> Losses:
+    def world_loss(self, batch: Batch, counts: Tensor, moment: Moment) -> Losses:
         """See `token_world_loss`; the context's blocks are not learned from."""
         with self._learning.autocast():
             outputs = self.world_model(batch.tokens_BTK, batch.actions_BT, self.codes())

@@ -129,7 +129,7 @@ def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks
     collector = lesson.collector(agent, device) if lesson.collector else None
     task = Task(
         agent, lesson.sources, objectives, loop, lesson.seed, device, ranks, agent.limits.steps, legal_GA, imagined,
-        lesson.drawing, collector, fresh, lesson.emulators,
+        lesson.drawing, collector, fresh, lesson.emulators, plays_until(lesson.schedule),
     )  # fmt: skip
     for name in family.sequence_networks(objectives):
         compile_for(device, agent.networks[name], loop.compile)
@@ -143,6 +143,21 @@ def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks
         _record(draft, task, lesson, device)
         if imagined is not None:
             draft.counts["imagined"] = len(imagined)
+
+
+def plays_until(schedule: Schedule) -> int | None:
+    """Optimiser steps after which nothing is played any more, whose round is over; None: play goes on to the end."""
+    start, last = 0, 0
+    for part in schedule:
+        if isinstance(part, Phase):
+            start += part.steps
+            continue
+        playing = (part.until or part.count) if part.collect else 0
+        for number in range(part.count):
+            start += sum(use.steps_in(number) for use in part.uses)
+            if number < playing:
+                last = start
+    return None if last == start else last
 
 
 def _save_and_show(task: Task, lesson: Lesson, device: Device, folder: Path) -> dict[str, float]:

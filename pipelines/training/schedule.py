@@ -154,6 +154,11 @@ class Practice:
     target_every: Count = 1000
     sampling: Literal["stage", "episodes", "steps", "counts", "losses"] = option("stage")
 
+    def steps_in(self, number: int) -> int:
+        """Optimiser steps in round `number`, counted from 0."""
+        updates = self.first if self.first and number == 0 else self.updates
+        return updates if number >= self.start else 0
+
 
 @dataclass(frozen=True)
 class Rounds:
@@ -294,8 +299,7 @@ def _rounds(rounds: Rounds, start: int) -> Iterator[Item]:
             if number < use.start:
                 continue
             phase, first = phases[use.name], done[use.name]
-            updates = use.first if use.first and number == 0 else use.updates
-            done[use.name] += updates
+            done[use.name] += (updates := use.steps_in(number))
             yield Update(phase, first, updates, start, last=done[use.name] == phase.steps)
             start += updates
         if rounds.evaluate_every and (number + 1) % rounds.evaluate_every == 0:

@@ -53,7 +53,7 @@ class Task:
     legal_GA: (games, actions) bool, the actions that each game has. objectives: all that any phase will train.
     imagined: segments that the model itself continues, mixed into the batches of segments. drawing: batches are drawn
     from episodes that may still grow, in place of the sources' segments. collector: who plays and makes them grow.
-    fresh, emulators: see `models.api.Learning`.
+    fresh, emulators, plays_until: see `models.api.Learning`.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Task:
         collector: "Collector | None" = None,
         fresh: bool = False,
         emulators: "Callable[[int, int], Environment] | None" = None,
+        plays_until: int | None = None,
     ) -> None:
         self.agent, self.sources, self.loop, self.seed = agent, list(sources), loop, seed
         self.device, self.ranks, self.length, self.imagined = device, ranks, length, imagined
@@ -92,6 +93,7 @@ class Task:
             gather=ranks.gather,
             fresh=fresh,
             emulators=emulators,
+            plays_until=plays_until,
         )
         try:
             agent.start(learning, objectives)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.parity.golden_file import renamed
-from models.parity.learning import Training
+from models.parity.learning import OPTIMISER_NAMES, Training
 from models.rem.config import RemActorConfig, RemConfig, WorldModelConfig
 from models.tokenizers.config import TokenizerConfig
 
@@ -36,7 +36,6 @@ ACTOR_NAMES = {"lstm_latent_dim": "hidden"}
 ACTOR_FIXED = {"use_original_obs": False}  # what True would show to an actor on codes is stated nowhere
 LATENT_NAMES = {"include_action_inputs": "action_inputs", "n_layers": "layers", "rnn_type": "rnn"}
 KINDS = {"LSAC": "codes", "AC": "pixels"}  # ours by the file's name of the actor-critic
-OPTIMISER_NAMES = {"learning_rate": "lr", "max_grad_norm": "clip", "weight_decay": "weight_decay"}
 LEARNING_NAMES = {
     "entropy_weight": "entropy",
     "gamma": "gamma",

@@ -17,11 +17,9 @@ from models.parity.rem.networks import (
     world_model_outputs,
 )
 from models.parity.rem.training import imagine_outputs, training_outputs
+from models.parity.stages import as_recorded
 
 EXACT = ("imagine/rewards",)  # classes -1, 0 and 1 as floats
-LEAST = 2e-5  # relative
-# Adam's first step is the sign of a gradient, so that one near 0 moves a sum of weights by twice the learning rate.
-STEPPED = 3e-4
 
 
 def outputs(golden: GoldenFile) -> dict[str, Tensor | np.ndarray]:
@@ -37,8 +35,4 @@ def tolerance(golden: GoldenFile, name: str) -> float | Tolerance:
     """The largest error of an entry, relative; rewards must be equal."""
     if name in EXACT:
         return 0.0
-    stated = 10 * float(golden.stated("meta/float64_deviation").get(name, 0.0))
-    if not name.startswith("after_step/"):
-        return max(LEAST, stated)
-    scale = float(abs(golden.arrays[name]).max())
-    return Tolerance(absolute=(scale * max(STEPPED, stated), scale * max(LEAST, stated)))  # of [sum, L2]
+    return as_recorded(golden, name)

@@ -3,17 +3,17 @@
 Every stage begins with the recorded weights. Shapes: N rows, H imagined steps.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.api import Losses, Moment
 from models.losses.returns import lambda_returns
-from models.parity.learning import WORLD_TERMS, gradient_of, gradients, sum_and_norm
+from models.parity.learning import WORLD_TERMS
 from models.parity.rem.case import Case, stacked
+from models.parity.stages import Stage, recorded
 from models.practice.blocks import learned
 from models.practice.draws import Given
 from models.practice.imagination import Rollout, imagine
@@ -24,15 +24,6 @@ from models.rem.world import RemPlayer
 from models.tokenizers.loss import tokenizer_loss
 
 TABLES = ("embedding.weight", "placeholder_embeddings.weight")  # whose gradients are recorded row by row
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A network that is trained: its loss, and the recorded names of its terms with what these are multiplied by."""
-
-    name: str
-    loss: Callable[[], Losses]
-    terms: Mapping[str, tuple[str, float]]
 
 
 # ---- imagination ----
@@ -93,7 +84,7 @@ def training_outputs(case: Case) -> dict[str, Tensor | np.ndarray]:
     """Entries `loss/*`, `grad*/*` and `after_step/*`."""
     found: dict[str, Tensor | np.ndarray] = {}
     for stage in _stages(case):
-        found |= dict(_recorded(case, stage))
+        found |= dict(recorded(case.agent, stage, case.training[stage.name]))
         case.restore(stage.name)
     return found
 
@@ -117,46 +108,6 @@ def _stages(case: Case) -> Iterator[Stage]:
 
     names = {"commitment_loss": "commitment", "reconstruction_loss": "mse", "perceptual_loss": "lpips"}
     yield Stage("tokenizer", tokenizer, {theirs: (ours, 1.0) for theirs, ours in names.items()})
-    yield Stage("world_model", world_model, WORLD_TERMS)
+    yield Stage("world_model", world_model, WORLD_TERMS, TABLES)
     terms = {"loss_actions": ("actions", 1.0), "loss_values": ("values", actor.value)}
     yield Stage("actor_critic", actor_critic, terms | {"loss_entropy": ("entropy", -actor.entropy)})
-
-
-def _recorded(case: Case, stage: Stage) -> Iterator[tuple[str, Tensor | np.ndarray]]:
-    """The entries of a stage while it takes one step."""
-    networks, training = case.agent.networks, case.training[stage.name]
-    network = networks[stage.name]
-    for each in networks.values():
-        each.zero_grad(set_to_none=True)
-    losses = stage.loss()
-    losses.total.backward()
-    yield f"loss/{stage.name}/total", losses.total.detach()
-    for theirs, (ours, factor) in stage.terms.items():
-        yield f"loss/{stage.name}/{theirs}", factor * losses.terms[ours]
-    yield from _gradients(stage.name, network)
-    for name, other in networks.items():
-        if name != stage.name:
-            count = sum(each.grad is not None for each in other.parameters())
-            yield f"grad_other/{stage.name}/{name}", torch.tensor(count)
-    kind, groups = case.agent.optimiser(stage.name, training.lr, training.weight_decay)
-    optimiser = kind(groups)  # type: ignore[call-arg]
-    before = nn.utils.clip_grad_norm_(network.parameters(), training.clip)
-    yield f"grad_total/{stage.name}/before_clip", before
-    yield (
-        f"grad_total/{stage.name}/after_clip",
-        nn.utils.get_total_norm([each.grad for each in network.parameters() if each.grad is not None]),
-    )
-    optimiser.step()
-    for name, weight in network.named_parameters():
-        yield f"after_step/{stage.name}/{name}", sum_and_norm(weight)
-
-
-def _gradients(stage: str, network: nn.Module) -> Iterator[tuple[str, Tensor | np.ndarray]]:
-    """The norm of each parameter's gradient; those of tables row by row too, and which have none."""
-    parameters = dict(network.named_parameters())
-    yield from gradients(f"grad/{stage}", parameters)
-    for name in TABLES if stage == "world_model" else ():
-        rows = gradient_of(parameters[name]).double().norm(dim=1)
-        yield f"grad_rows/{stage}/{name.removesuffix('.weight')}", rows
-    none = [name for name, parameter in parameters.items() if parameter.grad is None]
-    yield f"grad_none/{stage}", np.array(none, dtype=np.str_)

@@ -1,5 +1,6 @@
 """What every training stage records: figures per game, the check, a sheet per game."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,9 @@ from models.api import Limits
 from pipelines.store.artefact import Draft
 from pipelines.store.store import Store
 from pipelines.training.device import Device
-from pipelines.training.fit import _shared, examine
+from pipelines.training.fit import _shared, examine, plays_until
 from pipelines.training.inputs import sources
-from pipelines.training.schedule import Phase, Use
+from pipelines.training.schedule import Phase, Practice, Rounds, Use, total_steps
 from tests.fakes import spec
 from tests.pipelines.training.toy_game import GAME, ToyAgent, ToyWorld, make_game
 
@@ -72,3 +73,14 @@ def test_sight_is_called_what_it_was_measured_on(
     assert draft.metrics["sight"][GAME]["held_out_episodes"] == unseen
     assert draft.checks[0].detail.endswith(f"measured on {words}")
     assert titles == [f"{GAME}, {'held-out play' if unseen else 'play that was learned from'}"]
+
+
+def test_play_ends_with_the_practice_of_its_last_round() -> None:
+    uses = (Practice("a", 8, updates=3), Practice("b", 8, updates=2, start=2, first=9))
+    rounds = Rounds("r", 5, uses, collect=10)
+    assert plays_until((rounds,)) is None and total_steps((rounds,)) == 5 * 3 + 3 * 2
+    assert plays_until((replace(rounds, until=3),)) == 3 * 3 + 2
+    assert plays_until((replace(rounds, collect=0),)) == 0
+    phase = Phase("p", 7, (Use("world", 8),))
+    assert plays_until((phase, replace(rounds, until=1))) == 7 + 3 and plays_until((phase,)) == 0
+    assert plays_until((replace(rounds, until=1), rounds)) is None

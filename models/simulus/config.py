@@ -1,0 +1,151 @@
+"""Simulus's configuration: sizes of its three networks and how they learn; the defaults are the published Atari ones.
+
+Source: Cohen, Wang, Kang, Gadot, Mannor, "Uncovering Untapped Potential in Sample-Efficient World Model Agents", arXiv
+2502.11537, with the numbers of its code since 2026 ("Simulus-A": attention and FSQ), which the original's results go
+by. Learning rates, decay, clipping and the order of turns belong to the schedule. Imports no torch.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from models.limits import Dropout, Few, Kept, Positive, Share, Size, Weight, check
+from models.practice.config import ActorConfig, PracticeConfig
+from models.tokenizers.config import TokenizerConfig, TokenizerWeights
+
+TOKENIZER = TokenizerConfig(
+    vocab_size=512,
+    embed_dim=256,
+    z_channels=256,
+    channels=64,
+    attention=False,
+    norm_groups=8,
+    downsample=(2, 2, 2),
+    resolution=64,
+    frame_channels=3,
+    initial="uniform",
+    stack="strided",
+    quantizer="fsq",
+    fsq_levels=(8, 8, 8),
+)
+# Rewards are discounted returns divided by about 100 steps, whose own bins end at 15: symlog((e^15 - 1) / 100).
+REWARD_REACH = math.log1p(math.expm1(15.0) / 100)
+
+
+@dataclass(frozen=True)
+class WorldModelConfig:
+    """Sizes of the sequence model over blocks of a frame's tokens and an action, and of its heads."""
+
+    backbone: Literal["attention", "retnet"] = "attention"
+    max_steps: Size = 10  # blocks of a segment: how far it learns to remember
+    layers: Size = 10
+    heads: Size = 4
+    width: Size = 256
+    dropout: Dropout = 0.1
+    context: Size = 2  # blocks that are read before tokens are learned, and frames from which it imagines
+    fastest: Positive = 4.0  # RetNet: blocks after which the first head's state has decayed by 1 / e, about
+    slowest: Positive = 16.0  # and the last head's
+    blocks_per_chunk: Size = 5  # RetNet: read in the parallel form together, which changes what it costs alone
+    ensemble: Few = 4  # heads whose disagreement about the next frame makes the actor curious; 0: it is not
+    reward_bins: Size = 129
+    reward_reach: Positive = REWARD_REACH  # where they end, on both sides, in symlog space
+    clip_rewards: bool = True  # rewards are learned by their signs, as in the original's Atari
+    last_rewards: bool = True  # a segment's last block is learned from too; the original needs a frame behind it
+    num_actions: Size = 18
+
+    def __post_init__(self) -> None:
+        check(self, "world_model")
+        if self.width % self.heads or (self.width // self.heads) % 8:
+            raise ValueError(
+                f"Width {self.width} in {self.heads} heads: give heads of a multiple of 8 numbers, as 256 in 4 heads"
+            )
+        if self.context >= self.max_steps:
+            raise ValueError(
+                f"world_model.context {self.context} leaves none of {self.max_steps} blocks to learn: lower it, or "
+                "raise world_model.max_steps"
+            )
+        if self.fastest > self.slowest:
+            raise ValueError(
+                f"world_model.fastest {self.fastest} is beyond world_model.slowest {self.slowest}: give blocks in order"
+            )
+        if self.reward_bins < 2:
+            raise ValueError("world_model.reward_bins is 1, which says nothing: give 2 or more, as 129")
+
+
+@dataclass(frozen=True)
+class SimulusActorConfig(ActorConfig):
+    """The policy and its values, how they learn in imagination, and what rewards are worth to them there."""
+
+    layers: Size = 2  # convolutions over codes, each of which halves the channels
+    mlp: tuple[Size, ...] = (512,)  # linear layers behind them; the last is as wide as the memory
+    separate: bool = False  # whether the critic has layers and a memory of its own
+    action_inputs: bool = True  # whether the memory is told of the action that was done
+    burn_in_actions: bool = True  # and of those of burn-in, which the original leaves out
+    aligned: bool = True  # the world model's context ends where the actor begins; the original's, a frame before
+    real_reward: Weight = 1.0  # what a predicted reward is worth while play is collected
+    curiosity: Weight = 1.0  # and what the ensemble's disagreement is
+    horizon: Size = 10  # blocks of context and imagination together
+    gamma: Share = 0.99
+    value_bins: Few = 129
+    return_buffer: Kept = 512_000  # of 500 rollouts of 128 rows and 8 steps
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.mlp:
+            raise ValueError("actor_critic.mlp is empty: give a layer or more, as (512,)")
+
+    @property
+    def hidden(self) -> int:
+        """Units of a memory."""
+        return self.mlp[-1]
+
+
+@dataclass(frozen=True)
+class SimulusConfig(PracticeConfig):
+    """All three networks, and the weights of the tokenizer's loss."""
+
+    family: str = "simulus"
+    tokenizer: TokenizerConfig = field(default_factory=lambda: TOKENIZER)
+    world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
+    actor_critic: SimulusActorConfig = field(default_factory=SimulusActorConfig)
+    weights: TokenizerWeights = field(default_factory=lambda: TokenizerWeights(l1=0.0, mse=1.0, commitment=0.0))
+
+    @property
+    def imagined_steps(self) -> int:
+        """Steps of a rollout: the context's last frame is its first, and no block beyond the horizon is read."""
+        return self.actor_critic.horizon - self.world_model.context + 1
+
+    def length(self, objective: str) -> int | None:
+        """The frames that the memory burns in on and the one from which it imagines, the context's among them."""
+        burn_in, context = self.actor_critic.burn_in, self.world_model.context
+        if objective == "actor_critic":
+            return max(burn_in + 1, context) if self.actor_critic.aligned else burn_in + context
+        return super().length(objective)
+
+    def least(self, objective: str) -> int:
+        """The context, and a block to learn or to imagine from."""
+        return self.world_model.context + 1 if objective != "tokenizer" else 1
+
+    def require_fit(self, length: int) -> None:
+        """See `PracticeConfig`."""
+        super().require_fit(length)
+        world, actor, codes = self.world_model, self.actor_critic, self.tokenizer.embed_dim
+        if not world.context < actor.horizon <= world.max_steps:
+            raise ValueError(
+                f"actor_critic.horizon {actor.horizon} is to hold a context of {world.context} and at least 2 imagined "
+                f"steps in world_model.max_steps {world.max_steps}: give {world.context + 1} to {world.max_steps}"
+            )
+        if not actor.aligned and actor.burn_in < 1:
+            raise ValueError(
+                "actor_critic.aligned is false, which begins a frame behind the context: set actor_critic.burn_in to 1 "
+                "or more"
+            )
+        if codes >> actor.layers < 1:
+            raise ValueError(
+                f"tokenizer.embed_dim {codes} cannot be halved {actor.layers} times: lower actor_critic.layers"
+            )
+        if self.tokenizer.quantizer == "fsq" and self.weights.commitment:
+            raise ValueError(
+                f"weights.commitment {self.weights.commitment} pulls latents to codes, and FSQ has none to learn: set "
+                "it to 0"
+            )
