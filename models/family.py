@@ -34,10 +34,13 @@ class Frames:
 class Segments:
     """An objective that reads segments of consecutive steps: their frames, or their tokens where those are stored.
 
-    padding: the side on which what is shorter is filled up; "left" where the newest step must be real.
+    padding: the side on which what is shorter is filled up; "left" where the newest step must be real; "both" where a
+    segment may begin before its episode and end behind it. anywhere: of left ones, whether the step that is drawn may
+    be any of the segment and not the newest alone.
     """
 
     padding: str = "right"
+    anywhere: bool = False
 
 
 Reads = Frames | Segments

@@ -100,6 +100,17 @@ class Dream(WorldModel, Protocol):
         ...
 
 
+@runtime_checkable
+class TellsChanges(Protocol):
+    """An agent whose tokens tell what changed between two frames, and not what one shows."""
+
+    def retell(self, before: Tensor, actions_P: Tensor, after: Tensor) -> tuple[Tensor, Tensor, int]:
+        """retell(frames (P, C, H, W) uint8, actions (P,), the next frames) -> tokens (P, K), the next frames as drawn
+        of these (P, C, H, W) in [0, 1], and how many different tokens there are
+        """
+        ...
+
+
 class Planner(Protocol):
     """Chooses actions by searching inside a world model; `horizon` steps of it must fit behind the context."""
 

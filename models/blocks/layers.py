@@ -20,9 +20,9 @@ from torch import Tensor, nn
 PER_HIDDEN = 4  # parameters of a hidden layer
 
 
-def group_norm(channels: int, groups: int) -> nn.GroupNorm:
-    """GroupNorm over `groups` groups with the eps of the released checkpoints."""
-    return nn.GroupNorm(groups, channels, eps=1e-6)
+def group_norm(channels: int, groups: int, eps: float = 1e-6) -> nn.GroupNorm:
+    """GroupNorm over `groups` groups with the eps of the released checkpoints of VQ-GAN style."""
+    return nn.GroupNorm(groups, channels, eps=eps)
 
 
 def initialise_orthogonal(module: nn.Module, generator: torch.Generator) -> None:
@@ -48,6 +48,15 @@ def initialise_uniform(module: nn.Module, generator: torch.Generator) -> None:
             continue
         for parameter in layer.parameters(recurse=False):
             nn.init.uniform_(parameter, -(inputs**-0.5), inputs**-0.5, generator=generator)
+
+
+def initialise_normal(model: nn.Module, generator: torch.Generator) -> None:
+    """Linear and embedding weights normal(0, 0.02), linear biases 0."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02, generator=generator)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
 
 
 def decay_groups(model: nn.Module, weight_decay: float, also: tuple[str, ...] = ()) -> list[dict[str, Any]]:
@@ -109,11 +118,11 @@ def mlp_head(width: int, outputs: int) -> HeadModule:
 class ResidualBlock(nn.Module):
     """x + conv(swish(norm(conv(swish(norm(x)))))), with a 1x1 convolution on the skip where the width changes."""
 
-    def __init__(self, channels_in: int, channels_out: int, groups: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, groups: int, eps: float = 1e-6) -> None:
         super().__init__()
-        self.norm1 = group_norm(channels_in, groups)
+        self.norm1 = group_norm(channels_in, groups, eps)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        self.norm2 = group_norm(channels_out, groups)
+        self.norm2 = group_norm(channels_out, groups, eps)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.nin_shortcut = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
 

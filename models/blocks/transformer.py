@@ -146,6 +146,46 @@ class KVCache:
         self.keys, self.values = grown
 
 
+class Padded:
+    """In a cache's place where whole sequences are read once: no token sees padding, and padding only itself.
+
+    padding: (N, L) bool, True at tokens that are not there.
+    """
+
+    def __init__(self, padding_NL: Tensor) -> None:
+        self._mask = seen_mask(padding_NL, 0)
+
+    def append(self, layer: int, keys_NHLE: Tensor, values_NHLE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Cache`: nothing is kept."""
+        return keys_NHLE, values_NHLE, self._mask
+
+    def advance(self, tokens: int) -> None:
+        """Nothing is counted."""
+
+
+class PaddedCache(KVCache):
+    """A cache whose first tokens are padding in some rows, which no token sees."""
+
+    def hide(self, padding_NL: Tensor) -> None:
+        """Padding of the first L slots, (N, L) bool."""
+        self._padding_NL = padding_NL
+
+    def append(self, layer: int, keys_NHLE: Tensor, values_NHLE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `KVCache`."""
+        keys, values, _ = super().append(layer, keys_NHLE, values_NHLE)
+        padding_NL = self._padding_NL[:, : keys.shape[2]]
+        later_NL = torch.nn.functional.pad(padding_NL, (0, keys.shape[2] - padding_NL.shape[1]))
+        return keys, values, seen_mask(later_NL, keys.shape[2] - keys_NHLE.shape[2])
+
+
+def seen_mask(padding_NL: Tensor, first: int) -> Tensor:
+    """Bool (N, 1, L - first, L): what the tokens from `first` on see, all up to themselves that is no padding."""
+    length = padding_NL.shape[1]
+    own_LL = torch.eye(length, dtype=torch.bool, device=padding_NL.device)
+    seen_NLL = (~padding_NL[:, None] & torch.ones_like(own_LL).tril()) | own_LL
+    return seen_NLL[:, None, first:]
+
+
 class CausalAttention(nn.Module):
     """Multi-head attention in which a token sees itself and what came before, cached or new."""
 
@@ -168,6 +208,7 @@ class CausalAttention(nn.Module):
             key, value, mask = cache.append(layer, key, value)
             query = query.to(key.dtype)
         new, seen, dropout = query.shape[2], key.shape[2], self.dropout if self.training else 0.0
+        mask = None if mask is None else mask[:, :, -new:]
         causal = new > 1 and mask is None
         if causal and seen > new:
             mask = torch.ones(new, seen, dtype=torch.bool, device=x.device).tril(seen - new)

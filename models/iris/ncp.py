@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from models.blocks.cfc import Composed, WiredCfc
-from models.blocks.layers import Tables, head
+from models.blocks.layers import Tables, head, initialise_normal
 from models.blocks.wiring import auto_ncp
 from models.cpu.shortcuts import Dropout
 from models.iris.config import WorldModelConfig
-from models.iris.world_model import TokenWorldModel, initialise_normal
+from models.iris.world_model import TokenWorldModel
 from models.practice.world import Outputs
 
 

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from models.blocks.layers import Tables, mlp_head
+from models.blocks.layers import Tables, initialise_normal, mlp_head
 from models.blocks.transformer import KVCache, Transformer
 from models.iris.config import WorldModelConfig
 from models.iris.gpt2 import add_projection
@@ -96,12 +96,3 @@ class WorldModel(TokenWorldModel[KVCache]):
         """See `TokenWorldModel`."""
         first = 0 if memory is None else memory.length
         return self.transformer(x_NLD + self.pos_emb.weight[first : first + x_NLD.shape[1]], memory)
-
-
-def initialise_normal(model: nn.Module, generator: torch.Generator) -> None:
-    """Linear and embedding weights normal(0, 0.02), linear biases 0."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=0.02, generator=generator)
-        if isinstance(module, nn.Linear):
-            nn.init.zeros_(module.bias)

@@ -52,8 +52,13 @@ def lambda_returns(
 
 def policy_gradient(logits_NHA: Tensor, actions_NH: Tensor, advantages_NH: Tensor) -> Tensor:
     """Mean of -log pi(a) sg(advantage): a scalar. actions: long."""
-    log_probs_NH = -F.cross_entropy(logits_NHA.float().flatten(0, -2), actions_NH.flatten(), reduction="none")
-    return -(log_probs_NH * advantages_NH.detach().flatten()).mean()
+    return policy_errors(logits_NHA, actions_NH, advantages_NH).mean()
+
+
+def policy_errors(logits_NHA: Tensor, actions_NH: Tensor, advantages_NH: Tensor) -> Tensor:
+    """-log pi(a) sg(advantage) of each step: float32 (N, H). actions: long."""
+    errors = F.cross_entropy(logits_NHA.float().flatten(0, -2), actions_NH.flatten(), reduction="none")
+    return errors.view(actions_NH.shape) * advantages_NH.detach()
 
 
 def value_error(values_NH: Tensor, returns_NH: Tensor) -> Tensor:
@@ -63,5 +68,10 @@ def value_error(values_NH: Tensor, returns_NH: Tensor) -> Tensor:
 
 def entropy(logits_NHA: Tensor) -> Tensor:
     """Mean entropy of the policy in nats: a scalar. A logit of -inf is an action that there is not."""
+    return entropies(logits_NHA).mean()
+
+
+def entropies(logits_NHA: Tensor) -> Tensor:
+    """Entropy of the policy at each step, in nats: float32 (N, H)."""
     log_probs_NHA = logits_NHA.float().log_softmax(-1)
-    return -(log_probs_NHA.exp() * log_probs_NHA.masked_fill(log_probs_NHA.isneginf(), 0.0)).sum(-1).mean()
+    return -(log_probs_NHA.exp() * log_probs_NHA.masked_fill(log_probs_NHA.isneginf(), 0.0)).sum(-1)

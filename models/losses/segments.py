@@ -54,7 +54,7 @@ def observation_errors(
             f"the first two axes must be ({batch}, {steps * per_frame})"
         )
     mask_BS = mask_BT[..., None].expand_as(tokens_BTK).flatten(1)[:, ahead:]
-    return _cross_entropies(logits_BSV[:, : steps * per_frame - ahead], tokens_BTK.flatten(1)[:, ahead:]), mask_BS
+    return cross_entropies(logits_BSV[:, : steps * per_frame - ahead], tokens_BTK.flatten(1)[:, ahead:]), mask_BS
 
 
 def reward_loss(logits_BT3: Tensor, rewards_BT: Tensor, mask_BT: Tensor, count: Tensor | None = None) -> Tensor:
@@ -64,12 +64,12 @@ def reward_loss(logits_BT3: Tensor, rewards_BT: Tensor, mask_BT: Tensor, count: 
 
 def reward_errors(logits_BT3: Tensor, rewards_BT: Tensor) -> Tensor:
     """Cross entropies (B, T) of the reward's sign, classes -1, 0, 1 in that order."""
-    return _cross_entropies(logits_BT3, rewards_BT.sign().long() + 1)
+    return cross_entropies(logits_BT3, rewards_BT.sign().long() + 1)
 
 
 def end_loss(logits_BT2: Tensor, ends_BT: Tensor, mask_BT: Tensor, count: Tensor | None = None) -> Tensor:
     """Cross entropy of the end flag, classes 0 and 1."""
-    return masked_mean(_cross_entropies(logits_BT2, ends_BT.long()), mask_BT, count)
+    return masked_mean(cross_entropies(logits_BT2, ends_BT.long()), mask_BT, count)
 
 
 def row_means(errors_BS: Tensor, mask_BS: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ def row_means(errors_BS: Tensor, mask_BS: Tensor) -> Tensor:
     return kept_BS.sum(1) / mask_BS.sum(1).clamp(min=1)
 
 
-def _cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:  # (B, S, V), (B, S) -> (B, S)
+def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:  # (B, S, V), (B, S) -> (B, S)
     return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
 
 

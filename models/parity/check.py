@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from models.parity.delta_iris import family as delta_iris
 from models.parity.golden_file import GoldenFile, Tolerance
 from models.parity.iris import family as iris
 from models.parity.jowa import family as jowa
@@ -42,7 +43,14 @@ class Family(Protocol):
         ...
 
 
-FAMILIES: Mapping[str, Family] = {"jowa": jowa, "iris": iris, "rem": rem, "simulus": simulus, "thesis": thesis}
+FAMILIES: Mapping[str, Family] = {
+    "jowa": jowa,
+    "iris": iris,
+    "rem": rem,
+    "simulus": simulus,
+    "thesis": thesis,
+    "delta_iris": delta_iris,
+}
 """by the name that a file states in `meta/family`"""
 
 

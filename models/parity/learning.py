@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from models.api import Batch
+from models.parity.golden_file import GoldenFile
 
+WATCHED = 14  # parameters whose [sum, L2] a file records after a step: evenly among those whose gradient is not 0
+VANISHING = "parameters_with_vanishing_gradient"  # the entry that lists those
 IGNORED = -100  # the label of what is not learned from
 # Terms of a world model's loss by their recorded names: ours, and what the original multiplies them with.
 WORLD_TERMS = {"loss_obs": ("observations", 1.0), "loss_rewards": ("rewards", 1.0), "loss_ends": ("ends", 1.0)}
@@ -55,3 +58,19 @@ def sum_and_norm(weight: Tensor) -> Tensor:
     """(2,) float64: as weights after a step are recorded."""
     weight = weight.detach().double()
     return torch.stack([weight.sum(), weight.norm()])
+
+
+def vanishing(golden: GoldenFile, stage: str) -> tuple[str, ...]:
+    """The parameters whose true gradient in a stage is 0, as the file lists them: ours, and its own, are rounding.
+
+    Such are biases of keys, and of convolutions before a norm with one channel a group.
+    """
+    own = f"meta/{VANISHING}"
+    listed = golden.stated(own) if own in golden.arrays else golden.stated("meta/optimizer")[VANISHING]
+    return tuple(listed.get(stage, ()))
+
+
+def watched(names: list[str]) -> list[str]:
+    """Of these parameters, in order, the ones whose weights are recorded."""
+    count = min(WATCHED, len(names))
+    return [names[round(place * (len(names) - 1) / max(count - 1, 1))] for place in range(count)]

@@ -5,7 +5,9 @@ batch here is a function of seed, objective, step and the episodes there are (an
 drawn before), so that any number of workers and ranks, and a resumed run, draw alike.
 Rules (`RULES`): "episodes" draws an episode, each as likely, then a step of it (IRIS, arXiv 2209.00588: steps of short
 episodes are seen more often); "steps" draws a step, each as likely. Those of `memory.MEMORIES` go by what was drawn
-before. The step drawn is the segment's first where padding is on the right, and its last where it is on the left.
+before. The step drawn is the segment's first where padding is on the right, and its last where it is on the left. Where
+it may be anywhere in a segment, each place is as likely, and padding lies on both sides, or on the left alone again
+(Delta-IRIS, arXiv 2406.19320).
 Letters: B segments, n frames, T steps, E episodes, N transitions, H and W pixels.
 """
 
@@ -61,8 +63,9 @@ RULES: Mapping[str, Rule] = {"episodes": by_episode, "steps": by_step}
 class Sampler:
     """What an objective draws: `count` rows a step from `reader`, of `length` steps, by a rule of RULES.
 
-    name: the objective's; each draws numbers of its own. padding: "right" or "left". kept: the first episodes, the only
-    ones that are drawn from; None for all that there are. remembers: what draws in place of the rule, where it does.
+    name: the objective's; each draws numbers of its own. padding: "right", "left" or "both", where the step drawn lies
+    anywhere; on the left it does so where `anywhere` says so, and the last step is real nevertheless. kept: the first
+    episodes, the only ones that are drawn from; None for all. remembers: what draws in place of the rule, if anything.
     least: real steps that every segment has that a rule draws, where an episode has as many (REM: none is drawn whose
     every step is context).
     """
@@ -78,6 +81,7 @@ class Sampler:
     memory: NDArray[np.uint8] | None = field(default=None, repr=False)  # all frames (N, H, W) or (N, H, W, 3)
     remembers: Memory | None = None
     least: int = 1
+    anywhere: bool = False
 
     @cached_property
     def actions(self) -> NDArray[np.uint8]:
@@ -105,8 +109,20 @@ class Sampler:
             episodes, steps = RULES[self.rule](able_E, self.stream(step).random((self.count, 2)))
             if self.padding == "left":
                 steps = steps + self.least - 1
-        firsts = steps if self.padding == "right" else steps + 1 - self.length
+        firsts = self._firsts(steps, lengths_E[episodes], step)
         return np.stack([episodes, firsts, firsts + self.length], axis=1)
+
+    def _firsts(self, steps: NDArray[np.int64], lengths: NDArray[np.int64], step: int) -> NDArray[np.int64]:
+        """Where segments begin (B,) that hold these steps (B,) of episodes of these lengths (B,)."""
+        if self.padding == "right":
+            return steps
+        if self.padding == "left" and not self.anywhere:
+            return steps + 1 - self.length
+        places = np.random.default_rng([self.seed, zlib.crc32(f"{self.name}.place".encode()), step])
+        ahead = places.integers(0, self.length, len(steps))
+        if self.padding == "both":
+            return steps - ahead
+        return np.minimum(steps + ahead, lengths - 1) + 1 - self.length
 
     def stream(self, step: int) -> np.random.Generator:
         """The random numbers of a step."""

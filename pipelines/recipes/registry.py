@@ -8,6 +8,7 @@ from pipelines.graph.recipe import Recipe
 from pipelines.recipes import iris_thesis as thesis
 from pipelines.recipes import jowa as finetuning
 from pipelines.recipes import rem as ablations
+from pipelines.recipes.delta_iris import delta_iris_atari, delta_iris_crafter, delta_iris_mini
 from pipelines.recipes.demo import demo, mini
 from pipelines.recipes.freeway_boxing import freeway_boxing
 from pipelines.recipes.iris import iris, iris_mini, iris_offline
@@ -39,6 +40,9 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "rem_separate_embeddings": ablations.rem_separate_embeddings,
     "rem_no_action_inputs": ablations.rem_no_action_inputs,
     "rem_pixel_critic": ablations.rem_pixel_critic,
+    "delta_iris_atari": delta_iris_atari,
+    "delta_iris_crafter": delta_iris_crafter,
+    "delta_iris_mini": delta_iris_mini,
     "jowa_40m": jowa_40m,
     "jowa_70m": jowa_70m,
     "jowa_150m": jowa_150m,

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from models.api import Agent, Context, WorldModel
 from models.losses.frames import code_perplexity
+from models.worlds import TellsChanges
 from pipelines.batches.loader import SegmentSource, Source
 from pipelines.environments.registry import Rules, protocol
 from pipelines.environments.rollout import Episode, EpisodeBatch, play
@@ -88,15 +89,16 @@ def measure(agent: Agent, world: WorldModel, source: Source, pairs: Pairs, held_
     following = pairs.next_PHW.astype(np.float32)
     last = pairs.context_PCHW[:, -1].astype(np.float32)
     changed = following != last
-    observations, pictures = reconstruct(agent, pairs.next_PHW, device)
+    before, actions_P = pairs.context_PCHW[:, -1], pairs.actions_PC[:, -1]
+    tokens, pictures, vocabulary = told(agent, before, actions_P, pairs.next_PHW, device)
     predicted = predict_next(agent, world, source, pairs, device)
 
     def error(frames: NDArray[np.float32]) -> float:
         return float(np.abs(frames - following)[changed].mean()) if changed.any() else 0.0
 
     return Sight(
-        codes_used=len(torch.unique(observations)) if agent.vocabulary else 0,
-        perplexity=float(code_perplexity(observations, agent.vocabulary)) if agent.vocabulary else 0.0,
+        codes_used=len(torch.unique(tokens)) if vocabulary else 0,
+        perplexity=float(code_perplexity(tokens, vocabulary)) if vocabulary else 0.0,
         changed_share=float(changed.mean()),
         reconstruction_error=error(pictures),
         mean_frame_error=error(np.broadcast_to(mean_frame(source), following.shape)),
@@ -137,19 +139,48 @@ def reconstruct(agent: Agent, frames_NHW: NDArray[np.uint8], device: Device) -> 
     return torch.cat(observations), np.concatenate(pictures)
 
 
+def told(
+    agent: Agent, before: NDArray[np.uint8], actions_P: NDArray[np.int64], after: NDArray[np.uint8], device: Device
+) -> tuple[torch.Tensor, NDArray[np.float32], int]:
+    """Tokens (P, K) of the frames `after`, these frames as drawn of them, and how many different tokens there are (0:
+    the family has none). Where tokens tell changes, the frames before and the actions are known as well.
+    """
+    if not isinstance(agent, TellsChanges):
+        return *reconstruct(agent, after, device), agent.vocabulary
+    tokens, pictures, vocabulary = [], [], 0
+    with torch.no_grad(), device.autocast():
+        for rows in np.array_split(np.arange(len(after)), max(1, -(-len(after) // FRAMES_AT_ONCE))):
+            first, second = (channels_first(torch.as_tensor(one[rows]), 3).to(device.name) for one in (before, after))
+            found = agent.retell(first, torch.as_tensor(actions_P[rows]).to(device.name), second)
+            tokens.append(found[0])
+            pictures.append(as_pictures(found[1]))
+            vocabulary = found[2]
+    return torch.cat(tokens), np.concatenate(pictures), vocabulary
+
+
 def code_usage(agent: Agent, source: Source, device: Device) -> dict[str, float]:
     """How many codes the frames that training sees are told in, and their perplexity; nothing without tokens."""
-    if not agent.vocabulary:
+    if isinstance(agent, TellsChanges):
+        if source.longest(source.episodes) < 2:
+            return {}
+        frames, actions = source.windows(source.episodes, 2, FRAMES_AT_ONCE, seed=0)
+        tokens, _, vocabulary = told(agent, frames[:, 0], actions[:, 0], frames[:, 1], device)
+    elif agent.vocabulary:
+        (tokens, _), vocabulary = reconstruct(agent, source.spread(FRAMES_AT_ONCE), device), agent.vocabulary
+    else:
         return {}
-    observations, _ = reconstruct(agent, source.spread(FRAMES_AT_ONCE), device)
-    perplexity = float(code_perplexity(observations, agent.vocabulary))
-    return {"codes_used": float(len(torch.unique(observations))), "perplexity": perplexity}
+    return {"codes_used": float(len(torch.unique(tokens))), "perplexity": float(code_perplexity(tokens, vocabulary))}
 
 
 def draw(agent: Agent, observations: torch.Tensor) -> NDArray[np.float32]:
     """Frames (..., H, W), or (..., H, W, C) of colours, on the 0..255 scale, of observations (..., K)."""
-    frames = agent.decode(observations).float().movedim(-3, -1).cpu().numpy() * 255
-    return frames[..., 0] if frames.shape[-1] == 1 else frames
+    return as_pictures(agent.decode(observations))
+
+
+def as_pictures(frames: torch.Tensor) -> NDArray[np.float32]:
+    """Frames (..., C, H, W) in [0, 1] as (..., H, W), or (..., H, W, C) of colours, on the 0..255 scale."""
+    found = frames.float().movedim(-3, -1).cpu().numpy() * 255
+    return found[..., 0] if found.shape[-1] == 1 else found
 
 
 def predict_next(agent: Agent, world: WorldModel, source: Source, pairs: Pairs, device: Device) -> NDArray[np.float32]:
@@ -191,12 +222,14 @@ def foresight(agent: Agent, source: SegmentSource, held_out: int, device: Device
             actions = torch.as_tensor(source.actions[window].astype(np.int64)).to(device.name)
             games = torch.full((len(block),), source.game, device=device.name)
             world.reset(Context(observed_NK.reshape(len(block), context, -1), actions[:, :-1], games))
-            told = world.step(actions[:, -1])
-            told_rewards.append(told.rewards_N.float().cpu().numpy())
-            told_ends.append(told.ends_N.cpu().numpy() > 0)
-    told_R, told_E = (np.concatenate(told or [np.zeros(0)]) for told in (told_rewards, told_ends))
+            found = world.step(actions[:, -1])
+            told_rewards.append(found.rewards_N.float().cpu().numpy())
+            told_ends.append(found.ends_N.cpu().numpy() > 0)
+    told_R, told_E = (np.concatenate(each or [np.zeros(0)]) for each in (told_rewards, told_ends))
     real_R, real_E = signs[chosen], ends[chosen]
-    right = np.sign(np.round(told_R)) == real_R
+    points = np.abs(data.rewards[chosen])
+    unit = min(1.0, float(points[points > 0].min(initial=1.0)))  # the smallest points that there are
+    right = np.sign(np.round(told_R / unit)) == real_R
     shares = {
         "reward_found": right[real_R != 0],
         "reward_invented": ~right[real_R == 0],
@@ -224,6 +257,8 @@ def draw_sheet(
     window = last_pairs(source, held_out or among, 1, steps - 1, seed=0)
     frames_THW = np.concatenate([window.context_PCHW[0], window.next_PHW])
     observed_TK, pictures_THW = reconstruct(agent, frames_THW, device)
+    if isinstance(agent, TellsChanges):
+        _, pictures_THW[1:], _ = told(agent, frames_THW[:-1], window.actions_PC[0], frames_THW[1:], device)
     actions_T = torch.as_tensor(window.actions_PC[0]).to(device.name)
     games_1 = torch.full((1,), source.game, device=device.name)
     given = steps // 2

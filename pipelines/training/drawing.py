@@ -45,11 +45,13 @@ class Drawing:
             if rule in MEMORIES:
                 self._memories[name] = MEMORIES[rule](self.draws)
 
-    def segments(self, name: str, count: int, length: int, padding: str, least: int = 1) -> BatchSource:
+    def segments(
+        self, name: str, count: int, length: int, padding: str, least: int = 1, anywhere: bool = False
+    ) -> BatchSource:
         """What an objective of that name reads: `count` segments a step, of `least` real steps or more."""
         from pipelines.batches.sampler import SampledSegments
 
-        return SampledSegments(self._sampler(name, count, length, padding, least))
+        return SampledSegments(self._sampler(name, count, length, padding, least, anywhere))
 
     def frames(self, name: str, count: int, discount: float | None = None) -> BatchSource:
         """What an objective of that name reads: `count` single frames a step, with returns by a discount if any."""
@@ -80,12 +82,25 @@ class Drawing:
         """What belongs to the training's state; None where no rule remembers anything."""
         return Remembered(self._memories) if self._memories else None
 
-    def _sampler(self, name: str, count: int, length: int, padding: str, least: int = 1) -> "Sampler":
+    def _sampler(
+        self, name: str, count: int, length: int, padding: str, least: int = 1, anywhere: bool = False
+    ) -> "Sampler":
         from pipelines.batches.sampler import Sampler
 
         rule, remembers = self.rules.get(name, "episodes"), self._memories.get(name)
         self._samplers[name] = Sampler(
-            self.reader, name, count, self.seed, length, padding, rule, self.kept, self.memory, remembers, least
+            self.reader,
+            name,
+            count,
+            self.seed,
+            length,
+            padding,
+            rule,
+            self.kept,
+            self.memory,
+            remembers,
+            least,
+            anywhere,
         )
         return self._samplers[name]
 

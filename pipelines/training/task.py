@@ -218,7 +218,7 @@ class Task:
             return drawing.frames(use.name, use.batch, self.agent.config.discount(use.name))
         length = self.agent.config.length(use.name) or self.length
         least = self.agent.config.least(use.name)
-        return drawing.segments(use.name, use.batch, length, reads.padding, least)
+        return drawing.segments(use.name, use.batch, length, reads.padding, least, reads.anywhere)
 
     def _reads_frames(self, use: Use) -> bool:
         return isinstance(self.family.objectives[use.name].reads, Frames)

@@ -9,8 +9,9 @@ from models.parity.golden_file import GoldenFile, Tolerance
 from models.parity.iris.case import Case
 from models.parity.iris.config import iris_config
 from models.parity.iris.networks import actor_critic_outputs, tokenizer_outputs, world_model_outputs
-from models.parity.iris.training import training_outputs, vanishing
+from models.parity.iris.training import training_outputs
 from models.parity.iris.worlds import env_outputs, imagine_outputs
+from models.parity.learning import vanishing
 
 EXACT = ("/rewards",)  # classes -1, 0 and 1 as floats
 BYTES = ("/frames_uint8", "/reset_observation")

@@ -13,18 +13,15 @@ from torch.optim import Optimizer
 from models.api import Losses
 from models.blocks.layers import decay_groups
 from models.iris.loss import world_model_counts, world_model_loss
-from models.parity.golden_file import GoldenFile
 from models.parity.iris.case import Case
 from models.parity.iris.worlds import rollout
-from models.parity.learning import WORLD_TERMS, Names, Training, gradients, sum_and_norm
+from models.parity.learning import WORLD_TERMS, Names, Training, gradients, sum_and_norm, vanishing, watched
 from models.practice.loss import actor_critic_loss
 from models.practice.world import Player
 from models.tokenizers.loss import tokenizer_loss
 
-WATCHED = 14  # parameters whose [sum, L2] a file records after a step: evenly among those whose gradient is not 0
 # Terms by their recorded names: ours, and what the original multiplies them with before it logs them.
 TOKENIZER_TERMS = {"commitment_loss": ("commitment", 1.0), "reconstruction_loss": ("l1", 1.0)}
-VANISHING = "parameters_with_vanishing_gradient"  # the entry that lists them
 
 
 @dataclass(frozen=True)
@@ -97,16 +94,6 @@ def actor_critic_stage(
     return Stage(name, "actor_critic", loss, terms, adam(case.actor_critic, case.training))
 
 
-def vanishing(golden: GoldenFile, stage: str) -> tuple[str, ...]:
-    """The parameters whose true gradient in a stage is 0, as the file lists them: ours, and its own, are rounding.
-
-    Such are biases of keys, and of convolutions before a norm with one channel a group.
-    """
-    own = f"meta/{VANISHING}"
-    listed = golden.stated(own) if own in golden.arrays else golden.stated("meta/optimizer")[VANISHING]
-    return tuple(listed.get(stage, ()))
-
-
 def recorded(case: Case, stage: Stage) -> Iterator[tuple[str, Tensor]]:
     """The entries of a stage while it takes two steps."""
     network: nn.Module = getattr(case, stage.of)
@@ -126,9 +113,3 @@ def recorded(case: Case, stage: Stage) -> Iterator[tuple[str, Tensor]]:
         weights = stage.names({key: each.detach().double() for key, each in parameters.items()})
         for key in watched([key for key in order if key in weights and key not in stage.vanishing]):
             yield f"after_step{'2' if step else ''}/{stage.name}/{key}", sum_and_norm(weights[key])
-
-
-def watched(names: list[str]) -> list[str]:
-    """Of these parameters, in order, the ones whose weights are recorded."""
-    count = min(WATCHED, len(names))
-    return [names[round(place * (len(names) - 1) / max(count - 1, 1))] for place in range(count)]

@@ -17,9 +17,8 @@ from models.blocks.weights import load_exactly
 from models.iris.emulator import EmulatorPlayer
 from models.losses.returns import discounted_returns
 from models.parity.golden_file import GoldenFile
-from models.parity.iris.training import vanishing, watched
 from models.parity.iris.worlds import as_bytes
-from models.parity.learning import gradients, sum_and_norm
+from models.parity.learning import gradients, sum_and_norm, vanishing, watched
 from models.parity.thesis.config import tokenizer_config
 from models.practice.draws import likeliest
 from models.spaces import noisy_frames

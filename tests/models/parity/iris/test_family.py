@@ -12,7 +12,7 @@ from models.parity.check import check
 from models.parity.golden_file import GoldenFile, Tolerance
 from models.parity.iris.config import iris_config
 from models.parity.iris.family import tolerance
-from models.parity.iris.training import watched
+from models.parity.learning import watched
 from tests.models.parity.golden_files import FILES, Arrays, load, restated
 
 IRIS = next(path for path in FILES if path.stem == "iris_atari")
