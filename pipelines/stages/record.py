@@ -248,6 +248,7 @@ def places_in(where: str, data: bytes, game: str) -> tuple[int, ...]:
     Raises UsageError for one that the game does not have, and for a file of none.
     """
     names, places = own_actions(game), []
+    plain = [name.upper() for name in names]
     try:
         words = data.decode().replace(",", " ").split()
     except UnicodeDecodeError as error:
@@ -255,7 +256,7 @@ def places_in(where: str, data: bytes, game: str) -> tuple[int, ...]:
     for number, word in enumerate(words):
         own = word.upper()
         number_given = word.isascii() and word.isdecimal() and len(word) < 3
-        place = names.index(own) if own in names else int(word) if number_given else -1
+        place = plain.index(own) if own in plain else int(word) if number_given else -1
         if not 0 <= place < len(names):
             raise UsageError(
                 f"{where} has '{word[:20]}' as action {number}, which is none of {game}'s: choose among "

@@ -1,7 +1,7 @@
 // The page of play: takes pictures and state from the server, draws them, and sends what is pressed.
 // Everything that is shown is text or pixels; nothing that came over the line is read as HTML.
 
-import { GAME_KEYS, Held, action, legend, pads, readable } from "./keys.js";
+import { Held, action, legend, pads, pushed, readable } from "./keys.js";
 import { bars, fit, show } from "./pictures.js";
 
 const $ = (id) => document.getElementById(id);
@@ -267,8 +267,9 @@ document.addEventListener("keydown", (event) => {
     if (key === "y" || key === "n") $(key === "y" ? "yes" : "no").click();
     return;
   }
-  if (state.asks && key in GAME_KEYS) {
-    if (!event.repeat) held.down(key, GAME_KEYS[key]);
+  if (key === "Tab" && (on || event.shiftKey)) return; // who goes through the page goes on
+  if (state.asks && pushed(key, state.actions)) {
+    if (!event.repeat) held.down(key, pushed(key, state.actions));
   } else if (state.lengths && key in THROUGH) go(THROUGH[key]);
   else if (state.lengths && key === " ") seek((sought ?? head).episode, 0);
   else if (state.lengths && key in SETS) choose(SETS[key]);
