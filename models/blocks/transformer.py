@@ -32,8 +32,16 @@ class Cache(Protocol):
         """advance(tokens) -> None: every layer has appended them"""
         ...
 
+    def spread(self, queries_NHLE: Tensor) -> Tensor:
+        """spread(new queries) -> the same, row by row of the keys that they look at"""
+        return queries_NHLE
 
-class KVCache:
+    def collect(self, found_NHLE: Tensor) -> Tensor:
+        """collect(what was found for each spread query) -> the same, in the order of the new tokens"""
+        return found_NHLE
+
+
+class KVCache(Cache):
     """`length` slots are filled. A pass of the transformer calls `append` once a layer and `advance` at its end.
 
     While spans grow, `bias` masks what their tokens may see, and `filled` tokens of each have been read.
@@ -125,11 +133,18 @@ class KVCache:
         if self.bias is None:
             self.length += tokens
             return
-        self.filled += 1
-        if self.filled < self.span_tokens:
-            self._show_own()
-            return
-        self.length, self._growing, self.bias = self.bias.shape[3], 0, None
+        self.resume(self.filled + 1)
+
+    def resume(self, filled: int) -> None:
+        """So many tokens of every growing span have been read, in whatever order. Raises ValueError where none grow."""
+        if self.bias is None:
+            raise ValueError("No spans grow here: branch first")
+        while self.filled < filled:
+            self.filled += 1
+            if self.filled < self.span_tokens:
+                self._show_own()
+        if self.filled == self.span_tokens:
+            self.length, self._growing, self.bias = self.bias.shape[3], 0, None
 
     def _show_own(self) -> None:
         """Let every growing span's next token see its own slot."""
@@ -206,7 +221,7 @@ class CausalAttention(nn.Module):
         mask = None  # one new token may see everything
         if cache is not None:
             key, value, mask = cache.append(layer, key, value)
-            query = query.to(key.dtype)
+            query = cache.spread(query.to(key.dtype))
         new, seen, dropout = query.shape[2], key.shape[2], self.dropout if self.training else 0.0
         mask = None if mask is None else mask[:, :, -new:]
         causal = new > 1 and mask is None
@@ -216,6 +231,8 @@ class CausalAttention(nn.Module):
             y = causal_attention(query, key, value, dropout)
         else:
             y = F.scaled_dot_product_attention(query, key, value, mask, dropout)
+        if cache is not None:
+            y = cache.collect(y)
         return self.proj(y.transpose(1, 2).flatten(2))
 
 

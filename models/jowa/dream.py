@@ -45,7 +45,7 @@ class JowaDream:
         tokens_NCK = torch.cat([context.tokens_NCK, here.tokens_NK[:, None]], dim=1)
         actions_NC = torch.cat([context.actions_NC, actions_M[:, None]], dim=1)
         self._context = Context(tokens_NCK, actions_NC, context.games_N)
-        self._remember(forgot, self._config.tokens_per_step + bool(forgot))
+        self._remember(forgot, self._world.passes + bool(forgot))
         return here
 
     def _remember(self, forgot: str, passes: int) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from models.api import ActionValues, Context, Imagined, Planner, WorldModel
-from models.blocks.transformer import KVCache
+from models.blocks.transformer import Cache, KVCache
 from models.cpu import shortcuts
 from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld, context_values
@@ -172,7 +172,7 @@ class _Streams:
 
 
 @dataclass(frozen=True)
-class GrowingSpans:
+class GrowingSpans(Cache):
     """A `blocks.transformer.Cache` of growing spans at one of their tokens; its shapes are those of every token."""
 
     keys: Tensor  # (layers, N, H, C, E), those of the cache
@@ -218,7 +218,7 @@ class CompiledWorld(JowaWorld):
     """
 
     def __init__(self, model: Jowa, backend: str, sampler: torch.Generator | None = None) -> None:
-        super().__init__(model, sampler)
+        super().__init__(model, sampler, drafts=False)
         mode = "reduce-overhead" if backend == "inductor" else None
         self._compiled = torch.compile(read_token, backend=backend, mode=mode, dynamic=True, fullgraph=True)
 

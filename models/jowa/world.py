@@ -7,10 +7,16 @@ Shapes: N environments, C steps of context, R new nodes of an environment, M = N
 D width, V nodes so far.
 """
 
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from models.api import Context, Imagined
+from models.blocks.drafts import Drafts, Pace, copies_right, fixed_cost
+from models.blocks.listed_tokens import ListedTokens
 from models.blocks.transformer import KVCache
 from models.cpu.shortcuts import PackedModule
 from models.jowa.loss import expected_values
@@ -56,14 +62,17 @@ def _states(model: Jowa, hidden_NRD: Tensor) -> Tensor | None:  # (M,)
 class JowaWorld:
     """Imagines the most likely rewards, ends and tokens, or samples them from `sampler`'s stream where one is given.
 
-    The model should be in eval mode. Its weights are read as they are at a `reset`, and in autocast's type.
+    The model should be in eval mode. Its weights are read as they are at a `reset`, and in autocast's type. Without
+    `drafts` every token is a pass of its own; what is imagined is the same. `passes`: runs of the network that the
+    newest step took.
     """
 
-    def __init__(self, model: Jowa, sampler: torch.Generator | None = None) -> None:
-        self.model, self.sampler = model, sampler
+    def __init__(self, model: Jowa, sampler: torch.Generator | None = None, drafts: bool = True) -> None:
+        self.model, self.sampler, self.passes = model, sampler, 0
         self._packed = PackedModule(model)
         self._player = model  # what is called: the model itself or, on a CPU, its packed copy
         self._cache: KVCache | None = None
+        self._drafts = drafts
 
     @torch.no_grad()
     def reset(self, context: Context) -> Imagined:
@@ -76,44 +85,98 @@ class JowaWorld:
         values_NA = context_values(self._player, context, self._cache)
         self._games_N = context.games_N
         self._newest_NR = self._depths_NV = torch.zeros(rows, 1, dtype=torch.long, device=device)
+        self._frames_NVK = context.tokens_NCK[:, -1:]
+        self._pace = Pace(copies_right(context.tokens_NCK), fixed_cost(self.model.config.width, device.type))
         none_N = torch.zeros(rows, device=device)
         return Imagined(values_NA, none_N, none_N.bool(), context.tokens_NCK[:, -1])
 
     @torch.no_grad()
     def step(self, actions_M: Tensor, parents_M: Tensor | None = None) -> Imagined:
-        """Imagine an observation after each of `actions_M`, token by token. See `models.api.WorldModel`.
+        """Imagine an observation after each of `actions_M`. See `models.api.WorldModel`.
 
         Raises ValueError before any reset, beyond the model's steps, for rows that do not divide among environments,
         and for parents that do not exist.
         """
         if self._cache is None:
             raise ValueError("This world has no rows yet: call reset(context) first")
-        model, cache, config = self._player, self._cache, self.model.config
+        model, config = self._player, self._player.config
         actions_NR, parents_NR = self._by_environment(actions_M, parents_M)
         depths_NR = self._depths_NV.gather(1, parents_NR) + 1
         places_NRSD = self._places(depths_NR)  # S = K + 1
+        places_NRSD[:, :, 0] += model.embedder.embedding_tables[0](actions_NR)
+        draft_NRK = self._frames_NVK[torch.arange(len(parents_NR), device=parents_NR.device)[:, None], parents_NR]
+        self._cache.branch(parents_NR, config.tokens_per_step)
+        draws = self._draws(actions_NR.numel())
+        tokens_NRK, first_NRD, last_NRD = self._frames(places_NRSD, draft_NRK, draws[2:])
+        rewards_M = chosen(model.head_rewards(first_NRD).flatten(0, 1), draws[0]).float() - 1
+        ends_M = chosen(model.head_ends(first_NRD).flatten(0, 1), draws[1]).bool()
+        values_MA = _values(model, last_NRD).flatten(0, 1)
         nodes = self._depths_NV.shape[1]
-        cache.branch(parents_NR, config.tokens_per_step)
-        action_table, token_table = model.embedder.embedding_tables
-        hidden_NRD = self._read(action_table(actions_NR) + places_NRSD[:, :, 0], cache)
-        rewards_NR = self._choose(model.head_rewards(hidden_NRD)).float() - 1
-        ends_NR = self._choose(model.head_ends(hidden_NRD)).bool()
-        tokens = []
-        for place in range(1, config.tokens_per_step):
-            tokens.append(self._choose(model.head_observations(hidden_NRD)))
-            hidden_NRD = self._read(token_table(tokens[-1]) + places_NRSD[:, :, place], cache)
-        values_NRA = _values(model, hidden_NRD)
         self._depths_NV = torch.cat([self._depths_NV, depths_NR], dim=1)
-        self._newest_NR = torch.arange(nodes, nodes + actions_NR.shape[1], device=actions_M.device).expand_as(
-            actions_NR
-        )
-        return Imagined(
-            values_NRA.flatten(0, 1),
-            rewards_NR.flatten(),
-            ends_NR.flatten(),
-            torch.stack(tokens, dim=2).flatten(0, 1),
-            _states(model, hidden_NRD),
-        )
+        self._frames_NVK = torch.cat([self._frames_NVK, tokens_NRK], dim=1)
+        self._newest_NR = torch.arange(nodes, self._depths_NV.shape[1], device=actions_M.device).expand_as(actions_NR)
+        return Imagined(values_MA, rewards_M, ends_M, tokens_NRK.flatten(0, 1), _states(model, last_NRD))
+
+    def _frames(
+        self, x_NRSD: Tensor, draft_NRK: Tensor, draws: Sequence[Tensor | None]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (N, R, K) of the frames that grow, and hidden states (N, R, D) of their first and last places.
+
+        x_NRSD: all that is embedded but the frames' tokens.
+        """
+        drafts = Drafts(draft_NRK.flatten(0, 1).cpu().numpy())
+        ends_NR2D = x_NRSD.new_empty(*draft_NRK.shape[:2], 2, x_NRSD.shape[3])
+        self.passes = 0
+        if self._drafts and not self._pace.prefers_one_by_one(drafts):
+            self._verify(drafts, x_NRSD.flatten(0, 1), ends_NR2D.flatten(0, 1), draws)
+        self._one_by_one(drafts, x_NRSD, ends_NR2D, draws)
+        tokens_MK = torch.from_numpy(drafts.tokens_MS[:, 1:])
+        return tokens_MK.to(draft_NRK.device).view_as(draft_NRK), ends_NR2D[:, :, 0], ends_NR2D[:, :, 1]
+
+    def _verify(self, drafts: Drafts, x_MSD: Tensor, ends_M2D: Tensor, draws: Sequence[Tensor | None]) -> None:
+        """Read drafted tokens as long as that pays."""
+        model, cache, (rows, per_step, _) = self._player, cast("KVCache", self._cache), x_MSD.shape
+        each, listed = rows // cache.rows, ListedTokens(cache)
+        draws_KMV = None if self.sampler is None else torch.stack(cast("list[Tensor]", draws))
+        while drafts.unfinished and not self._pace.prefers_one_by_one(drafts):
+            rows_T, places_T = drafts.ask(self._pace.each(drafts.unfinished, per_step))
+            asked = np.stack([rows_T, places_T, drafts.tokens_MS[rows_T, places_T]])
+            on_rows_T, on_places_T, codes_T = torch.from_numpy(asked).to(x_MSD.device)
+            x_TD = model.embedder.embedding_tables[1](codes_T)
+            if not self.passes:  # an action's place holds no code
+                x_TD = x_TD * (on_places_T > 0)[:, None]
+            listed.at(*np.divmod(rows_T, each), places_T)
+            hidden_TD = model.transformer((x_TD + x_MSD[on_rows_T, on_places_T])[None], listed)[0]
+            self.passes += 1
+            for end, place in enumerate((0, per_step - 1)):
+                if len(there := np.flatnonzero(places_T == place)):
+                    ends_M2D[rows_T[there], end] = hidden_TD[there].to(ends_M2D.dtype)
+            drawn_TV = None if draws_KMV is None else draws_KMV[on_places_T.clamp(max=per_step - 2), on_rows_T]
+            chosen_T = chosen(model.head_observations(hidden_TD), drawn_TV)
+            told = drafts.tell(rows_T, places_T, chosen_T.cpu().numpy())
+            if self.passes > 1:
+                self._pace.saw(*told)
+        cache.resume(drafts.read)
+
+    def _one_by_one(self, drafts: Drafts, x_NRSD: Tensor, ends_NR2D: Tensor, draws: Sequence[Tensor | None]) -> None:
+        """The rest of the frames from the first place that is not read in all, a pass a place."""
+        model, shape, last = self._player, x_NRSD.shape[:2], x_NRSD.shape[2] - 1
+        tokens_MS = torch.from_numpy(drafts.tokens_MS).to(x_NRSD.device)
+        first, chosen_NR, found = drafts.read, tokens_MS[:, min(drafts.read, last)].view(shape), []
+        for place in range(first, last + 1):
+            x_NRD = x_NRSD[:, :, place]
+            if place:  # an action's place holds no code
+                x_NRD = x_NRD + model.embedder.embedding_tables[1](chosen_NR)
+            hidden_NRD = self._read(x_NRD, cast("KVCache", self._cache))
+            self.passes += 1
+            if place in (0, last):
+                ends_NR2D[:, :, int(place > 0)] = hidden_NRD
+            if place < last:
+                logits_MV = model.head_observations(hidden_NRD).flatten(0, 1)
+                found.append(chosen(logits_MV, draws[place]))
+                chosen_NR = found[-1].view(shape)
+        if found:
+            drafts.finish(torch.stack(found, dim=1).cpu().numpy())
 
     def _read(self, x_NRD: Tensor, cache: KVCache) -> Tensor:
         """The next token of every growing span, (N, R, D) -> (N, R, D)."""
@@ -153,9 +216,20 @@ class JowaWorld:
             places_NRSD[:, :, 1:] += token_table[:, None]
         return places_NRSD
 
-    def _choose(self, logits: Tensor) -> Tensor:
-        """The most likely class, or a sampled one: (..., classes) -> (...)."""
+    def _draws(self, rows: int) -> list[Tensor | None]:
+        """What rewards, ends and every token are drawn by, (M, classes) each, in the order of one by one."""
+        config = self.model.config
+        classes = [3, 2, *[config.vocab_size] * config.tokens_per_frame]
         if self.sampler is None:
-            return logits.argmax(-1)
-        probabilities = logits.float().softmax(-1).flatten(0, -2)
-        return torch.multinomial(probabilities, 1, generator=self.sampler).view(logits.shape[:-1])
+            return [None] * len(classes)
+        return [
+            torch.empty(rows, many, device=self._games_N.device).exponential_(generator=self.sampler)
+            for many in classes
+        ]
+
+
+def chosen(logits_MV: Tensor, draws_MV: Tensor | None) -> Tensor:
+    """The most likely classes (M,) or, with numbers drawn from the exponential distribution, those that they draw."""
+    if draws_MV is None:
+        return logits_MV.argmax(-1)
+    return (logits_MV.float().softmax(-1) / draws_MV).argmax(-1)
