@@ -1,11 +1,17 @@
 """`worldline bench`: figures measured side by side with the plain way, for BENCHMARKS.md."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines import home
+from pipelines.commands.options import profile_and_store
+from pipelines.commands.play import config_of
+from pipelines.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipelines.tools.bench.row import Row
 
 PANEL = "Look and tidy"
 Quick = Annotated[bool, typer.Option("--quick", help="Small sizes: whether it works, not how fast.")]
@@ -93,23 +99,53 @@ def train(
 def plan(
     model: Annotated[str, typer.Option(help="Size of the model: 40m, 70m or 150m.")] = "40m",
     environments: Annotated[int, typer.Option(min=1, help="How many decide, alone and all at once.")] = 16,
+    experiment: Annotated[str, typer.Option(help="Instead: drafts against one by one, by its JOWA checkpoint.")] = "",
+    game: Annotated[str, typer.Option(help="With --experiment: the game (default: the recipe's first).")] = "",
     quick: Quick = False,
     as_json: AsJson = False,
 ) -> int:
     """Planning on 2 CPU threads: greedy, beam and tree search, one environment and many.
 
     A missed aim is a word in the table. Takes minutes, nearly all of them the plain
-    tree search. On a GPU also decisions a second.
+    tree search. On a GPU also decisions a second. With --experiment, passes a frame and decisions a second with
+    frames drafted and verified, and token by token, for its checkpoint and for random weights.
     Example: worldline bench plan --model 150m
+
+    Example: worldline bench plan --experiment demo --game Freeway
     """
     from pipelines.tools.bench.plan import QUICK, gpu_lines, run, sizes
     from pipelines.tools.bench.row import table
 
+    if experiment:
+        drafted = _drafted(experiment, game, 2 if quick else environments, 1 if quick else 3)
+        _print([row.plain() for row in drafted], table(drafted), as_json, quick)
+        return 0
+    if game:
+        raise UsageError(f"--game {game} chooses a game of an experiment: name it with --experiment")
     measured = QUICK if quick else sizes(model, environments)
     rows, lines = run(measured), gpu_lines(measured)
     found = {"rows": [row.plain() for row in rows], "gpu": lines}
     _print(found, "\n".join([table(rows), *(f"- {line}" for line in lines)]), as_json, quick)
     return 0
+
+
+def _drafted(experiment: str, game: str, environments: int, rounds: int) -> "list[Row]":
+    """What `plan_drafts` measures of an experiment's checkpoint."""
+    import torch
+
+    from pipelines.environments.registry import legal_mask
+    from pipelines.stages.record import opened, source_of
+    from pipelines.tools.bench import plan_drafts
+
+    _, store = profile_and_store(None)
+    _, config = config_of(experiment, game, {"mode": "dream", "precision": "float32"}, None, None)
+    source = source_of(config, opened(config, store))
+    try:
+        context = plan_drafts.real_context(source, environments, config.context)
+    finally:
+        for episodes in source.sets.values():
+            episodes.close()
+    return plan_drafts.run(source.agent, context, torch.from_numpy(legal_mask(config.game)), rounds)
 
 
 @bench.command()

@@ -173,9 +173,9 @@ def _rows(sizes: Sizes) -> Iterator[Row]:
         def plainly(context: Context, planner: Planner = case.planner) -> Tensor:
             return plan_plain.plan(plain, tokenizer, planner, context, _legal(context, sizes.model))
 
-        mine = [partial(one.plan, case.planner) for one in ours]
+        mine = [partial(each.plan, case.planner) for each in ours]
         if not case.at_once:
-            ones = [_one(context, row) for row in range(sizes.environments)]
+            ones = [one(context, row) for row in range(sizes.environments)]
             sides = _sides([plainly, *mine], ones, sizes.environments)
             alone[case.name] = sides[0]
         elif case.planner.horizon:
@@ -192,8 +192,8 @@ def _sides(plans: Sequence[Callable[[Context], Tensor]], contexts: Sequence[Cont
     decisions = [Decisions(plan, contexts) for plan in plans]
     many = len(contexts[0].games_N)
     return [
-        Side(Taken(taken.wall / many, taken.cpu / many), one.flat())
-        for taken, one in zip(in_turns(rounds, *decisions), decisions, strict=True)
+        Side(Taken(taken.wall / many, taken.cpu / many), each.flat())
+        for taken, each in zip(in_turns(rounds, *decisions), decisions, strict=True)
     ]
 
 
@@ -256,9 +256,10 @@ def _legal(context: Context, config: JowaConfig) -> Tensor:
     return torch.ones(shape, dtype=torch.bool, device=context.games_N.device)
 
 
-def _one(context: Context, row: int) -> Context:
-    one = slice(row, row + 1)
-    return Context(context.tokens_NCK[one], context.actions_NC[one], context.games_N[one])
+def one(context: Context, row: int) -> Context:
+    """One environment's."""
+    only = slice(row, row + 1)
+    return Context(context.tokens_NCK[only], context.actions_NC[only], context.games_N[only])
 
 
 def _text(taken: Taken) -> str:
