@@ -30,6 +30,7 @@ from pipelines.tools.bench import train_plain
 from pipelines.tools.bench.imagine_games import games_row
 from pipelines.tools.bench.imagine_plain import Plain
 from pipelines.tools.bench.imagine_rem import QUICK_REM, RemSizes, rem_rows
+from pipelines.tools.bench.imagine_rem_update import update_rows
 from pipelines.tools.bench.row import Row
 from pipelines.tools.bench.train import THREADS, WEIGHT_DECAY, Step, Taken, in_turns, random_batch, threads
 from pipelines.training.device import Device, cpu_has_bf16
@@ -93,6 +94,7 @@ def run(sizes: Sizes) -> list[Row]:
             *_updates(sizes),
             games_row(sizes.game, sizes.steps, sizes.rounds),
             *rem_rows(sizes.rem),
+            *update_rows(sizes.rem.networks, sizes.rem.segments, sizes.rem.rounds),
         ]
 
 

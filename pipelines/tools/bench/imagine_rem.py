@@ -33,6 +33,7 @@ class RemSizes:
 
     networks: RemConfig = field(default_factory=RemConfig)
     rows: int = 128
+    segments: int = 64
     rounds: int = 1
 
 
@@ -46,6 +47,7 @@ QUICK_REM = RemSizes(
         actor_critic=RemActorConfig(hidden=8, resolution=16, horizon=4, burn_in=2),
     ),
     rows=2,
+    segments=2,
 )
 
 
