@@ -91,10 +91,11 @@ class SimulusAgent(PracticeAgent):
         player.follow(shown_NCK, actions_NT[:, context.start : last - 1])
         return player, tokens_NTK, batch.mask_BT
 
-    def told(self, batch: Batch) -> Tensor | None:
-        """Of the actions that were done, unless it is to forget them as the original does."""
+    @property
+    def tells_burn_in(self) -> bool:
+        """Unless it is to forget them as the original does."""
         config = self.config.actor_critic
-        return self.own_actions(batch) if config.action_inputs and config.burn_in_actions else None
+        return bool(config.action_inputs and config.burn_in_actions)
 
     @property
     def imagined_steps(self) -> int:

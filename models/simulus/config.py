@@ -7,7 +7,7 @@ by. Learning rates, decay, clipping and the order of turns belong to the schedul
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from models.limits import Dropout, Few, Kept, Positive, Share, Size, Weight, check
 from models.practice.config import ActorConfig, PracticeConfig
@@ -103,6 +103,11 @@ class SimulusActorConfig(ActorConfig):
 @dataclass(frozen=True)
 class SimulusConfig(PracticeConfig):
     """All three networks, and the weights of the tokenizer's loss."""
+
+    meaning: ClassVar = PracticeConfig.meaning | {
+        "world_model": ("heads", "fastest", "slowest", "reward_reach", "clip_rewards"),
+        "actor_critic": ("action_inputs", "value_reach"),
+    }
 
     family: str = "simulus"
     tokenizer: TokenizerConfig = field(default_factory=lambda: TOKENIZER)

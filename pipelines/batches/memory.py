@@ -3,7 +3,8 @@
 "counts" draws an episode with probability (1 + count)^-power, then a step of it, each as likely (Delta-IRIS, arXiv
 2406.19320: episodes that were drawn less often catch up). "losses" draws a share of a batch from the softmax over all
 steps of what their segments last lost, without replacement, and the rest uniformly of the others (Simulus, arXiv
-2502.11537: prioritised replay of the world model); a step that was never drawn counts as if it had lost `fresh`.
+2502.11537: prioritised replay of the world model); a step that was never drawn counts as if it had lost `fresh`. Both
+draw only steps whose segments have as many real steps as the objective needs (`Episodes.least`).
 
 A memory stands at a step of its objective: it knows all draws before that one. What it draws there follows from the
 seed, the step and what it knows; its state is saved with the training's. Worker processes have copies, and find out
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from models.family import AgentConfig, Family, option
 from models.limits import Positive, Share, Weight
+from models.practice.replay import prioritised
 from pipelines.errors import UsageError
 from pipelines.store.stage_config import require
 
@@ -32,11 +34,15 @@ Stream = Callable[[int], np.random.Generator]
 
 @dataclass(frozen=True)
 class Draws:
-    """Numbers of the rules that remember. Of "counts": power. Of "losses": the share of a batch, and fresh."""
+    """Numbers of the rules that remember. Of "counts": power. Of "losses": the share of a batch, and fresh.
+
+    up: the share of a batch is rounded up, as Simulus does, and not to the nearest number.
+    """
 
     power: Weight = option(1.0)
     share: Share = option(0.3)
     fresh: Positive = option(10.0)
+    up: bool = option(False)
 
     def __post_init__(self) -> None:
         require(self, "learn.draws")
@@ -46,12 +52,32 @@ class Draws:
 class Episodes:
     """Those that may be drawn now. starts: (E + 1,). lasting: (N,) numbers that stay a transition's own as others come.
 
-    first_turn: they are all of the first turn of play.
+    first_turn: they are all of the first turn of play. least: real steps that a drawn segment must have. left: a step
+    is the last of its segment, not the first.
     """
 
     starts: NDArray[np.int64]
     lasting: NDArray[np.int64]
     first_turn: bool = False
+    least: int = 1
+    left: bool = False
+
+    @property
+    def able(self) -> NDArray[np.int64]:
+        """Steps of each episode by which a segment can be drawn: (E,)."""
+        return np.maximum(np.diff(self.starts) - (self.least - 1), 0)
+
+    @property
+    def skipped(self) -> int:
+        """Steps at each episode's beginning by which none can."""
+        return self.least - 1 if self.left else 0
+
+    def able_rows(self) -> NDArray[np.int64]:
+        """Numbers of the transitions by which a segment can be drawn, in order."""
+        if self.least == 1:
+            return np.arange(self.starts[-1])
+        firsts = self.starts[:-1] + self.skipped
+        return np.concatenate([np.arange(first, first + able) for first, able in zip(firsts, self.able, strict=True)])
 
 
 class Memory(Protocol):
@@ -94,11 +120,14 @@ class Counts:
         while self._at < step:
             self.follow(count, stream)
         draws_B2 = stream(step).random((count, 2))
-        least = 1.0 + self._counts_E.min()  # so that the greatest weight is 1, however often all were drawn
-        until_E = np.cumsum(((1.0 + self._counts_E) / least) ** -self._power)
-        episodes = np.searchsorted(until_E, draws_B2[:, 0] * until_E[-1], side="right")
-        episodes = np.minimum(episodes, len(until_E) - 1)  # a draw just below 1 may be rounded up
-        return episodes, (draws_B2[:, 1] * np.diff(self._there.starts)[episodes]).astype(np.int64)
+        able_E = self._there.able
+        numbers = np.flatnonzero(able_E)
+        counts = self._counts_E[numbers]
+        least = 1.0 + counts.min()  # so that the greatest weight is 1, however often all were drawn
+        until = np.cumsum(((1.0 + counts) / least) ** -self._power)
+        found = np.searchsorted(until, draws_B2[:, 0] * until[-1], side="right")
+        episodes = numbers[np.minimum(found, len(until) - 1)]  # a draw just below 1 may be rounded up
+        return episodes, (draws_B2[:, 1] * able_E[episodes]).astype(np.int64) + self._there.skipped
 
     def follow(self, count: int, stream: Stream, losses_B: NDArray[np.float32] | None = None) -> None:
         """See `Memory`."""
@@ -137,14 +166,15 @@ class Losses:
         """
         if step != self._at:
             raise ValueError(f"Step {step} depends on losses of the steps before it: this rule stands at {self._at}")
-        rng, here = stream(step), len(self._losses_N)
-        first = min(round(self._draws.share * count), here)
-        keys_N = self._losses_N - np.log(-np.log(rng.random(here)))  # the greatest are a softmax's draws (Gumbel)
+        rng, able = stream(step), self._there.able_rows()
+        here = len(able)
+        first = min(prioritised(self._draws.share, count, self._draws.up), here)
+        keys_N = self._losses_N[able] - np.log(-np.log(rng.random(here)))  # the greatest are a softmax's draws (Gumbel)
         chosen = np.argpartition(-keys_N, first)[:first] if first < here else np.arange(here)
         chosen = chosen[np.lexsort((chosen, -keys_N[chosen]))]
         others, rest = np.delete(np.arange(here), chosen), count - first
         more = rng.choice(others, rest, replace=False) if rest <= len(others) else rng.choice(here, rest)
-        rows = np.concatenate([chosen, more]).astype(np.int64)
+        rows = able[np.concatenate([chosen, more]).astype(np.int64)]
         self._drawn = step, rows
         starts = self._there.starts
         episodes = np.searchsorted(starts, rows, side="right") - 1
@@ -192,12 +222,7 @@ def require_rules(rules: Mapping[str, str], draws: Draws, config: AgentConfig, f
                 f"'{name}' is drawn by its losses, which it does not tell segment by segment (those of {family.name} "
                 f"that do: {able}): set learn.uses.{name}.sampling to another rule"
             )
-        if rule in MEMORIES and config.least(name) > 1:
-            raise UsageError(
-                f"'{name}' is drawn by {rule}, which may take segments with fewer than the {config.least(name)} steps "
-                f"that {family.name} needs: set learn.uses.{name}.sampling to episodes or steps"
-            )
-    readers = {"power": "counts", "share": "losses", "fresh": "losses"}
+    readers = {"power": "counts", "share": "losses", "fresh": "losses", "up": "losses"}
     for number, rule in readers.items():
         if getattr(draws, number) != getattr(Draws(), number) and rule not in rules.values():
             raise UsageError(

@@ -97,15 +97,15 @@ class Sampler:
         lengths_E = np.diff(starts)[: self.kept]
         if not len(lengths_E):
             raise WorldlineError(f"There is no episode of {self.reader.game} to draw from: play, or give longer data")
+        able_E = np.maximum(lengths_E - (self.least - 1), 0)
+        if not able_E.any():
+            raise WorldlineError(
+                f"No episode of {self.reader.game} has {self.least} steps: play more before this is practised "
+                "(learn.collect.steps, or a later start), or give data of longer episodes"
+            )
         if self.remembers is not None:
             episodes, steps = self.remembers.draw(step, self.count, self.stream)
         else:
-            able_E = np.maximum(lengths_E - (self.least - 1), 0)
-            if not able_E.any():
-                raise WorldlineError(
-                    f"No episode of {self.reader.game} has {self.least} steps: play more before this is practised "
-                    "(learn.collect.steps, or a later start), or give data of longer episodes"
-                )
             episodes, steps = RULES[self.rule](able_E, self.stream(step).random((self.count, 2)))
             if self.padding == "left":
                 steps = steps + self.least - 1

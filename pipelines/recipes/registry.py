@@ -14,6 +14,7 @@ from pipelines.recipes.freeway_boxing import freeway_boxing
 from pipelines.recipes.iris import iris, iris_mini, iris_offline
 from pipelines.recipes.jowa import jowa_40m, jowa_70m, jowa_150m
 from pipelines.recipes.rem import rem
+from pipelines.recipes.simulus import simulus
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "demo": demo,
@@ -43,6 +44,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "delta_iris_atari": delta_iris_atari,
     "delta_iris_crafter": delta_iris_crafter,
     "delta_iris_mini": delta_iris_mini,
+    "simulus": simulus,
     "jowa_40m": jowa_40m,
     "jowa_70m": jowa_70m,
     "jowa_150m": jowa_150m,

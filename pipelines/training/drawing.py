@@ -70,7 +70,9 @@ class Drawing:
         starts = self.reader.episode_starts[: None if self.kept is None else self.kept + 1]
         lasting = np.arange(starts[-1]) if self.growing is None else self.growing.lasting
         first_turn = self.growing is not None and self.growing.turns == 1
-        self._memories[name].begin(step, Episodes(starts, lasting, first_turn))
+        sampler = self._samplers[name]
+        there = Episodes(starts, lasting, first_turn, sampler.least, sampler.padding == "left")
+        self._memories[name].begin(step, there)
 
     def follow(self, name: str, losses_B: NDArray[np.float32] | None) -> None:
         """The batch of the step where the objective stands was learned from; losses: of each of its segments."""

@@ -1,6 +1,7 @@
 """Rules that remember: what they draw follows their formulas, and from the seed, the step and what was drawn alone."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from models.practice.replay import prioritised
 from models.rem.config import RemConfig
 from models.rem.family import REM
 from pipelines.batches.memory import MEMORIES, Counts, Draws, Episodes, Losses, carried, require_rules
@@ -200,7 +202,7 @@ def test_values_are_carried_by_their_numbers() -> None:
 @pytest.mark.parametrize(
     ("rules", "draws", "words"),
     [
-        ({"world_model": "counts"}, Draws(), "may take segments with fewer than the 3 steps that rem needs"),
+        ({"world_model": "steps"}, Draws(up=True), "learn.draws.up is read where segments are drawn by losses"),
         ({"tokenizer": "losses"}, Draws(), "does not tell segment by segment .*set learn.uses.tokenizer.sampling"),
         ({"world_model": "steps"}, Draws(power=2.0), "learn.draws.power is read where segments are drawn by counts"),
         ({"tokenizer": "counts"}, Draws(fresh=2.0), "learn.draws.fresh is read where segments are drawn by losses"),
@@ -211,4 +213,42 @@ def test_rules_and_numbers_that_would_have_no_effect_or_a_wrong_one_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=words):
         require_rules(rules, draws, RemConfig(), REM)
-    require_rules({"tokenizer": "counts", "world_model": "steps"}, Draws(power=2.0), RemConfig(), REM)
+    require_rules({"tokenizer": "counts", "world_model": "losses"}, Draws(power=2.0), RemConfig(), REM)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6),
+    least=st.integers(1, 4),
+    rule=st.sampled_from(sorted(MEMORIES)),
+    left=st.booleans(),
+)
+def test_no_segment_is_drawn_with_fewer_real_steps_than_are_needed(
+    lengths: list[int], least: int, rule: str, left: bool
+) -> None:
+    lengths = [*lengths, least]  # one has enough
+    there = replace(episodes(*lengths), least=least, left=left)
+    memory, seen = MEMORIES[rule](Draws(fresh=1.0)), set()
+    memory.begin(0, there)
+    for step in range(12):
+        drawn, places = memory.draw(step, 40, stream)
+        real = places + 1 if left else np.array(lengths)[drawn] - places
+        assert (real >= least).all() and (places >= 0).all() and (places < np.array(lengths)[drawn]).all()
+        seen |= {(int(one), int(place)) for one, place in zip(drawn, places, strict=True)}
+        memory.follow(40, stream, lost(step, 40))
+    rows = there.able_rows()
+    assert len(rows) == int(there.able.sum()) and (rows < sum(lengths)).all()
+    if rule == "losses":
+        assert {there.starts[one] + place for one, place in seen} == set(rows.tolist())
+
+
+def test_the_share_of_losses_can_be_rounded_up() -> None:
+    """Of 8 segments 0.3 are 2.4: with one loss far above the others, two or three are drawn by it alone."""
+    for up, expected in ((False, 2), (True, 3)):
+        memory = Losses(Draws(up=up))
+        memory.begin(0, episodes(40))
+        memory.restore({"numbers": np.arange(40), "losses": np.array([50.0] * 3 + [0.0] * 37, np.float32)})
+        memory.begin(0, episodes(40))
+        _, places = memory.draw(0, 8, stream)
+        assert (places[:expected] < 3).all() and len(set(places.tolist())) == 8
+    assert [prioritised(0.3, count, up=True) for count in (8, 10, 16, 20, 32)] == [3, 4, 5, 7, 10]
+    assert [prioritised(0.3, count) for count in (8, 10, 16, 20, 32)] == [2, 3, 5, 6, 10]
