@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Ints = NDArray[np.int64]
-LISTED = 4  # tokens that take as long to compute as listing what a pass reads
-TRUST = 8  # drafted tokens that an expectation counts for
+LISTING = 1.6  # a pass over listed tokens takes as much longer as one by one
+FEW = 4  # rows that are done and may be read again, one by one
+TRUST = 2  # drafted tokens that an expectation counts for
 MEMORY = 64  # drafted tokens after which older ones count for half
 
 
@@ -110,13 +111,19 @@ class Pace:
         self._right = self._right * fade + right
 
     def prefers_one_by_one(self, drafts: Drafts) -> bool:
-        """Whether to go on with a token of every row a pass, which costs less than a list of tokens does."""
+        """Whether to go on with a token of every row a pass, in whose passes nothing is listed or looked up."""
         rows = len(drafts.first_M)
-        return rows - drafts.unfinished <= LISTED and self.each(drafts.unfinished, drafts.places) == 1
+        dearest = (self._fixed + rows) / LISTING
+        return rows - drafts.unfinished <= FEW and self._costs(drafts.unfinished, drafts.places).min() >= dearest
 
     def each(self, rows: int, most: int) -> int:
         """Tokens of each of `rows` rows, 1 to `most`."""
+        return 1 + int(self._costs(rows, most).argmin())
+
+    def _costs(self, rows: int, most: int) -> NDArray[np.float64]:
+        """What a token that is kept of every row costs where each reads 1, 2, ... `most`."""
         share = min(self._right / self._tried, 0.999)
         counts_C = np.arange(1, most + 1)
         kept_C = (1 - share**counts_C) / (1 - share)
-        return 1 + int(((self._fixed + rows * counts_C) / kept_C).argmin())
+        costs_C: NDArray[np.float64] = (self._fixed + rows * counts_C) / kept_C
+        return costs_C
