@@ -134,7 +134,7 @@ def segments(
 
 def checkpoint(
     experiment: ExperimentName,
-    to: Annotated[str, typer.Option("--to", help="jowa, iris or rem: the original's names, readable by its own code.")],
+    to: Annotated[str, typer.Option("--to", help="jowa, iris, rem, simulus: names that its own code reads.")],
     out: Annotated[Path, typer.Option(help="Folder; one named after the experiment is written into it.")],
     game: WhoseGame = "",
     lpips: LpipsFrom = None,

@@ -5,10 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from models.api import Learning
+from models.rem.agent import RemAgent
 from models.rem.config import TOKENIZER
 from models.tokenizers.config import TokenizerConfig
 from models.tokenizers.fsq import FSQ
 from models.tokenizers.vq import Tokenizer
+from tests.models.practice.learning import LEGAL, OBJECTIVES, frames_of, gradients, segments
+from tests.models.rem.small_rem import CONFIG as SMALL_REM
+from tests.models.rem.small_rem import STEPS
 
 SMALL = replace(
     TOKENIZER,
@@ -75,3 +80,20 @@ def test_what_makes_no_fsq_is_refused(changes: dict, words: str) -> None:
         replace(SMALL, **changes)
     with pytest.raises(ValueError, match=r"Without tokenizer.quant_convs codes are latents: embed_dim 8"):
         TokenizerConfig(quant_convs=False, embed_dim=8)
+
+
+def test_another_family_of_tokens_can_take_it() -> None:
+    """REM's world model and actor read mapped codes."""
+    rem = replace(
+        SMALL_REM,
+        tokenizer=replace(SMALL_REM.tokenizer, quantizer="fsq", fsq_levels=(4, 4)),
+        weights=replace(SMALL_REM.weights, commitment=0.0),
+    )
+    agent = RemAgent(rem, seed=1)
+    agent.config.require_fit(STEPS)
+    agent.start(Learning(0, LEGAL), OBJECTIVES)
+    for objective, steps in (("world_model", STEPS), ("actor_critic", rem.length("actor_critic") or 0)):
+        _, found = gradients(agent, objective, segments(steps=steps, side="right"))
+        assert found and all(name.startswith(objective) for name in found)
+    _, found = gradients(agent, "tokenizer", frames_of(segments(), 0))
+    assert found.keys() == {f"tokenizer.{name}" for name, _ in agent.tokenizer.named_parameters()}
