@@ -114,7 +114,7 @@ def _actor(found: Shapes, given: DeltaActorConfig, tokenizer: DeltaTokenizerConf
 def _encoder(found: Shapes, prefix: str, given: EncoderConfig) -> EncoderConfig:
     """Residual blocks, each halved where a convolution of its own follows, between the first and the last one."""
     last, widths, down = _last(found, prefix), list[int](), list[int]()
-    for place in range(1, last - 1):
+    for place in range(1, last - 2):
         if _resizes(found, prefix, place) and down:
             down[-1] = 1
         else:
@@ -127,7 +127,7 @@ def _encoder(found: Shapes, prefix: str, given: EncoderConfig) -> EncoderConfig:
 def _decoder(found: Shapes, prefix: str, given: StackConfig) -> StackConfig:
     """The same backwards: a residual block's level is doubled where a convolution of its own comes before."""
     last, widths, down, doubled = _last(found, prefix), list[int](), list[int](), 0
-    for place in range(1, last - 1):
+    for place in range(1, last - 2):
         if _resizes(found, prefix, place):
             doubled = 1
         else:

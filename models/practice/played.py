@@ -161,7 +161,7 @@ class PlayedAgent(ABC):
 
     def original_weights(self, network: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `OriginalNames`."""
-        return self.original.own_weights(network, state_dict)
+        return self.original.theirs(self.original.own_weights(network, state_dict))
 
     def original_state_dict(self, network: str) -> dict[str, Tensor]:
         """See `OriginalNames`."""

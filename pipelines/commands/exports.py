@@ -8,7 +8,7 @@ import typer
 from models.registry import FAMILIES
 from pipelines.commands.browser_page import export_browser
 from pipelines.commands.hub import WhoseGame, export_hub, import_hub, playing_agent
-from pipelines.commands.iris_runs import LpipsFrom, export_run, import_iris, import_rem
+from pipelines.commands.iris_runs import LpipsFrom, export_run, import_delta_iris, import_iris, import_rem
 from pipelines.commands.options import ExperimentName, Storage, artefact_named, plan_of_experiment, profile_and_store
 from pipelines.errors import UsageError, unknown
 
@@ -43,6 +43,7 @@ def add_to(app: typer.Typer) -> None:
     back.command("shards")(import_shards)
     back.command("iris")(import_iris)
     back.command("rem")(import_rem)
+    back.command("delta-iris")(import_delta_iris)
     back.command("hub")(import_hub)
     app.add_typer(back, name="import", rich_help_panel=PANEL)
 
@@ -134,7 +135,9 @@ def segments(
 
 def checkpoint(
     experiment: ExperimentName,
-    to: Annotated[str, typer.Option("--to", help="jowa, iris, rem, simulus: names that its own code reads.")],
+    to: Annotated[
+        str, typer.Option("--to", help="jowa, iris, rem, simulus or delta_iris: names that its own code reads.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder; one named after the experiment is written into it.")],
     game: WhoseGame = "",
     lpips: LpipsFrom = None,

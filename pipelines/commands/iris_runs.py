@@ -1,5 +1,5 @@
-"""`worldline import iris`, `import rem` and `export run`: what the code of IRIS or REM left as an experiment, and a run
-as IRIS leaves one."""
+"""`worldline import iris`, `import rem`, `import delta-iris` and `export run`: what the code of IRIS, REM or Delta-IRIS
+left as an experiment, and a run as IRIS leaves one."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,10 +15,11 @@ from pipelines.errors import UsageError, WorldlineError
 from pipelines.graph.config_io import override
 from pipelines.graph.recipe import Recipe
 from pipelines.progress import say
-from pipelines.recipes import iris, rem
+from pipelines.recipes import delta_iris, iris, rem
 from pipelines.stages.import_weights import ReleasedConfig
 from pipelines.stages.learn import LearnConfig
 
+CRAFTER = "Crafter"
 NOT_TOLD = "A number that shapes do not tell, such as world_model.heads=8 (default: the paper's); may be repeated."
 GROUPS = (
     "Those of before February 2024 have 32 under the same names, in the same shapes, and decode differently: if its "
@@ -66,6 +67,25 @@ def import_rem(
     networks = _import(file, game, name, changes, storage, rem.rem(), rem.released)
     if not any("decoder_groups=" in change for change in changes or []):
         say(f"Its decoder is read with {networks.tokenizer.norm_groups} norm groups. {GROUPS}")
+
+
+def import_delta_iris(
+    file: Annotated[Path, typer.Option(help="Delta-IRIS's state_dict, as torch saved it: last.pt.")],
+    game: Annotated[str, typer.Option(help="Crafter, or the game of Atari that it was trained on.")] = CRAFTER,
+    name: Annotated[str, typer.Option(help="Of the experiment to make (default: the file's).")] = "",
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help=NOT_TOLD)] = None,
+    storage: Storage = None,
+) -> None:
+    """Make an experiment of a checkpoint of Delta-IRIS, such as the released one, which plays Crafter.
+
+    The file is read as data, nothing in it is run. Sizes are read off its 434 tensors, whose names must be
+    Delta-IRIS's; it has heads of 64 numbers. It goes out again, bit for bit, by 'worldline export checkpoint --to
+    delta_iris'.
+
+    Example: worldline import delta-iris --file last.pt
+    """
+    recipe = delta_iris.delta_iris_crafter() if game == CRAFTER else delta_iris.delta_iris_atari()
+    _import(file, game, name, changes, storage, recipe, delta_iris.released)
 
 
 def _import(

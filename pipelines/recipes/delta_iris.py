@@ -130,13 +130,13 @@ def delta_iris_mini() -> Recipe:
         learn=replace(
             learn,
             networks=replace(given, tokenizer=tokenizer, world_model=world, actor_critic=actor, tokenizer_steps=6),
-            rounds=10,
+            rounds=8,
             uses=(
-                Practice("tokenizer", 16, updates=100, lr=1e-3, first=1_000, weight_decay=0.01, clip=10.0),
-                Practice("world_model", 16, updates=100, lr=1e-3, first=1_000, weight_decay=0.01, clip=10.0),
-                Practice("actor_critic", 32, updates=50, lr=5e-4, weight_decay=0.0, clip=10.0),
+                Practice("tokenizer", 16, updates=60, lr=1e-3, first=600, weight_decay=0.01, clip=10.0),
+                Practice("world_model", 16, updates=70, lr=1e-3, first=500, weight_decay=0.01, clip=10.0),
+                Practice("actor_critic", 32, updates=40, lr=5e-4, weight_decay=0.0, clip=10.0),
             ),
-            collect=PlayTurns("crafter", steps=500, epsilon=0.05, environments=2, first_steps=5_000, first_epsilon=1.0),
+            collect=PlayTurns("crafter", steps=400, epsilon=0.05, environments=2, first_steps=4_000, first_epsilon=1.0),
             check=CheckPlay(every=0, episodes=8, temperature=1.0, protocol="crafter"),
             draws=Draws(power=1.0),
             loop=LoopConfig(),

@@ -147,3 +147,22 @@ def test_frames_come_with_returns_where_they_are_asked_for() -> None:
     assert plain.returns_n is None and told.returns_n is not None
     rows_n = told.frames_nHW[:, 0, 0, 0].astype(np.int64)
     assert told.returns_n == pytest.approx(returns_at(reader, rows_n, 0.5))
+
+
+@pytest.mark.parametrize(("padding", "anywhere"), [("both", False), ("left", True)])
+def test_a_drawn_step_lies_anywhere_in_its_segment(padding: str, anywhere: bool) -> None:
+    """Delta-IRIS's two ways: start = step - u, or stop = min(end of the episode, step + 1 + u), u uniform in 0 .. 3."""
+    length, drawn = 4, 4_000
+    sampler = Sampler(Numbered(12), "world", drawn, 0, length, padding, "steps", anywhere=anywhere)
+    firsts = sampler.segments(0)[:, 1]
+    expected: Counter[int] = Counter()
+    for step in range(12):
+        for u in range(length):
+            expected[step - u if padding == "both" else min(12, step + 1 + u) - length] += drawn / 12 / length
+    found = Counter(firsts.tolist())
+    assert found.keys() == expected.keys()
+    for first, count in expected.items():
+        assert abs(found[first] - count) < 5 * count**0.5, first
+    batch = SampledSegments(sampler).batch(0)
+    assert batch.mask_BT.any(1).all() and (padding == "both" or batch.mask_BT[:, -1].all())
+    assert not np.array_equal(firsts, sampler.segments(1)[:, 1]) and np.array_equal(firsts, sampler.segments(0)[:, 1])
