@@ -17,7 +17,8 @@ from pipelines.commands.options import (
     profile_and_store,
 )
 from pipelines.environments.atari import roms
-from pipelines.environments.atari.games import rom_md5
+from pipelines.environments.atari.games import GAMES, rom_md5
+from pipelines.environments.registry import options
 from pipelines.errors import Members, UsageError
 from pipelines.evaluation.player_settings import TUNED_FIELDS
 from pipelines.graph.make import pointer, run_config, standing
@@ -106,6 +107,8 @@ def _config(plan: Plan, step: Step, seed: int | None, rom_dir: Path | None, envs
     config = replace(config, envs=envs, seed=config.seed if seed is None else seed)
     if rom_dir is None:
         return config
+    if config.game not in GAMES:
+        options(config.game, str(rom_dir))  # says that it has none
     rom = roms.find(config.game, rom_dir)
     # Where ale-py ships the same bytes the scores are the same ones, and so is their key.
     md5 = "" if rom.md5 == rom_md5(config.game) else rom.md5
