@@ -35,8 +35,8 @@ class Sizes:
 QUICK = Sizes(steps=3, environments=2, worlds=1, rounds=1)
 
 
-def run(sizes: Sizes) -> list[Row]:
-    """Measure all rows."""
+def run(sizes: Sizes, only: str = "") -> list[Row]:
+    """Measure all rows, or those with `only` in their name."""
     several, shared = sizes.environments, -(-sizes.steps // sizes.environments)
     found = [
         ("random play, 1 environment", "steps/s", sizes.steps, _ours(1, sizes.steps), _plain(1, sizes.steps)),
@@ -49,7 +49,7 @@ def run(sizes: Sizes) -> list[Row]:
         ),
         ("worlds drawn", "worlds/s", sizes.worlds, _worlds_ours(sizes.worlds), _worlds_plain(sizes.worlds)),
     ]
-    return [_row(*each, sizes.rounds) for each in found]
+    return [_row(*each, sizes.rounds) for each in found if only in each[0]]
 
 
 def _ours(count: int, steps: int) -> Call:

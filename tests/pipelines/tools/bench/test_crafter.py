@@ -6,9 +6,8 @@ from pipelines.tools.bench.crafter import QUICK, run
 from pipelines.tools.bench.row import table
 
 
-def test_it_measures_play_and_worlds_and_leaves_no_trace() -> None:
+def test_it_measures_worlds_and_leaves_no_trace() -> None:
     before = worldgen.opensimplex
-    rows = run(QUICK)
-    assert [row.name for row in rows] == ["random play, 1 environment", "random play, 2 environments", "worlds drawn"]
-    assert all(row.ratio > 0 and row.cpu_ratio for row in rows) and "worlds/s" in table(rows)
+    (row,) = run(QUICK, only="worlds")
+    assert row.ratio > 1 and row.cpu_ratio and "worlds/s" in table([row])
     assert worldgen.opensimplex is before
