@@ -11,7 +11,19 @@ import typer
 from typer import Abort, TyperException
 
 from pipelines import process
-from pipelines.commands import bench, experiments, exports, forecast, graph, inspect, job, learning, play, stages
+from pipelines.commands import (
+    bench,
+    diagnose,
+    experiments,
+    exports,
+    forecast,
+    graph,
+    inspect,
+    job,
+    learning,
+    play,
+    stages,
+)
 from pipelines.errors import WorldlineError, unforeseen
 from pipelines.redact import one_line, redact
 
@@ -25,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for module in (graph, job, stages, learning, experiments, forecast, exports, inspect, play, bench):
+for module in (graph, job, stages, learning, experiments, forecast, exports, inspect, diagnose, play, bench):
     module.add_to(app)
 
 

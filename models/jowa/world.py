@@ -41,12 +41,16 @@ def context_values(model: Jowa, context: Context, cache: KVCache | None = None) 
 
     Raises ValueError where the context has more steps than the model.
     """
+    return _values(model, _newest(model, context, cache))[:, 0]
+
+
+def _newest(model: Jowa, context: Context, cache: KVCache | None) -> Tensor:  # (N, 1, D)
+    """What the transformer says at the newest observation."""
     steps, config = context.tokens_NCK.shape[1], model.config
     if steps > config.max_steps:
         raise ValueError(f"Context of {steps} steps does not fit a model of {config.max_steps} steps")
     tokens_NL = context_tokens(context, config.tokens_per_frame)
-    newest_N1D = model.transformer(model.embed(tokens_NL, context.games_N), cache, newest=True)
-    return _values(model, newest_N1D)[:, 0]
+    return model.transformer(model.embed(tokens_NL, context.games_N), cache, newest=True)
 
 
 def _values(model: Jowa, hidden_NRD: Tensor) -> Tensor:  # (N, R, A)
@@ -82,13 +86,14 @@ class JowaWorld:
         if self._cache is None or not self._cache.serves(rows, *self.model.transformer.cache_type()):
             self._cache = self.model.empty_cache(rows)
         self._cache.clear()
-        values_NA = context_values(self._player, context, self._cache)
+        newest_N1D = _newest(self._player, context, self._cache)
         self._games_N = context.games_N
         self._newest_NR = self._depths_NV = torch.zeros(rows, 1, dtype=torch.long, device=device)
         self._frames_NVK = context.tokens_NCK[:, -1:]
         self._pace = Pace(copies_right(context.tokens_NCK), fixed_cost(self.model.config.width, device.type))
         none_N = torch.zeros(rows, device=device)
-        return Imagined(values_NA, none_N, none_N.bool(), context.tokens_NCK[:, -1])
+        values_NA, states_N = _values(self._player, newest_N1D)[:, 0], _states(self._player, newest_N1D)
+        return Imagined(values_NA, none_N, none_N.bool(), context.tokens_NCK[:, -1], states_N)
 
     @torch.no_grad()
     def step(self, actions_M: Tensor, parents_M: Tensor | None = None) -> Imagined:

@@ -184,11 +184,8 @@ class PlayerSettings:
                 f"Agents of the family '{networks.family}' cannot play by {self.planner}: choose from "
                 f"{', '.join(planners)}"
             )
-        if self.horizon and self.search.leaf == "state" and not networks.values_states:
-            raise UsageError(
-                "This agent learned no value of states: train with pretrain.networks.model.state_value above 0, or set "
-                "evaluate.search.leaf to max or mean"
-            )
+        if self.horizon:
+            require_values(networks, self.search.leaf)
         if takes.frame not in (None, rules.frame):
             raise UsageError(
                 f"'{rules.name}' shows frames of {rules.frame} and the agent sees {takes.frame} (height, width, "
@@ -205,6 +202,15 @@ class PlayerSettings:
                 f"A context of {self.context} steps{ahead} is more than the {takes.steps} steps that this model "
                 "sees: lower evaluate.context or evaluate.beam_horizon, or what tune tries"
             )
+
+
+def require_values(networks: AgentConfig, leaf: Leaf) -> None:
+    """Raises UsageError where a path's end is to be worth what its state is, and the agent learned no such value."""
+    if leaf == "state" and not networks.values_states:
+        raise UsageError(
+            "This agent learned no value of states: train with pretrain.networks.model.state_value above 0, or set "
+            "search.leaf to max or mean"
+        )
 
 
 def require_players(players: Iterable[PlayerSettings], play: PlayConfig, beside: Beside) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pipelines.errors import unknown
 from pipelines.stages.collect import CollectConfig
+from pipelines.stages.diagnose import DiagnoseConfig
 from pipelines.stages.downsample import DownsampleConfig
 from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.stages.fetch import FetchConfig
@@ -232,6 +233,16 @@ search over have this.""",
 
 Where the replay was collected here, the returns of the behaviour that made it stand beside them. A round plays with
 fresh seeds; the check `no_drift` holds it against the rounds before.""",
+    ),
+    Stage(
+        DiagnoseConfig,
+        per="experiment game",
+        kind="evaluation",
+        kinds=("atari", "torch", "html"),
+        about="""Which of planner, world model and values fails where an experiment's agent searches one game badly.
+
+Every action is tried in imagination and in the emulator. Only experiments whose recipe has a `diagnose`, or which
+`worldline diagnose` looked at, have this.""",
     ),
     Stage(
         RecordConfig,

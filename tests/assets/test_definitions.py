@@ -34,11 +34,15 @@ GRAPH = {
         "evaluation",
         {"world_action_model", "pretrained", "imported", "finetuned", "world_model_agent", "scores", *EPISODES},
     ),
+    "diagnosed": (
+        "evaluation",
+        {"world_action_model", "pretrained", "imported", "finetuned", "world_model_agent", *EPISODES},
+    ),
     "leaderboard": ("evaluation", {"scores"}),
 }
 JOBS = {
     "collect", "fetch", "downsample", "import_trajectories", "index", "import_shards", "pretrain", "encode",
-    "train", "practise", "import_weights", "finetune", "tune", "evaluate", "record", "report",
+    "train", "practise", "import_weights", "finetune", "tune", "evaluate", "diagnose", "record", "report",
 }  # fmt: skip
 WHOLE = {"ingest": "data", "learn": "learning", "verify": None}  # those of no single stage, and the kind that they run
 POOLS = {"replay": "network", "trajectories": "disk", "imported_trajectories": "disk"}

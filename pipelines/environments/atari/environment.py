@@ -11,6 +11,7 @@ Letters: N environments, H and W pixels.
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,7 @@ class EmulatorGame:
         self._files = ExitStack()
         self._path = self._files.enter_context(playable(rom))
         self._emulators: dict[int, _Emulator] = {}  # by row; loading a ROM takes longer than a hundred frames
+        self._scout: _Emulator | None = None  # looks ahead for all of them
         self._frames = np.empty((len(self.seeds), *self.spaces.frame_shape), np.uint8)
         self._legal = set(range(len(ACTIONS)) if rules.full_action_space else minimal_actions(self.game))
 
@@ -206,8 +208,18 @@ class EmulatorGame:
             self._frames[row] = emulator.begin() if terminated[row] or truncated[row] else frame
         return Step(self._frames.copy(), rewards, terminated, truncated, goes_on if self.rules.life_loss else None)
 
+    def ahead(self, row: int, action: int) -> tuple[NDArray[np.uint8], float, bool]:
+        """What `action` would bring in that environment, which stays where it is: as if no action were sticky.
+
+        Its frame (H, W) or (H, W, 3), the reward, and whether the game would be over. An emulator restores all of its
+        state but the action that may stick, so another one looks ahead.
+        """
+        if self._scout is None:
+            self._scout = _Emulator(self._path, 0, replace(self.rules, sticky=0.0))
+        return self._scout.from_state_of(self._emulators[row], action)
+
     def screens(self) -> NDArray[np.uint8]:
-        """See `registry.Watched`: (N, 210, 160, 3) in most games. An episode that ended shows the next one's screen."""
+        """See `registry.Watched: (N, 210, 160, 3) in most games. An episode that ended shows the next one's screen."""
         return np.stack([self._emulators[row].screen() for row in range(len(self.seeds))])
 
     def roots(self) -> dict[str, Any]:
@@ -273,6 +285,13 @@ class _Emulator:
         lives, before = self._ale.lives(), self._lives
         self._lives, self.lost_life = lives, self._rules.life_loss and 0 < lives < before
         return merged(screens or [self._screen()], self._rules), reward
+
+    def from_state_of(self, other: "_Emulator", action: int) -> tuple[NDArray[np.uint8], float, bool]:
+        """Where another one stands: a `skip`, and whether the game is over behind it."""
+        self._ale.restoreState(other._ale.cloneState())
+        self._played, self._lives = other._played, other._lives
+        frame, reward = self.skip(action)
+        return frame, reward, self.over
 
     def _new_game(self) -> None:
         self._ale.reset_game()

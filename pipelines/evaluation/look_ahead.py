@@ -1,0 +1,242 @@
+"""Looking one step ahead from real states, in imagination and in the emulator itself, valued by the same agent.
+
+In states of its own play (greedy, with random actions in between) every legal action is tried twice: in the world
+model, and in the emulator, which stays where it is. Both next states are valued by the agent as a search would value
+them. What differs between the two is the world model's; what is wrong with both is the values'.
+`play_by` then plays whole episodes by each of the three choices, so that the promise can be held against the points.
+
+Shapes: S states, A the game's legal actions in order of their numbers, E environments, C steps of context, K tokens.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.api import Agent, Context, Imagined, WorldModel
+from models.planning.beam import Leaf, leaf_values, masked_values
+from pipelines.environments.atari.environment import EmulatorGame
+from pipelines.environments.registry import Rules, game_id, legal_mask
+from pipelines.errors import UsageError, WorldlineError
+from pipelines.evaluation.player_settings import require_values
+from pipelines.evaluation.players import channels_first
+from pipelines.progress import track
+
+KNOWN_FROM = 0.05  # a return counts as known where what lies beyond the play is discounted by this much or more
+
+
+@dataclass(frozen=True)
+class Looker:
+    """An agent that looks ahead in a game: its world and how next states are valued; `context` newest steps are seen.
+
+    Raises UsageError where its world values no actions, or not what `leaf` asks for.
+    """
+
+    agent: Agent
+    game: str
+    leaf: Leaf
+    context: int
+
+    def __post_init__(self) -> None:
+        if not self.agent.config.family or self.agent.vocabulary == 0:
+            raise UsageError(f"Agents of the family '{self.agent.config.family}' have no tokens to look ahead in")
+        require_values(self.agent.config, self.leaf)
+
+    @property
+    def legal(self) -> NDArray[np.int64]:
+        """Numbers (A,) of the game's actions."""
+        return np.flatnonzero(legal_mask(self.game))
+
+    def encode(self, frames_N: NDArray[np.uint8]) -> Tensor:
+        """Tokens (N, K) of frames (N, H, W) or (N, H, W, C)."""
+        return self.agent.encode(channels_first(frames_N).to(self._device))
+
+    def worths(self, here: Imagined) -> Tensor:
+        """What each row (N,) is worth as the end of a path."""
+        legal_NA = torch.as_tensor(legal_mask(self.game), device=here.values_NA.device).expand_as(here.values_NA)
+        return leaf_values(here, masked_values(here.values_NA.float(), legal_NA), self.leaf)
+
+    def values(self, here: Imagined) -> Tensor:
+        """Q (N, A) of the legal actions. Raises UsageError where the world values none."""
+        if not here.values_NA.shape[1]:
+            raise UsageError(f"Agents of the family '{self.agent.config.family}' value no actions: diagnose a JOWA")
+        return here.values_NA.float()[:, torch.as_tensor(self.legal, device=here.values_NA.device)]
+
+    def imagined(self, world: WorldModel, rows: int) -> tuple[Tensor, Tensor]:
+        """After a reset of `rows`: rewards and worths (rows, A) of one imagined step by each action."""
+        actions_A = torch.as_tensor(self.legal, device=self._device)
+        parents_M = torch.zeros(rows * len(actions_A), dtype=torch.long, device=self._device)
+        here = world.step(actions_A.repeat(rows), parents_M)
+        return here.rewards_N.view(rows, -1).float(), self.worths(here).view(rows, -1)
+
+    def real(self, world: WorldModel, seen: "Seen", game: EmulatorGame) -> tuple[Tensor, Tensor]:
+        """Rewards' signs and worths (E, A) of one step of the emulator by each action; an end is worth nothing."""
+        tried = [[game.ahead(row, int(action)) for action in self.legal] for row in range(len(seen.tokens_ECK))]
+        flat = [each for row in tried for each in row]
+        tokens_MK = self.encode(np.stack([frame for frame, _, _ in flat]))
+        actions_M = torch.as_tensor(self.legal, device=self._device).repeat(len(tried))
+        context = seen.repeated(len(self.legal)).then(actions_M, tokens_MK, self.context).context
+        over_M = torch.tensor([over for _, _, over in flat], device=self._device)
+        worths_M = self.worths(world.reset(context)).masked_fill(over_M, 0.0)
+        rewards_M = torch.tensor([float(np.sign(reward)) for _, reward, _ in flat], device=self._device)
+        return rewards_M.view(len(tried), -1), worths_M.view(len(tried), -1)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(next(iter(self.agent.networks.values())).parameters()).device
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The newest steps of E environments that began together."""
+
+    tokens_ECK: Tensor
+    actions_EC: Tensor  # (E, C - 1)
+    game: int
+
+    @property
+    def context(self) -> Context:
+        """As a world reads it."""
+        rows = len(self.tokens_ECK)
+        return Context(self.tokens_ECK, self.actions_EC, self.tokens_ECK.new_full((rows,), self.game))
+
+    def then(self, actions_E: Tensor, tokens_EK: Tensor, most: int) -> "Seen":
+        """One step later; of older ones as many are kept as `most` allows."""
+        tokens_ECK = torch.cat([self.tokens_ECK, tokens_EK[:, None]], dim=1)[:, -most:]
+        actions_EC = torch.cat([self.actions_EC, actions_E[:, None]], dim=1)
+        return Seen(tokens_ECK, actions_EC[:, max(0, actions_EC.shape[1] - most + 1) :], self.game)
+
+    def repeated(self, times: int) -> "Seen":
+        """Every environment so often in a row."""
+        each = (self.tokens_ECK.repeat_interleave(times, 0), self.actions_EC.repeat_interleave(times, 0))
+        return Seen(*each, self.game)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What was found in S states: float64 arrays (S, A), or (S,)."""
+
+    q_SA: NDArray[np.float64]
+    imagined_rewards_SA: NDArray[np.float64]
+    imagined_SA: NDArray[np.float64]  # worths of imagined next states
+    real_rewards_SA: NDArray[np.float64]  # their signs
+    real_SA: NDArray[np.float64]  # worths of the emulator's next states
+    returns_S: NDArray[np.float64]  # discounted signs of rewards that the play got from there on
+    known_S: NDArray[np.bool_]  # where the play went on for long enough to say
+
+
+@torch.no_grad()
+def look(looker: Looker, rules: Rules, seed: int, states: int, every: int, explore: float) -> Looked:
+    """Look ahead in every `every`-th state of one environment's play until `states` were looked at.
+
+    With chance `explore` an action is a random one. Raises UsageError as `Looker`.
+    """
+    agent, gamma = looker.agent, float(looker.agent.gamma)
+    game, world, draws = watched_game(looker.game, (seed,), rules), agent.world(), np.random.default_rng(seed)
+    seen = first_seen(looker, game)
+    found: list[tuple[NDArray[np.float64], ...]] = []
+    at, rewards, ends = [], [], []
+    with track(f"Look ahead in {looker.game}", states, "states") as advance:
+        for step in range(states * every):
+            q_1A = looker.values(world.reset(seen.context))
+            if step % every == 0:
+                imagined, real = looker.imagined(world, 1), looker.real(world, seen, game)
+                found.append(tuple(each[0].double().cpu().numpy() for each in (q_1A, *imagined, *real)))
+                at.append(step)
+                advance()
+            choice = int(draws.integers(len(looker.legal))) if draws.random() < explore else int(q_1A.argmax())
+            action_1 = looker.legal[[choice]]
+            played = game.step(action_1)
+            rewards.append(float(np.sign(played.rewards[0])))
+            ends.append(bool(played.terminated[0]))
+            tokens_1K = looker.encode(played.frames)
+            if played.terminated[0] or played.truncated[0]:
+                seen = Seen(tokens_1K[:, None], seen.actions_EC[:, :0], seen.game)
+            else:
+                seen = seen.then(torch.as_tensor(action_1, device=tokens_1K.device), tokens_1K, looker.context)
+    game.close()
+    q_SA, told_SA, imagined_SA, signs_SA, real_SA = (np.stack(each) for each in zip(*found, strict=True))
+    returns_T, beyond_T = play_returns(np.array(rewards), np.array(ends), gamma)
+    known_S = beyond_T[at] <= KNOWN_FROM
+    return Looked(q_SA, told_SA, imagined_SA, signs_SA, real_SA, returns_T[at], known_S)
+
+
+def play_returns(
+    rewards_T: NDArray[np.float64], ends_T: NDArray[np.bool_], gamma: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Discounted returns (T,) of a play, and by how much what lies beyond its last step is discounted at each step."""
+    returns, beyond, after, left = np.zeros(len(rewards_T)), np.zeros(len(rewards_T)), 0.0, 1.0
+    for step in range(len(rewards_T) - 1, -1, -1):
+        alive = 0.0 if ends_T[step] else gamma
+        after, left = rewards_T[step] + alive * after, alive * left
+        returns[step], beyond[step] = after, left
+    return returns, beyond
+
+
+Choice = Callable[[Looker, WorldModel, Seen, EmulatorGame], Tensor]  # places (E,) among the legal actions
+
+
+def by_q(looker: Looker, world: WorldModel, seen: Seen, game: EmulatorGame) -> Tensor:
+    """The action of greatest Q."""
+    return looker.values(world.reset(seen.context)).argmax(1)
+
+
+def by_imagined(looker: Looker, world: WorldModel, seen: Seen, game: EmulatorGame) -> Tensor:
+    """The action whose imagined step is worth most; of equal ones that of greater Q."""
+    q_EA = looker.values(world.reset(seen.context))
+    rewards_EA, worths_EA = looker.imagined(world, len(seen.tokens_ECK))
+    return first_best(rewards_EA + float(looker.agent.gamma) * worths_EA, q_EA)
+
+
+def by_real(looker: Looker, world: WorldModel, seen: Seen, game: EmulatorGame) -> Tensor:
+    """The action whose step in the emulator is worth most: what a perfect world model would choose at these values."""
+    q_EA = looker.values(world.reset(seen.context))
+    rewards_EA, worths_EA = looker.real(world, seen, game)
+    return first_best(rewards_EA + float(looker.agent.gamma) * worths_EA, q_EA)
+
+
+CHOICES: dict[str, Choice] = {"greedy": by_q, "imagined": by_imagined, "emulator": by_real}
+
+
+def first_best(worths_EA: Tensor, q_EA: Tensor) -> Tensor:
+    """The best (E,) of each row; where several are equally good, the one of greatest Q."""
+    best_EA = worths_EA == worths_EA.amax(1, keepdim=True)
+    return q_EA.masked_fill(~best_EA, -torch.inf).argmax(1)
+
+
+@torch.no_grad()
+def play_by(looker: Looker, rules: Rules, seeds: tuple[int, ...], steps: int, name: str) -> NDArray[np.float64]:
+    """Raw points (E,) of `steps` steps in an environment a seed, by one of CHOICES. Episodes that end begin anew."""
+    choose, world = CHOICES[name], looker.agent.world()
+    game = watched_game(looker.game, seeds, rules)
+    seen, points_E = first_seen(looker, game), np.zeros(len(seeds))
+    with track(f"Play {looker.game}, {name}", steps, "steps") as advance:
+        for _ in range(steps):
+            actions_E = looker.legal[choose(looker, world, seen, game).cpu().numpy()]
+            played = game.step(actions_E)
+            points_E += played.rewards
+            tokens_EK = looker.encode(played.frames)
+            # Who begins anew is shown its first frame behind the old ones: all environments are read together.
+            seen = seen.then(torch.as_tensor(actions_E, device=tokens_EK.device), tokens_EK, looker.context)
+            advance()
+    game.close()
+    return points_E
+
+
+def first_seen(looker: Looker, game: EmulatorGame) -> Seen:
+    """The first frames of fresh episodes."""
+    tokens_EK = looker.encode(game.reset())
+    return Seen(tokens_EK[:, None], tokens_EK.new_zeros(len(tokens_EK), 0), game_id(looker.game))
+
+
+def watched_game(game: str, seeds: tuple[int, ...], rules: Rules) -> EmulatorGame:
+    """Emulators that can look ahead. Raises WorldlineError for a game that is not played in one."""
+    from pipelines.environments.registry import watched
+
+    found = watched(game, seeds, rules)
+    if not isinstance(found, EmulatorGame):
+        raise WorldlineError(f"{game} is not played in an emulator whose state can be saved: diagnose an Atari game")
+    return found

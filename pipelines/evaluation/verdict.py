@@ -1,0 +1,175 @@
+"""What looking ahead found, in numbers and in words: which of planner, world model and values fails.
+
+Shapes: S states, A legal actions, E environments. Worths are backed up: r + gamma * worth of the next state.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pipelines.evaluation.look_ahead import Looked
+
+ALIKE = 0.7  # rank correlation from which imagined and real next states count as worth the same
+ERRORS = 2.0  # standard errors by which means must differ to count
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All numbers of a diagnosis; None where there was nothing to find it from.
+
+    best_by_*: by action, in how many states it is the best. ranks_*: rank correlation over the actions of a state, a
+    mean over states. spread: standard deviation over the actions of a state of what the emulator's next states are
+    worth; imagined_error: mean absolute difference of imagined and real worths: a search decides by noise where it is
+    larger. rarity_bias: correlation over actions of the log of their share in the data with the worth behind them
+    against the state's mean. promised: what the emulator's best step is backed up to, above what greedy play's is.
+    returns_*: correlation with, and excess of max Q over, the discounted returns of the play. points_*: mean and
+    standard error of raw points by each choice.
+    """
+
+    actions: list[str]
+    best_by_q: list[int]
+    best_by_imagined: list[int]
+    best_by_real: list[int]
+    q_agrees_with_real: float
+    imagined_agrees_with_real: float
+    ranks_q_real: float
+    ranks_imagined_real: float
+    spread: float
+    imagined_error: float
+    rewards_right: float
+    promised: float
+    shares: list[float] | None
+    rarity_bias: float | None
+    returns_correlation: float | None
+    returns_excess: float | None
+    points: dict[str, tuple[float, float]]
+    fails: str
+    words: str
+
+
+def findings(
+    looked: "Looked",
+    points: Mapping[str, NDArray[np.float64]],
+    gamma: float,
+    actions: list[str],
+    shares_A: NDArray[np.float64] | None,
+) -> Findings:
+    """Of what was looked at. points: raw ones by the name of a choice: greedy, imagined, emulator; empty for none."""
+    imagined_SA = looked.imagined_rewards_SA + gamma * looked.imagined_SA
+    real_SA = looked.real_rewards_SA + gamma * looked.real_SA
+    best_q, best_imagined, best_real = (each.argmax(1) for each in (looked.q_SA, imagined_SA, real_SA))
+    rows, count = np.arange(len(real_SA)), len(actions)
+    known = looked.known_S
+    numbers: dict[str, Any] = {
+        "q_agrees_with_real": float((best_q == best_real).mean()),
+        "imagined_agrees_with_real": float((best_imagined == best_real).mean()),
+        "ranks_q_real": mean_ranks(looked.q_SA, real_SA),
+        "ranks_imagined_real": mean_ranks(imagined_SA, real_SA),
+        "spread": float(real_SA.std(1).mean()),
+        "imagined_error": float(np.abs(imagined_SA - real_SA).mean()),
+        "rewards_right": float((looked.imagined_rewards_SA == looked.real_rewards_SA).mean()),
+        "promised": float((real_SA.max(1) - real_SA[rows, best_q]).mean()),
+    }
+    means = {name: _mean(each) for name, each in points.items() if len(each)}
+    bias = None if shares_A is None else rarity_bias(looked.real_SA, shares_A)
+    fails, words = verdict(numbers, means, bias)
+    return Findings(
+        actions=actions,
+        best_by_q=np.bincount(best_q, minlength=count).tolist(),
+        best_by_imagined=np.bincount(best_imagined, minlength=count).tolist(),
+        best_by_real=np.bincount(best_real, minlength=count).tolist(),
+        **numbers,
+        shares=None if shares_A is None else shares_A.tolist(),
+        rarity_bias=bias,
+        returns_correlation=correlation(looked.q_SA.max(1)[known], looked.returns_S[known]),
+        returns_excess=float((looked.q_SA.max(1) - looked.returns_S)[known].mean()) if known.any() else None,
+        points=means,
+        fails=fails,
+        words=words,
+    )
+
+
+def verdict(
+    numbers: Mapping[str, float], means: Mapping[str, tuple[float, float]], bias: float | None
+) -> tuple[str, str]:
+    """Which part fails: "values", "world model", "planner" or "nothing"; and why, in words.
+
+    With points, a perfect world model that gains nothing at these values convicts them; one that gains where the own
+    one does not, convicts that. Without, ranks decide.
+    """
+    alike, noisy = numbers["ranks_imagined_real"] >= ALIKE, numbers["imagined_error"] > numbers["spread"]
+    blur = (
+        f"imagined and real next states differ by {numbers['imagined_error']:.3g}, actions by {numbers['spread']:.3g}"
+    )
+    if not means:
+        if numbers["ranks_q_real"] <= 0:
+            return (
+                "values",
+                f"what Q prefers leads to states that Q values less ({_rarity(bias)}): Q is no number to search by",
+            )
+        return ("nothing", "imagined and real next states are ranked alike") if alike else ("world model", blur)
+    greedy, imagined, emulator = (means[name] for name in ("greedy", "imagined", "emulator"))
+    if not _better(emulator, greedy):
+        worse = "worse than" if _better(greedy, emulator) else "no better than"
+        return "values", (
+            f"even the emulator's own next states, valued by this agent, play {worse} the best Q "
+            f"({emulator[0]:.3g} against {greedy[0]:.3g} points): no world model and no planner can mend that "
+            f"({_rarity(bias)})"
+        )
+    if not _better(imagined, greedy):
+        return "world model", (
+            f"a perfect world model would gain {emulator[0] - greedy[0]:.3g} points a play and this one gains "
+            f"{imagined[0] - greedy[0]:.3g}: {blur}"
+        )
+    gains = [each[0] - greedy[0] for each in (imagined, emulator)]
+    gained = f"one imagined step gains {gains[0]:.3g} points a play, a perfect one {gains[1]:.3g}"
+    if noisy:
+        return "nothing", f"{gained}, though {blur}: look few steps ahead"
+    return "nothing", f"{gained}: where a deeper search gains less, the planner is at fault"
+
+
+def _rarity(bias: float | None) -> str:
+    if bias is None:
+        return "how often the data shows an action is not known"
+    return f"worth behind an action correlates by {bias:.2f} with how often the data shows it"
+
+
+def _better(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Whether a mean is greater by more than ERRORS of the difference's standard errors."""
+    return one[0] - other[0] > ERRORS * float(np.hypot(one[1], other[1])) and one[0] > other[0]
+
+
+def _mean(points_E: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean and standard error; that of a single play is not known, and said to be 0."""
+    error = points_E.std(ddof=1) / np.sqrt(len(points_E)) if len(points_E) > 1 else 0.0
+    return float(points_E.mean()), float(error)
+
+
+def rarity_bias(real_SA: NDArray[np.float64], shares_A: NDArray[np.float64]) -> float | None:
+    """Correlation over actions of log share and mean worth against the state's mean; None for fewer than 2 actions."""
+    seen = shares_A > 0
+    return correlation(np.log(shares_A[seen]), (real_SA - real_SA.mean(1, keepdims=True)).mean(0)[seen])
+
+
+def mean_ranks(one_SA: NDArray[np.float64], other_SA: NDArray[np.float64]) -> float:
+    """Spearman's rank correlation over the actions of a state, a mean over the states in which it is defined; or 0."""
+    found = [correlation(ranks(one), ranks(other)) for one, other in zip(one_SA, other_SA, strict=True)]
+    defined = [each for each in found if each is not None]
+    return float(np.mean(defined)) if defined else 0.0
+
+
+def ranks(values_A: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From 0 up; equal values share the mean of their ranks."""
+    _, inverse, counts = np.unique(values_A, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts + 1) / 2)[inverse])
+
+
+def correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float | None:
+    """Pearson's; None where one of the two does not vary, or there are fewer than 2."""
+    if len(one) < 2 or one.std() < 1e-12 or other.std() < 1e-12:
+        return None
+    return float(np.corrcoef(one, other)[0, 1])

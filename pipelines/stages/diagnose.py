@@ -1,0 +1,133 @@
+"""Stage `diagnosed`: why an agent's search plays as it does; which of planner, world model or values fails.
+
+In states of the agent's own play every action is looked ahead one step, in imagination and in the emulator, and both
+next states are valued as a search values them (`evaluation/look_ahead.py`). Then the same seeds are played by the best
+Q, by the best imagined step and by the best step of the emulator: the last is what a perfect world model would gain.
+The artefact holds the numbers (states.npz, diagnosis.json), the pictures (diagnosis.png) and a page that says in words
+what fails (diagnosis.html).
+Run: `worldline diagnose EXPERIMENT --game G`.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.limits import Natural, Seed, Share, Size
+from pipelines.environments.registry import protocol
+from pipelines.errors import UsageError
+from pipelines.evaluation.player_settings import PlayConfig
+from pipelines.evaluation.verdict import Findings, findings
+from pipelines.store.artefact import Draft, Report
+from pipelines.store.ref import Ref
+from pipelines.store.stage_config import StageConfig, filled, parent
+from pipelines.store.store import Store
+
+if TYPE_CHECKING:
+    from pipelines.evaluation.look_ahead import Looker
+
+ARRAYS, NUMBERS, PICTURE, PAGE = "states.npz", "diagnosis.json", "diagnosis.png", "diagnosis.html"
+
+
+@dataclass(frozen=True)
+class DiagnoseConfig(PlayConfig, StageConfig):
+    """Look ahead in `states` of the agent's own play, every `every` steps, and play `steps` by each choice.
+
+    `explore` is the chance of a random action while states are visited; play that is compared has none. The rest is
+    the evaluation's: protocol, context, and the leaf value of its search.
+    """
+
+    STAGE: ClassVar[str] = "diagnosed"
+    VERB: ClassVar[str] = "diagnose"
+    CODE: ClassVar[str] = "1"
+
+    game: str = filled("game", "")
+    agent: Ref | None = parent(makes="agent", part="agent")
+    trajectories: Ref | None = parent(makes="trajectories", soft=True)  # how often the data shows each action
+    context: Size = 4
+    states: Size = 48
+    every: Size = 8
+    explore: Share = 0.15
+    episodes: Size = 4  # environments that are played by each choice
+    steps: Natural = 200  # of each; 0 plays none, and says nothing about points
+    seed: Seed = filled("seed", 0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.planner not in ("greedy", "beam"):
+            raise UsageError(f"diagnose.planner '{self.planner}' is not read: a diagnosis looks one step ahead itself")
+
+    @property
+    def subject(self) -> str:
+        return self.game
+
+
+def run(config: DiagnoseConfig, store: Store) -> Report:
+    """Diagnose one game, or find what was found."""
+    return store.produce(config.spec(), lambda draft: _build(config, draft))
+
+
+def _build(config: DiagnoseConfig, draft: Draft) -> None:
+    import torch
+
+    from pipelines.evaluation.look_ahead import CHOICES, Looker, look, play_by
+    from pipelines.evaluation.session import selection_seeds
+    from pipelines.plots.diagnosis import draw, page
+    from pipelines.training.checkpoints import load_agent
+    from pipelines.training.device import pick, settle
+
+    if config.agent is None:
+        raise UsageError(f"A diagnosis of {config.game} needs an agent: name its artefact")
+    device = pick(config.precision, leased=True)
+    agent = load_agent(draft.parents[config.agent], device)
+    device = settle(agent, device, config.precision)
+    for network in agent.networks.values():
+        network.eval()
+    looker, rules = Looker(agent, config.game, config.search.leaf, config.context), protocol(config.protocol)
+    seeds = selection_seeds(config.seed, config.episodes + 1)  # of which no score is ever reported
+    with torch.inference_mode(), device.piece("diagnose"):
+        looked = look(looker, rules, seeds[0], config.states, config.every, config.explore)
+        points = {
+            name: play_by(looker, rules, seeds[1:], config.steps, name) if config.steps else np.zeros(0)
+            for name in CHOICES
+        }
+    found = findings(looked, points, float(agent.gamma), _names(looker), _shares(config, draft, looker))
+    arrays: dict[str, Any] = asdict(looked)
+    np.savez(draft.path(ARRAYS), **arrays)
+    draft.path(NUMBERS).write_text(json.dumps(asdict(found), indent=1))
+    draw(found, looked, draft.path(PICTURE))
+    page(found, f"{config.game}, {config.agent}", draft.path(PICTURE), draft.path(PAGE))
+    draft.metrics |= summary(found) | device.metrics()
+    draft.counts |= {"states": config.states, "steps": config.states * config.every + len(CHOICES) * config.steps}
+
+
+def summary(found: Findings) -> dict[str, Any]:
+    """The numbers of a manifest: those that are one number, and the verdict."""
+    return {name: value for name, value in asdict(found).items() if isinstance(value, float | str)}
+
+
+def _names(looker: "Looker") -> list[str]:
+    """Of the game's actions."""
+    from pipelines.environments.registry import own_actions
+
+    return list(own_actions(looker.game))
+
+
+def _shares(config: DiagnoseConfig, draft: Draft, looker: "Looker") -> NDArray[np.float64] | None:
+    """How often (A,) the data shows each action; None where no trajectories are known."""
+    if config.trajectories is None:
+        return None
+    from pipelines.episodes.trajectories import FILE_NAME, Trajectories
+
+    data = Trajectories(draft.parents[config.trajectories].source(FILE_NAME))
+    counted = np.bincount(data.actions, minlength=len(looker.legal))
+    return counted / counted.sum()
+
+
+def of(evaluation: PlayConfig, **given: Any) -> DiagnoseConfig:
+    """A diagnosis under an evaluation's rules, context and leaf value."""
+    shared = {name: getattr(evaluation, name) for name in ("protocol", "precision", "rom_md5", "rom_dir")}
+    leaf = replace(DiagnoseConfig().search, leaf=evaluation.search.leaf)
+    return DiagnoseConfig(**{**shared, "search": leaf, **given})

@@ -1,0 +1,75 @@
+"""What looking ahead found, from hand-made worths: each kind of failure is named."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.evaluation.look_ahead import Looked, play_returns
+from pipelines.evaluation.verdict import correlation, findings, mean_ranks, ranks
+
+ACTIONS = ["NOOP", "UP", "DOWN"]
+NONE_SA = np.zeros((4, 3))
+TRUE_SA = np.array([[0.0, 1.0, 2.0], [2.0, 0.0, 1.0], [1.0, 2.0, 0.0], [0.5, 2.0, 1.0]])
+RIGHT = Looked(TRUE_SA, NONE_SA, TRUE_SA, NONE_SA, TRUE_SA, TRUE_SA.max(1), np.ones(4, bool))
+
+
+def points(greedy: float, imagined: float, emulator: float) -> dict[str, np.ndarray]:
+    spread = np.array([-0.1, 0.0, 0.1])
+    return {"greedy": greedy + spread, "imagined": imagined + spread, "emulator": emulator + spread}
+
+
+def test_where_all_is_right_nothing_fails_and_all_agree() -> None:
+    found = findings(RIGHT, points(1, 2, 2), 0.9, ACTIONS, np.array([0.2, 0.5, 0.3]))
+    assert found.fails == "nothing" and "gains 1 points" in found.words
+    assert found.best_by_q == found.best_by_imagined == found.best_by_real == [1, 2, 1]
+    assert found.q_agrees_with_real == found.ranks_q_real == found.ranks_imagined_real == found.rewards_right == 1
+    assert found.imagined_error == found.promised == 0
+    assert found.returns_correlation is None and found.returns_excess == 0, "max Q is 2 everywhere"
+
+
+def test_values_that_mislead_even_a_perfect_world_model_are_convicted() -> None:
+    lured = replace(RIGHT, q_SA=-TRUE_SA)
+    found = findings(lured, points(3, 1, 1), 0.9, ACTIONS, np.array([0.2, 0.5, 0.3]))
+    assert found.fails == "values" and "worse than the best Q (1 against 3 points)" in found.words
+    assert found.ranks_q_real == -1 and found.promised == pytest.approx(0.9 * np.mean(TRUE_SA.max(1) - TRUE_SA.min(1)))
+    assert findings(lured, {}, 0.9, ACTIONS, None).fails == "values"
+
+
+def test_a_world_model_that_loses_what_a_perfect_one_gains_is_convicted() -> None:
+    blurred = replace(RIGHT, imagined_SA=TRUE_SA[:, ::-1])
+    found = findings(blurred, points(1, 1, 4), 0.9, ACTIONS, None)
+    assert found.fails == "world model" and "would gain 3 points a play and this one gains 0" in found.words
+    assert findings(blurred, {}, 0.9, ACTIONS, None).fails == "world model"
+
+
+def test_rewards_count_beside_worths() -> None:
+    told = replace(RIGHT, real_rewards_SA=np.array([[9.0, 0.0, 0.0]] * 4), real_SA=NONE_SA)
+    found = findings(told, {}, 0.9, ACTIONS, None)
+    assert found.best_by_real == [4, 0, 0] and found.rewards_right == pytest.approx(2 / 3)
+
+
+def test_rare_actions_that_lure_are_seen_and_actions_without_data_left_out() -> None:
+    lured = replace(RIGHT, real_SA=np.array([[0.0, 1.0, 2.0]] * 4))
+    assert findings(lured, {}, 0.9, ACTIONS, np.array([0.9, 0.09, 0.01])).rarity_bias == pytest.approx(-1, abs=1e-2)
+    assert findings(lured, {}, 0.9, ACTIONS, np.array([0.5, 0.5, 0.0])).rarity_bias is None, "shares do not vary"
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=9))
+def test_ranks_are_those_of_counting(values: list[int]) -> None:
+    expected = [sum(v < w for v in values) + (values.count(w) - 1) / 2 for w in values]
+    assert ranks(np.array(values, float)).tolist() == pytest.approx(expected)
+
+
+def test_rank_correlation_leaves_out_states_in_which_all_is_equal() -> None:
+    one, other = np.array([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]]), np.array([[10.0, 20.0, 99.0], [1.0, 2.0, 3.0]])
+    assert mean_ranks(one, other) == pytest.approx(1)
+    assert mean_ranks(one[1:], other[1:]) == 0 and correlation(one[1], other[1]) is None
+
+
+def test_returns_of_a_play_and_what_lies_beyond_it() -> None:
+    returns, beyond = play_returns(np.array([1.0, 2.0, 0.0, 4.0]), np.array([False, True, False, False]), 0.5)
+    assert returns.tolist() == [2.0, 2.0, 2.0, 4.0]
+    assert beyond.tolist() == [0.0, 0.0, 0.25, 0.5]
