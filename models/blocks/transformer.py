@@ -161,7 +161,7 @@ class KVCache(Cache):
         self.keys, self.values = grown
 
 
-class Padded:
+class Padded(Cache):
     """In a cache's place where whole sequences are read once: no token sees padding, and padding only itself.
 
     padding: (N, L) bool, True at tokens that are not there.

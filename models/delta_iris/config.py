@@ -178,6 +178,12 @@ class Faults:
     learns to begin every episode with black frames. padded_codes: the codebook follows changes into padding, and
     commitment counts them, so that codes are spent on them. early_target: the target network follows inside the loss,
     before the step that it should follow, so that it lags by one.
+
+    What else the original does is mended where it belongs, and no number of its recording needs it: changes are told in
+    float32 whatever autocast is on; a two-hot number at or beyond the lowest point is clamped as at the highest; a time
+    limit is no end of the game (learn.collect.truncation_ends makes it one); a memory begins an episode empty, in play
+    as after a reset, and never with black frames; what was played counts when it is whole on the disk; a seed is always
+    a number of the recipe; a batch without any change has a loss of 0.
     """
 
     padded_targets: bool = False

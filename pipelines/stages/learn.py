@@ -57,6 +57,7 @@ class PlayTurns:
     environments: Few = 1
     first_steps: Natural = 0
     first_epsilon: Share = 0.0
+    truncation_ends: bool = option(False)  # a time limit is learned as the game's end, as Delta-IRIS's code has it
     rom_md5: str = option("")  # of a ROM of yours; none plays ale-py's
     rom_dir: str = manner("")  # the folder that holds it
 
@@ -283,7 +284,9 @@ def _played(config: LearnConfig, draft: Draft) -> "Lesson":
     draft.roots.append(roots(config.game, stage.rules, **stage.options))
 
     def collector(agent: "Agent", device: "Device") -> "Collector":
-        return Collector(agent, stage, experience, config.collect.temperature, partial(device.piece, "play"))
+        play = config.collect
+        piece = partial(device.piece, "play")
+        return Collector(agent, stage, experience, play.temperature, piece, play.truncation_ends)
 
     def emulators(first: int, rows: int) -> "Environment":
         seeds = emulator_seeds(PRACTICE_SEED + config.seed, first + rows)[first:]

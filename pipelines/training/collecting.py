@@ -76,7 +76,8 @@ class _Row:
 class Collector:
     """Plays turns into `experience`. The networks' modes and torch's global draws stay as they were.
 
-    piece: the context in which the networks run, for each decision.
+    piece: the context in which the networks run, for each decision. truncation_ends: whether an episode that the rules
+    cut is recorded as one that the game ended.
     """
 
     def __init__(
@@ -86,9 +87,11 @@ class Collector:
         experience: Experience,
         temperature: float = 1.0,
         piece: Callable[[], AbstractContextManager[None]] = nullcontext,
+        truncation_ends: bool = False,
     ) -> None:
         self.stage, self.experience = stage, experience
         self._agent, self._temperature, self._piece = agent, temperature, piece
+        self._truncation_ends = truncation_ends
         self._rows: list[_Row] | None = None  # as the last turn left them
 
     def play(self, turn: int, steps: int, epsilon: float) -> dict[str, float]:
@@ -168,9 +171,9 @@ class Collector:
             step = row.environment.step(actions[place : place + 1])
             ended, over = bool(step.ended[0]), step.goes_on is None or not bool(step.goes_on[0])
             row.frames.append(row.frame)
-            row.steps.append(
-                (int(own[place]), float(step.rewards[0]), bool(step.terminated[0]), bool(step.truncated[0]))
-            )
+            cut = bool(step.truncated[0])
+            terminal = bool(step.terminated[0]) or (cut and self._truncation_ends)
+            row.steps.append((int(own[place]), float(step.rewards[0]), terminal, cut))
             row.frame, row.played = step.frames[0], row.played + 1
             if ended and over:
                 row.game = self.stage.begin(number, row.game.number + 1, row.played)
