@@ -107,6 +107,7 @@ def delta_iris_mini() -> Recipe:
         frame_cnn=replace(halved, latent=32),
         num_actions=17,
         difference=True,
+        usage_decay=0.95,  # a code that nothing chooses is revived after 45 updates, not 114: there are a thousand
         revive_updates=-1,
     )
     world = replace(
