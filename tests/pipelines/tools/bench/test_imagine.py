@@ -88,10 +88,12 @@ def test_every_row_is_measured_and_float32_is_the_same(bf16: bool, monkeypatch: 
         "rem-fused",
         "rem-pop",
         *(f"rem-update{kind}" for kind in kinds),
+        "rem-frames",
+        "simulus-frames",
     ]
     assert all(row.ratio > 0 for row in rows)
     for row in rows:
-        assert all(met for _, met in row.conditions) and bool(row.conditions) != row.name.endswith(("-bf16", "rem-pop"))
+        assert all(met for _, met in row.conditions) and bool(row.conditions) != row.name.endswith(("-bf16", "rem-pop", "-frames"))
     assert (imagine.NO_BF16 in rows[0].notes) != bf16
     assert torch.get_num_threads() == before
 
