@@ -93,7 +93,9 @@ def test_every_row_is_measured_and_float32_is_the_same(bf16: bool, monkeypatch: 
     ]
     assert all(row.ratio > 0 for row in rows)
     for row in rows:
-        assert all(met for _, met in row.conditions) and bool(row.conditions) != row.name.endswith(("-bf16", "rem-pop", "-frames"))
+        assert all(met for _, met in row.conditions) and bool(row.conditions) != row.name.endswith(
+            ("-bf16", "rem-pop", "-frames")
+        )
     assert (imagine.NO_BF16 in rows[0].notes) != bf16
     assert torch.get_num_threads() == before
 
