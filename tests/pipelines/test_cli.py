@@ -91,8 +91,8 @@ def test_every_stage_and_verb_has_its_command() -> None:
     assert {path[0] for path in COMMANDS if path} == {
         "demo", "ui", "pools", "materialize", "backfill", "collect", "fetch", "downsample", "segment", "pretrain",
         "tokenize", "train", "import-jowa", "finetune", "evaluate", "reevaluate", "report", "recipe", "experiment",
-        "games", "list", "lineage", "diagnose", "doctor", "gc", "parity", "export", "import", "bench", "forecast", "job",
-        "learn", "verify", "automate", "play",
+        "games", "list", "lineage", "doctor", "gc", "parity", "export", "import", "bench", "forecast", "job",
+        "diagnose", "learn", "verify", "automate", "play",
     }  # fmt: skip
 
 
