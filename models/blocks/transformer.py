@@ -223,7 +223,7 @@ class CausalAttention(nn.Module):
             key, value, mask = cache.append(layer, key, value)
             query = cache.spread(query.to(key.dtype))
         new, seen, dropout = query.shape[2], key.shape[2], self.dropout if self.training else 0.0
-        mask = None if mask is None else mask[:, :, -new:]
+        mask = None if mask is None else mask[..., -new:, :]
         causal = new > 1 and mask is None
         if causal and seen > new:
             mask = torch.ones(new, seen, dtype=torch.bool, device=x.device).tril(seen - new)

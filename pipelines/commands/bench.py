@@ -99,7 +99,10 @@ def train(
 def plan(
     model: Annotated[str, typer.Option(help="Size of the model: 40m, 70m or 150m.")] = "40m",
     environments: Annotated[int, typer.Option(min=1, help="How many decide, alone and all at once.")] = 16,
-    experiment: Annotated[str, typer.Option(help="Instead: drafts against one by one, by its JOWA checkpoint.")] = "",
+    experiment: Annotated[
+        str,
+        typer.Option(help="Instead: drafts against one by one, by its JOWA checkpoint (default: plain against ours)."),
+    ] = "",
     game: Annotated[str, typer.Option(help="With --experiment: the game (default: the recipe's first).")] = "",
     quick: Quick = False,
     as_json: AsJson = False,

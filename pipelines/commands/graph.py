@@ -113,7 +113,7 @@ def materialize(
     all that is before pretrained: imported_shards (source=shards). In place of training: imported, after 'worldline
     import-jowa'. Before scores: finetuned, after 'worldline finetune' or in recipes named so, and tuned, where tune has
     something to search over. Of recipes such as iris: world_model_agent in place of all that is before scores. What
-    'worldline play' keeps is recordings, which stand beside all these.
+    'worldline play' keeps is recordings, and what 'worldline diagnose' finds diagnosed; they stand beside all these.
 
     Example: worldline materialize demo --until tokens
     """

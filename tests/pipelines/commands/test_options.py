@@ -19,6 +19,7 @@ from pipelines.graph.experiment import registered
 from pipelines.graph.table import BY_VERB, STAGES
 from pipelines.recipes.iris import iris
 from pipelines.recipes.jowa import jowa_40m_imagined
+from pipelines.stages.diagnose import DiagnoseConfig
 from pipelines.stages.record import RecordConfig
 
 
@@ -47,7 +48,11 @@ def test_every_field_that_help_names_can_be_set_by_that_name() -> None:
     named = {found for _, command in COMMANDS for found in fields.findall(command.help or "")}
     assert {"evaluate.context", "tune.leaves", "downsample.fraction", "finetune.phases.expert.steps"} <= named
     for path in named:
-        recipe = iris() if path.startswith("learn.") else jowa_40m_imagined().but(record=RecordConfig())
+        recipe = (
+            iris()
+            if path.startswith("learn.")
+            else jowa_40m_imagined().but(record=RecordConfig(), diagnose=DiagnoseConfig())
+        )
         with pytest.raises(UsageError) as caught:
             override(recipe, f"{path}=?")
         assert "Unknown" not in str(caught.value) and "lies below a plain value" not in str(caught.value)

@@ -57,8 +57,13 @@ def test_the_header_says_when_the_memory_slides_or_is_flushed(family: str) -> No
     most = int(shown[0].facts["memory"].split(" of ")[1].split()[0])
     assert max(steps) == most and steps[0] == 1, "the emulator's start is one step"
     per_step = source(family).agent.tokens_per_frame + 1
-    passes = {1} if family == "rem" else {per_step, per_step + 1}  # REM predicts a frame in the pass that reads one
-    assert {int(step.facts["passes"]) for step in shown[1:]} == passes
+    passes = {int(step.facts["passes"]) for step in shown[1:]}
+    if family == "rem":
+        assert passes == {1}, "a frame is predicted in the pass that reads one"
+    elif family == "jowa":
+        assert min(passes) >= 2 and max(passes) <= per_step + 1, "a frame is drafted, and verified in fewer passes"
+    else:
+        assert passes == {per_step, per_step + 1}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
