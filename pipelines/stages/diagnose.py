@@ -72,9 +72,9 @@ def run(config: DiagnoseConfig, store: Store) -> Report:
 def _build(config: DiagnoseConfig, draft: Draft) -> None:
     import torch
 
+    from pipelines.evaluation.diagnosis_page import draw, page
     from pipelines.evaluation.look_ahead import CHOICES, Looker, look, play_by
     from pipelines.evaluation.session import selection_seeds
-    from pipelines.plots.diagnosis import draw, page
     from pipelines.training.checkpoints import load_agent
     from pipelines.training.device import pick, settle
 
