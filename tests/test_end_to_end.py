@@ -89,6 +89,7 @@ def _dagster_knows_every_version(home: Path, monkeypatch: pytest.MonkeyPatch) ->
             "world_model_agent",
             "tuned",
             "recordings",
+            "diagnosed",
         }  # not of this recipe
         assert {key.to_user_string() for key in keys} - set(digests) == others
         for key in [key for key in keys if key.to_user_string() in digests]:
