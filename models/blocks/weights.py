@@ -1,7 +1,8 @@
 """Weights of the originals' checkpoints, under the names that our modules share with them, strictly: all or nothing.
 
 What may differ is what wrappers put before the names (`module.`, `_orig_mod.`), buffers that are no weights, and a
-perceptual loss that is kept with a tokenizer. What a model of ours remembers beside its weights stays as it is.
+perceptual loss that is kept with a tokenizer. What a model of ours counts or remembers beside its weights may lack,
+and then stays as it is.
 """
 
 import re
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")
 NO_WEIGHTS = re.compile(r"^lpips\.|\.indices$|\.attn\.mask$|\.retention\.thetas$")
-OWN_STATE = re.compile(r"(?:^|\.)return_scale\.|^embedding\.step$")
+REMEMBERED = re.compile(r"(?:^|\.)return_scale\.")  # of returns: never among the weights that are written
+MAY_LACK = re.compile(rf"{REMEMBERED.pattern}|^embedding\.step$")
 MOST_LISTED = 12
 
 
@@ -41,9 +43,9 @@ def network_part(network: str, state_dict: Mapping[str, Tensor]) -> Mapping[str,
 
 def misfit(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
     """What keeps `weights`, named as by `released_weights`, from being the model's; empty where they fit."""
-    own = weights_of(model)
+    own = model.state_dict()
     faults = {
-        "missing": sorted(own.keys() - weights.keys()),
+        "missing": sorted(name for name in own.keys() - weights.keys() if not MAY_LACK.search(name)),
         "unexpected": sorted(weights.keys() - own.keys()),
         "of another shape": [
             f"{name} {tuple(weights[name].shape)} for {tuple(own[name].shape)}"
@@ -68,14 +70,10 @@ def load_exactly(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """
     if faults := misfit(model, weights):
         raise ValueError(f"These weights are not this {type(model).__name__}'s, is the configuration right? {faults}")
-    for name, own in weights_of(model).items():
-        _require_exact(name, weights[name], own.dtype)
-    model.load_state_dict({**model.state_dict(), **weights})
-
-
-def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """A model's state without what it remembers beside its weights."""
-    return {name: tensor for name, tensor in model.state_dict().items() if not OWN_STATE.search(name)}
+    state = model.state_dict()
+    for name, tensor in weights.items():
+        _require_exact(name, tensor, state[name].dtype)
+    model.load_state_dict({**state, **weights})
 
 
 def _require_exact(name: str, tensor: Tensor, dtype: torch.dtype) -> None:
@@ -96,5 +94,6 @@ def _require_exact(name: str, tensor: Tensor, dtype: torch.dtype) -> None:
 
 
 def copied_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Copies of the weights on the CPU."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in weights_of(model).items()}
+    """Copies of the weights on the CPU, without what the model remembers beside them."""
+    kept = {name: tensor for name, tensor in model.state_dict().items() if not REMEMBERED.search(name)}
+    return {name: tensor.detach().cpu().clone() for name, tensor in kept.items()}

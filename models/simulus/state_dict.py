@@ -49,12 +49,13 @@ RENAMED = (  # beginnings of ours and of the original's names
     ("critic_linear.", "critic_v_head.linear."),
 )
 OF_CONFIG = re.compile(r"fsq\._(levels|basis)$|\.thetas$|rotary_emb\.inv_freq$|\.lpips\.")
+COUNT = "embedding.step"  # of an EMA codebook, for its draws
 LAST_LAYER = "_l0"  # what an LSTM of one layer calls it, where a cell does not
 
 
 def theirs(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors by the original's names, of those by ours."""
-    return {_their_name(name): each for name, each in weights.items()}
+    """Tensors by the original's names, of those by ours that it has."""
+    return {_their_name(name): each for name, each in weights.items() if name != COUNT}
 
 
 def _their_name(name: str) -> str:
