@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.cpu.shortcuts import doubled, taken
+
 PER_HIDDEN = 4  # parameters of a hidden layer
 
 
@@ -174,6 +176,8 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels_out or channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, Cin, H, W) -> (B, Cout, factor*H, factor*W)
+        if self.factor == 2 and not torch.is_grad_enabled() and taken(x):
+            return doubled(self.conv, x)
         return self.conv(F.interpolate(x, scale_factor=self.factor, mode="nearest"))
 
 

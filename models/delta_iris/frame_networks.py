@@ -4,15 +4,17 @@ A level is a residual block, which a convolution of stride 2 halves where the co
 Shapes: N frames, C channels of R x R pixels, E latents on a grid of g x g.
 """
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks.layers import ResidualBlock, Upsample, group_norm
-from models.cpu.shortcuts import fastest_layout
+from models.cpu.shortcuts import fastest_layout, frames_in_cache, taken
 from models.delta_iris.config import EncoderConfig, StackConfig
 
+AT_ONCE = 64  # frames that go through a network together where nothing learns, away from a CPU
 EPS = 1e-5  # of group norms: PyTorch's default, as the original
 
 
@@ -64,6 +66,13 @@ class FrameDecoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:  # (N, E, g, g) -> (N, C, R, R)
         return F.pixel_shuffle(self.decoder(fastest_layout(latents)), self.patch_stem)
+
+
+def pieces(frames: Tensor, config: StackConfig) -> Iterator[slice]:
+    """Parts of frames (N, C, R, R) that go through such a network, or come out of it, together where nothing learns."""
+    finest = config.channels * (frames.shape[2] // config.patch_stem) * (frames.shape[3] // config.patch_stem)
+    at_once = frames_in_cache(finest) if taken(frames) else AT_ONCE
+    return (slice(first, first + at_once) for first in range(0, len(frames), at_once))
 
 
 class Flat(nn.Module):

@@ -18,9 +18,7 @@ from torch import Tensor, nn
 from models.blocks.layers import initialise_normal, initialise_uniform
 from models.delta_iris.codebook import CosineCodebook, Told
 from models.delta_iris.config import DeltaTokenizerConfig
-from models.delta_iris.frame_networks import FrameDecoder, FrameEncoder
-
-AT_ONCE = 64  # changes that are told or drawn together where nothing learns
+from models.delta_iris.frame_networks import FrameDecoder, FrameEncoder, pieces
 
 
 class Change(NamedTuple):
@@ -126,7 +124,7 @@ class DeltaTokenizer(nn.Module):
     @torch.no_grad()
     def tokens(self, change: Change) -> Tensor:
         """Tokens (N, K) long."""
-        parts = [change.of(rows) for rows in _parts(len(change.actions_N), change.actions_N.device)]
+        parts = [change.of(rows) for rows in pieces(change.before, self.config.encoder)]
         told = [self.tell(self.encode(part)).tokens_n.unflatten(0, (len(part.actions_N), -1)) for part in parts]
         return torch.cat(told) if told else change.actions_N.new_zeros(0, self.config.tokens_per_frame)
 
@@ -135,7 +133,7 @@ class DeltaTokenizer(nn.Module):
         """Next frames (N, C, R, R) in [0, 1], in steps of 1 / 255 as real ones."""
         drawn = [
             self.draw(before[rows], actions_N[rows], F.embedding(tokens_NK[rows].flatten(), self.quantizer.codebook))
-            for rows in _parts(len(before), actions_N.device)
+            for rows in pieces(before, self.config.decoder)
         ]
         return as_shown(torch.cat(drawn)) if drawn else before
 
@@ -151,7 +149,3 @@ class DeltaTokenizer(nn.Module):
 def as_shown(frames: Tensor) -> Tensor:
     """Frames clipped to [0, 1] and rounded to bytes, as float32."""
     return (frames.float().clamp(0, 1) * 255).round() / 255
-
-
-def _parts(count: int, device: torch.device) -> tuple[Tensor, ...]:
-    return torch.arange(count, device=device).split(AT_ONCE) if count else ()

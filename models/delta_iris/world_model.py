@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from models.blocks.layers import initialise_normal, initialise_uniform, mlp_head
 from models.blocks.transformer import KVCache, Padded, Transformer
 from models.delta_iris.config import POINTS, DeltaTokenizerConfig, WorldModelConfig
-from models.delta_iris.frame_networks import Flat, FrameEncoder
+from models.delta_iris.frame_networks import Flat, FrameEncoder, pieces
 
-AT_ONCE = 256  # frames that are embedded together
 ACTION = 1  # its place in a block
 
 
@@ -91,7 +90,8 @@ class WorldModel(nn.Module):
         flat = frames.reshape(-1, *frames.shape[-3:])
         if torch.is_grad_enabled():
             return self.frame_cnn(flat).unflatten(0, frames.shape[:-3])
-        return torch.cat([self.frame_cnn(part) for part in flat.split(AT_ONCE)]).unflatten(0, frames.shape[:-3])
+        parts = [self.frame_cnn(flat[rows]) for rows in pieces(flat, self.config.frame_cnn)]
+        return torch.cat(parts).unflatten(0, frames.shape[:-3])
 
     def embed(self, frames_BTD: Tensor, actions_BT: Tensor, latents_BTK: Tensor) -> Tensor:
         """Blocks (B, T * (K + 2), D)."""

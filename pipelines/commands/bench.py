@@ -159,7 +159,7 @@ def imagine(
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """IRIS on 2 CPU threads: imagining 20 steps, an update of the world model, a game as it sees it; REM imagining.
+    """IRIS on 2 CPU threads: imagining 20 steps, an update of the world model, a game as it sees it; REM; Delta-IRIS.
 
     A missed aim is a word in the table. Takes minutes, most of them the plain way's imagination; fewer rows take less.
     Example: worldline bench imagine --rows 16

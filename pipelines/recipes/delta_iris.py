@@ -1,7 +1,8 @@
 """Delta-IRIS's recipes: an agent whose tokens tell what changes, on Atari and on Crafter.
 
 `delta_iris_atari` plays 100,000 steps and `delta_iris_crafter` ten million, both with the original's numbers.
-`delta_iris_mini` plays Crafter on a small scale, within the hour on a processor. The first round plays at random; what
+`delta_iris_mini` plays Crafter on a small scale, within the hour on a processor; `delta_iris_freeway` learns Freeway of
+the trajectories that `iris_mini` learns from, and never plays. The first round plays at random; what
 each network learns in it is a number of its own; segments are drawn from episodes that were drawn seldom. Run:
 `worldline experiment new crafter --recipe delta_iris_mini`, then `worldline materialize crafter`.
 Source: arXiv 2406.19320, section 4 and appendix A, with the numbers of its code where the paper is silent.
@@ -22,6 +23,7 @@ from models.delta_iris.sizes import sized
 from pipelines.batches.memory import Draws
 from pipelines.evaluation.player_settings import ACTOR, SearchConfig
 from pipelines.graph.recipe import Recipe
+from pipelines.recipes.iris import iris_mini
 from pipelines.recipes.released import of_game
 from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.stages.learn import CheckPlay, LearnConfig, PlayTurns
@@ -144,6 +146,46 @@ def delta_iris_mini() -> Recipe:
         ),
         evaluate=EvaluateConfig(protocol="crafter", planner=ACTOR, episodes=30, epsilon=0.0, search=AS_IT_LEARNED),
     )
+
+
+def delta_iris_freeway() -> Recipe:
+    """Freeway from the trajectories of `iris_mini`, small networks, within the hour on a processor; no step is played.
+
+    BENCHMARKS.md, "Three families on the same trajectories", has its returns beside those of JOWA and IRIS.
+    """
+    data, crafter = iris_mini(), networks(delta_iris_mini())
+    stack = replace(crafter.tokenizer.frame_cnn, down=(1, 0))
+    tokenizer = replace(
+        crafter.tokenizer,
+        encoder=replace(crafter.tokenizer.encoder, down=(1, 0)),
+        frame_cnn=stack,
+        num_actions=18,
+        resolution=48,
+    )
+    world = WorldModelConfig(max_steps=10, layers=2, width=144, frame_cnn=replace(stack, down=(1, 1), latent=16))
+    actor = DeltaActorConfig(
+        resolution=48,
+        frame_cnn=replace(stack, down=(1, 1), latent=16),
+        hidden=128,
+        horizon=15,
+        burn_in=4,
+        gamma=0.97,
+        entropy=0.001,
+    )
+    given = DeltaIrisConfig(
+        frame=(84, 84, 1), tokenizer=tokenizer, world_model=world, actor_critic=actor, tokenizer_steps=6
+    )
+    learn = replace(
+        data.learn,
+        networks=given,
+        uses=(
+            Practice("tokenizer", 16, updates=1500, lr=1e-3, weight_decay=0.01, clip=10.0),
+            Practice("world_model", 16, updates=2500, lr=1e-3, weight_decay=0.01, clip=10.0),
+            Practice("actor_critic", 32, updates=300, lr=1e-3, weight_decay=0.0, clip=10.0),
+        ),
+        check=replace(data.learn.check, temperature=1.0),
+    )
+    return data.but(name="delta_iris_freeway", learn=learn, evaluate=replace(data.evaluate, search=AS_IT_LEARNED))
 
 
 def networks(recipe: Recipe) -> DeltaIrisConfig:

@@ -8,7 +8,7 @@ from pipelines.graph.recipe import Recipe
 from pipelines.recipes import iris_thesis as thesis
 from pipelines.recipes import jowa as finetuning
 from pipelines.recipes import rem as ablations
-from pipelines.recipes.delta_iris import delta_iris_atari, delta_iris_crafter, delta_iris_mini
+from pipelines.recipes.delta_iris import delta_iris_atari, delta_iris_crafter, delta_iris_freeway, delta_iris_mini
 from pipelines.recipes.demo import demo, mini
 from pipelines.recipes.freeway_boxing import freeway_boxing
 from pipelines.recipes.iris import iris, iris_mini, iris_offline
@@ -44,6 +44,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "delta_iris_atari": delta_iris_atari,
     "delta_iris_crafter": delta_iris_crafter,
     "delta_iris_mini": delta_iris_mini,
+    "delta_iris_freeway": delta_iris_freeway,
     "simulus": simulus,
     "jowa_40m": jowa_40m,
     "jowa_70m": jowa_70m,

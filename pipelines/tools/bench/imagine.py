@@ -3,8 +3,8 @@
 The paper's sizes with random weights, on 2 threads: imagination of 64 rows x 20 steps, an update of the world model on
 64 segments of 20 steps, and one game under the rules `iris-train`. Plain and ours work in turns in one process; the
 figures are medians. What both sides made is compared, and a row whose sides differ has not reached its aim. Fewer rows
-cost as much a frame but for what does not grow with them. Rows of REM follow (`imagine_rem.py`), and those of families
-of one size (`imagine_families.py`).
+cost as much a frame but for what does not grow with them. Rows of REM follow (`imagine_rem.py`), of families of one
+size (`imagine_families.py`) and of Delta-IRIS (`imagine_delta.py`).
 """
 
 import copy
@@ -28,6 +28,7 @@ from models.tokenizers.config import TokenizerConfig
 from models.tokenizers.vq import Tokenizer
 from pipelines.progress import say
 from pipelines.tools.bench import train_plain
+from pipelines.tools.bench.imagine_delta import QUICK_DELTA, DeltaSizes, delta_rows
 from pipelines.tools.bench.imagine_families import FamilySizes, family_rows
 from pipelines.tools.bench.imagine_games import games_row
 from pipelines.tools.bench.imagine_plain import Plain
@@ -59,6 +60,7 @@ class Sizes:
     threads: int = THREADS
     rem: RemSizes = field(default_factory=RemSizes)
     families: FamilySizes = field(default_factory=FamilySizes)
+    delta: DeltaSizes = field(default_factory=DeltaSizes)
 
 
 FULL = Sizes()
@@ -87,6 +89,7 @@ QUICK = Sizes(
     threads=1,
     rem=QUICK_REM,
     families=FamilySizes(rem=QUICK_REM.networks, rows=2, frames=2),
+    delta=QUICK_DELTA,
 )
 
 
@@ -100,6 +103,7 @@ def run(sizes: Sizes) -> list[Row]:
             *rem_rows(sizes.rem),
             *update_rows(sizes.rem.networks, sizes.rem.segments, sizes.rem.rounds),
             *family_rows(sizes.families),
+            *delta_rows(sizes.delta),
         ]
 
 

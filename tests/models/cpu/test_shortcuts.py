@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.api import Batch, Context
-from models.blocks.layers import Downsample, Level, initialise_orthogonal
+from models.blocks.layers import Downsample, Level, Upsample, initialise_orthogonal
 from models.blocks.transformer import Transformer
 from models.cpu import shortcuts
 from models.cpu.shortcuts import (
@@ -19,6 +19,7 @@ from models.cpu.shortcuts import (
     PackedLinear,
     PackedModule,
     causal_attention,
+    doubled,
     fastest_layout,
     finest_level,
     keep_mask,
@@ -275,6 +276,34 @@ def test_the_finest_level_is_plain_with_gradients_or_by_the_switch_and_else_the_
         torch.testing.assert_close(finest_level(conv_in, level, x), plain, atol=1e-5, rtol=1e-5)
         with shortcuts.off():
             assert torch.equal(finest_level(conv_in, level, x), level(conv_in(x)))
+
+
+@pytest.mark.parametrize(("height", "width", "bias"), [(4, 4, True), (1, 3, True), (5, 2, False)])
+def test_doubling_and_a_convolution_are_four_small_ones(height: int, width: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(5, 6, 3, padding=1, bias=bias).double()
+    x = torch.randn(2, 5, height, width, dtype=torch.float64)
+    with torch.no_grad():
+        expected = conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        torch.testing.assert_close(doubled(conv, x), expected, atol=1e-12, rtol=1e-12)
+
+
+def test_an_upsample_is_plain_with_gradients_by_another_factor_or_by_the_switch_and_keeps_its_layout() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 16, 4, 4)
+    upsample, third = Upsample(16, 2), Upsample(16, 3)
+    plain = upsample.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+    assert torch.equal(upsample(x), plain)
+    with torch.no_grad():
+        assert not torch.equal(upsample(x), plain)  # up to rounding
+        torch.testing.assert_close(upsample(x), plain, atol=1e-5, rtol=1e-5)
+        assert torch.equal(third(x), third.conv(F.interpolate(x, scale_factor=3.0, mode="nearest")))
+        with shortcuts.off():
+            assert torch.equal(upsample(x), plain)
+        with torch.autocast("cpu", torch.bfloat16):
+            moved = upsample(fastest_layout(x))
+            assert moved.dtype == torch.bfloat16 and moved.is_contiguous(memory_format=torch.channels_last)
+            assert float((moved.float() - plain).abs().max()) < 0.03
 
 
 def test_only_bfloat16_on_a_cpu_has_its_channels_last() -> None:

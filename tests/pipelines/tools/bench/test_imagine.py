@@ -11,7 +11,7 @@ from models.blocks.transformer import CausalAttention
 from models.cpu import shortcuts
 from models.iris.world_model import WorldModel
 from pipelines.environments.atari.games import PROTOCOLS
-from pipelines.tools.bench import imagine, imagine_games, imagine_rem_update, train_plain
+from pipelines.tools.bench import imagine, imagine_delta, imagine_games, imagine_rem_update, train_plain
 from pipelines.tools.bench.imagine import QUICK, Ours, dreamt, random_frames, world_loss
 from pipelines.tools.bench.imagine_plain import Plain, PlainSpatialAttention
 from pipelines.tools.bench.train import random_batch
@@ -78,7 +78,7 @@ def test_wrappers_and_ours_show_the_same_through_lost_lives_and_limits(game: str
 
 @pytest.mark.parametrize("bf16", [False, True])
 def test_every_row_is_measured_and_float32_is_the_same(bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (imagine, imagine_rem_update):
+    for module in (imagine, imagine_delta, imagine_rem_update):
         monkeypatch.setattr(module, "cpu_has_bf16", lambda: bf16)
     before = torch.get_num_threads()
     rows = imagine.run(QUICK)
@@ -90,6 +90,7 @@ def test_every_row_is_measured_and_float32_is_the_same(bf16: bool, monkeypatch: 
         *(f"rem-update{kind}" for kind in kinds),
         "rem-frames",
         "simulus-frames",
+        *(f"delta-{name}{kind}" for name in ("atari", "tokenizer") for kind in kinds),
     ]
     assert all(row.ratio > 0 for row in rows)
     for row in rows:
