@@ -144,7 +144,14 @@ def delta_iris_mini() -> Recipe:
             draws=Draws(power=1.0),
             loop=LoopConfig(),
         ),
-        evaluate=EvaluateConfig(protocol="crafter", planner=ACTOR, episodes=30, epsilon=0.0, search=AS_IT_LEARNED),
+        evaluate=EvaluateConfig(
+            protocol="crafter",
+            planner=ACTOR,
+            episodes=30,
+            random_episodes=30,
+            epsilon=0.0,
+            search=AS_IT_LEARNED,
+        ),
     )
 
 
