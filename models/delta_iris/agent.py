@@ -43,7 +43,7 @@ class DeltaIrisAgent(PlayedAgent):
     family: ClassVar = DELTA_IRIS
     original: ClassVar = state_dict.NAMES
     changeable: ClassVar = {
-        "weights": ("commitment", "l1", "l2", "worst"),
+        "weights": ("commitment", "l1", "l2", "worst", "motion_gain"),
         "world_model": ("latents_weight", "rewards_weight", "ends_weight"),
         "actor_critic": ("horizon", "burn_in", "gamma", "lambda_", "value", "entropy", "target_decay"),
     }
@@ -117,7 +117,7 @@ class DeltaIrisAgent(PlayedAgent):
         codes, revived = self.tokenizer.quantizer, 0
         if self.tokenizer.training and torch.is_grad_enabled():
             revived = codes.follow(drawn.told.latents_nE, drawn.told.tokens_n)
-        losses = tokenizer_loss(drawn, change.after, counted_P, counts, self.config.weights)
+        losses = tokenizer_loss(drawn, change, counted_P, counts, self.config.weights)
         part = len(counted_P) / max(float(counts[1]), 1.0)
         told = {"codebook_entropy": codes.entropy(), "codewords_revived": float(revived)}
         shared = {name: counts.new_tensor(value * part).float() for name, value in told.items()}

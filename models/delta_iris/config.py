@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from models.family import option
 from models.limits import Dropout, Few, Size, Weight, Within, check
 from models.practice.config import ActorConfig, PlayedConfig, require_equal
 
@@ -115,9 +116,15 @@ class DeltaWeights:
     l1: Weight = 0.1
     l2: Weight = 1.0
     worst: Weight = 0.01  # of a frame's worst pixel
+    motion_gain: Weight = option(0.0)  # extra weight, in l1 and l2, of pixels that change (not the paper's)
 
     def __post_init__(self) -> None:
         check(self, "weights")
+        if self.motion_gain and not (self.l1 or self.l2):
+            raise ValueError(
+                f"weights.motion_gain {self.motion_gain} weighs pixels of l1 and l2, and both weigh nothing: set "
+                "weights.l2 above 0, or motion_gain to 0"
+            )
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from models.api import Batch, Losses, weighted
 from models.delta_iris.config import DeltaActorConfig, DeltaWeights, WorldModelConfig
 from models.delta_iris.imagination import Rollout
 from models.delta_iris.numbers import two_hot_errors
-from models.delta_iris.tokenizer import Drawn
+from models.delta_iris.tokenizer import Change, Drawn
 from models.delta_iris.world_model import Foretold
+from models.losses.frames import motion_weight
 from models.losses.returns import entropies, policy_errors
 from models.losses.segments import cross_entropies, end_loss, masked_mean, reward_errors, row_means
 
@@ -34,19 +35,22 @@ def tokenizer_counts(mask_BT: Tensor, padded_codes: bool) -> Tensor:
     return torch.stack([seen, told]).double()
 
 
-def tokenizer_loss(drawn: Drawn, after: Tensor, counted_P: Tensor, counts_2: Tensor, weights: DeltaWeights) -> Losses:
+def tokenizer_loss(drawn: Drawn, change: Change, counted_P: Tensor, counts_2: Tensor, weights: DeltaWeights) -> Losses:
     """commitment mean (z - sg q)^2 + l1 mean |d| + l2 mean d^2 + worst mean over frames of max d^2; d = after - drawn.
 
-    after: (P, C, R, R) in [0, 1]. counted: (P,) bool, changes whose pictures count.
+    change: P of them. counted: (P,) bool, those whose pictures count. With `motion_gain` pixels weigh in l1 and l2 as
+    `motion_weight` says of the frame before as the background.
     """
+    after, gain = change.after, weights.motion_gain
     pictures, told = counts_2
     error = after.float() - drawn.frames.float()
     squared = error.square()
     away_n = (drawn.told.latents_nE - drawn.told.codes_nE.detach()).square().mean(1)
     per_change = len(away_n) // max(len(after), 1)
+    weight = motion_weight(after, change.before, gain) if gain else error.new_ones(())
     each = {
-        "l1": error.abs().flatten(1).mean(1),
-        "l2": squared.flatten(1).mean(1),
+        "l1": (weight * error.abs()).flatten(1).mean(1),
+        "l2": (weight * squared).flatten(1).mean(1),
         "worst": squared.flatten(1).amax(1) if len(after) else error.new_zeros(0),
     }
     terms = {"commitment": away_n.sum() / (told.clamp(min=1) * max(per_change, 1)).to(away_n.dtype)}

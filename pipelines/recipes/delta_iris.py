@@ -15,6 +15,7 @@ from models.delta_iris.config import (
     DeltaActorConfig,
     DeltaIrisConfig,
     DeltaTokenizerConfig,
+    DeltaWeights,
     EncoderConfig,
     StackConfig,
     WorldModelConfig,
@@ -180,13 +181,18 @@ def delta_iris_freeway() -> Recipe:
         entropy=0.001,
     )
     given = DeltaIrisConfig(
-        frame=(84, 84, 1), tokenizer=tokenizer, world_model=world, actor_critic=actor, tokenizer_steps=6
+        frame=(84, 84, 1),
+        tokenizer=tokenizer,
+        world_model=world,
+        actor_critic=actor,
+        weights=DeltaWeights(motion_gain=1.0),  # without it nothing but copies is learned: little moves
+        tokenizer_steps=6,
     )
     learn = replace(
         data.learn,
         networks=given,
         uses=(
-            Practice("tokenizer", 16, updates=1500, lr=1e-3, weight_decay=0.01, clip=10.0),
+            Practice("tokenizer", 16, updates=2500, lr=1e-3, weight_decay=0.01, clip=10.0),
             Practice("world_model", 16, updates=2500, lr=1e-3, weight_decay=0.01, clip=10.0),
             Practice("actor_critic", 32, updates=300, lr=1e-3, weight_decay=0.0, clip=10.0),
         ),

@@ -30,9 +30,7 @@ def tokenizer_outputs(case: Case) -> dict[str, Tensor]:
     raw = tokenizer.draw(change.before, change.actions_N, drawn.told.straight_through)
     counted, counts = case.golden.tensor("batch/world_model/mask_padding"), None
     counts = tokenizer_counts(counted, True)
-    losses = tokenizer_loss(
-        drawn, change.after, (counted[:, 1:] & counted[:, :-1]).flatten(), counts, case.config.weights
-    )
+    losses = tokenizer_loss(drawn, change, (counted[:, 1:] & counted[:, :-1]).flatten(), counts, case.config.weights)
     kept = {
         "decoder_input_q": tokenizer.grid(patches_PKD),
         "decoded_raw": raw,

@@ -223,7 +223,7 @@ def _updates(config: DeltaIrisConfig, sizes: DeltaSizes) -> list[Row]:
         if follows:
             own.quantizer.follow(drawn.told.latents_nE, drawn.told.tokens_n)
         counts_2 = torch.full((2,), len(change.after), dtype=torch.float64)
-        return tokenizer_loss(drawn, change.after, torch.ones(len(change.after)).bool(), counts_2, config.weights).total
+        return tokenizer_loss(drawn, change, torch.ones(len(change.after)).bool(), counts_2, config.weights).total
 
     def step(bf16: bool) -> Callable[[], object]:
         own = copy.deepcopy(tokenizer)
