@@ -188,3 +188,54 @@ def require_equal(*pairs: tuple[str, int, str, int]) -> None:
     for name, value, other, found in pairs:
         if value != found:
             raise ValueError(f"{name} is {value} but {other} is {found}: they must be equal, set both")
+
+
+@dataclass(frozen=True)
+class BlockPracticeConfig(PracticeConfig):
+    """Its world model reads blocks, and learns and imagines behind `world_model.context` of them; these count in the
+    actor's horizon.
+    """
+
+    @property
+    def imagined_steps(self) -> int:
+        """Steps of a rollout: the context's last frame is its first, and no block beyond the horizon is read."""
+        return int(self.actor_critic.horizon - self.world_model.context + 1)
+
+    def length(self, objective: str) -> int | None:
+        """The frames that the memory burns in on and the one from which it imagines, the context's among them."""
+        if objective == "actor_critic":
+            return int(max(self.actor_critic.burn_in + 1, self.world_model.context))
+        return super().length(objective)
+
+    def least(self, objective: str) -> int:
+        """The context, and a block to learn or to imagine from."""
+        return int(self.world_model.context + 1) if objective != "tokenizer" else 1
+
+    def require_fit(self, length: int) -> None:
+        """See `PlayedConfig`."""
+        super().require_fit(length)
+        world, horizon = self.world_model, self.actor_critic.horizon
+        if not world.context < horizon <= world.max_steps:
+            raise ValueError(
+                f"actor_critic.horizon {horizon} is to hold a context of {world.context} and at least 2 imagined steps "
+                f"in world_model.max_steps {world.max_steps}: give {world.context + 1} to {world.max_steps}"
+            )
+
+
+def check_blocks(world: Any) -> None:
+    """Raises ValueError where heads or context of a world model of blocks do not fit its sizes."""
+    if world.width % world.heads or (world.width // world.heads) % 8:
+        raise ValueError(
+            f"Width {world.width} in {world.heads} heads: give heads of a multiple of 8 numbers, as 256 in 4 heads"
+        )
+    if world.context >= world.max_steps:
+        raise ValueError(
+            f"world_model.context {world.context} leaves none of {world.max_steps} blocks to learn: lower it, or "
+            "raise world_model.max_steps"
+        )
+
+
+def require_halves(codes: int, layers: int) -> None:
+    """Raises ValueError where codes of so many channels cannot be halved by each of an actor's layers."""
+    if codes >> layers < 1:
+        raise ValueError(f"tokenizer.embed_dim {codes} cannot be halved {layers} times: lower actor_critic.layers")

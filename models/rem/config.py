@@ -9,7 +9,13 @@ from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal
 
 from models.limits import Dropout, Size, check
-from models.practice.config import ActorConfig, ActorCriticConfig, PracticeConfig
+from models.practice.config import (
+    ActorConfig,
+    ActorCriticConfig,
+    BlockPracticeConfig,
+    check_blocks,
+    require_halves,
+)
 from models.tokenizers.config import TokenizerConfig, TokenizerWeights
 
 TOKENIZER = TokenizerConfig(
@@ -45,15 +51,7 @@ class WorldModelConfig:
 
     def __post_init__(self) -> None:
         check(self, "world_model")
-        if self.width % self.heads or (self.width // self.heads) % 8:
-            raise ValueError(
-                f"Width {self.width} in {self.heads} heads: give heads of a multiple of 8 numbers, as 256 in 4 heads"
-            )
-        if self.context >= self.max_steps:
-            raise ValueError(
-                f"world_model.context {self.context} leaves none of {self.max_steps} blocks to learn: lower it, or "
-                "raise world_model.max_steps"
-            )
+        check_blocks(self)
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class RemActorConfig(ActorConfig):
 
 
 @dataclass(frozen=True)
-class RemConfig(PracticeConfig):
+class RemConfig(BlockPracticeConfig):
     """All three networks, and the weights of the tokenizer's loss."""
 
     family: str = "rem"
@@ -96,42 +94,19 @@ class RemConfig(PracticeConfig):
     actor_critic: RemActorConfig = field(default_factory=RemActorConfig)
     weights: TokenizerWeights = field(default_factory=lambda: TokenizerWeights(l1=0.0, mse=1.0))
 
-    meaning: ClassVar = PracticeConfig.meaning | {
+    meaning: ClassVar = BlockPracticeConfig.meaning | {
         "world_model": ("heads", "shared_embeddings", "shared_prediction_token", "pop"),
         "actor_critic": ("action_inputs",),
     }
 
-    @property
-    def imagined_steps(self) -> int:
-        """Steps of a rollout: the context's last frame is its first, and no block beyond the horizon is read."""
-        return self.actor_critic.horizon - self.world_model.context + 1
-
-    def length(self, objective: str) -> int | None:
-        """The frames that the memory burns in on and the one from which it imagines, the context's among them."""
-        if objective == "actor_critic":
-            return max(self.actor_critic.burn_in + 1, self.world_model.context)
-        return super().length(objective)
-
-    def least(self, objective: str) -> int:
-        """The context, and a block to learn or to imagine from."""
-        return self.world_model.context + 1 if objective != "tokenizer" else 1
-
     def require_fit(self, length: int) -> None:
-        """See `PracticeConfig`."""
+        """See `BlockPracticeConfig`."""
         super().require_fit(length)
-        world, horizon, codes = self.world_model, self.actor_critic.horizon, self.tokenizer.embed_dim
-        if not world.context < horizon <= world.max_steps:
-            raise ValueError(
-                f"actor_critic.horizon {horizon} is to hold a context of {world.context} and at least 2 imagined steps "
-                f"in world_model.max_steps {world.max_steps}: give {world.context + 1} to {world.max_steps}"
-            )
+        world, codes = self.world_model, self.tokenizer.embed_dim
         if world.shared_embeddings and codes != world.width:
             raise ValueError(
                 f"tokenizer.embed_dim {codes} cannot be read by a world model of width {world.width}: make them equal, "
                 "or set world_model.shared_embeddings=false"
             )
-        if self.actor_critic.kind == "codes" and codes >> self.actor_critic.layers < 1:
-            raise ValueError(
-                f"tokenizer.embed_dim {codes} cannot be halved {self.actor_critic.layers} times: lower "
-                "actor_critic.layers"
-            )
+        if self.actor_critic.kind == "codes":
+            require_halves(codes, self.actor_critic.layers)

@@ -1,21 +1,17 @@
-"""Simulus as a `models.api.Agent`: see `PracticeAgent`; its actor sees the tokenizer's codes.
+"""Simulus as a `models.api.Agent`: see `BlockAgent`; its actor sees the tokenizer's codes.
 
-Imagination begins at the last of `world_model.context` real frames, with the actions between them. While play is
-collected the actor is also rewarded for what the world model's ensemble disagrees about; once it has stopped, by the
-predicted reward alone, and the ensemble learns no more. Source: arXiv 2502.11537.
+While play is collected the actor is also rewarded for what the world model's ensemble disagrees about; once it has
+stopped, by the predicted reward alone, and the ensemble learns no more. Source: arXiv 2502.11537.
 
-Shapes: N rows, T steps, K tokens a frame, E numbers of a code.
+Shapes: N rows, T steps, K tokens a frame.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from models.api import Batch, Losses, Moment
-from models.blocks.layers import decay_groups
-from models.practice.agent import PracticeAgent
+from models.practice.block_agent import BlockAgent
 from models.practice.world import Player
 from models.simulus.actor_critic import SimulusActor
 from models.simulus.config import SimulusConfig
@@ -27,7 +23,7 @@ from models.simulus.world_model import WorldModel
 from models.tokenizers.vq import Tokenizer
 
 
-class SimulusAgent(PracticeAgent):
+class SimulusAgent(BlockAgent):
     """All three networks. `seed` fixes their first weights."""
 
     family: ClassVar = SIMULUS
@@ -48,17 +44,24 @@ class SimulusAgent(PracticeAgent):
         self.actor_critic = SimulusActor(config.actor_critic, config.tokenizer, seed=seed)
         super().__init__(config, Tokenizer(config.tokenizer, seed=seed), self.world_model, self.actor_critic)
 
-    def codes(self) -> Tensor:
-        """The tokenizer's codes (V, E) as the world model reads them: without gradient."""
-        return self.tokenizer.table().detach()
-
     def player(self) -> SimulusPlayer:
         """See `SimulusPlayer`; its rewards are the game's."""
         return SimulusPlayer(self.world_model, self.codes)
 
-    def see(self, tokens_NK: Tensor) -> Tensor:
-        """Codes (N, E, h, w)."""
-        return self.tokenizer.maps(tokens_NK)
+    def says(self, tokens_NTK: Tensor, actions_NT: Tensor) -> tuple[Tensor, ...]:
+        """Outputs of prediction tokens and of actions."""
+        return tuple(self.world_model(tokens_NTK, actions_NT, self.codes()))
+
+    @property
+    def steps_behind(self) -> int:
+        """None, or one as the original's."""
+        return int(not self.config.actor_critic.aligned)
+
+    @property
+    def decays_too(self) -> tuple[str, ...]:
+        """Weights of norms in heads, outside the backbone."""
+        norms = (name for name, module in self.world_model.named_modules() if isinstance(module, nn.LayerNorm))
+        return tuple(f"{name}.weight" for name in norms if not name.startswith(("attention.", "retnet.")))
 
     # ---- learning ----
 
@@ -78,53 +81,8 @@ class SimulusAgent(PracticeAgent):
             return world_loss(self.world_model, foreseen, batch, counts, moment, self.curious(moment))
 
     def beginning(self, batch: Batch, moment: Moment) -> tuple[Player, Tensor, Tensor]:
-        """See `PracticeAgent`: the player follows the newest frames, or those before the newest as the original's."""
-        tokens_NTK, actions_NT = self.with_tokens(batch).tokens_BTK, self.own_actions(batch)
-        assert tokens_NTK is not None
-        last = tokens_NTK.shape[1] - (not self.config.actor_critic.aligned)
-        context = slice(last - self.config.world_model.context, last)
-        # Where an episode has no such frame yet, it stood still before.
-        shown_NCK = torch.where(batch.mask_BT[:, context, None], tokens_NTK[:, context], tokens_NTK[:, -1:])
-        player, actor = self._player, self.config.actor_critic
+        """See `BlockAgent`: in a world that rewards curiosity while it is wanted."""
+        actor = self.config.actor_critic
         curious = self.curious(moment) and len(self.world_model.ensemble)
-        player.worth = (actor.real_reward, actor.curiosity) if curious else None
-        player.follow(shown_NCK, actions_NT[:, context.start : last - 1])
-        return player, tokens_NTK, batch.mask_BT
-
-    @property
-    def tells_burn_in(self) -> bool:
-        """Unless it is to forget them as the original does."""
-        config = self.config.actor_critic
-        return bool(config.action_inputs and config.burn_in_actions)
-
-    @property
-    def imagined_steps(self) -> int:
-        """See `SimulusConfig`."""
-        return self.config.imagined_steps
-
-    def optimiser(self, network: str, lr: float, weight_decay: float) -> tuple[type[Optimizer], list[dict[str, Any]]]:
-        """AdamW; of the world model linear weights and those of norms in heads decay, of the others everything."""
-        if network == "world_model":
-            groups = decay_groups(self.world_model, weight_decay, also=norms_of_heads(self.world_model))
-        else:
-            groups = [{"params": list(self.networks[network].parameters()), "weight_decay": weight_decay}]
-        return torch.optim.AdamW, [{**group, "lr": lr} for group in groups]
-
-    # ---- acting ----
-
-    def probe(self) -> dict[str, tuple[Tensor, ...]]:
-        """Latents and pictures of noise, outputs of two steps, and what the actor says of noise."""
-        frames, tokens_NTK = self.noise()
-        foreseen = self.world_model(tokens_NTK, torch.zeros_like(tokens_NTK[..., 0]), self.codes())
-        judged = self.actor_critic(self.see(tokens_NTK[:, 0]), self.actor_critic.fresh(2))
-        return {
-            "tokenizer": (self.tokenizer.encode(frames).z, self.tokenizer.decode_tokens(tokens_NTK[:, 0])),
-            "world_model": tuple(foreseen),
-            "actor_critic": (judged.logits_NA, judged.values_N),
-        }
-
-
-def norms_of_heads(model: WorldModel) -> tuple[str, ...]:
-    """Names of the weights of norms outside the backbone, which decay as the original's do."""
-    norms = (name for name, module in model.named_modules() if isinstance(module, nn.LayerNorm))
-    return tuple(f"{name}.weight" for name in norms if not name.startswith(("attention.", "retnet.")))
+        self._player.worth = (actor.real_reward, actor.curiosity) if curious else None
+        return super().beginning(batch, moment)

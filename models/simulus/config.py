@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from models.limits import Dropout, Few, Kept, Positive, Share, Size, Weight, check
-from models.practice.config import ActorConfig, PracticeConfig
+from models.practice.config import ActorConfig, BlockPracticeConfig, check_blocks, require_halves
 from models.tokenizers.config import TokenizerConfig, TokenizerWeights
 
 TOKENIZER = TokenizerConfig(
@@ -55,15 +55,7 @@ class WorldModelConfig:
 
     def __post_init__(self) -> None:
         check(self, "world_model")
-        if self.width % self.heads or (self.width // self.heads) % 8:
-            raise ValueError(
-                f"Width {self.width} in {self.heads} heads: give heads of a multiple of 8 numbers, as 256 in 4 heads"
-            )
-        if self.context >= self.max_steps:
-            raise ValueError(
-                f"world_model.context {self.context} leaves none of {self.max_steps} blocks to learn: lower it, or "
-                "raise world_model.max_steps"
-            )
+        check_blocks(self)
         if self.fastest > self.slowest:
             raise ValueError(
                 f"world_model.fastest {self.fastest} is beyond world_model.slowest {self.slowest}: give blocks in order"
@@ -101,10 +93,10 @@ class SimulusActorConfig(ActorConfig):
 
 
 @dataclass(frozen=True)
-class SimulusConfig(PracticeConfig):
+class SimulusConfig(BlockPracticeConfig):
     """All three networks, and the weights of the tokenizer's loss."""
 
-    meaning: ClassVar = PracticeConfig.meaning | {
+    meaning: ClassVar = BlockPracticeConfig.meaning | {
         "world_model": ("heads", "fastest", "slowest", "reward_reach", "clip_rewards"),
         "actor_critic": ("action_inputs", "value_reach"),
     }
@@ -115,40 +107,22 @@ class SimulusConfig(PracticeConfig):
     actor_critic: SimulusActorConfig = field(default_factory=SimulusActorConfig)
     weights: TokenizerWeights = field(default_factory=lambda: TokenizerWeights(l1=0.0, mse=1.0, commitment=0.0))
 
-    @property
-    def imagined_steps(self) -> int:
-        """Steps of a rollout: the context's last frame is its first, and no block beyond the horizon is read."""
-        return self.actor_critic.horizon - self.world_model.context + 1
-
     def length(self, objective: str) -> int | None:
-        """The frames that the memory burns in on and the one from which it imagines, the context's among them."""
-        burn_in, context = self.actor_critic.burn_in, self.world_model.context
-        if objective == "actor_critic":
-            return max(burn_in + 1, context) if self.actor_critic.aligned else burn_in + context
+        """See `BlockPracticeConfig`; a frame more where the context ends before the actor begins."""
+        if objective == "actor_critic" and not self.actor_critic.aligned:
+            return self.actor_critic.burn_in + self.world_model.context
         return super().length(objective)
 
-    def least(self, objective: str) -> int:
-        """The context, and a block to learn or to imagine from."""
-        return self.world_model.context + 1 if objective != "tokenizer" else 1
-
     def require_fit(self, length: int) -> None:
-        """See `PracticeConfig`."""
+        """See `BlockPracticeConfig`."""
         super().require_fit(length)
-        world, actor, codes = self.world_model, self.actor_critic, self.tokenizer.embed_dim
-        if not world.context < actor.horizon <= world.max_steps:
-            raise ValueError(
-                f"actor_critic.horizon {actor.horizon} is to hold a context of {world.context} and at least 2 imagined "
-                f"steps in world_model.max_steps {world.max_steps}: give {world.context + 1} to {world.max_steps}"
-            )
+        actor = self.actor_critic
         if not actor.aligned and actor.burn_in < 1:
             raise ValueError(
                 "actor_critic.aligned is false, which begins a frame behind the context: set actor_critic.burn_in to 1 "
                 "or more"
             )
-        if codes >> actor.layers < 1:
-            raise ValueError(
-                f"tokenizer.embed_dim {codes} cannot be halved {actor.layers} times: lower actor_critic.layers"
-            )
+        require_halves(self.tokenizer.embed_dim, actor.layers)
         if self.tokenizer.quantizer == "fsq" and self.weights.commitment:
             raise ValueError(
                 f"weights.commitment {self.weights.commitment} pulls latents to codes, and FSQ has none to learn: set "
