@@ -30,11 +30,13 @@ def diagnose(
 
     In states of the agent's own play every action is tried for one step, in imagination and in the emulator itself,
     and both next states are valued as a search values them. Then the same seeds are played by the best Q, by the best
-    imagined step and by the emulator's best step, which is what a perfect world model would gain at these values. The
-    page has the numbers, the pictures, and the verdict in words. Takes about two minutes with the demo's networks.
+    imagined step, by the emulator's best step, which is what a perfect world model would gain at these values, and by
+    beam search. Only a JOWA on Atari values actions in a world of tokens, so only it can be diagnosed. The
+    page has the numbers, the pictures, and the verdict in words. Takes minutes with the demo's networks.
 
     --set takes the fields of diagnose: diagnose.states, diagnose.every, diagnose.explore, diagnose.episodes,
-    diagnose.steps (0 compares no play), diagnose.context, diagnose.search.leaf (max, mean or state), diagnose.seed.
+    diagnose.steps (0 compares no play), diagnose.context, diagnose.width and diagnose.horizon (of the search),
+    diagnose.search.leaf (max, mean or state), diagnose.protocol, diagnose.seed.
 
     Example: worldline diagnose demo --game Boxing
 
@@ -49,7 +51,12 @@ def diagnose(
     wanted = game_named(game) if game else games[0]
     if wanted not in games:
         raise UsageError(f"Game '{wanted}' is not in recipe '{plan.recipe.name}': it has {', '.join(games)}")
-    asked = of(evaluation, context=evaluation.context)
+    for change in changes or []:
+        if not change.startswith(f"{DiagnoseConfig.VERB}."):
+            raise UsageError(
+                f"--set '{change}' is none of a diagnosis: it takes its own fields alone, as --set diagnose.states=96"
+            )
+    asked = of(evaluation, context=evaluation.context, width=evaluation.beam_width, horizon=evaluation.beam_horizon)
     recipe = override(plan.recipe.but(**{DiagnoseConfig.VERB: asked}), *(changes or []))
     step = Step(DiagnoseConfig.STAGE, wanted)
     config = plan.but(recipe).config(step)

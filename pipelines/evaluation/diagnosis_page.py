@@ -40,7 +40,7 @@ ROWS = (  # of the page: a number's name and what it says
     ("promised", "what a perfect world model's best step promises above greedy play's"),
     (
         "rarity_bias",
-        "correlation of an action's share in the data with the worth behind it; near -1, rare actions lure",
+        "correlation of the log of an action's share in the data with the worth behind it; near -1, rare actions lure",
     ),
     ("returns_correlation", "correlation of max Q with the discounted returns of the play"),
     ("returns_excess", "max Q above those returns, mean"),

@@ -3,13 +3,15 @@
 In states of its own play (greedy, with random actions in between) every legal action is tried twice: in the world
 model, and in the emulator, which stays where it is. Both next states are valued by the agent as a search would value
 them. What differs between the two is the world model's; what is wrong with both is the values'.
-`play_by` then plays whole episodes by each of the three choices, so that the promise can be held against the points.
+`play_by` then plays by each choice, the evaluation's own search among them, so that the promise can be held against the
+points.
 
 Shapes: S states, A the game's legal actions in order of their numbers, E environments, C steps of context, K tokens.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,33 +19,45 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.api import Agent, Context, Imagined, WorldModel
-from models.planning.beam import Leaf, leaf_values, masked_values
+from models.planning.beam import Beam, Leaf, leaf_values, masked_values
 from pipelines.environments.atari.environment import EmulatorGame
-from pipelines.environments.registry import Rules, game_id, legal_mask
-from pipelines.errors import UsageError, WorldlineError
+from pipelines.environments.atari.games import AtariRules
+from pipelines.environments.registry import NoisyRules, Rules, check_rules, game_id, legal_mask, watched
+from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import require_values
 from pipelines.evaluation.players import channels_first
 from pipelines.progress import track
 
+AT_RANDOM = 8  # steps of a play that begin it, drawn by its seed: under rules without chance plays differ by them
 KNOWN_FROM = 0.05  # a return counts as known where what lies beyond the play is discounted by this much or more
 
 
 @dataclass(frozen=True)
 class Looker:
-    """An agent that looks ahead in a game: its world and how next states are valued; `context` newest steps are seen.
+    """An agent that looks ahead in a game; `context` newest steps are seen. A beam of `width` and `horizon` plays too;
+    by its leaf all next states are valued.
 
-    Raises UsageError where its world values no actions, or not what `leaf` asks for.
+    Raises UsageError where its world values no actions, or not what the leaf asks for, and where context and search do
+    not fit what it remembers.
     """
 
     agent: Agent
     game: str
-    leaf: Leaf
     context: int
+    width: int = 2
+    horizon: int = 2
+    leaf: Leaf = "max"
 
     def __post_init__(self) -> None:
         if not self.agent.config.family or self.agent.vocabulary == 0:
             raise UsageError(f"Agents of the family '{self.agent.config.family}' have no tokens to look ahead in")
         require_values(self.agent.config, self.leaf)
+        most = self.agent.limits.steps
+        if self.context + self.horizon > most:
+            raise UsageError(
+                f"A context of {self.context} and a horizon of {self.horizon} do not fit the {most} steps that "
+                f"this model remembers: set diagnose.context to {max(1, most - self.horizon)} or less"
+            )
 
     @property
     def legal(self) -> NDArray[np.int64]:
@@ -129,16 +143,16 @@ class Looked:
 
 
 @torch.no_grad()
-def look(looker: Looker, rules: Rules, seed: int, states: int, every: int, explore: float) -> Looked:
+def look(looker: Looker, game: EmulatorGame, states: int, every: int, explore: float) -> Looked:
     """Look ahead in every `every`-th state of one environment's play until `states` were looked at.
 
     With chance `explore` an action is a random one. Raises UsageError as `Looker`.
     """
-    agent, gamma = looker.agent, float(looker.agent.gamma)
-    game, world, draws = watched_game(looker.game, (seed,), rules), agent.world(), np.random.default_rng(seed)
+    agent, gamma, (seed,) = looker.agent, float(looker.agent.gamma), game.seeds
+    world, draws = agent.world(), np.random.default_rng(seed)
     seen = first_seen(looker, game)
     found: list[tuple[NDArray[np.float64], ...]] = []
-    at, rewards, ends = [], [], []
+    at, rewards, ends, cuts = [], [], [], []
     with track(f"Look ahead in {looker.game}", states, "states") as advance:
         for step in range(states * every):
             q_1A = looker.values(world.reset(seen.context))
@@ -152,25 +166,30 @@ def look(looker: Looker, rules: Rules, seed: int, states: int, every: int, explo
             played = game.step(action_1)
             rewards.append(float(np.sign(played.rewards[0])))
             ends.append(bool(played.terminated[0]))
+            cuts.append(bool(played.truncated[0]))
             tokens_1K = looker.encode(played.frames)
             if played.terminated[0] or played.truncated[0]:
                 seen = Seen(tokens_1K[:, None], seen.actions_EC[:, :0], seen.game)
             else:
                 seen = seen.then(torch.as_tensor(action_1, device=tokens_1K.device), tokens_1K, looker.context)
-    game.close()
     q_SA, told_SA, imagined_SA, signs_SA, real_SA = (np.stack(each) for each in zip(*found, strict=True))
-    returns_T, beyond_T = play_returns(np.array(rewards), np.array(ends), gamma)
+    returns_T, beyond_T = play_returns(np.array(rewards), np.array(ends), np.array(cuts), gamma)
     known_S = beyond_T[at] <= KNOWN_FROM
     return Looked(q_SA, told_SA, imagined_SA, signs_SA, real_SA, returns_T[at], known_S)
 
 
 def play_returns(
-    rewards_T: NDArray[np.float64], ends_T: NDArray[np.bool_], gamma: float
+    rewards_T: NDArray[np.float64], ends_T: NDArray[np.bool_], cuts_T: NDArray[np.bool_], gamma: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Discounted returns (T,) of a play, and by how much what lies beyond its last step is discounted at each step."""
+    """Discounted returns (T,) of a play, and by how much what nobody saw is discounted at each step.
+
+    That lies beyond the last step and beyond one at which the rules cut an episode; beyond an end there is nothing.
+    """
     returns, beyond, after, left = np.zeros(len(rewards_T)), np.zeros(len(rewards_T)), 0.0, 1.0
     for step in range(len(rewards_T) - 1, -1, -1):
         alive = 0.0 if ends_T[step] else gamma
+        if cuts_T[step]:
+            after, left = 0.0, 1.0
         after, left = rewards_T[step] + alive * after, alive * left
         returns[step], beyond[step] = after, left
     return returns, beyond
@@ -198,7 +217,16 @@ def by_real(looker: Looker, world: WorldModel, seen: Seen, game: EmulatorGame) -
     return first_best(rewards_EA + float(looker.agent.gamma) * worths_EA, q_EA)
 
 
-CHOICES: dict[str, Choice] = {"greedy": by_q, "imagined": by_imagined, "emulator": by_real}
+def by_search(looker: Looker, world: WorldModel, seen: Seen, game: EmulatorGame) -> Tensor:
+    """The first action of the best path that the search finds."""
+    rows, device = len(seen.tokens_ECK), seen.tokens_ECK.device
+    legal_EA = torch.as_tensor(legal_mask(looker.game), device=device).expand(rows, -1)
+    beam = Beam(looker.width, looker.horizon, looker.leaf)
+    actions_E = beam.plan(world, seen.context, legal_EA, float(looker.agent.gamma))
+    return torch.searchsorted(torch.as_tensor(looker.legal, device=device), actions_E)
+
+
+CHOICES: dict[str, Choice] = {"greedy": by_q, "imagined": by_imagined, "emulator": by_real, "search": by_search}
 
 
 def first_best(worths_EA: Tensor, q_EA: Tensor) -> Tensor:
@@ -208,21 +236,28 @@ def first_best(worths_EA: Tensor, q_EA: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def play_by(looker: Looker, rules: Rules, seeds: tuple[int, ...], steps: int, name: str) -> NDArray[np.float64]:
-    """Raw points (E,) of `steps` steps in an environment a seed, by one of CHOICES. Episodes that end begin anew."""
+def play_by(looker: Looker, game: EmulatorGame, steps: int, name: str) -> NDArray[np.float64]:
+    """Raw points (E,) of one episode or `steps` steps of it in every environment, by one of CHOICES.
+
+    AT_RANDOM steps come first, the same for all choices, and their points do not count.
+    """
     choose, world = CHOICES[name], looker.agent.world()
-    game = watched_game(looker.game, seeds, rules)
-    seen, points_E = first_seen(looker, game), np.zeros(len(seeds))
+    draws = [np.random.default_rng(seed) for seed in game.seeds]
+    seen, points_E, alive_E = first_seen(looker, game), np.zeros(len(draws)), np.ones(len(draws), bool)
     with track(f"Play {looker.game}, {name}", steps, "steps") as advance:
-        for _ in range(steps):
-            actions_E = looker.legal[choose(looker, world, seen, game).cpu().numpy()]
+        for step in range(-AT_RANDOM, steps):
+            if step < 0:
+                actions_E = np.array([each.choice(looker.legal) for each in draws])
+            else:
+                actions_E = looker.legal[choose(looker, world, seen, game).cpu().numpy()]
+                advance()
             played = game.step(actions_E)
-            points_E += played.rewards
+            points_E += played.rewards * (alive_E & (step >= 0))
+            alive_E &= ~played.ended
+            if not alive_E.any():
+                break
             tokens_EK = looker.encode(played.frames)
-            # Who begins anew is shown its first frame behind the old ones: all environments are read together.
             seen = seen.then(torch.as_tensor(actions_E, device=tokens_EK.device), tokens_EK, looker.context)
-            advance()
-    game.close()
     return points_E
 
 
@@ -232,11 +267,21 @@ def first_seen(looker: Looker, game: EmulatorGame) -> Seen:
     return Seen(tokens_EK[:, None], tokens_EK.new_zeros(len(tokens_EK), 0), game_id(looker.game))
 
 
-def watched_game(game: str, seeds: tuple[int, ...], rules: Rules) -> EmulatorGame:
-    """Emulators that can look ahead. Raises WorldlineError for a game that is not played in one."""
-    from pipelines.environments.registry import watched
+def require_emulator(game: str, rules: Rules) -> None:
+    """Raises UsageError where a game under these rules is not played in an emulator that can look ahead."""
+    check_rules(game, rules)
+    if isinstance(rules, NoisyRules):
+        raise UsageError(
+            f"'{rules.name}' draws noise over frames, and looking ahead in the emulator draws none: set "
+            f"diagnose.protocol={rules.rules.name}"
+        )
+    if not isinstance(rules, AtariRules):
+        raise UsageError(f"{game} is not played in an emulator whose state can be saved: diagnose an Atari game")
 
-    found = watched(game, seeds, rules)
-    if not isinstance(found, EmulatorGame):
-        raise WorldlineError(f"{game} is not played in an emulator whose state can be saved: diagnose an Atari game")
+
+def watched_game(game: str, seeds: tuple[int, ...], rules: Rules, **given: Any) -> EmulatorGame:
+    """Emulators that can look ahead; `given` as of `registry.make`. Raises UsageError as `require_emulator`."""
+    require_emulator(game, rules)
+    found = watched(game, seeds, rules, **given)
+    assert isinstance(found, EmulatorGame), "Atari's is one"
     return found

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ALIKE = 0.7  # rank correlation from which imagined and real next states count as worth the same
 ERRORS = 2.0  # standard errors by which means must differ to count
+MATTERS = 0.1  # of greedy play's points, and at least a point: a gain that one would search for
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,9 @@ class Findings:
     worth; imagined_error: mean absolute difference of imagined and real worths: a search decides by noise where it is
     larger. rarity_bias: correlation over actions of the log of their share in the data with the worth behind them
     against the state's mean. promised: what the emulator's best step is backed up to, above what greedy play's is.
-    returns_*: correlation with, and excess of max Q over, the discounted returns of the play. points_*: mean and
-    standard error of raw points by each choice.
+    returns_*: correlation with, and excess of max Q over, the discounted returns of the play. points: mean and standard
+    error of raw points by each choice. gains: the same of what a choice brings above greedy play of the same seeds.
+    A real end is worth nothing; an imagined one what the model says, since a search reads no ends.
     """
 
     actions: list[str]
@@ -47,6 +49,7 @@ class Findings:
     returns_correlation: float | None
     returns_excess: float | None
     points: dict[str, tuple[float, float]]
+    gains: dict[str, tuple[float, float]]
     fails: str
     words: str
 
@@ -58,7 +61,9 @@ def findings(
     actions: list[str],
     shares_A: NDArray[np.float64] | None,
 ) -> Findings:
-    """Of what was looked at. points: raw ones by the name of a choice: greedy, imagined, emulator; empty for none."""
+    """Of what was looked at. points: raw ones of the same seeds by the name of a choice, greedy and others, at least 2
+    plays each; empty where nothing was played.
+    """
     imagined_SA = looked.imagined_rewards_SA + gamma * looked.imagined_SA
     real_SA = looked.real_rewards_SA + gamma * looked.real_SA
     best_q, best_imagined, best_real = (each.argmax(1) for each in (looked.q_SA, imagined_SA, real_SA))
@@ -75,8 +80,9 @@ def findings(
         "promised": float((real_SA.max(1) - real_SA[rows, best_q]).mean()),
     }
     means = {name: _mean(each) for name, each in points.items() if len(each)}
+    gains = {name: _mean(points[name] - points["greedy"]) for name in means if name != "greedy"}
     bias = None if shares_A is None else rarity_bias(looked.real_SA, shares_A)
-    fails, words = verdict(numbers, means, bias)
+    fails, words = verdict(numbers, means, gains, bias)
     return Findings(
         actions=actions,
         best_by_q=np.bincount(best_q, minlength=count).tolist(),
@@ -88,48 +94,61 @@ def findings(
         returns_correlation=correlation(looked.q_SA.max(1)[known], looked.returns_S[known]),
         returns_excess=float((looked.q_SA.max(1) - looked.returns_S)[known].mean()) if known.any() else None,
         points=means,
+        gains=gains,
         fails=fails,
         words=words,
     )
 
 
-def verdict(
-    numbers: Mapping[str, float], means: Mapping[str, tuple[float, float]], bias: float | None
-) -> tuple[str, str]:
-    """Which part fails: "values", "world model", "planner" or "nothing"; and why, in words.
+Means = Mapping[str, tuple[float, float]]
+
+
+def verdict(numbers: Mapping[str, float], means: Means, gains: Means, bias: float | None) -> tuple[str, str]:
+    """Which part fails: "values", "world model", "planner" or "nothing", or "undecided"; and why, in words.
 
     With points, a perfect world model that gains nothing at these values convicts them; one that gains where the own
-    one does not, convicts that. Without, ranks decide.
+    one does not, convicts that; one step that gains where the search does not, convicts the planner. Without, ranks
+    decide between the first two.
     """
-    alike, noisy = numbers["ranks_imagined_real"] >= ALIKE, numbers["imagined_error"] > numbers["spread"]
     blur = (
         f"imagined and real next states differ by {numbers['imagined_error']:.3g}, actions by {numbers['spread']:.3g}"
     )
     if not means:
-        if numbers["ranks_q_real"] <= 0:
-            return (
-                "values",
-                f"what Q prefers leads to states that Q values less ({_rarity(bias)}): Q is no number to search by",
+        return _by_ranks(numbers, bias, blur)
+    if not any(mean or error for mean, error in (*means.values(), *gains.values())):
+        return "undecided", "nobody got a point within the steps that were played: raise diagnose.steps"
+    (greedy, _), (emulator, error) = means["greedy"], gains["emulator"]
+    if not _gains(gains["emulator"]):
+        if emulator + ERRORS * error > MATTERS * max(abs(greedy), 1.0) and emulator - ERRORS * error < 0:
+            return "undecided", (
+                f"a perfect world model gains {emulator:.3g} points a play, standard error {error:.2g}: raise "
+                "diagnose.episodes or diagnose.steps"
             )
-        return ("nothing", "imagined and real next states are ranked alike") if alike else ("world model", blur)
-    greedy, imagined, emulator = (means[name] for name in ("greedy", "imagined", "emulator"))
-    if not _better(emulator, greedy):
-        worse = "worse than" if _better(greedy, emulator) else "no better than"
+        worse = "worse than" if _gains((-emulator, error)) else "no better than"
         return "values", (
             f"even the emulator's own next states, valued by this agent, play {worse} the best Q "
-            f"({emulator[0]:.3g} against {greedy[0]:.3g} points): no world model and no planner can mend that "
+            f"({means['emulator'][0]:.3g} against {greedy:.3g} points): no world model and no planner can mend that "
             f"({_rarity(bias)})"
         )
-    if not _better(imagined, greedy):
+    if not _gains(gains["imagined"]):
         return "world model", (
-            f"a perfect world model would gain {emulator[0] - greedy[0]:.3g} points a play and this one gains "
-            f"{imagined[0] - greedy[0]:.3g}: {blur}"
+            f"a perfect world model would gain {emulator:.3g} points a play and this one gains "
+            f"{gains['imagined'][0]:.3g}: {blur}"
         )
-    gains = [each[0] - greedy[0] for each in (imagined, emulator)]
-    gained = f"one imagined step gains {gains[0]:.3g} points a play, a perfect one {gains[1]:.3g}"
-    if noisy:
-        return "nothing", f"{gained}, though {blur}: look few steps ahead"
-    return "nothing", f"{gained}: where a deeper search gains less, the planner is at fault"
+    gained = f"one imagined step gains {gains['imagined'][0]:.3g} points a play, a perfect one {emulator:.3g}"
+    if not _gains(gains["search"]):
+        return "planner", f"{gained}, and the search {gains['search'][0]:.3g}: look fewer steps ahead"
+    return "nothing", f"{gained}, and the search {gains['search'][0]:.3g}"
+
+
+def _by_ranks(numbers: Mapping[str, float], bias: float | None, blur: str) -> tuple[str, str]:
+    if numbers["ranks_q_real"] <= 0:
+        return (
+            "values",
+            f"what Q prefers leads to states that Q values less ({_rarity(bias)}): Q is no number to search by",
+        )
+    alike = numbers["ranks_imagined_real"] >= ALIKE
+    return ("nothing", "imagined and real next states are ranked alike") if alike else ("world model", blur)
 
 
 def _rarity(bias: float | None) -> str:
@@ -138,15 +157,15 @@ def _rarity(bias: float | None) -> str:
     return f"worth behind an action correlates by {bias:.2f} with how often the data shows it"
 
 
-def _better(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    """Whether a mean is greater by more than ERRORS of the difference's standard errors."""
-    return one[0] - other[0] > ERRORS * float(np.hypot(one[1], other[1])) and one[0] > other[0]
+def _gains(gain: tuple[float, float]) -> bool:
+    """Whether a mean is above 0 by more than ERRORS of its standard error."""
+    mean, error = gain
+    return mean > ERRORS * error and mean > 0
 
 
 def _mean(points_E: NDArray[np.float64]) -> tuple[float, float]:
-    """Mean and standard error; that of a single play is not known, and said to be 0."""
-    error = points_E.std(ddof=1) / np.sqrt(len(points_E)) if len(points_E) > 1 else 0.0
-    return float(points_E.mean()), float(error)
+    """Mean and standard error, of 2 plays or more."""
+    return float(points_E.mean()), float(points_E.std(ddof=1) / np.sqrt(len(points_E)))
 
 
 def rarity_bias(real_SA: NDArray[np.float64], shares_A: NDArray[np.float64]) -> float | None:

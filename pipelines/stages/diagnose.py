@@ -2,13 +2,15 @@
 
 In states of the agent's own play every action is looked ahead one step, in imagination and in the emulator, and both
 next states are valued as a search values them (`evaluation/look_ahead.py`). Then the same seeds are played by the best
-Q, by the best imagined step and by the best step of the emulator: the last is what a perfect world model would gain.
+Q, by the best imagined step, by the best step of the emulator, which is what a perfect world model would gain, and by
+the search.
 The artefact holds the numbers (states.npz, diagnosis.json), the pictures (diagnosis.png) and a page that says in words
 what fails (diagnosis.html).
 Run: `worldline diagnose EXPERIMENT --game G`.
 """
 
 import json
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.limits import Natural, Seed, Share, Size
-from pipelines.environments.registry import protocol
+from pipelines.environments.registry import Rules, game_id, options, protocol, roots
 from pipelines.errors import UsageError
-from pipelines.evaluation.player_settings import PlayConfig
+from pipelines.evaluation.player_settings import PlayConfig, SearchConfig
 from pipelines.evaluation.verdict import Findings, findings
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
@@ -26,8 +28,10 @@ from pipelines.store.stage_config import StageConfig, filled, parent
 from pipelines.store.store import Store
 
 if TYPE_CHECKING:
+    from models.api import Agent
     from pipelines.evaluation.look_ahead import Looker
 
+UNREAD = ("planner", "epsilon", "max_steps", "envs")  # fields of play that change nothing here
 ARRAYS, NUMBERS, PICTURE, PAGE = "states.npz", "diagnosis.json", "diagnosis.png", "diagnosis.html"
 
 
@@ -35,29 +39,44 @@ ARRAYS, NUMBERS, PICTURE, PAGE = "states.npz", "diagnosis.json", "diagnosis.png"
 class DiagnoseConfig(PlayConfig, StageConfig):
     """Look ahead in `states` of the agent's own play, every `every` steps, and play `steps` by each choice.
 
-    `explore` is the chance of a random action while states are visited; play that is compared has none. The rest is
-    the evaluation's: protocol, context, and the leaf value of its search.
+    `explore` is the chance of a random action while states are visited. Of the settings of play it reads protocol,
+    precision, a ROM of yours and the search's leaf value; others would have no effect and are refused. `width` and
+    `horizon` are the search's. Raises UsageError for these, and for a single episode, of which no error is known.
     """
 
     STAGE: ClassVar[str] = "diagnosed"
     VERB: ClassVar[str] = "diagnose"
-    CODE: ClassVar[str] = "1"
+    CODE: ClassVar[str] = "2"  # 2: plays begin with random steps and are one episode; the search plays too
 
     game: str = filled("game", "")
     agent: Ref | None = parent(makes="agent", part="agent")
     trajectories: Ref | None = parent(makes="trajectories", soft=True)  # how often the data shows each action
     context: Size = 4
+    width: Size = 2
+    horizon: Size = 2
     states: Size = 48
     every: Size = 8
     explore: Share = 0.15
-    episodes: Size = 4  # environments that are played by each choice
+    episodes: Size = 4  # that are played by each choice, each of its own seed
     steps: Natural = 200  # of each; 0 plays none, and says nothing about points
     seed: Seed = filled("seed", 0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.planner not in ("greedy", "beam"):
-            raise UsageError(f"diagnose.planner '{self.planner}' is not read: a diagnosis looks one step ahead itself")
+        unread = {name: (getattr(self, name), getattr(PlayConfig(), name)) for name in UNREAD}
+        unread |= {
+            f"search.{name}": (value, default)
+            for (name, value), default in zip(asdict(self.search).items(), asdict(SearchConfig()).values(), strict=True)
+            if name != "leaf"
+        }
+        for name, (value, default) in unread.items():
+            if value != default:
+                raise UsageError(f"diagnose.{name} '{value}' is not read by a diagnosis: leave it at '{default}'")
+        if self.steps and self.episodes < 2:
+            raise UsageError(
+                "diagnose.episodes 1 says nothing about the error of its points: give 2 or more, or set "
+                "diagnose.steps=0 to compare no play"
+            )
 
     @property
     def subject(self) -> str:
@@ -73,26 +92,30 @@ def _build(config: DiagnoseConfig, draft: Draft) -> None:
     import torch
 
     from pipelines.evaluation.diagnosis_page import draw, page
-    from pipelines.evaluation.look_ahead import CHOICES, Looker, look, play_by
+    from pipelines.evaluation.look_ahead import CHOICES, Looker, look, play_by, require_emulator, watched_game
     from pipelines.evaluation.session import selection_seeds
     from pipelines.training.checkpoints import load_agent
     from pipelines.training.device import pick, settle
 
     if config.agent is None:
         raise UsageError(f"A diagnosis of {config.game} needs an agent: name its artefact")
+    rules, given = protocol(config.protocol), options(config.game, config.rom_dir, config.rom_md5)
+    require_emulator(config.game, rules)
     device = pick(config.precision, leased=True)
     agent = load_agent(draft.parents[config.agent], device)
     device = settle(agent, device, config.precision)
     for network in agent.networks.values():
         network.eval()
-    looker, rules = Looker(agent, config.game, config.search.leaf, config.context), protocol(config.protocol)
+    _require_frames(agent, config.game, rules)
+    looker = Looker(agent, config.game, config.context, config.width, config.horizon, config.search.leaf)
     seeds = selection_seeds(config.seed, config.episodes + 1)  # of which no score is ever reported
     with torch.inference_mode(), device.piece("diagnose"):
-        looked = look(looker, rules, seeds[0], config.states, config.every, config.explore)
-        points = {
-            name: play_by(looker, rules, seeds[1:], config.steps, name) if config.steps else np.zeros(0)
-            for name in CHOICES
-        }
+        with closing(watched_game(config.game, seeds[:1], rules, **given)) as game:
+            looked = look(looker, game, config.states, config.every, config.explore)
+        points = {}
+        for name in CHOICES if config.steps else ():
+            with closing(watched_game(config.game, seeds[1:], rules, **given)) as game:
+                points[name] = play_by(looker, game, config.steps, name)
     found = findings(looked, points, float(agent.gamma), _names(looker), _shares(config, draft, looker))
     arrays: dict[str, Any] = asdict(looked)
     np.savez(draft.path(ARRAYS), **arrays)
@@ -100,12 +123,25 @@ def _build(config: DiagnoseConfig, draft: Draft) -> None:
     draw(found, looked, draft.path(PICTURE))
     page(found, f"{config.game}, {config.agent}", draft.path(PICTURE), draft.path(PAGE))
     draft.metrics |= summary(found) | device.metrics()
+    draft.roots.append(roots(config.game, rules, **given) | {"seeds": list(seeds)})
     draft.counts |= {"states": config.states, "steps": config.states * config.every + len(CHOICES) * config.steps}
 
 
 def summary(found: Findings) -> dict[str, Any]:
     """The numbers of a manifest: those that are one number, and the verdict."""
     return {name: value for name, value in asdict(found).items() if isinstance(value, float | str)}
+
+
+def _require_frames(agent: "Agent", game: str, rules: Rules) -> None:
+    """Raises UsageError where the agent sees other frames than these rules show, or knows fewer games."""
+    wanted = agent.config.takes.frame
+    if wanted not in (None, rules.frame):
+        raise UsageError(
+            f"'{rules.name}' shows frames of {rules.frame} and the agent sees {wanted} (height, width, colours): "
+            "choose another diagnose.protocol"
+        )
+    if game_id(game) >= agent.limits.games:
+        raise UsageError(f"This model names {agent.limits.games} games and {game} is number {game_id(game)}")
 
 
 def _names(looker: "Looker") -> list[str]:

@@ -211,7 +211,7 @@ class EmulatorGame:
     def ahead(self, row: int, action: int) -> tuple[NDArray[np.uint8], float, bool]:
         """What `action` would bring in that environment, which stays where it is: as if no action were sticky.
 
-        Its frame (H, W) or (H, W, 3), the reward, and whether the game would be over. An emulator restores all of its
+        Its frame (H, W) or (H, W, 3), the reward, and whether the episode would end. An emulator restores all of its
         state but the action that may stick, so another one looks ahead.
         """
         if self._scout is None:
@@ -219,7 +219,7 @@ class EmulatorGame:
         return self._scout.from_state_of(self._emulators[row], action)
 
     def screens(self) -> NDArray[np.uint8]:
-        """See `registry.Watched: (N, 210, 160, 3) in most games. An episode that ended shows the next one's screen."""
+        """See `registry.Watched`: (N, 210, 160, 3) in most games. An episode that ended shows the next one's screen."""
         return np.stack([self._emulators[row].screen() for row in range(len(self.seeds))])
 
     def roots(self) -> dict[str, Any]:
@@ -287,11 +287,11 @@ class _Emulator:
         return merged(screens or [self._screen()], self._rules), reward
 
     def from_state_of(self, other: "_Emulator", action: int) -> tuple[NDArray[np.uint8], float, bool]:
-        """Where another one stands: a `skip`, and whether the game is over behind it."""
+        """Where another one stands: a `skip`, and whether the episode ends with it."""
         self._ale.restoreState(other._ale.cloneState())
         self._played, self._lives = other._played, other._lives
         frame, reward = self.skip(action)
-        return frame, reward, self.over
+        return frame, reward, self.over or self.lost_life
 
     def _new_game(self) -> None:
         self._ale.reset_game()

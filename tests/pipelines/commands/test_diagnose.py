@@ -30,15 +30,17 @@ def test_it_says_what_fails_with_numbers_pictures_and_lineage(
     (name,) = [name for name in ours.store.pointers() if name.startswith("diagnosed/")]
     artefact = ours.store.open(ours.store.resolve(name))
     said = json.loads(artefact.path(NUMBERS).read_text())
-    assert said["fails"] in ("values", "world model", "planner", "nothing") and said["words"] in printed
+    assert said["fails"] in ("values", "world model", "planner", "nothing", "undecided") and said["words"] in printed
     assert f"Page         {artefact.path(PAGE)}" in printed and name in printed
-    assert set(said["points"]) == {"greedy", "imagined", "emulator"} and sum(said["best_by_real"]) == 5
+    assert set(said["points"]) == {"greedy", "imagined", "emulator", "search"} and sum(said["best_by_real"]) == 5
     assert said["actions"] == ["NOOP", "FIRE", "RIGHT", "LEFT"] and sum(said["shares"]) == pytest.approx(1)
     page = artefact.path(PAGE).read_text()
     assert "What fails" in page and "data:image/png;base64" in page and "http" not in page
     assert artefact.path(PICTURE).stat().st_size > 1000
     parents = {entry.ref for entry in artefact.manifest.parents}
     assert parents == {str(ours.made[stage].ref) for stage in ("world_action_model", "trajectories")}
+    (root,) = artefact.manifest.roots
+    assert root["protocol"] == "sticky" and len(root["seeds"]) == 3 and root["game"] == "Breakout"
     with np.load(artefact.path(ARRAYS)) as arrays:
         assert arrays["q_SA"].shape == arrays["real_SA"].shape == (5, 4)
         again = {key: arrays[key].copy() for key in arrays}
@@ -55,6 +57,14 @@ def test_it_says_what_fails_with_numbers_pictures_and_lineage(
         (["tiny", "--game", "Pong"], "Game 'Pong' is not in recipe 'mini': it has Breakout"),
         (["tiny", "--set", "diagnose.states=0"], "states 0 is impossible"),
         (["tiny", "--set", "diagnose.planner=mcts"], "diagnose.planner 'mcts' is not read"),
+        (["tiny", "--set", "diagnose.epsilon=0.5"], "diagnose.epsilon '0.5' is not read"),
+        (["tiny", "--set", "diagnose.search.sample=true"], "diagnose.search.sample 'True' is not read"),
+        (["tiny", "--set", "diagnose.episodes=1"], "diagnose.episodes 1 says nothing about the error"),
+        (["tiny", "--set", "evaluate.protocol=jowa"], "--set 'evaluate.protocol=jowa' is none of a diagnosis"),
+        (["tiny", "--set", "diagnose.protocol=iris"], "'iris' shows frames of (64, 64, 3) and the agent sees"),
+        (["tiny", "--set", "diagnose.protocol=crafter"], "Breakout cannot be played under 'crafter'"),
+        (["tiny", "--set", "diagnose.protocol=jowa+noise0.1"], "set diagnose.protocol=jowa"),
+        (["tiny", "--set", "diagnose.context=500"], "set diagnose.context to"),
         (["tiny", "--set", "diagnose.search.leaf=state"], "learned no value of states"),
     ],
 )

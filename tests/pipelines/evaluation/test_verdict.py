@@ -16,9 +16,12 @@ TRUE_SA = np.array([[0.0, 1.0, 2.0], [2.0, 0.0, 1.0], [1.0, 2.0, 0.0], [0.5, 2.0
 RIGHT = Looked(TRUE_SA, NONE_SA, TRUE_SA, NONE_SA, TRUE_SA, TRUE_SA.max(1), np.ones(4, bool))
 
 
-def points(greedy: float, imagined: float, emulator: float) -> dict[str, np.ndarray]:
-    spread = np.array([-0.1, 0.0, 0.1])
-    return {"greedy": greedy + spread, "imagined": imagined + spread, "emulator": emulator + spread}
+def points(greedy: float, imagined: float, emulator: float, search: float | None = None) -> dict[str, np.ndarray]:
+    """Of three seeds that differ more than the choices do."""
+    spread = np.array([-10.0, 0.0, 10.0])
+    found = {"greedy": greedy, "imagined": imagined, "emulator": emulator}
+    found["search"] = imagined if search is None else search
+    return {name: mean + spread for name, mean in found.items()}
 
 
 def test_where_all_is_right_nothing_fails_and_all_agree() -> None:
@@ -43,6 +46,36 @@ def test_a_world_model_that_loses_what_a_perfect_one_gains_is_convicted() -> Non
     found = findings(blurred, points(1, 1, 4), 0.9, ACTIONS, None)
     assert found.fails == "world model" and "would gain 3 points a play and this one gains 0" in found.words
     assert findings(blurred, {}, 0.9, ACTIONS, None).fails == "world model"
+
+
+def test_a_search_that_loses_what_one_step_gains_convicts_the_planner() -> None:
+    found = findings(RIGHT, points(1, 4, 4, search=1), 0.9, ACTIONS, None)
+    assert found.fails == "planner" and "gains 3 points a play" in found.words and "the search 0" in found.words
+    assert found.gains["search"] == (0, 0) and found.gains["imagined"] == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("emulator", "fails"),
+    [
+        ([1, 1, 1], "values"),  # each seed by a point: a small gain, and sure to be none
+        ([9, -3, 6], "undecided"),
+        ([-9, -3, -6], "values"),
+        ([9, 8, 10], "nothing"),
+    ],
+)
+def test_what_plays_too_few_leave_open_is_undecided(emulator: list[int], fails: str) -> None:
+    greedy = np.array([10.0, 30.0, 20.0])
+    better = {"greedy": greedy, **dict.fromkeys(("imagined", "emulator", "search"), greedy + emulator)}
+    if emulator == [1, 1, 1]:
+        better["emulator"] = greedy
+    assert findings(RIGHT, better, 0.9, ACTIONS, None).fails == fails
+
+
+def test_where_nobody_scores_nothing_is_convicted() -> None:
+    found = findings(
+        RIGHT, dict.fromkeys(("greedy", "imagined", "emulator", "search"), np.zeros(4)), 0.9, ACTIONS, None
+    )
+    assert found.fails == "undecided" and "raise diagnose.steps" in found.words
 
 
 def test_rewards_count_beside_worths() -> None:
@@ -70,6 +103,13 @@ def test_rank_correlation_leaves_out_states_in_which_all_is_equal() -> None:
 
 
 def test_returns_of_a_play_and_what_lies_beyond_it() -> None:
-    returns, beyond = play_returns(np.array([1.0, 2.0, 0.0, 4.0]), np.array([False, True, False, False]), 0.5)
+    going = np.zeros(4, bool)
+    returns, beyond = play_returns(np.array([1.0, 2.0, 0.0, 4.0]), np.array([False, True, False, False]), going, 0.5)
     assert returns.tolist() == [2.0, 2.0, 2.0, 4.0]
     assert beyond.tolist() == [0.0, 0.0, 0.25, 0.5]
+
+
+def test_a_return_ends_where_the_rules_cut_an_episode_and_what_came_then_is_unknown() -> None:
+    cuts = np.array([False, True, False, False])
+    returns, beyond = play_returns(np.array([0.0, 2.0, 8.0, 0.0]), np.zeros(4, bool), cuts, 0.5)
+    assert returns.tolist() == [1.0, 2.0, 8.0, 0.0] and beyond.tolist() == [0.25, 0.5, 0.25, 0.5]
