@@ -107,6 +107,11 @@ class AgentConfig:
         """Whether its world tells what a state itself is worth (`models.worlds.Imagined.states_N`)."""
         return False
 
+    @property
+    def wants_mean_frame(self) -> bool:
+        """Whether a loss reads the mean frame of stored episodes, of which an agent that plays has none."""
+        return False
+
     def length(self, objective: str) -> int | None:
         """Steps of the segments that this objective reads; None: as many as its agent can be asked for."""
         return self.takes.steps

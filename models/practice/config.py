@@ -153,6 +153,11 @@ class PracticeConfig(PlayedConfig):
             return "the perceptual term (lpips_file names no weights)"
         return ""
 
+    @property
+    def wants_mean_frame(self) -> bool:
+        """For the weights of pixels that move."""
+        return bool(self.weights.motion_gain)
+
     def discount(self, objective: str) -> float | None:
         """The tokenizer's frames come with returns where a value is learned from them."""
         return self.weights.returns_gamma if objective == "tokenizer" and self.weights.value else None

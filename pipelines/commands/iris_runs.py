@@ -84,6 +84,7 @@ def import_delta_iris(
 
     Example: worldline import delta-iris --file last.pt
     """
+    game = _game_of(file, game)
     recipe = delta_iris.delta_iris_crafter() if game == CRAFTER else delta_iris.delta_iris_atari()
     _import(file, game, name, changes, storage, recipe, delta_iris.released)
 

@@ -118,20 +118,8 @@ def atari100k(samples: Sequence[Sample], rows: Sequence[ScoreRow]) -> Atari100k:
 
 def why_not(entry: Entry) -> list[str]:
     """Why a score is none of the benchmark's, a reason each; empty where it is one."""
-    found = []
-    taught = [stage for stage in (*ORDER, "imported") if stage not in (LEARNED, "collected_replay") and entry.of(stage)]
-    stored = [stage for stage in STORED if stage in taught]
+    found = [why] if (why := not_own_play(entry)) else []
     steps = played(entry)
-    if entry.faults:
-        found.append(f"how it was trained cannot be told ({entry.faults[0]})")
-    elif stored:
-        found.append(f"it learned from stored play ({', '.join(stored)}), not from its own alone")
-    elif "imported" in taught:
-        found.append("what it learned from is not recorded where it was imported")
-    elif taught:
-        found.append(f"its training is not its own play alone ({', '.join(taught)})")
-    elif not steps:
-        found.append("no play that it learned from is recorded")
     if steps > STEPS:
         found.append(f"it learned from {steps:,} agent steps of its own play, more than {STEPS:,}")
     if (protocol := str(entry.score.manifest.config.get("protocol", ""))) not in RULES:
@@ -139,6 +127,21 @@ def why_not(entry: Entry) -> list[str]:
     if entry.game not in games():
         found.append(f"{entry.game} is none of the {len(games())} games")
     return found
+
+
+def not_own_play(entry: Entry) -> str:
+    """Why nobody knows that an agent learned from its own play alone, and from how much; empty where that is known."""
+    taught = [stage for stage in (*ORDER, "imported") if stage not in (LEARNED, "collected_replay") and entry.of(stage)]
+    stored = [stage for stage in STORED if stage in taught]
+    if entry.faults:
+        return f"how it was trained cannot be told ({entry.faults[0]})"
+    if stored:
+        return f"it learned from stored play ({', '.join(stored)}), not from its own alone"
+    if "imported" in taught:
+        return "what it learned from is not recorded where it was imported"
+    if taught:
+        return f"its training is not its own play alone ({', '.join(taught)})"
+    return "" if played(entry) else "no play that it learned from is recorded"
 
 
 def played(entry: Entry) -> int:

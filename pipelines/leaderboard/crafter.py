@@ -15,7 +15,8 @@ import pandas as pd
 from pipelines.environments.crafter.game import ACHIEVEMENTS, GAME, PROTOCOLS, CrafterRules
 from pipelines.environments.crafter.published import Published, not_listed, publications
 from pipelines.evaluation.achievements import Bounded, Measured, Reached, measured, of_table
-from pipelines.leaderboard.agent_scores import LEARNED, Sample
+from pipelines.leaderboard.agent_scores import Sample
+from pipelines.leaderboard.atari100k import not_own_play, played
 from pipelines.leaderboard.score_row import ScoreRow
 from pipelines.leaderboard.statistics import LEAST, Interval, ranks
 
@@ -79,6 +80,7 @@ def crafter(samples: Sequence[Sample], rows: Sequence[ScoreRow]) -> Crafter | No
     ours: dict[str, list[Entrant]] = {}
     chance: dict[str, list[pd.DataFrame]] = {}
     left_out = []
+    newest = max((row.emulator for row in rows if row.game == GAME), default="")
     for sample, row in zip(samples, rows, strict=True):
         if sample.game != GAME:
             continue
@@ -86,6 +88,9 @@ def crafter(samples: Sequence[Sample], rows: Sequence[ScoreRow]) -> Crafter | No
         if row.protocol not in PROTOCOLS:
             known = "under noise" if plain in PROTOCOLS else "none of Crafter's"
             left_out.append(f"{sample.agent}: it was evaluated under protocol {row.protocol}, {known}")
+            continue
+        if row.emulator != newest:  # its worlds may be others
+            left_out.append(f"{sample.agent}: it was played in {row.emulator}, others in {newest}: evaluate it again")
             continue
         ours.setdefault(row.protocol, []).append(_ours(sample, row))
         chance.setdefault(row.protocol, []).append(sample.episodes[sample.episodes["planner"] == "random"])
@@ -101,11 +106,14 @@ def crafter(samples: Sequence[Sample], rows: Sequence[ScoreRow]) -> Crafter | No
 
 def _ours(sample: Sample, row: ScoreRow) -> Entrant:
     found = of_table(GAME, sample.episodes[sample.episodes["planner"] == sample.planner], "run")
-    steps = max(sum(int(one.manifest.counts.get("frames", 0)) for one in run.entry.of(LEARNED)) for run in sample.runs)
+    steps = max(played(run.entry) for run in sample.runs)
+    unknown = next(filter(None, (not_own_play(run.entry) for run in sample.runs)), "")
     budget = _rules(row.protocol).budget
     why = row.unranked
     if budget and steps > budget:
         why = f"it learned from {steps:,} steps of play, more than {budget:,}"
+    elif budget and unknown:
+        why = unknown
     elif found is None:
         why = "its episodes do not tell what they reached: evaluate it again"
     return Entrant(

@@ -190,7 +190,7 @@ class LearnConfig(TrainingConfig):
                 "recipe that makes some (iris_offline), or set source=imported and import the game's"
             )
         super().check_frozen(beside)
-        if not self.offline and getattr(getattr(self.networks, "weights", None), "motion_gain", False):
+        if not self.offline and self.networks.wants_mean_frame:
             raise UsageError(
                 f"Recipe '{beside.name}': learn.weights.motion_gain weighs pixels against the mean of stored episodes, "
                 "and an agent that plays has none: set it to 0, or learn.collect.steps=0"

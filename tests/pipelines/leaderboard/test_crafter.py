@@ -37,10 +37,12 @@ def episodes(count: int, skill: float, seed: int) -> list[Episode]:
 
 
 def scored(store: Store, skill: float, protocol: str = "crafter_1m", steps: int = 1_000_000, **more: Any) -> Artefact:
-    """An agent that played so many steps, and its evaluation."""
+    """An agent that played so many steps, or was imported, and its evaluation."""
     seed, count = more.get("seed", 0), more.get("count", 16)
     config = {"game": GAME, "seed": seed, "skill": skill}
-    agent = board.make(store, "world_model_agent", GAME, config=config, counts={"frames": steps})
+    stage = more.get("stage", "world_model_agent")
+    agent = board.make(store, stage, GAME, config=config, counts={"frames": steps})
+    emulator = f"crafter 1.8.3 with opensimplex {more.get('noise', '0.4.5.1')}"
     played = {"actor": episodes(count, skill, 10 + seed), "random": episodes(8, 0.1, 5)}
 
     def write(draft: Any) -> None:
@@ -49,7 +51,7 @@ def scored(store: Store, skill: float, protocol: str = "crafter_1m", steps: int 
     return board.make(
         store, "scores", GAME, (agent.ref,), write,
         config={"game": GAME, "protocol": protocol, "planner": "actor", "episodes": count},
-        roots=[{"game": GAME, "protocol": protocol, "emulator": "crafter 1.8.3 with opensimplex 0.4.5.1"}],
+        roots=[{"game": GAME, "protocol": protocol, "emulator": emulator}],
         metrics={name: summary(each) for name, each in played.items()},
     )  # fmt: skip
 
@@ -97,6 +99,21 @@ def test_budgets_are_kept_apart_and_kept(store: Store) -> None:
     labels = [each.label for each in found.tables[1].rows]
     assert "Human experts" in labels and "DreamerV3" not in labels, "of another budget"
     assert "noisy: it was evaluated under protocol crafter_1m+noise0.1, under noise" in found.left_out
+
+
+def test_an_agent_whose_play_nobody_recorded_is_ranked_under_no_budget(store: Store) -> None:
+    released = {"stage": "imported", "steps": 0}
+    found = tables(store, ("own", scored(store, 0.5)), ("theirs", scored(store, 0.9, **released)))
+    theirs = row(found, "theirs")
+    assert theirs.rank is None and theirs.unranked == "what it learned from is not recorded where it was imported"
+    free = tables(store, ("own", scored(store, 0.5, "crafter")), ("theirs", scored(store, 0.9, "crafter", **released)))
+    assert row(free, "theirs").rank == (1, 1) and row(free, "theirs").steps is None
+
+
+def test_worlds_of_another_version_are_left_out(store: Store) -> None:
+    found = tables(store, ("new", scored(store, 0.5)), ("old", scored(store, 0.9, noise="0.4.4")))
+    assert [each.label for each in found.tables[0].rows if each.label.endswith("actor")] == ["new, actor"]
+    assert any(text.startswith("old: it was played in crafter 1.8.3 with opensimplex 0.4.4") for text in found.left_out)
 
 
 def test_few_episodes_have_no_rank(store: Store) -> None:
