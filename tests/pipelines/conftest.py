@@ -1,8 +1,9 @@
-"""One tiny run of every stage, made once a session through the functions that every command uses; tests only read it.
+"""One tiny run of every stage, made once for all workers by the functions that every command uses; tests only read it.
 
-Cost: about 15 s the first time that a test asks for it.
+Cost: about 15 s the first time that a test of any worker asks for it.
 """
 
+import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -10,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.graph.experiment import Experiment, register
+from pipelines.graph.experiment import Experiment, find, register
 from pipelines.graph.make import make, make_board
 from pipelines.graph.plan import Plan
 from pipelines.recipes.registry import recipe
 from pipelines.store.artefact import Artefact
+from pipelines.store.ref import Ref
 from pipelines.store.store import Store
+from tests.once import made_once
 
 # Breakout's episodes are short: a few hundred steps hold several, one of them held out.
 TINY = (
@@ -50,13 +53,12 @@ class TinyRun:
         return TinyRun(home, store, self.experiment, self.plan, found)
 
 
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
-    """The run; do not change anything in it."""
+def _make_tiny(folder: Path) -> None:
+    """Every stage of the run, and a list of what was made."""
     import torch
 
     torch.set_num_threads(1)
-    home = tmp_path_factory.mktemp("tiny") / "home"
+    home = folder / "home"
     store = Store(home / "store")
     experiment = register(home / "experiments", "tiny", recipe("mini", TINY))
     plan = Plan(experiment.recipe)
@@ -64,7 +66,19 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
         patch.setenv("WORLDLINE_QUIET", "1")
         made = {step.stage: make(plan, step, store, experiment).artefact for step in plan.steps()}
         made["leaderboard"] = make_board(store).artefact
-    return TinyRun(home, store, experiment, plan, made)
+    refs = {stage: (artefact.ref.stage, artefact.ref.subject, artefact.ref.key) for stage, artefact in made.items()}
+    (folder / "made.json").write_text(json.dumps(refs))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    """The run; do not change anything in it. Each worker has a copy, so that one's locks are no other's."""
+    made = made_once(tmp_path_factory, "tiny-made", _make_tiny)
+    home = shutil.copytree(made / "home", tmp_path_factory.mktemp("tiny") / "home")
+    store, experiment = Store(home / "store"), find(home / "experiments", "tiny")
+    refs = json.loads((made / "made.json").read_text())
+    found = {stage: store.open(Ref(*ref)) for stage, ref in refs.items()}
+    return TinyRun(home, store, experiment, Plan(experiment.recipe), found)
 
 
 @pytest.fixture
