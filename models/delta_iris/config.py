@@ -164,10 +164,10 @@ class DeltaActorConfig(ActorConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.value_bins or self.return_buffer:
+        if self.value_bins or self.return_buffer or (self.real_reward, self.curiosity) != (1.0, 1.0):
             raise ValueError(
-                "actor_critic.value_bins and return_buffer are of other families: leave them 0 and set "
-                "actor_critic.values=two_hot"
+                "actor_critic.value_bins, return_buffer, real_reward and curiosity are of other families: leave them "
+                "as they are, and set actor_critic.values=two_hot for values as classes"
             )
         if self.resolution % self.frame_cnn.stride:
             raise ValueError(

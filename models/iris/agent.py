@@ -24,7 +24,7 @@ from models.iris.world import new_world_model, player_of
 from models.iris.world_model import WorldModel
 from models.practice.actor_critic import ActorCritic
 from models.practice.agent import PracticeAgent
-from models.practice.world import Player, RememberingPlayer
+from models.practice.world import CuriousPlayer, Player
 from models.tokenizers.vq import Tokenizer
 
 
@@ -35,7 +35,7 @@ class IrisAgent(PracticeAgent):
     original: ClassVar = NAMES
     changeable: ClassVar = {
         "weights": ("l1", "mse", "lpips", "commitment", "encoder"),
-        "actor_critic": ("horizon", "burn_in", "gamma", "lambda_", "value", "entropy"),
+        "actor_critic": ("horizon", "burn_in", "gamma", "lambda_", "value", "entropy", "real_reward", "curiosity"),
     }
     config: IrisConfig
 
@@ -44,7 +44,7 @@ class IrisAgent(PracticeAgent):
         self.actor_critic = ActorCritic(config.actor_critic, seed=seed)
         super().__init__(config, Tokenizer(config.tokenizer, seed=seed), self.world_model, self.actor_critic)
 
-    def player(self) -> RememberingPlayer:
+    def player(self) -> CuriousPlayer:
         """See `player_of`."""
         return player_of(self.world_model)
 
@@ -82,7 +82,7 @@ class IrisAgent(PracticeAgent):
         """See `world_model_loss`."""
         with self._learning.autocast():
             outputs = self.world_model(batch.tokens_BTK, batch.actions_BT)
-        return world_model_loss(outputs, batch, counts)
+        return world_model_loss(outputs, batch, counts, **self.outcome_terms(moment))
 
     def beginning(self, batch: Batch, moment: Moment) -> tuple[Player, Tensor, Tensor]:
         """See `PracticeAgent`."""

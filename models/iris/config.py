@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from models.blocks.wiring import layer_sizes
 from models.family import manner, option
 from models.limits import Dropout, Few, Natural, Size, Within, check
-from models.practice.config import ActorCriticConfig, PracticeConfig, require_equal
+from models.practice.config import OUTCOME, ActorCriticConfig, OutcomeConfig, PracticeConfig, require_equal
 from models.tokenizers.config import TokenizerConfig
 
 TOKENIZER = TokenizerConfig(
@@ -30,7 +30,7 @@ TOKENIZER = TokenizerConfig(
 
 
 @dataclass(frozen=True)
-class WorldModelConfig:
+class WorldModelConfig(OutcomeConfig):
     """Sizes of the transformer over blocks of a frame's tokens and an action (section 2.2 and appendix A.2)."""
 
     vocab_size: Size = 512
@@ -56,6 +56,12 @@ class WorldModelConfig:
 
     def __post_init__(self) -> None:
         check(self, "world_model")
+        super().__post_init__()
+        if self.ensemble and self.kind == "ncp_frames":
+            raise ValueError(
+                "world_model.kind ncp_frames says a frame at once, of which an ensemble cannot disagree token by "
+                "token: set world_model.ensemble=0"
+            )
         if self.learning_blocks > self.layers * self.frozen:
             raise ValueError(
                 f"world_model.learning_blocks {self.learning_blocks} are more than the {self.layers * self.frozen} "
@@ -100,7 +106,7 @@ class IrisConfig(PracticeConfig):
     tokenizer: TokenizerConfig = field(default_factory=lambda: TOKENIZER)
     world_model: WorldModelConfig = field(default_factory=WorldModelConfig)
     actor_critic: ActorCriticConfig = field(default_factory=ActorCriticConfig)
-    meaning: ClassVar = PracticeConfig.meaning | {"world_model": ("heads", "gelu")}
+    meaning: ClassVar = PracticeConfig.meaning | {"world_model": ("heads", "gelu", *OUTCOME)}
 
     oracle: bool = option(False)  # the actor-critic practises in the game itself (`emulator.py`); resumed, in new games
     gpt2_sha256: str = option("")  # of a GPT-2 in Hugging Face's layout, whose blocks a fresh transformer begins with
@@ -122,3 +128,7 @@ class IrisConfig(PracticeConfig):
         super().require_fit(length)
         if any((self.gpt2_file, self.gpt2_sha256)) and not world.pretrained:
             raise ValueError("gpt2_file is named and not read: set world_model.pretrained=true, or leave it out")
+        if self.oracle and (world.ensemble or world.reward_bins):
+            raise ValueError(
+                "oracle practises in the game, where world_model.ensemble and reward_bins have no effect: set them to 0"
+            )

@@ -4,6 +4,8 @@ A batch may be taken in parts: each divides its sums by the counts of the whole 
 the parts add up. Shapes: B segments, T steps, K tokens a frame.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,6 @@ def world_model_counts(batch: Batch, config: WorldModelConfig) -> Tensor:
     return torch.stack([real_BT.sum() * config.tokens_per_frame - unpredicted, real_BT.sum()]).double()
 
 
-def world_model_loss(outputs: Outputs, batch: Batch, counts_2: Tensor) -> Losses:
-    """See `token_world_loss`; padded steps are ignored."""
-    return token_world_loss(outputs, batch, batch.real_mask(), counts_2)
+def world_model_loss(outputs: Outputs, batch: Batch, counts_2: Tensor, **outcome: Any) -> Losses:
+    """See `token_world_loss`, to which `outcome` goes too; padded steps are ignored."""
+    return token_world_loss(outputs, batch, batch.real_mask(), counts_2, **outcome)

@@ -25,6 +25,8 @@ from models.blocks.wiring import auto_ncp
 from models.cpu.shortcuts import Dropout
 from models.iris.config import WorldModelConfig
 from models.iris.world_model import TokenWorldModel
+from models.practice.curiosity import Ensemble
+from models.practice.outcome import begin, bins_of, outputs_of
 from models.practice.world import Outputs
 
 
@@ -95,6 +97,7 @@ class NcpTokens(TokenWorldModel[CircuitMemory]):
         # The original's table is as long as IRIS's, of which only the first step's rows are read.
         self.pos_emb = nn.Embedding(config.max_tokens, config.width) if config.positions else None
         initialise_normal(self, generator)
+        begin(self.bins, self.head_rewards)
         self.drop = Dropout(config.dropout)
         self.ncp_layers = CircuitLayers(config, generator)
 
@@ -120,9 +123,11 @@ class NcpFrames(nn.Module):
         generator, width = torch.Generator().manual_seed(seed), config.hidden
         self.embedder = Tables((config.num_actions, config.vocab_size), config.width)
         self.head_observations = head(width, config.vocab_size * config.tokens_per_frame)
-        self.head_rewards = head(width, 3, config.width)
+        self.head_rewards = head(width, outputs_of(config), config.width)
         self.head_ends = head(width, 2, config.width)
+        self.bins, self.ensemble = bins_of(config), Ensemble(())
         initialise_normal(self, generator)
+        begin(self.bins, self.head_rewards)
         self.drop = Dropout(config.dropout)
         self.ncp_layers = CircuitLayers(config, generator)
 

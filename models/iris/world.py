@@ -19,7 +19,8 @@ from models.iris.config import WorldModelConfig
 from models.iris.ncp import CircuitMemory, NcpFrames, NcpTokens
 from models.iris.world_model import TokenWorldModel, WorldModel
 from models.practice.draws import Draw, Given
-from models.practice.world import Player, RememberingPlayer, Step, draw_outcome, require_frames
+from models.practice.outcome import Worth, draw_outcome, worth_of
+from models.practice.world import CuriousPlayer, Player, Step, require_frames
 
 AnyWorldModel = TokenWorldModel | NcpFrames
 
@@ -32,11 +33,12 @@ class TokenPlayer:
         self.model = model  # what is called: the model itself or, on a CPU, its packed copy
         self.memory: Any = None
         self.newest_ND: Tensor  # hidden state of the newest token
+        self.worth: Worth | None = None
         self._passes, self._flushed = 0, False  # of the newest step
 
     @property
     def remembered(self) -> Remembered:
-        """See `RememberingPlayer`. A memory is full where the next step's action and frame do not fit."""
+        """See `models.practice.world.RememberingPlayer`. A memory is full where a next action and frame do not fit."""
         per_step, memory = self.model.config.tokens_per_step, self.memory
         most = int(memory.capacity) // per_step if math.isfinite(memory.capacity) else 0
         return Remembered(-(-int(memory.length) // per_step), most, "flush" if self._flushed else "", self._passes)
@@ -50,7 +52,7 @@ class TokenPlayer:
         self._rebuild(tokens_NK)
 
     def follow(self, tokens_NCK: Tensor, actions_NC: Tensor) -> None:
-        """See `RememberingPlayer`."""
+        """See `models.practice.world.RememberingPlayer`."""
         follow(self, tokens_NCK, actions_NC)
 
     def _rebuild(self, tokens_NK: Tensor) -> None:
@@ -73,11 +75,14 @@ class TokenPlayer:
         rewards_N, ends_N = draw_outcome(model, self.newest_ND, draw)
         if not observe:
             return Step(rewards_N, ends_N, None)
-        tokens = []
+        tokens, said = [], []
         for _ in range(config.tokens_per_frame):
+            said.append(self.newest_ND)
             tokens.append(draw("tokens", model.head_observations(self.newest_ND)))
             self.newest_ND = model.read_frame(tokens[-1][:, None], self.memory)[:, 0]
         self._tokens_NK = torch.stack(tokens, dim=1)
+        if self.worth is not None:
+            rewards_N = worth_of(model, rewards_N, torch.stack(said, dim=1), self.worth)
         return Step(rewards_N, ends_N, self._tokens_NK)
 
 
@@ -88,11 +93,12 @@ class FramePlayer:
         self._packed = PackedModule(model)
         self.model = model
         self.memory: CircuitMemory | None = None
+        self.worth: Worth | None = None  # it has no ensemble
         self._steps = 0
 
     @property
     def remembered(self) -> Remembered:
-        """See `RememberingPlayer`: a circuit forgets nothing by force."""
+        """See `models.practice.world.RememberingPlayer`: a circuit forgets nothing by force."""
         return Remembered(self._steps + 1, 0, "", min(self._steps, 1))
 
     @torch.no_grad()
@@ -104,7 +110,7 @@ class FramePlayer:
         self._steps = 0
 
     def follow(self, tokens_NCK: Tensor, actions_NC: Tensor) -> None:
-        """See `RememberingPlayer`."""
+        """See `models.practice.world.RememberingPlayer`."""
         follow(self, tokens_NCK, actions_NC)
 
     @torch.no_grad()
@@ -138,6 +144,6 @@ def new_world_model(config: WorldModelConfig, seed: int = 0) -> AnyWorldModel:
     return NcpTokens(config, seed) if config.kind == "ncp_tokens" else WorldModel(config, seed)
 
 
-def player_of(model: AnyWorldModel) -> RememberingPlayer:
+def player_of(model: AnyWorldModel) -> CuriousPlayer:
     """How a network of any kind is played."""
     return FramePlayer(model) if isinstance(model, NcpFrames) else TokenPlayer(model)

@@ -18,6 +18,8 @@ from models.blocks.layers import Tables, initialise_normal, mlp_head
 from models.blocks.transformer import KVCache, Transformer
 from models.iris.config import WorldModelConfig
 from models.iris.gpt2 import add_projection
+from models.practice.curiosity import Ensemble
+from models.practice.outcome import begin, bins_of, outputs_of
 from models.practice.world import Outputs, require_segments
 
 Cache = TypeVar("Cache")
@@ -36,8 +38,10 @@ class TokenWorldModel(nn.Module, ABC, Generic[Cache]):
             self.add_module(name, module)
         self.embedder = Tables((config.num_actions, config.vocab_size), config.width)
         self.head_observations = mlp_head(config.width, config.vocab_size)
-        self.head_rewards = mlp_head(config.width, 3)
+        self.head_rewards = mlp_head(config.width, outputs_of(config))
         self.head_ends = mlp_head(config.width, 2)
+        self.bins = bins_of(config)
+        self.ensemble = Ensemble(mlp_head(config.width, config.vocab_size) for _ in range(config.ensemble))
 
     @abstractmethod
     def empty_memory(self, rows: int, old: Cache | None = None) -> Cache:
@@ -56,12 +60,14 @@ class TokenWorldModel(nn.Module, ABC, Generic[Cache]):
         hidden_BLD = self.hidden(x_BLD)
         hidden_BTCD = hidden_BLD.unflatten(1, (steps, per_frame + 1))  # C = K + 1 tokens of a step
         before_observation = torch.cat([hidden_BTCD[:, :, : per_frame - 1], hidden_BTCD[:, :, per_frame:]], dim=2)
+        latents_BSD = before_observation.flatten(1, 2)
         at_action_BTD = hidden_BTCD[:, :, per_frame]
         return Outputs(
             hidden_BLD,
-            self.head_observations(before_observation.flatten(1, 2)),
+            self.head_observations(latents_BSD),
             self.head_rewards(at_action_BTD),
             self.head_ends(at_action_BTD),
+            latents_BSD=latents_BSD,
         )
 
     def read_frame(self, tokens_NK: Tensor, memory: Cache) -> Tensor:
@@ -84,6 +90,7 @@ class WorldModel(TokenWorldModel[KVCache]):
         super().__init__(config, transformer=transformer, pos_emb=nn.Embedding(config.max_tokens, config.width))
         add_projection(self.transformer, config.project_before, config.project_behind)
         initialise_normal(self, torch.Generator().manual_seed(seed))
+        begin(self.bins, self.head_rewards)
 
     def empty_memory(self, rows: int, old: KVCache | None = None) -> KVCache:
         """A cache for as many tokens as have positions; `old` is cleared and used again where it serves."""

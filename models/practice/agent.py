@@ -11,6 +11,7 @@ Shapes: B segments, T steps, K tokens a frame, N rows; X is what an actor sees.
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -23,8 +24,9 @@ from models.practice.actor_critic import Actor
 from models.practice.draws import Sampled
 from models.practice.imagination import imagine
 from models.practice.loss import actor_critic_loss
+from models.practice.outcome import outcome_errors
 from models.practice.played import PlayedAgent
-from models.practice.world import Player
+from models.practice.world import CuriousPlayer, Player
 from models.tokenizers.loss import tokenizer_loss
 from models.tokenizers.vq import Tokenizer
 
@@ -34,6 +36,7 @@ class PracticeAgent(PlayedAgent):
 
     last_entropy: ClassVar[bool] = False  # see `actor_critic_loss`
     _actor: Actor
+    _player: CuriousPlayer
 
     def __init__(self, config: Any, tokenizer: Tokenizer, world_model: nn.Module, actor_critic: Actor) -> None:
         self.tokenizer = tokenizer
@@ -55,8 +58,31 @@ class PracticeAgent(PlayedAgent):
         """
         tokens_BTK = self.with_tokens(batch).tokens_BTK
         assert tokens_BTK is not None
-        self._player.reset(tokens_BTK[:, -1])
-        return self._player, tokens_BTK, batch.mask_BT
+        player = self.rewarding(moment)
+        player.reset(tokens_BTK[:, -1])
+        return player, tokens_BTK, batch.mask_BT
+
+    def rewarding(self, moment: Moment) -> CuriousPlayer:
+        """The player that practice is played in, whose steps are worth what they are at this time."""
+        actor = self.config.actor_critic
+        self._player.worth = (actor.real_reward, actor.curiosity) if self.curious(moment) else None
+        return self._player
+
+    def curious(self, moment: Moment) -> bool:
+        """Whether there is an ensemble, and play is still collected, which curiosity could lead."""
+        until = self._learning.plays_until
+        return bool(self.config.world_model.ensemble) and (until is None or moment.step < until)
+
+    def outcome_terms(self, moment: Moment) -> dict[str, Any]:
+        """What `token_world_loss` is to know of a world model's rewards and ensemble."""
+        model: Any = self.networks["world_model"]
+
+        def says(latents_BSD: Tensor) -> Tensor:
+            with self._learning.autocast():
+                return model.ensemble.logits(latents_BSD, moment.first, moment.count)
+
+        rewarded = partial(outcome_errors, model, self.config.world_model)
+        return {"rewarded": rewarded, "curious": says if self.curious(moment) else None}
 
     def told(self, batch: Batch) -> Tensor | None:
         """Actions (N, T) of which its actor is told in burn-in, by its own numbers; None: of none."""

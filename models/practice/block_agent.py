@@ -56,8 +56,9 @@ class BlockAgent(PracticeAgent):
         context = slice(last - self.config.world_model.context, last)
         # Where an episode has no such frame yet, it stood still before.
         shown_NCK = torch.where(batch.mask_BT[:, context, None], tokens_NTK[:, context], tokens_NTK[:, -1:])
-        self._player.follow(shown_NCK, actions_NT[:, context.start : last - 1])
-        return self._player, tokens_NTK, batch.mask_BT
+        player = self.rewarding(moment)
+        player.follow(shown_NCK, actions_NT[:, context.start : last - 1])
+        return player, tokens_NTK, batch.mask_BT
 
     @property
     def tells_burn_in(self) -> bool:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from models.api import Batch, Remembered
 from models.cpu.shortcuts import PackedModule
 from models.practice.draws import Draw
+from models.practice.outcome import Worth
 from models.practice.world import Step, require_frames, require_segments
 
 # ---- what is learned ----
@@ -86,6 +87,7 @@ class BlockPlayer(ABC, Generic[Model]):
     """
 
     waiting_NLD: Tensor
+    worth: Worth | None = None  # of a step to who practises; None: its reward
 
     def __init__(self, model: Model, codes: Callable[[], Tensor]) -> None:
         self._packed, self._codes = PackedModule(model), codes

@@ -12,6 +12,10 @@ NETWORKS = ("tokenizer", "world_model", "actor_critic")
 """of every such family, in the order of the originals' checkpoints"""
 
 
+OUTCOME = ("reward_reach", "clip_rewards")
+"""numbers of an `OutcomeConfig` that say what a head of rewards means"""
+
+
 def objectives(world_outside: tuple[str, ...] = ()) -> Mapping[str, Objective]:
     """What each of its networks learns from; `world_outside`: whose weights the world model's loss asks for."""
     return {
@@ -19,6 +23,24 @@ def objectives(world_outside: tuple[str, ...] = ()) -> Mapping[str, Objective]:
         "world_model": Objective(trains=("world_model",), reads=Segments(), outside=world_outside, tells_rows=True),
         "actor_critic": Objective(trains=("actor_critic",), reads=Segments(padding="left")),
     }
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutcomeConfig:
+    """How a world model tells rewards, and whether it makes an actor curious: see `outcome.py`."""
+
+    reward_bins: Few = option(0)  # rewards are learned as classes, of so many bins; 0: by their signs
+    reward_reach: Positive = option(15.0)  # where the bins end, on both sides, in symlog space
+    clip_rewards: bool = option(True)  # bins are of rewards' signs, not of their points
+    ensemble: Few = option(0)  # heads whose disagreement about the next frame makes the actor curious; 0: it is not
+
+    def __post_init__(self) -> None:
+        if self.reward_bins == 1:
+            raise ValueError("world_model.reward_bins is 1, which says nothing: give 2 or more, as 129")
+        if not self.reward_bins and (not self.clip_rewards or self.reward_reach != 15.0):
+            raise ValueError(
+                "world_model.clip_rewards and reward_reach are of bins, and world_model.reward_bins is 0: set it to 129"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +62,8 @@ class ActorConfig:
     value_bins: Few = option(0)  # the critic learns returns as classes, of so many bins; 0: as a number
     value_reach: Positive = option(15.0)  # where the bins end, on both sides, in symlog space
     return_buffer: Kept = option(0)  # returns by whose spread advantages are divided; 0: they are not
+    real_reward: Weight = option(1.0)  # what a told reward is worth while play is collected, to a curious actor
+    curiosity: Weight = option(1.0)  # and what an ensemble's disagreement is
 
     def __post_init__(self) -> None:
         check(self, "actor_critic")
@@ -181,6 +205,12 @@ class PracticeConfig(PlayedConfig):
                 "or with neither"
             )
         terms = (weights.l1, weights.mse, weights.commitment, weights.value, "lpips" in self.outside and weights.lpips)
+        actor = self.actor_critic
+        if not self.world_model.ensemble and (actor.real_reward, actor.curiosity) != (1.0, 1.0):
+            raise ValueError(
+                "actor_critic.real_reward and curiosity weigh an ensemble's disagreement, and world_model.ensemble is "
+                "0: set it to 4, or leave them 1"
+            )
         if not any(terms):
             raise ValueError(
                 "weights leave the tokenizer no term to learn from (lpips counts where lpips_file names its weights): "

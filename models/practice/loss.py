@@ -5,6 +5,7 @@ and gradients add up. Shapes: B segments of T steps and K tokens a frame, S = T 
 steps.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from torch import Tensor
@@ -18,23 +19,35 @@ from models.practice.imagination import Rollout
 from models.practice.world import Outputs
 
 
-def token_world_loss(outputs: Outputs, batch: Batch, learned_BT: Tensor, counts_2: Tensor) -> Losses:
-    """observations + rewards + ends: cross entropies of tokens, the reward's sign and the end.
+def token_world_loss(
+    outputs: Outputs,
+    batch: Batch,
+    learned_BT: Tensor,
+    counts_2: Tensor,
+    rewarded: Callable[[Tensor, Tensor], Tensor] = reward_errors,
+    curious: Callable[[Tensor], Tensor] | None = None,
+) -> Losses:
+    """observations + rewards + ends + curiosity: cross entropies of tokens, rewards, the end, and of an ensemble's.
 
-    Only steps are learned from where `learned` is True. counts: such tokens and steps of the whole batch. Rows tell
-    what a segment's observations and rewards lost, each a mean over what is learned (Simulus, arXiv 2502.11537: by
-    these it is drawn again). Raises ValueError for a batch without tokens.
+    Only steps are learned from where `learned` is True. counts: such tokens and steps of the whole batch. rewarded:
+    what a head of rewards loses (B, T), of its outputs and points; by default of classes of signs. curious: what each
+    row's own member of an ensemble says (B, S, V) of `Outputs.latents`; None: none learns. Rows tell what a segment's
+    observations and rewards lost, each a mean over what is learned (Simulus, arXiv 2502.11537: by these it is drawn
+    again). Raises ValueError for a batch without tokens.
     """
     if batch.tokens_BTK is None:
         raise ValueError("The batch has frames but no tokens: encode them with the tokenizer first")
     tokens, steps = counts_2
     seen = observation_errors(outputs.observations_BSV, batch.tokens_BTK, learned_BT, outputs.ahead)
-    earned_BT = reward_errors(outputs.rewards_BT3, batch.rewards_BT)
+    earned_BT = rewarded(outputs.rewards_BTV, batch.rewards_BT)
     terms = {
         "observations": masked_mean(*seen, tokens),
         "rewards": masked_mean(earned_BT, learned_BT, steps),
         "ends": end_loss(outputs.ends_BT2, batch.ends_BT, learned_BT, steps),
     }
+    if curious is not None and outputs.latents_BSD is not None:
+        errors = observation_errors(curious(outputs.latents_BSD), batch.tokens_BTK, learned_BT, outputs.ahead)
+        terms["curiosity"] = masked_mean(*errors, tokens)
     rows_B = row_means(*seen) + row_means(earned_BT, learned_BT)
     return replace(weighted(terms, dict.fromkeys(terms, 1.0)), rows_B=rows_B)
 

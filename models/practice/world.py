@@ -17,21 +17,26 @@ from models.practice.draws import Draw, likeliest
 
 @dataclass(frozen=True)
 class Outputs:
-    """Of whole segments: hidden states (B, L, D), observations (B, T * K, V), rewards (B, T, 3) and ends (B, T, 2).
+    """Of whole segments: hidden states (B, L, D), observations (B, T * K, V), rewards (B, T, 3 or bins) and ends
+    (B, T, 2).
 
-    Entry s of `observations` predicts the segment's observation token s + `ahead`; reward classes are -1, 0 and 1.
+    Entry s of `observations` predicts the segment's observation token s + `ahead`, of entry s of `latents` where these
+    are told; reward classes are -1, 0 and 1, or bins.
     """
 
     hidden_BLD: Tensor
     observations_BSV: Tensor
-    rewards_BT3: Tensor
+    rewards_BTV: Tensor
     ends_BT2: Tensor
     ahead: int = 1
+    latents_BSD: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Step:
-    """What followed an action: reward in {-1, 0, 1}, whether the game ended, and the next frame's tokens, if wanted."""
+    """What followed an action: its reward, or what that is worth to who practises; whether the game ended; and the next
+    frame's tokens, if wanted.
+    """
 
     rewards_N: Tensor  # float32
     ends_N: Tensor  # bool
@@ -63,20 +68,10 @@ class RememberingPlayer(Player, Protocol):
         ...
 
 
-class Foretells(Protocol):
-    """A network whose heads read an action's hidden state."""
+class CuriousPlayer(RememberingPlayer, Protocol):
+    """A player whose steps may be worth more than their rewards: see `models.practice.outcome.worth_of`."""
 
-    @property
-    def head_rewards(self) -> Callable[[Tensor], Tensor]: ...
-
-    @property
-    def head_ends(self) -> Callable[[Tensor], Tensor]: ...
-
-
-def draw_outcome(model: Foretells, newest_ND: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-    """Rewards (N,) in {-1, 0, 1} and ends (N,) behind an action's hidden state."""
-    rewards_N = draw("rewards", model.head_rewards(newest_ND)).float() - 1
-    return rewards_N, draw("ends", model.head_ends(newest_ND)).bool()
+    worth: tuple[float, float] | None
 
 
 def require_frames(tokens: Tensor, tokens_per_frame: int) -> None:

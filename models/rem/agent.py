@@ -27,7 +27,10 @@ class RemAgent(BlockAgent):
     original: ClassVar = NAMES
     changeable: ClassVar = {
         "weights": ("l1", "mse", "lpips", "commitment", "encoder"),
-        "actor_critic": ("horizon", "burn_in", "burn_in_actions", "gamma", "lambda_", "value", "entropy"),
+        "actor_critic": (
+            *("horizon", "burn_in", "burn_in_actions", "gamma", "lambda_", "value", "entropy"),
+            *("real_reward", "curiosity"),
+        ),
     }
     config: RemConfig
 
@@ -59,4 +62,5 @@ class RemAgent(BlockAgent):
         """See `token_world_loss`; the context's blocks are not learned from."""
         with self._learning.autocast():
             outputs = self.world_model(batch.tokens_BTK, batch.actions_BT, self.codes())
-        return token_world_loss(outputs, batch, learned(batch, self.config.world_model.context), counts)
+        learned_BT = learned(batch, self.config.world_model.context)
+        return token_world_loss(outputs, batch, learned_BT, counts, **self.outcome_terms(moment))

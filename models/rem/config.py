@@ -10,9 +10,11 @@ from typing import ClassVar, Literal
 
 from models.limits import Dropout, Size, check
 from models.practice.config import (
+    OUTCOME,
     ActorConfig,
     ActorCriticConfig,
     BlockPracticeConfig,
+    OutcomeConfig,
     check_blocks,
     require_halves,
 )
@@ -34,7 +36,7 @@ TOKENIZER = TokenizerConfig(
 
 
 @dataclass(frozen=True)
-class WorldModelConfig:
+class WorldModelConfig(OutcomeConfig):
     """Sizes of the RetNet over blocks of a frame's tokens and an action, and how it predicts (section 2 and A.2)."""
 
     max_steps: Size = 10  # blocks of a segment: how far it learns to remember
@@ -51,6 +53,7 @@ class WorldModelConfig:
 
     def __post_init__(self) -> None:
         check(self, "world_model")
+        super().__post_init__()
         check_blocks(self)
 
 
@@ -95,7 +98,7 @@ class RemConfig(BlockPracticeConfig):
     weights: TokenizerWeights = field(default_factory=lambda: TokenizerWeights(l1=0.0, mse=1.0))
 
     meaning: ClassVar = BlockPracticeConfig.meaning | {
-        "world_model": ("heads", "shared_embeddings", "shared_prediction_token", "pop"),
+        "world_model": ("heads", "shared_embeddings", "shared_prediction_token", "pop", *OUTCOME),
         "actor_critic": ("action_inputs",),
     }
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from models.practice.blocks import BlockPlayer
 from models.practice.draws import Draw
-from models.practice.world import Step, draw_outcome
+from models.practice.outcome import draw_outcome, worth_of
+from models.practice.world import Step
 from models.rem.world_model import WorldModel
 
 
@@ -38,9 +39,9 @@ class RemPlayer(BlockPlayer[WorldModel]):
             tokens_NK = draw("tokens", model.head_observations(predicted_NKD))
             self.waiting_NLD = self.embedded(tokens_NK)
         else:
-            tokens_NK = self._token_by_token(draw)
             self.waiting_NLD = predicted_NKD  # none: they are read already
-        return Step(rewards_N, ends_N, tokens_NK)
+            tokens_NK, predicted_NKD = self._token_by_token(draw)
+        return Step(worth_of(model, rewards_N, predicted_NKD, self.worth), ends_N, tokens_NK)
 
     def _read(self, actions_N: Tensor, predict: bool) -> Tensor:
         """Read what waits and the actions; outputs (N, K, D) of the next frame's prediction tokens, if wanted."""
@@ -55,13 +56,14 @@ class RemPlayer(BlockPlayer[WorldModel]):
         self.passes += 1
         return reading.predicted_NMPD.flatten(1, 2)
 
-    def _token_by_token(self, draw: Draw) -> Tensor:
-        """A frame's tokens (N, K), each drawn from what the one before it says, and read."""
-        model, hidden_ND, tokens = self.model, self.newest_ND, []
+    def _token_by_token(self, draw: Draw) -> tuple[Tensor, Tensor]:
+        """A frame's tokens (N, K), each drawn from what the one before it says, and read; and what said them."""
+        model, hidden_ND, tokens, said = self.model, self.newest_ND, [], []
         for _ in range(model.tokens_per_frame):
+            said.append(hidden_ND)
             tokens.append(draw("tokens", model.head_observations(hidden_ND)))
             reading = model.retnet.read(self.embedded(tokens[-1][:, None]), self.states, self.length)
             self.states, hidden_ND = reading.last, reading.outputs_NLD[:, 0]
             self.length += 1
             self.passes += 1
-        return torch.stack(tokens, dim=1)
+        return torch.stack(tokens, dim=1), torch.stack(said, dim=1)

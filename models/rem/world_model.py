@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from models.blocks.layers import head, initialise_uniform
 from models.blocks.retnet import Reading, RetNet
 from models.practice.blocks import BlockModel
+from models.practice.curiosity import Ensemble
+from models.practice.outcome import begin, bins_of, outputs_of
 from models.practice.world import Outputs
 from models.rem.config import WorldModelConfig
 from models.tokenizers.config import TokenizerConfig
@@ -30,9 +32,12 @@ class WorldModel(BlockModel):
         self.vocabulary, self.tokens_per_frame = tokenizer.vocab_size, tokenizer.tokens_per_frame
         generator, width = torch.Generator().manual_seed(seed), config.width
         self.head_observations = head(width, self.vocabulary)
-        self.head_rewards = head(width, 3)
+        self.head_rewards = head(width, outputs_of(config))
         self.head_ends = head(width, 2)
+        self.bins = bins_of(config)
+        self.ensemble = Ensemble(head(width, self.vocabulary) for _ in range(config.ensemble))
         initialise_uniform(self, generator)
+        begin(self.bins, self.head_rewards)
         # Rows of observations are unused where codes are shared, and so is the last one, as in the original.
         self.embedding = nn.Embedding(self.vocabulary + config.num_actions + 1, width)
         self._model = RetNet(config.layers, config.heads, width, config.dropout, generator)
@@ -74,6 +79,7 @@ class WorldModel(BlockModel):
             self.head_rewards(action_BTD),
             self.head_ends(action_BTD),
             ahead=0,
+            latents_BSD=seen_BTKD.flatten(1, 2),
         )
 
     def _read(self, x_BLD: Tensor, steps: int) -> Reading:

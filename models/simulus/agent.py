@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from models.api import Batch, Losses, Moment
 from models.practice.block_agent import BlockAgent
-from models.practice.world import Player
 from models.simulus.actor_critic import SimulusActor
 from models.simulus.config import SimulusConfig
 from models.simulus.family import SIMULUS
@@ -65,11 +64,6 @@ class SimulusAgent(BlockAgent):
 
     # ---- learning ----
 
-    def curious(self, moment: Moment) -> bool:
-        """Whether play is still collected, which curiosity could lead."""
-        until = self._learning.plays_until
-        return until is None or moment.step < until
-
     def world_counts(self, batch: Batch) -> Tensor:
         """See `models.simulus.loss.world_counts`."""
         return world_counts(batch, self.world_model)
@@ -79,10 +73,3 @@ class SimulusAgent(BlockAgent):
         with self._learning.autocast():
             foreseen = self.world_model(batch.tokens_BTK, batch.actions_BT, self.codes())
             return world_loss(self.world_model, foreseen, batch, counts, moment, self.curious(moment))
-
-    def beginning(self, batch: Batch, moment: Moment) -> tuple[Player, Tensor, Tensor]:
-        """See `BlockAgent`: in a world that rewards curiosity while it is wanted."""
-        actor = self.config.actor_critic
-        curious = self.curious(moment) and len(self.world_model.ensemble)
-        self._player.worth = (actor.real_reward, actor.curiosity) if curious else None
-        return super().beginning(batch, moment)

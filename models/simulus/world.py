@@ -13,17 +13,14 @@ from torch import Tensor
 
 from models.practice.blocks import BlockPlayer
 from models.practice.draws import Draw
+from models.practice.outcome import worth_of
 from models.practice.world import Step
 from models.simulus.world_model import States, WorldModel
 
 
 class SimulusPlayer(BlockPlayer[WorldModel]):
-    """Plays a model, whose weights are read as they are at a `reset`, in autocast's type.
+    """Plays a model, whose weights are read as they are at a `reset`, in autocast's type."""
 
-    worth: of a predicted reward and of disagreement; None: rewards are the game's, as predicted.
-    """
-
-    worth: tuple[float, float] | None = None
     length = 0  # tokens that were read
     states: States
     latents_NKD: Tensor  # outputs of the newest prediction tokens
@@ -52,7 +49,4 @@ class SimulusPlayer(BlockPlayer[WorldModel]):
     def rewards(self) -> Tensor:
         """Of the newest step (N,) float32."""
         rewards_N = self.model.bins.value(self.model.head_rewards(self.latents_NKD[:, -1]))
-        if self.worth is None:
-            return rewards_N
-        real, curious = self.worth
-        return real * rewards_N + curious * self.model.ensemble.disagreement(self.latents_NKD).mean(-1)
+        return worth_of(self.model, rewards_N, self.latents_NKD, self.worth)

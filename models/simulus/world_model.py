@@ -21,8 +21,8 @@ from models.blocks.retnet import RetNet
 from models.blocks.transformer import KVCache
 from models.practice.bins import Bins
 from models.practice.blocks import BlockModel
+from models.practice.curiosity import Ensemble
 from models.simulus.config import WorldModelConfig
-from models.simulus.curiosity import Ensemble
 from models.tokenizers.config import TokenizerConfig
 
 States = KVCache | tuple[Tensor, ...]

@@ -38,7 +38,7 @@ def world_model_outputs(case: Case) -> dict[str, Tensor]:
         "world_model/tokens": torch.cat([batch.tokens_BTK, batch.actions_BT[..., None]], dim=2).flatten(1),
         "world_model/output_sequence": outputs.hidden_BLD,
         "world_model/logits_observations": outputs.observations_BSV,
-        "world_model/logits_rewards": outputs.rewards_BT3,
+        "world_model/logits_rewards": outputs.rewards_BTV,
         "world_model/logits_ends": outputs.ends_BT2,
         "world_model/labels_observations": observations_BTK.flatten(1)[:, outputs.ahead :].flatten(),
         "world_model/labels_rewards": rewards_BT.flatten(),

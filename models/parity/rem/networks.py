@@ -122,7 +122,7 @@ def world_model_outputs(case: Case) -> dict[str, Tensor]:
         "output": outputs.hidden_BLD,
         "logits_observations": outputs.observations_BSV.unflatten(1, tokens_BTK.shape[1:]),
         "labels_observations": torch.cat([observations_BTK, torch.full_like(actions_BT1, IGNORED)], dim=2),
-        "logits_rewards": outputs.rewards_BT3,
+        "logits_rewards": outputs.rewards_BTV,
         "labels_rewards": rewards_BT,
         "logits_ends": outputs.ends_BT2,
         "labels_ends": ends_BT,

@@ -50,7 +50,7 @@ def test_playing_step_by_step_gives_what_whole_segments_give(config: WorldModelC
     player.reset(batch.tokens_BTK[:, 0])
     for step, actions_N in enumerate(batch.actions_BT.unbind(1)):
         player.step(actions_N, given, observe=step < 4)
-    near(torch.stack(given.logits["rewards"], 1), whole.rewards_BT3)
+    near(torch.stack(given.logits["rewards"], 1), whole.rewards_BTV)
     near(torch.stack(given.logits["ends"], 1), whole.ends_BT2)
     said_NSV = torch.stack(given.logits["tokens"], 1)
     near(said_NSV, whole.observations_BSV[:, 4 - whole.ahead : -whole.ahead])

@@ -64,7 +64,7 @@ def test_step_by_step_gives_what_whole_segments_give(model: WorldModel) -> None:
     with torch.no_grad():
         whole = model(tokens_NTK, actions_NT)
     assert torch.allclose(torch.stack(given.logits["tokens"], 1), whole.observations_BSV[:, 3:-1], atol=1e-5)
-    assert torch.allclose(torch.stack(given.logits["rewards"], 1), whole.rewards_BT3, atol=1e-5)
+    assert torch.allclose(torch.stack(given.logits["rewards"], 1), whole.rewards_BTV, atol=1e-5)
     assert torch.allclose(torch.stack(given.logits["ends"], 1), whole.ends_BT2, atol=1e-5)
 
 

@@ -12,7 +12,7 @@ from models.iris.world_model import Outputs, TokenWorldModel, WorldModel
 from tests.models.iris import hashed
 from tests.models.iris.hashed import FACTS, STEPS, agrees, whole_numbers
 
-HEADS = ("observations_BSV", "rewards_BT3", "ends_BT2")
+HEADS = ("observations_BSV", "rewards_BTV", "ends_BT2")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def outputs(batch: Batch) -> Outputs:
 def test_outputs_are_the_recorded_ones(outputs: Outputs) -> None:
     assert agrees(outputs.hidden_BLD, FACTS["wm_out_seq"], 1e-5)
     assert agrees(outputs.observations_BSV, FACTS["wm_logits_obs"], 1e-5)
-    assert agrees(outputs.rewards_BT3, FACTS["wm_logits_rew"], 1e-5)
+    assert agrees(outputs.rewards_BTV, FACTS["wm_logits_rew"], 1e-5)
     assert agrees(outputs.ends_BT2, FACTS["wm_logits_end"], 1e-5)
 
 

@@ -36,7 +36,7 @@ def test_played_steps_are_what_one_pass_over_the_segment_says(variant: str, firs
     outputs = agent.world_model.eval()(TOKENS, ACTIONS, agent.codes())
     logits, rewards, player = played(agent, first)
     assert torch.allclose(logits, outputs.observations_BSV[:, first * K :], atol=2e-4)
-    assert torch.allclose(rewards, outputs.rewards_BT3[:, first - 1 :], atol=2e-4)
+    assert torch.allclose(rewards, outputs.rewards_BTV[:, first - 1 :], atol=2e-4)
     assert player.length == STEPS * (K + 1)
     assert player.remembered.passes == 1
 

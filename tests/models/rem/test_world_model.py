@@ -40,7 +40,7 @@ def test_a_token_is_seen_by_later_predictions_alone(pop: bool) -> None:
     other[:, 2, 7] = (other[:, 2, 7] + 5) % V
     moved = model(other, actions, CODES)
     places_TK = (plain.observations_BSV - moved.observations_BSV).abs().amax((0, 2)).view(STEPS, K) > 1e-9
-    steps_T = (plain.rewards_BT3 - moved.rewards_BT3).abs().amax((0, 2)) > 1e-9
+    steps_T = (plain.rewards_BTV - moved.rewards_BTV).abs().amax((0, 2)) > 1e-9
     assert steps_T.tolist() == [False, False, True, True, True]
     assert not places_TK[:2].any() and bool(places_TK[3:].all())
     # Without POP, later tokens of the same frame see it too, which is what the ablation is about.
@@ -102,7 +102,7 @@ def test_context_and_padding_are_not_learned_from_and_a_fresh_model_knows_nothin
         outputs = model(batch.tokens_BTK, batch.actions_BT, codes)
     losses = token_world_loss(outputs, batch, learned(batch, 2), counts)
     assert 6 < float(losses.terms["observations"]) < 7
-    outputs.rewards_BT3[:, :2] += 100 * torch.tensor([1.0, -1, 0])
+    outputs.rewards_BTV[:, :2] += 100 * torch.tensor([1.0, -1, 0])
     outputs.observations_BSV[:, : 2 * 64] = torch.nan
     outputs.ends_BT2[1, 6:] = torch.inf
     again = token_world_loss(outputs, batch, learned(batch, 2), counts)

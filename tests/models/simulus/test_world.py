@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from models.api import Moment
+from models.practice.curiosity import Ensemble
 from models.practice.draws import Given, likeliest
 from models.simulus.agent import SimulusAgent
-from models.simulus.curiosity import Ensemble
 from models.simulus.loss import rewarded, world_counts, world_loss
 from tests.models.practice.learning import segments
 from tests.models.simulus.small_simulus import CONFIG, STEPS, VARIANTS, world

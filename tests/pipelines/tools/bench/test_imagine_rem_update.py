@@ -27,7 +27,7 @@ def test_both_ways_make_the_same_outputs_and_gradients(per_chunk: int) -> None:
         gradients = {name: each.grad for name, each in model.named_parameters() if each.grad is not None}
         found.append((outputs, {name: each.clone() for name, each in gradients.items()}))
     (plain, theirs), (fused, mine) = found
-    for name in ("hidden_BLD", "observations_BSV", "rewards_BT3", "ends_BT2"):
+    for name in ("hidden_BLD", "observations_BSV", "rewards_BTV", "ends_BT2"):
         torch.testing.assert_close(getattr(fused, name), getattr(plain, name), atol=1e-12, rtol=1e-12)
     assert mine.keys() == theirs.keys()
     for name, gradient in mine.items():
