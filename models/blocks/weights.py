@@ -78,7 +78,8 @@ def load_exactly(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 def _require_exact(name: str, tensor: Tensor, dtype: torch.dtype) -> None:
     """Raises ValueError unless numbers of `tensor` become numbers of `dtype` and come back the same."""
-    if tensor.dtype == dtype or (dtype == torch.float32 and tensor.dtype in (torch.float16, torch.bfloat16)):
+    widened = (torch.float16, torch.bfloat16, *((torch.float32,) if dtype == torch.float64 else ()))
+    if tensor.dtype == dtype or (dtype in (torch.float32, torch.float64) and tensor.dtype in widened):
         return
     theirs, ours = (str(each).removeprefix("torch.") for each in (tensor.dtype, dtype))
     if (tensor.dtype, dtype) != (torch.float64, torch.float32):

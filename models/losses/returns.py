@@ -36,15 +36,30 @@ def lambda_returns(
         shapes = ", ".join(str(tuple(each.shape)) for each in (rewards_NH, ends_NH, values_NH))
         raise ValueError(f"Rewards, ends and values of shapes {shapes}: they must be equal")
     values_NH = values_NH.float()
-    discounts_NH = gamma * (~ends_NH.bool()).float()
-    after_NH = F.pad(values_NH[:, 1:], (0, 1))
-    returns, later_N = [], torch.zeros_like(values_NH[:, -1])
     if known_NH is None:
         known_NH = torch.ones_like(ends_NH, dtype=torch.bool)
         known_NH[:, -1] = False
+    return _backwards(rewards_NH.float(), gamma * (~ends_NH.bool()).float(), values_NH, lambda_, known_NH)
+
+
+def weighted_lambda_returns(rewards_NH: Tensor, discounts_NH: Tensor, values_NH: Tensor, lambda_: float) -> Tensor:
+    """R_t = r_t + c_t ((1 - lambda) V_{t+1} + lambda R_{t+1}) of the first H - 1 steps, with a discount c_t for each.
+
+    Float (N, H) -> (N, H - 1), with a gradient. r_t is what state t itself is worth. R of the last step is its value;
+    its reward and discount are not used. Source: arXiv 2010.02193, equation 4.
+    """
+    known_NH = torch.ones_like(values_NH, dtype=torch.bool)
+    known_NH[:, -1] = False
+    return _backwards(rewards_NH, discounts_NH, values_NH, lambda_, known_NH)[:, :-1]
+
+
+def _backwards(rewards_NH: Tensor, discounts_NH: Tensor, values_NH: Tensor, lambda_: float, known_NH: Tensor) -> Tensor:
+    """Returns from the last step to the first; those that are not known are their values."""
+    after_NH = F.pad(values_NH[:, 1:], (0, 1))
+    returns, later_N = [], torch.zeros_like(values_NH[:, -1])
     for step in range(values_NH.shape[1] - 1, -1, -1):
         ahead_N = (1 - lambda_) * after_NH[:, step] + lambda_ * later_N
-        later_N = rewards_NH[:, step].float() + discounts_NH[:, step] * ahead_N
+        later_N = rewards_NH[:, step] + discounts_NH[:, step] * ahead_N
         later_N = torch.where(known_NH[:, step], later_N, values_NH[:, step])
         returns.append(later_N)
     return torch.stack(returns[::-1], dim=1)

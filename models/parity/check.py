@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from models.parity.delta_iris import family as delta_iris
+from models.parity.dreamer import family as dreamer
 from models.parity.golden_file import GoldenFile, Tolerance
 from models.parity.iris import family as iris
 from models.parity.jowa import family as jowa
@@ -50,6 +51,7 @@ FAMILIES: Mapping[str, Family] = {
     "simulus": simulus,
     "thesis": thesis,
     "delta_iris": delta_iris,
+    "wmlib": dreamer,
 }
 """by the name that a file states in `meta/family`"""
 
@@ -97,6 +99,10 @@ def compare(name: str, ours: ArrayLike, golden: ArrayLike, tolerance: float | To
     if ours.shape != golden.shape or golden.dtype.kind not in "biuf":
         return Check(name, math.inf, False)
     golden = golden.astype(np.float64)
+    if isinstance(tolerance, Tolerance) and tolerance.nan_means_none:
+        if not np.array_equal(none := np.isnan(golden), np.isnan(ours)):
+            return Check(name, math.inf, False)
+        ours, golden = np.where(none, 0.0, ours), np.where(none, 0.0, golden)
     differences = np.abs(ours - golden)
     difference, scale = float(differences.max(initial=0.0)), float(np.abs(golden).max(initial=0.0))
     error = 0.0 if difference == 0 else difference / scale if scale else math.inf

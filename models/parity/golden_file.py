@@ -21,10 +21,14 @@ META = "meta/"
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The largest difference: `relative` times the entry's largest number, and `absolute`, one for each if several."""
+    """The largest difference: `relative` times the entry's largest number, and `absolute`, one for each if several.
+
+    nan_means_none: NaN stands for what there is none of; it must stand at the same places.
+    """
 
     relative: float = 0.0
-    absolute: float | tuple[float, ...] = 0.0
+    absolute: float | tuple[float, ...] | np.ndarray = 0.0
+    nan_means_none: bool = False
 
     def allowed(self, scale: float) -> np.ndarray:
         """Of every number of an entry whose largest is `scale`."""

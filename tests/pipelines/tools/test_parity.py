@@ -17,7 +17,8 @@ INPUTS = ("meta/", "weights/", "batch/", "draws/")
 
 
 def test_the_smallest_files_of_each_family_are_there() -> None:
-    assert {path.stem.partition("_")[0] for path in FILES} == {"delta", "iris", "jowa", "rem", "simulus", "thesis"}
+    families = {"delta", "dreamerv2", "iris", "jowa", "rem", "simulus", "thesis"}
+    assert {path.stem.partition("_")[0] for path in FILES} == families
     assert sum(path.stat().st_size for path in FILES) < 20e6
 
 
@@ -101,7 +102,9 @@ def test_a_damaged_input_is_one_line(
     assert run(["parity", str(save(tmp_path, damaged))]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "file.npz cannot be checked: " in error
-    assert "give a whole golden file of a family known here (jowa, iris, rem, simulus, thesis, delta_iris)" in error
+    assert (
+        "give a whole golden file of a family known here (jowa, iris, rem, simulus, thesis, delta_iris, wmlib)" in error
+    )
 
 
 def test_damaged_and_swelling_archives_are_one_line(

@@ -1,0 +1,135 @@
+"""An actor and a critic that learn from what a world imagines, as DreamerV2 has them for continuous actions.
+
+The actor follows the gradient of returns through the imagined world; the critic learns these returns, and a copy that
+follows it from time to time tells what lies behind the horizon. Source: arXiv 2010.02193, section 2.2.
+
+Shapes: N rows, H imagined steps, H + 1 states of which the first is where imagination begins, A numbers of an action.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.dreamer.config import DreamerConfig
+from models.dreamer.world_model import WorldModel, initialise
+from models.losses.returns import weighted_lambda_returns
+from models.rssm.bonus import StreamNorm
+from models.rssm.chance import Draws
+from models.rssm.heads import BoundedGaussian, Number, Policy, log_chance
+from models.rssm.model import State, stacked
+
+
+class ActorCritic(nn.Module):
+    """`seed` fixes the first weights; the target begins as the critic."""
+
+    updates: Tensor
+
+    def __init__(self, config: DreamerConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config, feature = config.behaviour, config.rssm.feature
+        with torch.random.fork_rng(devices=[]):
+            self.actor = Policy(self.config.actor, feature, config.actions)
+            self.critic = Number(self.config.critic, feature)
+        initialise(self, torch.Generator().manual_seed(seed))
+        self.target = deepcopy(self.critic).requires_grad_(False)
+        self.reward_norm = StreamNorm(self.config.reward_momentum)
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """After each update: the target goes towards the critic when its turn has come, the first time all the way."""
+        if int(self.updates) % self.config.target_every == 0:
+            share = self.config.target_share if int(self.updates) else 1.0
+            for mine, theirs in zip(self.target.parameters(), self.critic.parameters(), strict=True):
+                mine.lerp_(theirs, share)
+        self.updates += 1
+
+
+@dataclass(frozen=True)
+class Imagined:
+    """A rollout: H + 1 states and the actions (N, H + 1, A) that led to them, of which the first is zeros."""
+
+    states: State
+    actions_NHA: Tensor
+    discounts_NH: Tensor  # of what follows each state
+
+    @property
+    def features(self) -> Tensor:
+        """(N, H + 1, Z)."""
+        return self.states.feature
+
+    @property
+    def weights(self) -> Tensor:
+        """How much each state counts, (N, H + 1): the discounts before it, multiplied. No gradient."""
+        before = torch.cat([torch.ones_like(self.discounts_NH[:, :1]), self.discounts_NH[:, :-1]], dim=1)
+        return before.cumprod(1).detach()
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Both losses with their graphs, and what they are made of; see `Imagined` for shapes.
+
+    returns: before an entropy bonus is added. targets: what the critic learns.
+    """
+
+    actor: Tensor
+    critic: Tensor
+    rewards_NH: Tensor
+    normed_NH: Tensor
+    slow_NH: Tensor
+    returns_NH: Tensor
+    targets_NH: Tensor
+    values_NH: Tensor
+    entropies_NH: Tensor
+    policy: BoundedGaussian
+
+
+def imagine(
+    world: WorldModel, actor: Policy, start: State, ends_N: Tensor | None, horizon: int, draws: Draws
+) -> Imagined:
+    """A rollout from states (N, ...), with a gradient through the world to every action.
+
+    ends: bool, which rows begin at a true end: nothing behind it counts, where the world tells of ends. An actor reads
+    states without gradient.
+    """
+    states, actions = [start], [torch.zeros(len(start.deter), actor.out.out_features, device=start.deter.device)]
+    for _ in range(horizon):
+        actions.append(actor.act(states[-1].feature.detach(), draws))
+        states.append(world.imagine_step(states[-1], actions[-1], draws))
+    sequence = stacked(states)
+    discount = world.config.behaviour.discount
+    if world.discount is None:
+        discounts_NH = torch.full(sequence.deter.shape[:2], discount, device=start.deter.device)
+    else:
+        discounts_NH = world.discount(sequence.feature).sigmoid()
+        if ends_N is not None:
+            known_N1 = discount * (~ends_N.bool()).float()[:, None]
+            discounts_NH = torch.cat([known_N1, discounts_NH[:, 1:]], dim=1)
+    return Imagined(sequence, torch.stack(actions, dim=1), discounts_NH)
+
+
+def actor_critic_loss(
+    world: WorldModel, networks: ActorCritic, imagined: Imagined, entropy_in_targets: bool
+) -> Learned:
+    """What both lose on a rollout. entropy_in_targets: see `Faults`."""
+    config, features = networks.config, imagined.features
+    if world.reward is None:
+        raise ValueError("A world without rewards gives an actor nothing to learn: fine-tune it first")
+    rewards_NH = world.reward(features)
+    networks.reward_norm.follow(rewards_NH)
+    normed_NH, slow_NH = networks.reward_norm(rewards_NH), networks.target(features)
+    returns_NH = weighted_lambda_returns(normed_NH, imagined.discounts_NH, slow_NH, config.lambda_)
+    policy = networks.actor.policy(features[:, :-2].detach())
+    entropies_NH = policy.entropy()
+    objective_NH = returns_NH[:, 1:] + config.entropy * entropies_NH
+    actor = -(imagined.weights[:, :-2] * objective_NH).mean()
+    targets_NH = returns_NH.detach()
+    if entropy_in_targets:
+        targets_NH = torch.cat([targets_NH[:, :1], objective_NH.detach()], dim=1)
+    values_NH = networks.critic(features[:, :-1].detach())
+    critic = -(imagined.weights[:, :-1] * log_chance(values_NH, targets_NH)).mean()
+    return Learned(
+        actor, critic, rewards_NH, normed_NH, slow_NH, returns_NH.detach(), targets_NH, values_NH, entropies_NH, policy
+    )
