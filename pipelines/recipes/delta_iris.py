@@ -27,7 +27,8 @@ from pipelines.graph.recipe import Recipe
 from pipelines.recipes.iris import iris_mini
 from pipelines.recipes.released import of_game
 from pipelines.stages.evaluate import EvaluateConfig
-from pipelines.stages.learn import CheckPlay, LearnConfig, PlayTurns
+from pipelines.stages.learn import LearnConfig
+from pipelines.training.play_turns import CheckPlay, PlayTurns
 from pipelines.training.schedule import LoopConfig, Practice
 
 AS_IT_LEARNED = SearchConfig(temperature=1.0)  # actions are drawn as they were when it played to learn

@@ -20,7 +20,8 @@ from pipelines.recipes.demo import demo
 from pipelines.recipes.jowa import jowa_40m
 from pipelines.recipes.released import of_game
 from pipelines.stages.evaluate import EvaluateConfig
-from pipelines.stages.learn import CheckPlay, LearnConfig, PlayTurns
+from pipelines.stages.learn import LearnConfig
+from pipelines.training.play_turns import CheckPlay, PlayTurns
 from pipelines.training.schedule import LoopConfig, Practice
 
 

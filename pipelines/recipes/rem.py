@@ -15,7 +15,8 @@ from pipelines.evaluation.player_settings import ACTOR, SearchConfig
 from pipelines.graph.recipe import Recipe
 from pipelines.recipes.released import of_game
 from pipelines.stages.evaluate import EvaluateConfig
-from pipelines.stages.learn import CheckPlay, LearnConfig, PlayTurns
+from pipelines.stages.learn import LearnConfig
+from pipelines.training.play_turns import CheckPlay, PlayTurns
 from pipelines.training.schedule import LoopConfig, Practice
 
 

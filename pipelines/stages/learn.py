@@ -13,19 +13,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from models.family import AgentConfig
-from models.limits import Count, Few, Natural, Positive, Seed, Share, Size
+from models.limits import Count, Seed
 from models.registry import family_of
 from models.spaces import Discrete
 from pipelines.batches.memory import Draws, require_rules
 from pipelines.environments import registry
-from pipelines.environments.registry import actions, canonical, emulator_seeds, make, options, protocol, roots, spaces
+from pipelines.environments.registry import actions, emulator_seeds, make, options, protocol, roots, spaces
 from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import ACTOR, PlayerSettings, SearchConfig
 from pipelines.progress import say
 from pipelines.store.artefact import Draft, Report
+from pipelines.store.lineage import summed
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import Beside, filled, manner, option, parent, require
+from pipelines.store.stage_config import Beside, filled, option, parent
 from pipelines.store.store import Store
+from pipelines.training.play_turns import CheckPlay, PlayTurns
 from pipelines.training.schedule import Practice, Rounds, Sampling, Schedule, TrainingConfig, check_phases, phases_of
 
 if TYPE_CHECKING:
@@ -39,54 +41,6 @@ if TYPE_CHECKING:
 PRACTICE_SEED = 2_000_003  # of games in which an agent practises in place of a world model
 STORED = ("downsample", "import", "shards")  # templates of a recipe that brings episodes
 TEST_SEED = 1_000_019  # of the play on which a finished agent is measured: not that of its training, nor of its scores
-
-
-@dataclass(frozen=True)
-class PlayTurns:
-    """How an agent plays while it learns: `steps` a round, in the first `until` rounds (0: in all), under `protocol`.
-
-    steps 0 plays nothing. The first round plays `first_steps` (0: as many as the others) with `first_epsilon`. With
-    probability epsilon an action is random, others are drawn from the actor's distribution at `temperature`.
-    """
-
-    protocol: str = "iris-train"
-    steps: Natural = 200
-    until: Natural = 0
-    epsilon: Share = 0.01
-    temperature: Positive = 1.0
-    environments: Few = 1
-    first_steps: Natural = 0
-    first_epsilon: Share = 0.0
-    truncation_ends: bool = option(False)  # a time limit is learned as the game's end, as Delta-IRIS's code has it
-    rom_md5: str = option("")  # of a ROM of yours; none plays ale-py's
-    rom_dir: str = manner("")  # the folder that holds it
-
-    def __post_init__(self) -> None:
-        protocol(self.protocol)
-        object.__setattr__(self, "protocol", canonical(self.protocol))
-        require(self, "learn.collect")
-        if not self.environments:
-            raise UsageError("learn.collect.environments is 0: play in at least 1")
-
-
-@dataclass(frozen=True)
-class CheckPlay:
-    """How the agent is looked at: every so many rounds (0: never) it plays `episodes` whole ones under `protocol`.
-
-    Its actions are drawn at `temperature`; 0 plays the likeliest. `steps` of fresh play measure the finished agent.
-    """
-
-    every: Natural = 5
-    episodes: Size = 16
-    max_steps: Natural = 0  # agent steps at which an episode is cut; 0 leaves it to the protocol
-    temperature: Share = 0.5
-    protocol: str = "iris"
-    steps: Natural = 1_000
-
-    def __post_init__(self) -> None:
-        protocol(self.protocol)
-        object.__setattr__(self, "protocol", canonical(self.protocol))
-        require(self, "learn.check")
 
 
 @dataclass(frozen=True)
@@ -220,10 +174,20 @@ class LearnConfig(TrainingConfig):
 
 
 def run(config: LearnConfig, store: Store) -> Report:
-    """Learn, or find the artefact; with torchrun on all its ranks. A killed run resumes."""
+    """Learn, or find the artefact; with torchrun on all its ranks. A killed run resumes.
+
+    Raises UsageError where the agent and those that it goes on from would play more than the rules allow.
+    """
     from pipelines.training.distributed.ranks import produce
 
-    return produce(store, config.spec(), lambda draft, ranks: _build(config, draft, ranks))
+    def build(draft: Draft, ranks: "Ranks") -> None:
+        if config.agent is not None and not config.offline:
+            before = summed(store, config.agent, config.STAGE, "frames")
+            who = f"With what {config.agent} played before it, this agent"
+            registry.check_budget(protocol(config.collect.protocol), before + config.steps_played, who)
+        _build(config, draft, ranks)
+
+    return produce(store, config.spec(), build)
 
 
 def _build(config: LearnConfig, draft: Draft, ranks: "Ranks") -> None:

@@ -107,6 +107,15 @@ def flat(top: Node) -> list[Node]:
     return list(found.values())
 
 
+def summed(store: Store, ref: Ref, stage: str, count: str) -> int:
+    """The sum of one of their counts over all artefacts of a stage in the tree below `ref`, itself included.
+
+    Raises WorldlineError as `walk`.
+    """
+    known = [node.known for node in flat(walk(store, ref)) if node.ref.stage == stage]
+    return sum(each.manifest.counts.get(count, 0) for each in known if each is not None)
+
+
 @dataclass(frozen=True)
 class Fault:
     """One thing that differs from the manifests; `detail` names the file or the manifest."""

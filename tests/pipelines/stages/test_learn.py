@@ -18,11 +18,12 @@ from pipelines.graph.plan import Plan, Step
 from pipelines.graph.recipe import Recipe
 from pipelines.stages import learn, segment
 from pipelines.stages.evaluate import EvaluateConfig
-from pipelines.stages.learn import CheckPlay, LearnConfig, PlayTurns
+from pipelines.stages.learn import LearnConfig
 from pipelines.stages.segment import SegmentConfig
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 from pipelines.training import collecting, state
+from pipelines.training.play_turns import CheckPlay, PlayTurns
 from pipelines.training.schedule import LoopConfig, Practice
 from tests.models.toy_family.family import TOY, ToyConfig
 

@@ -21,10 +21,11 @@ from pipelines.recipes.demo import mini
 from pipelines.stages import collect, evaluate, learn
 from pipelines.stages.collect import CollectConfig
 from pipelines.stages.evaluate import EvaluateConfig
-from pipelines.stages.learn import CheckPlay, LearnConfig, PlayTurns
+from pipelines.stages.learn import LearnConfig
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 from pipelines.training import collecting
+from pipelines.training.play_turns import CheckPlay, PlayTurns
 from pipelines.training.schedule import LoopConfig, Practice
 
 TOKENIZER = TokenizerConfig(
@@ -109,6 +110,18 @@ def test_scores_tell_of_every_achievement_and_are_found_again_after_a_kill(
     assert told["achievements"]["collect_sapling"]["value"] == rate
     assert 0 <= told["crafter_score"]["low"] <= told["crafter_score"]["value"] <= told["crafter_score"]["high"]
     assert scores.manifest.roots[0]["emulator"].startswith("crafter ")
+
+
+def test_a_budget_counts_what_the_agents_before_it_played(learned: Artefact, store: Store) -> None:
+    """Two rounds of half a million are a million, which the rules allow alone."""
+    child = learn.run(replace(TEMPLATE, game=GAME, agent=learned.ref), store).artefact
+    whole = replace(TEMPLATE, collect=PlayTurns("crafter_1m", steps=500_000))
+    plan = Plan(Recipe("tiny", (GAME,)).but(learn=whole))
+    plan.config(Step("world_model_agent", GAME)).check_frozen(plan)
+    for agent, total in ((learned, "1,000,060"), (child, "1,000,120")):
+        with pytest.raises(UsageError) as caught:
+            learn.run(replace(whole, game=GAME, agent=agent.ref), store)
+        assert str(caught.value).startswith(f"With what {agent.ref} played before it, this agent plays {total} steps")
 
 
 def refused(**changes: Any) -> str:

@@ -12,10 +12,11 @@ from models.delta_iris.agent import DeltaIrisAgent
 from pipelines.recipes.delta_iris import networks
 from pipelines.recipes.registry import recipe
 from pipelines.stages import learn
-from pipelines.stages.learn import CheckPlay, LearnConfig
+from pipelines.stages.learn import LearnConfig
 from pipelines.store.store import Store
 from pipelines.training.checkpoints import load_agent
 from pipelines.training.device import Device
+from pipelines.training.play_turns import CheckPlay
 from pipelines.training.schedule import LoopConfig, total_steps
 from tests.models.delta_iris.small_delta import ACTOR, TOKENIZER, WORLD
 

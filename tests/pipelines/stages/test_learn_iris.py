@@ -24,9 +24,10 @@ from pipelines.episodes.trajectories import Trajectories
 from pipelines.errors import UsageError
 from pipelines.plots.training import loss_names
 from pipelines.stages import learn
-from pipelines.stages.learn import CheckPlay, LearnConfig, PlayTurns
+from pipelines.stages.learn import LearnConfig
 from pipelines.store.artefact import Artefact, Report
 from pipelines.store.store import Store
+from pipelines.training.play_turns import CheckPlay, PlayTurns
 from pipelines.training.schedule import LoopConfig, Practice
 from tests.fakes import ROOT
 from tests.models.parity.golden_files import FILES, load

@@ -12,11 +12,12 @@ from models.rem.agent import RemAgent
 from models.rem.config import RemConfig
 from pipelines.recipes.registry import RECIPES, recipe
 from pipelines.stages import learn
-from pipelines.stages.learn import CheckPlay, LearnConfig, PlayTurns
+from pipelines.stages.learn import LearnConfig
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 from pipelines.training.checkpoints import load_agent
 from pipelines.training.device import Device
+from pipelines.training.play_turns import CheckPlay, PlayTurns
 from pipelines.training.schedule import LoopConfig
 
 REM = [name for name in RECIPES if name.startswith("rem")]

@@ -13,11 +13,12 @@ from models.simulus.agent import SimulusAgent
 from models.simulus.config import SimulusConfig
 from pipelines.recipes.registry import recipe
 from pipelines.stages import learn
-from pipelines.stages.learn import CheckPlay, LearnConfig, PlayTurns
+from pipelines.stages.learn import LearnConfig
 from pipelines.store.store import Store
 from pipelines.training import loop
 from pipelines.training.checkpoints import load_agent
 from pipelines.training.device import Device
+from pipelines.training.play_turns import CheckPlay, PlayTurns
 from pipelines.training.schedule import LoopConfig
 
 
