@@ -70,8 +70,10 @@ class PracticeAgent(PlayedAgent):
 
     def curious(self, moment: Moment) -> bool:
         """Whether there is an ensemble, and play is still collected, which curiosity could lead."""
+        if not self.config.world_model.ensemble:
+            return False
         until = self._learning.plays_until
-        return bool(self.config.world_model.ensemble) and (until is None or moment.step < until)
+        return until is None or moment.step < until
 
     def outcome_terms(self, moment: Moment) -> dict[str, Any]:
         """What `token_world_loss` is to know of a world model's rewards and ensemble."""
