@@ -21,6 +21,9 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Helpers whose assertions tell what differs, as those of tests do.
+pytest.register_assert_rewrite("tests.models.parity.golden_files", "tests.models.practice.learning")
+
 hypothesis.settings.register_profile("patient", deadline=None)  # on a busy machine an example may take seconds
 hypothesis.settings.load_profile("patient")
 

@@ -4,15 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
 
 from models.api import Acting, Batch, Context, Learning, Moment, rows_of
 from models.delta_iris.agent import DeltaIrisAgent
 from models.delta_iris.config import AS_THE_ORIGINAL, DeltaIrisConfig
 from models.worlds import TellsChanges
 from tests.models.delta_iris.small_delta import ACTIONS, BURN_IN, CONFIG, LEGAL, SIDE, STEPS, segments
+from tests.models.practice.learning import OBJECTIVES, gradients, require_own_network, require_parts_add_up
 
-OBJECTIVES = ("tokenizer", "world_model", "actor_critic")
 TWO_HOT = replace(
     CONFIG,
     world_model=replace(CONFIG.world_model, rewards="two_hot"),
@@ -31,42 +30,21 @@ def batch_for(objective: str) -> Batch:
     return segments(steps=BURN_IN + 1, side="left") if objective == "actor_critic" else segments()
 
 
-def gradients(agent: DeltaIrisAgent, objective: str, batch: Batch, *parts: slice) -> tuple[float, dict[str, Tensor]]:
-    """The loss, and by parameter its gradient, of a batch taken in parts."""
-    rows, total = len(batch.games_B), 0.0
-    counts = agent.counts(objective, batch)
-    for network in agent.networks.values():
-        network.zero_grad(set_to_none=True)
-    for part in parts or (slice(0, rows),):
-        losses = agent.loss(objective, rows_of(batch, part), counts, Moment(4, part.start, rows))
-        losses.total.backward()
-        total += losses.total.item()
-    named = ((f"{name}.{key}", each) for name, net in agent.networks.items() for key, each in net.named_parameters())
-    return total, {name: each.grad.clone() for name, each in named if each.grad is not None}
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_an_objective_trains_its_own_network_whole_and_no_other(variant: str, objective: str) -> None:
     agent = learning_agent(VARIANTS[variant])
     agent.config.require_fit(STEPS)
-    for network in agent.networks.values():
-        network.train()
-    _, found = gradients(agent, objective, batch_for(objective))
-    whole = {f"{objective}.{name}" for name, _ in agent.networks[objective].named_parameters()}
-    assert found.keys() == {name for name in whole if "target_model" not in name}
-    assert all(bool(each.isfinite().all()) for each in found.values())
-    assert all(network.training for network in agent.networks.values()), "modes are as they were"
+    named = agent.networks[objective].named_parameters()
+    of_target = {f"{objective}.{name}" for name, _ in named if "target_model" in name}
+    assert bool(of_target) == (objective == "actor_critic")
+    require_own_network(agent, objective, batch_for(objective), of_target)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_parts_of_a_batch_add_up_to_the_whole_where_they_may_be_taken(variant: str) -> None:
-    agent, batch = learning_agent(VARIANTS[variant]), segments()
-    total, whole = gradients(agent, "world_model", batch)
-    in_parts, split = gradients(agent, "world_model", batch, slice(0, 2), slice(2, 3), slice(3, 5))
-    assert in_parts == pytest.approx(total, rel=1e-5)
-    for name, gradient in whole.items():
-        assert torch.allclose(split[name], gradient, rtol=1e-3, atol=1e-5), name
+    agent = learning_agent(VARIANTS[variant])
+    require_parts_add_up(agent, "world_model", segments(), atol=1e-5)
     assert agent.config.whole_batches("tokenizer") and agent.config.whole_batches("actor_critic")
 
 

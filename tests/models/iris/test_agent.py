@@ -11,7 +11,17 @@ from models.iris.agent import IrisAgent
 from models.iris.config import TOKENIZER, ActorCriticConfig, IrisConfig, WorldModelConfig
 from models.registry import family_of
 from models.tokenizers.config import TokenizerWeights
-from tests.models.practice.learning import LEGAL, OBJECTIVES, frames_of, gradients, segments
+from tests.models.practice.learning import (
+    LEGAL,
+    OBJECTIVES,
+    frames_of,
+    gradients,
+    require_alike_in_bfloat16,
+    require_legal_imagination,
+    require_own_network,
+    require_parts_add_up,
+    segments,
+)
 
 CONFIG = IrisConfig(
     frame=(32, 32, 3),
@@ -30,36 +40,23 @@ def agent() -> IrisAgent:
     return agent
 
 
+def batch_for(objective: str) -> Any:
+    return frames_of(segments(), 0) if objective == "tokenizer" else segments()
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_an_objective_trains_its_own_network_whole_and_no_other(agent: IrisAgent, objective: str) -> None:
-    for network in agent.networks.values():
-        network.train()
-    batch = frames_of(segments(), 0) if objective == "tokenizer" else segments()
-    _, found = gradients(agent, objective, batch)
-    assert found.keys() == {f"{objective}.{name}" for name, _ in agent.networks[objective].named_parameters()}
-    assert all(network.training for network in agent.networks.values()), "modes are as they were"
+    require_own_network(agent, objective, batch_for(objective))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_parts_of_a_batch_add_up_to_the_whole_draws_included(agent: IrisAgent, objective: str) -> None:
-    batch = frames_of(segments(), 0) if objective == "tokenizer" else segments()
-    total, whole = gradients(agent, objective, batch)
-    in_parts, split = gradients(agent, objective, batch, slice(0, 2), slice(2, 3), slice(3, 5))
-    assert in_parts == pytest.approx(total, rel=1e-5)
-    for name, gradient in whole.items():
-        assert torch.allclose(split[name], gradient, rtol=1e-3, atol=1e-6), name
+    require_parts_add_up(agent, objective, batch_for(objective), atol=1e-6)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_in_bfloat16_losses_are_float32_and_about_the_same(agent: IrisAgent, objective: str) -> None:
-    batch = frames_of(segments(), 0) if objective == "tokenizer" else segments()
-    plain = agent.loss(objective, batch, agent.counts(objective, batch), Moment(4, 0, 5)).total
-    agent.start(Learning(7, LEGAL, lambda: torch.autocast("cpu", torch.bfloat16)), [objective])
-    rounded = agent.loss(objective, batch, agent.counts(objective, batch), Moment(4, 0, 5)).total
-    assert rounded.dtype == torch.float32 and rounded.item() != plain.item()
-    assert bool(rounded.isfinite())
-    if objective != "actor_critic":  # whose draws may fall otherwise
-        assert rounded.item() == pytest.approx(plain.item(), rel=0.02)
+    require_alike_in_bfloat16(agent, objective, batch_for(objective))
 
 
 def test_imagination_repeats_for_a_step_and_differs_between_steps(agent: IrisAgent) -> None:
@@ -80,11 +77,7 @@ def test_frames_and_their_tokens_teach_alike(agent: IrisAgent) -> None:
 
 
 def test_an_action_that_a_game_does_not_have_is_never_imagined(agent: IrisAgent) -> None:
-    """Its logit gets no gradient, where all rows are of the game that has but two actions."""
-    batch = segments()
-    _, found = gradients(agent, "actor_critic", replace(batch, games_B=torch.ones_like(batch.games_B)))
-    rows = found["actor_critic.actor_linear.bias"] != 0
-    assert rows.tolist() == LEGAL[1].tolist()
+    require_legal_imagination(agent, segments())
 
 
 def test_only_what_the_objectives_train_learns(agent: IrisAgent) -> None:

@@ -1,16 +1,29 @@
-"""The golden files of `tests/golden`, whole, or reduced to what takes no time."""
+"""The golden files of `tests/golden`, whole, or reduced to what takes no time; and how a test compares them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from models.parity.check import check
+
 FILES = sorted((Path(__file__).parents[2] / "golden").glob("*.npz"))
-JOWA = next(path for path in FILES if path.stem == "jowa_c51_cql_q1")
+INPUTS = ("meta/", "weights/", "batch/", "draws/")
+TRAINED = ("loss/", "grad/", "grad_norm/", "after_step/", "after_step2/")
 
 Arrays = dict[str, np.ndarray]
+Change = Callable[[dict[str, Any]], object]
+"""alters a config in place"""
+
+
+def path_of(name: str) -> Path:
+    """The golden file of that name."""
+    return next(path for path in FILES if path.stem == name)
+
+
+JOWA = path_of("jowa_c51_cql_q1")
 
 
 def load(path: Path) -> Arrays:
@@ -19,11 +32,42 @@ def load(path: Path) -> Arrays:
         return {name: file[name] for name in file.files}
 
 
-def restated(arrays: Arrays, change: Callable[[dict[str, Any]], object]) -> Arrays:
-    """The same with a config that `change` has altered."""
-    config = json.loads(str(arrays["meta/config"]))
+def failed(arrays: Arrays) -> set[str]:
+    """The entries whose checks fail."""
+    return {one.name for one in check(arrays) if not one.ok}
+
+
+def require_agreement(arrays: Arrays, also: tuple[str, ...] = ()) -> int:
+    """Every output that the file records agrees with ours, in its order; how many. also: outputs among its inputs."""
+    checks = check(arrays)
+    assert not (wrong := [one for one in checks if not one.ok]), wrong
+    assert [one.name for one in checks] == [name for name in arrays if name in also or not name.startswith(INPUTS)]
+    return len(checks)
+
+
+def a_thousandth_off(arrays: Arrays, names: Iterable[str]) -> Arrays:
+    """Copies of these entries, the largest number of each a thousandth larger."""
+    wrong = {name: np.array(arrays[name]) for name in names}
+    for array in wrong.values():
+        array[np.unravel_index(np.abs(array).argmax(), array.shape)] *= 1.001
+    return wrong
+
+
+def untrained(arrays: Arrays) -> Arrays:
+    """A file without what training steps left."""
+    return {name: array for name, array in arrays.items() if not name.startswith(TRAINED)}
+
+
+def changed(arrays: Arrays, change: Change) -> dict[str, Any]:
+    """The file's config, which `change` has altered."""
+    config: dict[str, Any] = json.loads(str(arrays["meta/config"]))
     change(config)
-    return arrays | {"meta/config": np.array(json.dumps(config))}
+    return config
+
+
+def restated(arrays: Arrays, change: Change) -> Arrays:
+    """The same with a config that `change` has altered."""
+    return arrays | {"meta/config": np.array(json.dumps(changed(arrays, change)))}
 
 
 def reduced(arrays: Arrays, stages: tuple[str, ...] = ("stage1", "stage2")) -> Arrays:

@@ -1,9 +1,10 @@
 """A REM so small that it learns in no time."""
 
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 from models.rem.config import TOKENIZER, RemActorConfig, RemConfig, WorldModelConfig
+from tests.models.practice.learning import with_part
 
 STEPS, BURN_IN = 5, 3
 CONFIG = RemConfig(
@@ -14,16 +15,8 @@ CONFIG = RemConfig(
 )
 
 
-def world(**changes: Any) -> RemConfig:
-    """With other numbers of the world model."""
-    return replace(CONFIG, world_model=replace(CONFIG.world_model, **changes))
-
-
-def actor(**changes: Any) -> RemConfig:
-    """With other numbers of the actor-critic."""
-    return replace(CONFIG, actor_critic=replace(CONFIG.actor_critic, **changes))
-
-
+# With other numbers of the world model, or of the actor-critic.
+world, actor = partial(with_part, CONFIG, "world_model"), partial(with_part, CONFIG, "actor_critic")
 PIXELS = actor(kind="pixels", channels=(4, 4), action_inputs=False)
 VARIANTS = {
     "rem": CONFIG,

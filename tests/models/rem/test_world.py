@@ -7,7 +7,7 @@ from torch import Tensor
 from models.practice.draws import Given, likeliest
 from models.rem.agent import RemAgent
 from models.rem.world import RemPlayer
-from tests.models.rem.small_rem import CONFIG, STEPS, VARIANTS, world
+from tests.models.rem.small_rem import STEPS, VARIANTS, world
 
 K = 16
 DRAWS = torch.Generator().manual_seed(3)
@@ -41,27 +41,6 @@ def test_played_steps_are_what_one_pass_over_the_segment_says(variant: str, firs
     assert player.remembered.passes == 1
 
 
-def test_what_would_leave_the_blocks_it_learned_with_is_forgotten_but_for_the_context() -> None:
-    agent = RemAgent(CONFIG, seed=1)
-    agent.world_model.eval()
-    player, told = agent.player(), []
-    player.follow(TOKENS[:, :2], ACTIONS[:, :1])
-    frames = [*TOKENS[:, :2].unbind(1)]
-    for step in range(5):
-        found = player.step(ACTIONS[:, step % STEPS], likeliest)
-        assert found.tokens_NK is not None
-        frames.append(found.tokens_NK)
-        told.append((player.remembered.steps, player.remembered.forgot))
-    assert told == [(3, ""), (4, ""), (5, ""), (3, "flush"), (4, "")]
-    again = agent.player()
-    again.follow(torch.stack(frames[3:5], dim=1), ACTIONS[:, 2:3])
-    assert torch.equal(again.step(ACTIONS[:, 3], likeliest).tokens_NK, frames[5])
-    many = agent.player()  # of a long context the newest frames that leave room for a step
-    many.follow(TOKENS, ACTIONS[:, :-1])
-    many.step(ACTIONS[:, -1], likeliest)
-    assert (many.remembered.steps, many.remembered.most, many.remembered.forgot) == (STEPS, STEPS, "")
-
-
 def test_passes_of_a_step_are_one_or_one_a_token() -> None:
     for pop, passes in ((True, 1), (False, 1 + K)):
         agent = RemAgent(world(pop=pop), seed=1)
@@ -69,11 +48,3 @@ def test_passes_of_a_step_are_one_or_one_a_token() -> None:
         player.reset(TOKENS[:, 0])
         player.step(ACTIONS[:, 0], likeliest)
         assert player.remembered.passes == passes
-
-
-def test_what_does_not_fit_is_refused() -> None:
-    player = RemAgent(CONFIG).player()
-    with pytest.raises(ValueError, match="no rows yet: reset it first"):
-        player.step(ACTIONS[:, 0], likeliest)
-    with pytest.raises(ValueError, match=r"Tokens \(3, 1, 9\) are no frames of 16 tokens"):
-        player.reset(TOKENS[:, 0, :9])

@@ -1,10 +1,11 @@
 """A Simulus so small that it learns in no time."""
 
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 from models.simulus.config import TOKENIZER, SimulusActorConfig, SimulusConfig, WorldModelConfig
 from models.tokenizers.config import TokenizerWeights
+from tests.models.practice.learning import with_part
 
 STEPS, BURN_IN = 5, 3
 CONFIG = SimulusConfig(
@@ -28,16 +29,8 @@ CONFIG = SimulusConfig(
 )
 
 
-def world(**changes: Any) -> SimulusConfig:
-    """With other numbers of the world model."""
-    return replace(CONFIG, world_model=replace(CONFIG.world_model, **changes))
-
-
-def actor(**changes: Any) -> SimulusConfig:
-    """With other numbers of the actor-critic."""
-    return replace(CONFIG, actor_critic=replace(CONFIG.actor_critic, **changes))
-
-
+# With other numbers of the world model, or of the actor-critic.
+world, actor = partial(with_part, CONFIG, "world_model"), partial(with_part, CONFIG, "actor_critic")
 EMA = replace(
     CONFIG,
     tokenizer=replace(

@@ -39,23 +39,6 @@ def test_played_steps_are_what_one_pass_over_the_segment_says(variant: str, firs
     assert player.length == STEPS * (K + 1) and player.remembered.passes == 1
 
 
-def test_what_would_leave_the_blocks_it_learned_with_is_forgotten_but_for_the_context() -> None:
-    agent = SimulusAgent(CONFIG, seed=1)
-    agent.world_model.eval()
-    player, told = agent.player(), []
-    player.follow(TOKENS[:, :2], ACTIONS[:, :1])
-    frames = [*TOKENS[:, :2].unbind(1)]
-    for step in range(5):
-        found = player.step(ACTIONS[:, step % STEPS], likeliest)
-        assert found.tokens_NK is not None
-        frames.append(found.tokens_NK)
-        told.append((player.remembered.steps, player.remembered.forgot))
-    assert told == [(3, ""), (4, ""), (5, ""), (3, "flush"), (4, "")]
-    again = agent.player()
-    again.follow(torch.stack(frames[3:5], dim=1), ACTIONS[:, 2:3])
-    assert torch.equal(again.step(ACTIONS[:, 3], likeliest).tokens_NK, frames[5])
-
-
 def test_a_curious_actor_is_paid_for_disagreement_too() -> None:
     agent = SimulusAgent(CONFIG, seed=1)
     plain, curious = agent.player(), agent.player()
@@ -129,11 +112,6 @@ def test_tokens_of_the_context_are_not_learned_and_rewards_are_by_sign_or_as_the
 
 def test_what_does_not_fit_is_refused() -> None:
     agent = SimulusAgent(CONFIG)
-    player = agent.player()
-    with pytest.raises(ValueError, match="no rows yet: reset it first"):
-        player.step(ACTIONS[:, 0], likeliest)
-    with pytest.raises(ValueError, match=r"Tokens \(3, 1, 9\) are no frames of 16 tokens"):
-        player.reset(TOKENS[:, 0, :9])
     long = torch.cat([TOKENS, TOKENS], dim=1)
     with pytest.raises(ValueError, match="Segments of 10 steps of 16 tokens do not fit a world model of 5 steps"):
         agent.world_model(long, torch.zeros(3, 10).long(), agent.codes())

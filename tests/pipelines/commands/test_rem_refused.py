@@ -11,11 +11,11 @@ import torch
 from models.rem.agent import RemAgent
 from pipelines.cli import run
 from pipelines.training.weight_files import original_files
-from tests.models.parity.golden_files import FILES, Arrays, load, restated
+from tests.models.parity.golden_files import Arrays, load, path_of, restated
 from tests.models.rem.small_rem import CONFIG
 from tests.pipelines.commands.test_rem_files import SETS, pong
 
-REM = next(path for path in FILES if path.stem == "rem_options")
+REM = path_of("rem_options")
 Change = Callable[[dict[str, Any]], object]
 
 

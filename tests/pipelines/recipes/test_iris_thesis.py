@@ -14,7 +14,7 @@ from pipelines.errors import UsageError
 from pipelines.graph.experiment import register
 from pipelines.recipes.registry import RECIPES, recipe
 from pipelines.training.weight_files import outside_weights
-from tests.models.parity.golden_files import FILES, load
+from tests.models.parity.golden_files import load, path_of
 
 THESIS = [name for name in RECIPES if name.startswith("iris_")]
 TINY = ["learn.world_model.layers=3", "learn.world_model.heads=2", "learn.world_model.width=32"]
@@ -47,7 +47,7 @@ def test_each_changes_what_its_name_says_and_fits_together() -> None:
 def gpt2(tmp_path: Path) -> Path:
     """A file of a tiny GPT-2 as Hugging Face's library saves it."""
     prefix = "weights/hf/"
-    arrays = load(next(path for path in FILES if path.stem == "thesis_gpt2"))
+    arrays = load(path_of("thesis_gpt2"))
     weights = {
         name.removeprefix(prefix): torch.tensor(each) for name, each in arrays.items() if name.startswith(prefix)
     }

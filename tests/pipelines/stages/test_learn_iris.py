@@ -30,7 +30,7 @@ from pipelines.store.store import Store
 from pipelines.training.play_turns import CheckPlay, PlayTurns
 from pipelines.training.schedule import LoopConfig, Practice
 from tests.fakes import ROOT
-from tests.models.parity.golden_files import FILES, load
+from tests.models.parity.golden_files import load, path_of
 from tests.pipelines.stages import tiny_iris
 
 TOKENIZER = TokenizerConfig(
@@ -95,7 +95,7 @@ def rows_of(artefact: Artefact) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_a_frozen_gpt2_is_in_the_finished_agent_bit_for_bit(tmp_path: Path) -> None:
-    arrays = load(next(path for path in FILES if path.stem == "thesis_gpt2"))
+    arrays = load(path_of("thesis_gpt2"))
     hf = {
         name.removeprefix("weights/hf/"): torch.tensor(each) for name, each in arrays.items() if "weights/hf/" in name
     }

@@ -21,7 +21,7 @@ from pipelines.store.store import Store
 from pipelines.training import state
 from pipelines.training.checkpoints import name_parts, save_agent
 from tests.fakes import spec
-from tests.models.parity.golden_files import FILES, load
+from tests.models.parity.golden_files import load, path_of
 from tests.pipelines.stages.tiny_iris import GAME, ONLINE, SMALL, new
 
 
@@ -357,7 +357,7 @@ def test_a_context_of_one_step_foresees_nothing(home: Path, capsys: pytest.Captu
 
 
 def test_a_gpt2_without_all_its_blocks(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arrays, prefix = load(next(path for path in FILES if path.stem == "thesis_gpt2")), "weights/hf/"
+    arrays, prefix = load(path_of("thesis_gpt2")), "weights/hf/"
     theirs = {name.removeprefix(prefix): torch.tensor(each) for name, each in arrays.items() if name.startswith(prefix)}
     torch.save({name: each for name, each in theirs.items() if ".h.1." not in name}, tmp_path / "gpt2.bin")
     digest = hashlib.sha256((tmp_path / "gpt2.bin").read_bytes()).hexdigest()

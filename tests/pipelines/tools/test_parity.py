@@ -11,9 +11,7 @@ import pytest
 from pipelines.cli import run
 from pipelines.environments.atari.games import GAMES, minimal_actions
 from pipelines.tools import parity
-from tests.models.parity.golden_files import FILES, JOWA, Arrays, load, reduced
-
-INPUTS = ("meta/", "weights/", "batch/", "draws/")
+from tests.models.parity.golden_files import FILES, INPUTS, JOWA, Arrays, load, reduced
 
 
 def test_the_smallest_files_of_each_family_are_there() -> None:

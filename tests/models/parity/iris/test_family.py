@@ -1,47 +1,43 @@
 """IRIS against the original's numbers; and that what is wrong, on either side, is noticed."""
 
 import json
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from models.parity.check import check
 from models.parity.golden_file import GoldenFile, Tolerance
 from models.parity.iris.config import iris_config
 from models.parity.iris.family import tolerance
 from models.parity.learning import watched
-from tests.models.parity.golden_files import FILES, Arrays, load, restated
+from tests.models.parity.golden_files import (
+    Arrays,
+    Change,
+    changed,
+    failed,
+    load,
+    path_of,
+    require_agreement,
+    restated,
+    untrained,
+)
 
-IRIS = next(path for path in FILES if path.stem == "iris_atari")
-INPUTS = ("meta/", "weights/", "batch/", "draws/")
-
-
-def failed(arrays: Arrays) -> set[str]:
-    return {one.name for one in check(arrays) if not one.ok}
+IRIS = path_of("iris_atari")
 
 
 @pytest.fixture(scope="module")
 def arrays() -> Arrays:
-    torch.set_num_threads(1)
     return load(IRIS)
 
 
 def test_every_output_agrees_with_the_original(arrays: Arrays) -> None:
-    checks = check(arrays)
-    assert [one for one in checks if not one.ok] == []
-    assert [one.name for one in checks] == [name for name in arrays if not name.startswith(INPUTS)]
-    assert len(checks) == 504
+    assert require_agreement(arrays) == 504
 
 
 @pytest.fixture
 def quick(arrays: Arrays, monkeypatch: pytest.MonkeyPatch) -> Arrays:
     """The file without what takes most of its time: training steps."""
     monkeypatch.setattr("models.parity.iris.family.training_outputs", lambda case: {})
-    trained = ("loss/", "grad/", "grad_norm/", "after_step/", "after_step2/")
-    return {name: array for name, array in arrays.items() if not name.startswith(trained)}
+    return untrained(arrays)
 
 
 WRONG = ("tokenizer/z", "world_model/logits_ends", "env/state_after_step2/layer1/keys", "imagine/values")
@@ -79,13 +75,9 @@ def test_another_discount_in_the_config_is_noticed(quick: Arrays) -> None:
         (lambda c: c["world_model"].update(tokens_per_block=10), "they must be equal, set both"),
     ],
 )
-def test_what_is_stated_otherwise_is_refused(
-    arrays: Arrays, change: Callable[[dict[str, Any]], object], words: str
-) -> None:
-    config = json.loads(str(arrays["meta/config"]))
-    change(config)
+def test_what_is_stated_otherwise_is_refused(arrays: Arrays, change: Change, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        iris_config(config)
+        iris_config(changed(arrays, change))
 
 
 def test_watched_parameters_lie_evenly_from_the_first_to_the_last() -> None:

@@ -1,36 +1,31 @@
 """REM against the original's numbers; and that what is wrong, on either side, is noticed."""
 
-import json
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
-import torch
 
-from models.parity.check import check
 from models.parity.rem.config import rem_config
-from tests.models.parity.golden_files import FILES, Arrays, load, restated
+from tests.models.parity.golden_files import (
+    Arrays,
+    Change,
+    a_thousandth_off,
+    changed,
+    failed,
+    load,
+    path_of,
+    require_agreement,
+    restated,
+)
 
-REM = next(path for path in FILES if path.stem == "rem_options")
-INPUTS = ("meta/", "weights/", "batch/", "draws/")
-
-
-def failed(arrays: Arrays) -> set[str]:
-    return {one.name for one in check(arrays) if not one.ok}
+REM = path_of("rem_options")
 
 
 @pytest.fixture(scope="module")
 def arrays() -> Arrays:
-    torch.set_num_threads(1)
     return load(REM)
 
 
 def test_every_output_agrees_with_the_original(arrays: Arrays) -> None:
-    checks = check(arrays)
-    assert [one for one in checks if not one.ok] == []
-    assert [one.name for one in checks] == [name for name in arrays if not name.startswith(INPUTS)]
-    assert len(checks) == 349
+    assert require_agreement(arrays) == 349
 
 
 WRONG = (
@@ -48,10 +43,7 @@ WRONG = (
 
 
 def test_wrong_numbers_fail_their_entries_alone(arrays: Arrays) -> None:
-    wrong = {name: np.array(arrays[name]) for name in WRONG}
-    for array in wrong.values():
-        place = np.unravel_index(np.abs(array).argmax(), array.shape)
-        array[place] *= 1.001
+    wrong = a_thousandth_off(arrays, WRONG)
     wrong["grad_none/world_model"] = np.array(["embedding.weight"])
     wrong["grad_other/world_model/tokenizer"] = np.array(1)
     assert failed(arrays | wrong) == wrong.keys()
@@ -85,10 +77,6 @@ def test_what_seldom_matters_is_noticed_too(arrays: Arrays) -> None:
         (lambda c: c.update(world_model=c["world_model"] | {"shared_embeddings": True}), "cannot be read by a world"),
     ],
 )
-def test_what_is_stated_otherwise_is_refused(
-    arrays: Arrays, change: Callable[[dict[str, Any]], object], words: str
-) -> None:
-    config = json.loads(str(arrays["meta/config"]))
-    change(config)
+def test_what_is_stated_otherwise_is_refused(arrays: Arrays, change: Change, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        rem_config(config)
+        rem_config(changed(arrays, change))

@@ -1,41 +1,34 @@
 """The thesis's variants against the original's numbers; and that what is wrong, on either side, is noticed."""
 
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from models.parity.check import check
 from models.parity.thesis.config import thesis_config
-from tests.models.parity.golden_files import FILES, Arrays, load, restated
+from tests.models.parity.golden_files import (
+    FILES,
+    Arrays,
+    Change,
+    changed,
+    failed,
+    load,
+    require_agreement,
+    restated,
+    untrained,
+)
 
 THESIS = {path.stem.removeprefix("thesis_"): path for path in FILES if path.stem.startswith("thesis")}
 ENTRIES = {"gpt2": 669, "ncp_multi": 605, "ncp_single": 593, "vq_losses": 1412}
-INPUTS = ("meta/", "weights/", "batch/", "draws/")
-TRAINED = ("loss/", "grad/", "grad_norm/", "after_step/", "after_step2/")
-
-
-def failed(arrays: Arrays) -> set[str]:
-    return {one.name for one in check(arrays) if not one.ok}
 
 
 @pytest.mark.parametrize("path", THESIS.values(), ids=THESIS)
 def test_every_output_agrees_with_the_original(path: Path) -> None:
-    torch.set_num_threads(1)
-    arrays = load(path)
-    checks = check(arrays)
-    assert [one for one in checks if not one.ok] == []
-    assert [one.name for one in checks] == [name for name in arrays if not name.startswith(INPUTS)]
-    assert len(checks) == ENTRIES[path.stem.removeprefix("thesis_")]
+    assert require_agreement(load(path)) == ENTRIES[path.stem.removeprefix("thesis_")]
 
 
 @pytest.fixture(scope="module")
 def multi() -> Arrays:
-    torch.set_num_threads(1)
     return load(THESIS["ncp_multi"])
 
 
@@ -43,7 +36,7 @@ def multi() -> Arrays:
 def quick(multi: Arrays, monkeypatch: pytest.MonkeyPatch) -> Arrays:
     """The file without what takes most of its time: training steps."""
     monkeypatch.setattr("models.parity.thesis.family.trained", lambda case, stages: {})
-    return {name: array for name, array in multi.items() if not name.startswith(TRAINED)}
+    return untrained(multi)
 
 
 @pytest.mark.parametrize(
@@ -84,19 +77,14 @@ def test_a_wiring_of_the_files_own_is_played(quick: Arrays) -> None:
         ("gpt2", lambda c: c.update(variant="gpt3"), "states variant 'gpt3', which is not known here"),
     ],
 )
-def test_what_is_stated_otherwise_is_refused(
-    variant: str, change: Callable[[dict[str, Any]], object], words: str
-) -> None:
-    config = json.loads(str(load(THESIS[variant])["meta/config"]))
-    change(config)
+def test_what_is_stated_otherwise_is_refused(variant: str, change: Change, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        thesis_config(config)
+        thesis_config(changed(load(THESIS[variant]), change))
 
 
 def test_another_weight_of_the_critic_is_noticed() -> None:
     arrays = load(THESIS["vq_losses"])
     kept = {name: array for name, array in arrays.items() if not name.startswith(("after_step", "grad/"))}
-    changed = restated(kept, lambda config: config.update(critic_weights=[0, 0.25, 2.0]))
-    found = failed(changed)
+    found = failed(restated(kept, lambda config: config.update(critic_weights=[0, 0.25, 2.0])))
     assert "loss/critic_weight_0.5/total" in found and "loss/critic_weight_0.25/total" in found
     assert "loss/critic_weight_2.0/total" not in found
