@@ -36,6 +36,9 @@ ROWS = (  # of the page: a number's name and what it says
     ),
     ("spread", "how much the actions' next states differ in worth (standard deviation)"),
     ("imagined_error", "how far imagined and real next states are apart in worth; above the spread, noise decides"),
+    ("going_error", "the same of steps that end no episode: a real end is worth nothing, and a search reads no ends"),
+    ("ends", "tried steps that end the episode in the emulator"),
+    ("imagined_ends", "tried steps that end it in imagination"),
     ("rewards_right", "imagined rewards whose sign is the emulator's"),
     ("promised", "what a perfect world model's best step promises above greedy play's"),
     (
@@ -108,7 +111,8 @@ def page(found: Findings, title: str, picture: Path, path: Path) -> None:
     """Write the page: the verdict, the points, the numbers with what they say, the picture."""
     source = base64.b64encode(picture.read_bytes()).decode()
     points = "".join(
-        f"<tr><td>{html.escape(name)}</td><td>{mean:.4g}</td><td>standard error {error:.2g}</td></tr>"
+        f"<tr><td>{html.escape(name)}</td><td>{mean:.4g}</td>"
+        f"<td>standard error {error:.2g}{_gain(found, name)}</td></tr>"
         for name, (mean, error) in found.points.items()
     )
     numbers = "".join(
@@ -123,6 +127,14 @@ def page(found: Findings, title: str, picture: Path, path: Path) -> None:
         f'<img alt="four panels of the diagnosis" src="data:image/png;base64,{source}">'
         f"<h2>Points by each choice</h2><table>{points}</table><h2>Numbers</h2><table>{numbers}</table></html>"
     )
+
+
+def _gain(found: Findings, name: str) -> str:
+    """What a choice brings above greedy play of the same seeds."""
+    if name not in found.gains:
+        return ""
+    mean, error = found.gains[name]
+    return f"; {mean:+.3g} above greedy, standard error {error:.2g}"
 
 
 def _number(value: float | None) -> str:

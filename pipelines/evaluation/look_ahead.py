@@ -79,15 +79,18 @@ class Looker:
             raise UsageError(f"Agents of the family '{self.agent.config.family}' value no actions: diagnose a JOWA")
         return here.values_NA.float()[:, torch.as_tensor(self.legal, device=here.values_NA.device)]
 
-    def imagined(self, world: WorldModel, rows: int) -> tuple[Tensor, Tensor]:
-        """After a reset of `rows`: rewards and worths (rows, A) of one imagined step by each action."""
+    def imagined(self, world: WorldModel, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+        """After a reset of `rows`: rewards, worths and ends (rows, A) of one imagined step by each action.
+
+        Worths are as a search reads them, whatever the world says of ends.
+        """
         actions_A = torch.as_tensor(self.legal, device=self._device)
         parents_M = torch.zeros(rows * len(actions_A), dtype=torch.long, device=self._device)
         here = world.step(actions_A.repeat(rows), parents_M)
-        return here.rewards_N.view(rows, -1).float(), self.worths(here).view(rows, -1)
+        return here.rewards_N.view(rows, -1).float(), self.worths(here).view(rows, -1), here.ends_N.view(rows, -1)
 
-    def real(self, world: WorldModel, seen: "Seen", game: EmulatorGame) -> tuple[Tensor, Tensor]:
-        """Rewards' signs and worths (E, A) of one step of the emulator by each action; an end is worth nothing."""
+    def real(self, world: WorldModel, seen: "Seen", game: EmulatorGame) -> tuple[Tensor, Tensor, Tensor]:
+        """Rewards' signs, worths and ends (E, A) of one step of the emulator by each action; an end is worth 0."""
         tried = [[game.ahead(row, int(action)) for action in self.legal] for row in range(len(seen.tokens_ECK))]
         flat = [each for row in tried for each in row]
         tokens_MK = self.encode(np.stack([frame for frame, _, _ in flat]))
@@ -96,7 +99,8 @@ class Looker:
         over_M = torch.tensor([over for _, _, over in flat], device=self._device)
         worths_M = self.worths(world.reset(context)).masked_fill(over_M, 0.0)
         rewards_M = torch.tensor([float(np.sign(reward)) for _, reward, _ in flat], device=self._device)
-        return rewards_M.view(len(tried), -1), worths_M.view(len(tried), -1)
+        rows = len(tried)
+        return rewards_M.view(rows, -1), worths_M.view(rows, -1), over_M.view(rows, -1)
 
     @property
     def _device(self) -> torch.device:
@@ -131,7 +135,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Looked:
-    """What was found in S states: float64 arrays (S, A), or (S,)."""
+    """What was found in S states: float64 or bool arrays (S, A), or (S,)."""
 
     q_SA: NDArray[np.float64]
     imagined_rewards_SA: NDArray[np.float64]
@@ -140,6 +144,8 @@ class Looked:
     real_SA: NDArray[np.float64]  # worths of the emulator's next states
     returns_S: NDArray[np.float64]  # discounted signs of rewards that the play got from there on
     known_S: NDArray[np.bool_]  # where the play went on for long enough to say
+    imagined_ends_SA: NDArray[np.bool_]
+    ends_SA: NDArray[np.bool_]  # where the emulator's step ends the episode, or the life where rules end it with one
 
 
 @torch.no_grad()
@@ -172,10 +178,11 @@ def look(looker: Looker, game: EmulatorGame, states: int, every: int, explore: f
                 seen = Seen(tokens_1K[:, None], seen.actions_EC[:, :0], seen.game)
             else:
                 seen = seen.then(torch.as_tensor(action_1, device=tokens_1K.device), tokens_1K, looker.context)
-    q_SA, told_SA, imagined_SA, signs_SA, real_SA = (np.stack(each) for each in zip(*found, strict=True))
+    q_SA, told_SA, imagined_SA, died_SA, signs_SA, real_SA, ends_SA = map(np.stack, zip(*found, strict=True))
     returns_T, beyond_T = play_returns(np.array(rewards), np.array(ends), np.array(cuts), gamma)
     known_S = beyond_T[at] <= KNOWN_FROM
-    return Looked(q_SA, told_SA, imagined_SA, signs_SA, real_SA, returns_T[at], known_S)
+    died_SA, ends_SA = died_SA > 0, ends_SA > 0
+    return Looked(q_SA, told_SA, imagined_SA, signs_SA, real_SA, returns_T[at], known_S, died_SA, ends_SA)
 
 
 def play_returns(
@@ -206,14 +213,14 @@ def by_q(looker: Looker, world: WorldModel, seen: Seen, game: EmulatorGame) -> T
 def by_imagined(looker: Looker, world: WorldModel, seen: Seen, game: EmulatorGame) -> Tensor:
     """The action whose imagined step is worth most; of equal ones that of greater Q."""
     q_EA = looker.values(world.reset(seen.context))
-    rewards_EA, worths_EA = looker.imagined(world, len(seen.tokens_ECK))
+    rewards_EA, worths_EA, _ = looker.imagined(world, len(seen.tokens_ECK))
     return first_best(rewards_EA + float(looker.agent.gamma) * worths_EA, q_EA)
 
 
 def by_real(looker: Looker, world: WorldModel, seen: Seen, game: EmulatorGame) -> Tensor:
     """The action whose step in the emulator is worth most: what a perfect world model would choose at these values."""
     q_EA = looker.values(world.reset(seen.context))
-    rewards_EA, worths_EA = looker.real(world, seen, game)
+    rewards_EA, worths_EA, _ = looker.real(world, seen, game)
     return first_best(rewards_EA + float(looker.agent.gamma) * worths_EA, q_EA)
 
 

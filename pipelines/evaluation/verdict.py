@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 ALIKE = 0.7  # rank correlation from which imagined and real next states count as worth the same
 ERRORS = 2.0  # standard errors by which means must differ to count
+BETTER = {"imagined": "emulator", "search": "imagined"}  # by choice: which plays better where the choice is what fails
+MORE = "raise diagnose.episodes or diagnose.steps"
 MATTERS = 0.1  # of greedy play's points, and at least a point: a gain that one would search for
 
 
@@ -29,7 +31,8 @@ class Findings:
     against the state's mean. promised: what the emulator's best step is backed up to, above what greedy play's is.
     returns_*: correlation with, and excess of max Q over, the discounted returns of the play. points: mean and standard
     error of raw points by each choice. gains: the same of what a choice brings above greedy play of the same seeds.
-    A real end is worth nothing; an imagined one what the model says, since a search reads no ends.
+    A real end is worth nothing; an imagined one what the model says, since a search reads no ends. ends and
+    imagined_ends are the shares of tried steps that are one; going_error is imagined_error where the emulator goes on.
     """
 
     actions: list[str]
@@ -42,6 +45,9 @@ class Findings:
     ranks_imagined_real: float
     spread: float
     imagined_error: float
+    going_error: float | None
+    ends: float
+    imagined_ends: float
     rewards_right: float
     promised: float
     shares: list[float] | None
@@ -68,27 +74,32 @@ def findings(
     real_SA = looked.real_rewards_SA + gamma * looked.real_SA
     best_q, best_imagined, best_real = (each.argmax(1) for each in (looked.q_SA, imagined_SA, real_SA))
     rows, count = np.arange(len(real_SA)), len(actions)
-    known = looked.known_S
+    known, going_SA = looked.known_S, ~looked.ends_SA
+    apart_SA = np.abs(imagined_SA - real_SA)
     numbers: dict[str, Any] = {
         "q_agrees_with_real": float((best_q == best_real).mean()),
         "imagined_agrees_with_real": float((best_imagined == best_real).mean()),
         "ranks_q_real": mean_ranks(looked.q_SA, real_SA),
         "ranks_imagined_real": mean_ranks(imagined_SA, real_SA),
         "spread": float(real_SA.std(1).mean()),
-        "imagined_error": float(np.abs(imagined_SA - real_SA).mean()),
+        "imagined_error": float(apart_SA.mean()),
+        "ends": float(looked.ends_SA.mean()),
+        "imagined_ends": float(looked.imagined_ends_SA.mean()),
         "rewards_right": float((looked.imagined_rewards_SA == looked.real_rewards_SA).mean()),
         "promised": float((real_SA.max(1) - real_SA[rows, best_q]).mean()),
     }
     means = {name: _mean(each) for name, each in points.items() if len(each)}
     gains = {name: _mean(points[name] - points["greedy"]) for name in means if name != "greedy"}
+    lost = {name: _mean(points[better] - points[name]) for name, better in BETTER.items() if name in means}
     bias = None if shares_A is None else rarity_bias(looked.real_SA, shares_A)
-    fails, words = verdict(numbers, means, gains, bias)
+    fails, words = verdict(numbers, means, gains, lost, bias)
     return Findings(
         actions=actions,
         best_by_q=np.bincount(best_q, minlength=count).tolist(),
         best_by_imagined=np.bincount(best_imagined, minlength=count).tolist(),
         best_by_real=np.bincount(best_real, minlength=count).tolist(),
         **numbers,
+        going_error=float(apart_SA[going_SA].mean()) if going_SA.any() else None,
         shares=None if shares_A is None else shares_A.tolist(),
         rarity_bias=bias,
         returns_correlation=correlation(looked.q_SA.max(1)[known], looked.returns_S[known]),
@@ -103,40 +114,42 @@ def findings(
 Means = Mapping[str, tuple[float, float]]
 
 
-def verdict(numbers: Mapping[str, float], means: Means, gains: Means, bias: float | None) -> tuple[str, str]:
+def verdict(
+    numbers: Mapping[str, float], means: Means, gains: Means, lost: Means, bias: float | None
+) -> tuple[str, str]:
     """Which part fails: "values", "world model", "planner" or "nothing", or "undecided"; and why, in words.
 
     With points, a perfect world model that gains nothing at these values convicts them; one that gains where the own
-    one does not, convicts that; one step that gains where the search does not, convicts the planner. Without, ranks
-    decide between the first two.
+    one does not, and more than it, convicts that; one step that gains where the search does not, and more than it,
+    convicts the planner. Without, ranks decide between the first two. lost: by how much each of BETTER is better.
     """
     blur = (
         f"imagined and real next states differ by {numbers['imagined_error']:.3g}, actions by {numbers['spread']:.3g}"
     )
     if not means:
         return _by_ranks(numbers, bias, blur)
-    if not any(mean or error for mean, error in (*means.values(), *gains.values())):
-        return "undecided", "nobody got a point within the steps that were played: raise diagnose.steps"
+    if not any(mean or error for mean, error in gains.values()):
+        return "undecided", "all choices got the same points in every play: raise diagnose.steps"
     (greedy, _), (emulator, error) = means["greedy"], gains["emulator"]
     if not _gains(gains["emulator"]):
-        if emulator + ERRORS * error > MATTERS * max(abs(greedy), 1.0) and emulator - ERRORS * error < 0:
-            return "undecided", (
-                f"a perfect world model gains {emulator:.3g} points a play, standard error {error:.2g}: raise "
-                "diagnose.episodes or diagnose.steps"
-            )
+        least, most = emulator - ERRORS * error, emulator + ERRORS * error
+        if least <= 0 and most > MATTERS * max(abs(greedy), 1.0):
+            return "undecided", f"a perfect world model gains {_told(gains['emulator'])}: {MORE}"
         worse = "worse than" if _gains((-emulator, error)) else "no better than"
         return "values", (
             f"even the emulator's own next states, valued by this agent, play {worse} the best Q "
             f"({means['emulator'][0]:.3g} against {greedy:.3g} points): no world model and no planner can mend that "
             f"({_rarity(bias)})"
         )
-    if not _gains(gains["imagined"]):
-        return "world model", (
-            f"a perfect world model would gain {emulator:.3g} points a play and this one gains "
-            f"{gains['imagined'][0]:.3g}: {blur}"
-        )
-    gained = f"one imagined step gains {gains['imagined'][0]:.3g} points a play, a perfect one {emulator:.3g}"
+    perfect, own = f"a perfect world model gains {emulator:.3g} points a play", gains["imagined"]
+    if not _gains(own):
+        if not _gains(lost["imagined"]):
+            return "undecided", f"{perfect} and this one {_told(own)}: {MORE}"
+        return "world model", f"{perfect} and this one gains {own[0]:.3g}: {blur}"
+    gained = f"one imagined step gains {own[0]:.3g} points a play, a perfect one {emulator:.3g}"
     if not _gains(gains["search"]):
+        if not _gains(lost["search"]):
+            return "undecided", f"{gained}, and the search {_told(gains['search'])}: {MORE}"
         return "planner", f"{gained}, and the search {gains['search'][0]:.3g}: look fewer steps ahead"
     return "nothing", f"{gained}, and the search {gains['search'][0]:.3g}"
 
@@ -155,6 +168,10 @@ def _rarity(bias: float | None) -> str:
     if bias is None:
         return "how often the data shows an action is not known"
     return f"worth behind an action correlates by {bias:.2f} with how often the data shows it"
+
+
+def _told(gain: tuple[float, float]) -> str:
+    return f"{gain[0]:.3g}, standard error {gain[1]:.2g}"
 
 
 def _gains(gain: tuple[float, float]) -> bool:

@@ -46,7 +46,7 @@ class DiagnoseConfig(PlayConfig, StageConfig):
 
     STAGE: ClassVar[str] = "diagnosed"
     VERB: ClassVar[str] = "diagnose"
-    CODE: ClassVar[str] = "2"  # 2: plays begin with random steps and are one episode; the search plays too
+    CODE: ClassVar[str] = "3"  # 2: plays begin with random steps, are one episode, and the search's too; 3: ends
 
     game: str = filled("game", "")
     agent: Ref | None = parent(makes="agent", part="agent")

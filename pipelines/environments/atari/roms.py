@@ -130,7 +130,7 @@ def chosen(game: str, folder: str = "", md5: str = "") -> Rom:
     elif not md5:
         raise UsageError(
             f"The ROM of {game} in {folder} is not ale-py's, and scores are known by their ROM: set "
-            f"evaluate.rom_md5={rom.md5} too, as 'worldline evaluate --rom-dir' does"
+            f"rom_md5={rom.md5} beside rom_dir, as 'worldline evaluate --rom-dir' does"
         )
     if md5 and rom.md5 != md5:
         require(game, md5)

@@ -1,11 +1,14 @@
 """`worldline diagnose` on a tiny run: its artefact, page and words; and bad requests in one line."""
 
+import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipelines.cli import run
+from pipelines.environments.atari import roms
 from pipelines.stages.diagnose import ARRAYS, NUMBERS, PAGE, PICTURE
 from tests.pipelines.conftest import TinyRun
 
@@ -41,6 +44,7 @@ def test_it_says_what_fails_with_numbers_pictures_and_lineage(
     assert parents == {str(ours.made[stage].ref) for stage in ("world_action_model", "trajectories")}
     (root,) = artefact.manifest.roots
     assert root["protocol"] == "sticky" and len(root["seeds"]) == 3 and root["game"] == "Breakout"
+    assert len(root["rom_md5"]) == 32
     with np.load(artefact.path(ARRAYS)) as arrays:
         assert arrays["q_SA"].shape == arrays["real_SA"].shape == (5, 4)
         again = {key: arrays[key].copy() for key in arrays}
@@ -75,3 +79,23 @@ def test_what_cannot_be_diagnosed_is_one_line(
     printed = capsys.readouterr()
     assert words in printed.err and printed.err.count("\n") == 1
     assert not [name for name in ours.store.pointers() if name.startswith("diagnosed/")]
+
+
+def test_a_rom_of_yours_is_looked_at_and_named(
+    ours: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # ale-py's own, twice in a row as cartridges of twice the size hold it, stands for one.
+    mine = roms.shipped("Breakout").path.read_bytes() * 2
+    (tmp_path / "roms").mkdir()
+    (tmp_path / "roms" / "mine.bin").write_bytes(mine)
+    md5 = hashlib.md5(mine).hexdigest()
+    monkeypatch.setitem(roms._REPLAY_MD5, "Breakout", md5)
+    folder = ["--set", f"diagnose.rom_dir={tmp_path / 'roms'}", "--set", f"diagnose.rom_md5={md5}"]
+    assert run(["diagnose", "tiny", *SHORT, "--set", "diagnose.steps=0", *folder]) == 0
+    (name,) = [name for name in ours.store.pointers() if name.startswith("diagnosed/")]
+    (root,) = ours.store.open(ours.store.resolve(name)).manifest.roots
+    assert (root["rom_md5"], root["rom"]) == (md5, "yours")
+    capsys.readouterr()
+    assert run(["diagnose", "tiny", "--set", f"diagnose.rom_md5={'0' * 32}"]) == 1
+    printed = capsys.readouterr().err
+    assert "The ROM of Breakout has md5" in printed and f"not {'0' * 32}" in printed and printed.count("\n") == 1

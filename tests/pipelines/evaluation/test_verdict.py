@@ -13,7 +13,7 @@ from pipelines.evaluation.verdict import correlation, findings, mean_ranks, rank
 ACTIONS = ["NOOP", "UP", "DOWN"]
 NONE_SA = np.zeros((4, 3))
 TRUE_SA = np.array([[0.0, 1.0, 2.0], [2.0, 0.0, 1.0], [1.0, 2.0, 0.0], [0.5, 2.0, 1.0]])
-RIGHT = Looked(TRUE_SA, NONE_SA, TRUE_SA, NONE_SA, TRUE_SA, TRUE_SA.max(1), np.ones(4, bool))
+RIGHT = Looked(TRUE_SA, NONE_SA, TRUE_SA, NONE_SA, TRUE_SA, TRUE_SA.max(1), np.ones(4, bool), NONE_SA > 0, NONE_SA > 0)
 
 
 def points(greedy: float, imagined: float, emulator: float, search: float | None = None) -> dict[str, np.ndarray]:
@@ -44,7 +44,7 @@ def test_values_that_mislead_even_a_perfect_world_model_are_convicted() -> None:
 def test_a_world_model_that_loses_what_a_perfect_one_gains_is_convicted() -> None:
     blurred = replace(RIGHT, imagined_SA=TRUE_SA[:, ::-1])
     found = findings(blurred, points(1, 1, 4), 0.9, ACTIONS, None)
-    assert found.fails == "world model" and "would gain 3 points a play and this one gains 0" in found.words
+    assert found.fails == "world model" and "gains 3 points a play and this one gains 0" in found.words
     assert findings(blurred, {}, 0.9, ACTIONS, None).fails == "world model"
 
 
@@ -76,6 +76,31 @@ def test_where_nobody_scores_nothing_is_convicted() -> None:
         RIGHT, dict.fromkeys(("greedy", "imagined", "emulator", "search"), np.zeros(4)), 0.9, ACTIONS, None
     )
     assert found.fails == "undecided" and "raise diagnose.steps" in found.words
+    alike = findings(RIGHT, points(2, 2, 2), 0.9, ACTIONS, None)
+    assert alike.fails == "undecided" and "the same points in every play" in alike.words
+
+
+@pytest.mark.parametrize("failing", ["imagined", "search"])
+@pytest.mark.parametrize(("brought", "decided"), [([0, 1, -1], True), ([9, -3, 6], False)])
+def test_a_part_is_convicted_only_where_another_choice_is_surely_better(
+    failing: str, brought: list[int], decided: bool
+) -> None:
+    greedy = np.array([10.0, 30.0, 20.0])
+    played = {"greedy": greedy, **dict.fromkeys(("imagined", "emulator", "search"), greedy + np.array([9, 8, 10]))}
+    played[failing] = greedy + brought
+    found = findings(RIGHT, played, 0.9, ACTIONS, None)
+    assert found.fails == ({"imagined": "world model", "search": "planner"}[failing] if decided else "undecided")
+    assert decided or "4, standard error 3.6: raise diagnose.episodes" in found.words
+
+
+def test_real_ends_are_told_apart_from_what_a_search_reads() -> None:
+    """A step that ends the game is worth 0 in the emulator and 9 to a search: no fault of the frames."""
+    ends_SA, dead_SA, lure_SA = NONE_SA > 0, TRUE_SA.copy(), TRUE_SA.copy()
+    ends_SA[0, 2], dead_SA[0, 2], lure_SA[0, 2] = True, 0.0, 9.0
+    ended = replace(RIGHT, real_SA=dead_SA, imagined_SA=lure_SA, ends_SA=ends_SA)
+    found = findings(ended, {}, 1.0, ACTIONS, None)
+    assert (found.imagined_error, found.going_error) == (9 / 12, 0) and (found.ends, found.imagined_ends) == (1 / 12, 0)
+    assert findings(replace(ended, ends_SA=~(NONE_SA > 0)), {}, 1.0, ACTIONS, None).going_error is None
 
 
 def test_rewards_count_beside_worths() -> None:

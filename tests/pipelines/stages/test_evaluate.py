@@ -308,7 +308,7 @@ def test_a_rom_that_is_not_ale_pys_must_be_named_by_its_md5(
     (tmp_path / "mine.bin").write_bytes(other)
     md5 = hashlib.md5(other).hexdigest()
     monkeypatch.setitem(roms._REPLAY_MD5, "Breakout", md5)
-    with pytest.raises(UsageError, match=f"set evaluate.rom_md5={md5} too"):
+    with pytest.raises(UsageError, match=f"set rom_md5={md5} beside rom_dir"):
         evaluate.run(changed(tiny_copy, rom_dir=str(tmp_path)), tiny_copy.store)
     config = changed(tiny_copy, rom_dir=str(tmp_path), rom_md5=md5)
     (root,) = evaluate.run(config, tiny_copy.store).artefact.manifest.roots
