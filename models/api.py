@@ -103,7 +103,7 @@ def mixed(real: Batch, imagined: Batch) -> Batch:
 class Losses:
     """`total` is what to differentiate. `terms` are detached scalars to log, each before its weight in the total.
 
-    rows: (B,) detached, what each segment lost, by which those that are drawn next are chosen; None where the
+    rows_B: (B,) detached, what each segment lost, by which those that are drawn next are chosen; None where the
     objective does not tell (`Objective.tells_rows`).
     """
 

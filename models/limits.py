@@ -53,7 +53,9 @@ LONG = 2**16
 Count = Annotated[int, Within(least=1, most=MOST)]
 Natural = Annotated[int, Within(least=0, most=MOST)]
 Size = Annotated[int, Within(least=1, most=LONG)]  # what memory must hold at once; tokens are stored in 16 bits
-Kept = Annotated[int, Within(least=0, most=2**26)]  # numbers that are kept in memory
+Kept = Annotated[
+    int, Within(least=0, most=2**23)
+]  # numbers that are kept in memory; torch finds quantiles of 2**24 at most
 Few = Annotated[int, Within(least=0, most=LONG)]  # the same, or none
 # Draws of a step are seeded with a million times the seed, in 64 bits. Times in milliseconds fit, in nanoseconds not.
 Seed = Annotated[int, Within(least=0, most=2**43 - 1)]

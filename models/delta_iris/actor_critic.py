@@ -61,8 +61,8 @@ class ActorCritic(nn.Module):
         self.target_model = copy.deepcopy(self.model).requires_grad_(False)
 
     @torch.no_grad()
-    def follow(self) -> None:
-        """The target's weights move towards the model's by 1 - target_decay."""
+    def follow(self, decay: float) -> None:
+        """The target's weights move towards the model's by 1 - decay."""
         pairs = zip(self.target_model.parameters(), self.model.parameters(), strict=True)
         for slow, fast in pairs:
-            slow.lerp_(fast, 1 - self.config.target_decay)
+            slow.lerp_(fast, 1 - decay)

@@ -161,8 +161,8 @@ class DeltaIrisAgent(PlayedAgent):
                 draw,
                 self.legal(batch),
             )
-        if config.faults.early_target and moment.step != self._followed:
-            self.actor_critic.follow()
+        if config.faults.early_target and moment.step != self._followed and torch.is_grad_enabled():
+            self.actor_critic.follow(config.actor_critic.target_decay)
             self._followed = moment.step
         gather = learning.gather or (lambda rows: rows)
         losses = actor_critic_loss(rollout, config.actor_critic, gather(rollout.kept).sum())
@@ -175,7 +175,7 @@ class DeltaIrisAgent(PlayedAgent):
     def after_step(self, objectives: Sequence[str], step: int, target_every: int) -> None:
         """The target network follows what was learned."""
         if "actor_critic" in objectives and not self.config.faults.early_target:
-            self.actor_critic.follow()
+            self.actor_critic.follow(self.config.actor_critic.target_decay)
 
     def optimiser(self, network: str, lr: float, weight_decay: float) -> tuple[type[Optimizer], list[dict[str, Any]]]:
         """AdamW, of which linear weights alone decay; Adam without decay for the actor-critic and its target.

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.api import stream
 from models.tokenizers.codebook import cluster_sums
 
 COLLAPSED = 1.0  # bits of entropy below which codes are revived whatever the limit says
@@ -81,7 +82,7 @@ class CosineCodebook(nn.Module):
         revived = 0
         if self.wants_revival():
             expired_X = self.expired()
-            draws = torch.Generator().manual_seed(self.seed + int(self.num_codebook_updates))
+            draws = stream(self.seed, "revival", int(self.num_codebook_updates))
             orders = (torch.randperm(count, generator=draws) for count in (len(expired_X), len(latents_nE)))
             order_X, order_n = (order.to(latents_nE.device) for order in orders)
             revived = self.revive(expired_X[order_X], latents_nE[order_n])

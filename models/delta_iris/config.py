@@ -7,7 +7,7 @@ segments are drawn belong to the schedule. Imports no torch.
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from models.family import option
 from models.limits import Dropout, Few, Size, Weight, Within, check
@@ -148,6 +148,8 @@ class WorldModelConfig:
         check(self, "world_model")
         if self.width % self.heads:
             raise ValueError(f"Width {self.width} does not divide into {self.heads} heads: change width or heads")
+        if self.beyond == "error" and self.rewards == "sign":
+            raise ValueError("world_model.beyond is of two-hot rewards, and signs are learned: set rewards=two_hot")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +171,8 @@ class DeltaActorConfig(ActorConfig):
                 "actor_critic.value_bins, return_buffer, real_reward and curiosity are of other families: leave them "
                 "as they are, and set actor_critic.values=two_hot for values as classes"
             )
+        if self.beyond == "error" and self.values == "mean":
+            raise ValueError("actor_critic.beyond is of two-hot values, and one number is learned: set values=two_hot")
         if self.resolution % self.frame_cnn.stride:
             raise ValueError(
                 f"Frames of {self.resolution} pixels do not divide by actor_critic.frame_cnn's stride "
@@ -213,6 +217,12 @@ class DeltaIrisConfig(PlayedConfig):
     weights: DeltaWeights = field(default_factory=DeltaWeights)
     faults: Faults = field(default_factory=Faults)
     tokenizer_steps: Annotated[int, Within(least=2, most=2**16)] = 21  # of a segment that the tokenizer reads
+
+    meaning: ClassVar = {
+        "tokenizer": ("encoder", "decoder", "frame_cnn", "difference"),
+        "world_model": ("heads", "frame_cnn"),
+        "actor_critic": ("frame_cnn",),
+    }
 
     shared = {  # noqa: RUF012, a ClassVar of the base
         "tokenizer": ("frame_channels", "num_actions"),

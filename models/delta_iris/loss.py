@@ -75,7 +75,7 @@ def world_model_loss(
     """Weighted cross entropies of a change's tokens, the reward and the end.
 
     latents: those of the changes, (B, T, K), the last of which is left out. counts: see `world_model_counts`. Rows tell
-    what a segment's tokens and rewards lost. Raises ValueError as `two_hot_errors`.
+    what a segment's tokens and rewards lost. ValueError for rewards that are none, and as `two_hot_errors`.
     """
     tokens, steps = counts_2
     mask_BT, latents_BPK = batch.real_mask(), latents_BTK[:, :-1]
@@ -85,6 +85,9 @@ def world_model_loss(
     if config.rewards == "sign":
         earned_BT = reward_errors(found.rewards_BTV, batch.rewards_BT)
     else:
+        if not bool(batch.rewards_BT.isfinite().all()):
+            wrong = batch.rewards_BT[~batch.rewards_BT.isfinite()][0]
+            raise ValueError(f"A reward of {float(wrong)} cannot be learned: mend the data")
         earned_BT = two_hot_errors(found.rewards_BTV, batch.rewards_BT, config.beyond, "reward")
     right_BS = (logits_BPKV.argmax(-1) == latents_BPK).float().flatten(1)
     terms = {

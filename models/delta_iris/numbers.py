@@ -19,14 +19,15 @@ def points(device: torch.device | None = None) -> Tensor:
 def two_hot_errors(logits: Tensor, numbers: Tensor, beyond: str, what: str) -> Tensor:
     """Cross entropies (...) of logits (..., 255) with the two-hot weights of numbers (...).
 
-    Raises ValueError where a number is none, and where it lies beyond the points and `beyond` is "error".
+    What is no number loses NaN, so that training stops where all losses are looked at. Raises ValueError where one lies
+    beyond the points and `beyond` is "error".
     """
-    squeezed = symlog(numbers).abs()
-    if not bool(squeezed.isfinite().all()):
-        raise ValueError(f"A {what} of {float(numbers[~squeezed.isfinite()][0])} cannot be learned: mend the data")
+    known = numbers.isfinite()
+    squeezed = symlog(numbers.masked_fill(~known, 0.0)).abs()
     if beyond == "error" and bool((squeezed > REACH).any()):
         raise ValueError(
             f"A {what} of {float(numbers[squeezed > REACH][0]):g} is beyond what two-hot numbers tell, +-4.85e8: scale "
             "the rewards, or set beyond=clamp"
         )
-    return soft_cross_entropy(logits, two_hot(numbers, points(logits.device)))
+    errors = soft_cross_entropy(logits, two_hot(numbers.masked_fill(~known, 0.0), points(logits.device)))
+    return errors.masked_fill(~known, torch.nan)

@@ -123,9 +123,10 @@ class DeltaTokenizer(nn.Module):
 
     @torch.no_grad()
     def tokens(self, change: Change) -> Tensor:
-        """Tokens (N, K) long."""
+        """Tokens (N, K) long, told in float32 whatever autocast is on."""
         parts = [change.of(rows) for rows in pieces(change.before, self.config.encoder)]
-        told = [self.tell(self.encode(part)).tokens_n.unflatten(0, (len(part.actions_N), -1)) for part in parts]
+        with torch.autocast(change.before.device.type, enabled=False):
+            told = [self.tell(self.encode(part)).tokens_n.unflatten(0, (len(part.actions_N), -1)) for part in parts]
         return torch.cat(told) if told else change.actions_N.new_zeros(0, self.config.tokens_per_frame)
 
     @torch.no_grad()

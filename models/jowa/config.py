@@ -86,7 +86,7 @@ class JowaAgentConfig(AgentConfig):
 
     family: str = "jowa"
 
-    meaning: ClassVar = {"tokenizer": MEANING, "model": ("heads",)}
+    meaning: ClassVar = {"tokenizer": MEANING, "model": ("heads", "value_min", "value_max")}
 
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     model: JowaConfig = field(default_factory=JowaConfig)

@@ -34,6 +34,7 @@ class Rollouts:
 
     def plan(self, world: WorldModel, context: Context, legal_NA: Tensor, gamma: float) -> Tensor:
         """Actions (N,) long; of equal ones that of greater Q. The context must leave room for the horizon.
+        Predicted ends are not used, as in beam search.
 
         Raises ValueError where it does not, or for legal actions that do not fit the context.
         """

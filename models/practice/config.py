@@ -67,6 +67,10 @@ class ActorConfig:
 
     def __post_init__(self) -> None:
         check(self, "actor_critic")
+        if self.value_bins == 1:
+            raise ValueError("actor_critic.value_bins is 1, which says nothing: give 2 or more, as 129")
+        if not self.value_bins and self.value_reach != 15.0:
+            raise ValueError("actor_critic.value_reach is of bins, and actor_critic.value_bins is 0: set it to 129")
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,7 @@ class PracticeConfig(PlayedConfig):
 
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     weights: TokenizerWeights = field(default_factory=TokenizerWeights)
-    meaning: ClassVar = {"tokenizer": MEANING, "world_model": ("heads",)}
+    meaning: ClassVar = {"tokenizer": MEANING, "world_model": ("heads",), "actor_critic": ("value_reach",)}
 
     lpips_sha256: str = option("")  # of a file with LPIPS weights; none leaves the perceptual term out
     lpips_file: str = manner("")  # where that file lies

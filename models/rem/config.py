@@ -99,7 +99,7 @@ class RemConfig(BlockPracticeConfig):
 
     meaning: ClassVar = BlockPracticeConfig.meaning | {
         "world_model": ("heads", "shared_embeddings", "shared_prediction_token", "pop", *OUTCOME),
-        "actor_critic": ("action_inputs",),
+        "actor_critic": ("action_inputs", "value_reach"),
     }
 
     def require_fit(self, length: int) -> None:

@@ -166,7 +166,17 @@ class Losses:
         """
         if step != self._at:
             raise ValueError(f"Step {step} depends on losses of the steps before it: this rule stands at {self._at}")
-        rng, able = stream(step), self._there.able_rows()
+        rng = stream(step)
+        # Mixed, since an ensemble's heads learn from a part of the rows each: none is to get the hard ones alone.
+        rows = rng.permutation(self.pick(count, rng))
+        self._drawn = step, rows
+        starts = self._there.starts
+        episodes = np.searchsorted(starts, rows, side="right") - 1
+        return episodes, rows - starts[episodes]
+
+    def pick(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Rows among all steps: those drawn by their losses, the greatest first, then the others."""
+        able = self._there.able_rows()
         here = len(able)
         first = min(prioritised(self._draws.share, count, self._draws.up), here)
         keys_N = self._losses_N[able] - np.log(-np.log(rng.random(here)))  # the greatest are a softmax's draws (Gumbel)
@@ -174,11 +184,7 @@ class Losses:
         chosen = chosen[np.lexsort((chosen, -keys_N[chosen]))]
         others, rest = np.delete(np.arange(here), chosen), count - first
         more = rng.choice(others, rest, replace=False) if rest <= len(others) else rng.choice(here, rest)
-        rows = able[np.concatenate([chosen, more]).astype(np.int64)]
-        self._drawn = step, rows
-        starts = self._there.starts
-        episodes = np.searchsorted(starts, rows, side="right") - 1
-        return episodes, rows - starts[episodes]
+        return able[np.concatenate([chosen, more]).astype(np.int64)]
 
     def follow(self, count: int, stream: Stream, losses_B: NDArray[np.float32] | None = None) -> None:
         """See `Memory`. Raises ValueError without losses of the batch that was drawn last."""

@@ -116,7 +116,10 @@ class Task:
         losses = {}
         for name, one in drawn.items():
             batch, moment = one.part(part, phase.accumulate)
-            losses[name] = self.agent.loss(name, batch, one.counts, moment)
+            try:
+                losses[name] = self.agent.loss(name, batch, one.counts, moment)
+            except ValueError as error:  # of data that cannot be learned from
+                raise UsageError(f"Objective '{name}' cannot go on: {error}") from error
             if (lost_B := losses[name].rows_B) is not None:
                 self._lost.setdefault(name, []).append(lost_B)
         if part == phase.accumulate - 1 and self.drawing is not None:

@@ -73,7 +73,7 @@ def _actor_critic(case: Case) -> Stage:
 
     def loss() -> Losses:
         rolled, _ = rollout(case)
-        case.agent.actor_critic.follow()
+        case.agent.actor_critic.follow(case.config.actor_critic.target_decay)
         return actor_critic_loss(rolled, config, rolled.kept.sum())
 
     terms = {theirs: (ours, weights[ours]) for theirs, ours in ACTOR_TERMS.items()}

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from models.delta_iris.codebook import Told
-from models.delta_iris.config import DeltaWeights
+from models.delta_iris.config import DeltaActorConfig, DeltaWeights, WorldModelConfig
 from models.delta_iris.loss import tokenizer_loss
-from models.delta_iris.tokenizer import Change, Drawn
+from models.delta_iris.numbers import two_hot_errors
+from models.delta_iris.tokenizer import Change, DeltaTokenizer, Drawn
+from tests.models.delta_iris.small_delta import TOKENIZER
 
 WEIGHTS = DeltaWeights(commitment=0.5, l1=2.0, l2=3.0, worst=4.0)
 
@@ -45,3 +47,29 @@ def test_where_nothing_changes_all_pixels_weigh_alike() -> None:
 def test_a_gain_of_terms_that_weigh_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match=r"motion_gain 1.0 weighs pixels of l1 and l2"):
         DeltaWeights(l1=0.0, l2=0.0, motion_gain=1.0)
+
+
+def test_what_is_no_number_loses_nan_and_the_rest_as_ever() -> None:
+    numbers, logits = torch.tensor([1.0, torch.nan, -2.0, torch.inf]), torch.zeros(4, 255)
+    lost = two_hot_errors(logits, numbers, "clamp", "return")
+    assert lost.isnan().tolist() == [False, True, False, True]
+    assert torch.equal(lost[::2], two_hot_errors(logits[::2], numbers[::2], "clamp", "return"))
+    with pytest.raises(ValueError, match="A return of 1e\\+09 is beyond"):
+        two_hot_errors(logits[:1], torch.tensor([1e9]), "error", "return")
+
+
+@pytest.mark.parametrize("config", [WorldModelConfig, DeltaActorConfig])
+def test_what_is_beyond_two_hot_numbers_needs_two_hot_numbers(config: type) -> None:
+    with pytest.raises(ValueError, match="beyond is of two-hot"):
+        config(beyond="error")
+
+
+def test_changes_are_told_in_float32_whatever_autocast_is_on() -> None:
+    tokenizer, (_, change) = DeltaTokenizer(TOKENIZER, seed=1).eval(), case()
+    frames = torch.rand(64, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    change = Change(frames, torch.zeros(64, dtype=torch.long), frames.flip(0))
+    exact = tokenizer.tokens(change)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(tokenizer.tokens(change), exact)
+        rounded = tokenizer.tell(tokenizer.encode(change)).tokens_n
+    assert not torch.equal(rounded, exact.flatten()), "it would have made a difference"

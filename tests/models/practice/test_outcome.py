@@ -113,3 +113,13 @@ def test_iris_refuses_an_ensemble_where_none_can_disagree() -> None:
     oracle = replace(IRIS, oracle=True, world_model=replace(IRIS.world_model, ensemble=2))
     with pytest.raises(ValueError, match="oracle practises in the game"):
         oracle.require_fit(3)
+
+
+@pytest.mark.parametrize("name", ["iris", "rem"])
+def test_values_as_classes_need_two_and_a_reach_needs_classes(name: str) -> None:
+    _, config = FAMILIES[name]
+    with pytest.raises(ValueError, match="value_bins is 1, which says nothing"):
+        replace(config.actor_critic, value_bins=1)
+    with pytest.raises(ValueError, match=r"value_reach is of bins, and actor_critic.value_bins is 0"):
+        replace(config.actor_critic, value_reach=5.0)
+    assert "value_reach" in config.meaning["actor_critic"], "it is not in names and shapes"

@@ -134,12 +134,11 @@ def told(share: float, fresh: float) -> Losses:
 @pytest.mark.parametrize("fresh", [0.5, 1.75])
 def test_steps_are_drawn_by_the_softmax_of_their_losses_and_the_others_uniformly(fresh: float) -> None:
     """One of each kind a batch; chi-square with 5 degrees of freedom is above 20.5 by chance once in a thousand."""
-    memory, count, starts = told(0.5, fresh), 20_000, np.array([0, 2])
+    memory, count = told(0.5, fresh), 20_000
     by_loss, others = np.zeros(6), np.zeros(6)
     for step in range(count):
         memory.begin(step, episodes(2, 4))
-        drawn, places = memory.draw(step, 2, stream)
-        first, second = starts[drawn] + places
+        first, second = memory.pick(2, stream(step))
         assert first != second
         by_loss[first] += 1
         others[second] += 1
@@ -248,7 +247,9 @@ def test_the_share_of_losses_can_be_rounded_up() -> None:
         memory.begin(0, episodes(40))
         memory.restore({"numbers": np.arange(40), "losses": np.array([50.0] * 3 + [0.0] * 37, np.float32)})
         memory.begin(0, episodes(40))
-        _, places = memory.draw(0, 8, stream)
+        places = memory.pick(8, stream(0))
         assert (places[:expected] < 3).all() and len(set(places.tolist())) == 8
+        _, mixed = memory.draw(0, 8, stream)
+        assert sorted(mixed) == sorted(places) and mixed.tolist() != places.tolist()
     assert [prioritised(0.3, count, up=True) for count in (8, 10, 16, 20, 32)] == [3, 4, 5, 7, 10]
     assert [prioritised(0.3, count) for count in (8, 10, 16, 20, 32)] == [2, 3, 5, 6, 10]
