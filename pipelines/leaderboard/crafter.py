@@ -6,6 +6,7 @@ agent may learn from; a published agent stands in the table of its budget, and h
 rank is as wide as the intervals leave it; rows that were printed without their episodes have none.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -80,7 +81,7 @@ def crafter(samples: Sequence[Sample], rows: Sequence[ScoreRow]) -> Crafter | No
     ours: dict[str, list[Entrant]] = {}
     chance: dict[str, list[pd.DataFrame]] = {}
     left_out = []
-    newest = max((row.emulator for row in rows if row.game == GAME), default="")
+    newest = max((row.emulator for row in rows if row.game == GAME), key=_versions, default="")
     for sample, row in zip(samples, rows, strict=True):
         if sample.game != GAME:
             continue
@@ -90,7 +91,8 @@ def crafter(samples: Sequence[Sample], rows: Sequence[ScoreRow]) -> Crafter | No
             left_out.append(f"{sample.agent}: it was evaluated under protocol {row.protocol}, {known}")
             continue
         if row.emulator != newest:  # its worlds may be others
-            left_out.append(f"{sample.agent}: it was played in {row.emulator}, others in {newest}: evaluate it again")
+            where = row.emulator or "a version that it does not name"
+            left_out.append(f"{sample.agent}: it was played in {where}, others in {newest}: evaluate it again")
             continue
         ours.setdefault(row.protocol, []).append(_ours(sample, row))
         chance.setdefault(row.protocol, []).append(sample.episodes[sample.episodes["planner"] == "random"])
@@ -102,6 +104,11 @@ def crafter(samples: Sequence[Sample], rows: Sequence[ScoreRow]) -> Crafter | No
         if name in ours
     ]
     return Crafter(tuple(tables), (*left_out, *not_listed()))
+
+
+def _versions(emulator: str) -> list[int]:
+    """The numbers in the names of packages, in order: 1.10 is newer than 1.9."""
+    return [int(number) for number in re.findall(r"\d+", emulator)]
 
 
 def _ours(sample: Sample, row: ScoreRow) -> Entrant:

@@ -36,10 +36,11 @@ def saved(file: Path) -> dict[str, Tensor]:
     return theirs
 
 
-def test_in_and_out_again_is_exact_masks_too(file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("game", [[], ["--game", "crafter"]])
+def test_in_and_out_again_is_exact_masks_too(file: Path, tmp_path: Path, game: list[str]) -> None:
     theirs = saved(file)
     assert theirs["world_model.transformer.blocks.1.sa.mask"].dtype == torch.bool
-    assert run(["import", "delta-iris", "--file", str(file), *GIVEN]) == 0
+    assert run(["import", "delta-iris", "--file", str(file), *GIVEN, *game]) == 0
     assert run(["export", "checkpoint", "last", "--to", "delta_iris", "--out", str(tmp_path / "out")]) == 0
     [folder] = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
     found = torch.load(folder / "last.pt", weights_only=True)

@@ -42,7 +42,8 @@ def scored(store: Store, skill: float, protocol: str = "crafter_1m", steps: int 
     config = {"game": GAME, "seed": seed, "skill": skill}
     stage = more.get("stage", "world_model_agent")
     agent = board.make(store, stage, GAME, config=config, counts={"frames": steps})
-    emulator = f"crafter 1.8.3 with opensimplex {more.get('noise', '0.4.5.1')}"
+    noise = more.get("noise", "0.4.5.1")
+    emulator = f"crafter 1.8.3 with opensimplex {noise}" if noise else ""
     played = {"actor": episodes(count, skill, 10 + seed), "random": episodes(8, 0.1, 5)}
 
     def write(draft: Any) -> None:
@@ -111,9 +112,13 @@ def test_an_agent_whose_play_nobody_recorded_is_ranked_under_no_budget(store: St
 
 
 def test_worlds_of_another_version_are_left_out(store: Store) -> None:
-    found = tables(store, ("new", scored(store, 0.5)), ("old", scored(store, 0.9, noise="0.4.4")))
+    new, old = scored(store, 0.5, noise="0.4.10"), scored(store, 0.9, noise="0.4.9")
+    found = tables(store, ("new", new), ("old", old), ("unnamed", scored(store, 0.8, noise="")))
     assert [each.label for each in found.tables[0].rows if each.label.endswith("actor")] == ["new, actor"]
-    assert any(text.startswith("old: it was played in crafter 1.8.3 with opensimplex 0.4.4") for text in found.left_out)
+    said = [text.partition(": evaluate")[0] for text in found.left_out]
+    others = "others in crafter 1.8.3 with opensimplex 0.4.10"
+    assert f"old: it was played in crafter 1.8.3 with opensimplex 0.4.9, {others}" in said
+    assert f"unnamed: it was played in a version that it does not name, {others}" in said
 
 
 def test_few_episodes_have_no_rank(store: Store) -> None:
