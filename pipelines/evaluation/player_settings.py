@@ -170,11 +170,7 @@ class PlayerSettings:
     def require_fit(self, game: str, agent: "Agent", rules: Rules) -> None:
         """Raises UsageError where an agent cannot play so, be asked for this game, or see so many or such frames."""
         self.require_takes(game, agent.config, Takes(None, agent.limits.steps, agent.limits.games), rules)
-        if agent.spaces is not None:
-            try:
-                agent.spaces.require_fit(spaces(game, rules), "This agent", f"{game} under '{rules.name}'")
-            except ValueError as error:
-                raise UsageError(str(error)) from error
+        require_spaces(game, agent, rules)
 
     def require_takes(self, game: str, networks: AgentConfig, takes: Takes, rules: Rules) -> None:
         """`require_fit` as far as it is known before the agent is: by its config and what it takes."""
@@ -186,22 +182,36 @@ class PlayerSettings:
             )
         if self.horizon:
             require_values(networks, self.search.leaf)
-        if takes.frame not in (None, rules.frame):
-            raise UsageError(
-                f"'{rules.name}' shows frames of {rules.frame} and the agent sees {takes.frame} (height, width, "
-                "colours): choose another evaluate.protocol"
-            )
-        if takes.games is not None and game_id(game) >= takes.games:
-            raise UsageError(
-                f"This model names {takes.games} games and {game} is number {game_id(game)}: evaluate another "
-                "game, or train with pretrain.model.num_games raised"
-            )
+        require_game(game, takes, rules, "evaluate")
         if takes.steps is not None and self.context + self.horizon > takes.steps:
             ahead = f" and a {self.planner} horizon of {self.horizon}" if self.horizon else ""
             raise UsageError(
                 f"A context of {self.context} steps{ahead} is more than the {takes.steps} steps that this model "
                 "sees: lower evaluate.context or evaluate.beam_horizon, or what tune tries"
             )
+
+
+def require_game(game: str, takes: Takes, rules: Rules, verb: str) -> None:
+    """Raises UsageError where an agent sees other frames than the rules show, or tells fewer games apart."""
+    if takes.frame not in (None, rules.frame):
+        raise UsageError(
+            f"'{rules.name}' shows frames of {rules.frame} and the agent sees {takes.frame} (height, width, "
+            f"colours): choose another {verb}.protocol"
+        )
+    if takes.games is not None and game_id(game) >= takes.games:
+        raise UsageError(
+            f"This model names {takes.games} games and {game} is number {game_id(game)}: {verb} another "
+            "game, or train with pretrain.model.num_games raised"
+        )
+
+
+def require_spaces(game: str, agent: "Agent", rules: Rules) -> None:
+    """Raises UsageError where an agent learned in other spaces than the game has under these rules."""
+    if agent.spaces is not None:
+        try:
+            agent.spaces.require_fit(spaces(game, rules), "This agent", f"{game} under '{rules.name}'")
+        except ValueError as error:
+            raise UsageError(str(error)) from error
 
 
 def require_values(networks: AgentConfig, leaf: Leaf) -> None:

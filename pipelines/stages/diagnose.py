@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from models.family import Takes
 from models.limits import Natural, Seed, Share, Size
-from pipelines.environments.registry import Rules, game_id, options, protocol, roots
+from pipelines.environments.registry import options, protocol, roots
 from pipelines.errors import UsageError
-from pipelines.evaluation.player_settings import PlayConfig, SearchConfig
+from pipelines.evaluation.player_settings import PlayConfig, SearchConfig, require_game, require_spaces
 from pipelines.evaluation.verdict import Findings, findings
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
@@ -28,7 +29,6 @@ from pipelines.store.stage_config import StageConfig, filled, parent
 from pipelines.store.store import Store
 
 if TYPE_CHECKING:
-    from models.api import Agent
     from pipelines.evaluation.look_ahead import Looker
 
 UNREAD = ("planner", "epsilon", "max_steps", "envs")  # fields of play that change nothing here
@@ -106,7 +106,9 @@ def _build(config: DiagnoseConfig, draft: Draft) -> None:
     device = settle(agent, device, config.precision)
     for network in agent.networks.values():
         network.eval()
-    _require_frames(agent, config.game, rules)
+    takes = Takes(agent.config.takes.frame, None, agent.limits.games)  # the steps are the looker's to check
+    require_game(config.game, takes, rules, config.VERB)
+    require_spaces(config.game, agent, rules)
     looker = Looker(agent, config.game, config.context, config.width, config.horizon, config.search.leaf)
     seeds = selection_seeds(config.seed, config.episodes + 1)  # of which no score is ever reported
     with torch.inference_mode(), device.piece("diagnose"):
@@ -130,18 +132,6 @@ def _build(config: DiagnoseConfig, draft: Draft) -> None:
 def summary(found: Findings) -> dict[str, Any]:
     """The numbers of a manifest: those that are one number, and the verdict."""
     return {name: value for name, value in asdict(found).items() if isinstance(value, float | str)}
-
-
-def _require_frames(agent: "Agent", game: str, rules: Rules) -> None:
-    """Raises UsageError where the agent sees other frames than these rules show, or knows fewer games."""
-    wanted = agent.config.takes.frame
-    if wanted not in (None, rules.frame):
-        raise UsageError(
-            f"'{rules.name}' shows frames of {rules.frame} and the agent sees {wanted} (height, width, colours): "
-            "choose another diagnose.protocol"
-        )
-    if game_id(game) >= agent.limits.games:
-        raise UsageError(f"This model names {agent.limits.games} games and {game} is number {game_id(game)}")
 
 
 def _names(looker: "Looker") -> list[str]:
