@@ -112,7 +112,7 @@ class WorldModel(nn.Module):
         """States of segments. Raises ValueError where the world reads actions and there are none."""
         frames_BTCRR = centred(segments.frames_BTCRR)
         embedded_BTE, context = self.embed(frames_BTCRR, draws)
-        actions_BTA, latent_stats = self._actions(frames_BTCRR, segments.actions_BTA, draws)
+        actions_BTA, latent_stats = self.read_actions(frames_BTCRR, segments.actions_BTA, draws)
         read_BTE, first = embedded_BTE, None
         if self.first is not None:
             first = self.first.observe(embedded_BTE, None, segments.first_BT, draws, what=FIRST_POSTERIOR)
@@ -138,9 +138,13 @@ class WorldModel(nn.Module):
         """What the upper model reads of a step."""
         return torch.cat([embedded, feature], dim=-1) if self.config.concat_embed else feature
 
-    def _actions(
+    def read_actions(
         self, frames_BTCRR: Tensor, actions_BTA: Tensor | None, draws: Draws
     ) -> tuple[Tensor | None, Tensor | None]:
+        """Actions of centred frames as the state-space model is given them, and what latent ones were drawn from.
+
+        Raises ValueError where the world reads the environment's and there are none.
+        """
         if self.latent_action is not None:
             return self.latent_action(frames_BTCRR, draws)
         if self.config.reads == "nothing":

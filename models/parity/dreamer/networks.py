@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from models.dreamer.film import SEEN, predicted, side_by_side
 from models.dreamer.loss import Lost, bent, discounts, world_loss
 from models.dreamer.world_model import centred
 from models.parity.dreamer.case import Case, pictures
@@ -18,7 +19,7 @@ from models.rssm.model import State
 
 SHOWN_CONTEXT = (16, 8)  # sides of places that are recorded whole; of 32, sums
 AGAIN = 0.9  # times the features of the segments in reverse order: what the bonus is asked for next
-OBSERVED, CARRIED = 5, 3  # steps before a film is imagined, and after the last one
+CARRIED = 3  # steps that are observed after the last one
 
 
 @torch.no_grad()
@@ -146,9 +147,9 @@ def video_outputs(case: Case) -> dict[str, Tensor]:
     draws = case.draws("carry")
     posterior, prior = world.rssm.observe(observed.embedded_BTE[:, again], told, first_BT, draws, last)
     found = {"carry/is_first": first_BT.float()} | dict(_states("carry", posterior, prior))
-    told = None if actions is None else actions[:, OBSERVED:]
-    start = observed.posterior.at((slice(None), OBSERVED - 1))
-    steps = observed.embedded_BTE.shape[1] - OBSERVED
+    told = None if actions is None else actions[:, SEEN:]
+    start = observed.posterior.at((slice(None), SEEN - 1))
+    steps = observed.embedded_BTE.shape[1] - SEEN
     imagined = world.rssm.imagine(told, steps, start, case.draws("open_loop"))
     found |= dict(_state("open_loop/prior", imagined.stats, imagined.deter)) | {"open_loop/feat": imagined.feature}
     found |= pictures("open_loop/image", world.draw(imagined.feature, {}, case.draws("open_loop")))
@@ -167,28 +168,11 @@ def _category(kind: Chance, state: State) -> Tensor:
     return state.sample.unflatten(-1, state.stats.shape[-2:]).argmax(-1)
 
 
-@torch.no_grad()
 def film_outputs(case: Case) -> dict[str, Tensor]:
     """Stage open_loop of an agent that plays: a film of the truth, what it sees and then imagines, and the error."""
-    segments, world, draws = case.segments, case.world, case.draws("open_loop")
-    frames_BTCRR = centred(segments.frames_BTCRR)
-    embedded_BTE, context = world.embed(frames_BTCRR, draws)
-    read_BTE, seen = embedded_BTE, slice(0, OBSERVED)
-    if world.first is not None:
-        below, _ = world.first.observe(embedded_BTE, None, segments.first_BT, draws, what="first_posterior")
-        read_BTE = world.above(below.feature, embedded_BTE)
-    assert segments.actions_BTA is not None
-    actions_BTA = world.encoded(segments.actions_BTA, draws)
-    posterior, _ = world.rssm.observe(read_BTE[:, seen], actions_BTA[:, seen], segments.first_BT[:, seen], draws)
-    draws.skip("prior", OBSERVED)
-    shown = world.draw(posterior.feature, context, draws)
-    start = posterior.at((slice(None), -1))
-    later = actions_BTA[:, OBSERVED:]
-    imagined = world.rssm.imagine(later, later.shape[1], start, draws)
-    drawn = torch.cat([shown, world.draw(imagined.feature, context, draws)], dim=1)
-    truth, model = frames_BTCRR + 0.5, drawn + 0.5
-    film = torch.cat([truth, model, (model - truth + 1) / 2], dim=3)  # below one another
-    film = torch.cat(list(film), dim=-1)  # (T, C, 3 R, B R): segments beside one another
+    segments, draws = case.segments, case.draws("open_loop")
+    draws.skip("prior", SEEN)
+    film = side_by_side(centred(segments.frames_BTCRR) + 0.5, predicted(case.world, segments, draws))
     small = film[..., ::4, ::4]
     if case.names == "contextwm":
         small = small.permute(0, 2, 3, 1)
