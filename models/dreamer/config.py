@@ -63,20 +63,22 @@ class Faults:
 
     entropy_in_targets: the critic learns returns to which the actor's entropy bonus was added in place, but for the
     first step's. wide_prior: latent actions are drawn towards a Gaussian whose std went through the network's own
-    bending and became 1.245. unmasked_exchange: where a sequence begins anew in the middle, an exchanged action is read
+    bending and became 1.245. constant_latent_kl: a divergence of discrete latent actions is log(classes) whatever they
+    are, without gradient. unmasked_exchange: where a sequence begins anew in the middle, an exchanged action is read
     with the state before it. late_positions: the decoder's places are made after the optimiser, so that neither it nor
     its clipping knows them (PreLAR's repository; not ContextWM's own). weightless_terms: a term that weighs 0 is
     differentiated all the same, so that Adam's decay moves what it alone reaches.
 
     What else they do is mended where it belongs, and no recorded number needs it: exchanges of actions have no fixed
-    point; a divergence of discrete latent actions has a gradient; an action that nothing led to and a state before the
-    first frame are left out, not multiplied by 0; stacked models carry a state each; the queue of a bonus and the
-    target's count of updates are part of the weights and go on when a run does; pictures repeat where draws do; plain
-    latent actions lose in float32.
+    point; an action that nothing led to and a state before the first frame are left out, not multiplied by 0; stacked
+    models carry a state each; the queue of a bonus and the target's count of updates are part of the weights and go on
+    when a run does; pictures repeat where draws do; plain latent actions lose in float32; rounding puts no action at
+    infinity.
     """
 
     entropy_in_targets: bool = False
     wide_prior: bool = False
+    constant_latent_kl: bool = False
     unmasked_exchange: bool = False
     late_positions: bool = False
     weightless_terms: bool = False

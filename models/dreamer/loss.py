@@ -4,6 +4,7 @@ Sources: arXiv 2010.02193, section 2.1 (KL balance, unit Gaussians of frames and
 reward that is learned); PreLAR (latent actions). Shapes: B segments, T steps, M stretches of a bonus.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from models.dreamer.config import DreamerConfig
 from models.dreamer.world_model import Observed, Segments, WorldModel, centred
 from models.rssm.bonus import Paid
-from models.rssm.chance import Draws
+from models.rssm.chance import Draws, OneHot
 from models.rssm.consistency import sign_consistency, soft_consistency
 from models.rssm.heads import log_chance
 from models.rssm.latent_action import ORIGINAL_PRIOR_STD, PRIOR_STD, latent_kl
@@ -74,6 +75,8 @@ def _latent_terms(world: WorldModel, segments: Segments, lost: Lost, draws: Draw
     if kind is None or observed.latent_stats is None or observed.actions_BTA is None:
         return lost
     kls = latent_kl(kind, observed.latent_stats, ORIGINAL_PRIOR_STD if config.faults.wide_prior else PRIOR_STD)
+    if config.faults.constant_latent_kl and isinstance(kind, OneHot):
+        kls = 0 * kls + math.log(kind.classes)
     lost.terms["latent_kl"] = kls.mean()
     if config.consistency == "none":
         return replace(lost, latent_kls=kls)
@@ -119,11 +122,7 @@ def _reward_terms(world: WorldModel, segments: Segments, lost: Lost) -> Lost:
     rewards_BT = bent(segments.rewards_BT, config)
     targets_BM, paid = rewards_BT, None
     if world.bonus is not None:
-        compared_BTZ = lost.observed.embedded_BTE
-        if config.bonus_of == "feature":
-            below = lost.observed.posterior if lost.observed.first is None else lost.observed.first[0]
-            compared_BTZ = below.feature
-        paid = world.bonus(compared_BTZ.detach())
+        paid = world.bonus(compared_by_bonus(config, lost.observed))
         targets_BM = rewards_BT[:, : paid.bonus_BM.shape[1]] + paid.bonus_BM
     means_BM = world.reward(features_BTZ[:, : targets_BM.shape[1]])
     told = log_chance(means_BM, targets_BM)
@@ -135,6 +134,15 @@ def _reward_terms(world: WorldModel, segments: Segments, lost: Lost) -> Lost:
         targets = discounts(segments, config)
         lost.terms["discount"] = F.binary_cross_entropy_with_logits(world.discount(features_BTZ), targets)
     return replace(lost, paid=paid, reward_targets=targets_BM, reward_means=means_BM)
+
+
+def compared_by_bonus(config: DreamerConfig, observed: Observed) -> Tensor:
+    """Of what a bonus tells whether it is new, (B, T, numbers) without gradient: embedded frames, or features, of the
+    lower model where there is one.
+    """
+    if config.bonus_of == "embedding":
+        return observed.embedded_BTE.detach()
+    return (observed.posterior if observed.first is None else observed.first[0]).feature.detach()
 
 
 def bent(rewards: Tensor, config: DreamerConfig) -> Tensor:

@@ -12,43 +12,8 @@ from torch import Tensor
 
 from models.dreamer.actor_critic import ActorCritic
 from models.dreamer.world_model import Playing, WorldModel
-from models.practice.draws import choose
+from models.rssm.chance import EachRow
 from models.rssm.model import State
-
-
-class EachRow:
-    """Draws of rows, each from a generator of its own, on the CPU. `Draws` of `models.rssm.chance`."""
-
-    def __init__(self, streams: Sequence[torch.Generator]) -> None:
-        self._streams = streams
-
-    def uniform(self, what: str, like: Tensor) -> Tensor:
-        """See `Draws`."""
-        drawn = [torch.rand(like.shape[1:], generator=each) for each in self._streams]
-        return torch.stack(drawn).to(like.device)
-
-    def normal(self, what: str, like: Tensor) -> Tensor:
-        """See `Draws`."""
-        drawn = [torch.randn(like.shape[1:], generator=each) for each in self._streams]
-        return torch.stack(drawn).to(like.device)
-
-    def classes(self, what: str, logits: Tensor) -> Tensor:
-        """See `Draws`."""
-        shape = logits.shape[1:-1]
-        drawn = [torch.rand(shape, generator=each, dtype=torch.float64) for each in self._streams]
-        return choose(logits, torch.stack(drawn).to(logits.device))
-
-    def order(self, what: str, count: int) -> Tensor:
-        """Nothing in play exchanges anything."""
-        raise NotImplementedError
-
-    def steps(self, what: str, rows: int, count: int) -> Tensor:
-        """Nothing in play looks at a context: encoders read frames alone."""
-        raise NotImplementedError
-
-    def some(self, what: str, rows: int, count: int, kept: int) -> Tensor:
-        """Nothing in play is drawn as a picture."""
-        raise NotImplementedError
 
 
 class DreamerPolicy:

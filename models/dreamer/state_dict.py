@@ -1,9 +1,10 @@
 """Weights of the Dreamer family under the names of the originals' checkpoints, there and back, strictly and alone.
 
 Two sets of names: those of PreLAR's repository, which has DreamerV2, APV, ContextWM, PreLAR and the naive baseline, and
-those of ContextWM's own. A whole agent is one flat state_dict (`variables.pt`); after pre-training each network also
-has a file of its own, whose names begin at the network. What we count besides (rows of the bonus's queue, updates of
-the target critic) is neither written nor found there, and begins at 0, as in the originals. Source: their code's names.
+those of ContextWM's own, of which a file of ContextWM's fine-tuning was seen; names of encoders without a context are
+by analogy. A whole agent is one flat state_dict (`variables.pt`); after pre-training each network also has a file of
+its own, whose names begin at the network. What we count besides (rows of the bonus's queue, updates of the target
+critic) is neither written nor found there, and begins at 0, as in the originals. Source: their code's names.
 """
 
 import re
@@ -109,13 +110,15 @@ CONTEXTWM: dict[str, Rules] = {
         (r"^post_head\.", "obs_dist."),
     ),
     "encoder": (
+        (r"^convs\.(\d+)\.", r"conv\1."),
         (r"^context\.convin\.", "cond_convin."),
         (r"^context\.stages\.(\d+)\.", r"cond_res\1."),
-        (r"^frames\.convin\.", "convin."),
-        (r"^frames\.stages\.(\d+)\.", r"res\1."),
+        (r"^(?:frames\.)?convin\.", "convin."),
+        (r"^(?:frames\.)?stages\.(\d+)\.", r"res\1."),
         *LAYER,
     ),
     "decoder": (
+        (r"^convs\.(\d+)\.", r"conv\1."),
         (r"^inward\.", "convin."),
         (r"^stages\.(\d+)\.", r"res\1."),
         (r"^outward\.", "convout."),
@@ -144,8 +147,8 @@ def their_name(name: str, names: Names = "prelar") -> str:
 
 def _within(part: str, rest: str, names: Names) -> str:
     rules = (PRELAR if names == "prelar" else CONTEXTWM).get(SAME_AS.get(part, part))
-    if rules is None or (names == "contextwm" and part == "encoder" and not rest.startswith(("frames.", "context."))):
-        raise ValueError(f"ContextWM's own repository has no {part} of this kind: take the names of PreLAR's")
+    if rules is None:
+        raise ValueError(f"ContextWM's own repository has no {part}: take the names of PreLAR's")
     for ours, theirs in rules:
         rest = re.sub(ours, theirs, rest)
     return rest

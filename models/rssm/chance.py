@@ -87,6 +87,41 @@ class Seeded:
         return torch.rand(rows, count, generator=self._stream(what)).argsort(dim=1)[:, :kept]
 
 
+class EachRow:
+    """Draws of rows that play, each from a generator of its own, on the CPU."""
+
+    def __init__(self, streams: Sequence[torch.Generator]) -> None:
+        self._streams = streams
+
+    def uniform(self, what: str, like: Tensor) -> Tensor:
+        """See `Draws`."""
+        drawn = [torch.rand(like.shape[1:], generator=each) for each in self._streams]
+        return torch.stack(drawn).to(like.device)
+
+    def normal(self, what: str, like: Tensor) -> Tensor:
+        """See `Draws`."""
+        drawn = [torch.randn(like.shape[1:], generator=each) for each in self._streams]
+        return torch.stack(drawn).to(like.device)
+
+    def classes(self, what: str, logits: Tensor) -> Tensor:
+        """See `Draws`."""
+        shape = logits.shape[1:-1]
+        drawn = [torch.rand(shape, generator=each, dtype=torch.float64) for each in self._streams]
+        return choose(logits, torch.stack(drawn).to(logits.device))
+
+    def order(self, what: str, count: int) -> Tensor:
+        """Nothing in play exchanges anything."""
+        raise NotImplementedError
+
+    def steps(self, what: str, rows: int, count: int) -> Tensor:
+        """Nothing in play looks at a context: encoders read frames alone."""
+        raise NotImplementedError
+
+    def some(self, what: str, rows: int, count: int, kept: int) -> Tensor:
+        """Nothing in play is drawn as a picture."""
+        raise NotImplementedError
+
+
 class OneHot:
     """Variables of classes. Statistics are logits (..., S, V); a sample is their one-hot rows side by side."""
 

@@ -67,9 +67,13 @@ class ActionEncoder(nn.Module):
         self.hidden = nn.Linear(actions, config.hidden)
         self.out = nn.Linear(config.hidden, config.width if self.kind is None else self.kind.read_width)
 
+    def numbers(self, actions: Tensor) -> Tensor:
+        """What the network says of actions: (..., O)."""
+        return self.out(F.elu(self.hidden(actions)))
+
     def forward(self, actions: Tensor, draws: Draws | None) -> Tensor:
         """(..., A) -> (..., L). draws: None takes the likeliest."""
-        numbers = self.out(F.elu(self.hidden(actions)))
+        numbers = self.numbers(actions)
         if self.kind is None:
             return numbers.float()
         stats = self.kind.read(numbers)

@@ -13,7 +13,7 @@ from torch import Tensor
 from models.dreamer.actor_critic import ActorCritic, Imagined, Learned, actor_critic_loss, imagine
 from models.dreamer.optimiser import ACTOR, CRITIC, Optimisers, behaviour_parts, frozen
 from models.dreamer.world_model import Segments
-from models.parity.dreamer.case import Case, Recorded, mean, pictures, spread
+from models.parity.dreamer.case import Case, Recorded, mean, pictures, spread, state
 from models.parity.dreamer.learning import TERMS, listed, moved, optimisers, step, weights
 from models.rssm.model import State
 
@@ -93,9 +93,7 @@ def _slow_target(case: Case, start: State, segments: Segments) -> dict[str, Tens
 
 def _rollout(case: Case, imagined: Imagined, lost: Learned) -> Iterator[tuple[str, Tensor]]:
     states = imagined.states
-    found = {
-        "logit": states.stats,
-        "deter": states.deter,
+    found = state(case.world.rssm.kind, states.stats, states.deter, states.sample) | {
         "feat": imagined.features,
         "action": imagined.actions_NHA,
         "discount": imagined.discounts_NH,
@@ -175,6 +173,7 @@ def policy_outputs(case: Case) -> dict[str, Tensor | np.ndarray]:
         actions_NA = networks.actor.act(playing.state.feature, None if mode == "eval" else draws)
         found[f"policy/action_{number}_{mode}"] = actions_NA
     states = [playing.state] if playing.first is None else [playing.first, playing.state]
-    for place, state in enumerate(states):
-        found |= {f"policy/state{place}/deter": state.deter, f"policy/state{place}/logit": state.stats}
+    for place, each in enumerate(states):
+        shown = state(world.rssm.kind, each.stats, each.deter, each.sample)
+        found |= {f"policy/state{place}/{name}": value for name, value in shown.items()}
     return found

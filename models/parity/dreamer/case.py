@@ -14,18 +14,19 @@ from models.dreamer.state_dict import Names, load_original, their_name
 from models.dreamer.world_model import Segments, WorldModel
 from models.parity.dreamer.config import Training, dreamer_config
 from models.parity.golden_file import GoldenFile
+from models.rssm.chance import Chance, OneHot
 
 WEIGHTS = "weights/agent/"
-SITES = {  # what is drawn, by the name of its entries
-    "posterior": "rssm_post/category",
-    "prior": "rssm_prior/category",
-    "first_posterior": "af_rssm_post/category",
-    "first_prior": "af_rssm_prior/category",
-    "latent_action": "latent_action/normal",
-    "action": "action_uniform",
-    "exchange": "rank/permutation",
-    "context": "context_t",
+SITES = {  # where something is drawn, by the name of its entries
+    "posterior": "rssm_post",
+    "prior": "rssm_prior",
+    "first_posterior": "af_rssm_post",
+    "first_prior": "af_rssm_prior",
+    "latent_action": "latent_action",
+    "encoded_action": "action_encoder",
 }
+CLASSES, NORMAL = "category", "normal"
+UNIFORM, ORDER, STEPS = "action_uniform", "rank/permutation", "context_t"
 IMAGINED = "imagine/"
 
 
@@ -59,31 +60,33 @@ class Recorded:
 
     def skip(self, what: str, count: int) -> None:
         """Pass draws on which nothing depends: priors of steps whose posterior was drawn. ValueError as above."""
+        kinds = [kind for kind in (CLASSES, NORMAL) if self._left.get(f"{SITES[what]}/{kind}")]
         for _ in range(count):
-            self._next(SITES[what])
+            self._next(f"{SITES[what]}/{(kinds or [CLASSES])[0]}")
 
     def classes(self, what: str, logits: Tensor) -> Tensor:
         """See `Draws`."""
-        found = self._fitting(SITES[what], tuple(logits.shape[:-1])).long()
+        name = f"{SITES[what]}/{CLASSES}"
+        found = self._fitting(name, tuple(logits.shape[:-1])).long()
         if found.numel() and not 0 <= int(found.min()) <= int(found.max()) < logits.shape[-1]:
-            raise ValueError(f"draws/{self._stage}/{SITES[what]} holds classes beyond {logits.shape[-1]}")
+            raise ValueError(f"draws/{self._stage}/{name} holds classes beyond {logits.shape[-1]}")
         return found
 
     def normal(self, what: str, like: Tensor) -> Tensor:
         """See `Draws`."""
-        return self._fitting(SITES[what], tuple(like.shape))
+        return self._fitting(f"{SITES[what]}/{NORMAL}", tuple(like.shape))
 
     def uniform(self, what: str, like: Tensor) -> Tensor:
         """See `Draws`."""
-        return self._fitting(SITES[what], tuple(like.shape))
+        return self._fitting(UNIFORM, tuple(like.shape))
 
     def order(self, what: str, count: int) -> Tensor:
         """See `Draws`."""
-        return self._fitting(SITES[what], (count,)).long()
+        return self._fitting(ORDER, (count,)).long()
 
     def steps(self, what: str, rows: int, count: int) -> Tensor:
         """See `Draws`."""
-        return self._fitting(SITES[what], (rows,)).long()
+        return self._fitting(STEPS, (rows,)).long()
 
     def some(self, what: str, rows: int, count: int, kept: int) -> Tensor:
         """See `Draws`."""
@@ -143,6 +146,14 @@ class Case:
         """Of the file's weights, these, in its order."""
         every = (name.removeprefix(WEIGHTS) for name in self.golden.arrays if name.startswith(WEIGHTS))
         return [name for name in every if name in names]
+
+
+def state(kind: Chance, stats: Tensor, deter: Tensor, sample: Tensor | None = None) -> dict[str, Tensor]:
+    """A state as it is recorded: where it has logits its sample is not, which its draw tells."""
+    if isinstance(kind, OneHot):
+        return {"deter": deter, "logit": stats}
+    means, stds = stats.unbind(-2)
+    return {"deter": deter, "mean": means, "std": stds} | ({} if sample is None else {"stoch": sample})
 
 
 def pictures(prefix: str, frames: Tensor) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ AGENTS: Mapping[str, Mapping[str, Any]] = {
     "PreLARPretrain": {"reads": "video"},
     "APV_Pretrain": {"reads": "nothing"},
     "PreLARFinetune": {"reads": "encoded", "split": True},
-    "APV_Finetune": {"reads": "environment", "stacked": True, "split": True, "bonus_of": "feature"},
+    "APV_Finetune": {"reads": "environment", "stacked": True, "split": True},
     "Naive_Finetune": {"reads": "environment", "split": True},
     "DreamerV2": {"reads": "environment"},
 }
@@ -72,13 +72,14 @@ def dreamer_config(meta: Mapping[str, Any]) -> tuple[DreamerConfig, Training]:
         ends=stated("pred_discount") if practises else False,
         ends_head=HeadConfig(stated("discount_head.layers"), stated("discount_head.units")) if practises else heads,
         bonus=_bonus(stated) if practises else BonusConfig(),
+        bonus_of="feature" if settings.get("stacked") or stated("use_feat", False) else "embedding",
         kl=KlConfig(stated("kl.balance"), stated("kl.free"), stated("kl.free_avg")),
         weights=_weights(stated),
         consistency=stated("rank_loss", "none"),
-        rewards=stated("clip_rewards"),
+        **_rewards(stated),
         behaviour=_behaviour(stated) if practises else BehaviourConfig(),
         delay=_delay(stated) if settings.get("split") else 0,
-        faults=Faults(True, True, True, meta["repo"] == "PreLAR", True),
+        faults=Faults(**dict.fromkeys(vars(Faults()), True) | {"late_positions": meta["repo"] == "PreLAR"}),
     )
     stated.require("concat_embed", found.concat_embed)
     for section in ("pretrain", "enc_lr_type"):
@@ -218,6 +219,12 @@ def _behaviour(stated: Stated) -> BehaviourConfig:
     )
 
 
+def _rewards(stated: Stated) -> dict[str, Any]:
+    """How rewards are bent: by name, or divided by a number."""
+    bent = stated("clip_rewards")
+    return {"reward_unit": float(bent)} if isinstance(bent, int | float) else {"rewards": bent}
+
+
 def _delay(stated: Stated) -> int:
     """Updates for which what was loaded waits: all of those before play."""
     kind = stated("enc_lr_type")
@@ -243,4 +250,7 @@ def _require_widths(stated: Stated, config: DreamerConfig) -> None:
     for name in ("decoder.cnn_input_dim", "reward_head.input_dim", "actor.input_dim", "critic.input_dim"):
         stated.require(name, feature)
     stated.require("af_rssm.embed_dim", embedded)
-    stated.require("rssm.embed_dim", feature if config.stacked else embedded)
+    if config.concat_embed:
+        stated.ignore("rssm.embed_dim")  # there it follows from nothing
+    else:
+        stated.require("rssm.embed_dim", feature if config.stacked else embedded)

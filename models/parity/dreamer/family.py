@@ -16,13 +16,14 @@ def outputs(golden: GoldenFile) -> dict[str, Tensor | np.ndarray]:
 
     Raises ValueError or KeyError where an input is missing or damaged.
     """
-    found = _every(Case.of(golden))
+    found = every(Case.of(golden))
     for name in golden.config.get("left_out_entries", ()):
         found.pop(name, None)
     return found
 
 
-def _every(case: Case) -> dict[str, Tensor | np.ndarray]:
+def every(case: Case) -> dict[str, Tensor | np.ndarray]:
+    """Outputs of all stages."""
     found: dict[str, Tensor | np.ndarray] = {**eval_outputs(case), **training_outputs(case), **term_outputs(case)}
     if not case.config.practises:
         return found | video_outputs(case)

@@ -33,6 +33,8 @@ def loss_entries(case: Case, stage: str, lost: Lost) -> Iterator[tuple[str, Tens
     """`loss/<stage>/*` and log chances."""
     for ours, term in lost.terms.items():
         yield f"loss/{stage}/{TERMS[ours]}", term.detach()
+    if plain_latents(case):
+        yield f"loss/{stage}/va_kl", torch.zeros((), dtype=torch.float64)
     yield f"loss/{stage}/total", lost.total(case.config).detach()
     if stage in ("eval", "train"):
         for name in SHOWN:
@@ -57,10 +59,15 @@ def world_metrics(case: Case, stage: str, lost: Lost) -> dict[str, Tensor]:
         below, expected = observed.first
         told["af_model_kl"] = mean(lost.kls["first_kl"])
         told |= {"af_prior_ent": mean(kind.entropy(expected)), "af_post_ent": mean(kind.entropy(below.stats))}
-    if lost.latent_kls is not None:
-        told["action_kl"] = mean(lost.latent_kls)
+    if lost.latent_kls is not None or plain_latents(case):
+        told["action_kl"] = mean(torch.zeros(1) if lost.latent_kls is None else lost.latent_kls)
     told |= dict(_embedded(case, lost)) | dict(_rewards(case, lost))
     return {f"{prefix}/{name}": each for name, each in told.items()}
+
+
+def plain_latents(case: Case) -> bool:
+    """Whether there are latent actions that nothing draws together; a divergence of 0 is told all the same."""
+    return case.world.latent_action is not None and case.world.latent_action.kind is None
 
 
 def _embedded(case: Case, lost: Lost) -> Iterator[tuple[str, Tensor]]:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from models.dreamer.film import SEEN, predicted, side_by_side
-from models.dreamer.loss import Lost, bent, discounts, world_loss
-from models.dreamer.world_model import centred
-from models.parity.dreamer.case import Case, pictures
+from models.dreamer.loss import Lost, bent, compared_by_bonus, discounts, world_loss
+from models.dreamer.world_model import Observed, centred
+from models.parity.dreamer.case import Case, Recorded, pictures, state
 from models.parity.dreamer.learning import bonus_metrics, loss_entries, world_metrics
-from models.rssm.chance import Chance
+from models.rssm.chance import Chance, Gaussian, OneHot
 from models.rssm.context import ContextDecoder, ContextStage
 from models.rssm.model import State
 
@@ -33,14 +33,15 @@ def eval_outputs(case: Case) -> dict[str, Tensor]:
         found["preprocess/reward"] = bent(segments.rewards_BT, config)
         found["preprocess/discount"] = discounts(segments, config)
     found |= {"encoder/embed": observed.embedded_BTE} | dict(_context(case, lost)) | dict(_actions(case, lost))
-    found |= dict(_states("rssm", observed.posterior, observed.prior))
+    kind = world.rssm.kind
+    found |= dict(_states("rssm", kind, observed.posterior, observed.prior, case.draws("eval"), "prior"))
     found |= {"rssm/kl_value": lost.kls["kl"], "rssm/kl_loss": lost.terms["kl"]}
     found["rssm/feat"] = observed.posterior.feature
     if observed.first is not None:
-        found |= dict(_states("af_rssm", *observed.first)) | {"af_rssm/feat": observed.first[0].feature}
+        found |= dict(_states("af_rssm", kind, *observed.first, case.draws("eval"), "first_prior"))
+        found["af_rssm/feat"] = observed.first[0].feature
         found |= {"af_rssm/kl_value": lost.kls["first_kl"], "af_rssm/kl_loss": lost.terms["first_kl"]}
     if not config.practises:
-        kind = world.rssm.kind
         found["rssm/post_entropy"] = kind.entropy(observed.posterior.stats)
         found["rssm/prior_entropy"] = kind.entropy(observed.prior)
     assert lost.drawn is not None
@@ -48,6 +49,8 @@ def eval_outputs(case: Case) -> dict[str, Tensor]:
     for name, head in (("reward", world.reward), ("aux_reward", world.aux_reward)):
         if head is not None:
             found[f"heads/{name}/mean"] = head(observed.posterior.feature)
+    if world.discount is not None:
+        found["heads/discount/mean"] = world.discount(observed.posterior.feature).sigmoid()
     found |= dict(_glance(case, lost)) | dict(loss_entries(case, "eval", lost)) | world_metrics(case, "eval", lost)
     if lost.compared is not None:
         found |= dict(zip(("eval/rank/prior_kl", "eval/rank/latent_action_kl"), lost.compared, strict=True))
@@ -57,15 +60,18 @@ def eval_outputs(case: Case) -> dict[str, Tensor]:
     return found
 
 
-def _states(name: str, posterior: State, prior: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Posterior and prior, which carry the same."""
-    for each, stats in (("post", posterior.stats), ("prior", prior)):
-        yield from _state(f"{name}/{each}", stats, posterior.deter)
-
-
-def _state(name: str, stats: Tensor, deter: Tensor) -> Iterator[tuple[str, Tensor]]:
-    yield f"{name}/deter", deter
-    yield f"{name}/logit", stats
+def _states(
+    name: str, kind: Chance, posterior: State, prior: Tensor, draws: Recorded, what: str
+) -> Iterator[tuple[str, Tensor]]:
+    """Posterior and prior, which carry the same; of Gaussian ones samples too, which nothing reads of the prior."""
+    sample = None
+    if isinstance(kind, Gaussian):
+        sample = torch.stack([kind.draw(each, draws, what) for each in prior.unbind(1)], dim=1)
+    for each, found in (
+        ("post", state(kind, posterior.stats, posterior.deter, posterior.sample)),
+        ("prior", state(kind, prior, posterior.deter, sample)),
+    ):
+        yield from ((f"{name}/{each}/{entry}", value) for entry, value in found.items())
 
 
 def _context(case: Case, lost: Lost) -> Iterator[tuple[str, Tensor]]:
@@ -99,20 +105,33 @@ def _glance(case: Case, lost: Lost) -> Iterator[tuple[str, Tensor]]:
 
 
 def _actions(case: Case, lost: Lost) -> Iterator[tuple[str, Tensor]]:
-    """Latent actions of a video, or encoded ones."""
+    """Latent actions of a video, or encoded ones: plain, drawn from logits, or from means and stds as the network said
+    these, before they are bent.
+    """
     observed, world, segments = lost.observed, case.world, case.segments
-    if case.config.reads == "encoded" and observed.actions_BTA is not None:
-        yield "action_encoder/deter", observed.actions_BTA
-    if world.latent_action is None or observed.actions_BTA is None:
+    if observed.actions_BTA is None:
         return
-    numbers = world.latent_action.numbers(centred(segments.frames_BTCRR))
+    if world.action_encoder is not None and segments.actions_BTA is not None:
+        said = _said(
+            world.action_encoder.kind, world.action_encoder.numbers(segments.actions_BTA), observed.actions_BTA
+        )
+        yield from ((f"action_encoder/{entry}", value) for entry, value in said.items())
+    if world.latent_action is not None:
+        numbers = world.latent_action.numbers(centred(segments.frames_BTCRR))
+        said = _said(world.latent_action.kind, numbers, observed.actions_BTA[:, 1:])
+        yield from ((f"latent_action/{entry}", value) for entry, value in said.items())
+        yield "latent_action/padded", observed.actions_BTA
+        if lost.latent_kls is not None:
+            yield "latent_action/kl_value", lost.latent_kls
+
+
+def _said(kind: Chance | None, numbers: Tensor, drawn: Tensor) -> dict[str, Tensor]:
+    if kind is None:
+        return {"deter": drawn}
+    if isinstance(kind, OneHot):
+        return {"logit": kind.read(numbers)}
     means, raw = numbers.chunk(2, dim=-1)
-    yield "latent_action/padded", observed.actions_BTA
-    yield "latent_action/stoch", observed.actions_BTA[:, 1:]
-    yield "latent_action/mean", means
-    yield "latent_action/std", raw  # before it is bent, as the original keeps it
-    if lost.latent_kls is not None:
-        yield "latent_action/kl_value", lost.latent_kls
+    return {"stoch": drawn, "mean": means, "std": raw}
 
 
 def _bonus(case: Case, lost: Lost) -> Iterator[tuple[str, Tensor]]:
@@ -120,7 +139,7 @@ def _bonus(case: Case, lost: Lost) -> Iterator[tuple[str, Tensor]]:
     bonus, observed, segments = case.world.bonus, lost.observed, case.segments
     if bonus is None or segments.rewards_BT is None:
         return
-    first = observed.embedded_BTE if observed.first is None else observed.first[0].feature
+    first = compared_by_bonus(case.config, observed)
     rewards_BT = bent(segments.rewards_BT, case.config)
     for call, seen in enumerate((first, AGAIN * first.flip(0))):
         paid, prefix = bonus(seen), f"bonus/call{call}"
@@ -146,26 +165,32 @@ def video_outputs(case: Case) -> dict[str, Tensor]:
     told = None if actions is None else actions[:, 1 : CARRIED + 1]
     draws = case.draws("carry")
     posterior, prior = world.rssm.observe(observed.embedded_BTE[:, again], told, first_BT, draws, last)
-    found = {"carry/is_first": first_BT.float()} | dict(_states("carry", posterior, prior))
+    kind, found = world.rssm.kind, {"carry/is_first": first_BT.float()}
+    found |= dict(_states("carry", kind, posterior, prior, case.draws("carry"), "prior"))
     told = None if actions is None else actions[:, SEEN:]
     start = observed.posterior.at((slice(None), SEEN - 1))
     steps = observed.embedded_BTE.shape[1] - SEEN
     imagined = world.rssm.imagine(told, steps, start, case.draws("open_loop"))
-    found |= dict(_state("open_loop/prior", imagined.stats, imagined.deter)) | {"open_loop/feat": imagined.feature}
-    found |= pictures("open_loop/image", world.draw(imagined.feature, {}, case.draws("open_loop")))
-    state = world.rssm.start(len(first_BT))
+    shown = state(kind, imagined.stats, imagined.deter, imagined.sample)
+    found |= {f"open_loop/prior/{name}": each for name, each in shown.items()} | {"open_loop/feat": imagined.feature}
+    found |= pictures("open_loop/image", world.draw(imagined.feature, observed.context, case.draws("open_loop")))
+    return found | dict(_modes(case, observed))
+
+
+def _modes(case: Case, observed: Observed) -> Iterator[tuple[str, Tensor]]:
+    """Two steps whose likeliest samples are taken, of posteriors and priors."""
+    world, first_BT, actions = case.world, case.segments.first_BT, observed.actions_BTA
+    kind, found = world.rssm.kind, world.rssm.start(len(first_BT))
     for step in range(2):
         told = None if actions is None else actions[:, step]
-        state = world.rssm.observe_step(state, told, observed.embedded_BTE[:, step], segments.first_BT[:, step], None)
-        found |= dict(_state(f"mode/post_{step}", state.stats, state.deter))
-        found |= dict(_state(f"mode/prior_{step}", world.rssm.prior(state.deter), state.deter))
-        found[f"mode/post_{step}/category"] = _category(world.rssm.kind, state)
-    return found
-
-
-def _category(kind: Chance, state: State) -> Tensor:
-    """The classes of a sample."""
-    return state.sample.unflatten(-1, state.stats.shape[-2:]).argmax(-1)
+        found = world.rssm.observe_step(found, told, observed.embedded_BTE[:, step], first_BT[:, step], None)
+        prior = world.rssm.prior(found.deter)
+        shown = {"post": state(kind, found.stats, found.deter, found.sample)}
+        shown["prior"] = state(kind, prior, found.deter, kind.mode(prior))
+        for each, entries in shown.items():
+            yield from ((f"mode/{each}_{step}/{name}", value) for name, value in entries.items())
+        if isinstance(kind, OneHot):
+            yield f"mode/post_{step}/category", found.sample.unflatten(-1, found.stats.shape[-2:]).argmax(-1)
 
 
 def film_outputs(case: Case) -> dict[str, Tensor]:

@@ -45,7 +45,6 @@ FIXED: Mapping[str, Any] = {  # by the last words of a name, what alone is done 
     "precision": 32,
     "load_strict": True,
     "finetune_rssm": False,
-    "use_feat": False,
 }
 # Of a run: where it lies, its data, environment, log and explorer. No network depends on it.
 OF_THE_RUN = frozenset(
