@@ -20,7 +20,7 @@ from models.delta_iris.config import (
     WorldModelConfig,
 )
 from models.delta_iris.family import NETWORKS
-from models.practice.shapes import Shape, Shapes, require_networks
+from models.practice.shapes import Shape, Shapes, require_networks, with_networks
 
 KIND = "Delta-IRIS"
 Stack = TypeVar("Stack", bound=StackConfig)
@@ -36,17 +36,7 @@ def sized(config: DeltaIrisConfig, shapes: Mapping[str, Shape]) -> DeltaIrisConf
     found = Shapes(shapes, KIND)
     tokenizer = _tokenizer(found, config.tokenizer)
     world_model = _world_model(found, config.world_model, tokenizer)
-    actor_critic = _actor(found, config.actor_critic, tokenizer)
-    made = replace(
-        config,
-        actions=(),
-        frame=(*config.frame[:2], tokenizer.frame_channels),
-        tokenizer=tokenizer,
-        world_model=world_model,
-        actor_critic=actor_critic,
-    )
-    made.require_fit(world_model.max_steps)
-    return made
+    return with_networks(config, tokenizer, world_model, _actor(found, config.actor_critic, tokenizer))
 
 
 def _tokenizer(found: Shapes, given: DeltaTokenizerConfig) -> DeltaTokenizerConfig:

@@ -34,23 +34,22 @@ BUFFERS = re.compile(r"^head_\w+\.indices$|\.sa\.mask$")
 
 def their_name(name: str) -> str:
     """The original's name of a parameter of ours."""
-    for ours, theirs in WHOLE:
-        if name.startswith(ours):
-            return theirs + name.removeprefix(ours)
-    for ours, theirs in LAYERS if name.startswith("transformer.blocks.") else PLACES:
-        if ours in name:
-            return name.replace(ours, theirs)
-    return name
+    return _renamed(name, 0, 1)
 
 
 def our_name(name: str) -> str:
     """Our name of a parameter of the original's."""
-    for ours, theirs in WHOLE:
-        if name.startswith(theirs):
-            return ours + name.removeprefix(theirs)
-    for ours, theirs in LAYERS if name.startswith("transformer.blocks.") else PLACES:
-        if theirs in name:
-            return name.replace(theirs, ours)
+    return _renamed(name, 1, 0)
+
+
+def _renamed(name: str, known: int, wanted: int) -> str:
+    """A name under the other side's: 0 is ours, 1 theirs."""
+    for pair in WHOLE:
+        if name.startswith(pair[known]):
+            return pair[wanted] + name.removeprefix(pair[known])
+    for pair in LAYERS if name.startswith("transformer.blocks.") else PLACES:
+        if pair[known] in name:
+            return name.replace(pair[known], pair[wanted])
     return name
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from models.iris.config import ActorCriticConfig, IrisConfig, WorldModelConfig
 from models.practice.config import NETWORKS
-from models.practice.shapes import Shape, Shapes, require_networks
+from models.practice.shapes import Shape, Shapes, require_networks, with_networks
 from models.tokenizers.config import TokenizerConfig, TokenizerWeights
 
 GPT2_BLOCKS = r"world_model\.transformer\.blocks\.0\.attn\.c_attn\."
@@ -33,17 +33,7 @@ def sized(config: IrisConfig, shapes: Mapping[str, Shape]) -> IrisConfig:
     actor_critic = _actor_critic(found, config.actor_critic)
     tokenizer = _tokenizer(found, config.tokenizer, actor_critic.resolution)
     world_model = _world_model(found, config.world_model, tokenizer.tokens_per_frame)
-    made = replace(
-        config,
-        actions=(),
-        frame=(*config.frame[:2], tokenizer.frame_channels),  # what is shown is resized where the networks see less
-        tokenizer=tokenizer,
-        world_model=world_model,
-        actor_critic=actor_critic,
-        weights=_weights(tokenizer, config.weights),
-    )
-    made.require_fit(world_model.max_steps)
-    return made
+    return with_networks(config, tokenizer, world_model, actor_critic, weights=_weights(tokenizer, config.weights))
 
 
 def _actor_critic(found: Shapes, given: ActorCriticConfig) -> ActorCriticConfig:

@@ -75,8 +75,15 @@ class GoldenFile:
             raise ValueError(f"input {name} holds {int(found.min())} to {int(found.max())}, and there are {count}")
         return found.long()
 
-    def segments(self, network: str, encode: Callable[[Tensor], Tensor]) -> Batch:
-        """A network's recorded segments, with the tokens that `encode` makes of its frames. ValueError as `tensor`."""
+    def frames(self, name: str) -> Tensor:
+        """Recorded frames (..., C, H, W) as floats in [0, 1]. Raises ValueError as `tensor`."""
+        return self.tensor(name).float() / 255
+
+    def segments(self, network: str, encode: Callable[[Tensor], Tensor] | None = None) -> Batch:
+        """A network's recorded segments, with their frames or the tokens that `encode` makes of these.
+
+        Raises ValueError as `tensor`.
+        """
         names = ("actions", "rewards", "ends", "mask_padding", "observations")
         actions, rewards, ends, mask, frames = (self.tensor(f"batch/{network}/{name}") for name in names)
         return Batch(
@@ -85,7 +92,8 @@ class GoldenFile:
             ends_BT=ends,
             mask_BT=mask,
             games_B=actions.new_zeros(len(actions)),
-            tokens_BTK=encode(frames),
+            tokens_BTK=None if encode is None else encode(frames),
+            frames_BTCHW=frames if encode is None else None,
         )
 
     def _text(self, name: str) -> str:

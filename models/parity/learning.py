@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from models.api import Batch
+from models.api import Batch, Losses
 from models.parity.golden_file import GoldenFile
+from models.practice.original_names import OriginalNames
 
 WATCHED = 14  # parameters whose [sum, L2] a file records after a step: evenly among those whose gradient is not 0
 VANISHING = "parameters_with_vanishing_gradient"  # the entry that lists those
@@ -31,8 +32,16 @@ class Training:
     weight_decay: float
 
 
-OPTIMISER_NAMES = {"learning_rate": "lr", "max_grad_norm": "clip", "weight_decay": "weight_decay"}
-"""fields of `Training` by the names of REM's and Simulus's files"""
+def restored(names: OriginalNames, name: str, network: nn.Module, golden: GoldenFile) -> nn.Module:
+    """The network, in eval mode, with the weights that the file records under its name. ValueError where none fit."""
+    names.load_original(name, network, golden.tensors(f"weights/{name}/"))
+    return network.eval()
+
+
+def loss_outputs(prefix: str, losses: Losses, terms: Mapping[str, tuple[str, float]]) -> Iterator[tuple[str, Tensor]]:
+    """The total and its terms, by recorded name: ours, and what the original multiplies them with."""
+    yield f"{prefix}/total", losses.total.detach()
+    yield from ((f"{prefix}/{theirs}", factor * losses.terms[ours]) for theirs, (ours, factor) in terms.items())
 
 
 def labels(batch: Batch, learned_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from models.api import Losses
 from models.parity.golden_file import GoldenFile, Tolerance
-from models.parity.learning import Names, Training, gradient_of, gradients, sum_and_norm
+from models.parity.learning import Names, Training, gradient_of, gradients, loss_outputs, sum_and_norm
 
 LEAST = 2e-5  # relative
 # Adam's first step is the sign of a gradient, so that one near 0 moves a sum of weights by twice the learning rate.
@@ -65,9 +65,7 @@ def recorded(
         each.zero_grad(set_to_none=True)
     losses = stage.loss()
     losses.total.backward()
-    yield f"loss/{stage.name}/total", losses.total.detach()
-    for theirs, (ours, factor) in stage.terms.items():
-        yield f"loss/{stage.name}/{theirs}", factor * losses.terms[ours]
+    yield from loss_outputs(f"loss/{stage.name}", losses, stage.terms)
     yield from _gradients(stage, network, names)
     for name, other in networks.items():
         if name != stage.name:

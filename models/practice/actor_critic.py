@@ -8,6 +8,7 @@ Shapes: N rows, T steps, C channels of H x W pixels, S hidden units, A actions; 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -124,6 +125,15 @@ class Actor(nn.Module, ABC):
                 after = self.told(actions_NT[:, step], after)
             memory = after.where(mask_NT[:, step], memory)
         return memory
+
+
+def halving(channels: int, layers: int, places: int) -> tuple[nn.Sequential, int]:
+    """Convolutions over codes (N, channels, h, w), each of which halves the channels; and how many numbers come out of
+    h * w places.
+    """
+    widths = [channels >> layer for layer in range(layers + 1)]
+    each = (nn.Sequential(nn.Conv2d(*pair, 3, padding=1), nn.SiLU()) for pair in pairwise(widths))
+    return nn.Sequential(*each), widths[-1] * places
 
 
 class ActorCritic(Actor):

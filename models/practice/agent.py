@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,15 +20,23 @@ from torch import Tensor, nn
 from models.api import Batch, FrameBatch, Learning, Losses, Moment, share
 from models.blocks.layers import evaluating
 from models.losses.frames import Lpips
-from models.practice.actor_critic import Actor
-from models.practice.draws import Sampled
-from models.practice.imagination import imagine
+from models.practice.actor_critic import Actor, Memory
+from models.practice.draws import Draw, Sampled
+from models.practice.imagination import Rollout, imagine
 from models.practice.loss import actor_critic_loss
 from models.practice.outcome import outcome_errors
 from models.practice.played import PlayedAgent
 from models.practice.world import CuriousPlayer, Player
 from models.tokenizers.loss import tokenizer_loss
 from models.tokenizers.vq import Tokenizer
+
+
+class Practised(NamedTuple):
+    """What was imagined, the actor's memory before it, and the player that it was imagined in, at its end."""
+
+    rollout: Rollout
+    burnt: Memory
+    player: Player
 
 
 class PracticeAgent(PlayedAgent):
@@ -160,21 +168,20 @@ class PracticeAgent(PlayedAgent):
                 f"Segments of {steps} steps do not fit a burn-in of {config.actor_critic.burn_in}: give one more"
             )
         with evaluating(self.tokenizer, self.networks["world_model"]), learning.autocast():
-            player, tokens_NTK, mask_NT = self.beginning(batch, moment)
-            told_NT = self.told(batch)
-            memory = self._actor.burn_in(
-                (self.see(tokens_NK) for tokens_NK in tokens_NTK[:, :-1].unbind(1)),
-                mask_NT[:, :-1],
-                told_NT,
-            )
-            draw = Sampled(learning.seed, "imagination", moment)
-            rollout = imagine(
-                self._actor, player, self.see, tokens_NTK[:, -1], memory, self.imagined_steps, draw, self.legal(batch)
-            )
+            found = self.practised(batch, moment, Sampled(learning.seed, "imagination", moment), self.legal(batch))
         losses = actor_critic_loss(
-            rollout, config.actor_critic, self._actor.bins, self._actor.return_scale, self.last_entropy
+            found.rollout, config.actor_critic, self._actor.bins, self._actor.return_scale, self.last_entropy
         )
-        return share(losses, len(tokens_NTK) / float(counts[0]))
+        return share(losses, len(batch.actions_BT) / float(counts[0]))
+
+    def practised(self, batch: Batch, moment: Moment, draw: Draw, legal_NA: Tensor | None = None) -> Practised:
+        """A rollout from the last step of segments. legal_NA: see `imagine`."""
+        player, tokens_NTK, mask_NT = self.beginning(batch, moment)
+        seen = (self.see(tokens_NK) for tokens_NK in tokens_NTK[:, :-1].unbind(1))
+        burnt = self._actor.burn_in(seen, mask_NT[:, :-1], self.told(batch))
+        start_NK, steps = tokens_NTK[:, -1], self.imagined_steps
+        rollout = imagine(self._actor, player, self.see, start_NK, burnt, steps, draw, legal_NA)
+        return Practised(rollout, burnt, player)
 
     def with_tokens(self, batch: Batch) -> Batch:
         """Frames are encoded by the tokenizer as it is now."""

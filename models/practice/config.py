@@ -229,6 +229,22 @@ def require_equal(*pairs: tuple[str, int, str, int]) -> None:
             raise ValueError(f"{name} is {value} but {other} is {found}: they must be equal, set both")
 
 
+BLOCK_TOKENIZER = TokenizerConfig(
+    vocab_size=512,
+    embed_dim=256,
+    z_channels=256,
+    channels=32,
+    attention=False,
+    norm_groups=8,
+    downsample=(2, 2, 2),
+    resolution=64,
+    frame_channels=3,
+    initial="uniform",
+    stack="plain",
+)
+"""64 tokens a frame, of 256 numbers that the world model and the actor read as they are (arXiv 2402.05643, A.1)"""
+
+
 @dataclass(frozen=True)
 class BlockPracticeConfig(PracticeConfig):
     """Its world model reads blocks, and learns and imagines behind `world_model.context` of them; these count in the

@@ -2,8 +2,13 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from models.practice.config import PlayedConfig
 
 Shape = tuple[int, ...]
+Config = TypeVar("Config", bound=PlayedConfig)
 
 
 def require_networks(shapes: Mapping[str, Shape], networks: Sequence[str], kind: str) -> None:
@@ -13,6 +18,17 @@ def require_networks(shapes: Mapping[str, Shape], networks: Sequence[str], kind:
             f"it holds '{strangers[0]}', which belongs to none of {', '.join(networks)}: give the state_dict of a "
             f"whole {kind}, each network's names behind its own"
         )
+
+
+def with_networks(config: Config, tokenizer: Any, world_model: Any, actor_critic: Any, **others: Any) -> Config:
+    """`config` with networks of these sizes, which know all actions; frames are resized where the networks see less.
+
+    Raises ValueError where sizes do not fit each other.
+    """
+    networks = {"tokenizer": tokenizer, "world_model": world_model, "actor_critic": actor_critic}
+    made = replace(config, actions=(), frame=(*config.frame[:2], tokenizer.frame_channels), **networks, **others)
+    made.require_fit(world_model.max_steps)
+    return made
 
 
 class Shapes:

@@ -5,12 +5,10 @@ Parameters have the released checkpoints' names. Source: arXiv 2402.05643, secti
 Shapes: N rows, E x h x w codes of a frame, S hidden units, A actions.
 """
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor, nn
 
-from models.practice.actor_critic import Actor, ActorCritic, Memory
+from models.practice.actor_critic import Actor, ActorCritic, Memory, halving
 from models.rem.config import RemActorConfig
 from models.tokenizers.config import TokenizerConfig
 
@@ -23,14 +21,8 @@ class LatentActorCritic(Actor):
     def __init__(self, config: RemActorConfig, tokenizer: TokenizerConfig, seed: int = 0) -> None:
         super().__init__()
         self.config, generator = config, torch.Generator().manual_seed(seed)
-        widths = [tokenizer.embed_dim >> layer for layer in range(config.layers + 1)]
-        self.convs = nn.Sequential(
-            *(
-                nn.Sequential(nn.Conv2d(width, narrower, 3, padding=1), nn.SiLU())
-                for width, narrower in pairwise(widths)
-            )
-        )
-        self.dense = nn.Sequential(nn.Linear(widths[-1] * tokenizer.tokens_per_frame, config.hidden), nn.SiLU())
+        self.convs, seen = halving(tokenizer.embed_dim, config.layers, tokenizer.tokens_per_frame)
+        self.dense = nn.Sequential(nn.Linear(seen, config.hidden), nn.SiLU())
         cell = nn.LSTMCell if config.rnn == "lstm" else nn.GRUCell
         self.rnn: nn.LSTMCell | nn.GRUCell = cell(config.hidden, config.hidden)
         self.add_heads(config.hidden, config)

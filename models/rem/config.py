@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 
 from models.limits import Dropout, Size, check
 from models.practice.config import (
+    BLOCK_TOKENIZER,
     OUTCOME,
     ActorConfig,
     ActorCriticConfig,
@@ -20,19 +21,7 @@ from models.practice.config import (
 )
 from models.tokenizers.config import TokenizerConfig, TokenizerWeights
 
-TOKENIZER = TokenizerConfig(
-    vocab_size=512,
-    embed_dim=256,
-    z_channels=256,
-    channels=32,
-    attention=False,
-    norm_groups=8,
-    downsample=(2, 2, 2),
-    resolution=64,
-    frame_channels=3,
-    initial="uniform",
-    stack="plain",
-)
+TOKENIZER = BLOCK_TOKENIZER
 
 
 @dataclass(frozen=True)

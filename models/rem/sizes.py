@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from models.practice.config import NETWORKS
-from models.practice.shapes import Shape, Shapes, require_networks
+from models.practice.shapes import Shape, Shapes, require_networks, with_networks
 from models.rem.config import RemActorConfig, RemConfig, WorldModelConfig
 from models.tokenizers.config import TokenizerConfig
 
@@ -29,16 +29,7 @@ def sized(config: RemConfig, shapes: Mapping[str, Shape]) -> RemConfig:
     found = Shapes(shapes, "REM")
     tokenizer = _tokenizer(found, config.tokenizer)
     world_model = _world_model(found, config.world_model, tokenizer)
-    made = replace(
-        config,
-        actions=(),
-        frame=(*config.frame[:2], tokenizer.frame_channels),
-        tokenizer=tokenizer,
-        world_model=world_model,
-        actor_critic=_actor(found, config.actor_critic, tokenizer),
-    )
-    made.require_fit(world_model.max_steps)
-    return made
+    return with_networks(config, tokenizer, world_model, _actor(found, config.actor_critic, tokenizer))
 
 
 def _tokenizer(found: Shapes, given: TokenizerConfig) -> TokenizerConfig:

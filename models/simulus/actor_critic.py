@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from models.practice.actor_critic import Actor, Memory
+from models.practice.actor_critic import Actor, Memory, halving
 from models.simulus.config import SimulusActorConfig
 from models.tokenizers.config import TokenizerConfig
 
@@ -21,14 +21,8 @@ class Trunk(nn.Module):
 
     def __init__(self, config: SimulusActorConfig, tokenizer: TokenizerConfig) -> None:
         super().__init__()
-        widths = [tokenizer.embed_dim >> layer for layer in range(config.layers + 1)]
-        self.convs = nn.Sequential(
-            *(
-                nn.Sequential(nn.Conv2d(width, narrower, 3, padding=1), nn.SiLU())
-                for width, narrower in pairwise(widths)
-            )
-        )
-        sizes = (widths[-1] * tokenizer.tokens_per_frame, *config.mlp)
+        self.convs, seen = halving(tokenizer.embed_dim, config.layers, tokenizer.tokens_per_frame)
+        sizes = (seen, *config.mlp)
         layers = ((nn.Linear(*pair), nn.LayerNorm(pair[1]), nn.SiLU()) for pair in pairwise(sizes))
         self.fuser = nn.Sequential(*(layer for each in layers for layer in each))
         self.lstm = nn.LSTMCell(config.hidden, config.hidden)

@@ -6,28 +6,14 @@ by. Learning rates, decay, clipping and the order of turns belong to the schedul
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from models.limits import Dropout, Few, Kept, Positive, Share, Size, Weight, check
-from models.practice.config import ActorConfig, BlockPracticeConfig, check_blocks, require_halves
+from models.practice.config import BLOCK_TOKENIZER, ActorConfig, BlockPracticeConfig, check_blocks, require_halves
 from models.tokenizers.config import TokenizerConfig, TokenizerWeights
 
-TOKENIZER = TokenizerConfig(
-    vocab_size=512,
-    embed_dim=256,
-    z_channels=256,
-    channels=64,
-    attention=False,
-    norm_groups=8,
-    downsample=(2, 2, 2),
-    resolution=64,
-    frame_channels=3,
-    initial="uniform",
-    stack="strided",
-    quantizer="fsq",
-    fsq_levels=(8, 8, 8),
-)
+TOKENIZER = replace(BLOCK_TOKENIZER, channels=64, stack="strided", quantizer="fsq", fsq_levels=(8, 8, 8))
 # Rewards are discounted returns divided by about 100 steps, whose own bins end at 15: symlog((e^15 - 1) / 100).
 REWARD_REACH = math.log1p(math.expm1(15.0) / 100)
 

@@ -16,6 +16,7 @@ from models.delta_iris.state_dict import NAMES
 from models.delta_iris.tokenizer import Change
 from models.parity.delta_iris.config import Training, delta_iris_config
 from models.parity.golden_file import GoldenFile
+from models.parity.learning import restored
 from models.practice.draws import Given
 
 NETWORKS = ("tokenizer", "world_model", "actor_critic")
@@ -43,30 +44,17 @@ class Case:
 
     def restore(self, name: str) -> nn.Module:
         """A network with the recorded weights, which training may have changed."""
-        network = self.agent.networks[name]
-        NAMES.load_original(name, network, self.golden.tensors(f"weights/{name}/"))
-        return network.eval()
-
-    def frames(self, name: str) -> Tensor:
-        """Recorded frames (..., C, R, R) as floats in [0, 1]."""
-        return self.golden.tensor(name).float() / 255
+        return restored(NAMES, name, self.agent.networks[name], self.golden)
 
     def batch(self, name: str) -> Batch:
         """A network's segments, with their frames."""
-        names = ("actions", "rewards", "ends", "mask_padding", "observations")
-        actions, rewards, ends, mask, frames = (self.golden.tensor(f"batch/{name}/{entry}") for entry in names)
-        return Batch(
-            actions_BT=actions,
-            rewards_BT=rewards,
-            ends_BT=ends,
-            mask_BT=mask,
-            games_B=actions.new_zeros(len(actions)),
-            frames_BTCHW=frames,
-        )
+        return self.golden.segments(name)
 
     def change(self) -> Change:
         """Those of the tokenizer's segments, row by row: they are the world model's."""
-        return changes(self.frames("batch/world_model/observations"), self.golden.tensor("batch/world_model/actions"))
+        return changes(
+            self.golden.frames("batch/world_model/observations"), self.golden.tensor("batch/world_model/actions")
+        )
 
     def draws(self, name: str, *, actions: bool = False) -> Given:
         """What was drawn in `env` or `imagine`, step by step and token by token. Two-hot rewards are not drawn."""

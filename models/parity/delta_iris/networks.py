@@ -107,7 +107,10 @@ def revival_outputs(case: Case) -> dict[str, Tensor]:
 
 def foretold(case: Case) -> tuple[Foretold, Tensor]:
     """The world model on whole segments, and the tokens of their changes."""
-    frames, actions = case.frames("batch/world_model/observations"), case.golden.tensor("batch/world_model/actions")
+    frames, actions = (
+        case.golden.frames("batch/world_model/observations"),
+        case.golden.tensor("batch/world_model/actions"),
+    )
     latents_BTK = case.agent.latents(frames, actions)
     return case.agent.world_model(frames, actions, latents_BTK), latents_BTK
 
@@ -119,7 +122,7 @@ def world_model_outputs(case: Case) -> dict[str, Tensor]:
     mask_BT = case.golden.tensor("batch/world_model/mask_padding")
     right = (found.latents_BTKV[:, :-1].argmax(-1) == latents_BTK[:, :-1])[mask_BT[:, :-1]]
     outputs = {
-        "frame_embeddings": model.embed_frames(case.frames("batch/world_model/observations"))[:, :, None],
+        "frame_embeddings": model.embed_frames(case.golden.frames("batch/world_model/observations"))[:, :, None],
         "output_sequence": found.hidden_BLD,
         "logits_latents": found.latents_BTKV.flatten(1, 2),
         "logits_rewards": found.rewards_BTV,
@@ -139,7 +142,7 @@ def actor_critic_outputs(case: Case) -> dict[str, Tensor]:
 
 
 def _actor_outputs(case: Case) -> Iterator[tuple[str, Tensor]]:
-    frames_NTCRR = case.frames("batch/actor_critic/observations")
+    frames_NTCRR = case.golden.frames("batch/actor_critic/observations")
     seen_NT = torch.ones_like(case.golden.tensor("batch/actor_critic/mask_padding"))
     for name in ("model", "target_model"):
         actor = getattr(case.agent.actor_critic, name)

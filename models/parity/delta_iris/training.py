@@ -17,7 +17,7 @@ from models.delta_iris.state_dict import their_name
 from models.parity.delta_iris.case import NETWORKS, Case
 from models.parity.delta_iris.networks import TOKENIZER_TERMS
 from models.parity.delta_iris.worlds import rollout
-from models.parity.learning import VANISHING, gradients, sum_and_norm, vanishing, watched
+from models.parity.learning import VANISHING, gradients, loss_outputs, sum_and_norm, vanishing, watched
 
 WORLD_TERMS = {"loss_latents": "latents", "loss_rewards": "rewards", "loss_ends": "ends"}
 ACTOR_TERMS = {"loss_actions": "actions", "loss_entropy": "entropy", "loss_values": "values"}
@@ -91,9 +91,7 @@ def _recorded(case: Case, stage: Stage) -> Iterator[tuple[str, Tensor]]:
         network.zero_grad(set_to_none=True)
         losses = stage.loss()
         losses.total.backward()
-        prefix = f"loss/{stage.name}{suffix}"
-        yield f"{prefix}/total", losses.total.detach()
-        yield from ((f"{prefix}/{key}", factor * losses.terms[ours]) for key, (ours, factor) in stage.terms.items())
+        yield from loss_outputs(f"loss/{stage.name}{suffix}", losses, stage.terms)
         for theirs, ours in stage.metrics.items():
             yield f"metrics/{stage.name}{suffix}/{theirs}", losses.terms[ours]
         if step == 0:

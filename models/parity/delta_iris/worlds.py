@@ -61,7 +61,7 @@ def env_outputs(case: Case) -> dict[str, Tensor]:
     """Entries `env/*`."""
     actions_NS = case.golden.tensor("batch/env/actions").flatten(1)
     player, given = Recorded(case, "env/frames_uint8"), case.draws("env")
-    player.reset(as_observations(case.frames("batch/env/observations")[:, 0]))
+    player.reset(as_observations(case.golden.frames("batch/env/observations")[:, 0]))
     assert player.cache is not None
     sizes, steps, found = [player.cache.length], [], {"env/reset_output_sequence": player.outputs[-1]}
     found |= dict(_state(player, "state_after_reset"))
@@ -101,7 +101,7 @@ def _state(player: DeltaPlayer, when: str) -> Iterator[tuple[str, Tensor]]:
 
 def rollout(case: Case) -> tuple[Rollout, Recorded]:
     """Burn-in and one imagined rollout with the recorded draws, and who played it."""
-    batch, frames_NTCRR = case.batch("actor_critic"), case.frames("batch/actor_critic/observations")
+    batch, frames_NTCRR = case.batch("actor_critic"), case.golden.frames("batch/actor_critic/observations")
     seen_NT = torch.ones_like(batch.mask_BT)
     networks, player = case.agent.actor_critic, Recorded(case, "imagine/frames_uint8")
     tokens_NTS = as_observations(frames_NTCRR)

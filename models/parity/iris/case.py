@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from models.api import Batch
 from models.iris.config import IrisConfig
 from models.iris.state_dict import NAMES
 from models.iris.world import AnyWorldModel, new_world_model
 from models.parity.golden_file import GoldenFile
-from models.parity.learning import Training
+from models.parity.learning import Training, restored
 from models.practice.actor_critic import ActorCritic
 from models.practice.draws import Given
 from models.tokenizers.vq import Tokenizer
@@ -45,17 +45,11 @@ class Case:
 
     def restore(self, name: str) -> nn.Module:
         """A network with the recorded weights, which training may have changed."""
-        network: nn.Module = getattr(self, name)
-        NAMES.load_original(name, network, self.golden.tensors(f"weights/{name}/"))
-        return network.eval()
+        return restored(NAMES, name, getattr(self, name), self.golden)
 
     def recorded(self, name: str, usual: int, axis: int = 0) -> int:
         """How many of its frames the file keeps in this entry."""
         return self.golden.arrays[name].shape[axis] if name in self.golden.arrays else usual
-
-    def frames(self, name: str) -> Tensor:
-        """Recorded frames (..., C, H, W) as floats in [0, 1]."""
-        return self.golden.tensor(name).float() / 255
 
     def world_batch(self) -> Batch:
         """The world model's segments, with the tokens of their frames."""

@@ -13,7 +13,7 @@ from models.parity.learning import labels
 @torch.no_grad()
 def tokenizer_outputs(case: Case) -> dict[str, Tensor]:
     """Entries `tokenizer/*`. A file keeps pictures of the first frames only, and of the last ones without gradient."""
-    tokenizer, frames = case.tokenizer, case.frames("batch/tokenizer/observations").flatten(0, 1)
+    tokenizer, frames = case.tokenizer, case.golden.frames("batch/tokenizer/observations").flatten(0, 1)
     found = tokenizer(frames)
     first, last = case.recorded("tokenizer/reconstruction", 2), case.recorded("tokenizer/encode_decode_clamped", 1)
     codes_1hw = torch.arange(tokenizer.config.tokens_per_frame).view(1, tokenizer.config.grid, -1)
@@ -49,7 +49,7 @@ def world_model_outputs(case: Case) -> dict[str, Tensor]:
 @torch.no_grad()
 def actor_critic_outputs(case: Case) -> dict[str, Tensor]:
     """Entries `actor_critic/*`: on recorded frames, the last one from nothing and after the masked burn-in."""
-    actor, frames_NTCHW = case.actor_critic, case.frames("batch/actor_critic/observations")
+    actor, frames_NTCHW = case.actor_critic, case.golden.frames("batch/actor_critic/observations")
     mask_NT = case.golden.tensor("batch/actor_critic/mask_padding")
     found: dict[str, Tensor] = {}
     burnt = actor.burn_in(frames_NTCHW[:, :-1].unbind(1), mask_NT[:, :-1])

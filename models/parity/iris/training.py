@@ -15,7 +15,16 @@ from models.blocks.layers import decay_groups
 from models.iris.loss import world_model_counts, world_model_loss
 from models.parity.iris.case import Case
 from models.parity.iris.worlds import rollout
-from models.parity.learning import WORLD_TERMS, Names, Training, gradients, sum_and_norm, vanishing, watched
+from models.parity.learning import (
+    WORLD_TERMS,
+    Names,
+    Training,
+    gradients,
+    loss_outputs,
+    sum_and_norm,
+    vanishing,
+    watched,
+)
 from models.practice.loss import actor_critic_loss
 from models.practice.world import Player
 from models.tokenizers.loss import tokenizer_loss
@@ -59,7 +68,7 @@ def adam(network: nn.Module, training: Training) -> Optimizer:
 
 def tokenizer_stage(case: Case) -> Stage:
     """l1 and commitment; LPIPS is left out."""
-    frames = case.frames("batch/tokenizer/observations").flatten(0, 1)
+    frames = case.golden.frames("batch/tokenizer/observations").flatten(0, 1)
 
     def loss() -> Losses:
         return tokenizer_loss(frames, case.tokenizer(frames), case.config.weights)
@@ -103,9 +112,7 @@ def recorded(case: Case, stage: Stage) -> Iterator[tuple[str, Tensor]]:
         network.zero_grad(set_to_none=True)
         losses = stage.loss()
         losses.total.backward()
-        prefix = f"loss/{stage.name}{suffix}"
-        yield f"{prefix}/total", losses.total.detach()
-        yield from ((f"{prefix}/{key}", factor * losses.terms[ours]) for key, (ours, factor) in stage.terms.items())
+        yield from loss_outputs(f"loss/{stage.name}{suffix}", losses, stage.terms)
         if step == 0:
             yield from gradients(f"grad/{stage.name}", parameters, stage.names)
         yield f"grad_norm/{stage.name}{suffix}", nn.utils.clip_grad_norm_(network.parameters(), case.training.clip)

@@ -38,10 +38,6 @@ class Case:
             legal_GA[game["id"], game["legal"]] = True
         return cls(golden, new_model(golden, model).eval(), new_tokenizer(golden, tokenizer).eval(), beta, legal_GA)
 
-    def frames(self, name: str) -> Tensor:
-        """Recorded frames (..., 1, H, W) as floats in [0, 1]."""
-        return self.golden.tensor(name).float() / 255
-
     def batch(self) -> Batch:
         """The real segments."""
         return self._batch("batch/")

@@ -17,7 +17,7 @@ from models.parity.jowa.case import Case
 @torch.no_grad()
 def tokenizer_outputs(case: Case) -> dict[str, Tensor]:
     """Entries `tokenizer/*`."""
-    tokenized = case.tokenizer(case.frames("batch/tokenizer/observations"))
+    tokenized = case.tokenizer(case.golden.frames("batch/tokenizer/observations"))
     encoded = tokenized.encoded
     return {
         "tokenizer/z": encoded.z,

@@ -55,7 +55,7 @@ def stage_outputs(case: Case, stage: Stage) -> dict[str, Tensor]:
 
 def _tokenizer_stage(case: Case, stage: Stage) -> Iterator[tuple[str, Tensor]]:
     tokenizer = new_tokenizer(case.golden, case.tokenizer.config)
-    frames = case.frames("batch/tokenizer/observations")
+    frames = case.golden.frames("batch/tokenizer/observations")
 
     def loss(step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         tokenized = tokenizer(frames)

@@ -3,31 +3,19 @@
 Shapes: B segments or N rows, T steps, K tokens a frame.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from models.api import Batch
+from models.parity.blocks import BlockCase
 from models.parity.golden_file import GoldenFile
-from models.parity.learning import Training
 from models.parity.rem.config import Recording, rem_config
 from models.practice.draws import Given
 from models.rem.agent import RemAgent
 from models.rem.config import RemConfig
-from models.rem.state_dict import NAMES
 
 
-@dataclass(frozen=True)
-class Case:
-    """A file with its networks, in eval mode. No caller may change these."""
-
-    golden: GoldenFile
-    config: RemConfig
-    training: Mapping[str, Training]
-    recording: Recording
-    agent: RemAgent
+class Case(BlockCase[RemConfig, Recording, RemAgent]):
+    """See `BlockCase`."""
 
     @classmethod
     def of(cls, golden: GoldenFile) -> "Case":
@@ -37,32 +25,6 @@ class Case:
         for name in case.agent.networks:
             case.restore(name)
         return case
-
-    def restore(self, name: str) -> nn.Module:
-        """A network with the recorded weights, which training may have changed."""
-        network = self.agent.networks[name]
-        NAMES.load_original(name, network, self.golden.tensors(f"weights/{name}/"))
-        return network.eval()
-
-    def frames(self, name: str) -> Tensor:
-        """Recorded frames (..., C, H, W) as floats in [0, 1]."""
-        return self.golden.tensor(name).float() / 255
-
-    def batch(self, name: str) -> Batch:
-        """A network's segments, with the tokens of their frames. Raises ValueError for actions that there are not."""
-        actions = f"batch/{name}/actions"
-        self.golden.classes(actions, tuple(self.golden.tensor(actions).shape), self.actions)
-        return self.golden.segments(name, self.agent.tokenizer.encode_tokens)
-
-    @property
-    def actions(self) -> int:
-        """How many there are."""
-        return self.config.actor_critic.num_actions
-
-    @property
-    def rows(self) -> int:
-        """N of what acts and imagines."""
-        return len(self.golden.tensor("batch/actor_critic/actions"))
 
     def draws(self) -> Given:
         """What was drawn in `imagine`, step by step; the last step has no tokens. ValueError where it does not fit."""

@@ -4,22 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from models.parity.blocks import LEARNING_NAMES, learning_fields, recording_fields, tokenizer_fields, training_of
 from models.parity.golden_file import renamed
-from models.parity.learning import OPTIMISER_NAMES, Training
+from models.parity.learning import Training
 from models.rem.config import RemActorConfig, RemConfig, WorldModelConfig
 from models.tokenizers.config import TokenizerConfig
 
-TOKENIZER_NAMES = {
-    "vocab_size": "vocab_size",
-    "embed_dim": "embed_dim",
-    "encoder.in_channels": "frame_channels",
-    "encoder.input_resolution": "resolution",
-    "encoder.norm_num_groups": "norm_groups",
-    "encoder.num_downsample_steps": "halvings",
-    "encoder.out_channels": "z_channels",
-    "encoder.out_channels_1st_layer": "channels",
-}
-TOKENIZER_FIXED = {"encoder.downsample_use_conv": True}
 WORLD_NAMES = {
     "context_length": "context",
     "shared_embeddings": "shared_embeddings",
@@ -36,12 +26,6 @@ ACTOR_NAMES = {"lstm_latent_dim": "hidden"}
 ACTOR_FIXED = {"use_original_obs": False}  # what True would show to an actor on codes is stated nowhere
 LATENT_NAMES = {"include_action_inputs": "action_inputs", "n_layers": "layers", "rnn_type": "rnn"}
 KINDS = {"LSAC": "codes", "AC": "pixels"}  # ours by the file's name of the actor-critic
-LEARNING_NAMES = {
-    "entropy_weight": "entropy",
-    "gamma": "gamma",
-    "imagine_horizon": "horizon",
-    "lambda_": "lambda_",
-}
 RECORDING_NAMES = {
     "ac_frames": "frames",
     "act_burn_in": "act_burn_in",
@@ -52,7 +36,6 @@ RECORDING_NAMES = {
     "retnet_chunks": "retnet_chunks",
 }
 IGNORED = ("act_temperature", "batch_tokenizer", "retention_len", "seed")  # seen in shapes, or of no influence
-SECTIONS = ("tokenizer", "world_model", "actor_critic", "training")
 
 
 @dataclass(frozen=True)
@@ -73,15 +56,10 @@ def rem_config(config: Mapping[str, Any]) -> tuple[RemConfig, dict[str, Training
 
     Raises ValueError or KeyError where it states what is not known here, or too little.
     """
-    rest = {name: value for name, value in config.items() if name not in (*SECTIONS, *IGNORED, "num_actions")}
-    recording = Recording(**renamed(rest, RECORDING_NAMES, {"lpips": False}))
-    tokenizer, learning = _tokenizer_config(config["tokenizer"]), config["training"]["actor_critic"]
-    training = {
-        name: Training(**renamed({key: stated[key] for key in OPTIMISER_NAMES if key in stated}, OPTIMISER_NAMES, {}))
-        for name, stated in config["training"].items()
-    }
-    learned = {name: value for name, value in learning.items() if name not in OPTIMISER_NAMES}
-    actor = _actor_fields(config["actor_critic"]) | renamed(learned, LEARNING_NAMES, {})
+    recording = Recording(**recording_fields(config, RECORDING_NAMES, IGNORED))
+    fields = tokenizer_fields(config["tokenizer"], {"embed_dim": "embed_dim"})
+    tokenizer, training = TokenizerConfig(**fields, stack="plain"), training_of(config)
+    actor = _actor_fields(config["actor_critic"]) | learning_fields(config, LEARNING_NAMES)
     side, count = tokenizer.resolution, config["num_actions"]
     found = RemConfig(
         frame=(side, side, tokenizer.frame_channels),
@@ -98,21 +76,6 @@ def rem_config(config: Mapping[str, Any]) -> tuple[RemConfig, dict[str, Training
     )
     found.require_fit(found.world_model.max_steps)
     return found, training, recording
-
-
-def _tokenizer_config(stated: Mapping[str, Any]) -> TokenizerConfig:
-    fields = renamed(stated, TOKENIZER_NAMES, TOKENIZER_FIXED)
-    halvings, (side, other) = fields.pop("halvings"), fields.pop("resolution")
-    if side != other:
-        raise ValueError(f"meta/config states frames of {side} x {other}: square ones are known here")
-    return TokenizerConfig(
-        **fields,
-        resolution=side,
-        downsample=(2,) * halvings,
-        attention=False,
-        initial="uniform",
-        stack="plain",
-    )
 
 
 def _world_config(stated: Mapping[str, Any], tokenizer: TokenizerConfig, num_actions: int) -> WorldModelConfig:

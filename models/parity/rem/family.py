@@ -7,10 +7,10 @@ weights after a step agree less: a gradient near 0 may round to the other sign, 
 import numpy as np
 from torch import Tensor
 
+from models.parity.blocks import act_outputs
 from models.parity.golden_file import GoldenFile, Tolerance
-from models.parity.rem.case import Case
+from models.parity.rem.case import Case, stacked
 from models.parity.rem.networks import (
-    act_outputs,
     retention_outputs,
     retnet_outputs,
     tokenizer_outputs,
@@ -26,8 +26,9 @@ def outputs(golden: GoldenFile) -> dict[str, Tensor | np.ndarray]:
     """Every output of the file by its entry. Raises ValueError or KeyError where an input is missing or damaged."""
     case = Case.of(golden)
     found: dict[str, Tensor | np.ndarray] = {}
-    for entries in (tokenizer_outputs, retention_outputs, retnet_outputs, world_model_outputs, act_outputs):
+    for entries in (tokenizer_outputs, retention_outputs, retnet_outputs, world_model_outputs):
         found |= entries(case)
+    found |= act_outputs(case, case.recording.act_burn_in, stacked)
     return found | imagine_outputs(case) | training_outputs(case)
 
 

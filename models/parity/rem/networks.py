@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.blocks.retnet import decay_mask, decays, parallel, recurrent, retained, rotated
 from models.parity.learning import IGNORED, labels
-from models.parity.rem.case import Case, stacked
+from models.parity.rem.case import Case
 from models.practice.blocks import learned
 from models.practice.draws import Given
 
@@ -18,26 +18,18 @@ from models.practice.draws import Given
 @torch.no_grad()
 def tokenizer_outputs(case: Case) -> dict[str, Tensor]:
     """Entries `tokenizer/*`. A file keeps pictures of the first frames only."""
-    tokenizer, frames = case.agent.tokenizer, case.frames("batch/tokenizer/observations").flatten(0, 1)
-    found, kept = tokenizer(frames), case.golden.arrays
-    pictures = len(kept["tokenizer/reconstruction"]) if "tokenizer/reconstruction" in kept else len(frames)
-    codes = len(kept["tokenizer/codes_of_tokens"]) if "tokenizer/codes_of_tokens" in kept else len(frames)
-    grid = (tokenizer.config.grid, -1)
+    tokenizer, frames = case.agent.tokenizer, case.golden.frames("batch/tokenizer/observations").flatten(0, 1)
+    found, grid = tokenizer(frames), (tokenizer.config.grid, -1)
+    pictures, codes = (case.kept(f"tokenizer/{name}", len(frames)) for name in ("reconstruction", "codes_of_tokens"))
     return {
         "tokenizer/z": found.encoded.z,
         "tokenizer/z_quantized": found.encoded.z_quantized,
         "tokenizer/tokens": found.encoded.tokens_BK,
         "tokenizer/reconstruction": found.frames[:pictures],
         "tokenizer/codes_of_tokens": tokenizer.embedding.look_up(found.encoded.tokens_BK[:codes].unflatten(1, grid)),
-        "tokenizer/tokens_world_model": _tokens(case, "world_model"),
-        "tokenizer/tokens_actor_critic": _tokens(case, "actor_critic"),
+        "tokenizer/tokens_world_model": case.tokens("world_model"),
+        "tokenizer/tokens_actor_critic": case.tokens("actor_critic"),
     }
-
-
-def _tokens(case: Case, name: str) -> Tensor:
-    tokens_BTK = case.batch(name).tokens_BTK
-    assert tokens_BTK is not None
-    return tokens_BTK
 
 
 @torch.no_grad()
@@ -77,7 +69,7 @@ def retention_outputs(case: Case) -> dict[str, Tensor]:
 def retnet_outputs(case: Case) -> dict[str, Tensor]:
     """Entries `retnet/*`: the decoder in each form on the first blocks of two segments."""
     model, batch, blocks = case.agent.world_model, case.batch("world_model"), case.recording.retnet_blocks
-    x_NLD = model.embed(_tokens(case, "world_model"), batch.actions_BT, case.agent.codes())[:2]
+    x_NLD = model.embed(case.tokens("world_model"), batch.actions_BT, case.agent.codes())[:2]
     x_NLD, block = x_NLD[:, : blocks * model.tokens_per_block], model.tokens_per_block
     chunks = case.recording.retnet_chunks
     if sum(chunks) != x_NLD.shape[1] or min(chunks) < 1:
@@ -111,7 +103,7 @@ def retnet_outputs(case: Case) -> dict[str, Tensor]:
 @torch.no_grad()
 def world_model_outputs(case: Case) -> dict[str, Tensor]:
     """Entries `world_model/*`: one pass over whole segments, what it is to predict, and two blocks played."""
-    agent, batch, tokens_BTK = case.agent, case.batch("world_model"), _tokens(case, "world_model")
+    agent, batch, tokens_BTK = case.agent, case.batch("world_model"), case.tokens("world_model")
     model, actions_BT1 = agent.world_model, batch.actions_BT[..., None]
     outputs = model(tokens_BTK, batch.actions_BT, agent.codes())
     observations_BTK, rewards_BT, ends_BT = labels(batch, learned(batch, case.config.world_model.context))
@@ -138,23 +130,3 @@ def world_model_outputs(case: Case) -> dict[str, Tensor]:
         "incremental/next_logits": given.logits["tokens"][0],
     }
     return {f"world_model/{name}": value for name, value in found.items()}
-
-
-@torch.no_grad()
-def act_outputs(case: Case) -> dict[str, Tensor]:
-    """Entries `act/*`: burn-in on the first frames, then a decision at each of the others."""
-    actor, tokens_NTK, first = case.agent.actor_critic, _tokens(case, "actor_critic"), case.recording.act_burn_in
-    seen = [case.agent.see(tokens_NK) for tokens_NK in tokens_NTK.unbind(1)]
-    mask_NT = case.golden.tensor("batch/actor_critic/mask_padding")
-    memory = actor.burn_in(seen[:first], mask_NT[:, :first])
-    found = {"act/state_after_burn_in": stacked(tuple(memory))}
-    judged = []
-    actions_NT = case.golden.classes("draws/act/actions", (case.rows, len(seen) - first), case.actions)
-    for seen_NX, actions_N in zip(seen[first:], actions_NT.unbind(1), strict=True):
-        judged.append(actor(seen_NX, memory))
-        memory = actor.told(actions_N, judged[-1].memory)
-    return found | {
-        "act/state_last": stacked(tuple(memory)),
-        "act/logits": torch.stack([each.logits_NA for each in judged], dim=1),
-        "act/values": torch.stack([each.values_N for each in judged], dim=1),
-    }

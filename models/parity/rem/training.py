@@ -15,10 +15,7 @@ from models.parity.learning import WORLD_TERMS
 from models.parity.rem.case import Case, stacked
 from models.parity.stages import Stage, recorded
 from models.practice.blocks import learned
-from models.practice.draws import Given
-from models.practice.imagination import Rollout, imagine
 from models.practice.loss import actor_critic_loss, token_world_loss
-from models.practice.world import Player
 from models.rem.actor_critic import LatentActorCritic
 from models.rem.world import RemPlayer
 from models.tokenizers.loss import tokenizer_loss
@@ -29,22 +26,11 @@ TABLES = ("embedding.weight", "placeholder_embeddings.weight")  # whose gradient
 # ---- imagination ----
 
 
-def rollout(case: Case, given: Given) -> tuple[Rollout, Tensor, Player]:
-    """The recorded rollout with gradients, the actor's state behind burn-in, and the world at its end."""
-    agent, batch = case.agent, case.batch("actor_critic")
-    assert batch.tokens_BTK is not None
-    player, tokens_NTK, mask_NT = agent.beginning(batch, Moment(0))
-    seen = (agent.see(tokens_NK) for tokens_NK in tokens_NTK[:, :-1].unbind(1))
-    burnt = agent.actor_critic.burn_in(seen, mask_NT[:, :-1], agent.told(batch))
-    found = imagine(agent.actor_critic, player, agent.see, tokens_NTK[:, -1], burnt, agent.imagined_steps, given)
-    return found, stacked(tuple(burnt)), player
-
-
 @torch.no_grad()
 def imagine_outputs(case: Case) -> dict[str, Tensor]:
     """Entries `imagine/*`."""
     config, given = case.config.actor_critic, case.draws()
-    rolled, burnt, player = rollout(case, given)
+    rolled, burnt, player = case.agent.practised(case.batch("actor_critic"), Moment(0), given)
     assert isinstance(player, RemPlayer)
     returns_NH = lambda_returns(rolled.rewards_NH, rolled.ends_NH, rolled.values_NH, config.gamma, config.lambda_)
     tokens_NHK = case.golden.tensor("draws/imagine/tokens")
@@ -57,8 +43,8 @@ def imagine_outputs(case: Case) -> dict[str, Tensor]:
         "logits_rewards": torch.stack(given.logits["rewards"], dim=1),
         "logits_ends": torch.stack(given.logits["ends"], dim=1),
         "logits_tokens": torch.stack(given.logits["tokens"], dim=1),
-        "rnn_state_after_burn_in": burnt,
-        "rnn_state_last": stacked(tuple(rolled.memory)),
+        "rnn_state_after_burn_in": stacked(burnt),
+        "rnn_state_last": stacked(rolled.memory),
         "world_model_states_last": torch.stack(player.states),
         "world_model_n_last": torch.tensor(player.length),
         "lambda_returns": returns_NH,
@@ -92,7 +78,7 @@ def training_outputs(case: Case) -> dict[str, Tensor | np.ndarray]:
 def _stages(case: Case) -> Iterator[Stage]:
     """Each network's: the agent's own losses, but for LPIPS, which is left out and recorded as 0."""
     agent, config = case.agent, case.config
-    frames = case.frames("batch/tokenizer/observations").flatten(0, 1)
+    frames = case.golden.frames("batch/tokenizer/observations").flatten(0, 1)
     batch, actor = case.batch("world_model"), config.actor_critic
 
     def tokenizer() -> Losses:
@@ -104,7 +90,8 @@ def _stages(case: Case) -> Iterator[Stage]:
         return token_world_loss(outputs, batch, learned(batch, config.world_model.context), agent.world_counts(batch))
 
     def actor_critic() -> Losses:
-        return actor_critic_loss(rollout(case, case.draws())[0], actor)
+        found = agent.practised(case.batch("actor_critic"), Moment(0), case.draws())
+        return actor_critic_loss(found.rollout, actor)
 
     names = {"commitment_loss": "commitment", "reconstruction_loss": "mse", "perceptual_loss": "lpips"}
     yield Stage("tokenizer", tokenizer, {theirs: (ours, 1.0) for theirs, ours in names.items()})

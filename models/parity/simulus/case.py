@@ -3,22 +3,18 @@
 Shapes: B segments or N rows, T steps, K tokens a frame, D width.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from models.api import Batch, Learning
+from models.api import Learning
+from models.parity.blocks import BlockCase
 from models.parity.golden_file import GoldenFile
-from models.parity.learning import Training
 from models.parity.simulus.config import Recording, simulus_config
 from models.practice.actor_critic import Memory
 from models.practice.draws import Draw, Given
 from models.practice.world import Step
 from models.simulus.agent import SimulusAgent
 from models.simulus.config import SimulusConfig
-from models.simulus.state_dict import NAMES
 from models.simulus.world import SimulusPlayer
 from models.tokenizers.codebook import EMA
 
@@ -48,15 +44,8 @@ class WatchedAgent(SimulusAgent):
         return Watched(self.world_model, self.codes)
 
 
-@dataclass(frozen=True)
-class Case:
-    """A file with its networks, in eval mode. No caller may change these."""
-
-    golden: GoldenFile
-    config: SimulusConfig
-    training: Mapping[str, Training]
-    recording: Recording
-    agent: WatchedAgent
+class Case(BlockCase[SimulusConfig, Recording, WatchedAgent]):
+    """See `BlockCase`."""
 
     @classmethod
     def of(cls, golden: GoldenFile) -> "Case":
@@ -74,36 +63,17 @@ class Case:
 
     def restore(self, name: str) -> nn.Module:
         """A network with the recorded weights, which training may have changed, and the recorded returns in mind."""
-        network = self.agent.networks[name]
-        NAMES.load_original(name, network, self.golden.tensors(f"weights/{name}/"))
+        network = super().restore(name)
         scale = self.agent.actor_critic.return_scale
         if name == "actor_critic" and scale is not None:
             scale.seen.zero_()
             scale.remember(self.golden.tensor("batch/probe/return_buffer").flatten())
-        return network.eval()
-
-    def frames(self, name: str) -> Tensor:
-        """Recorded frames (..., C, H, W) as floats in [0, 1]."""
-        return self.golden.tensor(name).float() / 255
-
-    def batch(self, name: str) -> Batch:
-        """A network's segments, with the tokens of their frames."""
-        return self.golden.segments(name, self.agent.tokenizer.encode_tokens)
-
-    def tokens(self, name: str) -> Tensor:
-        """Tokens (B, T, K) of a network's segments."""
-        tokens_BTK = self.batch(name).tokens_BTK
-        assert tokens_BTK is not None
-        return tokens_BTK
+        return network
 
     def draws(self) -> Given:
         """What was drawn in `imagine`, step by step; of the last step's tokens nobody asks."""
         kinds = ("actions", "ends", "tokens")
         return Given(**{kind: list(self.golden.tensor(f"draws/imagine/{kind}").unbind(1)) for kind in kinds})
-
-    def kept(self, entry: str, rows: int) -> int:
-        """Rows that the file keeps of an output, of so many."""
-        return len(self.golden.arrays[entry]) if entry in self.golden.arrays else rows
 
 
 def stacked(memory: Memory) -> Tensor:

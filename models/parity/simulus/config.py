@@ -4,24 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from models.parity.blocks import LEARNING_NAMES, learning_fields, recording_fields, tokenizer_fields, training_of
 from models.parity.golden_file import renamed
-from models.parity.learning import OPTIMISER_NAMES, Training
+from models.parity.learning import Training
 from models.simulus.config import SimulusActorConfig, SimulusConfig, WorldModelConfig
 from models.tokenizers.config import TokenizerConfig, TokenizerWeights
 
-TOKENIZER_NAMES = {
-    "commitment_beta": "commitment",
-    "ema_decay": "ema_decay",
-    "encoder.in_channels": "frame_channels",
-    "encoder.input_resolution": "resolution",
-    "encoder.norm_num_groups": "norm_groups",
-    "encoder.num_downsample_steps": "halvings",
-    "encoder.out_channels": "z_channels",
-    "encoder.out_channels_1st_layer": "channels",
-    "fsq_levels": "fsq_levels",
-    "vocab_size": "vocab_size",
-}
-TOKENIZER_FIXED = {"encoder.downsample_use_conv": True}
+TOKENIZER_NAMES = {"commitment_beta": "commitment", "ema_decay": "ema_decay", "fsq_levels": "fsq_levels"}
 WORLD_NAMES = {
     "context_length": "context",
     "curiosity_ensemble_size": "ensemble",
@@ -55,16 +44,8 @@ ACTOR_NAMES = {
     "separate_networks": "separate",
 }
 ACTOR_FIXED = {"name": "actor_critic", "rnn_type": "lstm"}
-LEARNING_NAMES = {
-    "burn_in": "burn_in",
-    "entropy_weight": "entropy",
-    "gamma": "gamma",
-    "imagine_horizon": "horizon",
-    "lambda_": "lambda_",
-}
 RECORDING_NAMES = {"act_burn_in": "act_burn_in", "batch_tokenizer": "rows", "replay_uniform": "uniform"}
 IGNORED = ("act_temperature", "seed")  # of no influence
-SECTIONS = ("tokenizer", "world_model", "actor_critic", "training")
 ROLLOUTS = 500  # whose returns the original remembers
 SMOOTHING = 1e-5  # of its EMA's counts
 
@@ -83,16 +64,11 @@ def simulus_config(config: Mapping[str, Any]) -> tuple[SimulusConfig, dict[str, 
 
     Raises ValueError or KeyError where it states what is not known here, or too little.
     """
-    rest = {name: value for name, value in config.items() if name not in (*SECTIONS, *IGNORED, "num_actions")}
-    recording = Recording(**renamed(rest, RECORDING_NAMES, {"lpips": False}))
+    recording = Recording(**recording_fields(config, RECORDING_NAMES, IGNORED))
     tokenizer, weights = _tokenizer_config(config["tokenizer"])
-    training = {
-        name: Training(**renamed({key: stated[key] for key in OPTIMISER_NAMES if key in stated}, OPTIMISER_NAMES, {}))
-        for name, stated in config["training"].items()
-    }
     world = _world_config(config["world_model"], tokenizer, config["num_actions"])
-    learned = {k: v for k, v in config["training"]["actor_critic"].items() if k not in OPTIMISER_NAMES}
-    actor = renamed(config["actor_critic"], ACTOR_NAMES, ACTOR_FIXED) | renamed(learned, LEARNING_NAMES, {})
+    actor = renamed(config["actor_critic"], ACTOR_NAMES, ACTOR_FIXED)
+    actor |= learning_fields(config, LEARNING_NAMES | {"burn_in": "burn_in"})
     steps = actor["horizon"] - world.context
     found = SimulusConfig(
         frame=(tokenizer.resolution, tokenizer.resolution, tokenizer.frame_channels),
@@ -111,30 +87,18 @@ def simulus_config(config: Mapping[str, Any]) -> tuple[SimulusConfig, dict[str, 
         weights=weights,
     )
     found.require_fit(found.world_model.max_steps)
-    return found, training, recording
+    return found, training_of(config), recording
 
 
 def _tokenizer_config(stated: Mapping[str, Any]) -> tuple[TokenizerConfig, TokenizerWeights]:
-    fields = renamed(stated, TOKENIZER_NAMES, TOKENIZER_FIXED)
-    halvings, beta, (side, other) = fields.pop("halvings"), fields.pop("commitment"), fields.pop("resolution")
-    fsq, decay = fields.pop("fsq_levels"), fields.pop("ema_decay")
-    if side != other:
-        raise ValueError(f"meta/config states frames of {side} x {other}: square ones are known here")
+    fields = tokenizer_fields(stated, TOKENIZER_NAMES)
+    beta, fsq, decay = (fields.pop(name) for name in ("commitment", "fsq_levels", "ema_decay"))
     if fsq:
         kind: dict[str, Any] = {"quantizer": "fsq", "fsq_levels": fsq}
     else:
         kind = {"quantizer": "ema", "ema_decay": decay, "ema_smoothing": SMOOTHING, "quant_convs": False}
         kind |= {"revive": "anywhere", "revive_below": 1.0}
-    tokenizer = TokenizerConfig(
-        **fields,
-        **kind,
-        embed_dim=fields["z_channels"],
-        resolution=side,
-        downsample=(2,) * halvings,
-        attention=False,
-        initial="uniform",
-        stack="strided",
-    )
+    tokenizer = TokenizerConfig(**fields, **kind, embed_dim=fields["z_channels"], stack="strided")
     return tokenizer, TokenizerWeights(l1=0.0, mse=1.0, codes=0.0, commitment=0.0 if fsq else beta)
 
 

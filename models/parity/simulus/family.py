@@ -6,10 +6,10 @@ The largest error of an entry is ten times what the recording itself was off flo
 import numpy as np
 from torch import Tensor
 
+from models.parity.blocks import act_outputs
 from models.parity.golden_file import GoldenFile, Tolerance
-from models.parity.simulus.case import Case
+from models.parity.simulus.case import Case, stacked
 from models.parity.simulus.networks import (
-    act_outputs,
     backbone_outputs,
     bins_outputs,
     tokenizer_outputs,
@@ -25,8 +25,9 @@ def outputs(golden: GoldenFile) -> dict[str, Tensor | np.ndarray]:
     """Every output of the file by its entry. Raises ValueError or KeyError where an input is missing or damaged."""
     case = Case.of(golden)
     found: dict[str, Tensor | np.ndarray] = {}
-    for entries in (tokenizer_outputs, bins_outputs, backbone_outputs, world_model_outputs, act_outputs):
+    for entries in (tokenizer_outputs, bins_outputs, backbone_outputs, world_model_outputs):
         found |= entries(case)
+    found |= act_outputs(case, case.recording.act_burn_in, stacked)
     return found | imagine_outputs(case) | training_outputs(case) | replay_outputs(case)
 
 

@@ -9,8 +9,7 @@ from torch import Tensor
 from models.blocks.pop_attention import Places, turned, visible
 from models.blocks.transformer import KVCache
 from models.losses.binned import hl_gauss
-from models.parity.simulus.case import Case, Watched, stacked
-from models.practice.actor_critic import Memory
+from models.parity.simulus.case import Case, Watched
 from models.practice.draws import Given
 from models.tokenizers.fsq import FSQ
 
@@ -18,7 +17,7 @@ from models.tokenizers.fsq import FSQ
 @torch.no_grad()
 def tokenizer_outputs(case: Case) -> dict[str, Tensor]:
     """Entries `tokenizer/*` and `fsq/*`. A file keeps pictures of the first frames only."""
-    tokenizer, frames = case.agent.tokenizer, case.frames("batch/tokenizer/observations").flatten(0, 1)
+    tokenizer, frames = case.agent.tokenizer, case.golden.frames("batch/tokenizer/observations").flatten(0, 1)
     found, z = tokenizer(frames), tokenizer.encoder(2 * frames - 1)
     tokens_nK = found.encoded.tokens_BK
     outputs = {
@@ -142,25 +141,6 @@ def _incremental(case: Case) -> dict[str, Tensor]:
         return found | {"incremental/cache_length": torch.tensor(player.length)}
     states = torch.stack(player.states)
     return found | {"incremental/states": states, "incremental/n": torch.tensor(player.length)}
-
-
-@torch.no_grad()
-def act_outputs(case: Case) -> dict[str, Tensor]:
-    """Entries `act/*`: burn-in on the first frames, then a decision at each of the others."""
-    actor, tokens_NTK, first = case.agent.actor_critic, case.tokens("actor_critic"), case.recording.act_burn_in
-    seen = [case.agent.see(tokens_NK) for tokens_NK in tokens_NTK.unbind(1)]
-    mask_NT = case.golden.tensor("batch/actor_critic/mask_padding")
-    memory = actor.burn_in(seen[:first], mask_NT[:, :first])
-    found = {"act/state_after_burn_in": stacked(memory)}
-    judged = []
-    for seen_NX, actions_N in zip(seen[first:], case.golden.tensor("draws/act/actions").unbind(1), strict=True):
-        judged.append(actor(seen_NX, memory))
-        memory = actor.told(actions_N, judged[-1].memory)
-    return found | {
-        "act/state_last": stacked(Memory(memory)),
-        "act/logits": torch.stack([each.logits_NA for each in judged], dim=1),
-        "act/values": torch.stack([each.values_N for each in judged], dim=1),
-    }
 
 
 def played_states(player: Watched) -> dict[str, Tensor]:

@@ -15,10 +15,7 @@ from models.parity.learning import WORLD_TERMS, sum_and_norm
 from models.parity.simulus.case import Case, Watched, stacked
 from models.parity.simulus.networks import played_states
 from models.parity.stages import Stage, recorded
-from models.practice.actor_critic import Memory
 from models.practice.bins import ReturnScale
-from models.practice.draws import Given
-from models.practice.imagination import Rollout, imagine
 from models.practice.loss import actor_critic_loss
 from models.practice.replay import inclusion, prioritised, softmax
 from models.simulus.state_dict import theirs
@@ -31,25 +28,17 @@ BATCH = 8  # whose empirical frequencies a file records
 # ---- imagination ----
 
 
-def rollout(case: Case, given: Given) -> tuple[Rollout, Memory, Watched, Tensor]:
-    """The recorded rollout with gradients, the actor's state behind burn-in, the world at its end, and its context."""
-    agent, batch = case.agent, case.batch("actor_critic")
-    player, tokens_NTK, mask_NT = agent.beginning(batch, Moment(0))
-    assert isinstance(player, Watched)
-    context_NLD = player.waiting_NLD
-    seen = (agent.see(tokens_NK) for tokens_NK in tokens_NTK[:, :-1].unbind(1))
-    burnt = agent.actor_critic.burn_in(seen, mask_NT[:, :-1], agent.told(batch))
-    found = imagine(agent.actor_critic, player, agent.see, tokens_NTK[:, -1], burnt, agent.imagined_steps, given)
-    return found, burnt, player, context_NLD
-
-
 @torch.no_grad()
 def imagine_outputs(case: Case) -> dict[str, Tensor]:
     """Entries `imagine/*`."""
     agent, config, given = case.agent, case.config.actor_critic, case.draws()
     units: list[Tensor] = []
     watching = agent.actor_critic.critic_linear.register_forward_pre_hook(lambda _, read: units.append(read[0]))
-    rolled, burnt, player, context_NLD = rollout(case, given)
+    batch = case.batch("actor_critic")
+    agent.beginning(batch, Moment(0))
+    context_NLD = agent._player.waiting_NLD
+    rolled, burnt, player = agent.practised(batch, Moment(0), given)
+    assert isinstance(player, Watched)
     watching.remove()
     model, latents_NHKD = agent.world_model, torch.stack(player.seen, dim=1)
     returns_NH = lambda_returns(rolled.rewards_NH, rolled.ends_NH, rolled.values_NH, config.gamma, config.lambda_)
@@ -103,7 +92,7 @@ def training_outputs(case: Case) -> dict[str, Tensor | np.ndarray]:
 def _stages(case: Case, rows: dict[str, Tensor | None]) -> Iterator[Stage]:
     """Each network's: the agent's own losses, but for LPIPS, which is left out. rows: what segments lost, by stage."""
     agent, config = case.agent, case.config
-    frames = case.frames("batch/tokenizer/observations").flatten(0, 1)
+    frames = case.golden.frames("batch/tokenizer/observations").flatten(0, 1)
     batch, actor = case.batch("world_model"), config.actor_critic
 
     def tokenizer() -> Losses:
@@ -115,8 +104,8 @@ def _stages(case: Case, rows: dict[str, Tensor | None]) -> Iterator[Stage]:
         return losses
 
     def actor_critic() -> Losses:
-        found, ours = rollout(case, case.draws())[0], agent.actor_critic
-        return actor_critic_loss(found, actor, ours.bins, ours.return_scale, agent.last_entropy)
+        found, ours = agent.practised(case.batch("actor_critic"), Moment(0), case.draws()), agent.actor_critic
+        return actor_critic_loss(found.rollout, actor, ours.bins, ours.return_scale, agent.last_entropy)
 
     committed = {"commitment_loss": ("commitment", 1.0)} if config.weights.commitment else {}
     yield Stage("tokenizer", tokenizer, {"reconstruction_loss": ("mse", 1.0)} | committed)
