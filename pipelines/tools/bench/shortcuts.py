@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from models.blocks.layers import Upsample
 from models.blocks.transformer import KVCache, Transformer
 from models.cpu import shortcuts
 from models.cpu.shortcuts import Dropout, PackedModule, causal_attention
@@ -36,6 +37,10 @@ class Sizes:
     rows: tuple[int, ...] = (1, 2, 4, 8, 16)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     frames: tuple[int, ...] = (1, 8, 32)
+    doubled: tuple[tuple[int, int], ...] = (
+        (128, 8),
+        (64, 32),
+    )  # channels and side, in IRIS's and Delta-IRIS's decoders
     learning: int = 8  # frames that are encoded with gradients
     rounds: int = 7
 
@@ -49,6 +54,7 @@ QUICK = Sizes(
     rows=(1, 2),
     tokenizer=TokenizerConfig(channels=16, res_blocks=1),
     frames=(1,),
+    doubled=((4, 4),),
     learning=1,
     rounds=1,
 )
@@ -119,6 +125,10 @@ def _encoding(sizes: Sizes, dtype: torch.dtype) -> Iterator[tuple[str, Callable[
     for frames in sizes.frames:
         x_BCHW = torch.rand(frames, 1, side, side)
         yield f"encoder, {frames} frame{'s' * (frames > 1)}", torch.no_grad()(partial(encoder, x_BCHW))
+    for channels, side in sizes.doubled:
+        upsample, x_NCHW = Upsample(channels, 2), torch.randn(max(sizes.frames), channels, side, side)
+        what = f"doubling {max(sizes.frames)} x {channels} x {side} x {side} and a convolution"
+        yield what, torch.no_grad()(partial(upsample, x_NCHW))
 
 
 if __name__ == "__main__":
