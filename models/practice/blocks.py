@@ -19,6 +19,7 @@ from models.cpu.shortcuts import PackedModule
 from models.practice.draws import Draw
 from models.practice.outcome import Worth
 from models.practice.world import Step, require_frames, require_segments
+from models.tokenizers.config import TokenizerConfig
 
 # ---- what is learned ----
 
@@ -50,14 +51,19 @@ class BlockConfig(Protocol):
 
 
 class BlockModel(nn.Module, ABC):
-    """A world model that reads blocks."""
+    """A world model that reads blocks of tokens of that tokenizer and an action."""
 
-    tokens_per_frame: int
+    config: BlockConfig
+
+    def __init__(self, config: BlockConfig, tokenizer: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vocabulary, self.tokens_per_frame = tokenizer.vocab_size, tokenizer.tokens_per_frame
 
     @property
-    @abstractmethod
-    def sizes(self) -> BlockConfig:
-        """Its config."""
+    def tokens_per_block(self) -> int:
+        """The frame's tokens and the action."""
+        return self.tokens_per_frame + 1
 
     @abstractmethod
     def embed_frames(self, tokens: Tensor, codes_VE: Tensor) -> Tensor:
@@ -74,7 +80,7 @@ class BlockModel(nn.Module, ABC):
 
     def require_fit(self, tokens_BTK: Tensor) -> None:
         """Raises ValueError for segments of more blocks than it learns, or of other tokens."""
-        require_segments(tokens_BTK, self.sizes.max_steps, self.tokens_per_frame)
+        require_segments(tokens_BTK, self.config.max_steps, self.tokens_per_frame)
 
 
 Model = TypeVar("Model", bound=BlockModel)
@@ -107,7 +113,7 @@ class BlockPlayer(ABC, Generic[Model]):
     @property
     def remembered(self) -> Remembered:
         """See `models.practice.world.RememberingPlayer`."""
-        return Remembered(self._frames, self.model.sizes.max_steps, "flush" if self._flushed else "", self.passes)
+        return Remembered(self._frames, self.model.config.max_steps, "flush" if self._flushed else "", self.passes)
 
     def reset(self, tokens_NK: Tensor) -> None:
         """See `models.practice.world.Player`. Raises ValueError where the frames have another number of tokens."""
@@ -119,7 +125,7 @@ class BlockPlayer(ABC, Generic[Model]):
         require_frames(tokens_NCK, self.model.tokens_per_frame)
         self.model, self._codes_VE = self._packed.current(), self._codes()
         self.passes, self._flushed = 0, False
-        drop = max(0, tokens_NCK.shape[1] - (self.model.sizes.max_steps - 1))
+        drop = max(0, tokens_NCK.shape[1] - (self.model.config.max_steps - 1))
         self._begin(tokens_NCK[:, drop:], actions_NC[:, drop:])
 
     def _begin(self, frames_NCK: Tensor, actions_NC: Tensor) -> None:
@@ -139,12 +145,12 @@ class BlockPlayer(ABC, Generic[Model]):
         """See `models.practice.world.Player`. Raises ValueError before any reset."""
         if not self._frames:
             raise ValueError("This world has no rows yet: reset it first")
-        self.passes, self._flushed = 0, observe and self._frames >= self.model.sizes.max_steps
+        self.passes, self._flushed = 0, observe and self._frames >= self.model.config.max_steps
         if self._flushed:
             self._begin(self._recent_NCK, self._between_NC)
         found = self.foresee(actions_N, draw, observe)
         if found.tokens_NK is not None:
-            kept = self.model.sizes.context
+            kept = self.model.config.context
             self._recent_NCK = torch.cat([self._recent_NCK, found.tokens_NK[:, None]], dim=1)[:, -kept:]
             between_NC = torch.cat([self._between_NC, actions_N[:, None]], dim=1)
             self._between_NC = between_NC[:, max(0, between_NC.shape[1] - kept + 1) :]

@@ -26,10 +26,10 @@ from models.tokenizers.config import TokenizerConfig
 class WorldModel(BlockModel):
     """`seed` fixes the first weights: embeddings normal(0, 1), heads PyTorch's default, of the RetNet see there."""
 
+    config: WorldModelConfig
+
     def __init__(self, config: WorldModelConfig, tokenizer: TokenizerConfig, seed: int = 0) -> None:
-        super().__init__()
-        self.config = config
-        self.vocabulary, self.tokens_per_frame = tokenizer.vocab_size, tokenizer.tokens_per_frame
+        super().__init__(config, tokenizer)
         generator, width = torch.Generator().manual_seed(seed), config.width
         self.head_observations = head(width, self.vocabulary)
         self.head_rewards = head(width, outputs_of(config))
@@ -46,19 +46,9 @@ class WorldModel(BlockModel):
             nn.init.normal_(table.weight, generator=generator)
 
     @property
-    def sizes(self) -> WorldModelConfig:
-        """See `BlockModel`."""
-        return self.config
-
-    @property
     def retnet(self) -> RetNet:
         """What reads and predicts; parameters keep the original's name for it."""
         return self._model
-
-    @property
-    def tokens_per_block(self) -> int:
-        """The frame's tokens and the action."""
-        return self.tokens_per_frame + 1
 
     def forward(self, tokens_BTK: Tensor, actions_BT: Tensor, codes_VD: Tensor) -> Outputs:
         """Read whole segments. `codes` are the tokenizer's. Raises ValueError for more blocks or other tokens."""

@@ -39,10 +39,10 @@ class Foreseen(NamedTuple):
 class WorldModel(BlockModel):
     """`seed` fixes the first weights: PyTorch's default, prediction tokens normal(0, 0.02), embeddings normal(0, 1)."""
 
+    config: WorldModelConfig
+
     def __init__(self, config: WorldModelConfig, tokenizer: TokenizerConfig, seed: int = 0) -> None:
-        super().__init__()
-        self.config = config
-        self.vocabulary, self.tokens_per_frame = tokenizer.vocab_size, tokenizer.tokens_per_frame
+        super().__init__(config, tokenizer)
         generator, width, attends = torch.Generator().manual_seed(seed), config.width, config.backbone == "attention"
         self.head_observations = normed_head(width, 2 * width, self.vocabulary)
         self.ensemble = Ensemble(normed_head(width, 2 * width, self.vocabulary) for _ in range(config.ensemble))
@@ -69,19 +69,9 @@ class WorldModel(BlockModel):
         nn.init.normal_(self.prediction_tokens, std=0.02, generator=generator)
 
     @property
-    def sizes(self) -> WorldModelConfig:
-        """See `BlockModel`."""
-        return self.config
-
-    @property
     def prediction_tokens(self) -> Tensor:
         """Embedded, one a token of a frame or more, (K or more, D); parameters keep the original's names."""
         return self.pred_tokens if self.config.backbone == "attention" else self.placeholder_embeddings.weight
-
-    @property
-    def tokens_per_block(self) -> int:
-        """The frame's tokens and the action."""
-        return self.tokens_per_frame + 1
 
     def embed_actions(self, actions: Tensor) -> Tensor:
         """See `BlockModel`."""

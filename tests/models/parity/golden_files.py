@@ -37,14 +37,6 @@ def failed(arrays: Arrays) -> set[str]:
     return {one.name for one in check(arrays) if not one.ok}
 
 
-def require_agreement(arrays: Arrays, also: tuple[str, ...] = ()) -> int:
-    """Every output that the file records agrees with ours, in its order; how many. also: outputs among its inputs."""
-    checks = check(arrays)
-    assert not (wrong := [one for one in checks if not one.ok]), wrong
-    assert [one.name for one in checks] == [name for name in arrays if name in also or not name.startswith(INPUTS)]
-    return len(checks)
-
-
 def a_thousandth_off(arrays: Arrays, names: Iterable[str]) -> Arrays:
     """Copies of these entries, the largest number of each a thousandth larger."""
     wrong = {name: np.array(arrays[name]) for name in names}

@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from models.api import Learning
 from models.practice.block_agent import BlockAgent
 from models.rem.agent import RemAgent
@@ -13,6 +15,8 @@ from tests.models.rem import small_rem
 from tests.models.simulus import small_simulus
 
 STEPS, BURN_IN = small_rem.STEPS, small_rem.BURN_IN
+K, DRAWS = 16, torch.Generator().manual_seed(3)
+TOKENS, ACTIONS = torch.randint(16, (3, STEPS, K), generator=DRAWS), torch.randint(5, (3, STEPS), generator=DRAWS)
 
 
 @dataclass(frozen=True)

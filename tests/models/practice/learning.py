@@ -13,6 +13,8 @@ from models.practice.agent import PracticeAgent
 
 ACTIONS, SIDE = 5, 32  # of segments
 LEGAL = torch.tensor([[True] * ACTIONS, [True, False, True, False, False]])  # in both of their games
+# Of a tokenizer that learns in no time.
+SMALL_SIZES = {"embed_dim": 16, "z_channels": 16, "channels": 4, "norm_groups": 2, "resolution": SIDE}
 OBJECTIVES = ("tokenizer", "world_model", "actor_critic")
 
 

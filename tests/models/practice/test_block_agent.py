@@ -5,7 +5,7 @@ import torch
 
 from models.api import Acting, Batch, Context, Moment
 from models.practice.draws import likeliest
-from tests.models.practice.block_agents import BURN_IN, KINDS, STEPS, VARIANTS, batch_for
+from tests.models.practice.block_agents import ACTIONS, BURN_IN, KINDS, STEPS, TOKENS, VARIANTS, K, batch_for
 from tests.models.practice.learning import (
     LEGAL,
     OBJECTIVES,
@@ -16,9 +16,6 @@ from tests.models.practice.learning import (
     segments,
 )
 
-K = 16
-DRAWS = torch.Generator().manual_seed(3)
-TOKENS, ACTIONS = torch.randint(16, (3, STEPS, K), generator=DRAWS), torch.randint(5, (3, STEPS), generator=DRAWS)
 OURS_ALONE = {"embedding.step", "return_scale.returns", "return_scale.seen"}  # what no original's checkpoint has
 in_every_variant = pytest.mark.parametrize(("name", "variant"), VARIANTS)
 of_each = pytest.mark.parametrize("name", KINDS)

@@ -4,12 +4,12 @@ from dataclasses import replace
 from functools import partial
 
 from models.rem.config import TOKENIZER, RemActorConfig, RemConfig, WorldModelConfig
-from tests.models.practice.learning import with_part
+from tests.models.practice.learning import SMALL_SIZES, with_part
 
 STEPS, BURN_IN = 5, 3
 CONFIG = RemConfig(
     frame=(32, 32, 3),
-    tokenizer=replace(TOKENIZER, vocab_size=16, embed_dim=16, z_channels=16, channels=4, norm_groups=2, resolution=32),
+    tokenizer=replace(TOKENIZER, vocab_size=16, **SMALL_SIZES),
     world_model=WorldModelConfig(STEPS, 2, 2, 16, 0.0, 2, num_actions=5),
     actor_critic=RemActorConfig(hidden=8, num_actions=5, resolution=32, horizon=STEPS, burn_in=BURN_IN),
 )

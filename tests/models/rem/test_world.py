@@ -7,11 +7,9 @@ from torch import Tensor
 from models.practice.draws import Given, likeliest
 from models.rem.agent import RemAgent
 from models.rem.world import RemPlayer
-from tests.models.rem.small_rem import STEPS, VARIANTS, world
+from tests.models.practice.block_agents import ACTIONS, STEPS, TOKENS, K
+from tests.models.rem.small_rem import VARIANTS, world
 
-K = 16
-DRAWS = torch.Generator().manual_seed(3)
-TOKENS, ACTIONS = torch.randint(16, (3, STEPS, K), generator=DRAWS), torch.randint(5, (3, STEPS), generator=DRAWS)
 NOTHING = torch.zeros(3).long()
 
 

@@ -5,21 +5,12 @@ from functools import partial
 
 from models.simulus.config import TOKENIZER, SimulusActorConfig, SimulusConfig, WorldModelConfig
 from models.tokenizers.config import TokenizerWeights
-from tests.models.practice.learning import with_part
+from tests.models.practice.learning import SMALL_SIZES, with_part
 
 STEPS, BURN_IN = 5, 3
 CONFIG = SimulusConfig(
     frame=(32, 32, 3),
-    tokenizer=replace(
-        TOKENIZER,
-        vocab_size=16,
-        fsq_levels=(4, 4),
-        embed_dim=16,
-        z_channels=16,
-        channels=4,
-        norm_groups=2,
-        resolution=32,
-    ),
+    tokenizer=replace(TOKENIZER, vocab_size=16, fsq_levels=(4, 4), **SMALL_SIZES),
     world_model=WorldModelConfig(
         max_steps=STEPS, layers=2, heads=2, width=16, dropout=0.0, ensemble=2, reward_bins=9, num_actions=5
     ),

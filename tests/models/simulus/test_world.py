@@ -11,12 +11,10 @@ from models.practice.curiosity import Ensemble
 from models.practice.draws import Given, likeliest
 from models.simulus.agent import SimulusAgent
 from models.simulus.loss import rewarded, world_counts, world_loss
+from tests.models.practice.block_agents import ACTIONS, DRAWS, STEPS, TOKENS, K
 from tests.models.practice.learning import segments
-from tests.models.simulus.small_simulus import CONFIG, STEPS, VARIANTS, world
+from tests.models.simulus.small_simulus import CONFIG, VARIANTS, world
 
-K = 16
-DRAWS = torch.Generator().manual_seed(3)
-TOKENS, ACTIONS = torch.randint(16, (3, STEPS, K), generator=DRAWS), torch.randint(5, (3, STEPS), generator=DRAWS)
 NOTHING = torch.zeros(3).long()
 
 

@@ -11,21 +11,11 @@ from models.rem.config import TOKENIZER
 from models.tokenizers.config import TokenizerConfig
 from models.tokenizers.fsq import FSQ
 from models.tokenizers.vq import Tokenizer
-from tests.models.practice.learning import LEGAL, OBJECTIVES, frames_of, gradients, segments
+from tests.models.practice.learning import LEGAL, OBJECTIVES, SMALL_SIZES, frames_of, gradients, segments
 from tests.models.rem.small_rem import CONFIG as SMALL_REM
 from tests.models.rem.small_rem import STEPS
 
-SMALL = replace(
-    TOKENIZER,
-    vocab_size=60,
-    embed_dim=16,
-    z_channels=16,
-    channels=4,
-    norm_groups=2,
-    resolution=32,
-    quantizer="fsq",
-    fsq_levels=(5, 4, 3),
-)
+SMALL = replace(TOKENIZER, vocab_size=60, quantizer="fsq", fsq_levels=(5, 4, 3), **SMALL_SIZES)
 
 
 def test_every_token_has_a_code_of_its_own_and_rounding_finds_it_back() -> None:

@@ -1,4 +1,4 @@
-"""Delta-IRIS against the original's numbers; and that what is wrong, on either side, is noticed."""
+"""Delta-IRIS's golden files: what is wrong, on either side, is noticed."""
 
 import json
 
@@ -14,7 +14,6 @@ from tests.models.parity.golden_files import (
     failed,
     load,
     path_of,
-    require_agreement,
 )
 
 CRAFTER = path_of("delta_iris_crafter")
@@ -23,10 +22,6 @@ CRAFTER = path_of("delta_iris_crafter")
 @pytest.fixture(scope="module")
 def arrays() -> Arrays:
     return load(CRAFTER)
-
-
-def test_every_output_agrees_with_the_original(arrays: Arrays) -> None:
-    assert require_agreement(arrays, also=("meta/optimizer",)) == 614
 
 
 WRONG = (

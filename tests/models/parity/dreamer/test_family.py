@@ -1,4 +1,4 @@
-"""DreamerV2 against the original's numbers; that what is wrong, on either side, is noticed; what files may state."""
+"""DreamerV2's golden file: what is wrong, on either side, is noticed; what files may state."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,6 @@ from tests.models.parity.golden_files import (
     failed,
     load,
     path_of,
-    require_agreement,
 )
 
 DREAMER = path_of("dreamerv2")
@@ -26,10 +25,6 @@ STEPPED = "wm.encoder._cnn_nn.conv0.weight"
 @pytest.fixture(scope="module")
 def arrays() -> Arrays:
     return load(DREAMER)
-
-
-def test_every_output_agrees_with_the_original(arrays: Arrays) -> None:
-    assert require_agreement(arrays) == 299
 
 
 WRONG = (

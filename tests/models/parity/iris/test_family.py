@@ -1,4 +1,4 @@
-"""IRIS against the original's numbers; and that what is wrong, on either side, is noticed."""
+"""IRIS's golden files: what is wrong, on either side, is noticed."""
 
 import json
 
@@ -16,7 +16,6 @@ from tests.models.parity.golden_files import (
     failed,
     load,
     path_of,
-    require_agreement,
     restated,
     untrained,
 )
@@ -27,10 +26,6 @@ IRIS = path_of("iris_atari")
 @pytest.fixture(scope="module")
 def arrays() -> Arrays:
     return load(IRIS)
-
-
-def test_every_output_agrees_with_the_original(arrays: Arrays) -> None:
-    assert require_agreement(arrays) == 504
 
 
 @pytest.fixture

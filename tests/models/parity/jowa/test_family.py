@@ -1,7 +1,6 @@
-"""JOWA against the original's numbers; and that what is wrong, on either side, is noticed."""
+"""JOWA's golden files: what is wrong, on either side, is noticed."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,7 @@ from models.jowa.model import parameter_groups as groups_of
 from models.parity.check import MISSING, UNKNOWN, check
 from models.parity.jowa import planning, training
 from models.planning.beam import search
-from tests.models.parity.golden_files import FILES, JOWA, Arrays, failed, load, reduced, require_agreement, restated
-
-
-@pytest.mark.parametrize("path", [path for path in FILES if path.stem.startswith("jowa")], ids=lambda path: path.stem)
-def test_every_output_agrees_with_the_original(path: Path) -> None:
-    assert require_agreement(load(path)) > 900
+from tests.models.parity.golden_files import JOWA, Arrays, failed, load, reduced, restated
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""REM against the original's numbers; and that what is wrong, on either side, is noticed."""
+"""REM's golden files: what is wrong, on either side, is noticed."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,6 @@ from tests.models.parity.golden_files import (
     failed,
     load,
     path_of,
-    require_agreement,
     restated,
 )
 
@@ -22,10 +21,6 @@ REM = path_of("rem_options")
 @pytest.fixture(scope="module")
 def arrays() -> Arrays:
     return load(REM)
-
-
-def test_every_output_agrees_with_the_original(arrays: Arrays) -> None:
-    assert require_agreement(arrays) == 349
 
 
 WRONG = (

@@ -1,6 +1,4 @@
-"""The thesis's variants against the original's numbers; and that what is wrong, on either side, is noticed."""
-
-from pathlib import Path
+"""The thesis's golden files: what is wrong, on either side, is noticed; other variants are refused."""
 
 import numpy as np
 import pytest
@@ -13,18 +11,11 @@ from tests.models.parity.golden_files import (
     changed,
     failed,
     load,
-    require_agreement,
     restated,
     untrained,
 )
 
 THESIS = {path.stem.removeprefix("thesis_"): path for path in FILES if path.stem.startswith("thesis")}
-ENTRIES = {"gpt2": 669, "ncp_multi": 605, "ncp_single": 593, "vq_losses": 1412}
-
-
-@pytest.mark.parametrize("path", THESIS.values(), ids=THESIS)
-def test_every_output_agrees_with_the_original(path: Path) -> None:
-    assert require_agreement(load(path)) == ENTRIES[path.stem.removeprefix("thesis_")]
 
 
 @pytest.fixture(scope="module")
