@@ -109,6 +109,24 @@ class KVCache(Cache):
         self._paths = torch.cat([older, torch.cat([seen_NRV, own], dim=2)], dim=1)
         self.spans += growing
 
+    def open(self, tokens: int) -> None:
+        """Grow one span of `tokens` slots in every row, for `ListedTokens` to read; `close` keeps what is right of it.
+
+        Raises ValueError where spans grow or anything has branched off.
+        """
+        if self.bias is not None or self.trunk is not None:
+            raise ValueError("A span of a line cannot be opened where spans grow or have branched off: clear it first")
+        end = self.length + tokens
+        self._reserve(end)
+        self.span_tokens, self._growing, self.filled = tokens, 1, 0
+        self.bias = torch.zeros(self.rows, 1, 1, end, dtype=self.keys.dtype, device=self.keys.device)
+        self.bias[..., self.length :] = -torch.inf
+
+    def close(self, kept: int) -> None:
+        """So many tokens of every row's open span are kept, and passes without a mask go on behind them."""
+        self.length += kept
+        self.span_tokens, self._growing, self.bias = 0, 0, None
+
     def append(self, layer: int, keys_NHLE: Tensor, values_NHLE: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Store a layer's new tokens; returns all its keys and values (N, H, slots, E), and the growing spans' mask.
 

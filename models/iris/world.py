@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from models.api import Remembered
+from models.blocks.drafts import Drafts, Pace, copies_right, fixed_cost
+from models.blocks.verify import Network, verify
 from models.cpu.shortcuts import PackedModule
 from models.iris.config import WorldModelConfig
 from models.iris.ncp import CircuitMemory, NcpFrames, NcpTokens
 from models.iris.world_model import TokenWorldModel, WorldModel
-from models.practice.draws import Draw, Given
+from models.practice.draws import Draw, ForeseenDraw, Given
 from models.practice.outcome import Worth, draw_outcome, worth_of
 from models.practice.world import CuriousPlayer, Player, Step, require_frames
 
@@ -67,23 +69,82 @@ class TokenPlayer:
         if self.memory is None:
             raise ValueError("This world has no rows yet: reset it first")
         model, config = self.model, self.model.config
-        passes = config.tokens_per_step if observe else 1
-        self._passes, self._flushed = passes, self.memory.length + passes > self.memory.capacity
+        new = config.tokens_per_step if observe else 1
+        self._passes, self._flushed = 0, self.memory.length + new > self.memory.capacity
         if self._flushed:
             self._rebuild(self._tokens_NK)
-        self.newest_ND = model.read_action(actions_N, self.memory)
-        rewards_N, ends_N = draw_outcome(model, self.newest_ND, draw)
+        said, tokens = self._begin(actions_N, draw, observe)
+        rewards_N, ends_N = draw_outcome(model, said[0], draw)
+        while len(said) < new:
+            tokens.append(draw("tokens", model.head_observations(said[-1])))
+            said.append(model.read_frame(tokens[-1][:, None], self.memory)[:, 0])
+            self._passes += 1
+        self.newest_ND = said[-1]
         if not observe:
             return Step(rewards_N, ends_N, None)
-        tokens, said = [], []
-        for _ in range(config.tokens_per_frame):
-            said.append(self.newest_ND)
-            tokens.append(draw("tokens", model.head_observations(self.newest_ND)))
-            self.newest_ND = model.read_frame(tokens[-1][:, None], self.memory)[:, 0]
         self._tokens_NK = torch.stack(tokens, dim=1)
         if self.worth is not None:
-            rewards_N = worth_of(model, rewards_N, torch.stack(said, dim=1), self.worth)
+            rewards_N = worth_of(model, rewards_N, torch.stack(said[:-1], dim=1), self.worth)
         return Step(rewards_N, ends_N, self._tokens_NK)
+
+    def _begin(self, actions_N: Tensor, draw: Draw, observe: bool) -> tuple[list[Tensor], list[Tensor]]:
+        """Read the action, and what may be known of the frame that follows: hidden states (N, D) behind the action and
+        behind each of those tokens (N,), and the tokens."""
+        self._passes += 1
+        return [self.model.read_action(actions_N, self.memory)], []
+
+
+class DraftingPlayer(TokenPlayer):
+    """A player of a transformer that takes the newest frame for a draft of the next, and verifies it where that pays.
+
+    What it imagines is the same, drawn by the same numbers. `Pace` decides: of many rows, which would stop at as many
+    places, every token is a pass as before; so it is of draws that are `Given`. drafts: False verifies none.
+    """
+
+    def __init__(self, model: WorldModel, drafts: bool = True) -> None:
+        super().__init__(model)
+        self._drafts = drafts
+
+    def reset(self, tokens_NK: Tensor) -> None:
+        """See `Player`."""
+        super().reset(tokens_NK)
+        self._expect(tokens_NK[:, None])
+
+    def follow(self, tokens_NCK: Tensor, actions_NC: Tensor) -> None:
+        """See `models.practice.world.RememberingPlayer`."""
+        super().follow(tokens_NCK, actions_NC)
+        self._expect(tokens_NCK)
+
+    def _expect(self, tokens_NCK: Tensor) -> None:
+        """How many drafts are right is what real frames say, until the first was verified."""
+        fixed = fixed_cost(self.model.config.width, tokens_NCK.device.type)
+        self._pace = Pace(copies_right(tokens_NCK), fixed)
+
+    def _begin(self, actions_N: Tensor, draw: Draw, observe: bool) -> tuple[list[Tensor], list[Tensor]]:
+        if not (observe and self._drafts and isinstance(draw, ForeseenDraw)):
+            return super()._begin(actions_N, draw, observe)
+        drafts = Drafts(self._tokens_NK.cpu().numpy())
+        if self._pace.prefers_one_by_one(drafts):
+            return super()._begin(actions_N, draw, observe)
+        model, memory, rows, places = self.model, self.memory, len(actions_N), drafts.places
+        assert isinstance(model, WorldModel)
+        actions, codes = model.embedder.embedding_tables
+        x_NSD = model.pos_emb.weight[memory.length : memory.length + places].repeat(rows, 1, 1)
+        x_NSD[:, 0] += actions(actions_N)
+        memory.open(places)
+        hidden_NSD, passes = verify(
+            drafts,
+            self._pace,
+            Network(codes, model.transformer, model.head_observations),
+            memory,
+            x_NSD,
+            draw.ahead("tokens", rows, places - 1),
+        )
+        self._passes += passes
+        memory.close(drafts.read)
+        draw.skip("tokens", rows, drafts.read - 1)
+        tokens_NK = torch.from_numpy(drafts.tokens_MS[:, 1 : drafts.read]).to(actions_N.device)
+        return list(hidden_NSD[:, : drafts.read].unbind(1)), list(tokens_NK.unbind(1))
 
 
 class FramePlayer:
@@ -145,5 +206,7 @@ def new_world_model(config: WorldModelConfig, seed: int = 0) -> AnyWorldModel:
 
 
 def player_of(model: AnyWorldModel) -> CuriousPlayer:
-    """How a network of any kind is played."""
-    return FramePlayer(model) if isinstance(model, NcpFrames) else TokenPlayer(model)
+    """How a network of any kind is played: a transformer with drafts of frames where these pay."""
+    if isinstance(model, NcpFrames):
+        return FramePlayer(model)
+    return DraftingPlayer(model) if isinstance(model, WorldModel) else TokenPlayer(model)

@@ -10,14 +10,13 @@ D width, V nodes so far.
 from collections.abc import Sequence
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from models.api import Context, Imagined
 from models.blocks.drafts import Drafts, Pace, copies_right, fixed_cost
-from models.blocks.listed_tokens import ListedTokens
 from models.blocks.transformer import KVCache
+from models.blocks.verify import Network, verify
 from models.cpu.shortcuts import PackedModule
 from models.jowa.loss import expected_values
 from models.jowa.model import Jowa
@@ -133,35 +132,26 @@ class JowaWorld:
         ends_NR2D = x_NRSD.new_empty(*draft_NRK.shape[:2], 2, x_NRSD.shape[3])
         self.passes = 0
         if self._drafts and not self._pace.prefers_one_by_one(drafts):
-            self._verify(drafts, x_NRSD.flatten(0, 1), ends_NR2D.flatten(0, 1), draws)
+            hidden_MSD = self._verify(drafts, x_NRSD.flatten(0, 1), draws)
+            ends_NR2D.copy_(hidden_MSD[:, [0, -1]].view_as(ends_NR2D))
         self._one_by_one(drafts, x_NRSD, ends_NR2D, draws)
         tokens_MK = torch.from_numpy(drafts.tokens_MS[:, 1:])
         return tokens_MK.to(draft_NRK.device).view_as(draft_NRK), ends_NR2D[:, :, 0], ends_NR2D[:, :, 1]
 
-    def _verify(self, drafts: Drafts, x_MSD: Tensor, ends_M2D: Tensor, draws: Sequence[Tensor | None]) -> None:
-        """Read drafted tokens as long as that pays."""
-        model, cache, (rows, per_step, _) = self._player, cast("KVCache", self._cache), x_MSD.shape
-        each, listed = rows // cache.rows, ListedTokens(cache)
+    def _verify(self, drafts: Drafts, x_MSD: Tensor, draws: Sequence[Tensor | None]) -> Tensor:  # (M, S, D)
+        """Read drafted tokens as long as that pays: what the network says behind them."""
+        model, cache = self._player, cast("KVCache", self._cache)
         draws_KMV = None if self.sampler is None else torch.stack(cast("list[Tensor]", draws))
-        while drafts.unfinished and not self._pace.prefers_one_by_one(drafts):
-            rows_T, places_T = drafts.ask(self._pace.each(drafts.unfinished, per_step))
-            asked = np.stack([rows_T, places_T, drafts.tokens_MS[rows_T, places_T]])
-            on_rows_T, on_places_T, codes_T = torch.from_numpy(asked).to(x_MSD.device)
-            x_TD = model.embedder.embedding_tables[1](codes_T)
-            if not self.passes:  # an action's place holds no code
-                x_TD = x_TD * (on_places_T > 0)[:, None]
-            listed.at(*np.divmod(rows_T, each), places_T)
-            hidden_TD = model.transformer((x_TD + x_MSD[on_rows_T, on_places_T])[None], listed)[0]
-            self.passes += 1
-            for end, place in enumerate((0, per_step - 1)):
-                if len(there := np.flatnonzero(places_T == place)):
-                    ends_M2D[rows_T[there], end] = hidden_TD[there].to(ends_M2D.dtype)
-            drawn_TV = None if draws_KMV is None else draws_KMV[on_places_T.clamp(max=per_step - 2), on_rows_T]
-            chosen_T = chosen(model.head_observations(hidden_TD), drawn_TV)
-            told = drafts.tell(rows_T, places_T, chosen_T.cpu().numpy())
-            if self.passes > 1:
-                self._pace.saw(*told)
+
+        def choose(logits_TV: Tensor, rows_T: Tensor, places_T: Tensor) -> Tensor:
+            if draws_KMV is None:
+                return chosen(logits_TV, None)
+            return chosen(logits_TV, draws_KMV[places_T.clamp(max=len(draws_KMV) - 1), rows_T])
+
+        network = Network(model.embedder.embedding_tables[1], model.transformer, model.head_observations)
+        hidden_MSD, self.passes = verify(drafts, self._pace, network, cache, x_MSD, choose)
         cache.resume(drafts.read)
+        return hidden_MSD
 
     def _one_by_one(self, drafts: Drafts, x_NRSD: Tensor, ends_NR2D: Tensor, draws: Sequence[Tensor | None]) -> None:
         """The rest of the frames from the first place that is not read in all, a pass a place."""

@@ -101,7 +101,7 @@ def plan(
     environments: Annotated[int, typer.Option(min=1, help="How many decide, alone and all at once.")] = 16,
     experiment: Annotated[
         str,
-        typer.Option(help="Instead: drafts against one by one, by its JOWA checkpoint (default: plain against ours)."),
+        typer.Option(help="Instead: drafts against one by one, by its JOWA or IRIS (default: plain against ours)."),
     ] = "",
     game: Annotated[str, typer.Option(help="With --experiment: the game (default: the recipe's first).")] = "",
     quick: Quick = False,
@@ -111,7 +111,8 @@ def plan(
 
     A missed aim is a word in the table. Takes minutes, nearly all of them the plain
     tree search. On a GPU also decisions a second. With --experiment, passes a frame and decisions a second with
-    frames drafted and verified, and token by token, for its checkpoint and for random weights.
+    frames drafted and verified, and token by token, for its checkpoint and for random weights. IRIS, which does not
+    search, imagines as it practises, of one environment, 3 and many.
     Example: worldline bench plan --model 150m
 
     Example: worldline bench plan --experiment demo --game Freeway

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from models.api import Context, Imagined, Planner
+from models.iris.agent import IrisAgent
 from models.jowa.agent import JowaAgent
 from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld, context_values
@@ -27,6 +28,7 @@ from pipelines.errors import UsageError
 from pipelines.play.source import PlaySource
 from pipelines.play.tensors import Eyes
 from pipelines.progress import say
+from pipelines.tools.bench import imagine_drafts
 from pipelines.tools.bench.plan import one
 from pipelines.tools.bench.row import Row
 from pipelines.tools.bench.train import THREADS, Taken, in_turns
@@ -94,9 +96,14 @@ def room(model: Jowa, context: Context) -> int:
 
 
 def run(agent: object, contexts: Context, legal_A: Tensor, rounds: int = 3) -> list[Row]:
-    """All rows, of the checkpoint and of random weights. Raises UsageError for an agent without drafts."""
+    """All rows, of the checkpoint and of random weights; of IRIS those of `imagine_drafts`.
+
+    Raises UsageError for an agent without drafts.
+    """
+    if isinstance(agent, IrisAgent):
+        return imagine_drafts.run(agent, contexts, rounds)
     if not isinstance(agent, JowaAgent):
-        raise UsageError("Only JOWA drafts what it imagines: name an experiment of its recipes")
+        raise UsageError("Only JOWA and IRIS draft what they imagine: name an experiment of their recipes")
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     models = {"trained": agent.model.eval(), "random": Jowa(agent.model.config).eval()}

@@ -40,5 +40,5 @@ def test_decisions_that_differ_are_told_with_their_margin(agent: JowaAgent) -> N
 
 def test_other_agents_are_refused() -> None:
     whole = random_context(QUICK.model, 1)
-    with pytest.raises(UsageError, match="Only JOWA drafts"):
+    with pytest.raises(UsageError, match="Only JOWA and IRIS draft"):
         plan_drafts.run(Jowa(QUICK.model), whole, torch.ones(18, dtype=torch.bool))
