@@ -6,24 +6,9 @@ import numpy as np
 import pytest
 
 from models.parity.delta_iris.config import delta_iris_config
-from tests.models.parity.golden_files import (
-    Arrays,
-    Change,
-    a_thousandth_off,
-    changed,
-    failed,
-    load,
-    path_of,
-)
+from tests.models.parity.golden_files import Arrays, Change, a_thousandth_off, changed, failed
 
-CRAFTER = path_of("delta_iris_crafter")
-
-
-@pytest.fixture(scope="module")
-def arrays() -> Arrays:
-    return load(CRAFTER)
-
-
+GOLDEN = "delta_iris_crafter"
 WRONG = (
     "tokenizer/z",
     "tokenizer/embed_tokens_first8",

@@ -8,25 +8,10 @@ import pytest
 from models.parity.check import check, compare
 from models.parity.dreamer.config import dreamer_config
 from models.parity.golden_file import Tolerance
-from tests.models.parity.golden_files import (
-    Arrays,
-    Change,
-    a_thousandth_off,
-    changed,
-    failed,
-    load,
-    path_of,
-)
+from tests.models.parity.golden_files import Arrays, Change, a_thousandth_off, changed, failed
 
-DREAMER = path_of("dreamerv2")
+GOLDEN = "dreamerv2"
 STEPPED = "wm.encoder._cnn_nn.conv0.weight"
-
-
-@pytest.fixture(scope="module")
-def arrays() -> Arrays:
-    return load(DREAMER)
-
-
 WRONG = (
     "rssm/prior/logit",
     "decoder/image/every4",

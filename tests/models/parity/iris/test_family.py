@@ -9,23 +9,9 @@ from models.parity.golden_file import GoldenFile, Tolerance
 from models.parity.iris.config import iris_config
 from models.parity.iris.family import tolerance
 from models.parity.learning import watched
-from tests.models.parity.golden_files import (
-    Arrays,
-    Change,
-    changed,
-    failed,
-    load,
-    path_of,
-    restated,
-    untrained,
-)
+from tests.models.parity.golden_files import Arrays, Change, changed, failed, restated, untrained
 
-IRIS = path_of("iris_atari")
-
-
-@pytest.fixture(scope="module")
-def arrays() -> Arrays:
-    return load(IRIS)
+GOLDEN = "iris_atari"
 
 
 @pytest.fixture

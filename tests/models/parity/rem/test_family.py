@@ -4,25 +4,9 @@ import numpy as np
 import pytest
 
 from models.parity.rem.config import rem_config
-from tests.models.parity.golden_files import (
-    Arrays,
-    Change,
-    a_thousandth_off,
-    changed,
-    failed,
-    load,
-    path_of,
-    restated,
-)
+from tests.models.parity.golden_files import Arrays, Change, a_thousandth_off, changed, failed, restated
 
-REM = path_of("rem_options")
-
-
-@pytest.fixture(scope="module")
-def arrays() -> Arrays:
-    return load(REM)
-
-
+GOLDEN = "rem_options"
 WRONG = (
     "tokenizer/z",
     "retention/block_states_from_state",

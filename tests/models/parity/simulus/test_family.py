@@ -4,25 +4,9 @@ import numpy as np
 import pytest
 
 from models.parity.simulus.config import simulus_config
-from tests.models.parity.golden_files import (
-    Arrays,
-    Change,
-    a_thousandth_off,
-    changed,
-    failed,
-    load,
-    path_of,
-    restated,
-)
+from tests.models.parity.golden_files import Arrays, Change, a_thousandth_off, changed, failed, restated
 
-OPTIONS = path_of("simulus_options")
-
-
-@pytest.fixture(scope="module")
-def arrays() -> Arrays:
-    return load(OPTIONS)
-
-
+GOLDEN = "simulus_options"
 WRONG = (
     "tokenizer/z_quantized",
     "hl_gauss/reward_target_probs",
