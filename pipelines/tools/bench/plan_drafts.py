@@ -23,7 +23,7 @@ from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld, context_values
 from models.planning.beam import Beam
 from models.planning.mcts import Mcts
-from pipelines.environments.registry import game_id
+from pipelines.environments.registry import game_id, to_shared
 from pipelines.errors import UsageError
 from pipelines.play.source import PlaySource
 from pipelines.play.tensors import Eyes
@@ -49,7 +49,7 @@ def real_context(source: PlaySource, environments: int, steps: int) -> Context:
         first = int(draws.integers(episodes.lengths[episode] - steps + 1))
         piece = episodes.read(episode, first, first + steps)
         tokens.append(eyes.tokens(piece.frames).cpu())
-        actions.append(torch.from_numpy(piece.actions[: steps - 1].astype(np.int64)))
+        actions.append(torch.from_numpy(to_shared(source.game, piece.actions[:-1]).astype(np.int64)))
     return Context(torch.stack(tokens), torch.stack(actions), torch.full((environments,), game_id(source.game)))
 
 

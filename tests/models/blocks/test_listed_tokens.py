@@ -88,3 +88,25 @@ def test_only_spans_that_have_no_token_yet_are_listed() -> None:
     cache.advance(1)
     with pytest.raises(ValueError, match="1 tokens of them were read already"):
         ListedTokens(cache)
+
+
+@torch.no_grad()
+def test_a_line_goes_on_behind_what_was_kept_of_its_open_span() -> None:
+    """Whatever was read of a span, one that is closed early is forgotten from there on; passes need no mask."""
+    transformer, x = make(), vectors(2, 2 + PLACES)
+    cache = KVCache.empty((2, 2, 2, 2, 4), torch.float32, torch.device("cpu"))  # the span must make room
+    transformer(x[:, :2], cache)
+    cache.open(PLACES)
+    span = torch.cat([x[:, 2:4], x[:, 4:] + 1], dim=1)[:, None]  # its last two are wrong
+    transformer_reads(cache, span, np.zeros((2, 1), dtype=np.int64), np.full((2, 1), PLACES))
+    cache.close(2)
+    assert cache.length == 4 and cache.bias is None
+    torch.testing.assert_close(transformer(x[:, 4:], cache), transformer(x)[:, 4:], rtol=1e-4, atol=1e-5)
+    cache.open(PLACES)
+    with pytest.raises(ValueError, match="cannot be opened where spans grow"):
+        cache.open(PLACES)
+    cache.close(0)
+    cache.branch(torch.zeros(2, 1, dtype=torch.long), PLACES)
+    cache.resume(PLACES)
+    with pytest.raises(ValueError, match="or have branched off"):
+        cache.open(PLACES)

@@ -1,7 +1,10 @@
 """Drafts beside one by one: both sides decide the same, and the rows say passes, rates and how many decisions agree."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -42,3 +45,14 @@ def test_other_agents_are_refused() -> None:
     whole = random_context(QUICK.model, 1)
     with pytest.raises(UsageError, match="Only JOWA and IRIS draft"):
         plan_drafts.run(Jowa(QUICK.model), whole, torch.ones(18, dtype=torch.bool))
+
+
+def test_real_context_has_the_actions_numbers_that_agents_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recorded are the game's own: Freeway's 2 is DOWN, which is 5 for agents of all games."""
+    piece = SimpleNamespace(frames=np.zeros((3, 8, 8), dtype=np.uint8), actions=np.array([1, 2, 0]))
+    episodes = SimpleNamespace(lengths=[3], read=lambda episode, first, until: piece)
+    eyes = SimpleNamespace(tokens=lambda frames: torch.zeros(len(frames), 4, dtype=torch.long))
+    monkeypatch.setattr(plan_drafts, "Eyes", lambda source: eyes)
+    source: Any = SimpleNamespace(game="Freeway", episodes=lambda kind: episodes)
+    found = plan_drafts.real_context(source, 2, 3)
+    assert found.actions_NC.tolist() == [[2, 5]] * 2 and found.tokens_NCK.shape == (2, 3, 4)
