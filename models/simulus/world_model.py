@@ -67,6 +67,8 @@ class WorldModel(BlockModel):
         else:  # whose last row is unused, as in the original
             self.placeholder_embeddings = nn.Embedding(self.tokens_per_block, width)
         nn.init.normal_(self.prediction_tokens, std=0.02, generator=generator)
+        if attends:
+            nn.init.normal_(self.embed_unused.weight, generator=generator)
 
     @property
     def prediction_tokens(self) -> Tensor:

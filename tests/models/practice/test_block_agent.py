@@ -147,6 +147,18 @@ def test_a_config_is_plain_data_and_comes_back(name: str) -> None:
 
 
 @in_every_variant
+def test_the_seed_alone_decides_the_first_weights(name: str, variant: str) -> None:
+    new, config = KINDS[name].agent, KINDS[name].variants[variant]
+    torch.manual_seed(0)
+    one = new(config, seed=1)
+    torch.manual_seed(1)
+    other = new(config, seed=1)
+    for part, network in one.networks.items():
+        state = other.networks[part].state_dict()
+        assert all(torch.equal(each, state[key]) for key, each in network.state_dict().items())
+
+
+@in_every_variant
 def test_a_whole_checkpoint_is_read_back_bit_for_bit(name: str, variant: str) -> None:
     new, config = KINDS[name].agent, KINDS[name].variants[variant]
     one, other = new(config, seed=1), new(config, seed=2)
