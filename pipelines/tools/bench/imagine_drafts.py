@@ -1,15 +1,16 @@
 """IRIS's imagination with frames drafted and verified against token by token, of an experiment's checkpoint.
 
 `worldline bench plan --experiment mini --environments 32` prints these rows. From real frames of recorded episodes a
-checkpoint imagines as it practises: drawn, as many steps as its rollouts have, actions in turns. So does a world model
-of the same sizes with random weights, for which no draft is right. Both ways imagine in turns in one process, on 2
-threads, and what they imagine must be the same but for rounding.
+checkpoint imagines as it practises: from one frame, drawn, as many steps as its rollouts have, actions in turns. So
+does a world model of the same sizes with fresh weights, whose tokens hardly depend on others: the frame before is no
+draft, but what a pass said is. Both ways imagine in turns in one process, on 2 threads, and what they imagine must be
+the same but for rounding.
 
-Shapes: N environments, of which so many rows at once; K tokens a frame.
+Shapes: N environments, n of them at once; K tokens a frame.
 """
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -19,7 +20,6 @@ from models.iris.agent import IrisAgent
 from models.iris.world import DraftingPlayer
 from models.iris.world_model import WorldModel
 from models.practice.draws import Sampled
-from models.practice.interface import Interface
 from pipelines.errors import UsageError
 from pipelines.progress import say
 from pipelines.tools.bench.row import Row
@@ -29,20 +29,19 @@ FEW = 3  # environments that imagine each alone, and all at once
 
 
 class Way:
-    """One way of imagining `steps` steps on from each context; `found` is the last frame of all rows."""
+    """One way of imagining `steps` steps on from each group of frames; `found` is the last frame of all rows."""
 
-    def __init__(self, model: WorldModel, drafts: bool, contexts: list[Context], steps: int) -> None:
-        self._player, self._contexts, self._steps = DraftingPlayer(model, drafts), contexts, steps
+    def __init__(self, model: WorldModel, drafts: bool, groups: Sequence[Tensor], steps: int) -> None:
+        self._player, self._groups, self._steps = DraftingPlayer(model, drafts), groups, steps
         self.found, self.passes = torch.empty(0), list[int]()
 
     def __call__(self) -> None:
         """All of them, the same each time."""
         found: list[Tensor] = []
-        for context in self._contexts:
-            self._player.follow(context.tokens_NCK, context.actions_NC)
+        for frames_nK in self._groups:
+            self._player.reset(frames_nK)
             for step in range(self._steps):
-                actions_N = torch.full_like(context.games_N, step % 3)
-                here = self._player.step(actions_N, Sampled(0, "bench", Moment(step)))
+                here = self._player.step(torch.full_like(frames_nK[:, 0], step % 3), Sampled(0, "bench", Moment(step)))
                 self.passes.append(self._player.remembered.passes)
             assert here.tokens_NK is not None
             found.append(here.tokens_NK)
@@ -50,25 +49,21 @@ class Way:
 
 
 def run(agent: IrisAgent, whole: Context, rounds: int = 3) -> list[Row]:
-    """All rows, of the checkpoint and of random weights; `whole` has the environment's actions.
-
-    Raises UsageError where its world model is no transformer.
-    """
+    """All rows, of the checkpoint and of random weights. Raises UsageError where its world model is no transformer."""
     if not isinstance(agent.world_model, WorldModel):
         raise UsageError("A neural circuit drafts nothing: name an experiment with world_model.kind=transformer")
-    own = Context(whole.tokens_NCK, Interface(agent.config).own(whole.actions_NC), whole.games_N)
+    newest_NK, steps = whole.tokens_NCK[:, -1], agent.imagined_steps
     models = {"trained": agent.world_model.eval(), "random": WorldModel(agent.world_model.config).eval()}
     with threads(THREADS), torch.inference_mode():
-        return [row for name, model in models.items() for row in _rows(name, model, own, agent.imagined_steps, rounds)]
+        return [row for name, model in models.items() for row in _rows(name, model, newest_NK, steps, rounds)]
 
 
-def _rows(weights: str, model: WorldModel, whole: Context, steps: int, rounds: int) -> Iterator[Row]:
-    many = len(whole.games_N)
+def _rows(weights: str, model: WorldModel, frames_NK: Tensor, steps: int, rounds: int) -> Iterator[Row]:
+    many = len(frames_NK)
     for at_once in sorted({1, min(FEW, many), many}):
         say(f"Imagining, {weights} weights, {at_once} at once ...")
         used = max(at_once, min(FEW, many))
-        contexts = [_part(whole, first, at_once) for first in range(0, used, at_once)]
-        ways = [Way(model, drafts, contexts, steps) for drafts in (True, False)]
+        ways = [Way(model, drafts, frames_NK[:used].split(at_once), steps) for drafts in (True, False)]
         ours, theirs = in_turns(rounds, *ways)
         same = int((ways[0].found == ways[1].found).all(1).sum())
         mine, other = (_said(used * steps, each, way) for each, way in zip((ours, theirs), ways, strict=True))
@@ -83,11 +78,6 @@ def _rows(weights: str, model: WorldModel, whole: Context, steps: int, rounds: i
             theirs.cpu / ours.cpu,
             notes=(f"rows that end in the same frame: {same} of {used}",),
         )
-
-
-def _part(whole: Context, first: int, rows: int) -> Context:
-    parts = (each[first : first + rows] for each in (whole.tokens_NCK, whole.actions_NC, whole.games_N))
-    return Context(*parts)
 
 
 def _said(frames: int, taken: Taken, way: Way) -> str:

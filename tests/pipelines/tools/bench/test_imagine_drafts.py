@@ -14,7 +14,7 @@ from pipelines.tools.bench.imagine import QUICK, random_frames
 
 def test_every_row_tells_passes_rates_and_agreement(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(imagine_drafts, "THREADS", 1)
-    agent = IrisAgent(replace(QUICK.networks, actions=(0, 2, 5)))
+    agent = IrisAgent(QUICK.networks)
     frames_NCK = random_frames(QUICK.networks.world_model, 8).unflatten(0, (4, 2))
     whole = Context(frames_NCK, torch.tensor([[0], [2], [5], [0]]), torch.zeros(4, dtype=torch.long))
     rows = imagine_drafts.run(agent, whole, rounds=1)
