@@ -1,8 +1,8 @@
 """Drafted frames are read by a causal transformer with keys and values, whatever its family: see `drafts.py`.
 
 Families that predict a frame in one pass (REM and Simulus with prediction tokens, IRIS's frame circuit) have nothing to
-gain; circuits and retention keep a state in place of keys, which cannot be put back to any place. Delta-IRIS decodes 4
-codes of a change, of which the frame before is no draft.
+gain; circuits and retention keep a state in place of keys, which cannot be put back to any place. Delta-IRIS
+takes 4 passes a frame, of which drafts would spare two or three by passes that cost two or three times as much.
 
 Shapes: M growing spans (rows) of S places each, T listed tokens, D width, V vocabulary.
 """
