@@ -7,6 +7,7 @@ marks with its lock.
 """
 
 import fcntl
+import gc
 import hashlib
 import itertools
 import os
@@ -137,6 +138,10 @@ class Cache:
         sizes = {path: _size(path) for path in self.folder.glob("*") if path.is_dir()}
         kept = {*self._in_use(), digest}
         used = sum(held for path, held in sizes.items() if path.name in kept)
+        if used + size > self.limit:  # what nobody can reach may wait in a cycle of references
+            gc.collect()
+            kept = {*self._in_use(), digest}
+            used = sum(held for path, held in sizes.items() if path.name in kept)
         if used + size > self.limit:
             beside = f" beside {used:,} that are in use" if used else ""
             raise NoRoomError(

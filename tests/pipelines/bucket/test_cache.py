@@ -1,5 +1,6 @@
 """Copies of artefacts here: within their limit, the longest unused goes first, what any process uses never."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -83,6 +84,18 @@ def test_what_is_in_use_stays_and_the_next_is_refused_in_one_line(emulated, made
     assert "\n" not in str(caught.value) and there(store, made) == [0, 1]
     del held[0]
     assert store.open(made[2].ref).path("data.bin").is_file() and there(store, made) == [1, 2]
+
+
+def test_what_waits_in_a_cycle_of_references_is_not_in_use(emulated, made, tmp_path: Path) -> None:
+    store = opened(emulated, tmp_path, limit=2 * SIZE + 500)
+    cycle: list[object] = [store.open(made[0].ref), store.open(made[1].ref)]
+    cycle.append(cycle)
+    gc.disable()
+    try:
+        del cycle
+        assert store.open(made[2].ref).path("data.bin").is_file() and 2 in there(store, made)
+    finally:
+        gc.enable()
 
 
 def test_another_processs_use_counts_until_it_dies(emulated, made, tmp_path: Path) -> None:

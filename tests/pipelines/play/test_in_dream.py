@@ -60,10 +60,8 @@ def test_the_header_says_when_the_memory_slides_or_is_flushed(family: str) -> No
     passes = {int(step.facts["passes"]) for step in shown[1:]}
     if family == "rem":
         assert passes == {1}, "a frame is predicted in the pass that reads one"
-    elif family == "jowa":
-        assert min(passes) >= 2 and max(passes) <= per_step + 1, "a frame is drafted, and verified in fewer passes"
     else:
-        assert passes == {per_step, per_step + 1}
+        assert min(passes) >= 2 and max(passes) <= per_step + 1, "a frame is drafted, and verified in fewer passes"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
