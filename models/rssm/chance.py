@@ -111,15 +111,15 @@ class EachRow:
 
     def order(self, what: str, count: int) -> Tensor:
         """Nothing in play exchanges anything."""
-        raise NotImplementedError
+        raise NotImplementedError(f"An order of {count} for '{what}' is drawn to learn, never in play: give `Seeded`")
 
     def steps(self, what: str, rows: int, count: int) -> Tensor:
         """Nothing in play looks at a context: encoders read frames alone."""
-        raise NotImplementedError
+        raise NotImplementedError(f"Steps of a context for '{what}' are drawn to learn, never in play: give `Seeded`")
 
     def some(self, what: str, rows: int, count: int, kept: int) -> Tensor:
         """Nothing in play is drawn as a picture."""
-        raise NotImplementedError
+        raise NotImplementedError(f"Places for '{what}' are drawn for pictures, never in play: give `Seeded`")
 
 
 class OneHot:

@@ -35,16 +35,24 @@ from pipelines.tools.bench.imagine_plain import Plain
 from pipelines.tools.bench.imagine_rem import QUICK_REM, RemSizes, rem_rows
 from pipelines.tools.bench.imagine_rem_update import update_rows
 from pipelines.tools.bench.row import Row
-from pipelines.tools.bench.train import THREADS, WEIGHT_DECAY, Step, Taken, in_turns, random_batch, threads
-from pipelines.training.device import Device, cpu_has_bf16
+from pipelines.tools.bench.train import (
+    THREADS,
+    WEIGHT_DECAY,
+    Step,
+    Taken,
+    in_turns,
+    kind_row,
+    kinds,
+    random_batch,
+    threads,
+)
+from pipelines.training.device import Device
 
 AIM, AIM_BF16 = 2.0, 4.0
 
 AIM_UPDATE, AIM_UPDATE_BF16 = 1.5, 3.0
 
 SAME_LOSS = 1e-5  # relative
-
-NO_BF16 = "bf16 was not measured: this processor has no instructions for it"
 
 
 @dataclass(frozen=True)
@@ -173,10 +181,10 @@ def _imagination(sizes: Sizes) -> list[Row]:
     ours = Ours(config)
     plain = Plain(ours.tokenizer, ours.world_model, ours.actor_critic)
     tokens_NK = random_frames(config.world_model, sizes.rows)
-    kinds = _kinds()
+    types = kinds()
     calls = [
         Kept(partial(dreamt, side, tokens_NK, horizon, Device("cpu", bf16)))
-        for side, bf16 in ((plain.imagine, False), *((ours.imagine, bf16) for bf16 in kinds))
+        for side, bf16 in ((plain.imagine, False), *((ours.imagine, bf16) for bf16 in types))
     ]
     theirs, *taken = in_turns(sizes.rollouts, *calls)
     frames = sizes.rows * horizon
@@ -189,19 +197,19 @@ def _imagination(sizes: Sizes) -> list[Row]:
         same = int((drawn == others).all(1).sum())
         said = f"the same draws give the same tokens, actions, rewards and ends in {same} of {sizes.rows} rows"
         apart = float((plainly.seen_NHCHW - mine.seen_NHCHW).abs().max())
-        return _row(
+        return kind_row(
             "imagine",
             f"imagination, {sizes.rows} rows x {horizon} steps",
             text,
             ours,
             theirs,
-            (AIM, AIM_BF16)[bf16],
+            (AIM, AIM_BF16),
             bf16,
             (said, same == sizes.rows),
             f"frames at most {apart:.1g} apart, of a range of 1",
         )
 
-    return [row(*each) for each in zip(kinds, taken, calls[1:], strict=True)]
+    return [row(*each) for each in zip(types, taken, calls[1:], strict=True)]
 
 
 # ---- updates ----
@@ -222,7 +230,7 @@ def world_loss(model: WorldModel, batch: Batch) -> Tensor:
 
 def _updates(sizes: Sizes) -> list[Row]:
     say("Updating the world model ...")
-    config, kinds = sizes.networks.world_model, _kinds()
+    config, types = sizes.networks.world_model, kinds()
     model, batch = WorldModel(config).eval(), random_batch(config, sizes.rows)
     plain = train_plain.plain(model, config.max_tokens)
     with torch.no_grad():
@@ -233,7 +241,7 @@ def _updates(sizes: Sizes) -> list[Row]:
         device = Device("cpu", bf16)
         return partial(Step(model, decay_groups(model, WEIGHT_DECAY), partial(world_loss, model), device), batch)
 
-    theirs, *taken = in_turns(sizes.rounds, step(plain, False), *(step(copy.deepcopy(model), bf16) for bf16 in kinds))
+    theirs, *taken = in_turns(sizes.rounds, step(plain, False), *(step(copy.deepcopy(model), bf16) for bf16 in types))
 
     def text(taken: Taken) -> str:
         return f"{taken.wall:.2f} s, {taken.cpu:.2f} s CPU"
@@ -241,37 +249,6 @@ def _updates(sizes: Sizes) -> list[Row]:
     what = f"update of the world model, {sizes.rows} segments x {config.max_steps} steps"
     aims = (AIM_UPDATE, AIM_UPDATE_BF16)
     return [
-        _row("world-model", what, text, ours, theirs, aims[bf16], bf16, (said, apart <= SAME_LOSS))
-        for bf16, ours in zip(kinds, taken, strict=True)
+        kind_row("world-model", what, text, ours, theirs, aims, bf16, (said, apart <= SAME_LOSS))
+        for bf16, ours in zip(types, taken, strict=True)
     ]
-
-
-def _kinds() -> tuple[bool, ...]:
-    """Float32, and bf16 where the processor has it."""
-    return (False, True) if cpu_has_bf16() else (False,)
-
-
-def _row(
-    name: str,
-    what: str,
-    text: Callable[[Taken], str],
-    ours: Taken,
-    theirs: Taken,
-    aim: float,
-    bf16: bool,
-    same: tuple[str, bool],
-    *notes: str,
-) -> Row:
-    """Bf16 rounds, so that what it makes of the same draws is said, not demanded."""
-    return Row(
-        name + ("-bf16" if bf16 else ""),
-        f"{what}, {'bf16' if bf16 else 'float32'}",
-        "the plain way, float32",
-        text(ours),
-        text(theirs),
-        theirs.wall / ours.wall,
-        aim,
-        theirs.cpu / ours.cpu,
-        conditions=() if bf16 else (same,),
-        notes=(*notes, *([same[0]] if bf16 else []), *([] if cpu_has_bf16() else [NO_BF16])),
-    )

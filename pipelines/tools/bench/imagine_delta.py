@@ -10,7 +10,7 @@ Shapes: N rows, H steps, K tokens a change, L tokens, D width, C channels of R x
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -37,29 +37,17 @@ from models.delta_iris.world_model import WorldModel
 from models.losses.binned import expected_value
 from models.practice.draws import Draw, Sampled
 from pipelines.progress import say
+from pipelines.recipes.delta_iris import delta_iris_atari, delta_iris_crafter, networks
 from pipelines.tools.bench import train_plain
 from pipelines.tools.bench.row import Row
-from pipelines.tools.bench.train import WEIGHT_DECAY, Step, Taken, in_turns
-from pipelines.training.device import Device, cpu_has_bf16
+from pipelines.tools.bench.train import WEIGHT_DECAY, Step, Taken, in_turns, kind_row, kinds
+from pipelines.training.device import Device
 
 AIM, AIM_BF16 = 2.0, 4.0
 AIM_TOKENIZER, AIM_TOKENIZER_BF16 = 1.5, 3.0
 SAME_LOSS = 1e-5  # relative
 
-ATARI = DeltaIrisConfig()
-CRAFTER = replace(
-    ATARI,
-    tokenizer=replace(ATARI.tokenizer, frame_cnn=EncoderConfig(latent=8), num_actions=17),
-    world_model=WorldModelConfig(
-        max_steps=21,
-        heads=8,
-        width=512,
-        frame_cnn=EncoderConfig(channels=32, latent=8),
-        num_actions=17,
-        rewards="two_hot",
-    ),
-    actor_critic=DeltaActorConfig(num_actions=17, values="two_hot", horizon=15),
-)
+ATARI, CRAFTER = networks(delta_iris_atari()), networks(delta_iris_crafter())
 
 
 @dataclass(frozen=True)
@@ -162,10 +150,6 @@ def delta_rows(sizes: DeltaSizes) -> list[Row]:
     return found + _updates(sizes.networks[0][1], sizes)
 
 
-def _kinds() -> tuple[bool, ...]:
-    return (False, True) if cpu_has_bf16() else (False,)
-
-
 def sides(config: DeltaIrisConfig) -> tuple[PlainWorld, DeltaPlayer]:
     """The plain one and ours, of the same weights."""
     tokenizer = DeltaTokenizer(config.tokenizer).eval()
@@ -186,7 +170,7 @@ def _imagination(name: str, config: DeltaIrisConfig, sizes: DeltaSizes) -> list[
             else:
                 kept[f"ours{bf16}"] = ours(player, frames, actions_NH, draw)
 
-    calls = [partial(dream, "plain", False), *(partial(dream, "ours", bf16) for bf16 in _kinds())]
+    calls = [partial(dream, "plain", False), *(partial(dream, "ours", bf16) for bf16 in kinds())]
     theirs, *taken = in_turns(sizes.rounds, *calls)
     steps = sizes.rows * sizes.steps
 
@@ -198,10 +182,10 @@ def _imagination(name: str, config: DeltaIrisConfig, sizes: DeltaSizes) -> list[
         same = int((mine.drawn == other.drawn).all(1).sum())
         said = f"the same draws give the same rewards, ends and tokens in {same} of {sizes.rows} rows"
         what = f"Delta-IRIS of {name.title()} imagines {sizes.rows} rows x {sizes.steps} steps"
-        aim = AIM_BF16 if bf16 else AIM
-        return _row(f"delta-{name}", what, bf16, text, one, theirs, aim, (said, same == sizes.rows))
+        aims = (AIM, AIM_BF16)
+        return kind_row(f"delta-{name}", what, text, one, theirs, aims, bf16, (said, same == sizes.rows))
 
-    return [row(*each) for each in zip(_kinds(), taken, strict=True)]
+    return [row(*each) for each in zip(kinds(), taken, strict=True)]
 
 
 def _updates(config: DeltaIrisConfig, sizes: DeltaSizes) -> list[Row]:
@@ -239,7 +223,7 @@ def _updates(config: DeltaIrisConfig, sizes: DeltaSizes) -> list[Row]:
         mine = float(loss(tokenizer, False, batch))
         with shortcuts.off():
             other = float(loss(tokenizer, False, batch))
-    theirs, *taken = in_turns(sizes.rounds, without_shortcuts, *(step(bf16) for bf16 in _kinds()))
+    theirs, *taken = in_turns(sizes.rounds, without_shortcuts, *(step(bf16) for bf16 in kinds()))
     apart = abs(1 - mine / other)
     said = (f"both losses are the same within {SAME_LOSS:g} (apart by {apart:.1g})", apart <= SAME_LOSS)
 
@@ -248,8 +232,8 @@ def _updates(config: DeltaIrisConfig, sizes: DeltaSizes) -> list[Row]:
 
     what, aims = f"update of Delta-IRIS's tokenizer, {sizes.segments} changes", (AIM_TOKENIZER, AIM_TOKENIZER_BF16)
     return [
-        _row("delta-tokenizer", what, bf16, text, one, theirs, aims[bf16], said)
-        for bf16, one in zip(_kinds(), taken, strict=True)
+        kind_row("delta-tokenizer", what, text, one, theirs, aims, bf16, said)
+        for bf16, one in zip(kinds(), taken, strict=True)
     ]
 
 
@@ -258,27 +242,3 @@ def noise(config: DeltaIrisConfig, rows: int, steps: int) -> tuple[Tensor, Tenso
     sizes, draws = config.tokenizer, torch.Generator().manual_seed(0)
     frames = torch.rand(rows, sizes.frame_channels, sizes.resolution, sizes.resolution, generator=draws)
     return as_shown(frames), torch.randint(0, sizes.num_actions, (rows, steps), generator=draws)
-
-
-def _row(
-    name: str,
-    what: str,
-    bf16: bool,
-    text: Callable[[Taken], str],
-    one: Taken,
-    theirs: Taken,
-    aim: float,
-    same: tuple[str, bool],
-) -> Row:
-    return Row(
-        name + ("-bf16" if bf16 else ""),
-        f"{what}, {'bf16' if bf16 else 'float32'}",
-        "the plain way, float32",
-        text(one),
-        text(theirs),
-        theirs.wall / one.wall,
-        aim,
-        theirs.cpu / one.cpu,
-        conditions=() if bf16 else (same,),
-        notes=(same[0],) if bf16 else (),
-    )

@@ -26,8 +26,8 @@ from models.rem.config import RemConfig
 from models.rem.world_model import WorldModel
 from pipelines.progress import say
 from pipelines.tools.bench.row import Row
-from pipelines.tools.bench.train import WEIGHT_DECAY, Step, Taken, in_turns
-from pipelines.training.device import Device, cpu_has_bf16
+from pipelines.tools.bench.train import WEIGHT_DECAY, Step, Taken, in_turns, kind_row, kinds
+from pipelines.training.device import Device
 
 AIM, AIM_BF16 = 1.5, 3.0
 SAME_LOSS = 1e-5  # relative
@@ -111,7 +111,7 @@ def ours(model: WorldModel, tokens_BTK: Tensor, actions_BT: Tensor, codes_VE: Te
 def update_rows(config: RemConfig, rows: int, rounds: int) -> list[Row]:
     """Ours in float32 and, where the processor has it, bf16, against the plain way in float32."""
     say("Updating REM's world model ...")
-    kinds = (False, True) if cpu_has_bf16() else (False,)
+    types = kinds()
     model = WorldModel(config.world_model, config.tokenizer).eval()
     codes_VE = torch.randn(config.tokenizer.vocab_size, config.tokenizer.embed_dim)
     batch = segments(config, rows)
@@ -130,24 +130,15 @@ def update_rows(config: RemConfig, rows: int, rounds: int) -> list[Row]:
         with shortcuts.off():
             plain()
 
-    theirs, *taken = in_turns(rounds, without_shortcuts, *(step(ours, bf16) for bf16 in kinds))
+    theirs, *taken = in_turns(rounds, without_shortcuts, *(step(ours, bf16) for bf16 in types))
     same = (f"without dropout both losses are the same within {SAME_LOSS:g} (apart by {apart:.1g})", apart <= SAME_LOSS)
-    return [_row(config, rows, bf16, one, theirs, same) for bf16, one in zip(kinds, taken, strict=True)]
+    return [_row(config, rows, bf16, one, theirs, same) for bf16, one in zip(types, taken, strict=True)]
 
 
 def _row(config: RemConfig, rows: int, bf16: bool, ours: Taken, theirs: Taken, same: tuple[str, bool]) -> Row:
     def text(taken: Taken) -> str:
         return f"{taken.wall:.2f} s, {taken.cpu:.2f} s CPU"
 
-    kind, steps = "bf16" if bf16 else "float32", config.world_model.max_steps
-    return Row(
-        "rem-update" + ("-bf16" if bf16 else ""),
-        f"update of REM's world model, {rows} segments x {steps} blocks, {kind}",
-        "chunk by chunk, plain, float32",
-        text(ours),
-        text(theirs),
-        theirs.wall / ours.wall,
-        AIM_BF16 if bf16 else AIM,
-        theirs.cpu / ours.cpu,
-        conditions=() if bf16 else (same,),
-    )
+    what = f"update of REM's world model, {rows} segments x {config.world_model.max_steps} blocks"
+    against = "chunk by chunk, plain, float32"
+    return kind_row("rem-update", what, text, ours, theirs, (AIM, AIM_BF16), bf16, same, against=against)

@@ -38,6 +38,8 @@ ORIGINAL_STEP, ORIGINAL_FRAMES = 1.24, 47.0  # seconds, frames a second: on anot
 
 LR, WEIGHT_DECAY, CLIP = 1e-4, 0.01, 1.0
 
+NO_BF16 = "bf16 was not measured: this processor has no instructions for it"
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -238,3 +240,40 @@ def _row(
 
 def _original(ratio: float) -> str:
     return f"{ratio:.1f} times the original's rate as it was measured on another machine"
+
+
+# ---- rows of both types ----
+
+
+def kinds() -> tuple[bool, ...]:
+    """Float32, and bf16 where the processor has it."""
+    return (False, True) if device.cpu_has_bf16() else (False,)
+
+
+def kind_row(
+    name: str,
+    what: str,
+    text: Callable[[Taken], str],
+    ours: Taken,
+    theirs: Taken,
+    aims: tuple[float, float],
+    bf16: bool,
+    same: tuple[str, bool],
+    *notes: str,
+    against: str = "the plain way, float32",
+) -> Row:
+    """Ours in one type against the plain way in float32. aims: in float32 and bf16, which rounds, so that what it makes
+    of the same draws is said, not demanded.
+    """
+    return Row(
+        name + ("-bf16" if bf16 else ""),
+        f"{what}, {'bf16' if bf16 else 'float32'}",
+        against,
+        text(ours),
+        text(theirs),
+        theirs.wall / ours.wall,
+        aims[bf16],
+        theirs.cpu / ours.cpu,
+        conditions=() if bf16 else (same,),
+        notes=(*notes, *([same[0]] if bf16 else []), *([] if device.cpu_has_bf16() else [NO_BF16])),
+    )

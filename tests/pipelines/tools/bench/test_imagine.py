@@ -11,7 +11,7 @@ from models.blocks.transformer import CausalAttention
 from models.cpu import shortcuts
 from models.iris.world_model import WorldModel
 from pipelines.environments.atari.games import PROTOCOLS
-from pipelines.tools.bench import imagine, imagine_delta, imagine_games, imagine_rem_update, train_plain
+from pipelines.tools.bench import imagine, imagine_games, train, train_plain
 from pipelines.tools.bench.imagine import QUICK, Ours, dreamt, random_frames, world_loss
 from pipelines.tools.bench.imagine_plain import Plain, PlainSpatialAttention
 from pipelines.tools.bench.train import random_batch
@@ -78,8 +78,7 @@ def test_wrappers_and_ours_show_the_same_through_lost_lives_and_limits(game: str
 
 @pytest.mark.parametrize("bf16", [False, True])
 def test_every_row_is_measured_and_float32_is_the_same(bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (imagine, imagine_delta, imagine_rem_update):
-        monkeypatch.setattr(module, "cpu_has_bf16", lambda: bf16)
+    monkeypatch.setattr(train.device, "cpu_has_bf16", lambda: bf16)
     before = torch.get_num_threads()
     rows = imagine.run(QUICK)
     kinds = ("", "-bf16") if bf16 else ("",)
@@ -97,7 +96,7 @@ def test_every_row_is_measured_and_float32_is_the_same(bf16: bool, monkeypatch: 
         assert all(met for _, met in row.conditions) and bool(row.conditions) != row.name.endswith(
             ("-bf16", "rem-pop", "-frames")
         )
-    assert (imagine.NO_BF16 in rows[0].notes) != bf16
+    assert (train.NO_BF16 in rows[0].notes) != bf16
     assert torch.get_num_threads() == before
 
 

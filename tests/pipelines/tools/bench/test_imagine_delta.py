@@ -8,8 +8,7 @@ import torch
 from models.api import Moment
 from models.blocks.transformer import CausalAttention
 from models.practice.draws import Sampled
-from pipelines.recipes.delta_iris import delta_iris_crafter, networks
-from pipelines.tools.bench.imagine_delta import CRAFTER, QUICK_DELTA, noise, ours, sides
+from pipelines.tools.bench.imagine_delta import QUICK_DELTA, noise, ours, sides
 
 ATARI = QUICK_DELTA.networks[0][1]
 TWO_HOT = replace(ATARI, world_model=replace(ATARI.world_model, rewards="two_hot"))
@@ -28,10 +27,3 @@ def test_both_sides_imagine_the_same(config) -> None:
     torch.testing.assert_close(mine.rewards_NH, theirs.rewards_NH, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(mine.frames, theirs.frames, atol=1.01 / 255, rtol=0)
     assert not any(isinstance(module, CausalAttention) for module in plain.model.modules())
-
-
-def test_crafters_sizes_are_those_of_its_recipe() -> None:
-    recipe = networks(delta_iris_crafter())
-    world = recipe.world_model
-    assert replace(CRAFTER.world_model, latents_weight=world.latents_weight, ends_weight=world.ends_weight) == world
-    assert replace(CRAFTER.tokenizer, revive_updates=recipe.tokenizer.revive_updates) == recipe.tokenizer
