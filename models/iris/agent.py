@@ -24,6 +24,7 @@ from models.iris.world import new_world_model, player_of
 from models.iris.world_model import WorldModel
 from models.practice.actor_critic import ActorCritic
 from models.practice.agent import PracticeAgent
+from models.practice.played import OTHER_HEADS
 from models.practice.world import CuriousPlayer, Player
 from models.tokenizers.vq import Tokenizer
 
@@ -33,6 +34,7 @@ class IrisAgent(PracticeAgent):
 
     family: ClassVar = IRIS
     original: ClassVar = NAMES
+    beyond_original: ClassVar = OTHER_HEADS
     changeable: ClassVar = {
         "weights": ("l1", "mse", "lpips", "commitment", "encoder"),
         "actor_critic": ("horizon", "burn_in", "gamma", "lambda_", "value", "entropy", "real_reward", "curiosity"),

@@ -24,17 +24,21 @@ from models.practice.policy import ActorPolicy
 from models.practice.world import PlayedWorld, RememberingPlayer
 from models.spaces import Spaces
 
+OTHER_HEADS = (("world_model", "reward_bins"), ("world_model", "ensemble"), ("actor_critic", "value_bins"))
+"""options that Simulus brought to other families"""
+
 
 class PlayedAgent(ABC):
     """The networks "tokenizer", "world_model" and "actor_critic" of a config of `PlayedConfig`.
 
     actor: what plays, the network "actor_critic" or a part of it. changeable: by part of the config, what may be set
-    anew while it learns on.
+    anew while it learns on. beyond_original: options, by part, of heads that the original's checkpoints do not have.
     """
 
     family: ClassVar[Family]
     original: ClassVar[OriginalNames]
     changeable: ClassVar[Mapping[str, tuple[str, ...]]]
+    beyond_original: ClassVar[tuple[tuple[str, str], ...]] = ()
     config: Any
     spaces: Spaces | None
 
@@ -164,7 +168,13 @@ class PlayedAgent(ABC):
         return self.original.theirs(self.original.own_weights(network, state_dict))
 
     def original_state_dict(self, network: str) -> dict[str, Tensor]:
-        """See `OriginalNames`."""
+        """See `OriginalNames`. Raises ValueError where the original has no such heads."""
+        for part, option in self.beyond_original:
+            if getattr(getattr(self.config, part), option):
+                raise ValueError(
+                    f"{part}.{option} gives this agent heads that the original's checkpoints do not have: export one "
+                    "that learned without it"
+                )
         return self.original.original_state_dict(self.networks[network])
 
     # ---- acting ----

@@ -11,6 +11,7 @@ from models.api import Batch, Losses, Moment
 from models.practice.block_agent import BlockAgent
 from models.practice.blocks import learned, learned_counts
 from models.practice.loss import token_world_loss
+from models.practice.played import OTHER_HEADS
 from models.rem.actor_critic import new_actor
 from models.rem.config import RemConfig
 from models.rem.family import REM
@@ -25,6 +26,7 @@ class RemAgent(BlockAgent):
 
     family: ClassVar = REM
     original: ClassVar = NAMES
+    beyond_original: ClassVar = OTHER_HEADS
     changeable: ClassVar = {
         "weights": ("l1", "mse", "lpips", "commitment", "encoder"),
         "actor_critic": (

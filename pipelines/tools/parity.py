@@ -50,6 +50,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 def _why(error: BaseException) -> str:
     """One line, even of torch's longest message."""
     words = one_line(error)[:200]
+    if "allow_pickle" in words:  # numpy's advice to load what is no archive unsafely is not passed on
+        return "it is no archive of arrays"
     return f"it or its meta/config lacks {words}" if isinstance(error, KeyError) else words
 
 

@@ -123,3 +123,11 @@ def test_values_as_classes_need_two_and_a_reach_needs_classes(name: str) -> None
     with pytest.raises(ValueError, match=r"value_reach is of bins, and actor_critic.value_bins is 0"):
         replace(config.actor_critic, value_reach=5.0)
     assert "value_reach" in config.meaning["actor_critic"], "it is not in names and shapes"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_heads_of_these_options_do_not_go_out_as_the_originals(name: str) -> None:
+    assert made(name).original_state_dict("world_model")
+    for option in ("reward_bins", "ensemble"):
+        with pytest.raises(ValueError, match=f"world_model.{option} gives this agent heads"):
+            made(name, **{option: 2}).original_state_dict("world_model")

@@ -171,6 +171,15 @@ def test_what_is_no_golden_file_is_one_line(
     assert words in error
 
 
+def test_a_text_is_no_golden_file_and_nobody_is_told_to_unpickle_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.npz").write_text("not arrays")
+    assert run(["parity", str(tmp_path / "notes.npz")]) == 2
+    said = capsys.readouterr().err
+    assert "is no readable .npz file (it is no archive of arrays): give a golden file" in said and "pickle" not in said
+
+
 def test_a_plain_array_is_no_golden_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     path = tmp_path / "array.npy"
     np.save(path, np.zeros(3))
