@@ -28,7 +28,7 @@ class Batch:
     Raises ValueError where a shape disagrees with that of `actions_BT`.
     """
 
-    actions_BT: Tensor  # long, numbers of the family's action set
+    actions_BT: Tensor  # long, numbers of the family's action set; float (B, T, A) where an action is A numbers
     rewards_BT: Tensor  # float
     ends_BT: Tensor  # bool or integer: a true end of the game, not a truncation
     mask_BT: Tensor  # bool, True is a real step
@@ -38,9 +38,10 @@ class Batch:
     imagined_B: Tensor | None = None  # bool, True where a model dreamt the segment's end; None: all are real
 
     def __post_init__(self) -> None:
-        shape = self.actions_BT.shape
-        if len(shape) != 2:
-            raise ValueError(f"actions_BT has shape {tuple(shape)}: give (segments, steps)")
+        whole = self.actions_BT.shape
+        if len(whole) != 2 + self.actions_BT.is_floating_point():
+            raise ValueError(f"actions_BT has shape {tuple(whole)}: give (segments, steps), or floats with a last axis")
+        shape = whole[:2]
         for name in ("rewards_BT", "ends_BT", "mask_BT", "tokens_BTK", "frames_BTCHW"):
             tensor = getattr(self, name)
             if tensor is not None and tensor.shape[:2] != shape:
@@ -142,14 +143,14 @@ class Policy(Protocol):
         ...
 
     def recall(self, row: int, frames: Tensor, actions: Tensor) -> None:
-        """recall(row, frames (T, C, H, W) uint8, actions (T,) long) -> None, after `begin`
+        """recall(row, frames (T, C, H, W) uint8, actions (T,) long or (T, A) float) -> None, after `begin`
 
         That environment is in the middle of an episode, whose newest steps these are: what is asked next follows them.
         """
         ...
 
     def act(self, frames: Tensor, rows: Sequence[int]) -> Tensor:
-        """act(frames (N, C, H, W) uint8, rows) -> actions (N,) long, for those environments"""
+        """act(frames (N, C, H, W) uint8, rows) -> actions (N,) long or (N, A) float, for those environments"""
         ...
 
     def act_on_tokens(self, tokens_NK: Tensor, rows: Sequence[int]) -> Tensor:

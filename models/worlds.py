@@ -18,8 +18,8 @@ class Context:
     Raises ValueError where the shapes disagree.
     """
 
-    tokens_NCK: Tensor  # long
-    actions_NC: Tensor  # long, (N, C - 1)
+    tokens_NCK: Tensor  # long, or what the family sees instead
+    actions_NC: Tensor  # long (N, C - 1), or float (N, C - 1, A) where an action is A numbers
     games_N: Tensor  # long
 
     def __post_init__(self) -> None:
@@ -28,7 +28,7 @@ class Context:
                 f"Context tokens have shape {tuple(self.tokens_NCK.shape)}: give (rows, steps >= 1, tokens)"
             )
         rows, steps, _ = self.tokens_NCK.shape
-        if self.actions_NC.shape != (rows, steps - 1) or self.games_N.shape != (rows,):
+        if self.actions_NC.shape[:2] != (rows, steps - 1) or self.games_N.shape != (rows,):
             raise ValueError(
                 f"Context of {rows} rows and {steps} steps needs actions ({rows}, {steps - 1}) and games ({rows},), "
                 f"not {tuple(self.actions_NC.shape)} and {tuple(self.games_N.shape)}"
@@ -65,7 +65,7 @@ class WorldModel(Protocol):
         ...
 
     def step(self, actions_M: Tensor, parents_M: Tensor | None = None) -> Imagined:
-        """step(actions (M,) long, parents (M,) long) -> Imagined: one step further from each parent.
+        """step(actions (M,) long or (M, A) float, parents (M,) long) -> Imagined: one step further from each parent.
 
         Parents are nodes of the row's own environment, numbered in order of creation; where not given, the newest ones.
         """

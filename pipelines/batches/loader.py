@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.batches.segments import Segmentation, last_episode
-from pipelines.environments.registry import game_id, to_shared
+from pipelines.environments.actions import to_shared
+from pipelines.environments.registry import game_id
 from pipelines.episodes.trajectories import TrajectoryReader
 from pipelines.errors import WorldlineError
 
@@ -34,7 +35,7 @@ class SegmentBatch:
 
     frames_BTHW: NDArray[np.uint8] | None  # (B, T, H, W), or (B, T, H, W, 3) of RGB
     tokens_BTK: NDArray[np.int64] | None
-    actions_BT: NDArray[np.int64]
+    actions_BT: NDArray[Any]  # int64, or (B, T, A) float32 where an action is A numbers
     rewards_BT: NDArray[np.float32]
     ends_BT: NDArray[np.uint8]  # true game over only, time-outs are 0
     mask_BT: NDArray[np.bool_]
@@ -79,7 +80,7 @@ class Source(Protocol):
     def longest(self, episodes: int) -> int:
         """The most steps that a window of the last `episodes` (of 0: the last one) can have."""
 
-    def windows(self, episodes: int, steps: int, count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    def windows(self, episodes: int, steps: int, count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[Any]]:
         """Frames (P, steps, H, W) and actions (P, steps): windows within one of the last `episodes`, of 0 in the last.
 
         P is `count`, or as many as there are. Actions are numbered as the game's spaces. Raises WorldlineError where
@@ -107,6 +108,16 @@ def rank_rows(count: int, rank: int, world: int) -> slice:
     if world > count:
         raise ValueError(f"A batch of {count} cannot be shared by {world} ranks: make it larger or take fewer ranks")
     return slice(rank * count // world, (rank + 1) * count // world)
+
+
+def widened(actions: NDArray[Any]) -> NDArray[Any]:
+    """Numbers of actions as int64, as networks read them; actions that are numbers themselves as they are."""
+    return actions.astype(np.int64) if actions.dtype.kind in "iu" else actions
+
+
+def masked(actions: NDArray[Any], real_bT: NDArray[np.bool_]) -> NDArray[Any]:
+    """Actions (b, T) or (b, T, A), `widened`, with zeros where a step is padding."""
+    return widened(actions) * (real_bT if actions.ndim == real_bT.ndim else real_bT[..., None])
 
 
 def samples(step: int, count: int, sources: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -141,9 +152,10 @@ class SegmentSource:
             raise ValueError(f"{game}'s segments name episodes it does not have: they are of other trajectories")
 
     @functools.cached_property
-    def actions(self) -> NDArray[np.uint8]:
-        """(N,) numbered as the game's spaces."""
-        return to_shared(self.trajectories.game, self.trajectories.actions)
+    def actions(self) -> NDArray[Any]:
+        """(N,) uint8 numbered as the game's spaces, or (N, A) float32 where an action is A numbers."""
+        stored = self.trajectories.actions
+        return to_shared(self.trajectories.game, stored) if stored.ndim == 1 else stored
 
     @functools.cached_property
     def rows(self) -> int:
@@ -184,7 +196,7 @@ class SegmentSource:
         """See `Source`."""
         return int(np.diff(self.trajectories.episode_starts[-max(episodes, 1) - 1 :]).max())
 
-    def windows(self, episodes: int, steps: int, count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    def windows(self, episodes: int, steps: int, count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[Any]]:
         """See `Source`; drawn by the seed from all there are."""
         data = self.trajectories
         starts = data.episode_starts[-max(episodes, 1) - 1 :]
@@ -196,7 +208,7 @@ class SegmentSource:
             )
         chosen = np.sort(np.random.default_rng([seed, self.game]).permutation(firsts)[:count])
         frames = np.stack([data.frames(int(row), int(row) + steps) for row in chosen])
-        return frames, self.actions[chosen[:, None] + np.arange(steps)].astype(np.int64)
+        return frames, widened(self.actions[chosen[:, None] + np.arange(steps)])
 
 
 class SegmentLoader:
@@ -237,7 +249,8 @@ class SegmentLoader:
         shape = (len(slot_b), self.length)
         frames = np.zeros((*shape, *self._frame_shape), np.uint8) if self.with_frames else None
         tokens = self._token_space(shape)
-        actions, rewards = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
+        like = widened(self.sources[0].actions[:0])
+        actions, rewards = np.zeros((*shape, *like.shape[1:]), like.dtype), np.zeros(shape, np.float32)
         ends, mask = np.zeros(shape, np.uint8), np.zeros(shape, np.bool_)
         games = np.array([source.game for source in self.sources], np.int64)[slot_b]
         for slot, source in enumerate(self.sources):
@@ -247,7 +260,7 @@ class SegmentLoader:
             chosen = source.segments[self._shuffled(slot, nth_b[into])]  # (rows, 3)
             rows, real = flat_rows(chosen, source.trajectories.episode_starts, self.length)  # (rows, T)
             mask[into] = real
-            actions[into] = source.actions[rows] * real
+            actions[into] = masked(source.actions[rows], real)
             rewards[into] = source.trajectories.rewards[rows] * real
             ends[into] = source.trajectories.terminals[rows] * real
             if tokens is not None and source.tokens_NK is not None:

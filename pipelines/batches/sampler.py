@@ -15,14 +15,16 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.batches.loader import FrameBatch, SegmentBatch, flat_rows, rank_rows
+from pipelines.batches.loader import FrameBatch, SegmentBatch, flat_rows, masked, rank_rows
 from pipelines.batches.memory import Drawn, Memory
-from pipelines.environments.registry import game_id, to_shared
-from pipelines.episodes.trajectories import TrajectoryReader
+from pipelines.environments.actions import network_actions
+from pipelines.environments.registry import game_id
+from pipelines.episodes.trajectories import VIDEOS, TrajectoryReader
 from pipelines.errors import WorldlineError
 
 Rule = Callable[[NDArray[np.int64], NDArray[np.float64]], Drawn]
@@ -84,9 +86,16 @@ class Sampler:
     anywhere: bool = False
 
     @cached_property
-    def actions(self) -> NDArray[np.uint8]:
-        """(N,) numbered as the game's spaces."""
-        return to_shared(self.reader.game, self.reader.actions)
+    def actions(self) -> NDArray[Any]:
+        """As networks read them: (N,) int64, or (N, A) float32. Of videos, which tell none, zeros."""
+        if self.reader.game == VIDEOS:
+            return np.zeros(len(self.reader), np.int64)
+        return network_actions(self.reader.game, self.reader.actions)
+
+    @cached_property
+    def game(self) -> int:
+        """The game's number; videos are of none, and have the first."""
+        return 0 if self.reader.game == VIDEOS else game_id(self.reader.game)
 
     def segments(self, step: int) -> NDArray[np.int64]:
         """(count, 3) int64 of a step: episode, start, end; steps outside the episode are padding.
@@ -161,11 +170,11 @@ class SampledSegments:
         return SegmentBatch(
             draws.frames(rows, real),
             None,
-            (draws.actions[rows] * real).astype(np.int64),
+            masked(draws.actions[rows], real),
             (reader.rewards[rows] * real).astype(np.float32),
             (reader.terminals[rows] * real).astype(np.uint8),
             real,
-            np.full(len(rows), game_id(reader.game), np.int64),
+            np.full(len(rows), draws.game, np.int64),
         )
 
     def close(self) -> None:
@@ -183,7 +192,7 @@ class SampledFrames:
     def batch(self, step: int, rank: int = 0, world: int = 1) -> FrameBatch:
         """The frames of one step, or one rank's share of them."""
         rows, real = self.draws.rows(step, rank, world)
-        frames, games_n = self.draws.frames(rows, real)[:, 0], np.full(len(rows), game_id(self.draws.reader.game))
+        frames, games_n = self.draws.frames(rows, real)[:, 0], np.full(len(rows), self.draws.game)
         returns_n = None if self.discount is None else returns_at(self.draws.reader, rows[:, 0], self.discount)
         return FrameBatch(frames, games_n.astype(np.int64), returns_n)
 

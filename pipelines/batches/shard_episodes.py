@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.batches.shards import LONGEST_EPISODE, Segment, ShardSet
-from pipelines.environments.registry import to_own
+from pipelines.environments.actions import to_own
 from pipelines.episodes.trajectories import FlatEpisodes, require_sound
 from pipelines.errors import WorldlineError
 from pipelines.progress import Advance

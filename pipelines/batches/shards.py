@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from pipelines.batches.segments import Segmentation
 from pipelines.bucket.bucket import Bucket
 from pipelines.bucket.retry import Absent, DamagedInTransit, Refused, retry_if_damaged
-from pipelines.environments.registry import check_game, legal_mask
+from pipelines.environments.actions import legal_mask
+from pipelines.environments.registry import check_game
 from pipelines.episodes.trajectories import frame_shape_of
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.profile import Profile

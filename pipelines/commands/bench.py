@@ -137,7 +137,7 @@ def _drafted(experiment: str, game: str, environments: int, rounds: int) -> "lis
     """What `plan_drafts` measures of an experiment's checkpoint."""
     import torch
 
-    from pipelines.environments.registry import legal_mask
+    from pipelines.environments.actions import legal_mask
     from pipelines.stages.record import opened, source_of
     from pipelines.tools.bench import plan_drafts
 

@@ -36,9 +36,10 @@ def games(storage: Storage = None) -> None:
 
     Example: worldline games
     """
+    from pipelines.environments.actions import own_actions
     from pipelines.environments.atari.games import SCRIPTS
     from pipelines.environments.atari.reference_scores import reference
-    from pipelines.environments.registry import GAMES, achievements, own_actions
+    from pipelines.environments.registry import GAMES, achievements
 
     _, store = profile_and_store(storage)
     made: dict[str, set[str]] = {}

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from models.spaces import Box, Discrete, Spaces
 from pipelines.environments.atari import games as atari
 from pipelines.environments.crafter import game as crafter
-from pipelines.errors import UsageError, WorldlineError, unknown
+from pipelines.errors import UsageError, unknown
 
 
 class Rules(Protocol):
@@ -280,48 +280,6 @@ def spaces(game: str, rules: Rules) -> Spaces:
     return Spaces(rules.frame, actions(game), "raw")
 
 
-def legal_mask(game: str) -> NDArray[np.bool_]:
-    """(A,) bool: True where the game uses the action. Raises as `own_actions` does."""
-    return np.array(_discrete(game).mask(game))
-
-
-def own_actions(game: str) -> tuple[str, ...]:
-    """Names of the game's own actions in its own numbering, which is that of stored episodes.
-
-    Raises UsageError for an unknown game, WorldlineError for one whose actions have no numbers.
-    """
-    return tuple(_discrete(game).names[number] for number in _discrete(game).own(game))
-
-
-def to_shared(game: str, own: ArrayLike) -> NDArray[np.uint8]:
-    """Turn a game's own action numbers (any shape, integers) into those of its spaces, uint8 of the same shape.
-
-    Raises WorldlineError naming the first number that the game does not have.
-    """
-    table, ids = np.array(_discrete(game).own(game), np.uint8), np.asarray(own)
-    if bad := ids[(ids < 0) | (ids >= len(table))].tolist():
-        raise WorldlineError(
-            f"Action {bad[0]} is none of {game}'s {len(table)}: its own are numbered 0 to {len(table) - 1}; "
-            "was the replay recorded with another action set?"
-        )
-    return table[ids]
-
-
-def to_own(game: str, shared: ArrayLike) -> NDArray[np.int32]:
-    """The reverse of `to_shared`: numbers of the game's spaces (any shape) into the game's own, int32.
-
-    Raises WorldlineError naming the first action that the game does not use.
-    """
-    space = _discrete(game)
-    table = np.full(len(space), -1, np.int32)
-    table[list(space.own(game))] = np.arange(len(space.own(game)))
-    found = table[np.asarray(shared)]
-    if (found < 0).any():
-        first = space.names[np.asarray(shared)[found < 0].flat[0]]
-        raise WorldlineError(f"{first} is no action of {game}: choose among {', '.join(own_actions(game))}")
-    return found
-
-
 def make(game: str, seeds: Sequence[int], rules: Rules, threads: int = 2, **given: Any) -> Environment:
     """One environment of `game` for each of `seeds`; `given` is what `options` found. `threads` changes no result.
 
@@ -370,10 +328,3 @@ def _kind(game: str) -> Kind:
 
 def _module(game: str) -> Any:
     return importlib.import_module(_kind(game).module)
-
-
-def _discrete(game: str) -> Discrete:
-    found = actions(game)
-    if isinstance(found, Box):
-        raise WorldlineError(f"{game} is played with {found.size} numbers an action, which have no names or numbers")
-    return found

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.environments.registry import own_actions
+from pipelines.environments.actions import action_names, stored_action
 from pipelines.episodes.trajectories import CHUNK, FLAT, FlatEpisodes, TrajectoryWriter, pack
 from pipelines.errors import WorldlineError
 from pipelines.store.files import sync, write_whole
@@ -32,6 +32,12 @@ from pipelines.store.files import sync, write_whole
 TURNS = "turns.jsonl"
 ORIGIN = "origin.json"
 STEP = np.dtype([("actions", "u1"), ("rewards", "<f4"), ("terminals", "u1"), ("truncations", "u1")])
+"""A step of a game whose actions are choices; `step_of` tells it of any"""
+
+
+def step_of(game: str) -> np.dtype[Any]:
+    """A record of one step of a game: what was done, and what came of it."""
+    return np.dtype([("actions", stored_action(game)), *((name, STEP[name]) for name in (STEP.names or ())[1:])])
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Experience(FlatEpisodes):
     environments.
     """
 
-    actions: NDArray[np.uint8]  # (N,) the game's own ids
+    actions: NDArray[Any]  # (N,) uint8, the game's own ids, or (N, A) float32
     rewards: NDArray[np.float32]  # (N,) the game's own points
     terminals: NDArray[np.uint8]  # (N,) 1 where the episode was over, by the rules it was played under
     truncations: NDArray[np.uint8]  # (N,) 1 where the rules' limit cut the episode
@@ -73,7 +79,7 @@ class Experience(FlatEpisodes):
         games: Sequence[Game],
         origin: Mapping[str, Any] | None = None,
     ) -> None:
-        self.folder, self.game, self.frame_shape = folder, game, frame_shape
+        self.folder, self.game, self.frame_shape, self.step = folder, game, frame_shape, step_of(game)
         self.origin = {"game": game, "frame": list(frame_shape), **(origin or {})}
         self._begin = Turn((0,) * len(games), tuple(games))
         self._pending = [0] * len(games)
@@ -101,12 +107,12 @@ class Experience(FlatEpisodes):
     def add(self, row: int, frames: NDArray[np.uint8], steps: NDArray[Any]) -> None:
         """Append steps of one environment, which count from `commit` on.
 
-        frames: (n, H, W) or (n, H, W, 3) uint8, what was seen; steps: (n,) of dtype STEP, what was done then.
+        frames: (n, H, W) or (n, H, W, 3) uint8, what was seen; steps: (n,) of dtype `step`, what was done then.
         """
-        if frames.shape != (len(steps), *self.frame_shape) or steps.dtype != STEP:
+        if frames.shape != (len(steps), *self.frame_shape) or steps.dtype != self.step:
             raise ValueError(f"{frames.shape} frames and {len(steps)} steps: give ({len(steps)}, *{self.frame_shape})")
         first = self.last.steps[row] + self._pending[row]
-        for name, data, width in (("frames", frames, int(np.prod(self.frame_shape))), ("steps", steps, STEP.itemsize)):
+        for name, data, width in (("frames", frames, int(np.prod(self.frame_shape))), ("steps", steps, steps.itemsize)):
             handle = os.open(self._path(row, name), os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 view, offset = memoryview(np.ascontiguousarray(data).tobytes()), first * width
@@ -163,7 +169,8 @@ class Experience(FlatEpisodes):
         Rewards stay the game's own points. Raises WorldlineError where nothing was played.
         """
         lengths = np.diff(self.episode_starts).tolist()
-        with TrajectoryWriter(path, self.game, own_actions(self.game), lengths, self.frame_shape) as writer:
+        names, numbers = action_names(self.game), sum(self.step["actions"].shape)
+        with TrajectoryWriter(path, self.game, names, lengths, self.frame_shape, numbers) as writer:
             for name in FLAT:
                 writer.write(name, 0, getattr(self, name))
             for number, first in enumerate(range(0, len(self), CHUNK)):
@@ -217,9 +224,9 @@ class Experience(FlatEpisodes):
         return found
 
     def _all_steps(self) -> NDArray[Any]:
-        """(N,) of dtype STEP."""
+        """(N,) of dtype `step`."""
         read = [
-            np.fromfile(self._path(row, "steps"), STEP, count) if count else np.zeros(0, STEP)
+            np.fromfile(self._path(row, "steps"), self.step, count) if count else np.zeros(0, self.step)
             for row, count in enumerate(self.last.steps)
         ]
         return np.concatenate(read)
@@ -271,7 +278,7 @@ class Experience(FlatEpisodes):
 
     def _require_whole(self, turn: Turn) -> None:
         for row, count in enumerate(turn.steps):
-            for name, width in (("frames", int(np.prod(self.frame_shape))), ("steps", STEP.itemsize)):
+            for name, width in (("frames", int(np.prod(self.frame_shape))), ("steps", self.step.itemsize)):
                 path = self._path(row, name)
                 size = path.stat().st_size if path.is_file() else 0
                 if size < count * width:

@@ -14,7 +14,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from pipelines.environments.registry import own_actions, require_game
+from pipelines.environments.actions import action_names, stored_action
+from pipelines.environments.registry import require_game
 from pipelines.episodes.jowa_h5 import BROKEN, own_member
 from pipelines.episodes.trajectories import FLAT, Trajectories, narrowed, require_sound
 from pipelines.errors import WorldlineError, may_pass, not_now
@@ -35,13 +36,14 @@ class OwnTrajectories(Trajectories):
         super().__init__(path)
         require_game(path, self.game, game)
         self.game = game
-        if self.action_names != (names := own_actions(game)):
+        if self.action_names != (names := action_names(game)):
             raise WorldlineError(
                 f"{path} numbers the actions {', '.join(self.action_names)[:120]}, and {game} has {', '.join(names)}: "
                 "copy the artefact's file again"
             )
         for name, dtype in FLAT.items():
-            setattr(self, name, narrowed(getattr(self, name), name, dtype, str(path)))
+            kind = stored_action(game).base if name == "actions" else dtype
+            setattr(self, name, narrowed(getattr(self, name), name, kind, str(path)))
         self.episode_starts = narrowed(self.episode_starts, STARTS, np.int64, str(path))
         require_sound(self, str(path))
         self.raw_returns = np.add.reduceat(self.rewards.astype(np.float64), self.episode_starts[:-1]).tolist()

@@ -19,8 +19,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.environments.actions import own_actions
 from pipelines.environments.atari.games import ACTIONS, GREY_APART, PROTOCOLS, minimal_actions
-from pipelines.environments.registry import own_actions
 from pipelines.episodes.trajectories import FlatEpisodes, frame_shape_of, require_sound
 from pipelines.errors import WorldlineError
 

@@ -5,7 +5,8 @@ groups, `ZarrTrajectories` a zarr store anywhere; `BestEpisodes` is the few best
 expert set for fine-tuning.
 
 Our file holds flat arrays over N transitions and where each of E episodes starts: observations (N,H,W) grey or
-(N,H,W,3) RGB, uint8 in chunks of 16 frames, zstd-3 (gzip-4 without hdf5plugin); actions (N,) uint8, the game's own ids;
+(N,H,W,3) RGB, uint8 in chunks of 16 frames, zstd-3 (gzip-4 without hdf5plugin); actions (N,) uint8, the game's own ids,
+or (N,A) float32 where an action is A numbers;
 rewards (N,) float32, clipped; terminals, truncations (N,) uint8; episode_starts (E+1,) int64; source_rows (N,3) int32 =
 agent, log file n, row in that file. Attributes: game, actions (names, in the ids' order). DQN-Replay's frames are 84x84
 grey; the file says what its own are. Flat arrays with a start table read faster than one group per episode. Chunks are
@@ -26,6 +27,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.environments.actions import stored_action
 from pipelines.environments.registry import GAMES, check_game
 from pipelines.errors import UsageError, WorldlineError, may_pass, not_now
 
@@ -42,6 +44,7 @@ else:
 CHUNK = 16  # frames
 CACHE = 8 << 20  # bytes of chunk cache per array while writing: a chunk that several writes share is packed once
 FILE_NAME = "trajectories.h5"
+VIDEOS = "videos"  # what a file of videos names as its game: nobody acted, or nobody knows how
 FLAT = {"actions": np.uint8, "rewards": np.float32, "terminals": np.uint8, "truncations": np.uint8}
 
 
@@ -61,7 +64,7 @@ class TrajectoryReader(Protocol):
 
     game: str
     frame_shape: tuple[int, ...]  # (H, W) grey, (H, W, 3) RGB
-    actions: NDArray[np.uint8]  # (N,) the game's own ids
+    actions: NDArray[Any]  # (N,) uint8, the game's own ids, or (N, A) float32
     rewards: NDArray[np.float32]  # (N,) clipped
     terminals: NDArray[np.uint8]  # (N,) true game over only
     truncations: NDArray[np.uint8]  # (N,) 1 where the time limit ended the episode
@@ -94,10 +97,14 @@ def require_sound(reader: TrajectoryReader, where: str) -> None:
     if starts.ndim != 1 or len(starts) < 2 or starts[0] != 0 or (np.diff(starts) < 1).any():
         raise WorldlineError(f"{where}: its episodes do not follow each other from row 0 on: {repair}")
     for name in FLAT:
-        if getattr(reader, name).shape != (starts[-1],):
+        if getattr(reader, name).shape[:1] != (starts[-1],):
             raise WorldlineError(
                 f"{where}: {name} has {getattr(reader, name).shape} values for {starts[-1]} rows: {repair}"
             )
+    if (found := reader.actions.shape[1:]) != (wanted := stored_action(reader.game).shape):
+        raise WorldlineError(f"{where}: an action is {found}, {reader.game}'s are {wanted}: {repair}")
+    if not np.isfinite(reader.actions).all():
+        raise WorldlineError(f"{where}: an action is no finite number: {repair}")
     for name in ("terminals", "truncations"):
         if getattr(reader, name).max() > 1:
             raise WorldlineError(
@@ -138,7 +145,7 @@ def unpack(packed: bytes, frame_shape: tuple[int, ...]) -> NDArray[np.uint8]:
 class FlatEpisodes:
     """Mixin of the trajectory readers. N transitions, episode after episode; E episodes."""
 
-    actions: NDArray[np.uint8]  # (N,)
+    actions: NDArray[Any]  # (N,) or (N, A)
     episode_starts: NDArray[np.int64]  # (E+1,), N at its end
 
     def __len__(self) -> int:
@@ -154,7 +161,8 @@ class TrajectoryWriter:
     """Creates the file with every slot reserved; frames and rows may then arrive in any order.
 
     `actions` are the names of the game's own ids, `lengths` the episodes' transitions, `frame_shape` is (H, W) or
-    (H, W, 3); DQN-Replay's unless given. Raises WorldlineError where there is no transition.
+    (H, W, 3); DQN-Replay's unless given. `numbers` of an action, where it is no id. Raises WorldlineError where there
+    is no transition.
     """
 
     def __init__(
@@ -164,6 +172,7 @@ class TrajectoryWriter:
         actions: Sequence[str],
         lengths: Sequence[int],
         frame_shape: tuple[int, ...] = (84, 84),
+        numbers: int = 0,
     ) -> None:
         starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         total = int(starts[-1])
@@ -179,6 +188,10 @@ class TrajectoryWriter:
         self._packed: dict[int, bytes] = {}  # by chunk, the hash of what was written
         flat = (min(1 << 16, total),)
         for name, dtype in FLAT.items():
+            if name == "actions" and numbers:
+                row = (numbers,)
+                self._file.create_dataset(name, (total, *row), np.float32, chunks=(*flat, *row), **COMPRESSION)
+                continue
             self._file.create_dataset(name, (total,), dtype, chunks=flat, **COMPRESSION)
         self._file.create_dataset("source_rows", (total, 3), np.int32, chunks=(*flat, 3), **COMPRESSION)
         self._file["episode_starts"] = starts
@@ -234,7 +247,7 @@ class Trajectories(FlatEpisodes):
             with self._opened() as file:
                 self.game: str = str(file.attrs["game"])
                 self.action_names: tuple[str, ...] = tuple(str(name) for name in file.attrs["actions"])
-                self.actions: NDArray[np.uint8] = file["actions"][:]
+                self.actions: NDArray[Any] = file["actions"][:]
                 self.rewards: NDArray[np.float32] = file["rewards"][:]
                 self.terminals: NDArray[np.uint8] = file["terminals"][:]
                 self.truncations: NDArray[np.uint8] = file["truncations"][:]
@@ -300,7 +313,7 @@ class BestEpisodes:
         starts = reader.episode_starts
         self.game, self.frame_shape, self._reader = reader.game, reader.frame_shape, reader
         self._rows_N = np.concatenate([np.arange(starts[episode], starts[episode + 1]) for episode in episodes])
-        self.actions: NDArray[np.uint8] = reader.actions[self._rows_N]
+        self.actions: NDArray[Any] = reader.actions[self._rows_N]
         self.rewards: NDArray[np.float32] = reader.rewards[self._rows_N]
         self.terminals: NDArray[np.uint8] = reader.terminals[self._rows_N]
         self.truncations: NDArray[np.uint8] = reader.truncations[self._rows_N]

@@ -19,7 +19,7 @@ from zarr.codecs import ZstdCodec
 from zarr.storage import FsspecStore, LocalStore
 
 from pipelines.bucket.bucket import Bucket
-from pipelines.environments.registry import own_actions
+from pipelines.environments.actions import own_actions
 from pipelines.episodes.trajectories import CHUNK, FLAT, FlatEpisodes, frame_shape_of, require_sound
 from pipelines.errors import WorldlineError
 from pipelines.redact import one_line

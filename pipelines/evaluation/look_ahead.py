@@ -20,9 +20,10 @@ from torch import Tensor
 
 from models.api import Agent, Context, Imagined, WorldModel
 from models.planning.beam import Beam, Leaf, leaf_values, masked_values
+from pipelines.environments.actions import legal_mask
 from pipelines.environments.atari.environment import EmulatorGame
 from pipelines.environments.atari.games import AtariRules
-from pipelines.environments.registry import NoisyRules, Rules, check_rules, game_id, legal_mask, watched
+from pipelines.environments.registry import NoisyRules, Rules, check_rules, game_id, watched
 from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import require_values
 from pipelines.evaluation.players import channels_first

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,9 @@ from models.api import Acting, Agent, Planner
 from models.planning.beam import Beam, Greedy
 from models.planning.mcts import Mcts
 from models.planning.rollouts import Rollouts
-from pipelines.environments.registry import game_id, legal_mask
+from models.spaces import Box
+from pipelines.environments.actions import legal_mask
+from pipelines.environments.registry import actions, game_id
 from pipelines.evaluation.player_settings import ACTOR, PlayerSettings
 
 
@@ -86,7 +89,8 @@ class AgentPlayer:
 
     def recall(self, row: int, frames: NDArray[np.uint8], actions: NDArray[np.integer]) -> None:
         """After `begin`: go on behind these steps, frames (T, H, W) or (T, H, W, 3) and the actions (T,) taken then."""
-        taken = torch.as_tensor(actions, dtype=torch.long)
+        taken = torch.as_tensor(actions)
+        taken = taken if taken.is_floating_point() else taken.long()
         with torch.inference_mode(), self._piece():
             self._policy.recall(row, channels_first(frames).to(self._device), taken.to(self._device))
 
@@ -104,16 +108,19 @@ def channels_first(frames: NDArray[np.uint8]) -> Tensor:
 
 
 class RandomPlayer:
-    """Any legal action of the game, each as likely."""
+    """Any legal action of the game, each as likely; where an action is numbers, each of them uniform in its range."""
 
     def __init__(self, game: str) -> None:
-        self._legal, self._game = np.flatnonzero(legal_mask(game)), game_id(game)
+        self._legal, self._game, self._space = np.flatnonzero(legal_mask(game)), game_id(game), actions(game)
         self._draws: dict[int, np.random.Generator] = {}
 
     def begin(self, row: int, seed: int) -> None:
         """See `rollout.Player`."""
         self._draws[row] = np.random.default_rng([seed, self._game])
 
-    def act(self, frames: NDArray[np.uint8], rows: Sequence[int]) -> NDArray[np.integer]:
+    def act(self, frames: NDArray[np.uint8], rows: Sequence[int]) -> NDArray[Any]:
         """See `rollout.Player`."""
-        return np.array([self._draws[row].choice(self._legal) for row in rows])
+        draws, space = [self._draws[row] for row in rows], self._space
+        if isinstance(space, Box):
+            return np.stack([each.uniform(space.low, space.high, space.size) for each in draws]).astype(np.float32)
+        return np.array([each.choice(self._legal) for each in draws])

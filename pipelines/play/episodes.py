@@ -16,7 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.environments.registry import Environment, Rules, make, to_own
+from pipelines.environments.actions import to_own
+from pipelines.environments.registry import Environment, Rules, make
 from pipelines.environments.rollout import Episode
 from pipelines.episodes.trajectories import TrajectoryReader
 from pipelines.errors import BAD_NPZ, UsageError, WorldlineError, may_pass, not_now

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.environments.registry import Environment, Rules, emulator_seeds, make, own_actions, to_own, to_shared
+from pipelines.environments.actions import own_actions, to_own, to_shared
+from pipelines.environments.registry import Environment, Rules, emulator_seeds, make
 from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import PlayerSettings
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 from models.practice.config import PlayedConfig
-from pipelines.environments.registry import GAMES, own_actions, to_shared
+from pipelines.environments.actions import own_actions, to_shared
+from pipelines.environments.registry import GAMES
 from pipelines.errors import UsageError
 
 Config = TypeVar("Config", bound=PlayedConfig)

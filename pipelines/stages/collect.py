@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.limits import Count, Seed, Share, Size, Within
+from pipelines.environments.actions import to_own
 from pipelines.environments.atari.games import IDS, PROTOCOLS, SCRIPTS, Script, minimal_actions, rom_md5
-from pipelines.environments.registry import Environment, Step, emulator_seeds, game_id, make, require_replay, to_own
+from pipelines.environments.registry import Environment, Step, emulator_seeds, game_id, make, require_replay
 from pipelines.errors import UsageError
 from pipelines.progress import Advance, track
 from pipelines.sources.dqn_replay.listing import log_folder

@@ -136,7 +136,7 @@ def summary(found: Findings) -> dict[str, Any]:
 
 def _names(looker: "Looker") -> list[str]:
     """Of the game's actions."""
-    from pipelines.environments.registry import own_actions
+    from pipelines.environments.actions import own_actions
 
     return list(own_actions(looker.game))
 

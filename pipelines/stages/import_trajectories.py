@@ -320,11 +320,11 @@ def _write(source: "TrajectoryReader", draft: Draft) -> int:
     """
     import numpy as np
 
-    from pipelines.environments.registry import own_actions
+    from pipelines.environments.actions import action_names
     from pipelines.episodes.trajectories import CHUNK, FILE_NAME, FLAT, Trajectories, TrajectoryWriter, pack
 
-    total, names = len(source), own_actions(source.game)
-    if (most := int(source.actions.max())) >= len(names):
+    total, names, numbers = len(source), action_names(source.game), sum(source.actions.shape[1:])
+    if not numbers and (most := int(source.actions.max())) >= len(names):
         raise WorldlineError(
             f"Action {most} is none of {source.game}'s {len(names)}: its own are numbered 0 to {len(names) - 1}; was "
             "it recorded with another action set?"
@@ -336,7 +336,7 @@ def _write(source: "TrajectoryReader", draft: Draft) -> int:
     seen: list[bytes] = []  # a source may take long to make its frames: none is asked for twice
     with (
         track(f"Import frames of {source.game}", 2 * total, "frames") as advance,
-        TrajectoryWriter(path, source.game, names, lengths, source.frame_shape) as writer,
+        TrajectoryWriter(path, source.game, names, lengths, source.frame_shape, numbers) as writer,
     ):
         for name in FLAT:
             writer.write(name, 0, getattr(source, name))

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from models.limits import Count, Natural, Seed, Size
-from pipelines.environments.registry import options, own_actions, protocol, roots
+from pipelines.environments.actions import own_actions
+from pipelines.environments.registry import options, protocol, roots
 from pipelines.errors import UsageError, may_pass, not_now, unknown
 from pipelines.evaluation.player_settings import PlayConfig, PlayerSettings, _entrant
 from pipelines.play.mode import ASKING, LONGEST, MODES, Mode, open_mode

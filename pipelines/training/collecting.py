@@ -17,18 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from models.api import Acting, Agent
-from pipelines.environments.registry import (
-    Environment,
-    Rules,
-    game_id,
-    legal_mask,
-    make,
-    roots,
-    spaces,
-    to_own,
-    to_shared,
-)
-from pipelines.episodes.experience import STEP, Experience, Game
+from pipelines.environments.actions import legal_mask, network_actions, stored_actions
+from pipelines.environments.registry import Environment, Rules, game_id, make, roots, spaces
+from pipelines.episodes.experience import Experience, Game
 from pipelines.errors import WorldlineError
 from pipelines.progress import track
 from pipelines.training.inputs import channels_first
@@ -70,7 +61,7 @@ class _Row:
     frame: NDArray[np.uint8]
     played: int  # steps in all
     frames: list[NDArray[np.uint8]] = field(default_factory=list)
-    steps: list[tuple[int, float, bool, bool]] = field(default_factory=list)
+    steps: list[tuple[Any, float, bool, bool]] = field(default_factory=list)  # action, reward, terminal, truncated
 
 
 class Collector:
@@ -153,8 +144,7 @@ class Collector:
             if last > first and not self._ended(last - 1):
                 newest = max(begin, last - RECALLED)
                 frames = torch.as_tensor(np.array(self.experience.frames(newest, last)))
-                own = self.experience.actions[newest:last]
-                actions = torch.as_tensor(to_shared(game, own).astype(np.int64))
+                actions = torch.as_tensor(network_actions(game, self.experience.actions[newest:last]))
                 with self._piece():
                     policy.recall(row, channels_first(frames, 3).to(device), actions.to(device))
         return policy
@@ -166,14 +156,14 @@ class Collector:
         device = next(next(iter(self._agent.networks.values())).parameters()).device
         with self._piece():
             actions = policy.act(channels_first(frames, 3).to(device), list(playing)).cpu().numpy()
-        own = to_own(self.stage.game, actions)
+        own = stored_actions(self.stage.game, actions)
         for place, (number, row) in enumerate(zip(playing, rows, strict=True)):
             step = row.environment.step(actions[place : place + 1])
             ended, over = bool(step.ended[0]), step.goes_on is None or not bool(step.goes_on[0])
             row.frames.append(row.frame)
             cut = bool(step.truncated[0])
             terminal = bool(step.terminated[0]) or (cut and self._truncation_ends)
-            row.steps.append((int(own[place]), float(step.rewards[0]), terminal, cut))
+            row.steps.append((own[place], float(step.rewards[0]), terminal, cut))
             row.frame, row.played = step.frames[0], row.played + 1
             if ended and over:
                 row.game = self.stage.begin(number, row.game.number + 1, row.played)
@@ -187,7 +177,7 @@ class Collector:
         assert self._rows is not None
         row = self._rows[number]
         if row.steps:
-            self.experience.add(number, np.stack(row.frames), np.array(row.steps, STEP))
+            self.experience.add(number, np.stack(row.frames), np.array(row.steps, self.experience.step))
             row.frames, row.steps = [], []
 
     def _bring_back(self, number: int) -> _Row:
@@ -198,8 +188,8 @@ class Collector:
         first = self._rows_of(number)[0]
         rows = slice(first + game.first, first + played)
         own, rewards = self.experience.actions[rows], self.experience.rewards[rows]
-        for action, reward in zip(to_shared(self.stage.game, own), rewards, strict=True):
-            step = environment.step(np.array([action]))
+        for action, reward in zip(network_actions(self.stage.game, own), rewards, strict=True):
+            step = environment.step(action[None])
             if float(step.rewards[0]) != float(reward):
                 raise WorldlineError(
                     f"{self.stage.game} gives {float(step.rewards[0]):g} points where {float(reward):g} were recorded: "

@@ -21,7 +21,7 @@ from torch import Tensor
 from models.api import Acting, Agent, Context, Dream
 from models.registry import family_of
 from pipelines.batches.loader import Source
-from pipelines.environments.registry import legal_mask
+from pipelines.environments.actions import legal_mask
 from pipelines.evaluation.film import STEPS_PER_SECOND, write_animation
 from pipelines.plots.training import captioned
 from pipelines.training.device import Device

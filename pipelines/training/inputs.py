@@ -17,7 +17,8 @@ from pipelines.batches import loader as stored
 from pipelines.batches.loader import BatchSource, FrameLoader, SegmentLoader, SegmentSource, Source
 from pipelines.batches.segments import Segmentation, open_tokens
 from pipelines.environments import registry
-from pipelines.environments.registry import game_id, legal_mask, task_count
+from pipelines.environments.actions import legal_mask
+from pipelines.environments.registry import game_id, task_count
 from pipelines.episodes.trajectories import (
     FILE_NAME,
     BestEpisodes,

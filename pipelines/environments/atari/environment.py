@@ -154,7 +154,7 @@ class VectorGame:
         own = self._index[actions_N]
         if (own < 0).any():
             bad = ACTIONS[int(np.asarray(actions_N)[own < 0][0])]
-            raise ValueError(f"{bad} is no action of {self.game}: mask with registry.legal_mask before choosing")
+            raise ValueError(f"{bad} is no action of {self.game}: mask with legal_mask before choosing")
         self._ale.send(own, self._strength)
         frames, rewards, terminated, truncated, _ = self._ale.recv()
         return Step(frames[:, 0].copy(), rewards.astype(np.float32), terminated, truncated & ~terminated)
@@ -197,7 +197,7 @@ class EmulatorGame:
         """Play one action of the 18 in each environment. Raises ValueError for an action the game does not have."""
         if strangers := [action for action in np.asarray(actions_N).tolist() if action not in self._legal]:
             bad = ACTIONS[strangers[0]]
-            raise ValueError(f"{bad} is no action of {self.game}: mask with registry.legal_mask before choosing")
+            raise ValueError(f"{bad} is no action of {self.game}: mask with legal_mask before choosing")
         rewards = np.zeros(len(self.seeds), np.float32)
         terminated, truncated, goes_on = np.zeros((3, len(self.seeds)), np.bool_)
         for row, emulator in sorted(self._emulators.items()):

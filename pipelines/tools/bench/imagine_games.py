@@ -16,8 +16,9 @@ from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipelines.environments.actions import own_actions, to_shared
 from pipelines.environments.atari.games import AtariRules
-from pipelines.environments.registry import make, own_actions, protocol, to_shared
+from pipelines.environments.registry import make, protocol
 from pipelines.progress import say
 from pipelines.tools.bench.row import Row
 from pipelines.tools.bench.train import Taken, in_turns

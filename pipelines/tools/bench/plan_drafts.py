@@ -23,7 +23,8 @@ from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld, context_values
 from models.planning.beam import Beam
 from models.planning.mcts import Mcts
-from pipelines.environments.registry import game_id, to_shared
+from pipelines.environments.actions import to_shared
+from pipelines.environments.registry import game_id
 from pipelines.errors import UsageError
 from pipelines.play.source import PlaySource
 from pipelines.play.tensors import Eyes

@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 
 from models.api import Agent, Context
 from models.worlds import Graph, Portable
-from pipelines.environments.registry import game_id, own_actions, to_shared
+from pipelines.environments.actions import own_actions, to_shared
+from pipelines.environments.registry import game_id
 from pipelines.errors import UsageError
 from pipelines.progress import Advance
 from pipelines.store.artefact import Artefact

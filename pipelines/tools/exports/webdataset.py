@@ -18,7 +18,7 @@ from models.limits import Seed, Size
 from pipelines.batches.loader import flat_rows
 from pipelines.batches.segments import Segmentation
 from pipelines.batches.shards import Segment, ShardSet, export_order, shard_name, write_index, write_shard
-from pipelines.environments.registry import to_shared
+from pipelines.environments.actions import to_shared
 from pipelines.episodes.trajectories import Trajectories
 from pipelines.progress import Advance
 from pipelines.store.stage_config import require

@@ -14,6 +14,7 @@ from PIL import Image
 
 from models.registry import FAMILIES
 from pipelines.environments import registry
+from pipelines.environments.actions import own_actions, to_shared
 from pipelines.environments.atari.games import minimal_actions
 from pipelines.episodes.trajectories import FILE_NAME, FLAT, Trajectories, TrajectoryWriter
 from pipelines.errors import UsageError
@@ -82,8 +83,8 @@ def colourful(store: Store, steps: int = 120) -> Artefact:
     draws, frames, played = np.random.default_rng(0), [], []
     here = game.reset()[0]
     for _ in range(steps):
-        own = int(draws.integers(len(registry.own_actions("Breakout"))))
-        step = game.step(registry.to_shared("Breakout", [own]))
+        own = int(draws.integers(len(own_actions("Breakout"))))
+        step = game.step(to_shared("Breakout", [own]))
         frames.append(here)
         played.append((own, step.rewards[0], step.terminated[0], step.truncated[0]))
         here = step.frames[0]
@@ -93,7 +94,7 @@ def colourful(store: Store, steps: int = 120) -> Artefact:
     ends = np.flatnonzero(terminals | truncations) + 1
 
     def build(draft: Draft) -> None:
-        names, lengths = registry.own_actions("Breakout"), np.diff(ends, prepend=0).tolist()
+        names, lengths = own_actions("Breakout"), np.diff(ends, prepend=0).tolist()
         with TrajectoryWriter(draft.path(FILE_NAME), "Breakout", names, lengths, (64, 64, 3)) as writer:
             writer.write("observations", 0, np.stack(frames))
             for name, values in zip(FLAT, (actions, rewards, terminals, truncations), strict=True):

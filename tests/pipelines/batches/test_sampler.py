@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipelines.batches.sampler import RULES, SampledFrames, SampledSegments, Sampler, returns_at
-from pipelines.environments.registry import game_id, to_shared
+from pipelines.environments.actions import to_shared
+from pipelines.environments.registry import game_id
 from pipelines.episodes.trajectories import FlatEpisodes
 from pipelines.errors import WorldlineError
 

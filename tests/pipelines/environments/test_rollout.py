@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipelines.environments import registry, rollout
+from pipelines.environments.actions import legal_mask
 from pipelines.environments.atari.games import AtariRules
 from pipelines.environments.atari.roms import find, shipped
-from pipelines.environments.registry import Step, emulator_seeds, legal_mask, protocol
+from pipelines.environments.registry import Step, emulator_seeds, protocol
 from pipelines.environments.rollout import Episode, EpisodeBatch, play, play_together, replay
 from pipelines.errors import WorldlineError
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.environments.registry import own_actions
+from pipelines.environments.actions import own_actions
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories, TrajectoryWriter
 from pipelines.stages.downsample import DownsampleConfig
 from pipelines.store.artefact import Artefact, Draft

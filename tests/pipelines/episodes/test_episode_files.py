@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipelines.cli import run as command
-from pipelines.environments.registry import own_actions
+from pipelines.environments.actions import own_actions
 from pipelines.episodes.episode_files import EpisodeFiles, is_there
 from pipelines.episodes.recordings import RecordedEpisodes
 from pipelines.errors import UsageError, WorldlineError

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipelines.batches.sampler import SampledSegments, Sampler
-from pipelines.environments.registry import own_actions
+from pipelines.environments.actions import own_actions
 from pipelines.episodes.experience import STEP, Experience, Game
 from pipelines.episodes.own_trajectories import OwnTrajectories
 from pipelines.episodes.trajectories import FLAT, Trajectories

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.environments.registry import protocol, to_own
+from pipelines.environments.actions import to_own
+from pipelines.environments.registry import protocol
 from pipelines.environments.rollout import replay
 from pipelines.episodes.trajectories import Trajectories
 from pipelines.errors import UsageError, WorldlineError

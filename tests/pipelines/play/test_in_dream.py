@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from models.api import Context
-from pipelines.environments.registry import game_id, to_shared
+from pipelines.environments.actions import to_shared
+from pipelines.environments.registry import game_id
 from pipelines.episodes.trajectories import Trajectories
 from pipelines.errors import UsageError
 from pipelines.play.episodes import RecordedEpisodes

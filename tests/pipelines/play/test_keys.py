@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
+from pipelines.environments.actions import own_actions
 from pipelines.environments.crafter.game import GAME
-from pipelines.environments.registry import own_actions
 from pipelines.stages.record import places_in
 from tests.fakes import ROOT
 

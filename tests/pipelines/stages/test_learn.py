@@ -11,6 +11,7 @@ import pytest
 from models.registry import FAMILIES
 from pipelines.batches.memory import Draws
 from pipelines.environments import registry
+from pipelines.environments.actions import to_shared
 from pipelines.episodes.experience import TURNS
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import UsageError, WorldlineError
@@ -105,7 +106,7 @@ def test_what_it_played_is_what_the_emulator_shows_again(learned: Artefact) -> N
     frame = with_seed.reset()[0]
     for row in range(100):
         assert np.array_equal(played.frames(row, row + 1)[0], frame), row
-        step = with_seed.step(registry.to_shared(GAME, played.actions[row : row + 1]))
+        step = with_seed.step(to_shared(GAME, played.actions[row : row + 1]))
         assert float(step.rewards[0]) == played.rewards[row]
         frame = step.frames[0]
     with_seed.close()

@@ -15,7 +15,8 @@ from models.api import Context, Imagined, Limits
 from models.iris.agent import IrisAgent
 from models.iris.config import ActorCriticConfig, IrisConfig, WorldModelConfig
 from models.tokenizers.config import TokenizerConfig
-from pipelines.environments.registry import game_id, legal_mask
+from pipelines.environments.actions import legal_mask
+from pipelines.environments.registry import game_id
 from pipelines.plots.training import GAP, STEPS, captioned
 from pipelines.store.artefact import Draft
 from pipelines.store.store import Store

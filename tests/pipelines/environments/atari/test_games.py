@@ -7,6 +7,7 @@ import pytest
 from ale_py import Action, ALEInterface, LoggerMode
 from numpy.typing import NDArray
 
+from pipelines.environments.actions import legal_mask
 from pipelines.environments.atari.games import (
     ACTIONS,
     GAMES,
@@ -26,7 +27,7 @@ from pipelines.environments.atari.games import (
     rom_md5,
     rom_path,
 )
-from pipelines.environments.registry import emulator_seeds, legal_mask, make, protocol
+from pipelines.environments.registry import emulator_seeds, make, protocol
 from pipelines.errors import UsageError
 
 

@@ -144,7 +144,8 @@ def test_without_the_package_one_line_says_how_to_get_it() -> None:
     code = (
         "import sys; sys.modules['crafter'] = None\n"
         "from pipelines.environments import registry\n"
-        "registry.own_actions('Crafter')\n"
+        "from pipelines.environments.actions import own_actions\n"
+        "own_actions('Crafter')\n"
         "try: registry.make('Crafter', [1], registry.protocol('crafter'))\n"
         "except registry.UsageError as error: print(error)"
     )

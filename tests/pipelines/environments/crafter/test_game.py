@@ -5,6 +5,7 @@ from crafter import constants
 
 from models.spaces import Spaces
 from pipelines.environments import registry
+from pipelines.environments.actions import legal_mask, own_actions
 from pipelines.environments.crafter.game import ACHIEVEMENTS, ACTIONS, GAME
 from pipelines.errors import UsageError
 
@@ -17,7 +18,7 @@ def test_actions_and_achievements_are_those_of_the_package() -> None:
 def test_the_registry_knows_it_by_its_name_behind_the_60_of_atari() -> None:
     assert registry.GAMES[60:] == (GAME,) and registry.game_id(GAME) == 60
     assert registry.game_named("crafter") == GAME
-    assert registry.own_actions(GAME) == ACTIONS and registry.legal_mask(GAME).all()
+    assert own_actions(GAME) == ACTIONS and legal_mask(GAME).all()
     assert registry.achievements(GAME) == ACHIEVEMENTS and registry.achievements("Pong") == ()
     assert (registry.task_count("Pong"), registry.task_count(GAME)) == (60, 61)
 

@@ -17,7 +17,7 @@ from models.iris.agent import IrisAgent
 from models.jowa.agent import JowaAgent
 from models.jowa.config import JowaAgentConfig, JowaConfig
 from models.tokenizers.config import TokenizerConfig
-from pipelines.environments.registry import own_actions
+from pipelines.environments.actions import own_actions
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.artefact import Artefact, Draft
 from pipelines.store.store import Store
