@@ -74,6 +74,8 @@ class WorldModelConfig(OutcomeConfig):
             )
         if self.kind != "transformer":
             layer_sizes(self.units, self.hidden)
+        elif self.max_steps < 2:
+            raise ValueError("world_model.max_steps 1 leaves no place for the frame behind an action: set at least 2")
         elif self.width % self.heads:
             raise ValueError(f"Width {self.width} does not divide into {self.heads} heads: change width or heads")
 

@@ -20,9 +20,9 @@ from models.cpu.shortcuts import PackedModule
 from models.iris.config import WorldModelConfig
 from models.iris.ncp import CircuitMemory, NcpFrames, NcpTokens
 from models.iris.world_model import TokenWorldModel, WorldModel
-from models.practice.draws import Draw, ForeseenDraw, Given
+from models.practice.draws import Draw, ForeseenDraw
 from models.practice.outcome import Worth, draw_outcome, worth_of
-from models.practice.world import CuriousPlayer, Player, Step, require_frames
+from models.practice.world import CuriousPlayer, Step, require_frames
 
 AnyWorldModel = TokenWorldModel | NcpFrames
 
@@ -41,26 +41,41 @@ class TokenPlayer:
     @property
     def remembered(self) -> Remembered:
         """See `models.practice.world.RememberingPlayer`. A memory is full where a next action and frame do not fit."""
-        per_step, memory = self.model.config.tokens_per_step, self.memory
-        most = int(memory.capacity) // per_step if math.isfinite(memory.capacity) else 0
-        return Remembered(-(-int(memory.length) // per_step), most, "flush" if self._flushed else "", self._passes)
+        steps = -(-int(self.memory.length) // self.model.config.tokens_per_step)
+        return Remembered(steps, self._most, "flush" if self._flushed else "", self._passes)
 
-    @torch.no_grad()
+    @property
+    def _most(self) -> int:
+        """Steps that a memory holds; 0 where nothing is ever forgotten by force."""
+        capacity = self.memory.capacity
+        return int(capacity) // self.model.config.tokens_per_step if math.isfinite(capacity) else 0
+
     def reset(self, tokens_NK: Tensor) -> None:
         """See `Player`. Raises ValueError where the frames have another number of tokens."""
-        self.model = self._packed.current()
-        require_frames(tokens_NK, self.model.config.tokens_per_frame)
-        self._passes, self._flushed = 0, False
-        self._rebuild(tokens_NK)
+        self.follow(tokens_NK[:, None], tokens_NK.new_zeros(len(tokens_NK), 0))
 
+    @torch.no_grad()
     def follow(self, tokens_NCK: Tensor, actions_NC: Tensor) -> None:
-        """See `models.practice.world.RememberingPlayer`."""
-        follow(self, tokens_NCK, actions_NC)
+        """See `models.practice.world.RememberingPlayer`: one pass, of all that imagined steps would not have forgotten.
 
-    def _rebuild(self, tokens_NK: Tensor) -> None:
-        self.memory = self.model.empty_memory(len(tokens_NK), self.memory)
-        self._tokens_NK = tokens_NK
-        self.newest_ND = self.model.read_frame(tokens_NK, self.memory)[:, -1]
+        Raises ValueError where the frames have another number of tokens.
+        """
+        self.model = self._packed.current()
+        require_frames(tokens_NCK, self.model.config.tokens_per_frame)
+        self._passes, self._flushed = 0, False
+        self._begin_anew(len(tokens_NCK))
+        steps = actions_NC.shape[1]
+        if self._most and steps >= self._most:  # steps go on from a single frame each time that memory is full
+            steps = (steps - 1) % (self._most - 1) + 1
+        self._read(tokens_NCK[:, -1 - steps :], actions_NC[:, actions_NC.shape[1] - steps :])
+
+    def _begin_anew(self, rows: int) -> None:
+        self.memory = self.model.empty_memory(rows, self.memory)
+
+    def _read(self, tokens_NTK: Tensor, actions_NT: Tensor) -> None:
+        """Read T frames and the T - 1 actions between them."""
+        self._tokens_NK = tokens_NTK[:, -1]
+        self.newest_ND = self.model.read_steps(tokens_NTK, actions_NT, self.memory)[:, -1]
         self._passes += 1
 
     @torch.no_grad()
@@ -72,7 +87,8 @@ class TokenPlayer:
         new = config.tokens_per_step if observe else 1
         self._passes, self._flushed = 0, self.memory.length + new > self.memory.capacity
         if self._flushed:
-            self._rebuild(self._tokens_NK)
+            self._begin_anew(len(actions_N))
+            self._read(self._tokens_NK[:, None], actions_N[:, None][:, :0])
         said, tokens = self._begin(actions_N, draw, observe)
         rewards_N, ends_N = draw_outcome(model, said[0], draw)
         while len(said) < new:
@@ -105,18 +121,9 @@ class DraftingPlayer(TokenPlayer):
         super().__init__(model)
         self._drafts = drafts
 
-    def reset(self, tokens_NK: Tensor) -> None:
-        """See `Player`."""
-        super().reset(tokens_NK)
-        self._expect(tokens_NK[:, None])
-
     def follow(self, tokens_NCK: Tensor, actions_NC: Tensor) -> None:
-        """See `models.practice.world.RememberingPlayer`."""
+        """See `TokenPlayer`. How many drafts are right is what real frames say, until the first was verified."""
         super().follow(tokens_NCK, actions_NC)
-        self._expect(tokens_NCK)
-
-    def _expect(self, tokens_NCK: Tensor) -> None:
-        """How many drafts are right is what real frames say, until the first was verified."""
         fixed = fixed_cost(self.model.config.width, tokens_NCK.device.type)
         self._pace = Pace(copies_right(tokens_NCK), fixed)
 
@@ -162,17 +169,19 @@ class FramePlayer:
         """See `models.practice.world.RememberingPlayer`: a circuit forgets nothing by force."""
         return Remembered(self._steps + 1, 0, "", min(self._steps, 1))
 
-    @torch.no_grad()
     def reset(self, tokens_NK: Tensor) -> None:
         """See `Player`. Raises ValueError where the frames have another number of tokens."""
-        self.model = self._packed.current()
-        require_frames(tokens_NK, self.model.config.tokens_per_frame)
-        self.memory, self._tokens_NK = self.model.ncp_layers.empty_memory(len(tokens_NK)), tokens_NK
-        self._steps = 0
+        self.follow(tokens_NK[:, None], tokens_NK.new_zeros(len(tokens_NK), 0))
 
+    @torch.no_grad()
     def follow(self, tokens_NCK: Tensor, actions_NC: Tensor) -> None:
-        """See `models.practice.world.RememberingPlayer`."""
-        follow(self, tokens_NCK, actions_NC)
+        """See `models.practice.world.RememberingPlayer`, in one pass. Raises ValueError as `reset` does."""
+        self.model = self._packed.current()
+        require_frames(tokens_NCK, self.model.config.tokens_per_frame)
+        self.memory, self._tokens_NK = self.model.ncp_layers.empty_memory(len(tokens_NCK)), tokens_NCK[:, -1]
+        self._steps = actions_NC.shape[1]
+        if self._steps:
+            self.model.read(tokens_NCK[:, :-1], actions_NC, self.memory)
 
     @torch.no_grad()
     def step(self, actions_N: Tensor, draw: Draw, observe: bool = True) -> Step:
@@ -187,15 +196,6 @@ class FramePlayer:
         places = self.model.next_tokens(newest_ND).unbind(1)
         self._tokens_NK = torch.stack([draw("tokens", logits_NV) for logits_NV in places], dim=1)
         return Step(rewards_N, ends_N, self._tokens_NK)
-
-
-def follow(player: Player, tokens_NCK: Tensor, actions_NC: Tensor) -> None:
-    """Read a context step by step, as if it had been imagined, so that it is forgotten as imagined steps are."""
-    player.reset(tokens_NCK[:, 0])
-    nothing_N = tokens_NCK.new_zeros(len(tokens_NCK))
-    for step in range(1, tokens_NCK.shape[1]):
-        given = Given(rewards=[nothing_N], ends=[nothing_N], tokens=list(tokens_NCK[:, step].unbind(1)))
-        player.step(actions_NC[:, step - 1], given)
 
 
 def new_world_model(config: WorldModelConfig, seed: int = 0) -> AnyWorldModel:

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks.layers import Tables, initialise_normal, mlp_head
@@ -55,9 +56,7 @@ class TokenWorldModel(nn.Module, ABC, Generic[Cache]):
         """Read whole segments. Raises ValueError where they are longer than the positions, or of other tokens."""
         require_segments(tokens_BTK, self.config.max_steps, self.config.tokens_per_frame)
         steps, per_frame = tokens_BTK.shape[1:]
-        actions, observations = self.embedder.embedding_tables
-        x_BLD = torch.cat([observations(tokens_BTK), actions(actions_BT)[:, :, None]], dim=2).flatten(1, 2)
-        hidden_BLD = self.hidden(x_BLD)
+        hidden_BLD = self.hidden(self._embed(tokens_BTK, actions_BT))
         hidden_BTCD = hidden_BLD.unflatten(1, (steps, per_frame + 1))  # C = K + 1 tokens of a step
         before_observation = torch.cat([hidden_BTCD[:, :, : per_frame - 1], hidden_BTCD[:, :, per_frame:]], dim=2)
         latents_BSD = before_observation.flatten(1, 2)
@@ -69,6 +68,20 @@ class TokenWorldModel(nn.Module, ABC, Generic[Cache]):
             self.head_ends(at_action_BTD),
             latents_BSD=latents_BSD,
         )
+
+    def _embed(self, tokens_NTK: Tensor, actions_NA: Tensor) -> Tensor:
+        """Embedded tokens (N, T * K + A, D): behind every frame its action, or none behind the newest: A is T - 1."""
+        actions, observations = self.embedder.embedding_tables
+        missing = tokens_NTK.shape[1] - actions_NA.shape[1]
+        actions_NT1D = F.pad(actions(actions_NA), (0, 0, 0, missing))[:, :, None]
+        x_NLD = torch.cat([observations(tokens_NTK), actions_NT1D], dim=2).flatten(1, 2)
+        return x_NLD[:, : x_NLD.shape[1] - missing]
+
+    def read_steps(self, tokens_NTK: Tensor, actions_NA: Tensor, memory: Cache) -> Tensor:
+        """Hidden states (N, T * K + A, D) of frames and what was played in them, which are added to the memory; A is
+        T, or T - 1 where nothing was played in the newest frame yet.
+        """
+        return self.hidden(self._embed(tokens_NTK, actions_NA), memory)
 
     def read_frame(self, tokens_NK: Tensor, memory: Cache) -> Tensor:
         """Hidden states (N, K, D) of a frame's tokens, which are added to the memory."""

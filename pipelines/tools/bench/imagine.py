@@ -3,8 +3,8 @@
 The paper's sizes with random weights, on 2 threads: imagination of 64 rows x 20 steps, an update of the world model on
 64 segments of 20 steps, and one game under the rules `iris-train`. Plain and ours work in turns in one process; the
 figures are medians. What both sides made is compared, and a row whose sides differ has not reached its aim. Fewer rows
-cost as much a frame but for what does not grow with them. Rows of REM follow (`imagine_rem.py`), of families of one
-size (`imagine_families.py`) and of Delta-IRIS (`imagine_delta.py`).
+cost as much a frame but for what does not grow with them. A full context is read (`imagine_context.py`). Rows of REM
+follow (`imagine_rem.py`), of families of one size (`imagine_families.py`) and of Delta-IRIS (`imagine_delta.py`).
 """
 
 import copy
@@ -28,6 +28,7 @@ from models.tokenizers.config import TokenizerConfig
 from models.tokenizers.vq import Tokenizer
 from pipelines.progress import say
 from pipelines.tools.bench import train_plain
+from pipelines.tools.bench.imagine_context import context_rows
 from pipelines.tools.bench.imagine_delta import QUICK_DELTA, DeltaSizes, delta_rows
 from pipelines.tools.bench.imagine_families import FamilySizes, family_rows
 from pipelines.tools.bench.imagine_games import games_row
@@ -63,6 +64,7 @@ class Sizes:
     rows: int = 64
     rollouts: int = 1
     rounds: int = 3
+    contexts: tuple[int, ...] = (1, 32)  # rows whose context is read
     game: str = "Breakout"
     steps: int = 500
     threads: int = THREADS
@@ -93,6 +95,7 @@ QUICK = Sizes(
     ),
     rows=2,
     rounds=1,
+    contexts=(1, 2),
     steps=40,
     threads=1,
     rem=QUICK_REM,
@@ -107,6 +110,7 @@ def run(sizes: Sizes) -> list[Row]:
         return [
             *_imagination(sizes),
             *_updates(sizes),
+            *context_rows(sizes.networks.world_model, sizes.contexts, sizes.rounds),
             games_row(sizes.game, sizes.steps, sizes.rounds),
             *rem_rows(sizes.rem),
             *update_rows(sizes.rem.networks, sizes.rem.segments, sizes.rem.rounds),

@@ -120,7 +120,7 @@ def test_where_a_pass_is_worth_no_drafts_every_token_is_a_pass(monkeypatch: pyte
 
 @pytest.mark.usefixtures("whole")
 def test_given_tokens_are_read_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So are recorded draws in parity, and the frames of a context."""
+    """So are recorded draws in parity."""
     monkeypatch.setattr(iris_world, "verify", None)
     player, zeros_N = DraftingPlayer(loud(MOVER)), torch.zeros(1, dtype=torch.long)
     given = Given(rewards=[zeros_N], ends=[zeros_N], tokens=[zeros_N + place for place in range(9)])

@@ -155,5 +155,5 @@ def test_what_cannot_be_is_said_in_one_line() -> None:
         player = player_of(new_world_model(config))
         with pytest.raises(ValueError, match="reset it first"):
             player.step(torch.zeros(1, dtype=torch.long), likeliest)
-        with pytest.raises(ValueError, match=r"Tokens \(1, 3\) are no frames of 4 tokens"):
+        with pytest.raises(ValueError, match=r"Tokens \(1, 1, 3\) are no frames of 4 tokens"):
             player.reset(torch.zeros(1, 3, dtype=torch.long))

@@ -83,20 +83,40 @@ def test_after_a_rebuild_only_the_current_frame_is_known(model: WorldModel) -> N
     assert [torch.equal(*pair) for pair in zip(ours, theirs, strict=True)] == [False, False, True]
 
 
-def test_a_context_is_read_as_if_it_had_been_imagined(model: WorldModel) -> None:
-    context = Context(whole_numbers((2, 2, 4), 7, 32), whole_numbers((2, 1), 8, 5), torch.zeros(2, dtype=torch.long))
-    world, player, zeros_N = PlayedWorld(TokenPlayer(model)), TokenPlayer(model), torch.zeros(2).long()
-    here = world.reset(context)
-    assert torch.equal(here.tokens_NK, context.tokens_NCK[:, -1]) and not here.ends_N.any()
-    player.reset(context.tokens_NCK[:, 0])
-    given = Given(rewards=[zeros_N], ends=[zeros_N], tokens=list(context.tokens_NCK[:, 1].unbind(1)))
-    player.step(context.actions_NC[:, 0], given)
-    found, step = world.step(torch.tensor([1, 2])), player.step(torch.tensor([1, 2]), likeliest)
-    assert step.tokens_NK is not None and torch.equal(found.tokens_NK, step.tokens_NK)
-    assert torch.equal(found.rewards_N, step.rewards_N) and found.values_NA.shape == (2, 0)
+@pytest.mark.parametrize("frames", range(1, 8))
+@pytest.mark.parametrize("kind", ["transformer", "ncp_tokens", "ncp_frames"])
+def test_a_context_is_read_in_one_pass_as_if_it_had_been_imagined(kind: str, frames: int) -> None:
+    """Up to three times as many frames as fit, each kind of network, in the steps behind them too."""
+    config = SMALL if kind == "transformer" else replace(SMALL, kind=kind, units=70, width=8)
+    model = new_world_model(config, seed=1).eval().double()
+    tokens_NCK, actions_NS = whole_numbers((2, frames + 4, 4), 7, 32), whole_numbers((2, frames + 3), 8, 5)
+    zeros_N = torch.zeros(2, dtype=torch.long)
+
+    def said(behind: int) -> tuple[list[Remembered], dict[str, list[Tensor]]]:
+        """What the last four of all steps draw from, where `behind` of the frames are the context."""
+        tokens = list(tokens_NCK[:, behind:].flatten(1).unbind(1))
+        given = Given(rewards=[zeros_N] * len(tokens), ends=[zeros_N] * len(tokens), tokens=tokens)
+        world, found = PlayedWorld(player_of(model), given), []
+        here = world.reset(Context(tokens_NCK[:, :behind], actions_NS[:, : behind - 1], zeros_N))
+        assert torch.equal(here.tokens_NK, tokens_NCK[:, behind - 1]) and not here.ends_N.any()
+        assert world.remembered.passes == (0 if kind == "ncp_frames" and behind == 1 else 1)
+        for actions_N in actions_NS[:, behind - 1 :].unbind(1):
+            step = world.step(actions_N)
+            assert step.values_NA.shape == (2, 0)
+            found.append(world.remembered)
+        return found[-4:], given.logits
+
+    (at_once, ours), (one_by_one, theirs) = said(behind=frames), said(behind=1)
+    assert at_once == one_by_one
+    for what, logits in ours.items():
+        assert len(logits) in (4, 16)
+        difference = torch.stack(logits) - torch.stack(theirs[what][-len(logits) :])
+        assert float(difference.abs().max()) < 1e-12
 
 
 def test_what_it_cannot_do_is_refused(model: WorldModel) -> None:
+    with pytest.raises(ValueError, match="max_steps 1 leaves no place for the frame behind an action"):
+        replace(SMALL, max_steps=1)
     player, world = TokenPlayer(model), PlayedWorld(TokenPlayer(model))
     with pytest.raises(ValueError, match="reset it first"):
         player.step(torch.zeros(1, dtype=torch.long), likeliest)

@@ -83,6 +83,8 @@ def test_every_row_is_measured_and_float32_is_the_same(bf16: bool, monkeypatch: 
     rows = imagine.run(QUICK)
     kinds = ("", "-bf16") if bf16 else ("",)
     assert [row.name for row in rows] == [f"{name}{kind}" for name in ("imagine", "world-model") for kind in kinds] + [
+        "context-1",
+        "context-2",
         "game",
         "rem-fused",
         "rem-pop",
