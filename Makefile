@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt $(FOREIGN)
 	  echo "Python $$($(PYTHON) -V 2>&1 | cut -d" " -f2) found, 3.11 or newer needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing Worldline into $(VENV) (once; a few minutes) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fast,s3,postgres,kubernetes,ray,browser,crafter]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fast,s3,postgres,kubernetes,ray,browser,crafter,metaworld]'
 	@touch $(STAMP)
 
 demo: setup

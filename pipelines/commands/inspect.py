@@ -32,13 +32,16 @@ def add_to(app: typer.Typer) -> None:
 
 
 def games(storage: Storage = None) -> None:
-    """The 60 games of DQN-Replay, and Crafter: actions, script, references, and what exists for each in the store.
+    """The 60 games of DQN-Replay, Crafter and the 50 tasks of Meta-world, and what exists for each in the store.
+
+    Of games, also their actions, script and references. Of Meta-world's tasks, those that the store has have a row.
 
     Example: worldline games
     """
     from pipelines.environments.actions import own_actions
     from pipelines.environments.atari.games import SCRIPTS
     from pipelines.environments.atari.reference_scores import reference
+    from pipelines.environments.metaworld.game import TASKS
     from pipelines.environments.registry import GAMES, achievements
 
     _, store = profile_and_store(storage)
@@ -53,13 +56,15 @@ def games(storage: Storage = None) -> None:
     )
     unplayed: list[str] = []
     for number, game in enumerate(GAMES):
+        if game in TASKS and game not in made:
+            continue
         known = reference(game)
         if (known is None or known.human is None) and not achievements(game):
             unplayed.append(game)
         table.add_row(
             str(number),
             game,
-            str(len(own_actions(game))),
+            "4 numbers" if game in TASKS else str(len(own_actions(game))),
             "yes" if game in SCRIPTS else "",
             f"{known.random:,.1f}" if known else "",
             f"{known.human:,.1f}" if known and known.human is not None else "",
@@ -73,8 +78,13 @@ def games(storage: Storage = None) -> None:
         "references.csv of 'worldline report'."
     )
     print(
-        f"{', '.join(filter(achievements, GAMES))} is judged by its achievements, beside published agents and humans "
-        "in a table of its own of 'worldline report'; no replay of it is published."
+        f"{', '.join(game for game in GAMES if achievements(game) and game not in TASKS)} is judged by its "
+        "achievements, beside published agents and humans in a table of its own of 'worldline report'; no replay of it "
+        "is published."
+    )
+    print(
+        f"Meta-world's {len(TASKS)} tasks are games too, played with 4 numbers an action and judged by their successes "
+        f"in a table of their own: {', '.join(TASKS)}."
     )
     members.end()
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from models.spaces import Box, Discrete, Spaces
 from pipelines.environments.atari import games as atari
 from pipelines.environments.crafter import game as crafter
+from pipelines.environments.metaworld import game as metaworld
 from pipelines.errors import UsageError, unknown
 
 
@@ -159,6 +160,14 @@ KINDS = (
         groups=crafter.GROUPS,
         achievements=crafter.ACHIEVEMENTS,
     ),
+    Kind(
+        "pipelines.environments.metaworld.environment",
+        metaworld.TASKS,
+        metaworld.actions,
+        metaworld.PROTOCOLS,
+        groups=metaworld.GROUPS,
+        achievements=metaworld.ACHIEVEMENTS,
+    ),
 )
 
 GAMES = tuple(game for kind in KINDS for game in kind.games)  # a game's id is its index here: new kinds go last
@@ -177,16 +186,17 @@ def check_game(name: str) -> str:
     return name
 
 
-_VERSION = re.compile(r"^ale/|(noframeskip|deterministic)?-v\d+$")
-_PLAIN = {name.lower(): name for name in GAMES}
+_VERSION = re.compile(r"^(ale/|meta-?world[/_ -])|(noframeskip|deterministic)?-v\d+$")
+_SPACES = re.compile(r"[\s_-]")
+_PLAIN = {_SPACES.sub("", name.lower()): name for name in GAMES}
 
 
 def game_named(text: str) -> str:
     """The game that a person means: FREEWAY, ms_pacman, 'Ms Pacman', ALE/Pong-v5 and PongNoFrameskip-v4 are understood.
 
-    Raises UsageError with the nearest name for anything else.
+    So are metaworld_drawer_open and drawer-open-v3. Raises UsageError with the nearest name for anything else.
     """
-    plain = re.sub(r"[\s_-]", "", _VERSION.sub("", text.strip().lower()))
+    plain = _SPACES.sub("", _VERSION.sub("", text.strip().lower()))
     return _PLAIN.get(plain) or check_game(text.strip())
 
 

@@ -4,8 +4,9 @@ from dataclasses import replace
 from typing import TypeVar
 
 from models.practice.config import PlayedConfig
+from models.spaces import Discrete
 from pipelines.environments.actions import own_actions, to_shared
-from pipelines.environments.registry import GAMES
+from pipelines.environments.registry import GAMES, actions
 from pipelines.errors import UsageError
 
 Config = TypeVar("Config", bound=PlayedConfig)
@@ -18,7 +19,8 @@ def of_game(found: Config, game: str) -> Config:
     """
     known, own = found.world_model.num_actions, own_actions(game)
     if known != len(own):
-        others = [each for each in GAMES if len(own_actions(each)) == known][:3]
+        named = (each for each in GAMES if isinstance(actions(each), Discrete))
+        others = [each for each in named if len(own_actions(each)) == known][:3]
         raise UsageError(
             f"It knows {known} actions and {game} has {len(own)} ({', '.join(own)}): say --game GAME, the one that it "
             f"was trained on" + (f", such as {', '.join(others)}" if others else "; no game here has so many")

@@ -13,7 +13,7 @@ KEY = "demo-1a2b3c4d"
 
 def test_games_are_those_that_can_be_played_and_agents_those_of_dqn_replay() -> None:
     assert GAMES.get_partition_keys() == list(ALL_GAMES)
-    assert len(ALL_GAMES) == 61
+    assert len(ALL_GAMES) == 111
     assert AGENTS.get_partition_keys() == ["1", "2", "3", "4", "5"]
 
 

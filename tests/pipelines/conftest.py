@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.errors import WorldlineError
 from pipelines.graph.experiment import Experiment, find, register
 from pipelines.graph.make import make, make_board
 from pipelines.graph.plan import Plan
@@ -85,3 +86,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
 def tiny_copy(tiny: TinyRun, tmp_path: Path) -> TinyRun:
     """A copy of the run that a test may change."""
     return tiny.copy(tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def metaworld_here() -> str:
+    """What draws Meta-world's frames here; skips where its package or an OpenGL is missing."""
+    from pipelines.environments.metaworld.rendering import drawn_by
+
+    try:
+        found = drawn_by()
+        __import__("metaworld")
+    except (ImportError, WorldlineError) as error:
+        pytest.skip(f"Meta-world cannot be played here: {error}")
+    return found

@@ -323,7 +323,7 @@ def _process(*arguments: str) -> tuple[int, str, str]:
 def test_usage_as_a_process(house: Path) -> None:
     code, out, err = _process("collect", "--games", "MsPackman")
     assert (code, out) == (2, "")
-    assert err == "Unknown game 'MsPackman': did you mean 'MsPacman'? ('worldline games' lists all 61)\n"
+    assert err == "Unknown game 'MsPackman': did you mean 'MsPacman'? ('worldline games' lists all 111)\n"
 
 
 def test_failure_as_a_process(house: Path) -> None:

@@ -87,7 +87,7 @@ def test_a_pattern_or_a_range_stands_for_every_game_that_it_fits() -> None:
 @pytest.mark.parametrize(
     ("games", "said"),
     [
-        ("Xy*", "--games 'Xy*' fits no game: 'worldline games' lists all 61"),
+        ("Xy*", "--games 'Xy*' fits no game: 'worldline games' lists all 111"),
         ("Pong,Xy*", "--games 'Xy*' fits no game"),
         ("[", "--games '[' fits no game"),
         ("Pong...Qbrt", "Unknown game 'Qbrt': did you mean 'Qbert'?"),

@@ -16,7 +16,7 @@ def test_a_wrong_name_is_a_usage_error_in_one_line(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         check_game(name)
     assert f"Unknown game '{name.strip()}" in str(caught.value)
-    assert "'worldline games' lists all 61" in str(caught.value)
+    assert "'worldline games' lists all 111" in str(caught.value)
 
 
 @pytest.mark.parametrize(

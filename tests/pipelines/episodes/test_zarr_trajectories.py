@@ -68,8 +68,8 @@ def flip(path: Path) -> None:
 
 BAD_ZARR = {
     "another game": (attribute("game", "Pong"), "its actions are not those of Pong"),
-    "no such game": (attribute("game", "../../etc"), "none of the 61 games"),
-    "a game that is no text": (attribute("game", {"a": 1}), "none of the 61 games"),
+    "no such game": (attribute("game", "../../etc"), "none of the 111 games"),
+    "a game that is no text": (attribute("game", {"a": 1}), "none of the 111 games"),
     "other actions": (attribute("actions", ["FIRE", "UP", "DOWN"]), "its actions are not those of Freeway"),
     "actions that are no list": (attribute("actions", 3), "cannot be read as trajectories"),
     "chunks of no array": (attribute("chunks", {"nothing": 1}), "cannot be read as trajectories"),

@@ -16,7 +16,7 @@ def test_actions_and_achievements_are_those_of_the_package() -> None:
 
 
 def test_the_registry_knows_it_by_its_name_behind_the_60_of_atari() -> None:
-    assert registry.GAMES[60:] == (GAME,) and registry.game_id(GAME) == 60
+    assert registry.GAMES[60] == GAME and registry.game_id(GAME) == 60
     assert registry.game_named("crafter") == GAME
     assert own_actions(GAME) == ACTIONS and legal_mask(GAME).all()
     assert registry.achievements(GAME) == ACHIEVEMENTS and registry.achievements("Pong") == ()
