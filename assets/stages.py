@@ -33,10 +33,16 @@ class ScoresConfig(dg.Config):
 
 
 def data(row: Stage) -> dg.AssetsDefinition:
-    """A stage of plain data, which belongs to no experiment: what is asked of it comes as run config."""
+    """A stage of plain data, which belongs to no experiment: what is asked of it comes as run config.
+
+    Where its partitions are experiments, they say it.
+    """
 
     def make(context: dg.AssetExecutionContext, config: DataConfig, installation: Installation) -> dg.MaterializeResult:
-        return data_step(installation, config, step_of(row.name, context.partition_key), context.run.tags)
+        step = step_of(row.name, context.partition_key)
+        if row.per == "experiment":
+            return experiment_step(installation, context.partition_key, step)
+        return data_step(installation, config, step, context.run.tags)
 
     return _asset(row, make)
 

@@ -23,6 +23,7 @@ from pipelines.commands import (
     learning,
     play,
     stages,
+    videos,
 )
 from pipelines.errors import WorldlineError, unforeseen
 from pipelines.redact import one_line, redact
@@ -37,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for module in (graph, job, stages, learning, experiments, forecast, exports, inspect, diagnose, play, bench):
+for module in (graph, job, stages, videos, learning, experiments, forecast, exports, inspect, diagnose, play, bench):
     module.add_to(app)
 
 

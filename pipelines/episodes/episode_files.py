@@ -7,7 +7,7 @@ Letters: T steps of an episode, H and W pixels.
 
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from pipelines.environments.atari.games import ACTIONS, minimal_actions
 from pipelines.environments.registry import require_game
 from pipelines.episodes.jowa_h5 import BROKEN, FRAME, NAMES, own_member
+from pipelines.episodes.npz_file import NpzFile
 from pipelines.episodes.recordings import (
     LONGEST,
     MOST_EPISODES,
     RULES,
-    Forward,
     Small,
     require_shape,
 )
@@ -33,7 +33,7 @@ META = "meta.json"
 FRAMES, ACTS, REWARDS = "observations", "actions", "rewards"
 TERMINALS = ("terminals", "terminated", "terminations")
 TRUNCATIONS = ("truncations", "truncated")
-ROWS = 64  # observations read at a time
+ARRAYS = (FRAMES, ACTS, REWARDS, *TERMINALS, *TRUNCATIONS)
 LARGEST_META = 1 << 20  # bytes
 LARGEST_CHUNK = 1 << 28  # bytes; HDF5 holds a whole chunk in memory for the smallest read
 HDF5_ENDINGS = (".h5", ".hdf5")
@@ -118,7 +118,7 @@ class EpisodeFiles:
             self.close()
             file, group = self._members[episode]
             try:
-                found: EpisodeArrays = _Npz(file) if file.suffix == ".npz" else _Hdf5(file, group)
+                found: EpisodeArrays = NpzFile(file, ARRAYS, FRAMES) if file.suffix == ".npz" else _Hdf5(file, group)
             except (*BAD_NPZ, *BROKEN) as error:
                 raise self._damaged(episode, error) from error
             self._open = episode, found
@@ -158,59 +158,6 @@ class EpisodeFiles:
         return WorldlineError(f"{self._named(episode)} cannot be read ({why}): write or copy it again")
 
 
-class _Npz:
-    """One .npz archive of NumPy's, compressed or not."""
-
-    def __init__(self, path: Path) -> None:
-        self._zip = zipfile.ZipFile(path)
-        self.stated = {
-            info.filename.removesuffix(".npy"): self._header(info)[:2]
-            for info in self._zip.infolist()
-            if info.filename.removesuffix(".npy") in (FRAMES, ACTS, REWARDS, *TERMINALS, *TRUNCATIONS)
-        }
-        self._frames = Forward(self._blocks)
-
-    def whole(self, name: str) -> NDArray[Any]:
-        """A small array."""
-        info = self._zip.getinfo(f"{name}.npy")
-        shape, dtype, at = self._header(info)
-        with self._zip.open(info) as file:
-            return np.frombuffer(file.read()[at:], dtype).reshape(shape)
-
-    def rows(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Observations start .. stop-1."""
-        return self._frames.read(start, stop)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._zip.close()
-
-    def _header(self, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype, int]:
-        """Shape, dtype, and where the values begin. Raises ValueError for objects and for another size than stated."""
-        with self._zip.open(info) as file:
-            version = np.lib.format.read_magic(file)
-            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            if version not in read:
-                raise ValueError(f"{info.filename} is of version {version} of NumPy's format")
-            shape, columns_first, dtype = read[version](file)
-            at = file.tell()
-        if dtype.hasobject or (columns_first and len(shape) > 1):
-            raise ValueError(f"{info.filename} holds {dtype} in Fortran's order, or objects")
-        if info.file_size != at + prod(shape) * dtype.itemsize:
-            raise ValueError(f"{info.filename} states {shape} {dtype} and has {info.file_size - at:,} bytes")
-        return tuple(shape), dtype, at
-
-    def _blocks(self) -> Iterator[NDArray[np.uint8]]:
-        info = self._zip.getinfo(f"{FRAMES}.npy")
-        shape, _, at = self._header(info)
-        with self._zip.open(info) as file:
-            file.read(at)
-            for start in range(0, shape[0], ROWS):
-                count = min(ROWS, shape[0] - start)
-                data = file.read(count * prod(shape[1:]))
-                yield np.frombuffer(data, np.uint8).reshape(count, *shape[1:])
-
-
 class _Hdf5:
     """The root of an HDF5 file, or one group of it."""
 
@@ -218,7 +165,7 @@ class _Hdf5:
         self._file = h5py.File(path, "r")
         where = str(path)
         home = own_member(self._file, group, where) if group else self._file
-        names = [name for name in (FRAMES, ACTS, REWARDS, *TERMINALS, *TRUNCATIONS) if name in home]
+        names = [name for name in ARRAYS if name in home]
         self._data = {name: own_member(home, name, where) for name in names}
         self.stated = {name: (data.shape or (), data.dtype) for name, data in self._data.items()}
         for name, data in self._data.items():

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.environments.registry import require_game
-from pipelines.episodes.episode_files import LARGEST_CHUNK, ROWS
+from pipelines.episodes.episode_files import LARGEST_CHUNK
 from pipelines.episodes.jowa_h5 import own_member
+from pipelines.episodes.npz_file import ROWS, Forward
 from pipelines.episodes.recordings import (
     LONGEST,
     MOST_EPISODES,
-    Forward,
     Small,
     action_set,
     require_shape,

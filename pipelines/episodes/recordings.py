@@ -11,7 +11,6 @@ A `Recording` is one reader's view of a data set. `RecordedEpisodes` makes a `Tr
 Letters: T observations with an action, S agent steps, H and W pixels.
 """
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol
@@ -177,27 +176,6 @@ class RecordedEpisodes(FlatEpisodes):
 
     def _refusal(self, what: str) -> WorldlineError:
         return WorldlineError(f"{self._recording.where} {what}")
-
-
-class Forward:
-    """Rows of what can be read from its beginning only. `blocks()` begins anew and yields them in their order."""
-
-    def __init__(self, blocks: Callable[[], Iterator[NDArray[np.uint8]]]) -> None:
-        self._begin, self._at, self._blocks = blocks, 0, blocks()
-        self._block: NDArray[np.uint8] = np.zeros(0, np.uint8)
-
-    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Rows start .. stop-1, all of which must be there; going back begins anew."""
-        if start < self._at:
-            self._at, self._blocks, self._block = 0, self._begin(), self._block[:0]
-        parts, at = [], start
-        while at < stop:
-            while self._at + len(self._block) <= at:
-                self._at += len(self._block)
-                self._block = next(self._blocks)
-            parts.append(self._block[at - self._at : stop - self._at])
-            at += len(parts[-1])
-        return np.concatenate(parts) if parts else self._block[:0]
 
 
 def action_set(where: str, game: str, count: int, full: bool | None = None) -> tuple[str, ...]:

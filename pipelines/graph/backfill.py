@@ -113,7 +113,7 @@ def as_asked(
 
     Raises UsageError for an experiment, a stage or a game that is not there, with the way to have it.
     """
-    if recipe is not None and until in table.DATA_STAGES:
+    if recipe is not None and until in table.DATA_STAGES and "experiment" not in table.stage(until).per:
         plan = Plan(recipe, store.profile.replay_root, store.profile)
         return Asked(plan, with_parents(plan, choose(plan, until)), None)
     whose = experiment_for(folder, recipe) if recipe is not None else find(folder, experiment)

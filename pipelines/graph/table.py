@@ -22,6 +22,7 @@ from pipelines.stages.segment import SegmentConfig
 from pipelines.stages.tokenize import TokenizeConfig
 from pipelines.stages.train import FinetuneConfig, PretrainConfig, TrainConfig
 from pipelines.stages.tune import TuneConfig
+from pipelines.stages.videos import VideosConfig
 from pipelines.store.stage_config import StageConfig
 
 Per = Literal["", "game", "game agent", "experiment", "experiment game"]
@@ -35,10 +36,11 @@ WHOLE: dict[Kind, str] = {"data": "ingest", "learning": "learn"}  # the jobs of 
 class Stage:
     """One row.
 
-    per: what its artefacts are of, which are its partitions. makes: "agent" where it makes a checkpoint, "trajectories"
-    where it makes whole episodes. pool: of Dagster, where only so many may run at a time. trains: it runs in a process
-    of its own, on many ranks. source: only recipes whose data come from there, or from one of these, have it. kinds and
-    about: what Dagster's UI shows. job: its own job's name, where it is not the verb.
+    per: what its artefacts are of, which are its partitions. makes: "agent" where it makes a checkpoint,
+    "trajectories" where it makes whole episodes, "videos" where it makes what has no actions. pool: of Dagster, where
+    only so many may run at a time. trains: it runs in a process of its own, on many ranks. source: only recipes whose
+    data come from there, or from one of these, have it. kinds and about: what Dagster's UI shows. job: its own job's
+    name, where it is not the verb.
     """
 
     config: type[StageConfig]
@@ -143,6 +145,19 @@ The manifest's roots name the files by their sha256. Only recipes with source=im
 
 It pins every shard by its sha256; training streams them from where they lie, a folder or a bucket. Only recipes with
 source=shards have this.""",
+    ),
+    Stage(
+        VideosConfig,
+        per="experiment",
+        kind="data",
+        kinds=("hdf5",),
+        makes="videos",
+        pool="disk",
+        job="gather",
+        about="""Videos without actions or rewards, in one HDF5 file: what a world model can learn from before any play.
+
+The manifest's roots say where they come from. Experiments with equal settings share them. Only recipes with a `videos`
+template have this.""",
     ),
     Stage(
         PretrainConfig,

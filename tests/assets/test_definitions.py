@@ -19,6 +19,7 @@ GRAPH = {
     "imported_trajectories": ("data", set()),
     "segments": ("data", EPISODES),
     "imported_shards": ("data", set()),
+    "videos": ("data", set()),
     "pretrained": ("learning", {"segments", "imported_shards", *EPISODES}),
     "tokens": ("learning", {"pretrained", *EPISODES}),
     "world_action_model": ("learning", {"pretrained", "tokens", "segments", "imported_shards", *EPISODES}),
@@ -42,10 +43,10 @@ GRAPH = {
 }
 JOBS = {
     "collect", "fetch", "downsample", "import_trajectories", "index", "import_shards", "pretrain", "encode",
-    "train", "practise", "import_weights", "finetune", "tune", "evaluate", "diagnose", "record", "report",
+    "train", "practise", "import_weights", "finetune", "tune", "evaluate", "diagnose", "record", "report", "gather",
 }  # fmt: skip
 WHOLE = {"ingest": "data", "learn": "learning", "verify": None}  # those of no single stage, and the kind that they run
-POOLS = {"replay": "network", "trajectories": "disk", "imported_trajectories": "disk"}
+POOLS = {"replay": "network", **dict.fromkeys(("trajectories", "imported_trajectories", "videos"), "disk")}
 POOLS |= dict.fromkeys(("pretrained", "tokens", "world_action_model", "finetuned", "world_model_agent"), "gpu")
 
 

@@ -62,7 +62,7 @@ def _commands(command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 
 
 COMMANDS = _commands(typer.main.get_command(app))
-GROUPS = ((), ("recipe",), ("experiment",), ("export",), ("import",), ("bench",))
+GROUPS = ((), ("recipe",), ("experiment",), ("export",), ("import",), ("bench",), ("videos",))
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -92,7 +92,7 @@ def test_every_stage_and_verb_has_its_command() -> None:
         "demo", "ui", "pools", "materialize", "backfill", "collect", "fetch", "downsample", "segment", "pretrain",
         "tokenize", "train", "import-jowa", "finetune", "evaluate", "reevaluate", "report", "recipe", "experiment",
         "games", "list", "lineage", "doctor", "gc", "parity", "export", "import", "bench", "forecast", "job",
-        "diagnose", "learn", "verify", "automate", "play",
+        "diagnose", "learn", "verify", "automate", "play", "videos",
     }  # fmt: skip
 
 

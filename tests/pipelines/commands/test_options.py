@@ -21,6 +21,7 @@ from pipelines.recipes.iris import iris
 from pipelines.recipes.jowa import jowa_40m_imagined
 from pipelines.stages.diagnose import DiagnoseConfig
 from pipelines.stages.record import RecordConfig
+from pipelines.stages.videos import VideosConfig
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -51,7 +52,7 @@ def test_every_field_that_help_names_can_be_set_by_that_name() -> None:
         recipe = (
             iris()
             if path.startswith("learn.")
-            else jowa_40m_imagined().but(record=RecordConfig(), diagnose=DiagnoseConfig())
+            else jowa_40m_imagined().but(record=RecordConfig(), diagnose=DiagnoseConfig(), videos=VideosConfig())
         )
         with pytest.raises(UsageError) as caught:
             override(recipe, f"{path}=?")
