@@ -3,6 +3,7 @@
 The success rate of an achievement is the share of episodes that reached it at least once. Crafter's score (Hafner 2021,
 arXiv 2109.06780) is the geometric mean of the rates in percent, each raised by one so that a single zero
 does not make it zero: exp(mean(log(1 + rate))) - 1. Over several training runs both are means over the runs, as there.
+Of a single achievement, such as a task's success, that mean is its rate, and is called so.
 Intervals are 95% of a bootstrap over runs and episodes, as of all returns (`leaderboard.statistics`): a resample draws
 as many runs as there are, with replacement, and within each as many episodes as it played.
 Letters: E episodes of a run, K achievements, R resamples.
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 RESAMPLES = 2_000
 COLUMN = "achievement_"  # of a table of episodes: how often each was reached
-SCORE = "crafter_score"
+SCORE, RATE = "crafter_score", "success_rate"  # what the score is called, and where there is a single achievement
 
 
 class Bounded(NamedTuple):
@@ -52,7 +53,8 @@ class Measured:
 
     def to_json(self) -> dict[str, Any]:
         """As metrics of an artefact keep it."""
-        return {SCORE: _plain(self.score), "achievements": {name: _plain(rate) for name, rate in self.rates.items()}}
+        name = SCORE if len(self.rates) > 1 else RATE
+        return {name: _plain(self.score), "achievements": {name: _plain(rate) for name, rate in self.rates.items()}}
 
 
 def crafter_score(rates_K: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import yaml
 
+from pipelines.errors import WorldlineError
 from pipelines.home import dagster_home, home
 from pipelines.redact import one_line
 
@@ -57,6 +58,7 @@ def diagnose(storage: str | None = None) -> list[Finding]:
         "threads": threads,
         "roms": roms,
         "vector environment": vector_environment,
+        "meta-world": metaworld,
         "hdf5 zstd": hdf5_zstd,
         "dagster": dagster,
         "dagster home": dagster_instance,
@@ -157,6 +159,20 @@ def vector_environment() -> Finding:
     """ale-py with its vector environment."""
     there = hasattr(importlib.import_module("ale_py.vector_env"), "AtariVectorEnv")
     return finding("vector environment", there, f"ale-py {importlib.metadata.version('ale-py')}", REINSTALL)
+
+
+def metaworld() -> Finding:
+    """What draws Meta-world's frames; where its package is not there, how to get it."""
+    if not _installed("metaworld"):
+        value = "not installed, so its tasks cannot be played; pip install 'worldline[metaworld]' brings them"
+        return Finding("meta-world", True, value)
+    rendering = importlib.import_module("pipelines.environments.metaworld.rendering")
+    try:
+        drawn_by = rendering.drawn_by()
+        importlib.import_module("metaworld")
+    except WorldlineError as error:
+        return Finding("meta-world", False, one_line(error), f"{rendering.INSTALL}, or play other games")
+    return Finding("meta-world", True, f"{importlib.metadata.version('metaworld')}, drawn by {drawn_by}")
 
 
 def hdf5_zstd() -> Finding:

@@ -70,6 +70,17 @@ def test_a_table_of_episodes_gives_what_the_episodes_give() -> None:
     assert of_table(GAME, pd.concat([table, pd.DataFrame([{"return": 1.0}])])) is None
 
 
+def test_a_single_achievement_is_told_of_by_its_rate() -> None:
+    """An episode of Meta-world succeeds where any of its steps did."""
+    played = [
+        Episode(n, n, 9.0, 0.0, 500, "truncated", b"", {"success": count}) for n, count in enumerate((0, 1, 312, 0))
+    ]
+    told = summary(played)
+    assert told["success_rate"]["value"] == told["achievements"]["success"]["value"] == 50.0
+    assert told["success_rate"] == told["achievements"]["success"] and told["success_rate"]["low"] < 50
+    assert "crafter_score" not in told and of_table("reach", episode_table({"actor": played})) == of_episodes(played)
+
+
 def test_games_without_achievements_are_told_of_as_before() -> None:
     plain = [Episode(0, 1, 2.0, 2.0, 9, "terminated")]
     assert not {"achievements", "crafter_score"} & summary(plain).keys()

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.environments.metaworld import rendering
+from pipelines.errors import WorldlineError
 from pipelines.tools import doctor
 from pipelines.tools.doctor import Finding
 from pipelines.training import device
@@ -45,7 +47,7 @@ def test_a_good_set_up_lacks_only_the_dagster_home_and_then_nothing(
     findings = doctor.diagnose()
     assert doctor.all_ok(findings), findings
     assert all(finding.value and not finding.repair for finding in findings)
-    assert len({finding.name for finding in findings}) == len(findings) == 20
+    assert len({finding.name for finding in findings}) == len(findings) == 21
 
 
 def test_nothing_heavy_is_imported_before_it_is_asked_for() -> None:
@@ -96,6 +98,25 @@ def test_processors_are_told_by_their_flags(tmp_path: Path) -> None:
     path.write_text("Features : fp asimd\n")
     assert doctor.processor(path).value.endswith("no bf16 instructions")
     assert doctor.processor(tmp_path / "none").ok
+
+
+def test_who_draws_meta_world_is_told(metaworld_here: str) -> None:
+    found = doctor.metaworld()
+    assert found.ok and found.value == f"{importlib.metadata.version('metaworld')}, drawn by {metaworld_here}"
+
+
+def test_without_a_renderer_or_the_package_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing() -> str:
+        raise WorldlineError("Nothing here draws Meta-world's frames without a screen")
+
+    monkeypatch.setattr(doctor, "_installed", lambda name: True)
+    monkeypatch.setattr(rendering, "drawn_by", nothing)
+    found = doctor.metaworld()
+    assert not found.ok and found.value == "Nothing here draws Meta-world's frames without a screen"
+    assert "apt-get install libegl1" in found.repair
+    monkeypatch.setattr(doctor, "_installed", lambda name: False)
+    found = doctor.metaworld()
+    assert found.ok and "pip install 'worldline[metaworld]'" in found.value
 
 
 def test_a_missing_rom_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from pipelines.environments import registry
 from pipelines.environments.metaworld.game import CAMERAS, MetaworldRules
 from pipelines.environments.registry import protocol
+from pipelines.environments.rollout import Episode, EpisodeBatch, play, replay
 from pipelines.errors import UsageError
+from pipelines.evaluation.players import RandomPlayer
 
 pytestmark = pytest.mark.usefixtures("metaworld_here")
 FAST = protocol("metaworld_fast")
@@ -155,6 +157,21 @@ def test_a_restart_of_one_leaves_the_others_alone() -> None:
         step = game.step(drawn(6, 1, 2)[0])
         now = game.restart([1], [1])
         assert np.array_equal(now[0], step.frames[0]) and np.array_equal(now[1], first[0])
+
+
+def test_episodes_of_random_play_are_their_own_whoever_plays_beside() -> None:
+    """By the rollout that plays evaluations; what is written down plays again to the same return."""
+    rules = MetaworldRules("short", shadows=0, samples=0, reflections=False, max_steps=7)
+    found = []
+    for envs in (1, 3):
+        played: list[Episode] = []
+        play(EpisodeBatch("reach", rules, {0: 5, 1: 6, 2: 7}, played.append, envs), RandomPlayer("reach"))
+        found.append(sorted(played, key=lambda episode: episode.episode))
+    assert found[0] == found[1] and [len(episode.actions) for episode in found[0]] == [7 * 4 * 4] * 3
+    assert {episode.ended for episode in found[0]} == {"truncated"} and len({each.score for each in found[0]}) == 3
+    assert all(episode.achievements.keys() == {"success"} for episode in found[0])
+    frames = list(replay("reach", found[0][1], rules))
+    assert len(frames) == 7 and frames[0].shape == (64, 64, 3)
 
 
 def test_roots_tell_what_is_played_and_what_drew_it(metaworld_here: str) -> None:
