@@ -65,13 +65,15 @@ class Takes:
     """What the agent of a config takes, known before any network is built; None where anything will do.
 
     frame: (H, W, C) of what it sees. steps: of a segment, and of context and imagination together when it plays. games
-    and actions: how many it tells apart, by number.
+    and actions: how many it tells apart, by number. numbers: of an action that is no choice, each from -1 to 1; None of
+    an agent that chooses.
     """
 
     frame: tuple[int, int, int] | None = None
     steps: int | None = None
     games: int | None = None
     actions: int | None = None
+    numbers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,11 @@ class AgentConfig:
 
     def whole_batches(self, objective: str) -> str:
         """Why a batch of this objective cannot be taken in parts; empty where it can."""
+        return ""
+
+    @property
+    def alone(self) -> str:
+        """Why several ranks cannot share its batches; empty where they can."""
         return ""
 
     def require_fit(self, length: int) -> None:

@@ -4,13 +4,14 @@ Run: `python -c "from models.registry import FAMILIES; print(*FAMILIES)"`.
 """
 
 from models.delta_iris.family import DELTA_IRIS
+from models.dreamer.family import DREAMER
 from models.family import AgentConfig, Family
 from models.iris.family import IRIS
 from models.jowa.family import JOWA
 from models.rem.family import REM
 from models.simulus.family import SIMULUS
 
-FAMILIES: dict[str, Family] = {"jowa": JOWA, "iris": IRIS, "rem": REM, "simulus": SIMULUS, "delta_iris": DELTA_IRIS}
+FAMILIES: dict[str, Family] = {each.name: each for each in (JOWA, IRIS, REM, SIMULUS, DELTA_IRIS, DREAMER)}
 
 
 def family(name: str) -> Family:

@@ -121,6 +121,7 @@ class DreamerConfig(AgentConfig):
     behaviour: BehaviourConfig = field(default_factory=BehaviourConfig)
     split: bool = False
     delay: Few = 0
+    segment: Size = 50  # steps that are learned at once; of videos 25 are usual
     faults: Faults = field(default_factory=Faults)
 
     def __post_init__(self) -> None:
@@ -158,9 +159,22 @@ class DreamerConfig(AgentConfig):
 
     @property
     def takes(self) -> Takes:
-        """See `AgentConfig`."""
-        return Takes(frame=self.frame)
+        """See `AgentConfig`: actions are numbers from -1 to 1."""
+        return Takes(frame=self.frame, numbers=self.actions if self.practises else None)
+
+    def length(self, objective: str) -> int | None:
+        """A segment; with actions and rewards also the step before it, whose action led to the first frame."""
+        return self.segment + self.practises
+
+    def least(self, objective: str) -> int:
+        """Every step of a segment is real."""
+        return self.segment
 
     def whole_batches(self, objective: str) -> str:
         """Batch norms, and what is compared within a batch, are those of whole batches."""
         return "dreamer's batch norms are of whole batches: set it to 1"
+
+    @property
+    def alone(self) -> str:
+        """See `AgentConfig`."""
+        return "batch norms of the family 'dreamer' are of whole batches: take one rank"

@@ -186,11 +186,38 @@ def load_original(
 
 def original_state_dict(world: WorldModel, behaviour: ActorCritic | None, names: Names = "prelar") -> dict[str, Tensor]:
     """Copies of a whole agent's weights as the originals' own loader wants them, with what they store twice."""
-    found = dict[str, Tensor]()
-    for module in (world,) if behaviour is None else (world, behaviour):
-        weights = copied_weights(module)
-        found |= {theirs: weights[ours] for ours, theirs in _expected(module, names).items()}
-    for ours, theirs in _aliases(world.config):
+    found = original_module(world, world.config, names)
+    return found if behaviour is None else found | original_module(behaviour, world.config, names)
+
+
+def load_module(module: nn.Module, config: DreamerConfig, state_dict: Mapping[str, Tensor]) -> None:
+    """Load the world or the behaviour of a whole agent's file, all of it or, with a ValueError that says why, nothing.
+
+    config: the agent's.
+    """
+    weights, expected = module_weights(module, config, state_dict), _expected(module, named_as(state_dict))
+    if weights.keys() != set(expected.values()):
+        raise ValueError(_misfit(weights, set(expected.values())))
+    load_exactly(module, {ours: weights[theirs] for ours, theirs in expected.items()} | _counted(module))
+
+
+def module_weights(module: nn.Module, config: DreamerConfig, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of a whole agent's file, what belongs to the world or to the behaviour, each weight once, as it is named there.
+
+    Raises ValueError where two copies of a weight differ.
+    """
+    inside = "wm." if isinstance(module, WorldModel) else "_task_behavior."
+    once = _without_aliases(config, state_dict)
+    return {name: each for name, each in once.items() if name.startswith(inside)}
+
+
+def original_module(module: nn.Module, config: DreamerConfig, names: Names = "prelar") -> dict[str, Tensor]:
+    """Copies of the world's or the behaviour's weights as the originals' own loader wants them, what they store twice
+    twice.
+    """
+    weights = copied_weights(module)
+    found = {theirs: weights[ours] for ours, theirs in _expected(module, names).items()}
+    for ours, theirs in _aliases(config):
         found |= {theirs + name.removeprefix(ours): each for name, each in found.items() if name.startswith(ours)}
     return found
 

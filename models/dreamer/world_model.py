@@ -171,13 +171,18 @@ class WorldModel(nn.Module):
         self, playing: Playing, actions_NA: Tensor, frames_NCRR: Tensor, first_N: Tensor, draws: Draws | None
     ) -> Playing:
         """After the environment's actions led to frames (N, C, R, R) uint8. draws: None takes the likeliest states."""
-        embedded = self.encoder(centred(frames_NCRR))
+        told = self.encoded(actions_NA, draws)
+        return self.follow_embedded(playing, told, self.encoder(centred(frames_NCRR)), first_N, draws)
+
+    def follow_embedded(
+        self, playing: Playing, told: Tensor | None, embedded: Tensor, first_N: Tensor, draws: Draws | None
+    ) -> Playing:
+        """`follow` of embedded frames (N, E), after actions as the state-space model is given them; None: of none."""
         below = None
         if self.first is not None and playing.first is not None:
             below = self.first.observe_step(playing.first, None, embedded, first_N, draws, FIRST_POSTERIOR)
             embedded = self.above(below.feature, embedded)
-        actions = self.encoded(actions_NA, draws)
-        return Playing(self.rssm.observe_step(playing.state, actions, embedded, first_N, draws), below)
+        return Playing(self.rssm.observe_step(playing.state, told, embedded, first_N, draws), below)
 
 
 def centred(frames: Tensor) -> Tensor:

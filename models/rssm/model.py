@@ -130,11 +130,12 @@ class Rssm(nn.Module):
         weight = self.post_hidden.weight[:, : self.config.deter]
         return self.kind.read(self.post_head(F.elu(F.linear(deter, weight) + seen)))
 
-    def imagine_step(self, state: State, actions: Tensor | None, draws: Draws, what: str = "prior") -> State:
-        """The next state as expected after actions (B, A)."""
+    def imagine_step(self, state: State, actions: Tensor | None, draws: Draws | None, what: str = "prior") -> State:
+        """The next state as expected after actions (B, A). draws: None takes the likeliest sample."""
         deter = self.carry(state, self.told(actions))
         stats = self.prior(deter)
-        return State(stats, self.kind.draw(stats, draws, what), deter)
+        sample = self.kind.mode(stats) if draws is None else self.kind.draw(stats, draws, what)
+        return State(stats, sample, deter)
 
     def observe_step(
         self,

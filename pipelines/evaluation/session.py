@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.environments.actions import stored_action
 from pipelines.environments.atari.reference_scores import iqm
 from pipelines.environments.registry import Rules, emulator_seeds, protocol, roots
 from pipelines.environments.rollout import Episode, EpisodeBatch
@@ -54,6 +55,7 @@ class EpisodeLog:
 
     folder: Path
     under: Mapping[str, Any]  # of JSON's types: protocol, emulator, ROM
+    width: int = 1  # bytes of an action
 
     @property
     def path(self) -> Path:
@@ -74,7 +76,7 @@ class EpisodeLog:
             if line["planner"] != planner or not self._counts(line):
                 continue
             actions = self.actions_path(planner, line["episode"])
-            if actions.is_file() and actions.stat().st_size == line["length"]:
+            if actions.is_file() and actions.stat().st_size == line["length"] * self.width:
                 episodes[line["episode"]] = Episode(
                     line["episode"],
                     line["seed"],
@@ -148,7 +150,8 @@ class EvaluationSession:
         given = options or {}
         played = roots(game, protocol(rules), **given)
         under: dict[str, Any] = {name: played[name] for name in ("protocol", "emulator", "rom_md5") if name in played}
-        return cls(game, protocol(rules), EpisodeLog(folder, under), envs, given)
+        log = EpisodeLog(folder, under, stored_action(game).itemsize)
+        return cls(game, protocol(rules), log, envs, given)
 
     def table(self, who: PlayerSettings, seeds: Sequence[int]) -> EpisodeBatch:
         """The episodes of `who` that the log lacks; those that it gets are kept at once."""

@@ -23,7 +23,8 @@ from pipelines.graph.plan import Plan, Step
 from pipelines.store.artefact import Report
 from pipelines.store.store import Store
 from pipelines.training.distributed.gpus import let_go, own_gpus
-from pipelines.training.schedule import TrainingConfig, check_shares, phases_of
+from pipelines.training.schedule import phases_of
+from pipelines.training.training_config import TrainingConfig, check_shares
 
 PATIENCE = 20  # seconds that ranks get to end by themselves
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.environments.actions import to_own
+from pipelines.environments.actions import stored_action, to_own
 from pipelines.environments.registry import Environment, Rules, make
 from pipelines.environments.rollout import Episode
 from pipelines.episodes.trajectories import TrajectoryReader
@@ -156,8 +156,9 @@ class EvaluatedEpisodes:
     def _begun(self, episode: int) -> Environment:
         return make(self._game, [self._episodes[episode].seed], self._rules, 1, **self._options)
 
-    def _actions(self, episode: int) -> NDArray[np.uint8]:
-        return np.frombuffer(self._episodes[episode].actions, np.uint8)
+    def _actions(self, episode: int) -> NDArray[Any]:
+        kind = stored_action(self._game)
+        return np.frombuffer(self._episodes[episode].actions, kind.base).reshape(-1, *kind.shape)
 
 
 class ImaginedEpisodes:

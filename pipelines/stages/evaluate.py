@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from models.limits import Few, Natural, Seed, Size
+from pipelines.environments.actions import stored_action
 from pipelines.environments.registry import options
 from pipelines.environments.rollout import Episode, Player, play, play_together, replay
 from pipelines.errors import UsageError, WorldlineError
@@ -319,8 +320,9 @@ def _write_files(
 
     episode_table(played).to_parquet(draft.path("episodes.parquet"), index=False)
     draft.path("episodes.jsonl").write_text(log.text(played), encoding="utf-8")
+    kind = stored_action(config.game)
     actions = {
-        f"{name}-{episode.episode}": np.frombuffer(episode.actions, np.uint8)
+        f"{name}-{episode.episode}": np.frombuffer(episode.actions, kind.base).reshape(-1, *kind.shape)
         for name, episodes in played.items()
         for episode in episodes
     }

@@ -28,7 +28,8 @@ from pipelines.store.ref import Ref
 from pipelines.store.stage_config import Beside, filled, option, parent
 from pipelines.store.store import Store
 from pipelines.training.play_turns import CheckPlay, PlayTurns
-from pipelines.training.schedule import Practice, Rounds, Sampling, Schedule, TrainingConfig, check_phases, phases_of
+from pipelines.training.schedule import Practice, Rounds, Sampling, Schedule, phases_of
+from pipelines.training.training_config import TrainingConfig, check_phases
 
 if TYPE_CHECKING:
     from models.api import Agent

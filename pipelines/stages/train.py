@@ -18,14 +18,8 @@ from pipelines.store.artefact import Draft, Report
 from pipelines.store.ref import Ref
 from pipelines.store.stage_config import Beside, filled, manner, networks_beside, option, parent
 from pipelines.store.store import Store
-from pipelines.training.schedule import (
-    ImagineConfig,
-    Phase,
-    Schedule,
-    TrainingConfig,
-    Use,
-    check_phases,
-)
+from pipelines.training.schedule import ImagineConfig, Phase, Schedule, Use
+from pipelines.training.training_config import TrainingConfig, check_phases
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -102,9 +103,7 @@ def take_weights(agent: Agent, other: Agent, what: str) -> None:
         raise UsageError(f"{what} is of the family '{theirs}', and '{ours}' learns here: name an agent of that family")
     known, wanted = (getattr(each.config, "actions", ()) for each in (other, agent))
     if known != wanted:
-        told = [
-            f"{len(each)} actions ({', '.join(map(str, each))})" if each else "all actions" for each in (known, wanted)
-        ]
+        told = [_known(each) for each in (known, wanted)]
         raise UsageError(f"{what} knows {told[0]}, and {told[1]} are learned here: name an agent of the same game")
     weights = {name: other.networks[name].state_dict() for name in agent.networks}
     for name, network in agent.networks.items():
@@ -120,6 +119,13 @@ def take_weights(agent: Agent, other: Agent, what: str) -> None:
     for name, network in agent.networks.items():
         network.load_state_dict(weights[name])
     agent.spaces = other.spaces
+
+
+def _known(actions: Any) -> str:
+    """What an agent knows of actions, in words."""
+    if isinstance(actions, int):
+        return f"{actions} numbers an action"
+    return f"{len(actions)} actions ({', '.join(map(str, actions))})" if actions else "all actions"
 
 
 def _require_meaning(agent: Agent, other: Agent, what: str) -> None:

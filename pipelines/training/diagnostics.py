@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from models.api import Agent, Context, WorldModel
 from models.losses.frames import code_perplexity
 from models.worlds import TellsChanges
-from pipelines.batches.loader import SegmentSource, Source
+from pipelines.batches.loader import SegmentSource, Source, widened
 from pipelines.environments.registry import Rules, protocol
 from pipelines.environments.rollout import Episode, EpisodeBatch, play
 from pipelines.evaluation.player_settings import PlayerSettings
@@ -71,7 +72,7 @@ class Pairs:
     """Windows: C context frames, the actions taken at them, and the frame that followed."""
 
     context_PCHW: NDArray[np.uint8]
-    actions_PC: NDArray[np.int64]
+    actions_PC: NDArray[Any]  # int64, or (P, C, A) float32 where an action is A numbers
     next_PHW: NDArray[np.uint8]
 
 
@@ -140,7 +141,7 @@ def reconstruct(agent: Agent, frames_NHW: NDArray[np.uint8], device: Device) -> 
 
 
 def told(
-    agent: Agent, before: NDArray[np.uint8], actions_P: NDArray[np.int64], after: NDArray[np.uint8], device: Device
+    agent: Agent, before: NDArray[np.uint8], actions_P: NDArray[Any], after: NDArray[np.uint8], device: Device
 ) -> tuple[torch.Tensor, NDArray[np.float32], int]:
     """Tokens (P, K) of the frames `after`, these frames as drawn of them, and how many different tokens there are (0:
     the family has none). Where tokens tell changes, the frames before and the actions are known as well.
@@ -185,7 +186,7 @@ def as_pictures(frames: torch.Tensor) -> NDArray[np.float32]:
 
 def predict_next(agent: Agent, world: WorldModel, source: Source, pairs: Pairs, device: Device) -> NDArray[np.float32]:
     """The world model's most likely next frames (P, H, W), 0..255, from real context and real actions."""
-    count, context = pairs.actions_PC.shape
+    count, context = pairs.actions_PC.shape[:2]
     observed_NK, _ = reconstruct(agent, pairs.context_PCHW.reshape(-1, *pairs.context_PCHW.shape[2:]), device)
     observed_PCK = observed_NK.reshape(count, context, -1)
     actions_PC = torch.as_tensor(pairs.actions_PC).to(device.name)
@@ -219,7 +220,7 @@ def foresight(agent: Agent, source: SegmentSource, held_out: int, device: Device
             frames = np.stack([data.frames(int(row) - context + 1, int(row) + 1) for row in block])
             observed_NK, _ = reconstruct(agent, frames.reshape(-1, *frames.shape[2:]), device)
             window = block[:, None] + np.arange(1 - context, 1)
-            actions = torch.as_tensor(source.actions[window].astype(np.int64)).to(device.name)
+            actions = torch.as_tensor(widened(source.actions[window])).to(device.name)
             games = torch.full((len(block),), source.game, device=device.name)
             world.reset(Context(observed_NK.reshape(len(block), context, -1), actions[:, :-1], games))
             found = world.step(actions[:, -1])

@@ -38,16 +38,9 @@ from pipelines.training.drawing import Drawing
 from pipelines.training.films import draw_films
 from pipelines.training.inputs import ImaginedSegments
 from pipelines.training.loop import train
-from pipelines.training.schedule import (
-    ImagineConfig,
-    LoopConfig,
-    Phase,
-    Schedule,
-    check_phases,
-    phases_of,
-    total_steps,
-)
+from pipelines.training.schedule import ImagineConfig, LoopConfig, Phase, Schedule, phases_of, total_steps
 from pipelines.training.task import Task
+from pipelines.training.training_config import check_phases
 
 if TYPE_CHECKING:
     from pipelines.environments.registry import Environment
@@ -122,6 +115,8 @@ def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks
             "take data of that size, or change the tokenizer's resolution and frame_channels"
         )
     check_phases(phases, family, agent.config)
+    if ranks.world > 1 and (why := agent.config.alone):
+        raise UsageError(f"This agent cannot learn on {ranks.world} ranks: {why}")
     device = settle(agent, device, loop.precision)
     legal_GA = inputs.legal_actions(lesson.games).to(device.name)
     imagined = ImaginedSegments(lesson.imagine, agent, legal_GA, device, lesson.seed) if lesson.imagine else None

@@ -20,20 +20,10 @@ from pipelines.training.checkpoints import CheckpointManager
 from pipelines.training.device import FixedThreads, Threads
 from pipelines.training.distributed.ranks import ALONE, Ranks
 from pipelines.training.metrics import CHECK, PLAY, Metrics
-from pipelines.training.schedule import (
-    Collect,
-    Item,
-    Keep,
-    LoopConfig,
-    Phase,
-    Schedule,
-    Update,
-    check_shares,
-    phases_of,
-    unroll,
-)
+from pipelines.training.schedule import Collect, Item, Keep, LoopConfig, Phase, Schedule, Update, phases_of, unroll
 from pipelines.training.state import Position
 from pipelines.training.step import Trainable, Values, schedule_rates, update
+from pipelines.training.training_config import check_shares
 
 
 def train(

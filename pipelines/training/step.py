@@ -78,13 +78,16 @@ def for_phase(phase: Phase, agent: Agent, sharded: bool = False) -> dict[str, Op
 
 
 def schedule_rates(phase: Phase, optimisers: Mapping[str, Optimizer], step: int) -> None:
-    """Set the learning rates for step `step` (0-based) of the phase: linear warm-up, then constant or cosine to 10%."""
+    """Set the learning rates for step `step` (0-based) of the phase: linear warm-up, then constant or cosine to 10%.
+
+    A group with a `delay` stays as it is for so many steps first.
+    """
     factor = min(1.0, (step + 1) / phase.warmup) if phase.warmup else 1.0
     if phase.decay:
         factor *= 0.1 + 0.45 * (1 + math.cos(math.pi * step / phase.steps))
     for optimiser in optimisers.values():
         for group in optimiser.param_groups:
-            group["lr"] = group["peak_lr"] * factor
+            group["lr"] = group["peak_lr"] * factor if step >= group.get("delay", 0) else 0.0
 
 
 def update(
@@ -103,7 +106,7 @@ def update(
         ranks.sum_gradients(task.modules[name] for name in optimisers)
         values = {name.partition("/")[2]: value for name, value in terms.items()}
         for name in optimisers:
-            norm = float(nn.utils.clip_grad_norm_(task.modules[name].parameters(), phase.clip))
+            norm = _clip(task.modules[name], optimisers[name], phase.clip)
             _check_finite({f"{name}/grad_norm": norm}, phase, step, scratch)
             values[f"grad_norm_{name}"] = norm
         for optimiser in optimisers.values():
@@ -112,6 +115,13 @@ def update(
             increment_version(weight for group in optimiser.param_groups for weight in group["params"])
     task.after_step(phase, step)
     return values
+
+
+def _clip(module: nn.Module, optimiser: Optimizer, most: float) -> float:
+    """Clip a module's gradient by its norm, which is returned; groups that learn `apart` each by their own."""
+    apart = [group["params"] for group in optimiser.param_groups if group.get("apart")]
+    norms = [nn.utils.clip_grad_norm_(part, most) for part in apart or [list(module.parameters())]]
+    return float(torch.stack(norms).norm())
 
 
 def _backward(task: Trainable, phase: Phase, step: int) -> dict[str, Tensor]:

@@ -9,9 +9,9 @@ from tests.models.dreamer.small_dreamer import ACTIONS, CONFIGS, SIDE
 ROWS = 3
 
 
-def policy(name: str = "prelar", rows: int = ROWS, likeliest: bool = False) -> DreamerPolicy:
+def policy(name: str = "prelar", rows: int = ROWS, temperature: float = 1.0) -> DreamerPolicy:
     config = CONFIGS[name]
-    return DreamerPolicy(WorldModel(config), ActorCritic(config), rows, likeliest)
+    return DreamerPolicy(WorldModel(config), ActorCritic(config), rows, temperature)
 
 
 def film(steps: int = 4) -> torch.Tensor:
@@ -52,7 +52,7 @@ def test_a_new_episode_knows_nothing_of_the_one_before() -> None:
 
 
 def test_the_likeliest_actions_still_draw_states() -> None:
-    player, frames = policy(likeliest=True), film()
+    player, frames = policy(temperature=0.0), film()
     player.begin(range(ROWS), [5, 5, 9])
     same = frames[0][:1].expand(ROWS, -1, -1, -1)
     for _ in range(2):

@@ -7,9 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.jowa.config import JowaAgentConfig
-from models.jowa.family import JOWA
-from models.tokenizers.config import TokenizerConfig
 from pipelines.errors import UsageError
 from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.stages.tokenize import TokenizeConfig
@@ -24,7 +21,6 @@ from pipelines.training.schedule import (
     Rounds,
     Update,
     Use,
-    check_phases,
     total_steps,
     unroll,
 )
@@ -50,24 +46,6 @@ WORLD = (Use("world", 8),)
 def test_an_impossible_phase_is_refused(fields: dict, words: str) -> None:
     with pytest.raises(UsageError, match=re.escape(words)):
         Phase(**({"name": "p", "steps": 1, "uses": WORLD} | fields))
-
-
-def test_phases_are_held_against_their_family() -> None:
-    config = JowaAgentConfig(tokenizer=TokenizerConfig(quantizer="ema"))
-
-    def refused(words: str, *phases: Phase) -> None:
-        with pytest.raises(UsageError, match=re.escape(words)):
-            check_phases(phases, JOWA, config)
-
-    refused("Unknown objective of phase 'p' 'wrold': did you mean 'world'?", Phase("p", 1, (Use("wrold", 8),)))
-    both = Phase("p", 1, (Use("world", 8), Use("world_action", 8)))
-    refused("Phase 'p': objectives world, world_action train the same network ('model'), name one of them", both)
-    refused(
-        "Phases same, same share a name: give each one of its own", Phase("same", 1, WORLD), Phase("same", 2, WORLD)
-    )
-    parts = Phase("p", 1, (Use("tokenizer", 8),), accumulate=2)
-    refused("Phase 'p' has accumulate 2, but an EMA codebook follows whole batches", parts)
-    check_phases([Phase("p", 1, (Use("tokenizer", 8), *WORLD))], JOWA, config)
 
 
 def test_phases_are_cut_where_a_checkpoint_is_due() -> None:

@@ -13,7 +13,7 @@ from models.tokenizers.config import TokenizerConfig
 from pipelines.errors import WorldlineError
 from pipelines.training.distributed.ranks import ALONE
 from pipelines.training.schedule import Phase, Use
-from pipelines.training.step import for_phase, schedule_rates, update
+from pipelines.training.step import _clip, for_phase, schedule_rates, update
 from tests.pipelines.training.tiny_task import PHASES, TinyTask
 
 PHASE = PHASES[1]
@@ -137,3 +137,20 @@ def test_a_phase_optimises_what_its_objectives_name(agent: JowaAgent) -> None:
     assert isinstance(both["model"], torch.optim.AdamW)
     assert [group["lr"] for group in both["model"].param_groups] == [0.3, 0.3]
     assert [group["weight_decay"] for group in both["model"].param_groups] == [0.01, 0.0]
+
+
+def test_groups_that_learn_apart_are_clipped_by_their_own_norms_and_may_wait() -> None:
+    network = torch.nn.Linear(2, 1)
+    groups = [
+        {"params": [network.weight], "apart": True, "delay": 2, "peak_lr": 1.0},
+        {"params": [network.bias], "apart": True, "peak_lr": 1.0},
+    ]
+    optimiser = torch.optim.SGD(groups, lr=1.0)
+    network.weight.grad, network.bias.grad = torch.tensor([[30.0, 40.0]]), torch.tensor([0.5])
+    assert _clip(network, optimiser, 5.0) == pytest.approx((50**2 + 0.5**2) ** 0.5)
+    assert network.weight.grad.tolist() == [[pytest.approx(3), pytest.approx(4)]] and network.bias.grad.item() == 0.5
+    rates = []
+    for number in range(3):
+        schedule_rates(PHASE, {"linear": optimiser}, number)
+        rates.append([group["lr"] for group in optimiser.param_groups])
+    assert [first for first, _ in rates[:2]] == [0.0, 0.0] and rates[2][0] == rates[2][1] > 0
