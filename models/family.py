@@ -110,6 +110,11 @@ class AgentConfig:
         return False
 
     @property
+    def watches(self) -> bool:
+        """Whether its world learns videos, in which nobody says what was done."""
+        return False
+
+    @property
     def wants_mean_frame(self) -> bool:
         """Whether a loss reads the mean frame of stored episodes, of which an agent that plays has none."""
         return False

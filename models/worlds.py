@@ -6,7 +6,7 @@ M = N * R rows, N environments or imagined rows.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -108,6 +108,28 @@ class TellsChanges(Protocol):
         """retell(frames (P, C, H, W) uint8, actions (P,), the next frames) -> tokens (P, K), the next frames as drawn
         of these (P, C, H, W) in [0, 1], and how many different tokens there are
         """
+        ...
+
+
+@runtime_checkable
+class Foresees(Protocol):
+    """An agent that draws how a video goes on of which it was shown the beginning."""
+
+    def foresee(self, frames: Tensor, seen: int) -> Tensor:
+        """foresee(frames (B, T, C, H, W) uint8, seen) -> frames (B, T, C, H, W) in [0, 1]
+
+        The first `seen` are drawn of what was seen of them. What else it is told, such as a sketch of what changed from
+        one frame to the next, the family says.
+        """
+        ...
+
+
+@runtime_checkable
+class TakesOver(Protocol):
+    """An agent whose world model goes on from one that learned videos."""
+
+    def take_over(self, other: Any) -> None:
+        """take_over(an agent of the same family) -> None; ValueError where its networks are of other sizes"""
         ...
 
 

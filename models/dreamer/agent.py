@@ -21,6 +21,7 @@ from models.blocks.layers import evaluating
 from models.dreamer.actor_critic import ActorCritic, actor_critic_loss, imagine
 from models.dreamer.config import ADAM_EPS, DreamerConfig
 from models.dreamer.family import BEHAVIOUR, DREAMER, WORLD
+from models.dreamer.film import predicted
 from models.dreamer.loss import world_loss
 from models.dreamer.optimiser import SPLIT, behaviour_parts, frozen, world_parts
 from models.dreamer.played import PlayedWorld, pictures, seen_alone, sizes
@@ -181,6 +182,10 @@ class DreamerAgent:
         """Frames."""
         return rows * self.config.segment
 
+    def take_over(self, other: Any) -> None:
+        """Encoder, decoder and state-space model of a world that learned videos. Raises ValueError as `WorldModel`."""
+        self.world_model.take_over(other.world_model)
+
     # ---- the originals' files ----
 
     def load_original(self, network: str, state_dict: Mapping[str, Tensor]) -> None:
@@ -215,6 +220,12 @@ class DreamerAgent:
     def decode(self, observations: Tensor) -> Tensor:
         """Frames (..., C, R, R) in [0, 1] of the features in observations (..., K)."""
         return pictures(self.world_model, observations)
+
+    def foresee(self, frames: Tensor, seen: int) -> Tensor:
+        """See `models.worlds.Foresees`. Latent actions are told by the whole video, where the world reads such."""
+        segments = Segments(frames, _firsts(torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)))
+        draws = Seeded(0, "foresee", Moment(0))
+        return predicted(self.world_model.eval(), segments, draws, seen).clamp(0, 1)
 
     def world(self) -> PlayedWorld:
         """It imagines what is likeliest."""

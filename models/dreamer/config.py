@@ -152,6 +152,11 @@ class DreamerConfig(AgentConfig):
         return self.reads in ("environment", "encoded")
 
     @property
+    def watches(self) -> bool:
+        """See `AgentConfig`."""
+        return not self.practises
+
+    @property
     def read_actions(self) -> int:
         """Numbers of an action as an RSSM is given it."""
         widths = {"nothing": 0, "video": self.latent_action.numbers, "encoded": self.action_encoder.numbers}

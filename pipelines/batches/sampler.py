@@ -24,7 +24,7 @@ from pipelines.batches.loader import FrameBatch, SegmentBatch, flat_rows, masked
 from pipelines.batches.memory import Drawn, Memory
 from pipelines.environments.actions import network_actions
 from pipelines.environments.registry import game_id
-from pipelines.episodes.trajectories import VIDEOS, TrajectoryReader
+from pipelines.episodes.trajectories import OF_VIDEOS, TrajectoryReader
 from pipelines.errors import WorldlineError
 
 Rule = Callable[[NDArray[np.int64], NDArray[np.float64]], Drawn]
@@ -88,14 +88,14 @@ class Sampler:
     @cached_property
     def actions(self) -> NDArray[Any]:
         """As networks read them: (N,) int64, or (N, A) float32. Of videos, which tell none, zeros."""
-        if self.reader.game == VIDEOS:
+        if self.reader.game == OF_VIDEOS:
             return np.zeros(len(self.reader), np.int64)
         return network_actions(self.reader.game, self.reader.actions)
 
     @cached_property
     def game(self) -> int:
         """The game's number; videos are of none, and have the first."""
-        return 0 if self.reader.game == VIDEOS else game_id(self.reader.game)
+        return 0 if self.reader.game == OF_VIDEOS else game_id(self.reader.game)
 
     def segments(self, step: int) -> NDArray[np.int64]:
         """(count, 3) int64 of a step: episode, start, end; steps outside the episode are padding.
@@ -107,6 +107,11 @@ class Sampler:
         if not len(lengths_E):
             raise WorldlineError(f"There is no episode of {self.reader.game} to draw from: play, or give longer data")
         able_E = np.maximum(lengths_E - (self.least - 1), 0)
+        if not able_E.any() and self.reader.game == OF_VIDEOS:
+            raise WorldlineError(
+                f"No video that is learned from has {self.least} frames: lower pretrain_videos.segment, or give longer "
+                "videos"
+            )
         if not able_E.any():
             raise WorldlineError(
                 f"No episode of {self.reader.game} has {self.least} steps: play more before this is practised "

@@ -44,6 +44,7 @@ def add_to(app: typer.Typer) -> None:
         downsample,
         segment,
         pretrain,
+        pretrain_videos,
         tokenize,
         train,
         learn,
@@ -182,6 +183,16 @@ def pretrain(experiment: ExperimentName, ranks: RankCount = 1, remake: Remake = 
     Example: worldline pretrain demo
     """
     _training("pretrained", experiment, ranks, storage, remake)
+
+
+def pretrain_videos(
+    experiment: ExperimentName, ranks: RankCount = 1, remake: Remake = False, storage: Storage = None
+) -> None:
+    """Learn a world model from videos, in which nobody says what was done, for an agent to go on from.
+
+    Example: worldline pretrain-videos reach
+    """
+    _training("video_pretrained", experiment, ranks, storage, remake)
 
 
 def tokenize(experiment: ExperimentName, games: Games = None, remake: Remake = False, storage: Storage = None) -> None:

@@ -44,7 +44,7 @@ else:
 CHUNK = 16  # frames
 CACHE = 8 << 20  # bytes of chunk cache per array while writing: a chunk that several writes share is packed once
 FILE_NAME = "trajectories.h5"
-VIDEOS = "videos"  # what a file of videos names as its game: nobody acted, or nobody knows how
+OF_VIDEOS = "videos"  # what a file of videos names as its game: nobody acted, or nobody knows how
 FLAT = {"actions": np.uint8, "rewards": np.float32, "terminals": np.uint8, "truncations": np.uint8}
 
 

@@ -16,6 +16,7 @@ from pipelines.stages.fetch import FetchConfig
 from pipelines.stages.import_trajectories import ImportConfig, ShardsConfig
 from pipelines.stages.import_weights import ReleasedConfig
 from pipelines.stages.learn import LearnConfig
+from pipelines.stages.pretrain_videos import PretrainVideosConfig
 from pipelines.stages.record import RecordConfig
 from pipelines.stages.report import ReportConfig
 from pipelines.stages.segment import SegmentConfig
@@ -37,7 +38,8 @@ class Stage:
     """One row.
 
     per: what its artefacts are of, which are its partitions. makes: "agent" where it makes a checkpoint,
-    "trajectories" where it makes whole episodes, "videos" where it makes what has no actions. pool: of Dagster, where
+    "trajectories" where it makes whole episodes, "videos" where it makes what has no actions, "world" where it makes a
+    world model of these. pool: of Dagster, where
     only so many may run at a time. trains: it runs in a process of its own, on many ranks. source: only recipes whose
     data come from there, or from one of these, have it. kinds and about: what Dagster's UI shows. job: its own job's
     name, where it is not the verb.
@@ -158,6 +160,19 @@ source=shards have this.""",
 
 The manifest's roots say where they come from. Experiments with equal settings share them. Only recipes with a `videos`
 template have this.""",
+    ),
+    Stage(
+        PretrainVideosConfig,
+        per="experiment",
+        kind="learning",
+        kinds=("torch", "safetensors"),
+        makes="world",
+        pool=GPU,
+        trains=True,
+        about="""A world model that learned videos, in which nobody says what was done, for agents to go on from.
+
+The check `sees` compares what it foresees of held-out videos with a copy of the last frame. Only recipes with a
+`pretrain_videos` template have this.""",
     ),
     Stage(
         PretrainConfig,

@@ -49,7 +49,8 @@ class LearnConfig(TrainingConfig):
     """Fresh networks, or those of an agent, learn one game in `rounds` rounds of play and practice.
 
     agent: whose weights the networks begin with, the address of a checkpoint of the same family, sizes and game; what
-    else `networks` says of losses and imagination is the recipe's. Segments that are longer than their episode are
+    else `networks` says of losses and imagination is the recipe's. world: what learned videos, from which the world
+    model alone goes on. Segments that are longer than their episode are
     padded, and imagination that goes beyond the world model's steps goes on from its newest frame alone.
 
     sampling: the rule by which segments are drawn from episodes, of objectives that name none of their own; draws: its
@@ -71,6 +72,7 @@ class LearnConfig(TrainingConfig):
     draws: Draws = option(Draws())
     agent: Ref | None = parent(makes="agent", part="agent", given=True)
     trajectories: Ref | None = parent(makes="trajectories", when="offline")
+    world: Ref | None = parent(makes="world", part="agent", given=True, added=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -222,7 +224,7 @@ def _agent(config: LearnConfig, draft: Draft, device: "Device") -> "Agent":
     """Networks for the game's own actions: fresh ones, or with the weights of the agent that the config starts from."""
     import torch
 
-    from pipelines.training.checkpoints import load_agent, take_weights
+    from pipelines.training.checkpoints import load_agent, take_weights, take_world
 
     networks, space = config.networks, actions(config.game)
     if hasattr(networks, "actions") and isinstance(space, Discrete):
@@ -233,6 +235,8 @@ def _agent(config: LearnConfig, draft: Draft, device: "Device") -> "Agent":
         take_weights(
             agent, load_agent(draft.parents[config.agent], device), f"{config.agent}, which learn.agent names,"
         )
+    if config.world is not None:
+        take_world(agent, load_agent(draft.parents[config.world], device), f"{config.world}, which learned videos,")
     for network in agent.networks.values():
         network.to(torch.device(device.name))
     return agent

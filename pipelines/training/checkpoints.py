@@ -25,6 +25,7 @@ from torch import nn
 from models.api import Agent
 from models.registry import family, family_of
 from models.spaces import Spaces
+from models.worlds import TakesOver
 from pipelines.errors import UsageError, WorldlineError, may_pass, not_now
 from pipelines.redact import one_line
 from pipelines.store.artefact import Artefact, Draft
@@ -119,6 +120,22 @@ def take_weights(agent: Agent, other: Agent, what: str) -> None:
     for name, network in agent.networks.items():
         network.load_state_dict(weights[name])
     agent.spaces = other.spaces
+
+
+def take_world(agent: Agent, other: Agent, what: str) -> None:
+    """Let the world model of `agent` go on from one that learned videos; what: how messages name that one.
+
+    Raises UsageError where it is of another family or of other sizes, and where this family learns no videos.
+    """
+    ours, theirs = family_of(agent.config).name, other.config.family
+    if ours != theirs:
+        raise UsageError(f"{what} is of the family '{theirs}', and '{ours}' learns here: name a world of that family")
+    if not isinstance(agent, TakesOver):
+        raise UsageError(f"{what} cannot be gone on with: agents of the family '{ours}' learn no videos")
+    try:
+        agent.take_over(other)
+    except ValueError as error:
+        raise UsageError(f"{what} does not fit: {error}") from error
 
 
 def _known(actions: Any) -> str:

@@ -107,19 +107,21 @@ def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks
     """
     family, loop = family_of(agent.config), lesson.loop
     fresh = agent.spaces is None
-    agent.spaces = lesson.spaces or inputs.spaces(lesson.sources, lesson.games)
+    shown = _frame(agent, lesson)
     phases = phases_of(lesson.schedule)
-    if (seen := agent.config.takes.frame) not in (None, agent.spaces.frame):
+    if (seen := agent.config.takes.frame) not in (None, shown):
         raise UsageError(
-            f"Frames of {agent.spaces.frame} are learned from and the networks see {seen} (height, width, colours): "
+            f"Frames of {shown} are learned from and the networks see {seen} (height, width, colours): "
             "take data of that size, or change the tokenizer's resolution and frame_channels"
         )
     check_phases(phases, family, agent.config)
     if ranks.world > 1 and (why := agent.config.alone):
         raise UsageError(f"This agent cannot learn on {ranks.world} ranks: {why}")
     device = settle(agent, device, loop.precision)
-    legal_GA = inputs.legal_actions(lesson.games).to(device.name)
-    imagined = ImaginedSegments(lesson.imagine, agent, legal_GA, device, lesson.seed) if lesson.imagine else None
+    legal_GA = inputs.legal_actions(lesson.games).to(device.name) if lesson.games else None
+    imagined = None
+    if lesson.imagine and legal_GA is not None:
+        imagined = ImaginedSegments(lesson.imagine, agent, legal_GA, device, lesson.seed)
     objectives = tuple(dict.fromkeys(name for phase in phases for name in phase.objectives))
     collector = lesson.collector(agent, device) if lesson.collector else None
     task = Task(
@@ -138,6 +140,15 @@ def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks
         _record(draft, task, lesson, device)
         if imagined is not None:
             draft.counts["imagined"] = len(imagined)
+
+
+def _frame(agent: Agent, lesson: Lesson) -> tuple[int, ...]:
+    """(H, W, C) of what is learned; the agent's spaces are those of what it learns, but for videos, which have none."""
+    if not lesson.games and lesson.drawing is not None:
+        height, width, *colours = lesson.drawing.reader.frame_shape
+        return height, width, 3 if colours else 1
+    agent.spaces = lesson.spaces or inputs.spaces(lesson.sources, lesson.games)
+    return agent.spaces.frame
 
 
 def plays_until(schedule: Schedule) -> int | None:

@@ -20,12 +20,16 @@ GRAPH = {
     "segments": ("data", EPISODES),
     "imported_shards": ("data", set()),
     "videos": ("data", set()),
+    "video_pretrained": ("learning", {"videos"}),
     "pretrained": ("learning", {"segments", "imported_shards", *EPISODES}),
     "tokens": ("learning", {"pretrained", *EPISODES}),
     "world_action_model": ("learning", {"pretrained", "tokens", "segments", "imported_shards", *EPISODES}),
     "imported": ("learning", set()),
     "finetuned": ("learning", {"world_action_model", "pretrained", "imported", *EPISODES}),
-    "world_model_agent": ("learning", {"world_action_model", "pretrained", "imported", "finetuned", *EPISODES}),
+    "world_model_agent": (
+        "learning",
+        {"world_action_model", "pretrained", "imported", "finetuned", "video_pretrained", *EPISODES},
+    ),
     "tuned": ("evaluation", {"world_action_model", "pretrained", "imported", "finetuned", "world_model_agent"}),
     "scores": (
         "evaluation",
@@ -44,10 +48,13 @@ GRAPH = {
 JOBS = {
     "collect", "fetch", "downsample", "import_trajectories", "index", "import_shards", "pretrain", "encode",
     "train", "practise", "import_weights", "finetune", "tune", "evaluate", "diagnose", "record", "report", "gather",
+    "pretrain_videos",
 }  # fmt: skip
 WHOLE = {"ingest": "data", "learn": "learning", "verify": None}  # those of no single stage, and the kind that they run
 POOLS = {"replay": "network", **dict.fromkeys(("trajectories", "imported_trajectories", "videos"), "disk")}
-POOLS |= dict.fromkeys(("pretrained", "tokens", "world_action_model", "finetuned", "world_model_agent"), "gpu")
+POOLS |= dict.fromkeys(
+    ("video_pretrained", "pretrained", "tokens", "world_action_model", "finetuned", "world_model_agent"), "gpu"
+)
 
 
 def test_definitions_are_loadable() -> None:

@@ -92,7 +92,7 @@ def test_every_stage_and_verb_has_its_command() -> None:
         "demo", "ui", "pools", "materialize", "backfill", "collect", "fetch", "downsample", "segment", "pretrain",
         "tokenize", "train", "import-jowa", "finetune", "evaluate", "reevaluate", "report", "recipe", "experiment",
         "games", "list", "lineage", "doctor", "gc", "parity", "export", "import", "bench", "forecast", "job",
-        "diagnose", "learn", "verify", "automate", "play", "videos",
+        "diagnose", "learn", "verify", "automate", "play", "videos", "pretrain-videos",
     }  # fmt: skip
 
 

@@ -18,12 +18,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.episodes.trajectories import CHUNK, Trajectories, TrajectoryWriter, pack
+from pipelines.episodes.trajectories import CHUNK, OF_VIDEOS, Trajectories, TrajectoryWriter, pack
 from pipelines.errors import WorldlineError
 from pipelines.store.stage_config import canonical_json
 
 VIDEOS, FACTS = "videos.h5", "videos.json"
-GAME = "videos"  # what the file says it is of
 FRAME = (64, 64, 3)
 MOST_VIDEOS = 1 << 20
 MOST_FRAMES = 20_000  # of one video, which lies in memory while it is read: 246 MB
@@ -100,7 +99,7 @@ def write_videos(
     """
     lengths, seen = [videos.lengths[video] for video in kept], []
     chunk = min(CHUNK, sum(lengths))
-    with TrajectoryWriter(path, GAME, (), lengths, FRAME) as writer:
+    with TrajectoryWriter(path, OF_VIDEOS, (), lengths, FRAME) as writer:
         rest, number = np.zeros((0, *FRAME), np.uint8), 0
         for video, digest, frames in read_ahead(videos, kept, workers):
             if frames.shape != (videos.lengths[video], *FRAME):

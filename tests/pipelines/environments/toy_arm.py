@@ -1,7 +1,8 @@
 """A toy environment whose actions are two numbers: they move a dot, and a reward says how near it is to its goal.
 
-`known(monkeypatch)` makes it a game of the house, as if its kind stood in the registry. A frame is 16x16: the dot is
-red, the goal green. An episode of a seed begins at the same places whoever plays beside it.
+`known(monkeypatch)` makes it a game of the house, as if its kind stood in the registry. A frame is 16x16, or 64x64
+under the rules "arm64": the dot is red, the goal green. An episode of a seed begins at the same places whoever plays
+beside it.
 """
 
 from collections.abc import Sequence
@@ -72,10 +73,12 @@ class Arms:
         self.at[row], self.near[row] = 0, 0
 
     def _frames(self) -> NDArray[np.uint8]:
-        frames = np.zeros((len(self.at), SIDE, SIDE, 3), np.uint8)
+        side = self.rules.frame[0]
+        dot = 3 * side // SIDE
+        frames = np.zeros((len(self.at), side, side, 3), np.uint8)
         for channel, places in enumerate((self.dots, self.goals)):
-            for row, (x, y) in enumerate((places * (SIDE - 3)).round().astype(int)):
-                frames[row, y : y + 3, x : x + 3, channel] = 255
+            for row, (x, y) in enumerate((places * (side - dot)).round().astype(int)):
+                frames[row, y : y + dot, x : x + dot, channel] = 255
         return frames
 
 
@@ -92,7 +95,8 @@ def options(game: str, rom_dir: str = "", rom_md5: str = "") -> dict[str, Any]:
     return {}
 
 
-KIND = Kind(__name__, (GAME,), lambda game: Box(SIZE), {"arm": ArmRules()}, achievements=("success",))
+RULES = {"arm": ArmRules(), "arm64": ArmRules("arm64", (64, 64, 3))}
+KIND = Kind(__name__, (GAME,), lambda game: Box(SIZE), RULES, achievements=("success",))
 
 
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
