@@ -6,41 +6,24 @@ agent may learn from; a published agent stands in the table of its budget, and h
 rank is as wide as the intervals leave it; rows that were printed without their episodes have none.
 """
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
-
-import pandas as pd
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from pipelines.environments.crafter.game import ACHIEVEMENTS, GAME, PROTOCOLS, CrafterRules
 from pipelines.environments.crafter.published import Published, not_listed, publications
-from pipelines.evaluation.achievements import Bounded, Measured, Reached, measured, of_table
+from pipelines.evaluation.achievements import Measured, Reached, measured, of_table
+from pipelines.leaderboard import benchmark
 from pipelines.leaderboard.agent_scores import Sample
 from pipelines.leaderboard.atari100k import not_own_play, played
+from pipelines.leaderboard.benchmark import RANDOM, Own
 from pipelines.leaderboard.score_row import ScoreRow
-from pipelines.leaderboard.statistics import LEAST, Interval, ranks
-
-RANDOM = "Random play, measured here"
 
 
-@dataclass(frozen=True)
-class Entrant:
-    """One agent. `found` is what its episodes gave, None where only figures were `printed`.
+@dataclass(frozen=True, kw_only=True)
+class Entrant(benchmark.Entrant):
+    """One agent. `found` is what its episodes gave, None where only figures were printed."""
 
-    `steps` is what it played to learn, of published rows their budget; None for who does not learn.
-    """
-
-    label: str
-    kind: Literal["ours", "published"]
-    source: str
     found: Measured | None
-    steps: int | None = None
-    seeds: int | None = None
-    episodes: int | None = None
-    unranked: str = ""
-    printed: Mapping[str, str] = field(default_factory=dict)
-    rank: tuple[int, int] | None = None
 
     @property
     def reached(self) -> int:
@@ -78,37 +61,11 @@ class Crafter:
 
 def crafter(samples: Sequence[Sample], rows: Sequence[ScoreRow]) -> Crafter | None:
     """Our agents in Crafter beside the published ones; `rows` are the samples' own, one each. None without any."""
-    ours: dict[str, list[Entrant]] = {}
-    chance: dict[str, list[pd.DataFrame]] = {}
-    left_out = []
-    newest = max((row.emulator for row in rows if row.game == GAME), key=_versions, default="")
-    for sample, row in zip(samples, rows, strict=True):
-        if sample.game != GAME:
-            continue
-        plain = row.protocol.partition("+")[0]  # under noise it is another benchmark
-        if row.protocol not in PROTOCOLS:
-            known = "under noise" if plain in PROTOCOLS else "none of Crafter's"
-            left_out.append(f"{sample.agent}: it was evaluated under protocol {row.protocol}, {known}")
-            continue
-        if row.emulator != newest:  # its worlds may be others
-            where = row.emulator or "a version that it does not name"
-            left_out.append(f"{sample.agent}: it was played in {where}, others in {newest}: evaluate it again")
-            continue
-        ours.setdefault(row.protocol, []).append(_ours(sample, row))
-        chance.setdefault(row.protocol, []).append(sample.episodes[sample.episodes["planner"] == "random"])
+    ours, left_out = benchmark.kept(samples, rows, (GAME,), PROTOCOLS, "Crafter")
     if not ours and not left_out:
         return None
-    tables = [
-        Table(name, _ranked([*ours[name], *_random(chance[name]), *map(_claimed, _beside(name))]))
-        for name in PROTOCOLS
-        if name in ours
-    ]
+    tables = [Table(name, _ranked(name, ours[name])) for name in PROTOCOLS if name in ours]
     return Crafter(tuple(tables), (*left_out, *not_listed()))
-
-
-def _versions(emulator: str) -> list[int]:
-    """The numbers in the names of packages, in order: 1.10 is newer than 1.9."""
-    return [int(number) for number in re.findall(r"\d+", emulator)]
 
 
 def _ours(sample: Sample, row: ScoreRow) -> Entrant:
@@ -135,14 +92,17 @@ def _ours(sample: Sample, row: ScoreRow) -> Entrant:
     )
 
 
-def _random(tables: Sequence[pd.DataFrame]) -> list[Entrant]:
-    """Random play beside all our agents, each seed once."""
-    every = pd.concat(tables, ignore_index=True).drop_duplicates("seed")
+def _random(ours: Sequence[Own]) -> list[Entrant]:
+    every = benchmark.random_play(ours)
     found = of_table(GAME, every)
     if found is None:
         return []
-    why = "" if len(every) >= LEAST else f"fewer than {LEAST} episodes"
-    return [Entrant(RANDOM, "ours", "beside the agents above", found, episodes=len(every), unranked=why)]
+    return [
+        Entrant(
+            label=RANDOM, kind="ours", source="beside the agents above", found=found, episodes=len(every),
+            unranked=benchmark.few(len(every)),
+        )
+    ]  # fmt: skip
 
 
 def _beside(protocol: str) -> Iterable[Published]:
@@ -166,20 +126,10 @@ def _claimed(given: Published) -> Entrant:
     )
 
 
-def _ranked(rows: Sequence[Entrant]) -> tuple[Entrant, ...]:
+def _ranked(protocol: str, ours: Sequence[Own]) -> tuple[Entrant, ...]:
     """With their ranks, the highest score first; those without one in that order too, by what they printed."""
-    bounds = {id(row): _interval(row.found.score) for row in rows if row.found is not None and not row.unranked}
-    sure = [row for row in rows if bounds.get(id(row)) is not None]
-    places = ranks([bound for row in sure if (bound := bounds[id(row)]) is not None]) if len(sure) > 1 else []
-    placed = {id(row): place for row, place in zip(sure, places, strict=False)}
-    found = [replace(row, rank=placed.get(id(row))) for row in rows]
-    return tuple(sorted(found, key=lambda row: (row.rank is None, -_height(row))))
-
-
-def _interval(found: Bounded) -> Interval | None:
-    if found.low is None or found.high is None:
-        return None
-    return Interval(found.value, found.low, found.high)
+    rows = [*(_ours(*each) for each in ours), *_random(ours), *map(_claimed, _beside(protocol))]
+    return benchmark.ranked(rows, lambda row: row.found.score if row.found else None, _height)
 
 
 def _height(row: Entrant) -> float:

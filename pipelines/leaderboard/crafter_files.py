@@ -1,36 +1,39 @@
 """Crafter's tables as files: crafter.csv with all digits, a part of leaderboard.md, and a picture a table."""
 
-import csv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pipelines.evaluation.achievements import Bounded
+from pipelines.leaderboard import benchmark_files
+from pipelines.leaderboard.benchmark_files import COUNTS, WHO, Section, Told, shown
 from pipelines.leaderboard.crafter import Crafter, Entrant, Table
-from pipelines.leaderboard.page import Picture, num, picture, ranged, ranking, whole
+from pipelines.leaderboard.page import Picture, num, picture
 from pipelines.plots.achievements import Rates, draw_rates
 from pipelines.plots.scores import Value
 
-HEAD = ("Rank", "Agent", "Kind", "Score", "Mean return", "Reached", "Steps played", "Seeds", "Episodes", "From")
+HEAD = (*WHO, "Score", "Mean return", "Reached", *COUNTS)
 MOST_DRAWN = 6  # agents whose bars one picture holds
 
 
 def write_csv(found: Crafter, path: Path) -> None:
     """Each row of the tables: score, mean return and 22 success rates in percent, with intervals, and as printed."""
     figures = ("score", "return", *found.achievements)
-    head = ["protocol", "agent", "kind", "source", "best_rank", "worst_rank", "unranked", "steps", "seeds", "episodes"]
-    head += ["score_published", "return_published"]
-    head += [f"{name}{end}" for name in figures for end in ("", "_low", "_high")]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(head)
+    head = ["protocol", *benchmark_files.HEAD, "score_published", "return_published", *benchmark_files.named(figures)]
+
+    def lines() -> Iterator[list[Any]]:
         for table in found.tables:
             for row in table.rows:
-                line: list[Any] = [table.protocol, row.label, row.kind, row.source, *(row.rank or ("", ""))]
-                line += [row.unranked, *("" if n is None else n for n in (row.steps, row.seeds, row.episodes))]
-                line += [row.printed.get(name, "") for name in ("score", "return")]
-                for name in figures:
-                    line += ["" if value is None else value for value in _figure(row, name) or ("", "", "")]
-                writer.writerow(line)
+                own = [_figure(row, name) or (None, None, None) for name in figures]
+                printed = [row.printed.get(name) for name in ("score", "return")]
+                yield [
+                    table.protocol,
+                    *benchmark_files.columns(row),
+                    *printed,
+                    *(value for each in own for value in each),
+                ]
+
+    benchmark_files.write_csv(path, head, lines())
 
 
 def _figure(row: Entrant, name: str) -> Bounded | None:
@@ -40,18 +43,18 @@ def _figure(row: Entrant, name: str) -> Bounded | None:
     return own.get(name) or row.found.rates[name]
 
 
-def cells(row: Entrant) -> tuple[str, ...]:
-    """A row in words, below HEAD: without its success rates."""
+def told(found: Crafter) -> Told:
+    """For leaderboard.json and leaderboard.md, without success rates in the latter."""
+    sections = tuple(
+        Section(f"Crafter, {table.title}", HEAD, tuple(_cells(row) for row in table.rows)) for table in found.tables
+    )
+    return Told("crafter", found, sections, found.left_out)
 
-    def shown(name: str) -> str:
-        own = _figure(row, name)
-        parts = [ranged(*own, num)] if own else []
-        return "; ".join([*parts, *([f"{row.printed[name]} (published)"] if name in row.printed else [])]) or num(None)
 
-    counts = (row.steps, row.seeds, row.episodes)
+def _cells(row: Entrant) -> tuple[str, ...]:
     reached = num(None) if row.found is None else f"{row.reached} of {len(row.found.rates)}"
-    rank = ranking(row.rank) or f"not ranked: {row.unranked or 'nothing to compare with'}"
-    return rank, row.label, row.kind, shown("score"), shown("return"), reached, *map(whole, counts), row.source
+    figures = (shown(_figure(row, name), row.printed.get(name, "")) for name in ("score", "return"))
+    return benchmark_files.cells(row, (*figures, reached))
 
 
 def plots(found: Crafter, folder: Path) -> tuple[Picture, ...]:

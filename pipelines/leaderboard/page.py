@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from pipelines.leaderboard.atari100k import Atari100k
 from pipelines.leaderboard.crafter import Crafter
+from pipelines.leaderboard.metaworld import Metaworld
 from pipelines.leaderboard.provenance import Cost, Data, Origin, Sight, Training
 from pipelines.leaderboard.ranking import CLAIMED, Comparison, Reproduction
 from pipelines.leaderboard.score_row import ScoreRow
@@ -80,6 +81,8 @@ class Page:
     atari100k_plot: Picture | None
     crafter: Crafter | None
     crafter_plots: Sequence[Picture]
+    metaworld: Metaworld | None
+    metaworld_plots: Sequence[Picture]
     aggregate_plot: Picture
     profile_plot: Picture | None
     score_plot: Picture

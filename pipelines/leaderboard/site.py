@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from pipelines.environments.registry import achievements
-from pipelines.leaderboard import crafter_files, figures, tables
+from pipelines.leaderboard import crafter_files, figures, metaworld_files, tables
 from pipelines.leaderboard import provenance as roots
 from pipelines.leaderboard.agent_scores import LEARNED, TRAINED, Entry, Run, Sample, gather, samples
 from pipelines.leaderboard.atari100k import Atari100k, atari100k
 from pipelines.leaderboard.crafter import Crafter, crafter
 from pipelines.leaderboard.figures import films
+from pipelines.leaderboard.metaworld import Metaworld, metaworld
 from pipelines.leaderboard.page import Page, Trail, render
 from pipelines.leaderboard.provenance import Sight, costs, data, sights, trainings
 from pipelines.leaderboard.ranking import Comparison, Reproduction, blocks, reproductions
@@ -35,7 +36,7 @@ def build(named: Sequence[tuple[str, Artefact]], store: Store, draft: Draft) -> 
     ours = score_rows(pooled)
     rows = rank([*ours, *published_rows()])
     compared = blocks([row for row in rows if not achievements(row.game)])  # those have a benchmark of their own
-    reached = crafter(pooled, ours)
+    reached, succeeded = crafter(pooled, ours), metaworld(pooled, ours)
     published = reproductions()
     own_play = atari100k(pooled, ours) if any(entry.of(LEARNED) for entry in entries) else None
     behind = roots.origins(entries)
@@ -47,12 +48,17 @@ def build(named: Sequence[tuple[str, Artefact]], store: Store, draft: Draft) -> 
     tables.write_references(draft.path("references.csv"))
     if own_play:
         tables.write_atari100k(own_play, draft.path("atari100k.csv"))
+    apart = []
     if reached:
         crafter_files.write_csv(reached, draft.path("crafter.csv"))
-    tables.write_json(rows, compared, published, own_play, reached, behind, draft.path("leaderboard.json"))
-    tables.write_markdown(rows, compared, published, own_play, reached, draft.path("leaderboard.md"))
+        apart.append(crafter_files.told(reached))
+    if succeeded:
+        metaworld_files.write_csv(succeeded, draft.path("metaworld.csv"))
+        apart.append(metaworld_files.told(succeeded))
+    tables.write_json(rows, compared, published, own_play, apart, behind, draft.path("leaderboard.json"))
+    tables.write_markdown(rows, compared, published, own_play, apart, draft.path("leaderboard.md"))
     roots.write_csv(behind, draft.path("origins.csv"))
-    page = _page(entries, pooled, rows, compared, published, own_play, reached, seen, draft)
+    page = _page(entries, pooled, rows, compared, published, own_play, reached, succeeded, seen, draft)
     draft.path("index.html").write_text(render(page), encoding="utf-8")
     draft.counts |= {
         "scores": len(entries),
@@ -76,6 +82,7 @@ def _page(
     published: Sequence[Reproduction],
     own_play: Atari100k | None,
     reached: Crafter | None,
+    succeeded: Metaworld | None,
     seen: Sequence[Sight],
     draft: Draft,
 ) -> Page:
@@ -90,6 +97,8 @@ def _page(
         atari100k_plot=figures.atari100k_plot(own_play, draft.path("atari100k.png")) if own_play else None,
         crafter=reached,
         crafter_plots=crafter_files.plots(reached, draft.path("crafter.csv").parent) if reached else (),
+        metaworld=succeeded,
+        metaworld_plots=metaworld_files.plots(succeeded, draft.path("metaworld.csv").parent) if succeeded else (),
         aggregate_plot=figures.aggregate_plot(compared, draft.path("aggregates.png")),
         profile_plot=figures.profile_plot(compared, draft.path("profiles.png")),
         score_plot=figures.score_plot(rows, draft.path("scores.png")),

@@ -10,8 +10,7 @@ from typing import Any
 from pipelines.environments.atari.games import GAMES
 from pipelines.environments.atari.reference_scores import Score, origin, reference
 from pipelines.leaderboard.atari100k import Atari100k, Entrant
-from pipelines.leaderboard.crafter import Crafter
-from pipelines.leaderboard.crafter_files import HEAD, cells
+from pipelines.leaderboard.benchmark_files import NAMES, Told
 from pipelines.leaderboard.page import fixed, num, ranged, ranking, span, whole
 from pipelines.leaderboard.provenance import Origin
 from pipelines.leaderboard.ranking import AGAINST, CLAIMED, AgentSummary, Comparison, Reproduction
@@ -152,14 +151,14 @@ def write_json(
     blocks: Sequence[Comparison],
     published: Sequence[Reproduction],
     own_play: Atari100k | None,
-    reached: Crafter | None,
+    apart: Sequence[Told],
     origins: Sequence[Origin],
     path: Path,
 ) -> None:
     """Everything, every episode's return by training run included: {"rows": [...], "blocks": [...], "published": [...],
-    "atari100k": {"tables": [...], "left_out": [...]}, "crafter": the same, "origins": {score: artefacts of
-    origins.csv}}; null = not measured, in place of atari100k where no agent learned from its own play, and in place of
-    crafter where none was scored in it.
+    "atari100k": {"tables": [...], "left_out": [...]}, "crafter" and "metaworld": the same, "origins": {score: artefacts
+    of origins.csv}}; null = not measured, in place of atari100k where no agent learned from its own play, and in place
+    of the others where none was scored in them.
     """
     content = {
         "rows": [asdict(row) for row in rows],
@@ -168,7 +167,7 @@ def write_json(
             asdict(found) | {"reproduced": found.mark, "differences": found.differences} for found in published
         ],
         "atari100k": asdict(own_play) if own_play else None,
-        "crafter": asdict(reached) if reached else None,
+        **(dict.fromkeys(NAMES) | {each.name: asdict(each.found) for each in apart}),
         "origins": {origin.score: origin.artefacts for origin in origins},
     }
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -179,10 +178,10 @@ def write_markdown(
     blocks: Sequence[Comparison],
     published: Sequence[Reproduction],
     own_play: Atari100k | None,
-    reached: Crafter | None,
+    apart: Sequence[Told],
     path: Path,
 ) -> None:
-    """The aggregates of every block, Atari 100k's tables and Crafter's, what others published, our rows."""
+    """The aggregates of every block, Atari 100k's tables and those `apart`, what others published, our rows."""
     lines = ["# Worldline leaderboard", ""]
     for block in blocks:
         lines += [f"## {_cell(block.title)}", ""]
@@ -194,10 +193,10 @@ def write_markdown(
         lines += [f"## Atari 100k, {table.title}", "", *_table(ATARI100K_HEAD, [_entrant(row) for row in table.rows])]
     if own_play and own_play.left_out:
         lines += ["Not in it:", "", *(f"- {_cell(text)}" for text in own_play.left_out), ""]
-    for own in reached.tables if reached else ():
-        lines += [f"## Crafter, {own.title}", "", *_table(HEAD, [cells(row) for row in own.rows])]
-    if reached and reached.left_out:
-        lines += ["Not in it:", "", *(f"- {_cell(text)}" for text in reached.left_out), ""]
+    for each in apart:
+        for own in each.sections:
+            lines += [f"## {own.title}", "", *_table(own.head, own.body)]
+        lines += ["Not in it:", "", *(f"- {_cell(text)}" for text in each.left_out), ""] if each.left_out else []
     lines += ["## Published", "", *_table(PUBLISHED_HEAD, [published_cells(found) for found in published])]
     ours = [row for row in rows if row.kind == "ours"]
     lines += ["## Game by game", "", *_table(GAME_HEAD, [_game(row) for row in ours])]

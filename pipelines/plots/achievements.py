@@ -1,7 +1,8 @@
 """A picture of success rates: a group of bars an achievement, a bar an agent, with 95% intervals.
 
-Rates differ by orders of magnitude, and a single percent is news where others have none: the axis is linear up to 1%
-and logarithmic above. Groups stand in the order of the first agent's rates.
+Rates of many achievements differ by orders of magnitude, and a single percent is news where others have none: the axis
+is linear up to 1% and logarithmic above, unless it is asked to be linear further. Groups stand in the order of the
+first agent's rates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +23,11 @@ class Rates:
     rates: Mapping[str, Value]
 
 
-def draw_rates(agents: Sequence[Rates], path: Path) -> None:
-    """Write the PNG at `path`. Raises ValueError where there is no agent or no achievement."""
+def draw_rates(agents: Sequence[Rates], path: Path, linear: int = 1) -> None:
+    """Write the PNG at `path`; the axis is linear up to `linear` percent.
+
+    Raises ValueError where there is no agent or no achievement.
+    """
     names = sorted(agents[0].rates, key=lambda name: agents[0].rates[name].value) if agents else []
     if not names:
         raise ValueError(f"Nothing to draw in {path.name}: no agent tells what its episodes reached")
@@ -42,9 +46,10 @@ def draw_rates(agents: Sequence[Rates], path: Path) -> None:
         for height, rate in zip(heights, found, strict=True):
             if rate.low is not None and rate.high is not None:
                 axes.plot([rate.low, rate.high], [height, height], color=style.INK, linewidth=0.9, alpha=0.6)
-    axes.set_xscale("symlog", linthresh=1.0)
+    axes.set_xscale("symlog", linthresh=linear)
     axes.set_xlim(0, 110)
-    axes.set_xticks([0, 1, 10, 100], ["0", "1", "10", "100"])
+    ticks = (0, 1, 10, 100) if linear < 10 else (0, 20, 40, 60, 80, 100)
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set_xlabel("episodes that reached it, percent", fontsize=7.5, color=style.QUIET)
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], color=style.INK)

@@ -5,7 +5,7 @@ improvements.csv, profiles.csv, published.csv (what others printed of their agen
 of them) and .md (all but the profiles), references.csv (who played for HNS and DNS), origins.csv (every replay object
 or ROM behind every score), aggregates.png, profiles.png, scores.png; where the collection was recorded, quality.png;
 where an agent learned from its own play, atari100k.csv and atari100k.png; where one was scored in Crafter, crafter.csv
-and a picture of success rates for each of its protocols.
+and a picture of success rates for each of its protocols, in Meta-world metaworld.csv and one for each of its tables.
 Run: `worldline report`.
 """
 
@@ -25,7 +25,7 @@ class ReportConfig(StageConfig):
 
     STAGE: ClassVar[str] = "leaderboard"
     VERB: ClassVar[str] = "report"
-    CODE: ClassVar[str] = "9"
+    CODE: ClassVar[str] = "10"
     CHECKS: ClassVar[tuple[str, ...]] = ("agents_see",)
 
     scores: tuple[Ref, ...] = ()

@@ -36,7 +36,7 @@ def test_csv_keeps_all_digits_and_leaves_unknown_cells_empty(tmp_path):
 
 def test_json_holds_every_episode_and_every_interval(tmp_path):
     origins = [Origin("a", "scores/Freeway/0", (("replay/Freeway/1/0", {}),))]
-    write_json(ROWS, blocks(ROWS), reproductions("Atari 100k"), None, None, origins, tmp_path / "a.json")
+    write_json(ROWS, blocks(ROWS), reproductions("Atari 100k"), None, (), origins, tmp_path / "a.json")
     content = json.loads((tmp_path / "a.json").read_text())
     assert content["rows"][0]["runs"] == {"run": [20.0, 21.0]}
     assert content["origins"] == {"scores/Freeway/0": ["replay/Freeway/1/0"]}
@@ -63,7 +63,7 @@ def test_published_claims_keep_both_figures_and_stand_in_no_rank(tmp_path):
     assert float(storm["human_mean_low"]) < float(storm["human_mean"]) < float(storm["human_mean_high"])
     bbf = rows["BBF", "arXiv 2305.19452"]
     assert (bbf["reproduced"], bbf["human_median_published"], bbf["human_median"]) == ("no raw seeds", "0.917", "")
-    write_json(ROWS, blocks(ROWS), reproductions(), None, None, [], tmp_path / "a.json")
+    write_json(ROWS, blocks(ROWS), reproductions(), None, (), [], tmp_path / "a.json")
     content = json.loads((tmp_path / "a.json").read_text())
     ranked = {standing["agent"] for block in content["blocks"] for standing in block["standings"]}
     assert not ranked & {"STORM", "IRIS", "BBF"} and not any("rank" in found for found in content["published"])
@@ -80,7 +80,7 @@ def test_references_name_who_played(tmp_path):
 
 
 def test_markdown_cells_hold_no_mark_up_of_strangers(tmp_path):
-    write_markdown(ROWS, blocks(ROWS), reproductions(), None, None, tmp_path / "a.md")
+    write_markdown(ROWS, blocks(ROWS), reproductions(), None, (), tmp_path / "a.md")
     text = (tmp_path / "a.md").read_text()
     assert "| 1 to 2 | JOWA 150M, beam | published | 15 | unknown | 16 | 0.847 \\[0.7" in text
     (ours,) = (line for line in text.splitlines() if line.startswith("| Freeway"))
