@@ -77,6 +77,18 @@ def check(config: Any, path: str = "") -> None:
         raise ValueError(text)
 
 
+def require_unset(config: Any, path: str, names: str, without: str) -> None:
+    """Raises ValueError where one of these fields, in words `a b c`, is not at its default although nothing reads it.
+
+    without: why nothing does, and the repair that would change it, as "with x: set y".
+    """
+    defaults = {entry.name: entry.default for entry in fields(config)}
+    for name in names.split():
+        if (value := getattr(config, name)) != (default := defaults[name]):
+            left = _shown(default) or "empty"
+            raise ValueError(f"{path}.{name} {_shown(value)} has no effect {without}, or leave it {left}")
+
+
 def _faults(config: Any, path: str) -> Iterator[str]:
     kind: type = type(config)
     for name, (range_, choices) in _rules(kind).items():

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from models.blocks.wiring import layer_sizes
 from models.family import manner, option
-from models.limits import Dropout, Few, Natural, Size, Within, check
+from models.limits import Dropout, Few, Natural, Size, Within, check, require_unset
 from models.practice.config import OUTCOME, ActorCriticConfig, OutcomeConfig, PracticeConfig, require_equal
 from models.tokenizers.config import TokenizerConfig
 
@@ -37,7 +37,7 @@ class WorldModelConfig(OutcomeConfig):
     tokens_per_frame: Size = 16
     max_steps: Size = 20  # blocks that have positions: how far it remembers
     layers: Size = 10
-    heads: Size = 4
+    heads: Size = 4  # of a transformer
     width: Size = 256
     dropout: Dropout = 0.1  # embedding, residual and attention
     num_actions: Size = 18
@@ -72,12 +72,21 @@ class WorldModelConfig(OutcomeConfig):
                 f"world_model.kind {self.kind} has no blocks to freeze or to give GPT-2's weights: set "
                 "world_model.frozen and world_model.pretrained to false"
             )
+        self._check_unset()
         if self.kind != "transformer":
             layer_sizes(self.units, self.hidden)
-        elif self.max_steps < 2:
-            raise ValueError("world_model.max_steps 1 leaves no place for the frame behind an action: set at least 2")
         elif self.width % self.heads:
             raise ValueError(f"Width {self.width} does not divide into {self.heads} heads: change width or heads")
+
+    def _check_unset(self) -> None:
+        """Nothing is set that the other kinds have."""
+        kind, circuits = f"on world_model.kind '{self.kind}'", "units layer_norm sparsity wiring_seed"
+        if self.kind == "transformer":
+            require_unset(self, "world_model", circuits, f"{kind}: set world_model.kind=ncp_tokens")
+        else:
+            require_unset(self, "world_model", "gelu project_before project_behind", f"{kind}: set it to transformer")
+        if self.kind != "ncp_tokens":
+            require_unset(self, "world_model", "positions", f"{kind}: set it to ncp_tokens")
 
     @property
     def tokens_per_step(self) -> int:

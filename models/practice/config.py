@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from models.family import AgentConfig, Frames, Objective, Segments, Takes, manner, option
-from models.limits import Few, Kept, Positive, Share, Size, Weight, check
+from models.limits import Few, Kept, Positive, Share, Size, Weight, check, require_unset
 from models.tokenizers.config import MEANING, TokenizerConfig, TokenizerWeights
 
 NETWORKS = ("tokenizer", "world_model", "actor_critic")
@@ -288,6 +288,13 @@ def check_blocks(world: Any) -> None:
             f"world_model.context {world.context} leaves none of {world.max_steps} blocks to learn: lower it, or "
             "raise world_model.max_steps"
         )
+
+
+def require_told(actor: Any) -> None:
+    """Raises ValueError where an actor that is told of no actions is to forget some."""
+    if not actor.action_inputs:
+        without = "on an actor that is told of no actions: set actor_critic.action_inputs=true"
+        require_unset(actor, "actor_critic", "burn_in_actions", without)
 
 
 def require_halves(codes: int, layers: int) -> None:

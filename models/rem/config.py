@@ -8,7 +8,7 @@ order of turns belong to the schedule. Imports no torch.
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal
 
-from models.limits import Dropout, Size, check
+from models.limits import Dropout, Size, check, require_unset
 from models.practice.config import (
     BLOCK_TOKENIZER,
     OUTCOME,
@@ -18,6 +18,7 @@ from models.practice.config import (
     OutcomeConfig,
     check_blocks,
     require_halves,
+    require_told,
 )
 from models.tokenizers.config import TokenizerConfig, TokenizerWeights
 
@@ -44,6 +45,9 @@ class WorldModelConfig(OutcomeConfig):
         check(self, "world_model")
         super().__post_init__()
         check_blocks(self)
+        if not self.pop:
+            without = "without prediction tokens: set world_model.pop=true"
+            require_unset(self, "world_model", "shared_prediction_token", without)
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class RemActorConfig(ActorConfig):
     rnn: Literal["lstm", "gru"] = "lstm"
     hidden: Size = 512
     action_inputs: bool = True  # whether the memory is told of the action that was done
-    burn_in_actions: bool = True  # and of those of burn-in, which the original forgot
+    burn_in_actions: bool = True  # and, if it is, of those of burn-in, which the original forgot
     horizon: Size = field(default=10, kw_only=True)  # blocks of context and imagination together
 
     def __post_init__(self) -> None:
@@ -66,8 +70,12 @@ class RemActorConfig(ActorConfig):
                 "actor_critic.kind 'pixels' has an LSTM that is told of no actions: set actor_critic.rnn=lstm and "
                 "actor_critic.action_inputs=false"
             )
+        require_told(self)
         if self.kind == "pixels":
+            require_unset(self, "actor_critic", "layers", "on pixels: set actor_critic.kind=codes")
             self.pixels  # noqa: B018, which raises for what makes no network
+        else:
+            require_unset(self, "actor_critic", "channels", "on codes: set actor_critic.kind=pixels")
 
     @property
     def pixels(self) -> ActorCriticConfig:

@@ -9,8 +9,15 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-from models.limits import Dropout, Few, Kept, Positive, Share, Size, Weight, check
-from models.practice.config import BLOCK_TOKENIZER, ActorConfig, BlockPracticeConfig, check_blocks, require_halves
+from models.limits import Dropout, Few, Kept, Positive, Share, Size, Weight, check, require_unset
+from models.practice.config import (
+    BLOCK_TOKENIZER,
+    ActorConfig,
+    BlockPracticeConfig,
+    check_blocks,
+    require_halves,
+    require_told,
+)
 from models.tokenizers.config import TokenizerConfig, TokenizerWeights
 
 TOKENIZER = replace(BLOCK_TOKENIZER, channels=64, stack="strided", quantizer="fsq", fsq_levels=(8, 8, 8))
@@ -42,6 +49,9 @@ class WorldModelConfig:
     def __post_init__(self) -> None:
         check(self, "world_model")
         check_blocks(self)
+        if self.backbone == "attention":
+            without = "on world_model.backbone 'attention': set world_model.backbone=retnet"
+            require_unset(self, "world_model", "fastest slowest blocks_per_chunk", without)
         if self.fastest > self.slowest:
             raise ValueError(
                 f"world_model.fastest {self.fastest} is beyond world_model.slowest {self.slowest}: give blocks in order"
@@ -58,7 +68,7 @@ class SimulusActorConfig(ActorConfig):
     mlp: tuple[Size, ...] = (512,)  # linear layers behind them; the last is as wide as the memory
     separate: bool = False  # whether the critic has layers and a memory of its own
     action_inputs: bool = True  # whether the memory is told of the action that was done
-    burn_in_actions: bool = True  # and of those of burn-in, which the original leaves out
+    burn_in_actions: bool = True  # and, if it is, of those of burn-in, which the original leaves out
     aligned: bool = True  # the world model's context ends where the actor begins; the original's, a frame before
     real_reward: Weight = 1.0  # what a predicted reward is worth while play is collected
     curiosity: Weight = 1.0  # and what the ensemble's disagreement is
@@ -69,6 +79,7 @@ class SimulusActorConfig(ActorConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_told(self)
         if not self.mlp:
             raise ValueError("actor_critic.mlp is empty: give a layer or more, as (512,)")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from models.family import option
-from models.limits import Dropout, Few, Positive, Share, Size, Weight, check
+from models.limits import Dropout, Few, Positive, Share, Size, Weight, check, require_unset
 
 MEANING = ("norm_groups", "decoder_groups", "cosine", "fsq_levels")
 """on which it depends what a tokenizer's weights mean, and which their names and shapes do not tell"""
@@ -70,8 +70,9 @@ class TokenizerConfig:
                 f"Channels {self.level_channels} do not divide into {self.norm_groups} norm groups: "
                 "change channels, channel_mult or norm_groups"
             )
-        if self.quantizer != "ema" and (self.kmeans_start or self.revive_below):
-            raise ValueError("kmeans_start and revive_below move codes by hand: they need quantizer='ema'")
+        if self.quantizer != "ema":
+            names = "ema_decay ema_smoothing kmeans_start revive_below revive"
+            require_unset(self, "tokenizer", names, f"on codes of '{self.quantizer}': set tokenizer.quantizer=ema")
         self._check_codes()
 
     def _check_codes(self) -> None:
@@ -183,6 +184,10 @@ class TokenizerWeights:
 
     def __post_init__(self) -> None:
         check(self, "weights")
+        if not self.commitment:
+            require_unset(self, "weights", "encoder codes", "without commitment: set weights.commitment above 0")
+        if not self.value:
+            require_unset(self, "weights", "returns_gamma returns_scale", "without value: set weights.value above 0")
         if self.motion_gain and not self.l1:
             raise ValueError(
                 f"weights.motion_gain {self.motion_gain} weighs pixels of the l1 term, and weights.l1 is 0: set l1 "

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.limits import Count, Natural, Positive, Seed, Share, Size, Within, broken, check
+from models.limits import Count, Natural, Positive, Seed, Share, Size, Within, broken, check, require_unset
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,14 @@ def test_every_fault_names_field_value_and_rule(config: Config, words: str) -> N
     assert words in broken(config, "model")
     with pytest.raises(ValueError, match=r"is impossible|is unknown"):
         check(config, "model")
+
+
+def test_what_nothing_reads_is_at_its_default_or_named_with_a_repair() -> None:
+    require_unset(Config(layers=5), "model", "width widths leaf", "without x: set model.x")
+    with pytest.raises(
+        ValueError, match=r"^model\.widths 2,1 has no effect without x: set model\.x, or leave it empty$"
+    ):
+        require_unset(Config(widths=(2, 1)), "model", "width widths leaf", "without x: set model.x")
 
 
 @given(st.floats(allow_nan=True), st.floats(-2, 2), st.floats(-2, 2))

@@ -71,7 +71,7 @@ def rem_config(config: Mapping[str, Any]) -> tuple[RemConfig, dict[str, Training
             resolution=side,
             frame_channels=tokenizer.frame_channels,
             burn_in=recording.frames - 1,
-            burn_in_actions=False,
+            burn_in_actions=not actor["action_inputs"],  # it forgets them where it is told of any
         ),
     )
     found.require_fit(found.world_model.max_steps)

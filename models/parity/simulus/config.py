@@ -80,7 +80,7 @@ def simulus_config(config: Mapping[str, Any]) -> tuple[SimulusConfig, dict[str, 
             num_actions=config["num_actions"],
             resolution=tokenizer.resolution,
             frame_channels=tokenizer.frame_channels,
-            burn_in_actions=False,
+            burn_in_actions=not actor["action_inputs"],  # it forgets them where it is told of any
             aligned=False,
             return_buffer=ROLLOUTS * recording.rows * steps,
         ),
@@ -99,7 +99,8 @@ def _tokenizer_config(stated: Mapping[str, Any]) -> tuple[TokenizerConfig, Token
         kind = {"quantizer": "ema", "ema_decay": decay, "ema_smoothing": SMOOTHING, "quant_convs": False}
         kind |= {"revive": "anywhere", "revive_below": 1.0}
     tokenizer = TokenizerConfig(**fields, **kind, embed_dim=fields["z_channels"], stack="strided")
-    return tokenizer, TokenizerWeights(l1=0.0, mse=1.0, codes=0.0, commitment=0.0 if fsq else beta)
+    commitment = {"commitment": 0.0} if fsq or not beta else {"commitment": beta, "codes": 0.0}
+    return tokenizer, TokenizerWeights(l1=0.0, mse=1.0, **commitment)
 
 
 def _world_config(stated: Mapping[str, Any], tokenizer: TokenizerConfig, num_actions: int) -> WorldModelConfig:
@@ -108,6 +109,8 @@ def _world_config(stated: Mapping[str, Any], tokenizer: TokenizerConfig, num_act
         raise ValueError(f"meta/config states {' and '.join(kinds) or 'no'} backbone: one of {', '.join(BACKBONES)}")
     names, fixed = BACKBONES[kinds[0]]
     sizes = renamed(stated[kinds[0]], names, fixed)
+    if kinds[0] == "transformer":
+        del sizes["blocks_per_chunk"]  # which attention does not ask for
     fields = renamed({name: value for name, value in stated.items() if name not in BACKBONES}, WORLD_NAMES, WORLD_FIXED)
     if (codes := fields.pop("codes")) != tokenizer.embed_dim:
         raise ValueError(f"meta/config states codes of {codes} numbers, where the tokenizer has {tokenizer.embed_dim}")

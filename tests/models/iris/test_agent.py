@@ -1,5 +1,6 @@
 """The plug of IRIS: what learns from what, that parts of a batch add up, and what a config says."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -128,6 +129,24 @@ def test_sizes_that_make_no_network_are_refused() -> None:
         ActorCriticConfig(channels=())
     with pytest.raises(ValueError, match=r"sparsity 0\.05 is impossible: it must be from 0\.1 to 1"):
         WorldModelConfig(kind="ncp_tokens", sparsity=0.05)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: WorldModelConfig(units=64), r"world_model\.units 64 has no effect on world_model\.kind 'transformer'"),
+        (lambda: WorldModelConfig(wiring_seed=1), "set world_model.kind=ncp_tokens, or leave it 22222"),
+        (lambda: WorldModelConfig(positions=False), "positions False has no effect .* set it to ncp_tokens"),
+        (lambda: WorldModelConfig(kind="ncp_frames", units=9000, positions=False), "positions False has no effect"),
+        (lambda: WorldModelConfig(kind="ncp_tokens", gelu="tanh"), "gelu tanh has no effect .* or leave it none"),
+        (lambda: WorldModelConfig(kind="ncp_tokens", project_before=True), "project_before True has no effect"),
+        (lambda: TokenizerWeights(commitment=0.0, codes=0.0), r"weights\.codes 0\.0 has no effect without commitment"),
+        (lambda: TokenizerWeights(returns_scale=9.0), "returns_scale 9.0 has no effect without value: set weights.val"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(make: Callable[[], Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make()
 
 
 def test_a_segment_of_another_length_than_the_burn_in_is_refused(agent: IrisAgent) -> None:

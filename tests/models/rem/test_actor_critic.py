@@ -46,3 +46,10 @@ def test_what_an_actor_on_pixels_lacks_is_refused() -> None:
         RemActorConfig(kind="pixels")
     with pytest.raises(ValueError, match="cannot be halved 7 times"):
         RemActorConfig(kind="pixels", action_inputs=False, channels=(4,) * 7)
+    for fields, words in (
+        ({"action_inputs": False, "burn_in_actions": False}, "set actor_critic.action_inputs=true, or leave it True"),
+        ({"channels": (8, 8)}, "actor_critic.channels 8,8 has no effect on codes: set actor_critic.kind=pixels"),
+        ({"kind": "pixels", "action_inputs": False, "layers": 3}, "layers 3 has no effect on pixels: .* leave it 2"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            RemActorConfig(**fields)

@@ -115,6 +115,8 @@ def test_segments_and_sizes_that_do_not_fit_are_refused() -> None:
         model_of()(torch.cat([tokens, tokens], dim=1), torch.cat([actions, actions], dim=1), CODES)
     with pytest.raises(ValueError, match="Width 256 in 5 heads: give heads of a multiple of 8"):
         WorldModelConfig(heads=5)
+    with pytest.raises(ValueError, match="shared_prediction_token True has no effect without prediction tokens"):
+        WorldModelConfig(pop=False, shared_prediction_token=True)
     with pytest.raises(ValueError, match=r"context 10 leaves none of 10 blocks to learn: lower it"):
         WorldModelConfig(context=10)
     with pytest.raises(ValueError, match=r"embed_dim 16 cannot be read by a world model of width 32"):

@@ -82,7 +82,14 @@ def test_batches_of_which_an_actor_remembers_returns_are_whole() -> None:
     [
         (lambda: world(width=24), "give heads of a multiple of 8 numbers"),
         (lambda: world(context=5), "leaves none of 5 blocks to learn"),
-        (lambda: world(fastest=9.0, slowest=8.0), "give blocks in order"),
+        (lambda: world(backbone="retnet", fastest=9.0, slowest=8.0), "give blocks in order"),
+        (
+            lambda: world(fastest=9.0),
+            "fastest 9.0 has no effect on .* 'attention': set world_model.backbone=retnet, or",
+        ),
+        (lambda: world(slowest=9.0), "slowest 9.0 has no effect"),
+        (lambda: world(blocks_per_chunk=2), "blocks_per_chunk 2 has no effect .* or leave it 5"),
+        (lambda: actor(action_inputs=False, burn_in_actions=False), "burn_in_actions False has no effect on an actor"),
         (lambda: world(reward_bins=1), "says nothing: give 2 or more"),
         (lambda: actor(mlp=()), "give a layer or more"),
         (lambda: actor(horizon=6).require_fit(STEPS), r"in world_model\.max_steps 5: give 3 to 5"),

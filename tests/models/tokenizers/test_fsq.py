@@ -62,7 +62,8 @@ def test_a_tokenizer_of_it_has_no_codebook_to_save_and_shows_mapped_codes() -> N
         ({"vocab_size": 512}, r"fsq_levels \(5, 4, 3\) make 60 tokens, vocab_size is 512"),
         ({"quantizer": "ema"}, "fsq_levels are of FSQ: leave them empty"),
         ({"embed_dim": 8}, r"set tokenizer.embed_dim \(8\) to z_channels \(16\)"),
-        ({"kmeans_start": True}, "they need quantizer='ema'"),
+        ({"kmeans_start": True}, "kmeans_start True has no effect on codes of 'fsq': set tokenizer.quantizer=ema"),
+        ({"ema_smoothing": 1e-5}, "ema_smoothing 1e-05 has no effect on codes of 'fsq'"),
     ],
 )
 def test_what_makes_no_fsq_is_refused(changes: dict, words: str) -> None:
