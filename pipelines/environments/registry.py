@@ -260,7 +260,7 @@ def require_replay(game: str) -> None:
     if not _kind(game).replayed:
         raise UsageError(
             f"{game} has no published replay: collect it by an agent's own play (worldline record), or learn online "
-            "(a recipe that plays, such as iris)"
+            "(by a recipe that plays)"
         )
 
 
