@@ -37,6 +37,8 @@ SIGHT = (
     "held_out_episodes",
 )
 PLAYERS = ("greedy", "beam", "mcts", "rollouts", "random", "behaviour")  # as they are listed; manifests sort by name
+IN_TABLES = ("sight/", "shares/")
+SHARES = ("videos", "frames", "share", "mean_length", "motion", "success")  # of a set of videos, by task or class
 RETURNS = ("mean", "std", "median", "iqm", "clipped_mean", "episodes", "mean_length")
 
 
@@ -54,7 +56,9 @@ def describe(report: Report, experiment: str = "") -> dict[str, dg.MetadataValue
         shown["evidence"] = _evidence(artefact.path(FACTS))
     shown |= {f"picture/{name}": picture(artefact.path(file)) for name, file in pictures(artefact.names()).items()}
     shown |= {f"count/{name}": int(value) for name, value in manifest.counts.items()}
-    shown |= {name: value for name, value in flat(manifest.metrics).items() if not name.startswith("sight/")}
+    shown |= {
+        name: value for name, value in flat(manifest.metrics).items() if not name.startswith(("sight/", "shares/"))
+    }
     shown |= {
         "address": str(artefact.ref),
         "key": artefact.ref.key,
@@ -161,10 +165,12 @@ def _evidence(path: Path) -> dg.MetadataValue:
 
 
 def _tables(metrics: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
-    """Sight of the training stages, returns of the scores; nothing where the metrics hold neither."""
+    """Sight of the training stages, returns of the scores, shares of videos; nothing where the metrics hold none."""
     found = {}
     if sight := _mappings(metrics.get("sight")):
         found["sight"] = _grid("game", SIGHT, sight)
+    if shares := _mappings(metrics.get("shares")):
+        found["shares"] = _grid("of", SHARES, shares)
     if returns := {name: row for name, row in _mappings(metrics).items() if name in PLAYERS}:
         found["returns"] = _grid(
             "player", RETURNS, dict(sorted(returns.items(), key=lambda item: PLAYERS.index(item[0])))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.commands.options import Storage, artefact_named, profile_and_store
+from pipelines.commands.options import Overrides, Remake, Storage, artefact_named, profile_and_store
 from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,15 +18,56 @@ def add_to(app: typer.Typer) -> None:
     """Register the group."""
     group = typer.Typer(
         help="Videos without actions: what world models learn from before any play.\n\n"
-        "A set is one HDF5 file of 64x64 frames, and comes from a folder of yours: archives as RLBench's are "
-        "published (*.npz with `image`), or frames as Something-Something-V2 is prepared (FOLDER/VIDEO/000001.jpg and "
-        "a list of 'video frames class').\n\n"
-        "worldline videos import FOLDER, then worldline videos show videos --out sheet.png",
+        "A set is one HDF5 file of 64x64 frames. The project makes some itself, of Meta-world's scripted experts; or "
+        "they come from a folder of yours: archives as RLBench's are published (*.npz with `image`), or frames as "
+        "Something-Something-V2 is prepared (FOLDER/VIDEO/000001.jpg and a list of 'video frames class').\n\n"
+        "worldline videos make, or worldline videos import FOLDER, then worldline videos show videos",
         no_args_is_help=True,
     )
+    group.command()(make)
     group.command("import")(import_videos)
     group.command()(show)
     app.add_typer(group, name="videos", rich_help_panel=PANEL)
+
+
+def make(
+    recipe: Annotated[str, typer.Option("--recipe", help="Whose settings to follow (default: the stage's own).")] = "",
+    changes: Overrides = None,
+    remake: Remake = False,
+    storage: Storage = None,
+) -> None:
+    """Let Meta-world's scripted experts act before a camera, and keep what it sees.
+
+    Without a recipe that is 20 episodes of 44 tasks from two cameras, of which no task is one that agents are judged
+    by; a killed run goes on with the videos that it had not finished. What to play is said by --set:
+
+    videos.tasks (names, or metaworld_apv for the six of the benchmark), videos.cameras, videos.episodes (of each)
+
+    videos.noise_from, videos.noise_to (what is added to actions, a standard deviation drawn for each video)
+
+    videos.after_success, videos.limit (frames), videos.protocol (metaworld draws shadows and is slower), videos.seed
+
+    videos.workers (processes; the set does not depend on it), videos.most_bytes (of all frames, unpacked)
+
+    Example: worldline videos make --set videos.tasks=door-open,push --set videos.episodes=2
+    """
+    from pipelines.environments.registry import GAMES
+    from pipelines.graph.config_io import override
+    from pipelines.graph.make import make as made
+    from pipelines.graph.plan import Plan, Step
+    from pipelines.graph.recipe import Recipe
+    from pipelines.recipes.registry import recipe as named_recipe
+    from pipelines.stages.videos import VideosConfig
+
+    plain = Recipe("videos", games=GAMES[:1], stages=(VideosConfig(),))
+    chosen = named_recipe(recipe, changes or []) if recipe else override(plain, *(changes or []))
+    plan, step = Plan(chosen), Step(VideosConfig.STAGE)
+    plan.config(step).check_frozen(plan)
+    _, store = profile_and_store(storage, remake)
+    report = made(plan, step, store)
+    print(report)
+    store.open(report.artefact.ref)
+    print(f"Look at it: worldline videos show {report.artefact.ref}")
 
 
 def import_videos(

@@ -85,6 +85,14 @@ def test_sight_is_a_table_with_a_row_per_game(store: Store) -> None:
     assert not [name for name in shown if name.startswith("sight/")]
 
 
+def test_shares_of_videos_are_a_table_with_a_row_per_task(store: Store) -> None:
+    shares = {"push": {"videos": 2, "frames": 80, "share": 0.5, "mean_length": 40.0, "motion": 0.61, "success": 1.0}}
+    shown = describe(store.produce(spec("videos", "scripted"), fill(metrics={"shares": shares, "motion": 0.61})))
+    assert shown["shares"].value.splitlines()[0] == "| of | videos | frames | share | mean length | motion | success |"
+    assert shown["shares"].value.splitlines()[2] == "| push | 2 | 80 | 0.5 | 40 | 0.61 | 1 |"
+    assert shown["motion"].value == 0.61 and not [name for name in shown if name.startswith("shares/")]
+
+
 def test_returns_are_a_table_with_a_row_per_player(store: Store) -> None:
     metrics = {"greedy": {"mean": 17.25, "episodes": 8}, "random": {"mean": 0.0}, "behaviour": {"mean": None}}
     shown = describe(store.produce(spec("scores"), fill(metrics=metrics)))

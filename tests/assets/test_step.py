@@ -10,9 +10,13 @@ from assets.definitions import ASSETS
 from assets.resources import Installation
 from assets.step import DataConfig
 from pipelines.errors import UsageError
+from pipelines.graph.experiment import register
+from pipelines.graph.recipe import Recipe
 from pipelines.home import open_store
 from pipelines.stages.fetch import FetchConfig
+from pipelines.stages.videos import VideosConfig, identified
 from tests.buckets.servers import EmulatedBucket
+from tests.pipelines.episodes.videos.made_videos import write_npz
 from tests.pipelines.sources.dqn_replay.toy import write_replay
 
 TINY = {"recipe": "mini", "overrides": ["downsample.transitions=1000"]}
@@ -40,6 +44,22 @@ def _run(instance: dg.DagsterInstance, stage: str, key: str, config: dict[str, A
         resources={"installation": Installation()},
         raise_on_error=False,
     )
+
+
+def test_videos_of_an_experiment_are_found_by_others_of_equal_settings(tmp_path: Path) -> None:
+    for seed in range(2):
+        write_npz(tmp_path / "archives", 26, seed)
+    found = identified(VideosConfig(source="npz", path=str(tmp_path / "archives")))
+    with dg.DagsterInstance.ephemeral() as instance:
+        for name in ("one", "two"):
+            recipe = Recipe(name, games=("reach",), stages=(found,))
+            key = register(tmp_path / "home" / "experiments", name, recipe).key
+            instance.add_dynamic_partitions("experiment", [key])
+            result = _run(instance, "videos", key, {})
+            [made] = result.asset_materializations_for_node("videos")
+            assert made.metadata["skipped"].value is (name == "two") and "picture/videos" in made.metadata
+            assert {check.check_name for check in result.get_asset_check_evaluations() if not check.passed} == set()
+            assert open_store().resolve(f"videos/{key}") == open_store().resolve("videos")
 
 
 def _failure(result: dg.ExecuteInProcessResult) -> dg.Failure:
