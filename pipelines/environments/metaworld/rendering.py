@@ -1,9 +1,9 @@
 """Pictures of MuJoCo's scenes without a screen, each environment with a renderer of its own.
 
 Environments that share gymnasium's renderer draw into each other's pictures; here each has a context of OpenGL, which
-is made current before it draws and before it goes. What draws is what MUJOCO_GL says; else EGL, on a graphics card or
-on the processor; else OSMesa, on the processor. This is the one file that imports `mujoco`, which reads that variable
-once.
+is current while it draws and while it goes, and at no other time: another thread may go on with it. What draws is what
+MUJOCO_GL says; else EGL, on a graphics card or on the processor; else OSMesa, on the processor. This is the one file
+that imports `mujoco`, which reads that variable once.
 Letters: H and W pixels.
 """
 
@@ -15,6 +15,8 @@ import importlib.util
 import os
 import sys
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -90,15 +92,26 @@ def _cannot_draw(error: Exception) -> WorldlineError:
 
 
 def _context(size: int) -> Any:
-    """A current context of OpenGL. Raises WorldlineError where there is none to be had."""
+    """A context of OpenGL. Raises WorldlineError where there is none to be had."""
     try:
-        found = mujoco().GLContext(size, size)
-        found.make_current()
+        return mujoco().GLContext(size, size)
     except WorldlineError:
         raise
     except Exception as error:
         raise _cannot_draw(error) from error
-    return found
+
+
+@contextmanager
+def _current(context: Any) -> Iterator[None]:
+    """Draw into this context, and let go of it: EGL refuses one that is current in another thread."""
+    context.make_current()
+    try:
+        yield
+    finally:
+        if os.environ.get(VARIABLE) == "egl":
+            egl = importlib.import_module("mujoco.egl")
+            nothing = egl.EGL.EGL_NO_SURFACE
+            egl.EGL.eglMakeCurrent(egl.EGL_DISPLAY, nothing, nothing, egl.EGL.EGL_NO_CONTEXT)
 
 
 @functools.cache
@@ -108,7 +121,8 @@ def drawn_by() -> str:
     try:
         from OpenGL import GL
 
-        name = GL.glGetString(GL.GL_RENDERER)
+        with _current(context):
+            name = GL.glGetString(GL.GL_RENDERER)
     finally:
         context.free()
     return f"{os.environ.get(VARIABLE, '') or 'native'}: {name.decode(errors='replace') if name else 'unnamed'}"
@@ -146,11 +160,12 @@ class Renderer:
         self._options, self._rectangle = library.MjvOption(), library.MjrRect(0, 0, self._size, self._size)
         self._context: Any = _context(self._size)
         try:
-            self._drawing: Any = library.MjrContext(model, library.mjtFontScale.mjFONTSCALE_150.value)
+            with _current(self._context):
+                self._drawing: Any = library.MjrContext(model, library.mjtFontScale.mjFONTSCALE_150.value)
+                library.mjr_setBuffer(library.mjtFramebuffer.mjFB_OFFSCREEN.value, self._drawing)
         except Exception as error:
             self._context.free()
             raise _cannot_draw(error) from error
-        library.mjr_setBuffer(library.mjtFramebuffer.mjFB_OFFSCREEN.value, self._drawing)
         _open.add(self)
         _close_at_exit()
 
@@ -159,20 +174,20 @@ class Renderer:
         library = mujoco()
         view = library.MjvCamera()
         view.type, view.fixedcamid = library.mjtCamera.mjCAMERA_FIXED, self._model.camera(camera).id
-        self._context.make_current()
         everything = library.mjtCatBit.mjCAT_ALL.value
         library.mjv_updateScene(self._model, data, self._options, None, view, everything, self._scene)
-        library.mjr_render(self._rectangle, self._scene, self._drawing)
         found = np.empty((self._size, self._size, 3), np.uint8)
-        library.mjr_readPixels(found, None, self._rectangle, self._drawing)  # the lowest row first
+        with _current(self._context):
+            library.mjr_render(self._rectangle, self._scene, self._drawing)
+            library.mjr_readPixels(found, None, self._rectangle, self._drawing)  # the lowest row first
         return found if camera in UPSIDE_DOWN else found[::-1].copy()
 
     def close(self) -> None:
         """Free what it holds, of this context alone; a second time does nothing."""
         if self._context is None:
             return
-        self._context.make_current()  # else what it frees is another's
-        self._drawing.free()
+        with _current(self._context):  # else what it frees is another's
+            self._drawing.free()
         self._context.free()
         self._context = self._drawing = None
         _open.discard(self)

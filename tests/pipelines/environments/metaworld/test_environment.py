@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -79,6 +80,14 @@ def test_one_that_is_closed_leaves_the_others_pictures_whole() -> None:
         assert np.array_equal(stays.cameras(["corner"]), first)
         goes.close()  # a second time
         assert np.array_equal(stays.cameras(["corner"]), first)
+
+
+def test_another_thread_goes_on_with_it() -> None:
+    """As in the page of `worldline play`, whose games are made in one thread and played in another."""
+    with playing(5) as game, ThreadPoolExecutor(1) as other:
+        first = game.reset()
+        assert np.array_equal(other.submit(game.cameras, ["corner"]).result(), first)
+        assert np.array_equal(game.cameras(["corner"]), first)
 
 
 def test_cameras_in_turn_show_what_each_shows_alone_and_change_nothing() -> None:
