@@ -13,8 +13,9 @@ from torch import Tensor
 
 from models.delta_iris.actor_critic import ActorCritic
 from models.losses.returns import lambda_returns
-from models.practice.actor_critic import Memory
+from models.practice.actor_critic import Judgement, Memory
 from models.practice.draws import Draw
+from models.practice.imagination import imagine as practice
 from models.practice.world import Player
 
 
@@ -45,6 +46,30 @@ class Rollout:
         return lambda_returns(rewards, ends, values, gamma, lambda_)[:, :-1]
 
 
+class WithTarget:
+    """The model acts and the target judges what both see. Their memory is the model's, then the target's."""
+
+    def __init__(self, networks: ActorCritic) -> None:
+        self._networks = networks
+
+    def __call__(self, seen_NX: Tensor, memory: Memory) -> Judgement:
+        """See `models.practice.imagination.Acts`: values are the target's, without gradient."""
+        fast, slow = self.apart(memory)
+        found = self._networks.model(seen_NX, fast)
+        with torch.no_grad():
+            judged = self._networks.target_model(seen_NX, slow)
+        return Judgement(found.logits_NA, judged.values_N, Memory((*found.memory, *judged.memory)), found.critic_NZ)
+
+    def told(self, actions_N: Tensor, memory: Memory) -> Memory:
+        """See `models.practice.imagination.Acts`: neither remembers actions."""
+        return memory
+
+    def apart(self, memory: Memory) -> tuple[Memory, Memory]:
+        """The model's and the target's."""
+        half = len(memory) // 2
+        return Memory(memory[:half]), Memory(memory[half:])
+
+
 def imagine(
     networks: ActorCritic,
     player: Player,
@@ -60,25 +85,11 @@ def imagine(
     memories: of the model and of the target, of what came before. see: observations -> frames. Actions that `legal`
     excludes have logits of -inf.
     """
-    memory, slow = memories
-    steps, seen = [], see(tokens_NK)
-    for _ in range(horizon):
-        found = networks.model(seen, memory)
-        memory, logits_NA = found.memory, found.logits_NA
-        with torch.no_grad():
-            judged = networks.target_model(seen, slow)
-        slow = judged.memory
-        if legal_NA is not None:
-            logits_NA = logits_NA.masked_fill(~legal_NA, -torch.inf)
-        actions_N = draw("actions", logits_NA.detach())
-        after = player.step(actions_N, draw)
-        assert after.tokens_NK is not None, "a next frame was wanted"
-        steps.append((seen, actions_N, logits_NA, found.critic_NZ, after.rewards_N, after.ends_N, judged.values_N))
-        seen = see(after.tokens_NK)
+    both = WithTarget(networks)
+    found = practice(both, player, see, tokens_NK, Memory((*memories[0], *memories[1])), horizon, draw, legal_NA, True)
+    assert found.critic_NHZ is not None and found.last_NCHW is not None, "both were wanted"
+    seen_NHCRR = torch.cat([found.seen_NHCHW, found.last_NCHW[:, None]], dim=1)
     with torch.no_grad():
-        bootstrap_N = networks.target_model(seen, slow).values_N
-    frames_NHCRR, actions, logits, critic, rewards, ends, targets = (
-        torch.stack(each, dim=1) for each in zip(*steps, strict=True)
-    )
-    seen_NHCRR = torch.cat([frames_NHCRR, seen[:, None]], dim=1)
-    return Rollout(seen_NHCRR, actions, logits, critic, rewards, ends, targets, bootstrap_N)
+        bootstrap_N = networks.target_model(found.last_NCHW, both.apart(found.memory)[1]).values_N
+    chosen = (found.actions_NH, found.logits_NHA, found.critic_NHZ)
+    return Rollout(seen_NHCRR, *chosen, found.rewards_NH, found.ends_NH, found.values_NH, bootstrap_N)

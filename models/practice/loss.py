@@ -18,6 +18,9 @@ from models.practice.config import ActorConfig
 from models.practice.imagination import Rollout
 from models.practice.world import Outputs
 
+Errors = tuple[Tensor, Tensor]
+"""what each place lost, and which of them count: of the same shape, float32 and bool"""
+
 
 def token_world_loss(
     outputs: Outputs,
@@ -35,21 +38,37 @@ def token_world_loss(
     observations and rewards lost, each a mean over what is learned (Simulus, arXiv 2502.11537: by these it is drawn
     again). Raises ValueError for a batch without tokens.
     """
-    if batch.tokens_BTK is None:
-        raise ValueError("The batch has frames but no tokens: encode them with the tokenizer first")
-    tokens, steps = counts_2
-    seen = observation_errors(outputs.observations_BSV, batch.tokens_BTK, learned_BT, outputs.ahead)
+    tokens_BTK, curiosity = require_tokens(batch), None
+    seen = observation_errors(outputs.observations_BSV, tokens_BTK, learned_BT, outputs.ahead)
     earned_BT = rewarded(outputs.rewards_BTV, batch.rewards_BT)
+    if curious is not None and outputs.latents_BSD is not None:
+        curiosity = observation_errors(curious(outputs.latents_BSD), tokens_BTK, learned_BT, outputs.ahead)
+    return world_losses(batch, counts_2, seen, (earned_BT, learned_BT), outputs.ends_BT2, curiosity)
+
+
+def world_losses(
+    batch: Batch, counts_2: Tensor, seen: Errors, earned: Errors, ends_BT2: Tensor, curiosity: Errors | None
+) -> Losses:
+    """The sum of what was lost of tokens, `seen` (B, S), of rewards, `earned` (B, T), of ends where these are learned,
+    and of an ensemble's tokens. counts: tokens and steps that are learned in the whole batch; rows: see above.
+    """
+    tokens, steps = counts_2
+    known_BT = earned[1]
     terms = {
         "observations": masked_mean(*seen, tokens),
-        "rewards": masked_mean(earned_BT, learned_BT, steps),
-        "ends": end_loss(outputs.ends_BT2, batch.ends_BT, learned_BT, steps),
+        "rewards": masked_mean(*earned, steps),
+        "ends": end_loss(ends_BT2, batch.ends_BT, known_BT, steps),
     }
-    if curious is not None and outputs.latents_BSD is not None:
-        errors = observation_errors(curious(outputs.latents_BSD), batch.tokens_BTK, learned_BT, outputs.ahead)
-        terms["curiosity"] = masked_mean(*errors, tokens)
-    rows_B = row_means(*seen) + row_means(earned_BT, learned_BT)
-    return replace(weighted(terms, dict.fromkeys(terms, 1.0)), rows_B=rows_B)
+    if curiosity is not None:
+        terms["curiosity"] = masked_mean(*curiosity, tokens)
+    return replace(weighted(terms, dict.fromkeys(terms, 1.0)), rows_B=row_means(*seen) + row_means(*earned))
+
+
+def require_tokens(batch: Batch) -> Tensor:
+    """A batch's tokens (B, T, K). Raises ValueError where it has none."""
+    if batch.tokens_BTK is None:
+        raise ValueError("The batch has frames but no tokens: encode them with the tokenizer first")
+    return batch.tokens_BTK
 
 
 def actor_critic_loss(

@@ -12,8 +12,10 @@ from typing import ClassVar, Literal
 from models.limits import Dropout, Few, Kept, Positive, Share, Size, Weight, check, require_unset
 from models.practice.config import (
     BLOCK_TOKENIZER,
+    OUTCOME,
     ActorConfig,
     BlockPracticeConfig,
+    OutcomeConfig,
     check_blocks,
     require_halves,
     require_told,
@@ -26,7 +28,7 @@ REWARD_REACH = math.log1p(math.expm1(15.0) / 100)
 
 
 @dataclass(frozen=True)
-class WorldModelConfig:
+class WorldModelConfig(OutcomeConfig):
     """Sizes of the sequence model over blocks of a frame's tokens and an action, and of its heads."""
 
     backbone: Literal["attention", "retnet"] = "attention"
@@ -48,6 +50,7 @@ class WorldModelConfig:
 
     def __post_init__(self) -> None:
         check(self, "world_model")
+        super().__post_init__()
         check_blocks(self)
         if self.backbone == "attention":
             without = "on world_model.backbone 'attention': set world_model.backbone=retnet"
@@ -56,8 +59,6 @@ class WorldModelConfig:
             raise ValueError(
                 f"world_model.fastest {self.fastest} is beyond world_model.slowest {self.slowest}: give blocks in order"
             )
-        if self.reward_bins < 2:
-            raise ValueError("world_model.reward_bins is 1, which says nothing: give 2 or more, as 129")
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class SimulusConfig(BlockPracticeConfig):
     """All three networks, and the weights of the tokenizer's loss."""
 
     meaning: ClassVar = BlockPracticeConfig.meaning | {
-        "world_model": ("heads", "fastest", "slowest", "reward_reach", "clip_rewards"),
+        "world_model": ("heads", "fastest", "slowest", *OUTCOME),
         "actor_critic": ("action_inputs", "value_reach"),
     }
 

@@ -4,14 +4,14 @@ Source: arXiv 2502.11537, section 2, with its code. A batch may be taken in part
 Shapes: B segments, T blocks, K tokens a frame, D width.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
-from models.api import Batch, Losses, Moment, weighted
-from models.losses.segments import end_loss, masked_mean, observation_errors, row_means
+from models.api import Batch, Losses, Moment
+from models.losses.segments import observation_errors
 from models.practice.blocks import learned, learned_counts
+from models.practice.loss import require_tokens, world_losses
+from models.practice.outcome import outcome_errors
 from models.simulus.world_model import Foreseen, WorldModel
 
 
@@ -42,25 +42,13 @@ def world_loss(
     segment's observations and rewards lost, each a mean over what is learned. Call it where autocast is on or off as it
     was for `foreseen`. Raises ValueError for a batch without tokens.
     """
-    if batch.tokens_BTK is None:
-        raise ValueError("The batch has frames but no tokens: encode them with the tokenizer first")
-    config, steps = model.config, batch.tokens_BTK.shape[1]
-    behind, latents_BTKD = slice(config.context, steps), foreseen.latents_BTKD
-    tokens_BTK, learned_BT = batch.tokens_BTK[:, behind], learned(batch, config.context)[:, behind]
-    known_BT, rewards_BT = rewarded(batch, config.last_rewards), batch.rewards_BT
-    ahead_BTD = latents_BTKD[:, 1:, -1]
+    config, whole_BTK, latents_BTKD = model.config, require_tokens(batch), foreseen.latents_BTKD
+    behind, ahead_BTD = slice(config.context, whole_BTK.shape[1]), latents_BTKD[:, 1:, -1]
+    tokens_BTK, learned_BT = whole_BTK[:, behind], learned(batch, config.context)[:, behind]
     seen = observation_errors(model.head_observations(latents_BTKD[:, behind]).flatten(1, 2), tokens_BTK, learned_BT, 0)
-    earned_BT = model.bins.errors(
-        model.head_rewards(ahead_BTD), rewards_BT.sign() if config.clip_rewards else rewards_BT
-    )
-    terms = {
-        "observations": masked_mean(*seen, counts_3[0]),
-        "rewards": masked_mean(earned_BT, known_BT, counts_3[2]),
-        "ends": end_loss(model.head_ends(ahead_BTD), batch.ends_BT, known_BT, counts_3[2]),
-    }
+    earned_BT = outcome_errors(model, config, model.head_rewards(ahead_BTD), batch.rewards_BT)
+    earned, curiosity = (earned_BT, rewarded(batch, config.last_rewards)), None
     if curious and len(model.ensemble):
         logits_BTKV = model.ensemble.logits(latents_BTKD[:, behind], moment.first, moment.count)
-        errors = observation_errors(logits_BTKV.flatten(1, 2), tokens_BTK, learned_BT, 0)
-        terms["curiosity"] = masked_mean(*errors, counts_3[0])
-    rows_B = row_means(*seen) + row_means(earned_BT, known_BT)
-    return replace(weighted(terms, dict.fromkeys(terms, 1.0)), rows_B=rows_B)
+        curiosity = observation_errors(logits_BTKV.flatten(1, 2), tokens_BTK, learned_BT, 0)
+    return world_losses(batch, counts_3[::2], seen, earned, model.head_ends(ahead_BTD), curiosity)
