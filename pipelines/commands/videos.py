@@ -20,12 +20,14 @@ def add_to(app: typer.Typer) -> None:
         help="Videos without actions: what world models learn from before any play.\n\n"
         "A set is one HDF5 file of 64x64 frames. The project makes some itself, of Meta-world's scripted experts; or "
         "they come from a folder of yours: archives as RLBench's are published (*.npz with `image`), or frames as "
-        "Something-Something-V2 is prepared (FOLDER/VIDEO/000001.jpg and a list of 'video frames class').\n\n"
+        "Something-Something-V2 is prepared (FOLDER/VIDEO/000001.jpg and a list of 'video frames class'), which "
+        "'worldline videos prepare' makes of video files.\n\n"
         "worldline videos make, or worldline videos import FOLDER, then worldline videos show videos",
         no_args_is_help=True,
     )
     group.command()(make)
     group.command("import")(import_videos)
+    group.command()(prepare)
     group.command()(show)
     app.add_typer(group, name="videos", rich_help_panel=PANEL)
 
@@ -111,6 +113,40 @@ def import_videos(
     print(report)
     store.open(report.artefact.ref)  # what failed a blocking check is shown and not recommended
     print(f"Learn from it: {_settings(config)}, in a recipe that has videos")
+
+
+def prepare(
+    source: Annotated[Path, typer.Option("--from", help="A folder of video files; folders below it are read too.")],
+    to: Annotated[Path, typer.Option("--to", help="A folder for the frames and their list.")],
+    size: Annotated[int, typer.Option(min=8, max=1024, help="Pixels of a frame, in both directions.")] = 64,
+    labels: Annotated[
+        Path | None, typer.Option(help="A file of lines 'video class': only these (default: all, of class 0).")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Videos that are decoded at a time (0: one a core).")] = 0,
+) -> None:
+    """Extract the frames of video files as JPEGs of 64x64, squeezed, and write the list of them.
+
+    A killed run goes on with the videos that are missing. What cannot be decoded is named and left out. The folder can
+    then be imported; it can go once it was.
+
+    Example: worldline videos prepare --from 20bn-something-something-v2 --to frames-64
+    """
+    import os
+
+    from pipelines.episodes.videos import prepare as making
+    from pipelines.episodes.videos.frame_folders import read_labels
+    from pipelines.progress import say, track
+
+    wanted = read_labels(labels) if labels else None
+    found, bad = making.videos_below(source, wanted)
+    with track(f"Prepare {source}", len(found), "videos") as advance:
+        done = making.prepare(found, to, size, wanted, workers or os.cpu_count() or 1, advance)
+    bad |= done.bad
+    for name, why in bad.items():
+        say(f"Left out: {name}, {why}")
+    left_out = f", {len(bad):,} are left out" if bad else ""
+    print(f"{done.listing} names {done.videos:,} videos of {done.frames:,} frames{left_out}")
+    print(f"Bring them into the store: worldline videos import {to}")
 
 
 def show(

@@ -9,7 +9,7 @@ Letters: L frames of a video.
 import hashlib
 import io
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from PIL import Image
 
 from pipelines.episodes.videos.video_set import FRAME, MOST_FRAMES, MOST_VIDEOS
 from pipelines.errors import UsageError, WorldlineError, may_pass, not_now
+from pipelines.store.files import write_whole
 
 LIST = "videos.txt"
 LARGEST_LIST = 1 << 26  # bytes
@@ -138,19 +139,8 @@ class FrameFolders:
 
 def read_list(path: Path) -> list[Line]:
     """The lines of a list. Raises UsageError for one that is not there, WorldlineError naming the first bad line."""
-    try:
-        if (size := path.stat().st_size) > LARGEST_LIST:
-            raise WorldlineError(f"{path} has {size:,} bytes, a list has at most {LARGEST_LIST:,}: cut it")
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise WorldlineError(f"{path} is no text: give a list of lines 'video frames class'") from error
-    except OSError as error:
-        if may_pass(error):
-            raise not_now(path, error) from error
-        raise UsageError(
-            f"The list {path} cannot be read ({error.strerror}): set videos.listing, or have it written by "
-            "'worldline videos prepare'"
-        ) from error
+    repair = "set videos.listing, or have it written by 'worldline videos prepare'"
+    text = _text(path, "a list of lines 'video frames class'", repair)
     lines = [_line(path, number, words) for number, words in enumerate(map(str.split, text.splitlines()), 1) if words]
     if not lines or len(lines) > MOST_VIDEOS:
         raise WorldlineError(f"{path} names {len(lines):,} videos, 1 to {MOST_VIDEOS:,} are read: give another list")
@@ -160,6 +150,35 @@ def read_list(path: Path) -> list[Line]:
             raise WorldlineError(f"{path} names '{line.name}' twice: name each video once")
         seen.add(line.name)
     return lines
+
+
+def write_list(path: Path, lines: Sequence[Line]) -> None:
+    """Write a list, whole or not at all."""
+    write_whole(path, "".join(f"{line}\n" for line in lines).encode(), path.with_name(f".{path.name}"))
+
+
+def read_labels(path: Path) -> dict[str, int]:
+    """Video's name -> class, of a file of lines 'video class'. Raises as `read_list`."""
+    text = _text(path, "a file of lines 'video class'", "give one with --labels")
+    found: dict[str, int] = {}
+    for number, words in enumerate(map(str.split, text.splitlines()), 1):
+        if words and (len(words) != 2 or not re.fullmatch(r"[0-9]{1,9}", words[1])):
+            raise WorldlineError(f"{path}, line {number} is '{' '.join(words)[:60]}': write 'video class'")
+        found |= {words[0]: int(words[1])} if words else {}
+    return found
+
+
+def _text(path: Path, what: str, repair: str) -> str:
+    try:
+        if (size := path.stat().st_size) > LARGEST_LIST:
+            raise WorldlineError(f"{path} has {size:,} bytes, at most {LARGEST_LIST:,} are read: cut it")
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise WorldlineError(f"{path} is no text: give {what}") from error
+    except OSError as error:
+        if may_pass(error):
+            raise not_now(path, error) from error
+        raise UsageError(f"The list {path} cannot be read ({error.strerror}): {repair}") from error
 
 
 def _line(path: Path, number: int, words: list[str]) -> Line:
