@@ -1,5 +1,6 @@
 """`worldline play`: watch a checkpoint, play the game or inside its world model, and keep what was played."""
 
+import filecmp
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
@@ -26,7 +27,10 @@ from pipelines.store.store import Store
 
 PANEL = "Look and tidy"
 MODE = f"What is played: {'; '.join(f'{name} ({about})' for name, about in ABOUT.items())}."
-HOST = "Where the page is served; other than loopback, every visitor needs an address with a token."
+HOST = (
+    "Where the page is served (default: 127.0.0.1); other than loopback, every visitor needs an address with a token."
+)
+STEPS = "Headless: agent steps to play, 15 a second of the game (default: 200)."
 OUT = "Headless: copy what was recorded, film.mp4 or recording.npz with all that was shown (default: no copy)."
 ACTIONS = (
     "Headless: text file of what you would press, a step after the other: NOOP UP FIRE, or the game's own numbers "
@@ -45,11 +49,12 @@ def play(
     game: Annotated[str, typer.Option(help="The game (default: the recipe's first).")] = "",
     headless: Annotated[bool, typer.Option("--headless", help="Without a screen: play, keep, end.")] = False,
     mode: Annotated[str, typer.Option(help=MODE)] = "dream",
-    host: Annotated[str, typer.Option(help=HOST)] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Of the page; 0 finds a free one.")] = 8765,
+    host: Annotated[str | None, typer.Option(help=HOST)] = None,
+    port: Annotated[int | None, typer.Option(help="Of the page; 0 finds a free one (default: 8765).")] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, open nothing.")] = False,
-    steps: Annotated[int, typer.Option(help="Headless: agent steps to play, 15 a second of the game.")] = 200,
+    steps: Annotated[int | None, typer.Option(help=STEPS)] = None,
     out: Annotated[Path | None, typer.Option(help=OUT)] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at --out.")] = False,
     actions: Annotated[Path | None, typer.Option(help=ACTIONS)] = None,
     seed: Annotated[int | None, typer.Option(help="Of the emulator and all draws (default: the recipe's).")] = None,
     episode: Annotated[int, typer.Option(help="A dream begins in this episode; -1: in the emulator.")] = -1,
@@ -82,32 +87,52 @@ def play(
 
     Example: worldline play demo --headless --mode agent --planner beam --reconstruction
     """
-    if out is not None and out.suffix.lower() not in (".mp4", ".npz"):
-        raise UsageError(f"--out {out} is neither a film.mp4 nor a recording.npz: give it one of these endings")
+    _require_out(out, overwrite)
+    of_screen = {"--out": out, "--actions": actions, "--steps": steps, "--overwrite": overwrite or None}
+    of_page = {"--host": host, "--port": port, "--no-browser": no_browser or None}
+    _refuse_unread(of_page if headless else of_screen, headless)
     _, store = profile_and_store(storage)
     given: dict[str, Any] = {"mode": mode, "steps": steps, "seed": seed, "episode": episode, "step": step, "of": of}
     given |= {"planner": planner or None, "protocol": protocol or None, "reconstruction": reconstruction}
     given |= {"sample": {None: None, True: "yes", False: "no"}[sample]}
     found, config = config_of(experiment, game, {k: v for k, v in given.items() if v is not None}, changes, storage)
     if headless:
-        _keep(found, config if actions is None else with_actions(config, actions), store, out)
+        _keep(found, config if actions is None else with_actions(config, actions), store, out, overwrite)
         return
-    for option, value in {"--out": out, "--actions": actions}.items():
+    from pipelines.commands.play_screen import show  # the server is loaded where it serves
+    from pipelines.play import server
+
+    where = server.Port(server.HOST if host is None else host, server.PORT if port is None else port)
+    show(found, config, store, where, browser=not no_browser)
+
+
+def _require_out(out: Path | None, overwrite: bool) -> None:
+    """Raises UsageError for a file of another kind, and where there is none to be overwritten."""
+    if out is not None and out.suffix.lower() not in (".mp4", ".npz"):
+        raise UsageError(f"--out {out} is neither a film.mp4 nor a recording.npz: give it one of these endings")
+    if overwrite and out is None:
+        raise UsageError("--overwrite replaces what stands at --out: name it, or leave --overwrite out")
+
+
+def _refuse_unread(given: dict[str, Any], headless: bool) -> None:
+    """Raises UsageError for an option that the other way of playing has."""
+    for option, value in given.items():
+        if value is not None and headless:
+            raise UsageError(f"{option} is of the page, and --headless shows none: leave one of both out")
         if value is not None:
             raise UsageError(f"{option} is of play without a screen: say --headless, or record on the page")
-    from pipelines.commands.play_screen import Port, show  # the server is loaded where it serves
-
-    show(found, config, store, Port(host, port), browser=not no_browser)
 
 
-def _keep(found: Experiment, config: RecordConfig, store: Store, out: Path | None) -> None:
-    """Play without a screen, and say what was kept."""
+def _keep(found: Experiment, config: RecordConfig, store: Store, out: Path | None, overwrite: bool) -> None:
+    """Play without a screen, and say what was kept. Raises UsageError, before it plays, where `out` is another file."""
     config = as_read(config)
+    if out is not None and not overwrite:
+        _require_free(out, store.standing(config.spec().ref))
     report = run_config(config, store)
     print(report)
     print(f"Name         {give_name(found, config, store, report.artefact.ref)}")
     if out is not None:
-        print(f"Written      {copy_out(report.artefact, out)}")
+        print(f"Written      {copy_out(report.artefact, out, overwrite)}")
 
 
 def config_of(
@@ -166,14 +191,32 @@ def give_name(experiment: Experiment, config: RecordConfig, store: Store, made: 
     return name
 
 
-def copy_out(artefact: Artefact, out: Path) -> Path:
-    """Copy the film or the arrays; a film that lacks its codec keeps the ending that it has."""
+def _copied(artefact: Artefact, out: Path) -> str:
+    """The file of a recording that goes to `out`: the film or the arrays."""
     film = next(name for name in artefact.names() if name.startswith("film."))
-    name = RECORDING if out.suffix.lower() == ".npz" else film
+    return RECORDING if out.suffix.lower() == ".npz" else film
+
+
+def _require_free(out: Path, artefact: Artefact | None) -> None:
+    """Raises UsageError where another file than the recording's own stands at `out`."""
+    if not out.exists() or (artefact is not None and _same(out, artefact.path(_copied(artefact, out)))):
+        return
+    raise UsageError(f"{out} is there, and not this recording: add --overwrite or choose another --out")
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.is_file() and filecmp.cmp(one, other, shallow=False)
+
+
+def copy_out(artefact: Artefact, out: Path, overwrite: bool = False) -> Path:
+    """Copy the film or the arrays; a film that lacks its codec keeps the ending that it has."""
+    name = _copied(artefact, out)
     if Path(name).suffix not in (".npz", out.suffix.lower()):
         other, extra = out.with_suffix(Path(name).suffix), "pip install 'worldline[film]' brings one"
         say(f"No encoder of mp4 is here ({extra}): {other} is written in place of {out}")
         out = other
+    if not overwrite:
+        _require_free(out, artefact)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(artefact.path(name), out)

@@ -48,7 +48,7 @@ class EpisodesMode:
         episodes = self._source.sets[self.of]
         require_step(self.of, episodes, episode, step)
         self._episode, self._step = episode, step
-        self._total = float(episodes.read(episode, 0, step).rewards.sum()) if step else 0.0
+        self._total = episodes.earned(episode, step)
         return self._shown()
 
     def step(self, action: int | None) -> Shown:

@@ -45,6 +45,9 @@ class EpisodeSet(Protocol):
     def read(self, episode: int, first: int, stop: int) -> Piece:
         """The steps first .. stop-1 of an episode, all of which must be there."""
 
+    def earned(self, episode: int, stop: int) -> float:
+        """The sum of the rewards of its first `stop` steps; no frame is read for it."""
+
     def close(self) -> None:
         """Let go of files and emulators."""
 
@@ -79,6 +82,11 @@ class RecordedEpisodes:
         here = slice(at + first, at + stop)
         frames = reader.frames(here.start, here.stop)
         return Piece(frames, reader.actions[here].astype(np.int64), reader.rewards[here])
+
+    def earned(self, episode: int, stop: int) -> float:
+        """See `EpisodeSet`."""
+        at = int(self._reader.episode_starts[episode])
+        return float(self._reader.rewards[at : at + stop].sum())
 
     def close(self) -> None:
         """See `EpisodeSet`."""
@@ -123,6 +131,20 @@ class EvaluatedEpisodes:
 
     def read(self, episode: int, first: int, stop: int) -> Piece:
         """See `EpisodeSet`. What was not played yet is played."""
+        actions = self._play(episode, stop)[first:stop]
+        return Piece(
+            np.stack(self._frames[first:stop]),
+            to_own(self._game, actions).astype(np.int64),
+            np.array(self._rewards[first:stop], np.float32),
+        )
+
+    def earned(self, episode: int, stop: int) -> float:
+        """See `EpisodeSet`. What was not played yet is played."""
+        self._play(episode, stop)
+        return float(np.array(self._rewards[:stop], np.float32).sum())
+
+    def _play(self, episode: int, stop: int) -> NDArray[Any]:
+        """Play an episode on, up to that step; its actions."""
         if episode != self._played:
             self.close()
             self._games, self._played = self._begun(episode), episode
@@ -133,11 +155,7 @@ class EvaluatedEpisodes:
             step = self._games.step(actions[len(self._rewards)][None])
             self._frames.append(step.frames[0])
             self._rewards.append(float(step.rewards[0]))
-        return Piece(
-            np.stack(self._frames[first:stop]),
-            to_own(self._game, actions[first:stop]).astype(np.int64),
-            np.array(self._rewards[first:stop], np.float32),
-        )
+        return actions
 
     def emulator(self, episode: int, step: int) -> Environment:
         """The game itself at this step of an episode, for who goes on from there, and closes it."""
@@ -185,6 +203,12 @@ class ImaginedEpisodes:
         actions, rewards = _arrays(file, "actions", "rewards")
         seen, done = slice(begins + first, begins + stop), slice(begins + first + 1, begins + stop + 1)
         return Piece(self._open[1][seen], actions[done].astype(np.int64), rewards[done])
+
+    def earned(self, episode: int, stop: int) -> float:
+        """See `EpisodeSet`."""
+        file, begins, _ = self._places[episode]
+        (rewards,) = _arrays(file, "rewards")
+        return float(rewards[begins + 1 : begins + stop + 1].sum())
 
     def close(self) -> None:
         """See `EpisodeSet`."""

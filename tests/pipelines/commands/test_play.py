@@ -64,6 +64,27 @@ def refused(capsys: pytest.CaptureFixture, code: int, words: str, *arguments: st
     assert not printed.out
 
 
+def test_a_file_that_is_there_is_replaced_only_where_that_is_said(
+    ours: TinyRun, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, asked = ours.home / "a.npz", ["tiny", *SHORT, "--sample", "--out", str(ours.home / "a.npz")]
+    assert run(["play", *asked]) == 0
+    first = out.read_bytes()
+    assert run(["play", *asked]) == 0 and out.read_bytes() == first, "it is the same recording"
+    named = ours.store.pointers()
+    capsys.readouterr()
+    refused(capsys, 2, "a.npz is there, and not this recording: add --overwrite", *asked, "--seed", "9")
+    assert out.read_bytes() == first and ours.store.pointers() == named, "nothing was played"
+    assert run(["play", *asked, "--seed", "9", "--overwrite"]) == 0
+    assert out.read_bytes() != first
+    monkeypatch.setattr("pipelines.evaluation.film.CODEC", "zzzz")
+    monkeypatch.setattr("pipelines.evaluation.film.ffmpeg", lambda: "")
+    (ours.home / "b.webp").write_bytes(b"mine")
+    assert run(["play", "tiny", *SHORT, "--seed", "5", "--out", str(ours.home / "b.mp4")]) == 2
+    assert "b.webp is there, and not this recording" in capsys.readouterr().err
+    assert (ours.home / "b.webp").read_bytes() == b"mine"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -81,6 +102,11 @@ def refused(capsys: pytest.CaptureFixture, code: int, words: str, *arguments: st
         (["tiny", *SHORT, "--set", "record.nix=1"], "nix"),
         (["tiny", *SHORT, "--out", "film.avi"], "film.avi is neither a film.mp4 nor a recording.npz"),
         (["tiny", "--headless", "--steps", "0"], "record.steps"),
+        (["tiny", "--steps", "3"], "--steps is of play without a screen: say --headless"),
+        (["tiny", *SHORT, "--host", "0.0.0.0"], "--host is of the page, and --headless shows none: leave one of both"),
+        (["tiny", *SHORT, "--port", "0"], "--port is of the page"),
+        (["tiny", *SHORT, "--no-browser"], "--no-browser is of the page"),
+        (["tiny", *SHORT, "--overwrite"], "--overwrite replaces what stands at --out: name it"),
     ],
 )
 def test_bad_requests_are_one_line(

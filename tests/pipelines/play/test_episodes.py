@@ -132,6 +132,24 @@ def test_the_mode_steps_seeks_and_shows_another_kind(tiny: TinyRun, tmp_path: Pa
     mode.close()
 
 
+def test_scrubbing_reads_the_one_frame_that_is_shown(
+    tiny: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = all_sets(tiny, tmp_path)
+    for episodes in ours.sets.values():
+        assert episodes.earned(0, 0) == 0
+        for stop in (1, episodes.lengths[0]):
+            assert episodes.earned(0, stop) == float(episodes.read(0, 0, stop).rewards.sum())
+    mode, asked = open_mode("episodes", ours), []
+    recorded = ours.sets["recorded"]
+    read = recorded.read
+    monkeypatch.setattr(recorded, "read", lambda *where: asked.append(where) or read(*where))
+    for step in (mode.lengths[0] - 1, 3):
+        mode.seek(0, step)
+    assert asked == [(0, step, step + 1) for step in (mode.lengths[0] - 1, 3)]
+    mode.close()
+
+
 def test_without_any_episode_there_is_nothing_to_show() -> None:
     with pytest.raises(UsageError, match="There are no recorded episodes of Breakout here"):
         open_mode("episodes", source(start=Start(0)))
