@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from pipelines.evaluation.look_ahead import Looked
 
 ALIKE = 0.7  # rank correlation from which imagined and real next states count as worth the same
-ERRORS = 2.0  # standard errors by which means must differ to count
+# Student's t that 2.5% exceed, by degrees of freedom from 1 up: few plays know their own spread badly. Beyond, its
+# series in 1 / degrees about the normal's (Abramowitz and Stegun 26.7.5), 0.003 off at most.
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+NORMAL = 1.96
 BETTER = {"imagined": "emulator", "search": "imagined"}  # by choice: which plays better where the choice is what fails
 MORE = "raise diagnose.episodes or diagnose.steps"
 MATTERS = 0.1  # of greedy play's points, and at least a point: a gain that one would search for
@@ -92,7 +95,7 @@ def findings(
     gains = {name: _mean(points[name] - points["greedy"]) for name in means if name != "greedy"}
     lost = {name: _mean(points[better] - points[name]) for name, better in BETTER.items() if name in means}
     bias = None if shares_A is None else rarity_bias(looked.real_SA, shares_A)
-    fails, words = verdict(numbers, means, gains, lost, bias)
+    fails, words = verdict(numbers, means, gains, lost, bias, len(next(iter(points.values()), ())))
     return Findings(
         actions=actions,
         best_by_q=np.bincount(best_q, minlength=count).tolist(),
@@ -115,13 +118,14 @@ Means = Mapping[str, tuple[float, float]]
 
 
 def verdict(
-    numbers: Mapping[str, float], means: Means, gains: Means, lost: Means, bias: float | None
+    numbers: Mapping[str, float], means: Means, gains: Means, lost: Means, bias: float | None, plays: int
 ) -> tuple[str, str]:
     """Which part fails: "values", "world model", "planner" or "nothing", or "undecided"; and why, in words.
 
     With points, a perfect world model that gains nothing at these values convicts them; one that gains where the own
     one does not, and more than it, convicts that; one step that gains where the search does not, and more than it,
     convicts the planner. Without, ranks decide between the first two. lost: by how much each of BETTER is better.
+    A mean of so many plays counts where 0 lies outside its interval of 95% by Student's t.
     """
     blur = (
         f"imagined and real next states differ by {numbers['imagined_error']:.3g}, actions by {numbers['spread']:.3g}"
@@ -130,25 +134,25 @@ def verdict(
         return _by_ranks(numbers, bias, blur)
     if not any(mean or error for mean, error in gains.values()):
         return "undecided", "all choices got the same points in every play: raise diagnose.steps"
-    (greedy, _), (emulator, error) = means["greedy"], gains["emulator"]
-    if not _gains(gains["emulator"]):
-        least, most = emulator - ERRORS * error, emulator + ERRORS * error
+    (greedy, _), (emulator, error), errors = means["greedy"], gains["emulator"], errors_of(plays)
+    if not _gains(gains["emulator"], errors):
+        least, most = emulator - errors * error, emulator + errors * error
         if least <= 0 and most > MATTERS * max(abs(greedy), 1.0):
             return "undecided", f"a perfect world model gains {_told(gains['emulator'])}: {MORE}"
-        worse = "worse than" if _gains((-emulator, error)) else "no better than"
+        worse = "worse than" if _gains((-emulator, error), errors) else "no better than"
         return "values", (
             f"even the emulator's own next states, valued by this agent, play {worse} the best Q "
             f"({means['emulator'][0]:.3g} against {greedy:.3g} points): no world model and no planner can mend that "
             f"({_rarity(bias)})"
         )
     perfect, own = f"a perfect world model gains {emulator:.3g} points a play", gains["imagined"]
-    if not _gains(own):
-        if not _gains(lost["imagined"]):
+    if not _gains(own, errors):
+        if not _gains(lost["imagined"], errors):
             return "undecided", f"{perfect} and this one {_told(own)}: {MORE}"
         return "world model", f"{perfect} and this one gains {own[0]:.3g}: {blur}"
     gained = f"one imagined step gains {own[0]:.3g} points a play, a perfect one {emulator:.3g}"
-    if not _gains(gains["search"]):
-        if not _gains(lost["search"]):
+    if not _gains(gains["search"], errors):
+        if not _gains(lost["search"], errors):
             return "undecided", f"{gained}, and the search {_told(gains['search'])}: {MORE}"
         return "planner", f"{gained}, and the search {gains['search'][0]:.3g}: look fewer steps ahead"
     return "nothing", f"{gained}, and the search {gains['search'][0]:.3g}"
@@ -174,10 +178,19 @@ def _told(gain: tuple[float, float]) -> str:
     return f"{gain[0]:.3g}, standard error {gain[1]:.2g}"
 
 
-def _gains(gain: tuple[float, float]) -> bool:
-    """Whether a mean is above 0 by more than ERRORS of its standard error."""
+def errors_of(plays: int) -> float:
+    """Standard errors of a mean of so many plays, 2 or more, on each side of its interval of 95%."""
+    degrees = plays - 1
+    if degrees <= len(STUDENT):
+        return STUDENT[degrees - 1]
+    first, second = NORMAL**3 + NORMAL, 5 * NORMAL**5 + 16 * NORMAL**3 + 3 * NORMAL
+    return NORMAL + first / (4 * degrees) + second / (96 * degrees**2)
+
+
+def _gains(gain: tuple[float, float], errors: float) -> bool:
+    """Whether a mean is above 0 by more than so many of its standard errors."""
     mean, error = gain
-    return mean > ERRORS * error and mean > 0
+    return mean > errors * error and mean > 0
 
 
 def _mean(points_E: NDArray[np.float64]) -> tuple[float, float]:

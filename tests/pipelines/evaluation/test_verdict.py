@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from pipelines.evaluation.look_ahead import Looked, play_returns
-from pipelines.evaluation.verdict import correlation, findings, mean_ranks, ranks
+from pipelines.evaluation.verdict import correlation, errors_of, findings, mean_ranks, ranks
 
 ACTIONS = ["NOOP", "UP", "DOWN"]
 NONE_SA = np.zeros((4, 3))
@@ -69,6 +70,22 @@ def test_what_plays_too_few_leave_open_is_undecided(emulator: list[int], fails: 
     if emulator == [1, 1, 1]:
         better["emulator"] = greedy
     assert findings(RIGHT, better, 0.9, ACTIONS, None).fails == fails
+
+
+@pytest.mark.parametrize("plays", [2, 3, 4, 10, 11, 12, 20, 60, 1000])
+def test_an_interval_of_few_plays_is_students(plays: int) -> None:
+    assert errors_of(plays) == pytest.approx(stats.t.ppf(0.975, plays - 1), abs=3e-3)
+
+
+@pytest.mark.parametrize(("plays", "fails"), [(3, "undecided"), (24, "nothing")])
+def test_a_gain_of_three_standard_errors_decides_nothing_in_three_plays(plays: int, fails: str) -> None:
+    """Its spread is hardly known then; 24 plays know theirs."""
+    away = np.resize([-1.0, 0.0, 1.0], plays)
+    gained = 3 * away.std(ddof=1) / np.sqrt(plays)
+    played = dict.fromkeys(("imagined", "emulator", "search"), gained + away)
+    found = findings(RIGHT, {"greedy": np.zeros(plays), **played}, 0.9, ACTIONS, None)
+    mean, error = found.gains["emulator"]
+    assert mean / error == pytest.approx(3) and found.fails == fails
 
 
 def test_where_nobody_scores_nothing_is_convicted() -> None:
