@@ -182,7 +182,8 @@ def test_long_many_and_senseless_messages_close_the_line(served: Served) -> None
 
 
 def test_more_pages_than_there_is_room_for_are_refused(served: Served) -> None:
-    lines = [connect(served.address, proxy=None) for _ in range(MOST)]
+    # Whoever does not read what it is sent waits 10 seconds for its own close, unless any number may wait unread.
+    lines = [connect(served.address, proxy=None, max_queue=None) for _ in range(MOST)]
     try:
         assert close_code(served) == 1013
     finally:
