@@ -121,6 +121,17 @@ def test_worlds_of_another_version_are_left_out(store: Store) -> None:
     assert f"unnamed: it was played in a version that it does not name, {others}" in said
 
 
+def test_evaluations_of_one_checkpoint_in_two_versions_are_not_pooled(store: Store) -> None:
+    """Equal seeds are other worlds there."""
+    named = [("a", scored(store, 0.5, noise=noise, count=count)) for noise, count in (("0.4.9", 9), ("0.4.10", 10))]
+    (sample,) = samples(gather(named, store))
+    (member,), (apart,) = sample.runs[0].pool.members, sample.runs[0].pool.apart
+    assert {member.ref, apart.artefact.ref} == {artefact.ref for _, artefact in named}
+    assert sum(sample.episodes["planner"] == "actor") == member.manifest.config["episodes"]
+    (why,) = apart.why
+    assert why.startswith("emulator was crafter 1.8.3 with opensimplex 0.4.") and why in sample.apart[0]
+
+
 def test_few_episodes_have_no_rank(store: Store) -> None:
     found = tables(store, ("few", scored(store, 0.5, count=3)))
     assert row(found, "few").rank is None and row(found, "few").unranked == "fewer than 8 episodes"
