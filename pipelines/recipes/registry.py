@@ -8,6 +8,7 @@ from pipelines.graph.recipe import Recipe
 from pipelines.recipes import iris_thesis as thesis
 from pipelines.recipes import jowa as finetuning
 from pipelines.recipes import rem as ablations
+from pipelines.recipes import video
 from pipelines.recipes.delta_iris import delta_iris_atari, delta_iris_crafter, delta_iris_freeway, delta_iris_mini
 from pipelines.recipes.demo import demo, mini
 from pipelines.recipes.freeway_boxing import freeway_boxing
@@ -46,6 +47,21 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "delta_iris_mini": delta_iris_mini,
     "delta_iris_freeway": delta_iris_freeway,
     "simulus": simulus,
+    "dreamerv2": video.dreamerv2,
+    "apv_pretrain": video.apv_pretrain,
+    "apv": video.apv,
+    "contextwm_pretrain": video.contextwm_pretrain,
+    "contextwm": video.contextwm,
+    "prelar_pretrain": video.prelar_pretrain,
+    "prelar": video.prelar,
+    "prelar_soft": video.prelar_soft,
+    "prelar_no_cl": video.prelar_no_cl,
+    "prelar_no_al_cl": video.prelar_no_al_cl,
+    "prelar_naive": video.prelar_naive,
+    "naive": video.naive,
+    "dreamerv2_mini": video.dreamerv2_mini,
+    "prelar_mini": video.prelar_mini,
+    "prelar_mini_scratch": video.prelar_mini_scratch,
     "jowa_40m": jowa_40m,
     "jowa_70m": jowa_70m,
     "jowa_150m": jowa_150m,
