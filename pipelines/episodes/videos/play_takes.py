@@ -40,6 +40,7 @@ def play_all(
             advance(1, held=True)
     if not left:
         return
+    left.sort(key=lambda take: (take.task, take.camera))  # those of one task and camera share an environment
     if min(workers, len(left)) == 1:
         _play_here(left, play, folder, advance, count)
     else:

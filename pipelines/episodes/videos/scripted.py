@@ -85,9 +85,9 @@ def takes_of(
 ) -> list[Take]:
     """So many episodes of each task from each camera, with a noise that is drawn for each between two numbers."""
     found = []
-    for task in tasks:
-        for camera in cameras:
-            for episode in range(episodes):
+    for episode in range(episodes):  # outermost: the last videos, which trainings hold out, are of all tasks
+        for task in tasks:
+            for camera in cameras:
                 rng = np.random.default_rng([seed, registry.game_id(task), CAMERAS.index(camera), episode])
                 drawn = float(rng.uniform(*noise))
                 found.append(Take(task, camera, episode, int(rng.integers(2**31)), round(drawn, 4)))
