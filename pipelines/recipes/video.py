@@ -158,7 +158,7 @@ def _small_acting(name: str, networks: DreamerConfig) -> Recipe:
     """Ten thousand steps of one task, drawn the fast way."""
     large = _acting(name, networks)
     learn, evaluate = large.of(LearnConfig), large.of(EvaluateConfig)
-    world, behaviour = (replace(use, batch=16, updates=30, first=100) for use in learn.uses)
+    world, behaviour = (replace(use, batch=16, updates=24, first=100) for use in learn.uses)
     return large.but(
         games=(TASK,),
         learn=replace(
@@ -190,7 +190,7 @@ def prelar_mini() -> Recipe:
         videos=VideosConfig(tasks=WATCHED, cameras=("corner",), episodes=12, limit=120),
         pretrain_videos=PretrainVideosConfig(
             world=watched,
-            phases=(Phase("videos", 1500, (Use("world", 16, lr=1e-3),), weight_decay=DECAY, clip=CLIP),),
+            phases=(Phase("videos", 1000, (Use("world", 16, lr=1e-3),), weight_decay=DECAY, clip=CLIP),),
             loop=LoopConfig(holdout_episodes=14),
         ),
     )
