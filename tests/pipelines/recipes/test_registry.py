@@ -25,7 +25,10 @@ def test_a_recipe_goes_by_its_own_name_and_has_a_plan(name: str) -> None:
         plan = Plan(found)
         data = set(STAGES[: STAGES.index("trajectories") + 1])
         learned = {"world_model_agent", "scores"} | (data if found.learn and found.learn.offline else set())
-        stages = learned if found.learn else set(STAGES)
+        watched = {"videos", "video_pretrained"} if found.pretrain_videos else set()
+        acts = found.learn or not watched
+        stages = (learned if found.learn else set(STAGES)) if acts else set()
+        stages |= watched
         assert {plan.config(step).STAGE for step in plan.steps()} == stages
 
 
