@@ -10,6 +10,7 @@ Letters: N environments, H and W pixels.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -69,7 +70,7 @@ class _Task:
 
     def screen(self) -> NDArray[np.uint8]:
         if self._screens is None:
-            self._screens = rendering.Renderer(self._arm.model, self._rules, SCREEN)
+            self._screens = rendering.Renderer(self._arm.model, replace(self._rules, detail=0.0), SCREEN)
         return self._screens.picture(self._arm.data, self._rules.camera)
 
     def close(self) -> None:
@@ -112,6 +113,7 @@ def roots(game: str, rules: MetaworldRules) -> dict[str, Any]:
         "shadows": rules.shadows,
         "samples": rules.samples,
         "reflections": rules.reflections,
+        "detail": rules.detail,
         "max_steps": rules.max_steps,
         "frame": list(rules.frame),
     }

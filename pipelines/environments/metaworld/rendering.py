@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.environments.metaworld.game import UPSIDE_DOWN, MetaworldRules
+from pipelines.environments.metaworld.meshes import coarser
 from pipelines.errors import UsageError, WorldlineError
 
 VARIABLE = "MUJOCO_GL"
@@ -160,7 +161,7 @@ class Renderer:
         self._options, self._rectangle = library.MjvOption(), library.MjrRect(0, 0, self._size, self._size)
         self._context: Any = _context(self._size)
         try:
-            with _current(self._context):
+            with _current(self._context), coarser(model, rules.detail):
                 self._drawing: Any = library.MjrContext(model, library.mjtFontScale.mjFONTSCALE_150.value)
                 library.mjr_setBuffer(library.mjtFramebuffer.mjFB_OFFSCREEN.value, self._drawing)
         except Exception as error:

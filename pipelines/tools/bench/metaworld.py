@@ -27,6 +27,7 @@ WAYS: dict[str, MetaworldRules] = {
     "no shadows": replace(STOCK, shadows=0),
     "no shadows, one sample a pixel": replace(STOCK, shadows=0, samples=0),
     "metaworld_fast": PROTOCOLS["metaworld_fast"],
+    "metaworld_coarse": PROTOCOLS["metaworld_coarse"],
 }
 
 

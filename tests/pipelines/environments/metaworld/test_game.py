@@ -44,7 +44,8 @@ def test_protocols_show_64x64_for_500_steps(name: str) -> None:
     assert isinstance(rules, MetaworldRules) and (rules.name, rules.max_steps) == (name, 500)
     assert registry.spaces("reach", rules) == Spaces((64, 64, 3), Box(4))
     fast = (rules.shadows, rules.samples, rules.reflections) == (0, 0, False)
-    assert fast == ("fast" in name) and (rules.camera == "corner4") == ("corner4" in name)
+    assert fast == ("fast" in name or "coarse" in name) and (rules.detail > 0) == ("coarse" in name)
+    assert (rules.camera == "corner4") == ("corner4" in name)
 
 
 @pytest.mark.parametrize(("game", "rules"), [("reach", "iris"), ("reach", "crafter"), ("Pong", "metaworld")])
@@ -69,6 +70,7 @@ def test_what_has_no_numbers_of_actions_says_so() -> None:
         ({"size": 0}, "Rules 'odd' have size 0: give 1 to 1024"),
         ({"shadows": -1}, "Rules 'odd' have shadows -1: give 0 to 8192"),
         ({"samples": 99}, "Rules 'odd' have samples 99: give 0 to 16"),
+        ({"detail": 0.5}, "Rules 'odd' have detail 0.5: give 0 to 0.1"),
         ({"max_steps": 0}, "Rules 'odd' have max_steps 0: give 1 to 1000000"),
     ],
 )
