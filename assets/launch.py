@@ -68,17 +68,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def materialize(options: argparse.Namespace) -> int:
     """Run an experiment up to a stage; `scores` brings the leaderboard with it."""
+    code, everyone = 0, [options.experiment, *options.beside]
     with open_instance() as instance:
-        runner, games = Runner.of_experiment(instance, options.experiment), _names(options.games)
-        steps = choose(runner.plan, options.until, options.only, games)
-        if told := of_all(runner.plan, steps, games):
-            say(told)
-        code = runner.run(steps)
+        for experiment in everyone:
+            runner, games = Runner.of_experiment(instance, experiment), _names(options.games)
+            steps = choose(runner.plan, options.until, options.only, games)
+            if told := of_all(runner.plan, steps, games):
+                say(told)
+            code = code or runner.run(steps)
     if code == 0 and options.summary:
         from pipelines.graph.summary import summarise
 
         here = Installation()
-        summarise(here.experiment(runner.experiment), here.store())
+        summarise([here.experiment(each) for each in everyone], here.store())
     return code
 
 
@@ -206,6 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--only", help="this stage alone")
     verb.add_argument("--games", default="", help="only these of the experiment's games: A,B")
     verb.add_argument("--summary", action="store_true", help="show what came out")
+    verb.add_argument("--beside", action="append", default=[], help="another experiment, made behind it")
     verb.set_defaults(run=materialize)
 
     verb = verbs.add_parser("backfill", help=backfill.__doc__)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 Consistency = Literal["none", "sign", "soft"]
+LEAST = 0.01  # nats
 
 
 def sign_consistency(actions_N: Tensor, worlds_N: Tensor) -> Tensor:
@@ -27,7 +28,8 @@ def sign_consistency(actions_N: Tensor, worlds_N: Tensor) -> Tensor:
 def soft_consistency(actions_N: Tensor, worlds_N: Tensor, sharpness: float = 1.0) -> Tensor:
     """The same with tanh in place of the sign, of differences in units of their own standard deviation / sharpness.
 
-    It goes towards `sign_consistency` as the sharpness grows. What the world expects is taken as it is, without
+    Units are LEAST nats at least: latent actions that hardly differ would be driven apart by a slope without bound. It
+    goes towards `sign_consistency` as the sharpness grows. What the world expects is taken as it is, without
     gradient, and so are the units.
     """
     return (_soft(actions_N, sharpness) - _soft(worlds_N.detach(), sharpness)).square().mean()
@@ -38,5 +40,5 @@ def _pairs(numbers_N: Tensor) -> Tensor:
 
 
 def _soft(numbers_N: Tensor, sharpness: float) -> Tensor:
-    unit = numbers_N.detach().std(correction=0).clamp(min=torch.finfo(numbers_N.dtype).tiny)
+    unit = numbers_N.detach().std(correction=0).clamp(min=LEAST)
     return torch.tanh(sharpness * _pairs(numbers_N) / unit)

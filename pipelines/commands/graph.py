@@ -27,6 +27,7 @@ from pipelines.commands.options import (
 from pipelines.errors import UsageError
 from pipelines.graph import experiment as experiments
 from pipelines.progress import printer, say
+from pipelines.recipes.registry import AGAINST
 from pipelines.recipes.registry import recipe as named_recipe
 
 if TYPE_CHECKING:
@@ -46,17 +47,29 @@ def demo(
     name: Annotated[str, typer.Option(help="Name of the experiment to register.")] = "demo",
     recipe: RecipeName = "demo",
     changes: Overrides = None,
+    seeds: Annotated[int, typer.Option(help="Training seeds: so many experiments of each recipe.", min=1, max=100)] = 1,
     storage: Storage = None,
 ) -> "Launch":
     """Collect, train, score and report on two games: everything once, about ten minutes on two cores.
 
-    A second run finds every artefact and says so. Example: worldline demo
+    With --recipe prelar_mini: videos of a robot, a world that learns them, an agent that goes on from it, and the same
+    agent without videos beside it; within the hour. A second run finds every artefact and says so.
+
+    Example: worldline demo
+
+    Example: worldline demo --recipe prelar_mini --name drawer
     """
     profile_and_store(storage)
-    experiment = experiments.register(experiment_folder(), name, named_recipe(recipe, changes or []))
-    say(f"Experiment {experiment.key}, everything under {home.home()}")
-    arguments = ("materialize", "--experiment", experiment.key, "--until", "leaderboard", "--summary")
-    return Launch(arguments, storage)
+    named = {"": recipe} | ({f"-{AGAINST[recipe]}": AGAINST[recipe]} if recipe in AGAINST else {})
+    keys = []
+    for seed in range(seeds):
+        of_seed = [*(changes or []), *([f"seed={seed}"] if seeds > 1 else [])]
+        for ending, each in named.items():
+            called = f"{name}{ending}" + (f"-seed{seed}" if seed else "")
+            keys.append(experiments.register(experiment_folder(), called, named_recipe(each, of_seed)).key)
+    say(f"Experiment{'s' if keys[1:] else ''} {', '.join(keys)}, everything under {home.home()}")
+    arguments = ["materialize", "--experiment", keys[0], "--until", "leaderboard", "--summary"]
+    return Launch((*arguments, *(f"--beside={key}" for key in keys[1:])), storage)
 
 
 def ui(

@@ -3,6 +3,9 @@
 Everything is read from manifests; nothing here computes a result. `published` is the table of `report --published`.
 """
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from rich.table import Table
 
 from pipelines.evaluation.pool import planners_of
@@ -14,17 +17,23 @@ from pipelines.stages.evaluate import spread
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
 
+if TYPE_CHECKING:
+    from pipelines.evaluation.achievements import Bounded
+
 LOSSES = ("reconstruction", "observations", "rewards", "ends", "td", "cql")
 
 
-def summarise(experiment: Experiment, store: Store) -> None:
-    """Print the summary of a finished experiment."""
+def summarise(experiments: Sequence[Experiment], store: Store) -> None:
+    """Print the summary of a finished experiment, and how it did beside those that were made with it."""
+    experiment, *others = experiments
     made = _artefacts(experiment, store)
     out = printer()
     out.print(f"\n[bold]{experiment.key}[/bold]")
     out.print(_stages(made))
     out.print(_agents(made))
     out.print(_sight(made))
+    if others:
+        out.print(_beside(experiments, store))
     losses = [
         f"{stage}: " + ", ".join(f"{name} {found[name]:.3g}" for name in LOSSES if name in found)
         for stage, artefacts in made.items()
@@ -39,6 +48,32 @@ def summarise(experiment: Experiment, store: Store) -> None:
     out.print(
         f"             worldline lineage scores/{experiment.key}/{experiment.recipe.games[-1]} --verify", soft_wrap=True
     )
+
+
+def _beside(experiments: Sequence[Experiment], store: Store) -> Table:
+    """Each recipe's success rate and return over its seeds and their episodes, with 95% intervals, and chance's."""
+    import pandas as pd
+
+    from pipelines.evaluation.achievements import of_table
+
+    table = Table("recipe", "game", "seeds", "success rate (%)", "mean return", "random", box=None, header_style="bold")
+    found: dict[tuple[str, str], list[tuple[pd.DataFrame, Artefact]]] = {}
+    for experiment in experiments:
+        for artefact in _artefacts(experiment, store)["scores"]:
+            (planner, *_) = planners_of(artefact)
+            episodes = pd.read_parquet(artefact.path("episodes.parquet"))
+            episodes = episodes[episodes["planner"] == planner].assign(run=experiment.key)
+            found.setdefault((experiment.recipe.name, artefact.manifest.subject), []).append((episodes, artefact))
+    for (name, game), runs in found.items():
+        figures = of_table(game, pd.concat([episodes for episodes, _ in runs]), "run")
+        chance = [artefact.manifest.metrics["random"]["mean"] for _, artefact in runs]
+        told = ["-", "-"] if figures is None else [_bounded(figures.score), _bounded(figures.returns)]
+        table.add_row(name, game, str(len(runs)), *told, f"{sum(chance) / len(chance):.1f}")
+    return table
+
+
+def _bounded(found: "Bounded") -> str:
+    return f"{found.value:.1f}" + ("" if found.low is None else f" [{found.low:.1f}, {found.high:.1f}]")
 
 
 def published(benchmark: str = "") -> Table:
@@ -102,6 +137,10 @@ def _sight(made: dict[str, list[Artefact]]) -> Table:
         "sight on changing pixels", "perplexity", "reconstruction", "mean frame", "next frame", "copy of last",
         box=None, header_style="bold",
     )  # fmt: skip
+    for artefact in made.get("video_pretrained", []):
+        if found := artefact.manifest.metrics.get("foreseen"):
+            names = ("seen_error", "mean_frame_error", "foreseen_error", "copy_last_error")
+            table.add_row("held-out videos", "-", *(f"{found[name]:.1f}" for name in names))
     for stage, artefacts in made.items():
         for artefact in artefacts:
             for game, sight in artefact.manifest.metrics.get("sight", {}).items():

@@ -74,6 +74,10 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 }
 
 
+AGAINST = {"prelar_mini": "prelar_mini_scratch"}
+"""By recipe, the one that `worldline demo` makes too, to show what the difference between them is worth"""
+
+
 def recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
     """The named recipe with `field.path=value` overrides. Raises UsageError for an unknown name, field or value."""
     if name not in RECIPES:
