@@ -137,12 +137,11 @@ def _sight(made: dict[str, list[Artefact]]) -> Table:
         "sight on changing pixels", "perplexity", "reconstruction", "mean frame", "next frame", "copy of last",
         box=None, header_style="bold",
     )  # fmt: skip
-    for artefact in made.get("video_pretrained", []):
-        if found := artefact.manifest.metrics.get("foreseen"):
-            names = ("seen_error", "mean_frame_error", "foreseen_error", "copy_last_error")
-            table.add_row("held-out videos", "-", *(f"{found[name]:.1f}" for name in names))
     for stage, artefacts in made.items():
         for artefact in artefacts:
+            if found := artefact.manifest.metrics.get("foreseen"):
+                names = ("seen_error", "mean_frame_error", "foreseen_error", "copy_last_error")
+                table.add_row(f"held-out videos ({stage})", "-", *(f"{found[name]:.1f}" for name in names))
             for game, sight in artefact.manifest.metrics.get("sight", {}).items():
                 seen = "" if sight.get("held_out_episodes", 1) else ", on frames it learned from"
                 table.add_row(

@@ -4,7 +4,7 @@ import torch
 from models.api import Moment
 from models.rssm.chance import Gaussian, Seeded
 from models.rssm.config import ActionEncoderConfig, FramesConfig, LatentActionConfig
-from models.rssm.consistency import sign_consistency, soft_consistency
+from models.rssm.consistency import LEAST, sign_consistency, soft_consistency
 from models.rssm.latent_action import ORIGINAL_PRIOR_STD, ActionEncoder, LatentAction, latent_kl
 
 FRAMES = FramesConfig("resnet", 16, 4, stages=1)
@@ -74,3 +74,9 @@ def test_the_soft_one_moves_actions_into_the_worlds_order() -> None:
     torch.testing.assert_close(ours, sign_consistency(actions.detach(), worlds))
     assert float(soft_consistency(worlds, worlds)) == 0
     assert bool(soft_consistency(torch.zeros(3), torch.zeros(3)).isfinite())
+
+
+def test_actions_that_hardly_differ_are_not_driven_apart_without_bound() -> None:
+    actions = (1e-30 * torch.rand(6)).requires_grad_()
+    soft_consistency(actions, torch.rand(6)).backward()
+    assert actions.grad is not None and 0 < actions.grad.abs().max() < 4 / LEAST
