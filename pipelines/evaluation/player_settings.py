@@ -139,6 +139,30 @@ def tuned(settings: str, game: str) -> Tuned | None:
     return Tuned(contexts[SETTINGS.index(settings)], width)
 
 
+WHAT_PLANNERS_DO = {
+    "greedy": "takes what the agent holds best, without looking ahead",
+    "actor": "draws from the agent's actor",
+    "beam": "looks ahead in the world model and keeps the best few paths",
+    "mcts": "looks ahead in the world model and grows a tree where it looks best",
+    "rollouts": "looks ahead in the world model along drawn paths",
+}
+SEARCHES = ("beam", "mcts", "rollouts")
+WHEN_SEARCH_LOSES = (
+    "A search that loses to greedy play of the same checkpoint does not show that its world model fails: after hours "
+    "of training the values at the ends of paths are not yet numbers to be compared. 'worldline diagnose' says which "
+    "it is."
+)
+
+
+def told_of(planners: Iterable[str]) -> str:
+    """What those of these planners do that are known, in a sentence or two; empty where there is none."""
+    found = [name for name in WHAT_PLANNERS_DO if name in planners]
+    if not found:
+        return ""
+    text = "; ".join(f"{name} {WHAT_PLANNERS_DO[name]}" for name in found) + "."
+    return text + (f" {WHEN_SEARCH_LOSES}" if "greedy" in found and set(SEARCHES) & {*found} else "")
+
+
 RANDOM = "random"
 ACTOR = "actor"  # draws actions from what the family's actor says; no world model is asked
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from pipelines.evaluation.player_settings import told_of
 from pipelines.evaluation.pool import planners_of
 from pipelines.graph.experiment import Experiment
 from pipelines.graph.make import POINTER
@@ -31,6 +32,8 @@ def summarise(experiments: Sequence[Experiment], store: Store) -> None:
     out.print(f"\n[bold]{experiment.key}[/bold]")
     out.print(_stages(made))
     out.print(_agents(made))
+    planners = {planner for artefact in made.get("scores", []) for planner in planners_of(artefact)}
+    out.print(f"[bold]Agents[/bold]       {told_of(planners)}", soft_wrap=True)
     out.print(_sight(made))
     if others:
         out.print(_beside(experiments, store))

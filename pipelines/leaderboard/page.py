@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipelines.evaluation.player_settings import told_of
 from pipelines.leaderboard.atari100k import Atari100k
 from pipelines.leaderboard.crafter import Crafter
 from pipelines.leaderboard.metaworld import Metaworld
@@ -122,6 +123,11 @@ class Page:
         """Our rows, and the published ones of the games that we scored; game by game."""
         games = dict.fromkeys(row.game for row in self.ours)
         return [row for game in games for row in self.rows if row.game == game]
+
+    @property
+    def planners_told(self) -> str:
+        """What the planners of our rows do, and what it means where a search loses."""
+        return told_of({row.planner for row in self.ours})
 
     @property
     def published(self) -> dict[str, dict[str, ScoreRow]]:

@@ -14,7 +14,13 @@ from models.planning.rollouts import Rollouts
 from models.registry import FAMILIES
 from pipelines.environments.registry import protocol
 from pipelines.errors import UsageError
-from pipelines.evaluation.player_settings import PlayerSettings, SearchConfig
+from pipelines.evaluation.player_settings import (
+    WHAT_PLANNERS_DO,
+    WHEN_SEARCH_LOSES,
+    PlayerSettings,
+    SearchConfig,
+    told_of,
+)
 from pipelines.evaluation.players import planner
 from pipelines.stages.evaluate import EvaluateConfig, roster
 
@@ -94,3 +100,11 @@ def test_a_game_that_the_model_cannot_name_is_refused() -> None:
     settings.require_fit("Zaxxon", AGENT, RULES)
     with pytest.raises(UsageError, match="This model names 5 games and Zaxxon is number 59"):
         settings.require_fit("Zaxxon", replace_limits(5), RULES)
+
+
+def test_planners_are_told_in_words_and_a_search_beside_greedy_play_is_judged_fairly() -> None:
+    assert told_of(["greedy"]) == "greedy takes what the agent holds best, without looking ahead."
+    assert "beam looks ahead" in told_of(["beam"]) and WHEN_SEARCH_LOSES not in told_of(["beam"])
+    assert told_of(["beam", "greedy", "random"]).endswith(WHEN_SEARCH_LOSES)
+    assert told_of(["random", "not stated"]) == ""
+    assert set(WHAT_PLANNERS_DO) == {name for each in FAMILIES.values() for name in each.planners}

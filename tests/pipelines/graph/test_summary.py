@@ -37,6 +37,8 @@ def test_agents_next_to_random_and_behaviour(tiny: TinyRun, page: str) -> None:
     greedy = next(line for line in page.splitlines() if " greedy " in line)
     assert f"{metrics['greedy']['mean']:.1f} ± {metrics['greedy']['std']:.1f}" in greedy
     assert f"{metrics['random']['mean']:.1f}" in greedy
+    assert "greedy takes what the agent holds best" in page and "beam looks ahead in the world model" in page
+    assert "'worldline diagnose' says which it is" in page
     assert "cut at 3 steps" in next(line for line in page.splitlines() if " beam " in line)
 
 
