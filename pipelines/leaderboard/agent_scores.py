@@ -35,6 +35,8 @@ ORDER = (  # the graph's order, in which tables list the stages
     "tokens",
     "world_action_model",
     "finetuned",
+    "videos",
+    "video_pretrained",
     "world_model_agent",
     "scores",
 )
@@ -43,7 +45,7 @@ EPISODES = ("trajectories", "imported_trajectories")  # stages that make whole e
 
 LEARNED = "world_model_agent"  # the stage whose agents learn from their own play, each of one game
 
-TRAINED = ("pretrained", "world_action_model", "finetuned", LEARNED)  # stages that train
+TRAINED = ("pretrained", "world_action_model", "finetuned", "video_pretrained", LEARNED)  # stages that train
 
 
 @dataclass(frozen=True)

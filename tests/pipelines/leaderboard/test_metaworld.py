@@ -37,8 +37,13 @@ def episodes(count: int, skill: float, seed: int) -> list[Episode]:
 def scored(store: Store, skill: float, game: str = "reach", protocol: str = "metaworld", **more: Any) -> Artefact:
     """An agent that played so many steps of a task, and its evaluation."""
     seed, count = more.get("seed", 0), more.get("count", 16)
-    config = {"game": game, "seed": seed, "skill": more.get("agent", skill)}
-    agent = board.make(store, "world_model_agent", game, config=config, counts={"frames": more.get("steps", 105_000)})
+    config, behind = {"game": game, "seed": seed, "skill": more.get("agent", skill)}, ()
+    if watched := more.get("watched"):
+        videos = board.make(store, "videos", "scripted", config={"seed": 0})
+        world = {"seed": seed, "world": watched}
+        behind = (board.make(store, "video_pretrained", "arm", (videos.ref,), config=world, counts={"frames": 9}).ref,)
+    counts = {"frames": more.get("steps", 105_000)}
+    agent = board.make(store, "world_model_agent", game, behind, config=config, counts=counts)
     played = {"actor": episodes(count, skill, 10 + seed), "random": episodes(8, 0.02, 5)}
 
     def write(draft: Any) -> None:
@@ -100,6 +105,15 @@ def test_training_seeds_are_one_row_and_widen_its_interval(store: Store) -> None
     wide, narrow = row(both, "s1 + s2").mean, row(alone, "s1").mean
     assert row(both, "s1 + s2").seeds == 2 and wide is not None and narrow is not None
     assert wide.high - wide.low > narrow.high - narrow.low  # type: ignore[operator]
+
+
+def test_seeds_that_watched_videos_each_by_themselves_are_one_agent_of_its_own(store: Store) -> None:
+    seeds = [scored(store, 0.6, seed=seed, agent="a", watched="large") for seed in (1, 2)]
+    plain, other = scored(store, 0.5, seed=1, agent="a"), scored(store, 0.7, seed=1, agent="a", watched="small")
+    found = tables(store, ("s1", seeds[0]), ("s2", seeds[1]), ("plain", plain), ("small", other))
+    labels = [each.label for each in found.tables[0].rows if each.label.endswith("actor")]
+    assert sorted(labels) == ["plain, actor", "s1 + s2, actor", "small, actor"]
+    assert row(found, "s1 + s2").seeds == 2 and row(found, "s1 + s2").steps == 105_000, "videos are no play"
 
 
 def test_other_tasks_and_other_protocols_are_tables_of_their_own(store: Store) -> None:
