@@ -6,8 +6,10 @@ header said that it is of the right size.
 Letters: L frames of a video.
 """
 
+import errno
 import hashlib
 import io
+import os
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -51,7 +53,7 @@ class FrameFolders:
     def __init__(
         self, root: Path, listed: Path | None = None, classes: Collection[int] = (), skip_missing: bool = False
     ) -> None:
-        self.where, self._root = str(root), root
+        self.where, self._root, self._home = str(root), root, root.resolve()
         if not root.is_dir():
             raise UsageError(f"{root} is no folder: give one of frames, as 'worldline videos prepare' writes it")
         where = listed or root / LIST
@@ -80,13 +82,12 @@ class FrameFolders:
 
     def digest(self, video: int) -> str:
         """Hex sha256 of its line and of all its files."""
-        line = self._lines[video]
-        return _digest(line, [self._bytes(line, number) for number in range(1, line.frames + 1)])
+        return _digest(self._lines[video], self._files(self._lines[video]))
 
     def load(self, video: int) -> tuple[str, NDArray[np.uint8]]:
         """The same, and its frames (L, 64, 64, 3)."""
         line = self._lines[video]
-        raw = [self._bytes(line, number) for number in range(1, line.frames + 1)]
+        raw = self._files(line)
         frames = np.empty((line.frames, *FRAME), np.uint8)
         for number, data in enumerate(raw):
             frames[number] = self._decoded(line, number + 1, data)
@@ -106,20 +107,12 @@ class FrameFolders:
     def _path(self, line: Line, number: int) -> Path:
         return self._root / line.name / _file(number)
 
-    def _bytes(self, line: Line, number: int) -> bytes:
-        path = self._path(line, number)
-        try:
-            if not path.resolve().is_relative_to(self._root.resolve()):
-                raise WorldlineError(f"{path} is a link out of {self._root}: copy the file itself there")
-            if (size := path.stat().st_size) > LARGEST_FRAME:
-                raise WorldlineError(f"{path} has {size:,} bytes, a frame has at most {LARGEST_FRAME:,}: prepare it")
-            return path.read_bytes()
-        except OSError as error:
-            if may_pass(error):
-                raise not_now(path, error) from error
-            raise WorldlineError(
-                f"{path} cannot be read ({error.strerror}), its list says {line.frames} frames: prepare the video again"
-            ) from error
+    def _files(self, line: Line) -> list[bytes]:
+        """The bytes of every frame. No link is followed out of the root, nor at a file."""
+        folder = self._root / line.name
+        if not folder.resolve().is_relative_to(self._home):
+            raise WorldlineError(f"{folder} is a link out of {self._root}: copy the folder itself there")
+        return [_bytes(f"{folder}/{_file(number)}", line) for number in range(1, line.frames + 1)]
 
     def _decoded(self, line: Line, number: int, data: bytes) -> NDArray[np.uint8]:
         path = self._path(line, number)
@@ -192,6 +185,23 @@ def _line(path: Path, number: int, words: list[str]) -> Line:
     if not 1 <= int(numbers[0]) <= MOST_FRAMES:
         raise WorldlineError(f"{path}, line {number} states {numbers[0]} frames, a video has 1 to {MOST_FRAMES:,}")
     return Line(name, int(numbers[0]), int(numbers[1]))
+
+
+def _bytes(path: str, line: Line) -> bytes:
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            raw = file.read(LARGEST_FRAME + 1) or b""
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise WorldlineError(f"{path} is a link: copy the file itself there") from error
+        if may_pass(error):
+            raise not_now(path, error) from error
+        raise WorldlineError(
+            f"{path} cannot be read ({error.strerror}), its list says {line.frames} frames: prepare the video again"
+        ) from error
+    if len(raw) > LARGEST_FRAME:
+        raise WorldlineError(f"{path} has more than {LARGEST_FRAME:,} bytes, no frame has: prepare the video again")
+    return raw
 
 
 def _file(number: int) -> str:

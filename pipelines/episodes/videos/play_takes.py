@@ -20,6 +20,7 @@ from pipelines.errors import UsageError, WorldlineError
 from pipelines.progress import Advance
 
 POLL_SECONDS = 0.2
+ONE_THREAD = "LP_NUM_THREADS"  # of Mesa, 0: a process that draws on the processor takes no threads beside the others
 
 
 def play_all(
@@ -63,7 +64,7 @@ def _play_beside(
     bounds = [len(takes) * number // workers for number in range(workers + 1)]
     waiting = {f"{take.name}{ENDING}": take for take in takes}
     children: list[tuple[subprocess.Popen[bytes], Path]] = []
-    around = {**os.environ, **process.environment()}
+    around = {ONE_THREAD: "0", **os.environ, **process.environment()}
     try:
         for number, (start, stop) in enumerate(pairwise(bounds)):
             asked, said = folder / f"share-{number}.json", folder / f"share-{number}.txt"

@@ -8,6 +8,7 @@ Letters: L frames of a video.
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
@@ -154,7 +155,8 @@ def keep(folder: Path, play: Play, frames: NDArray[np.uint8], facts: dict[str, A
         "sha256": hashlib.sha256(frames.tobytes()).hexdigest(),
     }
     path = folder / f"{_take(facts).name}{ENDING}"
-    write_whole(path, canonical_json(head).encode() + b"\n" + packed, path.with_name(f".{path.name}"))
+    aside = path.with_name(f".{path.name}.{os.getpid()}")  # a killed run's processes may end a moment after it
+    write_whole(path, canonical_json(head).encode() + b"\n" + packed, aside)
 
 
 def kept(folder: Path, play: Play, take: Take) -> tuple[dict[str, Any], bytes] | None:

@@ -8,11 +8,11 @@ Letters: V videos, L frames of a video, H and W pixels.
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -28,6 +28,8 @@ MOST_VIDEOS = 1 << 20
 MOST_FRAMES = 20_000  # of one video, which lies in memory while it is read: 246 MB
 BLANK = 8  # levels between the darkest and the brightest value, of 255: below, a frame shows nothing
 FROZEN = 0.02  # levels that a value changes by from frame to frame, in the mean of a video: below, nothing moves
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 class VideoSet(Protocol):
@@ -72,55 +74,71 @@ class Seen:
         return cls(digest, hashlib.sha256(frames.data).hexdigest(), motion, int((spread < BLANK).sum()))
 
 
-def read_ahead(videos: VideoSet, chosen: Sequence[int], workers: int) -> Iterator[tuple[int, str, NDArray[np.uint8]]]:
-    """Each chosen video's number, digest and frames, in their order; `workers` are read at a time."""
-    waiting: deque[tuple[int, Future[tuple[str, NDArray[np.uint8]]]]] = deque()
-    with ThreadPoolExecutor(workers, "videos") as pool:
-        try:
-            for video in chosen:
-                waiting.append((video, pool.submit(videos.load, video)))
-                if len(waiting) > workers:
-                    first, future = waiting.popleft()
-                    yield (first, *future.result())
-            while waiting:
-                first, future = waiting.popleft()
-                yield (first, *future.result())
-        finally:
-            for _, future in waiting:
-                future.cancel()
-
-
 def write_videos(
     videos: VideoSet, kept: Sequence[int], path: Path, workers: int, advance: Callable[[int], object]
 ) -> tuple[list[Seen], str]:
     """Write these videos into `path`; what each is, and the digest of all frames. `advance` is told of frames.
 
-    Raises WorldlineError for a damaged video, for one of another length than stated, and where none is kept.
+    `workers` videos are read and chunks packed at a time, and no more than a few wait. Raises WorldlineError for a
+    damaged video, for one of another length than stated, and where none is kept.
     """
     lengths, seen = [videos.lengths[video] for video in kept], []
     chunk = min(CHUNK, sum(lengths))
-    with TrajectoryWriter(path, OF_VIDEOS, (), lengths, FRAME) as writer:
-        rest, number = np.zeros((0, *FRAME), np.uint8), 0
-        for video, digest, frames in read_ahead(videos, kept, workers):
-            if frames.shape != (videos.lengths[video], *FRAME):
-                raise WorldlineError(
-                    f"{videos.where}: {videos.names[video]} has frames {frames.shape}, {videos.lengths[video]} of "
-                    f"{FRAME} were stated: the files changed while they were read, run the command again"
-                )
-            seen.append(Seen.of(digest, frames))
-            joined = np.concatenate([rest, frames]) if len(rest) else frames
-            whole = len(joined) // chunk * chunk
-            for first in range(0, whole, chunk):
-                writer.write_chunk(number, pack(joined[first : first + chunk]))
-                number += 1
-            rest = joined[whole:].copy()
-            advance(len(frames))
-        if len(rest):
-            last = np.zeros((chunk, *FRAME), np.uint8)
-            last[: len(rest)] = rest
-            writer.write_chunk(number, pack(last))
+    with ThreadPoolExecutor(workers, "videos") as pool, TrajectoryWriter(path, OF_VIDEOS, (), lengths, FRAME) as writer:
+
+        def read(video: int) -> tuple[Seen, NDArray[np.uint8]]:
+            digest, frames = videos.load(video)
+            _require_length(videos, video, frames)
+            return Seen.of(digest, frames), frames
+
+        def note(found: tuple[Seen, NDArray[np.uint8]]) -> NDArray[np.uint8]:
+            seen.append(found[0])
+            advance(len(found[1]))
+            return found[1]
+
+        chunks = _chunks(map(note, _in_order(pool, read, kept, workers)), chunk)
+        for number, packed in enumerate(_in_order(pool, pack, chunks, 4 * workers)):
+            writer.write_chunk(number, packed)
         _write_ends(writer, lengths)
         return seen, writer.frames_sha256()
+
+
+def _require_length(videos: VideoSet, video: int, frames: NDArray[np.uint8]) -> None:
+    if frames.shape != (videos.lengths[video], *FRAME):
+        raise WorldlineError(
+            f"{videos.where}: {videos.names[video]} has frames {frames.shape}, {videos.lengths[video]} of {FRAME} were "
+            "stated: the files changed while they were read, run the command again"
+        )
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[Given], Made], given: Iterable[Given], ahead: int
+) -> Iterator[Made]:
+    """What `work` makes of each, in their order; so many are under way before the first is waited for."""
+    waiting: deque[Future[Made]] = deque()
+    try:
+        for each in given:
+            waiting.append(pool.submit(work, each))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _chunks(videos: Iterable[NDArray[np.uint8]], chunk: int) -> Iterator[NDArray[np.uint8]]:
+    """The frames of all videos, one after the other, in pieces of `chunk`; the last is filled up with zeros."""
+    rest = np.zeros((0, *FRAME), np.uint8)
+    for frames in videos:
+        joined = np.concatenate([rest, frames]) if len(rest) else frames
+        whole = len(joined) // chunk * chunk
+        for first in range(0, whole, chunk):
+            yield joined[first : first + chunk]
+        rest = joined[whole:].copy()
+    if len(rest):
+        yield np.concatenate([rest, np.zeros((chunk - len(rest), *FRAME), np.uint8)])
 
 
 def _write_ends(writer: TrajectoryWriter, lengths: Sequence[int]) -> None:

@@ -102,7 +102,18 @@ def test_a_link_out_of_the_root_is_refused(root: Path, tmp_path_factory: pytest.
     Image.fromarray(wandering(1)[0]).save(secret)
     (root / "100" / "000002.jpg").unlink()
     (root / "100" / "000002.jpg").symlink_to(secret)
-    with pytest.raises(WorldlineError, match="is a link out of"):
+    with pytest.raises(WorldlineError, match=r"000002\.jpg is a link: copy the file itself there"):
+        FrameFolders(root).load(0)
+    (root / "101").rename(secret.parent / "101")
+    (root / "101").symlink_to(secret.parent / "101")
+    with pytest.raises(WorldlineError, match="101 is a link out of"):
+        FrameFolders(root).digest(1)
+
+
+def test_a_file_too_large_for_a_frame_is_not_read_whole(root: Path) -> None:
+    with (root / "100" / "000002.jpg").open("wb") as file:
+        file.truncate(1 << 33)
+    with pytest.raises(WorldlineError, match=r"000002\.jpg has more than 1,048,576 bytes"):
         FrameFolders(root).load(0)
 
 
