@@ -19,7 +19,7 @@ from models.limits import MOST, Few, Seed, Size, Within
 from pipelines.environments.metaworld.game import APV_TASKS, CAMERAS, TASKS
 from pipelines.environments.registry import GROUPS, game_id, game_named, protocol
 from pipelines.errors import UsageError, WorldlineError, nearest
-from pipelines.progress import size, track
+from pipelines.progress import say, size, track
 from pipelines.store.artefact import Draft, Report
 from pipelines.store.stage_config import Beside, Spec, StageConfig, Work, canonical_json, manner
 from pipelines.store.store import Store
@@ -220,6 +220,9 @@ def _build(config: VideosConfig, draft: Draft) -> None:
     kept = [video for video, length in enumerate(videos.lengths) if length >= config.min_frames]
     short = [name for name, length in zip(videos.names, videos.lengths, strict=True) if length < config.min_frames]
     total = _require_room(config, videos, kept, short)
+    if short:
+        named = ", ".join(short[:NAMED])
+        say(f"{len(short):,} videos have fewer than {config.min_frames} frames and are left out: {named}")
     path = draft.path(VIDEOS)
     with track(f"Write videos of {videos.where}", 2 * total, "frames") as advance:
         seen, digest = write_videos(videos, kept, path, workers, advance)

@@ -78,6 +78,7 @@ class FrameFolders:
             "list_sha256": hashlib.sha256(where.read_bytes()).hexdigest(),
             "listed": len(lines),
             "missing": len(gaps),
+            "missing_first": list(gaps.values())[:NAMED],
         }
 
     def digest(self, video: int) -> str:

@@ -10,7 +10,7 @@ import pytest
 from pipelines.cli import run as command
 from pipelines.environments.metaworld.game import APV_TASKS
 from pipelines.episodes.trajectories import Trajectories
-from pipelines.episodes.videos.scripted import Studio
+from pipelines.episodes.videos.scripted import Studio, Take
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.graph.plan import Plan, Step
 from pipelines.graph.recipe import Recipe
@@ -199,6 +199,28 @@ def test_experts_fill_a_set_that_is_the_same_for_any_number_of_processes(tmp_pat
     (root,) = one.manifest.roots
     assert "scripted expert" in root["policy"] and "metaworld 3" in root["emulator"] and root["renderer"]
     assert (root["tasks"], root["seed"], root["noise"]) == (["push", "reach"], 0, [0.1, 0.5])
+
+
+def test_a_run_that_was_ended_goes_on_with_the_videos_that_are_missing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, metaworld_here: str
+) -> None:
+    names: list[str] = []
+
+    def play(self: Studio, take: Take) -> tuple[object, object]:
+        names.append(take.name)
+        if len(names) == 3:
+            raise KeyboardInterrupt
+        facts = {**vars(take), "return": 0.0, "success": False, "succeeded_at": None}
+        return wandering(6, len(names)), facts
+
+    monkeypatch.setattr(Studio, "play", play)
+    with pytest.raises(KeyboardInterrupt):
+        videos.run(replace(TINY, workers=1), store)
+    found = videos.run(replace(TINY, workers=1), store).artefact
+    assert names == [
+        "push-corner-0000", "push-corner3-0000", "reach-corner-0000", "reach-corner-0000", "reach-corner3-0000",
+    ]  # fmt: skip
+    assert found.manifest.counts["videos"] == 4 and not list(store.scratch.rglob("*.take"))
 
 
 def test_a_set_that_grows_too_large_is_refused_while_it_is_played(store: Store, metaworld_here: str) -> None:

@@ -46,6 +46,7 @@ def test_what_the_list_names_and_is_not_there_is_named_or_left_out(root: Path) -
         FrameFolders(root)
     videos = FrameFolders(root, skip_missing=True)
     assert videos.names == ("100",) and (videos.facts["listed"], videos.facts["missing"]) == (3, 2)
+    assert videos.facts["missing_first"] == ["101 lacks 000006.jpg", "103 has no folder"]
 
 
 def test_a_gap_in_the_middle_is_named_when_it_is_met(root: Path) -> None:
