@@ -191,7 +191,7 @@ def play(
     """
     from pipelines.tools.bench.play import plain, run, table
 
-    found = run(model, threads, 20 if quick else steps)
+    found = run(model, threads, 5 if quick else steps)
     _print(plain(found), table(found), as_json, quick)
     return 0
 

@@ -27,6 +27,7 @@ from pipelines.training import collecting, state
 from pipelines.training.play_turns import CheckPlay, PlayTurns
 from pipelines.training.schedule import LoopConfig, Practice
 from tests.models.toy_family.family import TOY, ToyConfig
+from tests.once import made_once
 
 GAME = "Breakout"
 NETWORKS = ToyConfig(channels=3, height=64, width=64)
@@ -62,11 +63,17 @@ def rows(artefact: Artefact) -> list[dict]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in found]
 
 
+def once(factory: pytest.TempPathFactory, name: str, config: LearnConfig) -> Artefact:
+    """What it learns, which the first worker that asks trains. No test may change it."""
+    folder = made_once(factory, name, lambda folder: learn.run(config, Store(folder / "store")))
+    return learn.run(config, Store(folder / "store")).artefact
+
+
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Artefact:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(FAMILIES, TOY.name, TOY)
-        return learn.run(config(), Store(tmp_path_factory.mktemp("learned") / "store")).artefact
+        return once(tmp_path_factory, "toy-learned", config())
 
 
 def test_rounds_of_play_and_practice_leave_an_agent_and_what_it_played(learned: Artefact) -> None:
@@ -161,7 +168,7 @@ def remembering(tmp_path_factory: pytest.TempPathFactory) -> Artefact:
     """A run whose world is drawn by its losses, and whose actor by counts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(FAMILIES, TOY.name, TOY)
-        return learn.run(drawn_by_memory(), Store(tmp_path_factory.mktemp("drawn") / "store")).artefact
+        return once(tmp_path_factory, "toy-remembering", drawn_by_memory())
 
 
 def drawn_by_memory(**loop: Any) -> LearnConfig:

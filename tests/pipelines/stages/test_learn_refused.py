@@ -22,20 +22,23 @@ from pipelines.training import state
 from pipelines.training.checkpoints import name_parts, save_agent
 from tests.fakes import spec
 from tests.models.parity.golden_files import load, path_of
+from tests.once import made_once
 from tests.pipelines.stages.tiny_iris import GAME, ONLINE, SMALL, new
 
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home in which an agent has learned Breakout from 40 steps; nobody changes it."""
-    home = tmp_path_factory.mktemp("learned") / "home"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WORLDLINE_HOME", str(home))
-        patch.setenv("WORLDLINE_QUIET", "1")
-        patch.delenv("WORLDLINE_STORAGE", raising=False)
-        assert new("first", "iris", ONLINE) == 0
-        assert run(["learn", "first"]) == 0
-    return home
+
+    def build(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("WORLDLINE_HOME", str(folder / "home"))
+            patch.setenv("WORLDLINE_QUIET", "1")
+            patch.delenv("WORLDLINE_STORAGE", raising=False)
+            assert new("first", "iris", ONLINE) == 0
+            assert run(["learn", "first"]) == 0
+
+    return made_once(tmp_path_factory, "first-learned", build) / "home"
 
 
 @pytest.fixture
