@@ -12,7 +12,7 @@ from models.registry import FAMILIES
 from pipelines.batches.memory import Draws
 from pipelines.environments import registry
 from pipelines.environments.actions import to_shared
-from pipelines.episodes.experience import TURNS
+from pipelines.episodes.experience import TURNS, step_of
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.graph.plan import Plan, Step
@@ -266,7 +266,7 @@ def test_another_emulator_than_the_first_is_refused(tmp_path: Path, monkeypatch:
         with pytest.raises(KeyboardInterrupt):
             learn.run(config(), store)
     (steps,) = store.scratch.rglob("0.steps")
-    damaged = np.fromfile(steps, collecting.STEP)
+    damaged = np.fromfile(steps, step_of(GAME))
     damaged["rewards"][3] += 1
     damaged.tofile(steps)
     with pytest.raises(WorldlineError, match="the emulator is not the one that this training began with"):
