@@ -177,6 +177,31 @@ def imagine(
 
 
 @bench.command()
+def dreamer(
+    quick: Quick = False,
+    rows: Annotated[
+        int | None, typer.Option(min=2, help="Segments of an update at most (default: 16 of videos, 50 of play).")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Of the CPU.")] = 2,
+    as_json: AsJson = False,
+) -> int:
+    """PreLAR's updates on videos and on play, and what its actor practises on, at the published sizes.
+
+    Both ways are first compared by losses and gradients. With all rows an update of fine-tuning takes minutes.
+    Example: worldline bench dreamer --rows 4
+    """
+    from dataclasses import replace
+
+    from pipelines.tools.bench.dreamer import FULL, QUICK, run
+    from pipelines.tools.bench.row import table
+
+    sizes = replace(QUICK, most=rows) if quick else replace(FULL, most=rows, threads=threads)
+    found = run(sizes)
+    _print([row.plain() for row in found], table(found), as_json, quick)
+    return 0
+
+
+@bench.command()
 def play(
     model: Annotated[str, typer.Option(help="Networks' sizes: demo, 40m (JOWA's) or iris.")] = "demo",
     threads: Annotated[int, typer.Option(min=1, help="Of the CPU.")] = 1,
