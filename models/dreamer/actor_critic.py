@@ -49,11 +49,15 @@ class ActorCritic(nn.Module):
 
 @dataclass(frozen=True)
 class Imagined:
-    """A rollout: H + 1 states and the actions (N, H + 1, A) that led to them, of which the first is zeros."""
+    """A rollout: H + 1 states and the actions (N, H + 1, A) that led to them, of which the first is zeros.
+
+    policy: of the first H states, from which the actions were drawn.
+    """
 
     states: State
     actions_NHA: Tensor
     discounts_NH: Tensor  # of what follows each state
+    policy: BoundedGaussian
 
     @property
     def features(self) -> Tensor:
@@ -95,9 +99,11 @@ def imagine(
     states without gradient.
     """
     states, actions = [start], [torch.zeros(len(start.deter), actor.out.out_features, device=start.deter.device)]
+    layers, policies = world.rssm.layers(prior=True), list[BoundedGaussian]()
     for _ in range(horizon):
-        actions.append(actor.act(states[-1].feature.detach(), draws))
-        states.append(world.imagine_step(states[-1], actions[-1], draws))
+        policies.append(actor.policy(states[-1].feature.detach()))
+        actions.append(policies[-1].draw(draws.uniform("action", policies[-1].mean)))
+        states.append(world.imagine_step(states[-1], actions[-1], draws, layers))
     sequence = stacked(states)
     discount = world.config.behaviour.discount
     if world.discount is None:
@@ -107,7 +113,7 @@ def imagine(
         if ends_N is not None:
             known_N1 = discount * (~ends_N.bool()).float()[:, None]
             discounts_NH = torch.cat([known_N1, discounts_NH[:, 1:]], dim=1)
-    return Imagined(sequence, torch.stack(actions, dim=1), discounts_NH)
+    return Imagined(sequence, torch.stack(actions, dim=1), discounts_NH, BoundedGaussian.stacked(policies))
 
 
 def actor_critic_loss(
@@ -121,7 +127,7 @@ def actor_critic_loss(
     networks.reward_norm.follow(rewards_NH)
     normed_NH, slow_NH = networks.reward_norm(rewards_NH), networks.target(features)
     returns_NH = weighted_lambda_returns(normed_NH, imagined.discounts_NH, slow_NH, config.lambda_)
-    policy = networks.actor.policy(features[:, :-2].detach())
+    policy = imagined.policy.before_last()
     entropies_NH = policy.entropy()
     objective_NH = returns_NH[:, 1:] + config.entropy * entropies_NH
     actor = -(imagined.weights[:, :-2] * objective_NH).mean()

@@ -22,7 +22,7 @@ from models.rssm.context import ContextDecoder, ContextEncoder
 from models.rssm.convolutions import PlainDecoder, PlainEncoder, ResnetDecoder, Trunk
 from models.rssm.heads import Number
 from models.rssm.latent_action import ActionEncoder, LatentAction
-from models.rssm.model import Rssm, State
+from models.rssm.model import Layers, Rssm, State
 
 ENCODERS = {"plain": PlainEncoder, "resnet": Trunk, "context": ContextEncoder}
 DECODERS = {"plain": PlainDecoder, "resnet": ResnetDecoder, "context": ContextDecoder}
@@ -159,9 +159,9 @@ class WorldModel(nn.Module):
 
     # ---- steps ----
 
-    def imagine_step(self, state: State, actions_NA: Tensor, draws: Draws) -> State:
-        """The state that is expected after the environment's actions."""
-        return self.rssm.imagine_step(state, self.encoded(actions_NA, draws), draws, PRIOR)
+    def imagine_step(self, state: State, actions_NA: Tensor, draws: Draws, layers: Layers | None = None) -> State:
+        """The state that is expected after the environment's actions. layers: see `Rssm.imagine_step`."""
+        return self.rssm.imagine_step(state, self.encoded(actions_NA, draws), draws, PRIOR, layers)
 
     def begin(self, rows: int) -> Playing:
         """Before the first frame."""

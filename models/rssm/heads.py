@@ -7,6 +7,7 @@ Shapes: `...` any axes, Z numbers of a feature, A numbers of an action.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -61,6 +62,15 @@ class BoundedGaussian:
     raw: Tensor
     mean: Tensor
     std: Tensor
+
+    @classmethod
+    def stacked(cls, steps: "Sequence[BoundedGaussian]") -> "BoundedGaussian":
+        """Those of steps (N, A) as those of a sequence (N, H, A)."""
+        return cls(*(torch.stack([getattr(step, name) for step in steps], 1) for name in ("raw", "mean", "std")))
+
+    def before_last(self) -> "BoundedGaussian":
+        """Of a sequence (N, H, A) all but the last step."""
+        return BoundedGaussian(self.raw[:, :-1], self.mean[:, :-1], self.std[:, :-1])
 
     def _ends(self) -> tuple[Tensor, Tensor]:
         """-1 and 1 in units of the std."""

@@ -9,6 +9,8 @@ Shapes: B rows, T steps, A numbers of an action, E of an embedded frame, D of th
 kind of `chance.py` has them.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 from models.rssm.chance import Chance, Draws, Gaussian, OneHot
 from models.rssm.config import KlConfig, RssmConfig
+from models.rssm.walk import Layer, walked
 
 NORM_EPS = 1e-3
 
@@ -61,13 +64,24 @@ class NormedGru(nn.Module):
         self.layer = nn.Linear(inputs + width, 3 * width)
         self.norm = nn.LayerNorm(3 * width, eps=NORM_EPS)
 
-    def forward(self, x_BI: Tensor, carried_BD: Tensor) -> Tensor:
-        """(B, I), (B, D) -> (B, D)."""
-        parts = self.norm(self.layer(torch.cat([x_BI, carried_BD], dim=-1)))
+    def forward(self, x_BI: Tensor, carried_BD: Tensor, layer: Layer | None = None) -> Tensor:
+        """(B, I), (B, D) -> (B, D). layer: what computes as `self.layer` does."""
+        parts = self.norm((layer or self.layer)(torch.cat([x_BI, carried_BD], dim=-1)))
         reset, candidate, update = parts.chunk(3, dim=-1)
         new_BD = torch.tanh(reset.sigmoid() * candidate)
         kept_BD = (update - 1).sigmoid()
         return kept_BD * new_BD + (1 - kept_BD) * carried_BD
+
+
+class Layers(NamedTuple):
+    """What every step of a walk through time calls; the last two read what the GRU carries, for the posterior, or for
+    the prior.
+    """
+
+    inward: Layer  # of samples
+    cell: Layer
+    hidden: Layer
+    head: Layer
 
 
 class Rssm(nn.Module):
@@ -111,29 +125,51 @@ class Rssm(nn.Module):
             raise ValueError(f"Actions of {width} numbers: this world has room for {self.actions}")
         return F.linear(actions, self.inward.weight[:, first : first + width])
 
-    def carry(self, state: State, told: Tensor | None) -> Tensor:
-        """What the GRU carries on, (B, D)."""
-        weight = self.inward.weight[:, : self.config.sample]
-        x = F.linear(state.sample, weight, self.inward.bias)
-        return self.cell(F.elu(x if told is None else x + told), state.deter)
+    def layers(self, prior: bool, linear: Callable[[Tensor, Tensor | None], Layer] = walked) -> Layers:
+        """For posteriors, or priors. linear: (weight, bias) -> what computes with them."""
+        hidden, head, bias = self.post_hidden.weight[:, : self.config.deter], self.post_head, None
+        if prior:
+            hidden, head, bias = self.prior_hidden.weight, self.prior_head, self.prior_hidden.bias
+        return Layers(
+            linear(self.inward.weight[:, : self.config.sample], self.inward.bias),
+            linear(self.cell.layer.weight, self.cell.layer.bias),
+            linear(hidden, bias),
+            linear(head.weight, head.bias),
+        )
 
-    def prior(self, deter: Tensor) -> Tensor:
+    def carry(self, state: State, told: Tensor | None, layers: Layers | None = None) -> Tensor:
+        """What the GRU carries on, (B, D)."""
+        layers = layers or self.layers(True, _linear)
+        x = layers.inward(state.sample)
+        return self.cell(F.elu(x if told is None else x + told), state.deter, layers.cell)
+
+    def prior(self, deter: Tensor, layers: Layers | None = None) -> Tensor:
         """Statistics of what is expected, of (..., D)."""
-        return self.kind.read(self.prior_head(F.elu(self.prior_hidden(deter))))
+        layers = layers or self.layers(True, _linear)
+        return self.kind.read(layers.head(F.elu(layers.hidden(deter))))
 
     def seen(self, embedded: Tensor) -> Tensor:
         """What the posterior's first layer adds for embedded frames (..., E)."""
         return F.linear(embedded, self.post_hidden.weight[:, self.config.deter :], self.post_hidden.bias)
 
-    def posterior(self, deter: Tensor, seen: Tensor) -> Tensor:
+    def posterior(self, deter: Tensor, seen: Tensor, layers: Layers | None = None) -> Tensor:
         """Statistics of what is there, of (..., D) and `seen` (..., hidden)."""
-        weight = self.post_hidden.weight[:, : self.config.deter]
-        return self.kind.read(self.post_head(F.elu(F.linear(deter, weight) + seen)))
+        layers = layers or self.layers(False, _linear)
+        return self.kind.read(layers.head(F.elu(layers.hidden(deter) + seen)))
 
-    def imagine_step(self, state: State, actions: Tensor | None, draws: Draws | None, what: str = "prior") -> State:
-        """The next state as expected after actions (B, A). draws: None takes the likeliest sample."""
-        deter = self.carry(state, self.told(actions))
-        stats = self.prior(deter)
+    def imagine_step(
+        self,
+        state: State,
+        actions: Tensor | None,
+        draws: Draws | None,
+        what: str = "prior",
+        layers: Layers | None = None,
+    ) -> State:
+        """The next state as expected after actions (B, A). draws: None takes the likeliest sample. layers: those of a
+        walk, `layers(prior=True)`.
+        """
+        deter = self.carry(state, self.told(actions), layers)
+        stats = self.prior(deter, layers)
         sample = self.kind.mode(stats) if draws is None else self.kind.draw(stats, draws, what)
         return State(stats, sample, deter)
 
@@ -151,15 +187,22 @@ class Rssm(nn.Module):
         """
         told = self.told(actions)
         told = None if told is None else told.masked_fill(first[:, None], 0.0)
-        return self._observed(state, told, self.seen(embedded), first, draws, what)
+        return self._observed(state, told, self.seen(embedded), first, draws, what, self.layers(False, _linear))
 
     def _observed(
-        self, state: State, told: Tensor | None, seen: Tensor, first: Tensor, draws: Draws | None, what: str
+        self,
+        state: State,
+        told: Tensor | None,
+        seen: Tensor,
+        first: Tensor,
+        draws: Draws | None,
+        what: str,
+        layers: Layers,
     ) -> State:
         fresh = first[:, None]
         state = State(state.stats, state.sample.masked_fill(fresh, 0.0), state.deter.masked_fill(fresh, 0.0))
-        deter = self.carry(state, told)
-        stats = self.posterior(deter, seen)
+        deter = self.carry(state, told, layers)
+        stats = self.posterior(deter, seen, layers)
         sample = self.kind.mode(stats) if draws is None else self.kind.draw(stats, draws, what)
         return State(stats, sample, deter)
 
@@ -178,21 +221,26 @@ class Rssm(nn.Module):
         state = self.start(len(embedded_BTE)) if state is None else state
         told_BTH = self.told(actions_BTA)
         told_BTH = None if told_BTH is None else told_BTH.masked_fill(first_BT[..., None], 0.0)
-        seen_BTH, found = self.seen(embedded_BTE), []
+        seen_BTH, layers, found = self.seen(embedded_BTE), self.layers(False), list[State]()
         for step in range(embedded_BTE.shape[1]):
             told = None if told_BTH is None else told_BTH[:, step]
-            state = self._observed(state, told, seen_BTH[:, step], first_BT[:, step], draws, what)
+            state = self._observed(state, told, seen_BTH[:, step], first_BT[:, step], draws, what, layers)
             found.append(state)
         posterior = stacked(found)
         return posterior, self.prior(posterior.deter)
 
     def imagine(self, actions_BTA: Tensor | None, steps: int, state: State, draws: Draws, what: str = "prior") -> State:
         """States (B, T, ...) as expected after given actions; `steps` of them."""
-        found = []
+        found, layers = list[State](), self.layers(prior=True)
         for step in range(steps):
-            state = self.imagine_step(state, None if actions_BTA is None else actions_BTA[:, step], draws, what)
+            actions = None if actions_BTA is None else actions_BTA[:, step]
+            state = self.imagine_step(state, actions, draws, what, layers)
             found.append(state)
         return stacked(found)
+
+
+def _linear(weight: Tensor, bias: Tensor | None) -> Layer:
+    return partial(F.linear, weight=weight, bias=bias)
 
 
 def balanced_kl(kind: Chance, posterior: Tensor, prior: Tensor, config: KlConfig) -> tuple[Tensor, Tensor]:

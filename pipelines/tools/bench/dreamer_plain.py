@@ -22,8 +22,8 @@ from models.dreamer.loss import Lost, world_loss
 from models.dreamer.world_model import FIRST_POSTERIOR, POSTERIOR, Observed, Segments, WorldModel, centred
 from models.losses.returns import weighted_lambda_returns
 from models.rssm.chance import Draws
-from models.rssm.heads import log_chance
-from models.rssm.model import Rssm, State, stacked
+from models.rssm.heads import BoundedGaussian, log_chance
+from models.rssm.model import Layers, Rssm, State, stacked
 
 UNREAD = "unread"  # the stream of samples of priors that nobody reads
 
@@ -79,7 +79,7 @@ class PlainWorld(WorldModel):
         posterior, prior = observe(self.rssm, read_BTE, actions_BTA, segments.first_BT, draws, POSTERIOR)
         return Observed(embedded_BTE, context, actions_BTA, latent_stats, posterior, prior, first)
 
-    def imagine_step(self, state: State, actions_NA: Tensor, draws: Draws) -> State:
+    def imagine_step(self, state: State, actions_NA: Tensor, draws: Draws, layers: Layers | None = None) -> State:
         """See `WorldModel`."""
         return prior_step(self.rssm, state, self.encoded(actions_NA, draws), draws, "prior")
 
@@ -112,13 +112,14 @@ def rollout(world: PlainWorld, networks: ActorCritic, start: State, draws: Draws
     """A rollout from states (N, ...)."""
     config, actor = networks.config, networks.actor
     states, actions = [start], [start.deter.new_zeros(len(start.deter), actor.out.out_features)]
+    policies = list[BoundedGaussian]()
     for _ in range(config.horizon):
-        policy = actor.policy(states[-1].feature.detach())
-        actions.append(policy.draw(draws.uniform("action", policy.mean)))
+        policies.append(actor.policy(states[-1].feature.detach()))
+        actions.append(policies[-1].draw(draws.uniform("action", policies[-1].mean)))
         states.append(world.imagine_step(states[-1], actions[-1], draws))
     sequence = stacked(states)
     discounts_NH = torch.full(sequence.deter.shape[:2], config.discount, device=start.deter.device)
-    return Imagined(sequence, torch.stack(actions, dim=1), discounts_NH)
+    return Imagined(sequence, torch.stack(actions, dim=1), discounts_NH, BoundedGaussian.stacked(policies))
 
 
 def plain_optimiser(module: nn.Module, lr: float, weight_decay: float) -> Optimizer:
