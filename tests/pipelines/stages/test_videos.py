@@ -223,6 +223,23 @@ def test_a_run_that_was_ended_goes_on_with_the_videos_that_are_missing(
     assert found.manifest.counts["videos"] == 4 and not list(store.scratch.rglob("*.take"))
 
 
+def test_one_episode_of_each_may_stand_before_the_next_of_any(
+    store: Store, monkeypatch: pytest.MonkeyPatch, metaworld_here: str
+) -> None:
+    played: list[str] = []
+
+    def play(self: Studio, take: Take) -> tuple[object, object]:
+        played.append(take.name)
+        return wandering(6, len(played)), {**vars(take), "return": 0.0, "success": False, "succeeded_at": None}
+
+    monkeypatch.setattr(Studio, "play", play)
+    config = replace(TINY, cameras=("corner",), episodes=2, workers=1, order="episodes")
+    entries = json.loads(videos.run(config, store).artefact.path("videos.json").read_text())
+    assert played == [f"{task}-corner-{episode:04d}" for task in ("push", "reach") for episode in range(2)]
+    assert [entry["name"] for entry in entries] == [played[n] for n in (0, 2, 1, 3)]
+    assert "order" not in replace(config, order="tasks").spec().config
+
+
 def test_a_set_that_grows_too_large_is_refused_while_it_is_played(store: Store, metaworld_here: str) -> None:
     with pytest.raises(UsageError, match=r"What the experts of 2 tasks play has 12 frames and more, .* fewer episodes"):
         videos.run(replace(TINY, workers=1, most_bytes=6 * 64 * 64 * 3), store)
