@@ -181,7 +181,8 @@ class Family:
     config: the type of its frozen config. agent: "module:Class" of its `models.api.Agent`, called with config and seed.
     objectives: its losses by name. planners: how it can choose actions, of actor, greedy, beam and mcts. tokens:
     whether its frames can be stored as tokens. one_file: what the original calls the file that holds all networks, each
-    network's names behind its own; empty where it writes a file a network.
+    network's names behind its own, or with `whole_names` as they are; empty where it writes a file a network.
+    part_files: files of single networks that it writes beside, and what goes before their names in that one.
     """
 
     name: str
@@ -191,6 +192,8 @@ class Family:
     planners: tuple[str, ...] = ("greedy",)
     tokens: bool = False
     one_file: str = ""
+    whole_names: bool = False
+    part_files: Mapping[str, str] = field(default_factory=dict)
 
     def build(self, config: AgentConfig, seed: int = 0) -> "Agent":
         """The networks of a config with fresh weights; the seed fixes them. Imports torch."""

@@ -190,7 +190,7 @@ class DreamerAgent:
 
     def load_original(self, network: str, state_dict: Mapping[str, Tensor]) -> None:
         """See `state_dict.load_module`."""
-        load_module(self.networks[network], self.config, state_dict)
+        load_module(self.networks[network], self.networks.values(), self.config, state_dict)
 
     def original_weights(self, network: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `state_dict.module_weights`."""

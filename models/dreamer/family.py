@@ -17,4 +17,11 @@ DREAMER = Family(
     },
     planners=("actor", "greedy"),
     one_file="variables.pt",
+    whole_names=True,
+    part_files={
+        "rssm_variables.pt": "wm.rssm.",
+        "encoder_variables.pt": "wm.encoder.",
+        "decoder_variables.pt": "wm.heads.decoder.",
+        "va_encoder_variables.pt": "wm.va_encoder.",
+    },
 )

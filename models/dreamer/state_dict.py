@@ -8,7 +8,7 @@ critic) is neither written nor found there, and begins at 0, as in the originals
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import torch
@@ -42,8 +42,6 @@ BEHAVIOUR = {
 PARTS = WORLD | BEHAVIOUR
 ALIASES = (("_task_behavior.", "_expl_behavior."),)
 RSSMS = (("wm.rssm.", "wm.af_rssm."),)  # of one RSSM, where two would be stacked otherwise
-FILES = {"rssm": "rssm", "encoder": "encoder", "decoder": "decoder", "latent_action": "va_encoder"}
-"""networks that pre-training writes a file each of, `<theirs>_variables.pt`"""
 
 Rules = tuple[tuple[str, str], ...]  # a pattern of our names within a part, and theirs
 LAYER: Rules = (
@@ -190,25 +188,31 @@ def original_state_dict(world: WorldModel, behaviour: ActorCritic | None, names:
     return found if behaviour is None else found | original_module(behaviour, world.config, names)
 
 
-def load_module(module: nn.Module, config: DreamerConfig, state_dict: Mapping[str, Tensor]) -> None:
-    """Load the world or the behaviour of a whole agent's file, all of it or, with a ValueError that says why, nothing.
+def load_module(
+    module: nn.Module, networks: Iterable[nn.Module], config: DreamerConfig, state_dict: Mapping[str, Tensor]
+) -> None:
+    """Load one of an agent's networks of a whole agent's file, all of it or, with a ValueError that says why, nothing.
 
-    config: the agent's.
+    networks: all of the agent, whose weights alone may stand in the file. config: the agent's.
     """
-    weights, expected = module_weights(module, config, state_dict), _expected(module, named_as(state_dict))
-    if weights.keys() != set(expected.values()):
-        raise ValueError(_misfit(weights, set(expected.values())))
+    weights, names = _without_aliases(config, state_dict), named_as(state_dict)
+    if config.reads in ("video", "encoded"):
+        names = "prelar"  # ContextWM's own repository has none of these
+    known = {theirs for each in networks for theirs in _expected(each, names).values()}
+    expected = _expected(module, names)
+    if not set(expected.values()) <= weights.keys() <= known:
+        raise ValueError(_misfit(weights, known))
     load_exactly(module, {ours: weights[theirs] for ours, theirs in expected.items()} | _counted(module))
 
 
 def module_weights(module: nn.Module, config: DreamerConfig, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Of a whole agent's file, what belongs to the world or to the behaviour, each weight once, as it is named there.
+    """Of a whole agent's file, what belongs to the world or to the behaviour, as `original_module` names it.
 
     Raises ValueError where two copies of a weight differ.
     """
-    inside = "wm." if isinstance(module, WorldModel) else "_task_behavior."
-    once = _without_aliases(config, state_dict)
-    return {name: each for name, each in once.items() if name.startswith(inside)}
+    once, expected = _without_aliases(config, state_dict), _expected(module, named_as(state_dict))
+    found = {their_name(ours): once[theirs] for ours, theirs in expected.items() if theirs in once}
+    return _with_aliases(config, found)
 
 
 def original_module(module: nn.Module, config: DreamerConfig, names: Names = "prelar") -> dict[str, Tensor]:
@@ -216,10 +220,7 @@ def original_module(module: nn.Module, config: DreamerConfig, names: Names = "pr
     twice.
     """
     weights = copied_weights(module)
-    found = {theirs: weights[ours] for ours, theirs in _expected(module, names).items()}
-    for ours, theirs in _aliases(config):
-        found |= {theirs + name.removeprefix(ours): each for name, each in found.items() if name.startswith(ours)}
-    return found
+    return _with_aliases(config, {theirs: weights[ours] for ours, theirs in _expected(module, names).items()})
 
 
 def load_network(world: WorldModel, part: str, state_dict: Mapping[str, Tensor], names: Names | None = None) -> None:
@@ -263,10 +264,18 @@ def _without_aliases(config: DreamerConfig, state_dict: Mapping[str, Tensor]) ->
     for ours, theirs in _aliases(config):
         for name in [name for name in weights if name.startswith(theirs)]:
             once, copy = ours + name.removeprefix(theirs), weights.pop(name)
-            if once in weights and not torch.equal(weights[once], copy):
+            if once in weights and not (weights[once].dtype == copy.dtype and torch.equal(weights[once], copy)):
                 raise ValueError(f"'{once}' and its copy '{name}' differ: make them one, or leave out the copy")
             weights.setdefault(once, copy)
     return weights
+
+
+def _with_aliases(config: DreamerConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each weight that is stored twice twice."""
+    found = dict(weights)
+    for ours, theirs in _aliases(config):
+        found |= {theirs + name.removeprefix(ours): each for name, each in found.items() if name.startswith(ours)}
+    return found
 
 
 def _misfit(weights: Mapping[str, Tensor], known: set[str]) -> str:
@@ -274,7 +283,7 @@ def _misfit(weights: Mapping[str, Tensor], known: set[str]) -> str:
     faults = [f"lacks '{lacking[0]}' and {len(lacking) - 1} more" if lacking else ""]
     faults += [f"has '{strange[0]}' and {len(strange) - 1} more beyond" if strange else ""]
     said = " and ".join(each for each in faults if each)
-    return f"these weights are {described(weights)} and not what the config says: the file {said}"
+    return f"holds weights {described(weights)}, not what the recipe says: it {said}; take the recipe that made it"
 
 
 def described(names: Mapping[str, Tensor]) -> str:
@@ -284,7 +293,7 @@ def described(names: Mapping[str, Tensor]) -> str:
     if "wm.va_encoder" in heads:
         return "of PreLAR's pre-training"
     if "wm.action_encoder" in heads:
-        return "of PreLAR's fine-tuning"
+        return f"of PreLAR's fine-tuning{'' if 'wm.intr_bonus' in heads else ' without a bonus'}"
     if {"wm.rssm", "wm.af_rssm", "wm.intr_bonus"} <= heads:
         return f"of {'ContextWM' if of_context else 'APV'}'s fine-tuning"
     if "_task_behavior.actor" in heads:

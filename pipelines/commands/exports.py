@@ -7,6 +7,7 @@ import typer
 
 from models.registry import FAMILIES
 from pipelines.commands.browser_page import export_browser
+from pipelines.commands.dreamer_files import import_dreamer
 from pipelines.commands.hub import WhoseGame, export_hub, import_hub, playing_agent
 from pipelines.commands.iris_runs import LpipsFrom, export_run, import_delta_iris, import_iris, import_rem
 from pipelines.commands.options import ExperimentName, Storage, artefact_named, plan_of_experiment, profile_and_store
@@ -44,6 +45,7 @@ def add_to(app: typer.Typer) -> None:
     back.command("iris")(import_iris)
     back.command("rem")(import_rem)
     back.command("delta-iris")(import_delta_iris)
+    back.command("dreamer")(import_dreamer)
     back.command("hub")(import_hub)
     app.add_typer(back, name="import", rich_help_panel=PANEL)
 
@@ -136,7 +138,7 @@ def segments(
 def checkpoint(
     experiment: ExperimentName,
     to: Annotated[
-        str, typer.Option("--to", help="jowa, iris, rem, simulus or delta_iris: names that its own code reads.")
+        str, typer.Option("--to", help="jowa, iris, rem, simulus, delta_iris or dreamer: names its own code reads.")
     ],
     out: Annotated[Path, typer.Option(help="Folder; one named after the experiment is written into it.")],
     game: WhoseGame = "",
@@ -144,7 +146,8 @@ def checkpoint(
     overwrite: Overwrite = False,
     storage: Storage = None,
 ) -> None:
-    """What an experiment plays with, as its original's files: JOWA's tokenizer.pt and model.pt, last.pt of the others.
+    """What an experiment plays with, as its original's files: JOWA's tokenizer.pt and model.pt, PreLAR's variables.pt
+    of the Dreamer family, last.pt of the others.
 
     'worldline import-jowa' and 'worldline import iris' read them back exactly; what they brought goes out with the bits
     and dtypes it came with. Masks and index buffers of IRIS are written anew. IRIS's own loader is strict and keeps

@@ -124,8 +124,9 @@ def materialize(
     Stages: collected_replay, replay, trajectories, segments, pretrained, tokens, world_action_model, scores,
     leaderboard. In place of trajectories and what is before them: imported_trajectories (source=imported). In place of
     all that is before pretrained: imported_shards (source=shards). In recipes that have them: videos and
-    video_pretrained. In place of training: imported, after 'worldline import-jowa'. Before scores: finetuned, after
-    'worldline finetune' or in recipes named so, and tuned, where tune has something to search over. Of recipes such as
+    video_pretrained. In place of training: imported and imported_world, after 'worldline import'. Before
+    scores: finetuned, after 'worldline finetune' or in recipes named so, and tuned, where tune has something to search
+    over. Of recipes such as
     iris: world_model_agent in place of all that is before scores. What 'worldline play' keeps is recordings, and what
     'worldline diagnose' finds diagnosed; they stand beside all these.
 

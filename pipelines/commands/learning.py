@@ -29,7 +29,7 @@ from pipelines.recipes.jowa import finetuned
 from pipelines.recipes.registry import RECIPES
 from pipelines.recipes.registry import recipe as named_recipe
 from pipelines.stages.import_trajectories import ImportConfig
-from pipelines.stages.import_weights import ReleasedConfig
+from pipelines.stages.import_weights import Released, ReleasedConfig
 from pipelines.stages.train import PretrainConfig
 from pipelines.store.artefact import Artefact
 from pipelines.store.store import Store
@@ -80,15 +80,21 @@ def import_jowa(
 
 def register_released(recipe: Recipe, released: ReleasedConfig, name: str, storage: str | None) -> None:
     """Import a checkpoint and make an experiment of it: `recipe` with that in place of all training."""
-    recipe = without_learning(recipe).but(**{ReleasedConfig.VERB: released})
+    experiment = registered(without_learning(recipe), released, name, storage)
+    print(f"Experiment {experiment.key}: let it play with 'worldline evaluate {experiment.name} --games GAME'")
+
+
+def registered(recipe: Recipe, released: Released, name: str, storage: str | None) -> experiments.Experiment:
+    """Import what others trained and make an experiment of a recipe that has it too."""
+    recipe, step = recipe.but(**{released.VERB: released}), Step(released.STAGE)
     profile, store = profile_and_store(storage)
     plan = Plan(recipe, profile.replay_root, profile)
-    report = run_config(plan.config(Step("imported")), store)
+    report = run_config(plan.config(step), store)
     store.open(report.artefact.ref)  # what cannot be imported, or failed its check, is not registered
     experiment = experiments.register(experiment_folder(), name, recipe)
-    make(plan, Step("imported"), store, experiment)  # it stands: this names it
+    make(plan, step, store, experiment)  # it stands: this names it
     print(report)
-    print(f"Experiment {experiment.key}: let it play with 'worldline evaluate {experiment.name} --games GAME'")
+    return experiment
 
 
 def without_learning(recipe: Recipe) -> Recipe:

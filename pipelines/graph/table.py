@@ -14,7 +14,7 @@ from pipelines.stages.downsample import DownsampleConfig
 from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.stages.fetch import FetchConfig
 from pipelines.stages.import_trajectories import ImportConfig, ShardsConfig
-from pipelines.stages.import_weights import ReleasedConfig
+from pipelines.stages.import_weights import ReleasedConfig, ReleasedWorldConfig
 from pipelines.stages.learn import LearnConfig
 from pipelines.stages.pretrain_videos import PretrainVideosConfig
 from pipelines.stages.record import RecordConfig
@@ -173,6 +173,17 @@ template have this.""",
 
 The check `sees` compares what it foresees of held-out videos with a copy of the last frame. Only recipes with a
 `pretrain_videos` template have this.""",
+    ),
+    Stage(
+        ReleasedWorldConfig,
+        per="experiment",
+        kind="learning",
+        kinds=("torch", "safetensors"),
+        makes="world",
+        job="import_world",
+        about="""A world that others trained on videos, in place of an experiment's own, brought in from files.
+
+The manifest's roots name the files by their sha256. Only experiments that import one have this.""",
     ),
     Stage(
         PretrainConfig,

@@ -107,12 +107,12 @@ def _unusual(tensor: Tensor) -> str:
 
 def other_dtypes(agent: Agent, network: str, weights: Mapping[str, Tensor]) -> dict[str, str]:
     """By the original's name, the dtype of those of a file's tensors that are of another than the network's."""
-    own = agent.networks[network].state_dict()
+    own = agent.original_state_dict(network)
     taken = agent.original_weights(network, weights)
     return {
         name: str(tensor.dtype).removeprefix("torch.")
         for name, tensor in taken.items()
-        if name in own and own[name].dtype != tensor.dtype
+        if name in own and own[name].dtype != tensor.dtype and tensor.dtype in FLOATS.values()
     }
 
 
@@ -151,8 +151,10 @@ def original_files(
     parts = {name: original_file(agent, name, dtypes.get(name, {})) for name in agent.networks}
     if lpips:
         parts["tokenizer"] |= lpips
-    if one := family_of(agent.config).one_file:
-        return {one: {f"{name}.{key}": tensor for name, part in parts.items() for key, tensor in part.items()}}
+    family = family_of(agent.config)
+    if family.one_file:
+        named = [(part, "" if family.whole_names else f"{name}.") for name, part in parts.items()]
+        return {family.one_file: {before + key: tensor for part, before in named for key, tensor in part.items()}}
     return {f"{name}.pt": part for name, part in parts.items()}
 
 

@@ -21,6 +21,7 @@ GRAPH = {
     "imported_shards": ("data", set()),
     "videos": ("data", set()),
     "video_pretrained": ("learning", {"videos"}),
+    "imported_world": ("learning", set()),
     "pretrained": ("learning", {"segments", "imported_shards", *EPISODES}),
     "tokens": ("learning", {"pretrained", *EPISODES}),
     "world_action_model": ("learning", {"pretrained", "tokens", "segments", "imported_shards", *EPISODES}),
@@ -28,7 +29,15 @@ GRAPH = {
     "finetuned": ("learning", {"world_action_model", "pretrained", "imported", *EPISODES}),
     "world_model_agent": (
         "learning",
-        {"world_action_model", "pretrained", "imported", "finetuned", "video_pretrained", *EPISODES},
+        {
+            "world_action_model",
+            "pretrained",
+            "imported",
+            "finetuned",
+            "video_pretrained",
+            "imported_world",
+            *EPISODES,
+        },
     ),
     "tuned": ("evaluation", {"world_action_model", "pretrained", "imported", "finetuned", "world_model_agent"}),
     "scores": (
@@ -48,7 +57,7 @@ GRAPH = {
 JOBS = {
     "collect", "fetch", "downsample", "import_trajectories", "index", "import_shards", "pretrain", "encode",
     "train", "practise", "import_weights", "finetune", "tune", "evaluate", "diagnose", "record", "report", "gather",
-    "pretrain_videos",
+    "pretrain_videos", "import_world",
 }  # fmt: skip
 WHOLE = {"ingest": "data", "learn": "learning", "verify": None}  # those of no single stage, and the kind that they run
 POOLS = {"replay": "network", **dict.fromkeys(("trajectories", "imported_trajectories", "videos"), "disk")}

@@ -89,7 +89,11 @@ def test_what_is_stored_twice_must_agree_and_may_be_left_out() -> None:
 @pytest.mark.parametrize(
     ("given", "wanted", "words"),
     [
-        ("apv_pretrain", "prelar_pretrain", "of APV's pre-training and not what the config says: the file lacks"),
+        (
+            "apv_pretrain",
+            "prelar_pretrain",
+            "holds weights of APV's pre-training, not what the recipe says: it lacks",
+        ),
         ("prelar", "dreamerv2", "of PreLAR's fine-tuning"),
         ("contextwm", "apv", "of ContextWM's fine-tuning"),
         ("naive", "dreamerv2", "of the naive fine-tuning"),
