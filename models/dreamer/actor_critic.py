@@ -6,6 +6,7 @@ follows it from time to time tells what lies behind the horizon. Source: arXiv 2
 Shapes: N rows, H imagined steps, H + 1 states of which the first is where imagination begins, A numbers of an action.
 """
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -51,18 +52,19 @@ class ActorCritic(nn.Module):
 class Imagined:
     """A rollout: H + 1 states and the actions (N, H + 1, A) that led to them, of which the first is zeros.
 
-    policy: of the first H states, from which the actions were drawn.
+    features: (N, H + 1, Z). policy: of the first H states, from which the actions were drawn.
     """
 
-    states: State
+    steps: Sequence[State]
+    features: Tensor
     actions_NHA: Tensor
     discounts_NH: Tensor  # of what follows each state
     policy: BoundedGaussian
 
     @property
-    def features(self) -> Tensor:
-        """(N, H + 1, Z)."""
-        return self.states.feature
+    def states(self) -> State:
+        """(N, H + 1, ...)."""
+        return stacked(self.steps)
 
     @property
     def weights(self) -> Tensor:
@@ -98,29 +100,32 @@ def imagine(
     ends: bool, which rows begin at a true end: nothing behind it counts, where the world tells of ends. An actor reads
     states without gradient.
     """
-    states, actions = [start], [torch.zeros(len(start.deter), actor.out.out_features, device=start.deter.device)]
+    states, features = [start], [start.feature]
+    actions = [torch.zeros(len(start.deter), actor.out.out_features, device=start.deter.device)]
     layers, policies = world.rssm.layers(prior=True), list[BoundedGaussian]()
     for _ in range(horizon):
-        policies.append(actor.policy(states[-1].feature.detach()))
+        policies.append(actor.policy(features[-1].detach()))
         actions.append(policies[-1].draw(draws.uniform("action", policies[-1].mean)))
         states.append(world.imagine_step(states[-1], actions[-1], draws, layers))
-    sequence = stacked(states)
+        features.append(states[-1].feature)
+    features_NHZ = torch.stack(features, dim=1)
     discount = world.config.behaviour.discount
     if world.discount is None:
-        discounts_NH = torch.full(sequence.deter.shape[:2], discount, device=start.deter.device)
+        discounts_NH = torch.full(features_NHZ.shape[:2], discount, device=start.deter.device)
     else:
-        discounts_NH = world.discount(sequence.feature).sigmoid()
+        discounts_NH = world.discount(features_NHZ).sigmoid()
         if ends_N is not None:
             known_N1 = discount * (~ends_N.bool()).float()[:, None]
             discounts_NH = torch.cat([known_N1, discounts_NH[:, 1:]], dim=1)
-    return Imagined(sequence, torch.stack(actions, dim=1), discounts_NH, BoundedGaussian.stacked(policies))
+    policy = BoundedGaussian.stacked(policies)
+    return Imagined(states, features_NHZ, torch.stack(actions, dim=1), discounts_NH, policy)
 
 
 def actor_critic_loss(
     world: WorldModel, networks: ActorCritic, imagined: Imagined, entropy_in_targets: bool
 ) -> Learned:
     """What both lose on a rollout. entropy_in_targets: see `Faults`."""
-    config, features = networks.config, imagined.features
+    config, features = networks.config, _as_read(imagined.features)
     if world.reward is None:
         raise ValueError("A world without rewards gives an actor nothing to learn: fine-tune it first")
     rewards_NH = world.reward(features)
@@ -139,3 +144,9 @@ def actor_critic_loss(
     return Learned(
         actor, critic, rewards_NH, normed_NH, slow_NH, returns_NH.detach(), targets_NH, values_NH, entropies_NH, policy
     )
+
+
+def _as_read(features: Tensor) -> Tensor:
+    """Rounded once where autocast would round them for every head."""
+    kind = features.device.type
+    return features.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else features

@@ -9,7 +9,7 @@ Shapes: B rows, T steps, A numbers of an action, E of an embedded frame, D of th
 kind of `chance.py` has them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -49,7 +49,7 @@ class State(NamedTuple):
         return State(*(each.detach().flatten(0, 1) for each in self))
 
 
-def stacked(states: list[State]) -> State:
+def stacked(states: Sequence[State]) -> State:
     """Steps of rows as a sequence."""
     return State(*(torch.stack(each, dim=1) for each in zip(*states, strict=True)))
 

@@ -119,7 +119,8 @@ def rollout(world: PlainWorld, networks: ActorCritic, start: State, draws: Draws
         states.append(world.imagine_step(states[-1], actions[-1], draws))
     sequence = stacked(states)
     discounts_NH = torch.full(sequence.deter.shape[:2], config.discount, device=start.deter.device)
-    return Imagined(sequence, torch.stack(actions, dim=1), discounts_NH, BoundedGaussian.stacked(policies))
+    policy = BoundedGaussian.stacked(policies)
+    return Imagined(states, sequence.feature, torch.stack(actions, dim=1), discounts_NH, policy)
 
 
 def plain_optimiser(module: nn.Module, lr: float, weight_decay: float) -> Optimizer:
