@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.commands.options import ExperimentName, Overrides, Storage, plan_of_experiment, profile_and_store
+from pipelines.environments.actions import action_names
 from pipelines.environments.registry import game_named
 from pipelines.errors import UsageError, WorldlineError
 from pipelines.evaluation.player_settings import PlayConfig
@@ -17,7 +18,7 @@ from pipelines.graph.config_io import override
 from pipelines.graph.experiment import Experiment
 from pipelines.graph.make import pointer, run_config
 from pipelines.graph.plan import Plan, Step
-from pipelines.play.mode import ABOUT, RECORDING
+from pipelines.play.mode import ABOUT, RECORDING, require_mode
 from pipelines.progress import say
 from pipelines.stages.evaluate import EvaluateConfig, roster
 from pipelines.stages.record import RecordConfig, as_read, with_actions
@@ -26,7 +27,10 @@ from pipelines.store.ref import Ref
 from pipelines.store.store import Store
 
 PANEL = "Look and tidy"
-MODE = f"What is played: {'; '.join(f'{name} ({about})' for name, about in ABOUT.items())}."
+MODE = (
+    f"What is played: {'; '.join(f'{name} ({about})' for name, about in ABOUT.items())}. Where an action is numbers: "
+    "agent, dream-agent, episodes."
+)
 HOST = (
     "Where the page is served (default: 127.0.0.1); other than loopback, every visitor needs an address with a token."
 )
@@ -36,6 +40,7 @@ ACTIONS = (
     "Headless: text file of what you would press, a step after the other: NOOP UP FIRE, or the game's own numbers "
     "(default: no-op)."
 )
+PLANNER = "Of the agent: greedy, beam, mcts, rollouts, actor (default: the recipe's)."
 OF = "Which episodes --episode counts: recorded (those that the agent learned from) or evaluated (those scored)."
 
 
@@ -60,9 +65,7 @@ def play(
     episode: Annotated[int, typer.Option(help="A dream begins in this episode; -1: in the emulator.")] = -1,
     step: Annotated[int, typer.Option(help="At this step of it, or after so many no-ops.")] = 0,
     of: Annotated[str, typer.Option(help=OF)] = "recorded",
-    planner: Annotated[
-        str, typer.Option(help="Of the agent: greedy, beam, mcts, rollouts, actor (default: the recipe's).")
-    ] = "",
+    planner: Annotated[str, typer.Option(help=PLANNER)] = "",
     protocol: Annotated[str, typer.Option(help="Rules of the game (default: the recipe's evaluation).")] = "",
     sample: Annotated[bool | None, typer.Option("--sample/--likeliest", help="Draw dreams, or not.")] = None,
     reconstruction: Annotated[bool, typer.Option("--reconstruction", help="Show the tokenizer's view too.")] = False,
@@ -74,10 +77,10 @@ def play(
     Serves one page on this machine until Ctrl-C; modes, keys, speed and recording are there ('?' lists the keys).
     --headless plays without a screen. A recording is an artefact, recordings/EXPERIMENT/GAME/MODE-..., with its lineage
     to the checkpoint, to where the dream begins and to the seed. The same command gives the same pictures. Where
-    nothing is pressed, no-op is played.
-    --set takes the fields of record: record.context (real steps that a dream begins with), record.epsilon,
-    record.beam_width, record.beam_horizon, record.search.simulations, record.search.temperature, record.max_steps,
-    record.precision (float32 unless set: of one row at a time, it is faster with small networks).
+    nothing is pressed, no-op is played. --set takes the fields of record: record.context (real steps that a dream
+    begins with), record.epsilon, record.beam_width, record.beam_horizon, record.search.simulations,
+    record.search.temperature, record.max_steps, record.precision (float32 unless set: of one row at a time, it is
+    faster with small networks).
 
     Example: worldline play demo --game Boxing --mode agent --reconstruction
 
@@ -94,8 +97,9 @@ def play(
     _, store = profile_and_store(storage)
     given: dict[str, Any] = {"mode": mode, "steps": steps, "seed": seed, "episode": episode, "step": step, "of": of}
     given |= {"planner": planner or None, "protocol": protocol or None, "reconstruction": reconstruction}
-    given |= {"sample": {None: None, True: "yes", False: "no"}[sample]}
+    given["sample"] = {None: None, True: "yes", False: "no"}[sample]
     found, config = config_of(experiment, game, {k: v for k, v in given.items() if v is not None}, changes, storage)
+    _require_keys(config, actions)
     if headless:
         _keep(found, config if actions is None else with_actions(config, actions), store, out, overwrite)
         return
@@ -104,6 +108,13 @@ def play(
 
     where = server.Port(server.HOST if host is None else host, server.PORT if port is None else port)
     show(found, config, store, where, browser=not no_browser)
+
+
+def _require_keys(config: RecordConfig, actions: Path | None) -> None:
+    """Raises UsageError for what a person would play, where no key says an action."""
+    require_mode(config.mode, config.game)
+    if actions is not None and not action_names(config.game):
+        raise UsageError(f"--actions {actions}: an action of {config.game} is numbers, which no key says: leave it out")
 
 
 def _require_out(out: Path | None, overwrite: bool) -> None:

@@ -9,7 +9,7 @@ from pipelines.graph.experiment import Experiment
 from pipelines.graph.make import pointer
 from pipelines.graph.plan import Step
 from pipelines.play.episodes import IMAGINED, EpisodeSet, ImaginedEpisodes
-from pipelines.play.mode import MODES, RECORDING, Mode, Shown, open_mode
+from pipelines.play.mode import RECORDING, Mode, Shown, modes_of, open_mode
 from pipelines.play.server import Port, serve
 from pipelines.play.source import PlaySource, Start
 from pipelines.play.taken import Taken
@@ -32,7 +32,7 @@ def show(found: Experiment, config: RecordConfig, store: Store, port: Port, brow
 
         title = f"{found.name} · {config.game}"
         first = open_at(config.mode, source.start)
-        serve(port, title, tuple(MODES), first, open_at, record, source.start, browser)
+        serve(port, title, modes_of(config.game), first, open_at, record, source.start, browser)
     finally:
         close(source)
 

@@ -6,7 +6,7 @@ Letters: H, W pixels.
 from pipelines.errors import UsageError
 from pipelines.play.episodes import require_step
 from pipelines.play.in_game import reconstructed
-from pipelines.play.mode import Shown
+from pipelines.play.mode import Shown, words
 from pipelines.play.source import PlaySource, Start
 
 
@@ -72,5 +72,6 @@ class EpisodesMode:
                 raise UsageError(f"These {self.of} episodes are not what this agent sees: leave --reconstruction out")
             pictures["tokenizer"] = reconstructed(source, piece.frames[0])
         facts = {"from": f"{self.of} episode {self._episode} of {len(self.lengths)}", "length": f"{length} steps"}
-        ended = self._step + 1 == length
-        return Shown(pictures, self._step, int(piece.actions[0]), reward, self._total, ended, None, facts)
+        action, ended = source.told(piece.actions[0]), self._step + 1 == length
+        facts |= words(action)
+        return Shown(pictures, self._step, action, reward, self._total, ended, None, facts)

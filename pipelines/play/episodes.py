@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.environments.actions import stored_action, to_own
+from pipelines.environments.actions import stored_action, stored_actions
 from pipelines.environments.registry import Environment, Rules, make
 from pipelines.environments.rollout import Episode
 from pipelines.episodes.trajectories import TrajectoryReader
@@ -31,7 +31,7 @@ class Piece:
     """Some steps of an episode: what was seen, what was done then, and what it brought."""
 
     frames: NDArray[np.uint8]  # (N, H, W) or (N, H, W, 3)
-    actions: NDArray[np.int64]  # (N,) the game's own numbers
+    actions: NDArray[Any]  # (N,) int64, the game's own numbers; or (N, A) float32 of an action that is numbers
     rewards: NDArray[np.float32]  # (N,)
 
 
@@ -81,7 +81,7 @@ class RecordedEpisodes:
         at, reader = int(self._reader.episode_starts[episode]), self._reader
         here = slice(at + first, at + stop)
         frames = reader.frames(here.start, here.stop)
-        return Piece(frames, reader.actions[here].astype(np.int64), reader.rewards[here])
+        return Piece(frames, _plain(reader.actions[here]), reader.rewards[here])
 
     def earned(self, episode: int, stop: int) -> float:
         """See `EpisodeSet`."""
@@ -94,7 +94,7 @@ class RecordedEpisodes:
 
 
 class EvaluatedEpisodes:
-    """Those of an evaluation, by their seeds and actions (the environment's numbers, a byte each) under its rules."""
+    """Those of an evaluation, by their seeds and actions, as `stored_action` holds them in bytes, under its rules."""
 
     def __init__(self, game: str, rules: Rules, options: Mapping[str, Any], episodes: Sequence[Episode]) -> None:
         self._game, self._rules, self._options, self._episodes = game, rules, options, tuple(episodes)
@@ -116,7 +116,7 @@ class EvaluatedEpisodes:
                     name = f"{line['planner']}-{line['episode']}"
                     if line["planner"] != "random" and name in taken:
                         numbers = (line["return"], line["clipped_return"], line["length"])
-                        played = taken[name].astype(np.uint8).tobytes()
+                        played = taken[name].astype(stored_action(game).base).tobytes()
                         found.append(Episode(line["episode"], line["seed"], *numbers, line["ended"], played))
         except (*BAD_NPZ, OSError, KeyError) as error:
             if may_pass(error):
@@ -127,14 +127,14 @@ class EvaluatedEpisodes:
     @property
     def lengths(self) -> tuple[int, ...]:
         """See `EpisodeSet`."""
-        return tuple(len(episode.actions) for episode in self._episodes)
+        return tuple(len(self._actions(number)) for number in range(len(self._episodes)))
 
     def read(self, episode: int, first: int, stop: int) -> Piece:
         """See `EpisodeSet`. What was not played yet is played."""
         actions = self._play(episode, stop)[first:stop]
         return Piece(
             np.stack(self._frames[first:stop]),
-            to_own(self._game, actions).astype(np.int64),
+            _plain(stored_actions(self._game, actions)),
             np.array(self._rewards[first:stop], np.float32),
         )
 
@@ -202,7 +202,7 @@ class ImaginedEpisodes:
             self._open = file, _arrays(file, DREAMT)[0]
         actions, rewards = _arrays(file, "actions", "rewards")
         seen, done = slice(begins + first, begins + stop), slice(begins + first + 1, begins + stop + 1)
-        return Piece(self._open[1][seen], actions[done].astype(np.int64), rewards[done])
+        return Piece(self._open[1][seen], _plain(actions[done]), rewards[done])
 
     def earned(self, episode: int, stop: int) -> float:
         """See `EpisodeSet`."""
@@ -215,10 +215,16 @@ class ImaginedEpisodes:
         self._open = None
 
 
+def _plain(actions: NDArray[Any]) -> NDArray[Any]:
+    """Actions as `Piece` holds them."""
+    return actions.astype(np.int64 if actions.ndim == 1 else np.float32)
+
+
 def _starts(file: Path) -> list[int]:
     """Where the dreams of a recording begin, which may be in the middle of one; its length at the end."""
     (actions,) = _arrays(file, "actions")
-    return sorted({0, *np.flatnonzero(actions < 0).tolist(), len(actions)})
+    begins = actions < 0 if actions.ndim == 1 else np.isnan(actions).any(axis=1)
+    return sorted({0, *np.flatnonzero(begins).tolist(), len(actions)})
 
 
 def _arrays(file: Path, *names: str) -> list[NDArray[Any]]:

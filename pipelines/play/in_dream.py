@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.api import Imagined
-from pipelines.play.mode import Shown
-from pipelines.play.source import Beginning, PlaySource
+from pipelines.play.mode import Shown, words
+from pipelines.play.source import Action, Beginning, PlaySource
 from pipelines.play.tensors import DreamRow, Eyes
 
 
@@ -43,7 +43,7 @@ class DreamMode:
             self._number += 1
             return self._begin()
         place = self._chosen(action)
-        here = self._row.step(self._source.shared(place))
+        here = self._row.step(self._source.given(place))
         reward = float(here.rewards_N[0])
         self._step, self._total, self._over = self._step + 1, self._total + reward, bool(here.ends_N[0])
         return self._shown(here, place, reward)
@@ -68,7 +68,7 @@ class DreamMode:
             if len(self._beginning.frames) > 1:
                 self._player.recall(0, self._beginning.frames[:-1], self._beginning.actions)
 
-    def _shown(self, here: Imagined, place: int | None, reward: float) -> Shown:
+    def _shown(self, here: Imagined, place: Action | None, reward: float) -> Shown:
         assert self._row is not None and self._beginning is not None
         values, kind = self._thought(here)
         facts = {
@@ -77,11 +77,12 @@ class DreamMode:
             **self._row.facts(),
             **({"values": kind} if kind else {}),
             **({"end": "imagined"} if self._over else {}),
+            **words(place),
         }
         pictures = {"dream": self._eyes.picture(here.tokens_NK[0])}
         return Shown(pictures, self._step, place, reward, self._total, self._over, values, facts)
 
-    def _chosen(self, action: int | None) -> int:
+    def _chosen(self, action: int | None) -> Action:
         return self._source.noop if action is None else action
 
     def _thinks(self, here: Imagined) -> bool:
@@ -94,9 +95,8 @@ class DreamMode:
             return None, ""
         if not self._thinks(here):
             return self._source.own_values(here.values_NA[0].float().cpu().numpy()), "Q"
-        self._next = self._source.own(int(self._player.act_on_tokens(here.tokens_NK, [0])[0]))
-        values_A, kind = self._player.values(0)
-        return self._source.own_values(values_A), kind
+        self._next = self._source.chosen(self._player.act_on_tokens(here.tokens_NK, [0])[0])
+        return self._source.thought(self._player)
 
 
 class DreamingAgentMode(DreamMode):
@@ -104,7 +104,7 @@ class DreamingAgentMode(DreamMode):
 
     name, asks = "dream-agent", False
 
-    def _chosen(self, action: int | None) -> int:
+    def _chosen(self, action: int | None) -> Action:
         return self._next
 
     def _thinks(self, here: Imagined) -> bool:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.environments.registry import Watched, watched
-from pipelines.play.mode import Shown
-from pipelines.play.source import PlaySource
+from pipelines.play.mode import Shown, words
+from pipelines.play.source import Action, PlaySource
 
 if TYPE_CHECKING:
     from pipelines.evaluation.players import AgentPlayer
@@ -39,7 +39,7 @@ class GameMode:
             self._number += 1
             return self._begin()
         place = self._chosen(action)
-        step = self._games.step(np.array([self._source.shared(place)]))
+        step = self._games.step(self._source.given(place))
         self._step, self._total = self._step + 1, self._total + float(step.rewards[0])
         self._over = bool(step.ended[0])
         how = "terminated" if step.terminated[0] else "truncated" if step.truncated[0] else ""
@@ -57,16 +57,16 @@ class GameMode:
         self._step, self._total, self._over = 0, 0.0, False
         return self._shown(self._games.restart([0], [seed])[0], None, 0.0, "")
 
-    def _shown(self, frame: NDArray[np.uint8], place: int | None, reward: float, ended: str) -> Shown:
+    def _shown(self, frame: NDArray[np.uint8], place: Action | None, reward: float, ended: str) -> Shown:
         assert self._games is not None
         pictures = {"screen": self._games.screens()[0], "given": frame}
         if self._source.reconstruction:
             pictures["tokenizer"] = reconstructed(self._source, frame)
         values, facts = self._thought(frame)
-        facts = {"episode": str(self._number), **({"end": ended} if ended else {}), **facts}
+        facts = {"episode": str(self._number), **({"end": ended} if ended else {}), **facts, **words(place)}
         return Shown(pictures, self._step, place, reward, self._total, bool(ended), values, facts)
 
-    def _chosen(self, action: int | None) -> int:
+    def _chosen(self, action: int | None) -> Action:
         return self._source.noop if action is None else action
 
     def _thought(self, frame: NDArray[np.uint8]) -> tuple[NDArray[np.float32] | None, dict[str, str]]:
@@ -88,15 +88,15 @@ class AgentMode(GameMode):
         self._player.begin(0, self._source.episode_seed(self._seed, self._number))
         return super()._begin()
 
-    def _chosen(self, action: int | None) -> int:
+    def _chosen(self, action: int | None) -> Action:
         return self._next
 
     def _thought(self, frame: NDArray[np.uint8]) -> tuple[NDArray[np.float32] | None, dict[str, str]]:
         if self._over:
             return None, {}
-        self._next = self._source.own(int(self._player.act(frame[None], [0])[0]))
-        values_A, kind = self._player.values(0)
-        return self._source.own_values(values_A), {"planner": self._source.settings.planner, "values": kind}
+        self._next = self._source.chosen(self._player.act(frame[None], [0])[0])
+        values, kind = self._source.thought(self._player)
+        return values, {"planner": self._source.settings.planner, **({"values": kind} if kind else {})}
 
 
 def reconstructed(source: PlaySource, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -15,8 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import unknown
-from pipelines.play.source import PlaySource
+from models.spaces import Box
+from pipelines.environments.registry import actions
+from pipelines.errors import UsageError, unknown
+from pipelines.play.source import Action, PlaySource
 
 LONGEST = 9_000  # steps of a recording: ten minutes of the game
 RECORDING = "recording.npz"
@@ -27,14 +29,14 @@ class Shown:
     """What one step shows.
 
     pictures: by title, (H, W) grey or (H, W, 3) RGB, of sizes that stay. step: since the episode began. action: the one
-    that led here, a place in `Mode.actions`; None at a beginning. reward and total: of that step and of the episode so
-    far, the game's own points or what a model predicts. values: (A,) of each action at what is shown, None where there
-    are none; `facts["values"]` says what they are. facts: for a header, in words.
+    that led here, a place in `Mode.actions`, or its numbers; None at a beginning. reward and total: of that step and of
+    the episode so far, the game's own points or what a model predicts. values: (A,) of each action at what is shown,
+    None where there are none; `facts["values"]` says what they are. facts: for a header, in words.
     """
 
     pictures: Mapping[str, NDArray[np.uint8]]
     step: int
-    action: int | None = None
+    action: Action | None = None
     reward: float = 0.0
     total: float = 0.0
     ended: bool = False
@@ -46,7 +48,7 @@ class Mode(Protocol):
     """One way of playing."""
 
     name: str
-    actions: tuple[str, ...]  # names of those that a person can choose, in the game's own order
+    actions: tuple[str, ...]  # names of those that a person can choose, in the game's own order; none of numbers
     asks: bool  # whether a person plays
 
     def reset(self, seed: int | None = None) -> Shown:
@@ -104,10 +106,31 @@ ABOUT: Mapping[str, str] = MappingProxyType(
 ASKING = ("game", "dream", "versus")  # where a person plays
 
 
-def open_mode(name: str, player: PlaySource) -> Mode:
-    """The mode of that name. Raises UsageError for one that there is not."""
+def modes_of(game: str) -> tuple[str, ...]:
+    """The modes in which a game can be played: where an action is numbers, no key of a person's says one."""
+    return tuple(name for name in MODES if name not in ASKING or not isinstance(actions(game), Box))
+
+
+def require_mode(name: str, game: str) -> None:
+    """Raises UsageError for a mode that there is not, and for one that the game cannot be played in."""
     if name not in MODES:
         raise unknown("mode", name, MODES, "'worldline play --help' explains them")
+    space = actions(game)
+    if name not in modes_of(game) and isinstance(space, Box):
+        raise UsageError(
+            f"In mode '{name}' a person plays, and an action of {game} is {space.size} numbers, which no key says: "
+            f"choose --mode {', '.join(modes_of(game))}"
+        )
+
+
+def words(action: Action | None) -> dict[str, str]:
+    """For a header, an action that is numbers."""
+    return {"action": " ".join(f"{number:+.2f}" for number in action)} if isinstance(action, tuple) else {}
+
+
+def open_mode(name: str, player: PlaySource) -> Mode:
+    """The mode of that name. Raises UsageError as `require_mode`."""
+    require_mode(name, player.game)
     module, _, kind = MODES[name].partition(":")
     build: Callable[[PlaySource], Any] = getattr(importlib.import_module(module), kind)
     return build(player)

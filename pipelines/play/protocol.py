@@ -105,7 +105,7 @@ def pictures(shown: Shown, number: int, **more: Any) -> bytes:
     header = {
         "number": number,
         "step": int(shown.step),
-        "action": None if shown.action is None else int(shown.action),
+        "action": int(shown.action) if isinstance(shown.action, int | np.integer) else None,  # numbers stand in facts
         "reward": _finite(shown.reward),
         "total": _finite(shown.total),
         "ended": bool(shown.ended),

@@ -270,7 +270,7 @@ class Session:
             return
         begins = self._shown is not None and self._shown.ended  # nothing is played: what was pressed waits
         shown = self._mode.step(None if begins else self._action())
-        self._places.append(shown.action or 0)
+        self._places.append(shown.action if isinstance(shown.action, int) else 0)
         self._show(shown)
         if self._state.ask:
             self._begin()

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.environments.actions import own_actions, to_own, to_shared
+from models.spaces import Box
+from pipelines.environments.actions import action_names, network_actions, stored_action, stored_actions, to_shared
 from pipelines.environments.registry import Environment, Rules, emulator_seeds, make
+from pipelines.environments.registry import actions as space_of
 from pipelines.errors import UsageError
 from pipelines.evaluation.player_settings import PlayerSettings
 
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from models.api import Agent
     from pipelines.evaluation.players import AgentPlayer
     from pipelines.play.episodes import EpisodeSet
+
+
+Action = int | tuple[float, ...]
+"""a place among a game's own actions, or the numbers of one that is no choice"""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Beginning:
     """The real steps that a dream begins with: frames (C, H, W) or (C, H, W, 3), and the actions between them."""
 
     frames: NDArray[np.uint8]
-    actions: NDArray[np.int64]  # (C - 1,) the environment's numbers
+    actions: NDArray[Any]  # (C - 1,) int64, the environment's numbers; or (C - 1, A) float32 of a Box
     told: str  # where it is from, in words
 
 
@@ -67,13 +73,29 @@ class PlaySource:
 
     @property
     def actions(self) -> tuple[str, ...]:
-        """Names of the game's own actions."""
-        return own_actions(self.game)
+        """Names of the game's own actions; none where they are numbers."""
+        return action_names(self.game)
 
     @property
-    def noop(self) -> int:
-        """The place of the action that does nothing, or of the first one."""
+    def noop(self) -> Action:
+        """The place of the action that does nothing, or of the first one; of numbers all are 0."""
+        if isinstance(space := space_of(self.game), Box):
+            return (0.0,) * space.size
         return self.actions.index("NOOP") if "NOOP" in self.actions else 0
+
+    def given(self, action: Action) -> NDArray[Any]:
+        """An action as one environment is given it, (1,), or (1, A) of numbers. Raises UsageError as `shared`."""
+        if isinstance(action, tuple):
+            return np.array([action], np.float32)
+        return np.array([self.shared(action)])
+
+    def chosen(self, action: NDArray[Any]) -> Action:
+        """The reverse: what a player chose for one environment."""
+        return self.told(stored_actions(self.game, action))
+
+    def told(self, action: NDArray[Any]) -> Action:
+        """An action as episodes hold it."""
+        return tuple(map(float, action)) if stored_action(self.game).shape else int(action)
 
     def shared(self, place: int) -> int:
         """The environment's number of an own action. Raises UsageError for a place that there is not."""
@@ -84,9 +106,12 @@ class PlaySource:
             )
         return int(to_shared(self.game, [place])[0])
 
-    def own(self, action: int) -> int:
-        """The place of one of the environment's numbers."""
-        return int(to_own(self.game, [action])[0])
+    def thought(self, player: "AgentPlayer") -> tuple[NDArray[np.float32] | None, str]:
+        """What an agent that just acted thinks of each named action, and what that is; of numbers it tells nothing."""
+        if not self.actions:
+            return None, ""
+        values_A, kind = player.values(0)
+        return self.own_values(values_A), kind
 
     def own_values(self, values_A: NDArray[np.float32]) -> NDArray[np.float32]:
         """Of values of the environment's actions those of the game's own, in its order."""
@@ -143,19 +168,19 @@ class PlaySource:
         require_step(start.of, episodes, episode, start.step)
         piece = episodes.read(episode, max(0, start.step + 1 - self._steps), start.step + 1)
         told = f"{start.of} episode {episode}, step {start.step}"
-        return Beginning(piece.frames, to_shared(self.game, piece.actions[:-1]).astype(np.int64), told)
+        return Beginning(piece.frames, network_actions(self.game, piece.actions[:-1]), told)
 
     def _from_emulator(self, seed: int) -> tuple[Environment, Beginning]:
-        wait = self.shared(self.noop)
+        wait = self.given(self.noop)
         games = make(self.game, [self.episode_seed(seed, 0)], self.rules, 1, **self.options)
         frames = deque([games.reset()[0]], maxlen=self._steps)
         for number in range(1, self.start.step + 1):
-            step = games.step(np.array([wait]))
+            step = games.step(wait)
             if step.ended[0]:
                 games.close()
                 raise UsageError(f"{self.game} ends after {number} no-ops: begin at an earlier step than {number}")
             frames.append(step.frames[0])
-        actions = np.full(len(frames) - 1, wait, np.int64)
+        actions = np.repeat(wait, len(frames) - 1, axis=0)
         return games, Beginning(np.stack(list(frames)), actions, f"the emulator's start, step {self.start.step}")
 
     @property

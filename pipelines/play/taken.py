@@ -1,8 +1,9 @@
 """A recording in the making: every step that was shown, in memory as little as can be, and as files in the end.
 
 `recording.npz` holds, for T steps and the beginning before them: `pictures_<title>` (T+1, H, W) or (T+1, H, W, 3)
-uint8, actions (T+1,) int16 (places in `names`; -1 at a beginning), rewards and totals (T+1,) float32, ended (T+1,)
-bool, steps (T+1,) int32, and values (T+1, A) float32, NaN where there were none. `facts.jsonl` has a line a step.
+uint8, actions (T+1,) int16 (places in `names`; -1 at a beginning) or (T+1, A) float32 where an action is numbers (NaN
+at a beginning), rewards and totals (T+1,) float32, ended (T+1,) bool, steps (T+1,) int32, and values (T+1, A) float32,
+NaN where there were none. `facts.jsonl` has a line a step.
 A film shows all pictures side by side. What was played in the real game becomes trajectories as well.
 Letters: T steps, H, W pixels, A actions that a person can choose.
 """
@@ -19,10 +20,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.environments.actions import stored_action
 from pipelines.episodes.trajectories import CHUNK, FILE_NAME, FLAT, TrajectoryWriter, pack
 from pipelines.errors import UsageError
 from pipelines.evaluation import film
 from pipelines.play.mode import LONGEST, RECORDING, Shown
+from pipelines.play.source import Action
 
 FACTS = "facts.jsonl"
 SMALL = 200  # pixels of height below which a film is enlarged: a screen is not
@@ -79,14 +82,17 @@ class Taken:
         """Write `recording.npz` and `facts.jsonl`."""
         values = [shown.values for shown in self._shown]
         absent = np.full(len(self.names), np.nan, np.float32)
+        kind = stored_action(self.game)
+        nothing: Action = (np.nan,) * sum(kind.shape) if kind.shape else -1
+        done = [nothing if shown.action is None else shown.action for shown in self._shown]
         small: dict[str, NDArray[Any]] = {
-            "actions": np.array([-1 if shown.action is None else shown.action for shown in self._shown], np.int16),
+            "actions": np.array(done, np.float32 if kind.shape else np.int16),
             "rewards": np.array([shown.reward for shown in self._shown], np.float32),
             "totals": np.array([shown.total for shown in self._shown], np.float32),
             "ended": np.array([shown.ended for shown in self._shown], np.bool_),
             "steps": np.array([shown.step for shown in self._shown], np.int32),
             "values": np.stack([absent if each is None else each for each in values]),
-            "names": np.array(self.names),
+            "names": np.array(self.names, np.str_),
         }
         with zipfile.ZipFile(folder / RECORDING, "w", zipfile.ZIP_DEFLATED) as file:
             for name, array in small.items():
@@ -116,7 +122,8 @@ class Taken:
     def write_trajectories(self, folder: Path) -> str:
         """Write what was played in the real game as trajectories; the hash of their frames, "" where nothing was.
 
-        Rewards are clipped to their sign, as all stored replay has them. An episode without an end was truncated.
+        Rewards are clipped to their sign, as all stored replay has them, but where an action is numbers. An episode
+        without an end was truncated.
         """
         # The first picture's own action was chosen at one before the recording.
         places = [place for place, shown in enumerate(self._shown) if place and shown.action is not None]
@@ -130,16 +137,17 @@ class Taken:
         terminated = np.array([each.facts.get("end") == "terminated" for each in shown], np.uint8)
         truncated = np.zeros(len(shown), np.uint8)
         truncated[lasts] = 1 - terminated[lasts]
+        kind, rewards = stored_action(self.game), np.array([each.reward for each in shown], np.float32)
         flat: dict[str, NDArray[Any]] = {
-            "actions": np.array([each.action for each in shown], np.uint8),
-            "rewards": np.sign([each.reward for each in shown]).astype(np.float32),
+            "actions": np.array([each.action for each in shown], kind.base),
+            "rewards": rewards if kind.shape else np.sign(rewards),
             "terminals": terminated,
             "truncations": truncated,
         }
         shape = self._shapes["given"]
         frames = list(self.pictures("given"))
         seen = [frames[place - 1] for place in places]  # what an action was chosen at
-        with TrajectoryWriter(folder / FILE_NAME, self.game, self.names, lengths, shape) as writer:
+        with TrajectoryWriter(folder / FILE_NAME, self.game, self.names, lengths, shape, sum(kind.shape)) as writer:
             for name in FLAT:
                 writer.write(name, 0, flat[name])
             for number, first in enumerate(range(0, len(seen), CHUNK)):

@@ -3,6 +3,8 @@
 Letters: C steps of context, H, W pixels, K tokens a frame, A actions of the environment.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -45,15 +47,15 @@ class DreamRow:
         """Stand at the newest step of a beginning."""
         device = self._eyes.device
         tokens_1CK = self._eyes.tokens(beginning.frames)[None]
-        actions_1C = torch.as_tensor(beginning.actions, dtype=torch.long, device=device)[None]
+        actions_1C = torch.as_tensor(beginning.actions, device=device)[None]  # of numbers (1, C, A)
         games_1 = torch.tensor([game_id(self._source.game)], device=device)
         with torch.inference_mode(), self._source.piece("dream"):
             return self.dream.reset(Context(tokens_1CK, actions_1C, games_1))
 
-    def step(self, action: int) -> Imagined:
-        """One step further, by one of the environment's numbers."""
+    def step(self, action: NDArray[Any]) -> Imagined:
+        """One step further, by an action (1,) or (1, A) as the environment is given it."""
         with torch.inference_mode(), self._source.piece("dream"):
-            return self.dream.step(torch.tensor([action], device=self._eyes.device))
+            return self.dream.step(torch.as_tensor(action, device=self._eyes.device))
 
     def facts(self) -> dict[str, str]:
         """What it remembers, for a header."""

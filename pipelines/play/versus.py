@@ -13,7 +13,7 @@ from models.api import Imagined
 from pipelines.environments.registry import Environment, Step
 from pipelines.play.in_dream import DreamMode
 from pipelines.play.mode import Shown
-from pipelines.play.source import PlaySource
+from pipelines.play.source import Action, PlaySource
 from pipelines.play.tensors import DreamRow
 
 PARTED = 64  # of 255
@@ -46,8 +46,8 @@ class VersusMode(DreamMode):
             self._number += 1
             return self._begin()
         place = self._chosen(action)
-        number = self._source.shared(place)
-        here, real = self._row.step(number), self._games.step(np.array([number]))
+        given = self._source.given(place)
+        here, real = self._row.step(given), self._games.step(given)
         self._step, self._total = self._step + 1, self._total + float(real.rewards[0])
         self._model_total += float(here.rewards_N[0])
         self._over = bool(real.ended[0]) or bool(here.ends_N[0])
@@ -72,7 +72,7 @@ class VersusMode(DreamMode):
         self._remember(here)
         return self._both(here, None, None)
 
-    def _both(self, here: Imagined, real: Step | None, place: int | None) -> Shown:
+    def _both(self, here: Imagined, real: Step | None, place: Action | None) -> Shown:
         assert self._row is not None and self._beginning is not None
         dream, game = self._eyes.picture(here.tokens_NK[0]), self._frame
         ended = real is not None and bool(real.ended[0])

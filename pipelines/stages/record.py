@@ -129,7 +129,7 @@ def keep(config: RecordConfig, taken: "Taken", pressed: Sequence[int], store: St
     skip = len(pressed) - len(taken)
     if skip < 0:
         raise ValueError(f"{len(pressed)} actions for a recording of {len(taken)} steps: give all since the beginning")
-    data = words_of(pressed, config.game)
+    data = words_of(pressed, config.game) if config.mode in ASKING else b""
     config = replace(as_read(config), steps=len(taken), skip=skip)
     if config.mode in ASKING:
         config = replace(config, actions_sha256=hashlib.sha256(data).hexdigest())

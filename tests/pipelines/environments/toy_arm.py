@@ -62,6 +62,9 @@ class Arms:
         over = np.zeros(len(cut), bool)
         return Step(self._frames(), (1 - distances).astype(np.float32), over, cut, achievements=near)
 
+    def screens(self) -> NDArray[np.uint8]:
+        return self._frames()
+
     def roots(self) -> dict[str, Any]:
         return roots(GAME, self.rules)
 
@@ -85,6 +88,9 @@ class Arms:
 def make(game: str, seeds: Sequence[int], rules: Rules, threads: int = 2) -> Arms:
     assert isinstance(rules, ArmRules)
     return Arms(seeds, rules)
+
+
+watched = make
 
 
 def roots(game: str, rules: Rules) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def test_an_agent_plays_what_it_plays_when_it_is_evaluated(family: str) -> None:
     frames = games.reset()
     for step in shown[1:]:
         actions = player.act(frames, [0])
-        assert step.action == ours.own(int(actions[0]))
+        assert step.action == ours.chosen(actions[0])
         found = games.step(actions)
         frames = found.frames
         assert np.array_equal(step.pictures["given"], frames[0]) and step.reward == found.rewards[0]
