@@ -90,6 +90,8 @@ def trajectories(
     _refuse_others(given, known[to], to)
     artefact = _open(ref, EPISODES, storage)
     source = Trajectories(artefact.path(FILE_NAME))
+    if to != "zarr" and not source.action_names:
+        raise UsageError(f"An action of {source.game} is numbers, and {to} holds one by its number: export --to zarr")
     what: Export
     if to == "jowa-h5":
         what = JowaH5(source, **given)
@@ -204,6 +206,7 @@ def import_trajectories(
 
     Example: worldline import trajectories exports/Pong.zarr --game Pong
     """
+    from pipelines.environments.actions import action_names
     from pipelines.environments.registry import game_named
     from pipelines.graph.make import give_names, run_config
     from pipelines.graph.plan import Step
@@ -217,8 +220,10 @@ def import_trajectories(
     give_names(store, Step(ImportConfig.STAGE, game), report.artefact.ref, None)
     print(report)
     store.open(report.artefact.ref)  # what failed a blocking check is shown and not recommended
+    numbers = not action_names(game)
+    recipe = "dreamerv2 --set learn.collect.steps=0 --set learn.collect.first_steps=0" if numbers else "demo"
     print(
-        f"Train on it: worldline experiment new NAME --recipe demo --set games={game} --set source=imported "
+        f"Train on it: worldline experiment new NAME --recipe {recipe} --set games={game} --set source=imported "
         f"--set import.contents={game}:{content}"
     )
 

@@ -1,7 +1,8 @@
 """The `trajectories.h5` of an artefact, taken out of it: what an agent played while it learned, or drawn episodes.
 
 It comes in as whole episodes for others to learn from (`worldline import trajectories .../trajectories.h5`). Rewards,
-which are the game's own points where an agent played, are clipped to their sign. The last episode of an environment may
+which are the game's own points where an agent played, are clipped to their sign, but where an action is numbers: there
+agents learn from the points themselves. The last episode of an environment may
 be unfinished: neither terminal nor truncated. Nothing follows it here, so it counts as truncated, as any other episode
 does that no game over ends. Where the artefact's manifest lies beside the file and names it, it says where the file
 came from.
@@ -47,7 +48,8 @@ class OwnTrajectories(Trajectories):
         self.episode_starts = narrowed(self.episode_starts, STARTS, np.int64, str(path))
         require_sound(self, str(path))
         self.raw_returns = np.add.reduceat(self.rewards.astype(np.float64), self.episode_starts[:-1]).tolist()
-        self.rewards = np.sign(self.rewards).astype(np.float32)
+        if names:
+            self.rewards = np.sign(self.rewards).astype(np.float32)
         last = self.episode_starts[1:] - 1
         unfinished = (self.terminals[last] | self.truncations[last]) == 0
         self.truncations[last[unfinished]] = 1

@@ -1,7 +1,8 @@
 """Trajectories as a sharded zarr v3 group, on a disk or behind any fsspec URL; written and read here.
 
 The arrays are those of our HDF5: observations (N,H,W) or (N,H,W,3) uint8, zstd-3, in chunks of 16 frames and shards of
-4,096; actions, rewards, terminals, truncations (N,); source_rows (N,3) int32; episode_starts (E+1,) int64.
+4,096; actions (N,) uint8, or (N,A) float32 where an action is A numbers; rewards, terminals, truncations (N,);
+source_rows (N,3) int32; episode_starts (E+1,) int64.
 Attributes: game, actions (names in the ids' order), worldline (what it was exported from).
 A shard's index stands at its start, because some object stores ignore requests for the last bytes of an object.
 Our HDF5 is read faster from a disk: this is for bytes that lie far away.
@@ -19,7 +20,7 @@ from zarr.codecs import ZstdCodec
 from zarr.storage import FsspecStore, LocalStore
 
 from pipelines.bucket.bucket import Bucket
-from pipelines.environments.actions import own_actions
+from pipelines.environments.actions import action_names
 from pipelines.episodes.trajectories import CHUNK, FLAT, FlatEpisodes, frame_shape_of, require_sound
 from pipelines.errors import WorldlineError
 from pipelines.redact import one_line
@@ -38,11 +39,22 @@ ROWS: dict[str, tuple[Any, tuple[int, ...]]] = {  # dtype, shape of a row; frame
     "source_rows": (np.int32, (3,)),
 }
 
+MOST_NUMBERS = 1 << 10  # of an action
+
 FRAMES, STARTS = "observations", "episode_starts"
 
 
+def rows_of(frame_shape: tuple[int, ...], numbers: int = 0) -> dict[str, tuple[Any, tuple[int, ...]]]:
+    """By array, dtype and shape of a row. `numbers` of an action, where it is no id."""
+    own = {"actions": (np.float32, (numbers,))} if numbers else {}
+    return {FRAMES: (np.uint8, frame_shape), **ROWS, **own}
+
+
 class ZarrWriter:
-    """An empty store in a folder for frames of `frame_shape`; fill it by slices, whole shards of frames at a time."""
+    """An empty store in a folder for frames of `frame_shape`; fill it by slices, whole shards of frames at a time.
+
+    `numbers` of an action, where it is no id.
+    """
 
     def __init__(
         self,
@@ -52,11 +64,12 @@ class ZarrWriter:
         actions: tuple[str, ...],
         lineage: dict[str, Any],
         frame_shape: tuple[int, ...],
+        numbers: int = 0,
     ) -> None:
         rows = int(episode_starts[-1])
         self._group: Any = zarr.create_group(store=LocalStore(folder), zarr_format=3)
         self._attributes = {"game": game, "actions": list(actions), "worldline": lineage}
-        for name, (dtype, row) in {FRAMES: (np.uint8, frame_shape), **ROWS}.items():
+        for name, (dtype, row) in rows_of(frame_shape, numbers).items():
             chunk, shard = (CHUNK, SHARD) if name == FRAMES else (FLAT_CHUNK, FLAT_CHUNK)
             sharding: Any = {"shape": (shard, *row), "index_location": "start"}
             self._group.create_array(
@@ -102,14 +115,14 @@ class ZarrTrajectories(FlatEpisodes):
                         f"{self.url}: {name} has {group[name].nchunks_initialized} chunks of {chunks}: copy it again"
                     )
             self.episode_starts: NDArray[np.int64] = group[STARTS][:].astype(np.int64)
-            self.actions: NDArray[np.uint8] = group["actions"][:]
+            self.actions: NDArray[Any] = group["actions"][:]
             self.rewards: NDArray[np.float32] = group["rewards"][:]
             self.terminals: NDArray[np.uint8] = group["terminals"][:]
             self.truncations: NDArray[np.uint8] = group["truncations"][:]
         except Exception as error:
             raise self._refusal(error) from error
         require_sound(self, self.url)
-        if self.action_names != own_actions(self.game):
+        if self.action_names != action_names(self.game):
             raise WorldlineError(f"{self.url}: its actions are not those of {self.game}: the attributes were altered")
 
     def frames(self, start: int, stop: int) -> NDArray[np.uint8]:
@@ -147,7 +160,9 @@ class ZarrTrajectories(FlatEpisodes):
             raise WorldlineError(
                 f"{self.url}: a frame of {self.frame_shape} is larger than {LARGEST_FRAME:,} bytes: export it again"
             )
-        for name, (dtype, row) in {FRAMES: (np.uint8, self.frame_shape), **ROWS}.items():
+        shape = group["actions"].shape
+        numbers = shape[1] if len(shape) == 2 and shape[1] <= MOST_NUMBERS else 0
+        for name, (dtype, row) in rows_of(self.frame_shape, numbers).items():
             if group[name].dtype != dtype or group[name].shape != (rows, *row):
                 raise WorldlineError(
                     f"{self.url}: {name} is {group[name].dtype} {group[name].shape}, it must be "

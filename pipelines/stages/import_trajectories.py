@@ -202,6 +202,8 @@ def format_of(path: Path, given: str = "") -> str:
 def _build(config: ImportConfig, draft: Draft) -> None:
     import numpy as np
 
+    from pipelines.environments.actions import action_names
+
     if not config.path:
         raise config.absent()
     path = Path(config.path)
@@ -209,6 +211,9 @@ def _build(config: ImportConfig, draft: Draft) -> None:
     if content != config.sha256:
         raise UsageError(f"{path} has the content {content}, not {config.sha256}: it is another, import it as such")
     form = format_of(path, config.format)
+    if form not in HOLD_NUMBERS and not action_names(config.game):
+        wanted = f"import what holds such ({', '.join(HOLD_NUMBERS)})"
+        raise UsageError(f"{form} holds an action by its number, and an action of {config.game} is numbers: {wanted}")
     source = FORMATS[form].read(path, config.game, draft.scratch / ASIDE)
     require_game(path, source.game, config.game)
     stored = _write(source, draft)
@@ -220,8 +225,9 @@ def _build(config: ImportConfig, draft: Draft) -> None:
     returns = np.add.reduceat(source.rewards.astype(np.float64), source.episode_starts[:-1])
     draft.counts |= {"episodes": source.num_episodes, "transitions": len(source)}
     raw = len(source) * int(np.prod(source.frame_shape))
+    named = bool(action_names(config.game))
     draft.metrics |= {
-        "mean_clipped_return": round(float(returns.mean()), 4),
+        f"mean_{'clipped' if named else 'raw'}_return": round(float(returns.mean()), 4),
         "mean_length": round(float(lengths.mean()), 2),
         "raw_bytes": raw,
         "stored_bytes": stored,
@@ -229,8 +235,9 @@ def _build(config: ImportConfig, draft: Draft) -> None:
     }
     if raw_returns:
         draft.metrics["mean_raw_return"] = round(float(np.mean(raw_returns)), 4)
-    odd = int((~np.isin(source.rewards, (-1, 0, 1))).sum())
-    draft.check("rewards_clipped", not odd, f"{odd:,} rewards outside -1, 0, 1", blocking=True)
+    odd = int((~np.isin(source.rewards, (-1, 0, 1))).sum()) if named else 0
+    told = f"{odd:,} rewards outside -1, 0, 1" if named else "where an action is numbers, rewards stay the game's own"
+    draft.check("rewards_clipped", not odd, told, blocking=True)
     ends = source.terminals + source.truncations
     wrong = int((ends != np.isin(np.arange(len(source)), source.episode_starts[1:] - 1)).sum())
     detail = f"{wrong:,} ends inside an episode, or missing at its last step"
@@ -297,6 +304,7 @@ class Layout:
     read: Callable[[Path, str, Path], "TrajectoryReader"]
 
 
+HOLD_NUMBERS = ("trajectories", "zarr")  # formats in which an action may be numbers
 FORMATS = {  # the first that is there counts
     "webdataset": Layout(lambda path: (path / "shards.json").is_file(), _webdataset),
     "zarr": Layout(lambda path: (path / "zarr.json").is_file(), _zarr),

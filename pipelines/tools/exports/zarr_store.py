@@ -43,7 +43,13 @@ class ZarrStore:
     def write(self, path: Path, origin: Origin, advance: Advance) -> None:
         source = self.source
         writer = ZarrWriter(
-            path, source.episode_starts, source.game, source.action_names, origin.record(), source.frame_shape
+            path,
+            source.episode_starts,
+            source.game,
+            source.action_names,
+            origin.record(),
+            source.frame_shape,
+            sum(source.actions.shape[1:]),
         )
         for name in FLAT:
             writer.write(name, 0, getattr(source, name))
