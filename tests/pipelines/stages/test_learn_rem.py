@@ -30,7 +30,7 @@ def tiny(name: str, steps: int = 20) -> LearnConfig:
     assert isinstance(networks, RemConfig)
     tokenizer = replace(networks.tokenizer, vocab_size=16, embed_dim=16, z_channels=16, channels=4, norm_groups=2)
     world = replace(networks.world_model, layers=2, heads=2, width=16, max_steps=4)
-    actor = replace(networks.actor_critic, channels=(4, 4, 4), hidden=8, horizon=4, burn_in=3)
+    actor = replace(networks.actor_critic, hidden=8, horizon=4, burn_in=3)
     return replace(
         full,
         game="Pong",
