@@ -24,13 +24,15 @@ FILE = (
     "variables.pt, a whole agent's or a pre-trained world's state_dict, as torch saved it; or the folder in which "
     "pre-training left a file a network, such as encoder_variables.pt."
 )
-SET = "A number of the networks that is not the recipe's, such as rssm.deter=512; may be repeated."
+SET = "A number of the networks, such as rssm.deter=512 (default: the recipe's); may be repeated."
 
 
 def import_dreamer(
     file: Annotated[Path, typer.Option(help=FILE)],
     recipe: Annotated[str, typer.Option(help="Whose networks these are: prelar, apv, contextwm, naive, dreamerv2 ...")],
-    game: Annotated[str, typer.Option(help="The task that it plays, such as drawer-open.")] = "",
+    game: Annotated[
+        str, typer.Option(help="The task that it plays: drawer-open (default: none, of a world alone).")
+    ] = "",
     name: Annotated[str, typer.Option(help="Of the experiment to make (default: RECIPE-TASK).")] = "",
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help=SET)] = None,
     storage: Storage = None,
