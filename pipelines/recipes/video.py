@@ -136,6 +136,7 @@ def naive() -> Recipe:
 # ---- small ones, for processors ----
 
 TASK = "drawer-close"
+COARSE = "metaworld_coarse"
 WATCHED = ("button-press", "door-close", "drawer-open", "faucet-open", "handle-press", "plate-slide", "window-close")
 
 
@@ -155,7 +156,7 @@ def _small(networks: DreamerConfig) -> DreamerConfig:
 
 
 def _small_acting(name: str, networks: DreamerConfig) -> Recipe:
-    """Ten thousand steps of one task, drawn the fast way."""
+    """Seven thousand steps of one task, drawn the fastest way."""
     large = _acting(name, networks)
     learn, evaluate = large.of(LearnConfig), large.of(EvaluateConfig)
     world, behaviour = (replace(use, batch=16, updates=24, first=100) for use in learn.uses)
@@ -164,23 +165,23 @@ def _small_acting(name: str, networks: DreamerConfig) -> Recipe:
         learn=replace(
             learn,
             networks=_small(networks),
-            rounds=41,
+            rounds=26,
             uses=(replace(world, lr=1e-3), replace(behaviour, lr=3e-4)),
-            collect=PlayTurns("metaworld_fast", steps=200, epsilon=0.0, first_steps=2000, first_epsilon=1.0),
-            check=CheckPlay(every=0, episodes=4, temperature=0.0, protocol="metaworld_fast"),
+            collect=PlayTurns(COARSE, steps=200, epsilon=0.0, first_steps=2000, first_epsilon=1.0),
+            check=CheckPlay(every=0, episodes=4, temperature=0.0, protocol=COARSE),
             loop=LoopConfig(),
         ),
-        evaluate=replace(evaluate, protocol="metaworld_fast", episodes=16),
+        evaluate=replace(evaluate, protocol=COARSE, episodes=16),
     )
 
 
 def dreamerv2_mini() -> Recipe:
-    """DreamerV2 on a small scale: ten thousand steps of one task, from scratch."""
+    """DreamerV2 on a small scale: seven thousand steps of one task, from scratch."""
     return _small_acting("dreamerv2_mini", systems.dreamerv2())
 
 
 def prelar_mini() -> Recipe:
-    """PreLAR on a small scale: videos of seven other tasks, a world that learns them, ten thousand steps of one task.
+    """PreLAR on a small scale: videos of seven other tasks, a world that learns them, seven thousand steps of one task.
 
     BENCHMARKS.md, "From videos to a robot that acts", has what it reaches and costs.
     """
@@ -189,10 +190,10 @@ def prelar_mini() -> Recipe:
     watched = _small(replace(plain, consistency="soft", weights=replace(plain.weights, latent_kl=0.1)))
     acting = _small_acting("prelar_mini", replace(systems.prelar(), delay=30))
     return acting.but(
-        videos=VideosConfig(tasks=WATCHED, cameras=("corner",), episodes=12, limit=120),
+        videos=VideosConfig(tasks=WATCHED, cameras=("corner",), episodes=12, limit=120, protocol=COARSE),
         pretrain_videos=PretrainVideosConfig(
             world=watched,
-            phases=(Phase("videos", 1000, (Use("world", 16, lr=1e-3),), weight_decay=DECAY, clip=CLIP),),
+            phases=(Phase("videos", 800, (Use("world", 16, lr=1e-3),), weight_decay=DECAY, clip=CLIP),),
             loop=LoopConfig(holdout_episodes=14),
         ),
     )
