@@ -48,7 +48,7 @@ OF_SOURCE = {  # the fields that say something to one source alone, or to some
 
 @dataclass(frozen=True)
 class VideosConfig(StageConfig):
-    """Videos of `source`, in the order of their episodes, names or list; shorter ones than `min_frames` are left out.
+    """Videos of `source`, in the order of their tasks, names or list; shorter ones than `min_frames` are left out.
 
     scripted: `episodes` of each of `tasks` from each of `cameras`, with normal noise on actions whose standard
     deviation is drawn for each between two numbers, seen under `protocol`, until `after_success` frames after the first
