@@ -89,6 +89,9 @@ def _dagster_knows_every_version(home: Path, monkeypatch: pytest.MonkeyPatch) ->
             "world_model_agent",
             "tuned",
             "recordings",
+            "videos",
+            "video_pretrained",
+            "imported_world",
             "diagnosed",
         }  # not of this recipe
         assert {key.to_user_string() for key in keys} - set(digests) == others
