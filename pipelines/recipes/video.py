@@ -58,7 +58,7 @@ def _acting(name: str, networks: DreamerConfig) -> Recipe:
 def _watching(name: str, world: DreamerConfig, steps: int = 600_000) -> Recipe:
     """A world that learns videos, and nothing else: 16 segments of 25 frames a step."""
     return Recipe(name, games=("reach",)).but(
-        videos=VideosConfig(order="episodes"),
+        videos=VideosConfig(),
         pretrain_videos=PretrainVideosConfig(
             world=replace(world, segment=25),
             phases=(Phase("videos", steps, (Use("world", 16, lr=3e-4),), weight_decay=DECAY, clip=CLIP),),
@@ -190,9 +190,7 @@ def prelar_mini() -> Recipe:
     watched = _small(replace(plain, consistency="soft", weights=replace(plain.weights, latent_kl=0.1)))
     acting = _small_acting("prelar_mini", replace(systems.prelar(), delay=30))
     return acting.but(
-        videos=VideosConfig(
-            tasks=WATCHED, cameras=("corner",), episodes=12, limit=120, protocol=COARSE, order="episodes"
-        ),
+        videos=VideosConfig(tasks=WATCHED, cameras=("corner",), episodes=12, limit=120, protocol=COARSE),
         pretrain_videos=PretrainVideosConfig(
             world=watched,
             phases=(Phase("videos", 800, (Use("world", 16, lr=1e-3),), weight_decay=DECAY, clip=CLIP),),

@@ -21,7 +21,7 @@ from pipelines.environments.registry import GROUPS, game_id, game_named, protoco
 from pipelines.errors import UsageError, WorldlineError, nearest
 from pipelines.progress import say, size, track
 from pipelines.store.artefact import Draft, Report
-from pipelines.store.stage_config import Beside, Spec, StageConfig, Work, canonical_json, manner, option
+from pipelines.store.stage_config import Beside, Spec, StageConfig, Work, canonical_json, manner
 from pipelines.store.store import Store
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ LOST = 0.5  # share of odd videos beyond which nothing may be made from them
 OF_SOURCE = {  # the fields that say something to one source alone, or to some
     "scripted": (
         *("tasks", "cameras", "episodes", "noise_from", "noise_to"),
-        *("after_success", "limit", "protocol", "seed", "order"),
+        *("after_success", "limit", "protocol", "seed"),
     ),
     "npz": ("content", "path"),
     "frames": ("content", "path", "classes", "skip_missing", "listing"),
@@ -48,13 +48,12 @@ OF_SOURCE = {  # the fields that say something to one source alone, or to some
 
 @dataclass(frozen=True)
 class VideosConfig(StageConfig):
-    """Videos of `source`, in the order of their tasks, names or list; shorter ones than `min_frames` are left out.
+    """Videos of `source`, in the order of their episodes, names or list; shorter ones than `min_frames` are left out.
 
     scripted: `episodes` of each of `tasks` from each of `cameras`, with normal noise on actions whose standard
     deviation is drawn for each between two numbers, seen under `protocol`, until `after_success` frames after the first
-    success and at most `limit` frames. order: how they stand in the file, task after task, or first one episode of each
-    and so on, so that the last ones, which are held out, are of many. tasks: names, or groups such as metaworld_apv;
-    none are the 44 of Meta-world's that are not in that group, which agents are judged by.
+    success and at most `limit` frames. The last videos, which trainings hold out, are of all tasks. tasks: names, or
+    groups such as metaworld_apv; none are Meta-world's 44 that are not in that group, by which agents are judged.
     npz and frames: content is the sha256 of the folder's videos, as `worldline videos import` prints it. classes: of
     `frames`, only videos of these classes (none: all). `path` and `listing` say where the files lie.
     `most_bytes` is how large all frames may be unpacked, `workers` how many videos are made or read at a time (0: one a
@@ -78,7 +77,6 @@ class VideosConfig(StageConfig):
     limit: Size = 200
     protocol: str = "metaworld_fast"
     seed: Seed = 0
-    order: Literal["tasks", "episodes"] = option("tasks")
     content: str = ""
     classes: tuple[int, ...] = ()
     skip_missing: bool = False
@@ -272,8 +270,7 @@ def _played(config: VideosConfig, draft: Draft, workers: int) -> "VideoSet":
         play_all(takes, play, draft.scratch / "takes", workers, advance, count)
     told = {"source": config.source, "seed": config.seed, "tasks": list(config.tasks), "cameras": list(config.cameras)}
     draft.roots.append(told | {"noise": [config.noise_from, config.noise_to]} | roots)
-    by_episode = sorted(takes, key=lambda take: take.episode)
-    return PlayedVideos(draft.scratch / "takes", play, by_episode if config.order == "episodes" else takes)
+    return PlayedVideos(draft.scratch / "takes", play, takes)
 
 
 def write_sheet(videos: Path, facts: Path, out: Path, rows: int, scale: int = 1) -> int:
