@@ -143,6 +143,10 @@ class AgentConfig:
     def require_fit(self, length: int) -> None:
         """Raises ValueError where the networks do not fit each other, or segments of `length` steps."""
 
+    def require_world(self, watched: "AgentConfig") -> None:
+        """Raises ValueError where an agent of this config cannot go on from a world of that one, of videos."""
+        raise ValueError(f"networks: agents of the family '{self.family}' learn no videos: leave pretrain_videos out")
+
     def plain(self) -> dict[str, Any]:
         """As JSON types, without what says how the work is done and not what comes out."""
         return _without_manner(self, asdict(self))

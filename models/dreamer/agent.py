@@ -76,12 +76,9 @@ class DreamerAgent:
             raise ValueError(f"The family {DREAMER.name} has no setting '{name}' that may change as it learns")
 
     def start(self, learning: Learning, objectives: Sequence[str]) -> None:
-        """See `models.api.Agent`. Raises ValueError for a head of ends, of which stored episodes show none."""
-        if self.config.ends and WORLD in objectives:
-            raise ValueError(
-                "ends=true learns ends from the frame behind the last action, which episodes do not hold: set "
-                "ends=false, and all steps are discounted alike"
-            )
+        """See `models.api.Agent`. Raises ValueError as `DreamerConfig.require_fit`, and without behaviour."""
+        if WORLD in objectives:
+            self.config.require_fit(self.config.segment)
         if BEHAVIOUR in objectives and self.behaviour is None:
             raise ValueError(
                 f"reads={self.config.reads} learns videos and has no behaviour: practise with reads=environment or "

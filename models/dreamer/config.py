@@ -175,6 +175,32 @@ class DreamerConfig(AgentConfig):
         """Every step of a segment is real."""
         return self.segment
 
+    def require_fit(self, length: int) -> None:
+        """See `AgentConfig`: there is no head of ends, of which stored episodes show none."""
+        if self.ends:
+            raise ValueError(
+                "ends=true learns ends from the frame behind the last action, which episodes do not hold: set "
+                "ends=false, and all steps are discounted alike"
+            )
+
+    def require_world(self, watched: AgentConfig) -> None:
+        """See `AgentConfig`: encoder, decoder and state-space model are of the same sizes."""
+        if not isinstance(watched, DreamerConfig):
+            raise ValueError(
+                f"networks: pretrain_videos is of the family '{watched.family}': take one of '{self.family}'"
+            )
+        for name in ("rssm", "frames"):
+            if getattr(self, name) != getattr(watched, name):
+                raise ValueError(
+                    f"{name} differs from pretrain_videos.{name}, which it goes on from: make both the same"
+                )
+        ours, theirs = (each.room or each.read_actions for each in (self, watched))
+        if ours != theirs:
+            raise ValueError(
+                f"room: this world reads {ours} numbers an action and that of pretrain_videos {theirs}: give both the "
+                "same room, or an action_encoder.width of latent_action.width"
+            )
+
     def whole_batches(self, objective: str) -> str:
         """Batch norms, and what is compared within a batch, are those of whole batches."""
         return "dreamer's batch norms are of whole batches: set it to 1"

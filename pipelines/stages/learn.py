@@ -72,7 +72,7 @@ class LearnConfig(TrainingConfig):
     draws: Draws = option(Draws())
     agent: Ref | None = parent(makes="agent", part="agent", given=True)
     trajectories: Ref | None = parent(makes="trajectories", when="offline")
-    world: Ref | None = parent(makes="world", part="agent", given=True, added=True)
+    world: Ref | None = parent(makes="world", part="agent", added=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,10 +127,13 @@ class LearnConfig(TrainingConfig):
         return {use.name: self.sampling if use.sampling == "stage" else use.sampling for use in self.uses}
 
     def check_beside(self, beside: Beside) -> None:
-        """Its networks fit each other."""
+        """Its networks fit each other, and a world that learns videos before."""
+        watched = getattr(beside.template("pretrain_videos"), "world", None)
         try:
             for use in self.uses:
                 self.networks.require_fit(self.networks.length(use.name) or 0)
+            if watched is not None:
+                self.networks.require_world(watched)
         except ValueError as error:
             raise UsageError(f"Recipe '{beside.name}': learn.{error}") from error
 

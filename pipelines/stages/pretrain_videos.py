@@ -6,9 +6,10 @@ Run: `worldline pretrain-videos EXPERIMENT`.
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from models.family import AgentConfig
+from models.limits import Within
 from models.registry import family_of
 from pipelines.errors import UsageError
 from pipelines.store.artefact import Draft, Report
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 class PretrainVideosConfig(TrainingConfig):
     """Fresh networks of the config `world` learn videos in phases. `sight_frames` bounds the held-out videos looked at.
 
-    `foreseen` steps of a held-out video are looked at, the first few of which are shown.
+    `foreseen` steps of a held-out video are looked at, the first five of which are shown.
     """
 
     STAGE: ClassVar[str] = "video_pretrained"
@@ -38,7 +39,7 @@ class PretrainVideosConfig(TrainingConfig):
     name: str = filled("name", "")
     world: AgentConfig = field(default_factory=AgentConfig, metadata={"inner": True})
     phases: tuple[Phase, ...] = field(default=(), metadata={"inner": True})
-    foreseen: int = 25
+    foreseen: Annotated[int, Within(least=6, most=1_000)] = 25
     videos: Ref | None = parent(makes="videos")
 
     def __post_init__(self) -> None:

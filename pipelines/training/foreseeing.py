@@ -33,6 +33,7 @@ class Foresight:
     """Errors of drawing what was shown and of foreseeing what was not, each beside its baselines."""
 
     videos: int
+    held_out: bool  # False: they were learned from, as there were no others
     seen_steps: int
     foreseen_steps: int
     seen_error: float
@@ -46,10 +47,11 @@ class Foresight:
         return self.seen_error < self.mean_frame_error and self.foreseen_error < self.copy_last_error
 
     def __str__(self) -> str:
+        of = "held-out videos" if self.held_out else "videos that were learned from"
         return (
-            f"{self.videos} held-out videos: {self.seen_steps} steps that were shown {self.seen_error:.1f} against "
-            f"mean frame {self.mean_frame_error:.1f}, {self.foreseen_steps} that were not {self.foreseen_error:.1f} "
-            f"against copy {self.copy_last_error:.1f}"
+            f"{self.videos} {of}: {self.seen_steps} steps that were shown {self.seen_error:.1f} against mean frame "
+            f"{self.mean_frame_error:.1f}, {self.foreseen_steps} that were not {self.foreseen_error:.1f} against copy "
+            f"{self.copy_last_error:.1f}"
         )
 
     def to_metrics(self) -> dict[str, float]:
@@ -80,9 +82,12 @@ def foresee(agent: Foresees, frames_BTHWC: NDArray[np.uint8], device: Device) ->
 def measure(
     agent: Foresees, data: TrajectoryReader, kept: int, steps: int, most: int, device: Device, folder: Path
 ) -> Foresight | None:
-    """Errors on the videos from `kept` on, at most so many, and their film in `folder`; None where all are short."""
-    held_out = list(range(kept, data.num_episodes)) or list(range(data.num_episodes))
-    frames_BTHWC = windows(data, held_out, steps, most)
+    """Errors on the videos from `kept` on (on all where there is none), at most so many, and their film in `folder`.
+
+    None where all are short.
+    """
+    looked_at = range(kept, data.num_episodes) or range(data.num_episodes)
+    frames_BTHWC = windows(data, looked_at, steps, most)
     if not len(frames_BTHWC) or steps <= SEEN:
         return None
     drawn_BTHWC = foresee(agent, frames_BTHWC, device)
@@ -100,6 +105,7 @@ def measure(
     later = slice(SEEN, None)
     return Foresight(
         videos=len(truth),
+        held_out=kept < data.num_episodes,
         seen_steps=SEEN,
         foreseen_steps=steps - SEEN,
         seen_error=error(drawn_BTHWC, slice(SEEN)),

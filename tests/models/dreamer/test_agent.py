@@ -10,8 +10,9 @@ from models.dreamer.agent import DreamerAgent
 from models.dreamer.config import BehaviourConfig, DreamerConfig
 from models.dreamer.loss import world_loss
 from models.dreamer.world_model import Segments
+from models.iris.config import IrisConfig
 from models.rssm.chance import Seeded
-from tests.models.dreamer.small_dreamer import ACTIONS, CONFIGS, SIDE
+from tests.models.dreamer.small_dreamer import ACTIONS, CONFIGS, PRETRAINED, SIDE
 
 ROWS, STEPS = 3, 6
 NAMES = sorted(CONFIGS)
@@ -208,3 +209,19 @@ def test_what_cannot_be_learned_is_one_line() -> None:
 def test_a_config_comes_back_from_its_plain_data() -> None:
     for config in (*CONFIGS.values(), DreamerConfig(behaviour=BehaviourConfig(horizon=4))):
         assert DreamerConfig.of(config.plain()) == config
+
+
+def test_an_agent_goes_on_from_a_world_of_its_own_sizes_alone() -> None:
+    for name, of in PRETRAINED.items():
+        CONFIGS[name].require_world(CONFIGS[of])
+    mine, other = CONFIGS["prelar"], CONFIGS["prelar_pretrain"]
+    for changed, why in (
+        (replace(other, rssm=replace(other.rssm, deter=9)), "rssm differs from pretrain_videos.rssm"),
+        (replace(other, frames=replace(other.frames, layers=1)), "frames differs"),
+        (CONFIGS["apv_pretrain"], "reads 3 numbers an action and that of pretrain_videos 5"),
+        (IrisConfig(), "pretrain_videos is of the family 'iris': take one of 'dreamer'"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            mine.require_world(changed)
+    with pytest.raises(ValueError, match="agents of the family 'iris' learn no videos"):
+        IrisConfig().require_world(other)

@@ -111,3 +111,25 @@ def test_agents_and_games_of_other_kinds_are_refused(name: str, games: str, word
 def test_an_unknown_task_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(UsageError, match="did you mean 'drawer-open'"):
         recipe("prelar").but(games=("drawer-opne",))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("learn.ends=true", "Recipe 'prelar': learn.ends=true learns ends from the frame behind the last action"),
+        ("learn.rssm.deter=512", "learn.rssm differs from pretrain_videos.rssm"),
+        ("learn.action_encoder.width=32", "learn.room: this world reads 32 numbers an action"),
+        ("pretrain_videos.foreseen=5", "pretrain_videos.foreseen 5 is impossible"),
+        ("learn.actions=3", "set learn.actions=4"),
+    ],
+)
+def test_what_would_fail_behind_the_videos_is_refused_before(change: str, words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        plan = Plan(recipe("prelar", [change]))
+        for step in plan.steps():
+            plan.config(step).check_frozen(plan)
+
+
+def test_other_videos_take_the_place_of_the_experts() -> None:
+    found = recipe("prelar", ["videos.source=npz", f"videos.content={'0' * 64}"])
+    assert found.of(VideosConfig).source == "npz"

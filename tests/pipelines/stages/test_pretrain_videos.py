@@ -76,9 +76,16 @@ def test_it_leaves_a_world_and_says_what_it_foresees(learned: Artefact, gathered
     assert found["videos"] == 2 and (found["seen_steps"], found["foreseen_steps"]) == (5, 4)
     assert found["copy_last_error"] > 0 and found["mean_frame_error"] > 0 and found["foreseen_error"] > 0
     (check,) = (each for each in learned.manifest.checks if each.name == "sees")
-    assert "against copy" in check.detail
+    assert check.detail.startswith("2 held-out videos: 5 steps") and "against copy" in check.detail
     assert [each.ref for each in learned.manifest.parents] == [str(gathered.ref)]
     assert {"kl", "image"} <= set(rows(learned)[-1]) and "reward" not in rows(learned)[-1]
+
+
+def test_without_held_out_videos_figures_are_not_called_so(gathered: Artefact, store: Store) -> None:
+    loop = LoopConfig(precision="float32", holdout_episodes=0)
+    found = pretrain_videos.run(config(gathered.ref, loop=loop), store).artefact
+    assert found.manifest.counts["held_out_videos"] == 0 and not found.manifest.metrics["foreseen"]["held_out"]
+    assert "videos that were learned from" in found.manifest.checks[0].detail
 
 
 def test_a_killed_run_goes_on_to_the_bit(
