@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.environments import registry
 from pipelines.environments.crafter.game import ACHIEVEMENTS, ACTIONS, CrafterRules
+from pipelines.environments.in_turn import InTurn
+from pipelines.environments.in_turn import options as options
 from pipelines.environments.registry import Step
 from pipelines.errors import UsageError
 
@@ -80,21 +81,12 @@ class _Game(crafter.Env):
 
 def make(game: str, seeds: Sequence[int], rules: CrafterRules, threads: int = 2) -> "CrafterGame":
     """One environment for each of `seeds`; `threads` changes nothing. Raises ValueError for no seed."""
-    if not seeds:
-        raise ValueError(f"0 environments of {game} were asked for: at least 1 is needed")
     return CrafterGame(game, seeds, rules)
 
 
 def watched(game: str, seeds: Sequence[int], rules: CrafterRules) -> "CrafterGame":
     """See `registry.watched`: every environment of Crafter shows its screens."""
     return make(game, seeds, rules)
-
-
-def options(game: str, rom_dir: str = "", rom_md5: str = "") -> dict[str, Any]:
-    """Nothing. Raises UsageError where a ROM is named."""
-    if rom_dir or rom_md5:
-        raise UsageError(f"{game} has no ROM, and {rom_dir or rom_md5} names one: leave rom_dir and rom_md5 empty")
-    return {}
 
 
 def roots(game: str, rules: CrafterRules) -> dict[str, Any]:
@@ -109,27 +101,13 @@ def roots(game: str, rules: CrafterRules) -> dict[str, Any]:
     }
 
 
-class CrafterGame:
+class CrafterGame(InTurn[_Game, CrafterRules]):
     """One environment for each of `seeds`, played in turn. See `registry.Environment`."""
 
     def __init__(self, game: str, seeds: Sequence[int], rules: CrafterRules) -> None:
-        self.game, self.seeds, self.rules = game, tuple(seeds), rules
-        self.spaces = registry.spaces(game, rules)
+        super().__init__(game, seeds, rules)
         size, length = rules.frame[:2], rules.max_steps
-        self._games = [_Game(size=size, length=length, seed=seed) for seed in self.seeds]
-        self._begun: set[int] = set()  # rows
-        self._frames = np.zeros((len(self.seeds), *self.spaces.frame_shape), np.uint8)
-
-    def reset(self) -> NDArray[np.uint8]:
-        """First frames (N, 64, 64, 3) of fresh episodes; seeds anew, so a reset repeats the run."""
-        return self.restart(range(len(self.seeds)), self.seeds)
-
-    def restart(self, rows: Sequence[int], seeds: Sequence[int]) -> NDArray[np.uint8]:
-        """Begin a fresh episode of its own seed in each of `rows`; frames of all, the other rows' unchanged."""
-        for row, seed in zip(rows, seeds, strict=True):
-            self._frames[row] = self._games[row].begin(int(seed))
-            self._begun.add(row)
-        return self._frames.copy()
+        self._copies = [_Game(size=size, length=length, seed=seed) for seed in self.seeds]
 
     def step(self, actions_N: NDArray[Any]) -> Step:
         """Play one of the 17 actions in each environment. Raises ValueError for a number that is none of them."""
@@ -139,7 +117,7 @@ class CrafterGame:
         terminated, truncated = np.zeros((2, len(self.seeds)), np.bool_)
         achievements = np.zeros((len(self.seeds), len(ACHIEVEMENTS)), np.int64)
         for row in sorted(self._begun):
-            game = self._games[row]
+            game = self._copies[row]
             frame, rewards[row], ended, info = game.step(int(actions_N[row]))
             terminated[row] = info["discount"] == 0
             truncated[row] = ended and not terminated[row]
@@ -149,11 +127,7 @@ class CrafterGame:
 
     def screens(self) -> NDArray[np.uint8]:
         """See `registry.Watched`: (N, 288, 288, 3). An episode that ended shows the next one's screen."""
-        return np.stack([game.screen(SCREEN) for game in self._games])
-
-    def roots(self) -> dict[str, Any]:
-        """See `registry.roots`."""
-        return registry.roots(self.game, self.rules)
+        return np.stack([game.screen(SCREEN) for game in self._copies])
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.environments import registry
+from pipelines.environments.in_turn import InTurn
+from pipelines.environments.in_turn import options as options
 from pipelines.environments.metaworld import rendering
 from pipelines.environments.metaworld.game import NUMBERS, STATE, MetaworldRules, check_camera
 from pipelines.environments.registry import Step
-from pipelines.errors import UsageError
 
 rendering.mujoco()  # says what to draw with before the package imports it
 try:
@@ -84,21 +84,12 @@ def make(game: str, seeds: Sequence[int], rules: MetaworldRules, threads: int = 
 
     Raises ValueError for no seed, WorldlineError where nothing is there to draw with.
     """
-    if not seeds:
-        raise ValueError(f"0 environments of {game} were asked for: at least 1 is needed")
     return MetaworldGame(game, seeds, rules)
 
 
 def watched(game: str, seeds: Sequence[int], rules: MetaworldRules) -> "MetaworldGame":
     """See `registry.watched`: every environment of Meta-world shows its screens."""
     return make(game, seeds, rules)
-
-
-def options(game: str, rom_dir: str = "", rom_md5: str = "") -> dict[str, Any]:
-    """Nothing. Raises UsageError where a ROM is named."""
-    if rom_dir or rom_md5:
-        raise UsageError(f"{game} has no ROM, and {rom_dir or rom_md5} names one: leave rom_dir and rom_md5 empty")
-    return {}
 
 
 def roots(game: str, rules: MetaworldRules) -> dict[str, Any]:
@@ -119,32 +110,18 @@ def roots(game: str, rules: MetaworldRules) -> dict[str, Any]:
     }
 
 
-class MetaworldGame:
+class MetaworldGame(InTurn[_Task, MetaworldRules]):
     """One environment for each of `seeds`, played in turn. See `registry.Environment`."""
 
     def __init__(self, game: str, seeds: Sequence[int], rules: MetaworldRules) -> None:
-        self.game, self.seeds, self.rules = game, tuple(seeds), rules
-        self.spaces = registry.spaces(game, rules)
-        self._tasks: list[_Task] = []
+        super().__init__(game, seeds, rules)
+        self._copies = []
         try:
             for _ in self.seeds:
-                self._tasks.append(_Task(game, rules))
+                self._copies.append(_Task(game, rules))
         except BaseException:
             self.close()
             raise
-        self._begun: set[int] = set()  # rows
-        self._frames = np.zeros((len(self.seeds), *self.spaces.frame_shape), np.uint8)
-
-    def reset(self) -> NDArray[np.uint8]:
-        """First frames (N, H, W, 3) of fresh episodes; seeds anew, so a reset repeats the run."""
-        return self.restart(range(len(self.seeds)), self.seeds)
-
-    def restart(self, rows: Sequence[int], seeds: Sequence[int]) -> NDArray[np.uint8]:
-        """Begin a fresh episode of its own seed in each of `rows`; frames of all, the other rows' unchanged."""
-        for row, seed in zip(rows, seeds, strict=True):
-            self._frames[row] = self._tasks[row].begin(int(seed))
-            self._begun.add(row)
-        return self._frames.copy()
 
     def step(self, actions_N: NDArray[Any]) -> Step:
         """Play (N, 4) numbers from -1 to 1. Raises ValueError for other shapes and numbers."""
@@ -157,7 +134,7 @@ class MetaworldGame:
         truncated = np.zeros(len(self.seeds), np.bool_)
         successes = np.zeros((len(self.seeds), 1), np.int64)
         for row in sorted(self._begun):
-            task = self._tasks[row]
+            task = self._copies[row]
             rewards[row], truncated[row] = task.step(actions[row])
             successes[row] = task.successes
             self._frames[row] = task.reset() if truncated[row] else task.picture(self.rules.camera)
@@ -168,24 +145,20 @@ class MetaworldGame:
 
         The package's own, in which an episode's first state has the object where it was drawn before.
         """
-        return np.stack([task.state for task in self._tasks])
+        return np.stack([task.state for task in self._copies])
 
     def cameras(self, names: Sequence[str], row: int = 0) -> NDArray[np.uint8]:
         """(cameras, H, W, 3): what cameras of these names see now in one environment, upright.
 
         Raises UsageError for an unknown camera.
         """
-        return np.stack([self._tasks[row].picture(check_camera(name)) for name in names])
+        return np.stack([self._copies[row].picture(check_camera(name)) for name in names])
 
     def screens(self) -> NDArray[np.uint8]:
         """See `registry.Watched`: (N, 288, 288, 3). An episode that ended shows the next one's screen."""
-        return np.stack([task.screen() for task in self._tasks])
-
-    def roots(self) -> dict[str, Any]:
-        """See `registry.roots`."""
-        return registry.roots(self.game, self.rules)
+        return np.stack([task.screen() for task in self._copies])
 
     def close(self) -> None:
         """Free the renderers; a second time does nothing."""
-        for task in self._tasks:
+        for task in self._copies:
             task.close()

@@ -50,7 +50,7 @@ def run(sizes: Sizes, only: str = "") -> list[Row]:
 def lines(sizes: Sizes) -> list[str]:
     """What draws, and the cost of an episode's beginning and of physics alone, by CPU seconds."""
     with closing(make(TASK, [0], WAYS["metaworld_fast"])) as game:
-        task = game._tasks[0]
+        task = game._copies[0]
         picture = task.picture
         reset, _ = in_turns(sizes.rounds, game.reset, lambda: picture("corner"))
         task.picture = lambda camera: np.zeros((64, 64, 3), np.uint8)  # type: ignore[method-assign]

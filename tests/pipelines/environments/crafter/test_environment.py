@@ -62,7 +62,7 @@ def test_frames_rewards_and_ends_are_the_packages(plain: crafter.Env) -> None:
     expected = [plain.step(action) for action in drawn(2, 9)]  # before the first creature may be removed
     game = registry.make(GAME, [11], RULES)
     assert np.array_equal(game.reset()[0], first)
-    assert np.array_equal(game._games[0]._world._mat_map, world)  # type: ignore[attr-defined]
+    assert np.array_equal(game._copies[0]._world._mat_map, world)  # type: ignore[attr-defined]
     for action, (frame, reward, ended, info) in zip(drawn(2, 9), expected, strict=True):
         step = game.step(np.array([action]))
         assert np.array_equal(step.frames[0], frame) and step.rewards[0] == np.float32(reward)
@@ -110,7 +110,7 @@ def test_who_looks_on_changes_nothing_by_day_or_night() -> None:
     seen, unseen = (registry.watched(GAME, [9], RULES) for _ in range(2))
     seen.reset(), unseen.reset()
     for game in (seen, unseen):
-        game._games[0]._step = 240  # type: ignore[attr-defined]  # the night draws noise
+        game._copies[0]._step = 240  # type: ignore[attr-defined]  # the night draws noise
     for action in drawn(5, 20):
         screens = seen.screens()
         assert screens.shape == (1, 288, 288, 3) and screens.any()

@@ -125,7 +125,7 @@ def test_places_are_those_that_the_package_draws_of_a_seed() -> None:
     with playing(0) as game:
         game.reset()
         places = [game.states()[0, 4]]
-        game._tasks[0].reset()
+        game._copies[0].reset()
         places.append(game.states()[0, 4])
     assert np.round(places, 4).tolist() == [0.0274, 0.0213]
 
@@ -155,7 +155,7 @@ def test_the_limit_truncates_and_the_next_episode_is_another() -> None:
 def test_an_episode_has_500_steps() -> None:
     with playing(2, game="reach") as game:
         game.reset()
-        game._tasks[0].picture = lambda camera: np.zeros((64, 64, 3), np.uint8)  # what is drawn changes no physics
+        game._copies[0].picture = lambda camera: np.zeros((64, 64, 3), np.uint8)  # what is drawn changes no physics
         ended = [bool(game.step(action).truncated[0]) for action in drawn(5, 501)]
     assert ended == [False] * 499 + [True, False]
 

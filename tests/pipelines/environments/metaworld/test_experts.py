@@ -20,7 +20,7 @@ def test_an_expert_succeeds_in_each_benchmark_task(task: str, metaworld_here: st
     with warnings.catch_warnings(), closing(registry.make(task, [0], RULES)) as game:
         warnings.simplefilter("error", RuntimeWarning)
         game.reset()
-        task_played = game._tasks[0]  # type: ignore[attr-defined]
+        task_played = game._copies[0]  # type: ignore[attr-defined]
         task_played.picture = lambda camera: np.zeros((64, 64, 3), np.uint8)  # what is drawn changes no physics
         for _ in range(200):
             action = act(game.states()[0])  # type: ignore[attr-defined]

@@ -42,7 +42,7 @@ def test_the_arm_looks_the_same_is_a_fifth_as_large_and_plays_alike(metaworld_he
     ):
         first = ours.reset(), theirs.reset()
         assert 0 < np.abs(first[0].astype(int) - first[1]).mean() < 1.5  # of 255
-        model = ours._tasks[0]._arm.model  # type: ignore[attr-defined]
+        model = ours._copies[0]._arm.model  # type: ignore[attr-defined]
         before = model.mesh_face.copy(), int(model.mesh_facenum.sum())
         with coarser(model, coarse_rules.detail):
             assert model.mesh_facenum.sum() < before[1] / 4
@@ -57,7 +57,7 @@ def test_the_arm_looks_the_same_is_a_fifth_as_large_and_plays_alike(metaworld_he
 
 def test_a_mesh_is_whole_again_where_drawing_fails(metaworld_here: str) -> None:
     with closing(registry.make("reach", [3], registry.protocol("metaworld_fast"))) as game:
-        model = game._tasks[0]._arm.model  # type: ignore[attr-defined]
+        model = game._copies[0]._arm.model  # type: ignore[attr-defined]
         before = model.mesh_facenum.copy()
         with pytest.raises(RuntimeError), coarser(model, 0.02):
             raise RuntimeError("no context")
