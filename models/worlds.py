@@ -51,6 +51,9 @@ class Imagined:
     states_N: Tensor | None = (
         None  # float32, what the state itself is worth; None where the family learned no such value
     )
+    expected_N: Tensor | None = (
+        None  # float32 in [-1, 1], the mean of the sign that `rewards_N` is the likeliest of; None: not told
+    )
 
 
 class WorldModel(Protocol):

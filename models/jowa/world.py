@@ -112,14 +112,16 @@ class JowaWorld:
         self._cache.branch(parents_NR, config.tokens_per_step)
         draws = self._draws(actions_NR.numel())
         tokens_NRK, first_NRD, last_NRD = self._frames(places_NRSD, draft_NRK, draws[2:])
-        rewards_M = chosen(model.head_rewards(first_NRD).flatten(0, 1), draws[0]).float() - 1
+        signs_M3 = model.head_rewards(first_NRD).flatten(0, 1)
+        rewards_M, expected_M = chosen(signs_M3, draws[0]).float() - 1, expected_sign(signs_M3)
         ends_M = chosen(model.head_ends(first_NRD).flatten(0, 1), draws[1]).bool()
         values_MA = _values(model, last_NRD).flatten(0, 1)
         nodes = self._depths_NV.shape[1]
         self._depths_NV = torch.cat([self._depths_NV, depths_NR], dim=1)
         self._frames_NVK = torch.cat([self._frames_NVK, tokens_NRK], dim=1)
         self._newest_NR = torch.arange(nodes, self._depths_NV.shape[1], device=actions_M.device).expand_as(actions_NR)
-        return Imagined(values_MA, rewards_M, ends_M, tokens_NRK.flatten(0, 1), _states(model, last_NRD))
+        states_M = _states(model, last_NRD)
+        return Imagined(values_MA, rewards_M, ends_M, tokens_NRK.flatten(0, 1), states_M, expected_M)
 
     def _frames(
         self, x_NRSD: Tensor, draft_NRK: Tensor, draws: Sequence[Tensor | None]
@@ -221,6 +223,12 @@ class JowaWorld:
             torch.empty(rows, many, device=self._games_N.device).exponential_(generator=self.sampler)
             for many in classes
         ]
+
+
+def expected_sign(logits_M3: Tensor) -> Tensor:
+    """The chance (M,) of a reward above 0 minus that of one below."""
+    chances_M3 = logits_M3.float().softmax(-1)
+    return chances_M3[:, 2] - chances_M3[:, 0]
 
 
 def chosen(logits_MV: Tensor, draws_MV: Tensor | None) -> Tensor:

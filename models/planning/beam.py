@@ -22,8 +22,10 @@ from torch import Tensor
 from models.api import Batch, Context, Imagined, WorldModel
 from models.limits import Count, check
 
-# What a state is worth: that of its best legal action, the mean over legal actions, or its own value.
-Leaf = Literal["max", "mean", "state"]
+# What a state is worth: that of its best legal action, the mean over legal actions, its own value, or nothing.
+Leaf = Literal["max", "mean", "state", "none"]
+# What an imagined step brings: the likeliest sign, or the mean of signs. Of a rare reward the likeliest is always 0.
+Gain = Literal["likeliest", "expected"]
 
 
 def masked_values(values_NA: Tensor, legal_NA: Tensor) -> Tensor:
@@ -50,10 +52,21 @@ def leaf_values(here: Imagined, masked_NA: Tensor, leaf: Leaf) -> Tensor:
         if here.states_N is None:
             raise ValueError("This model learned no value of states: search with leaf max or mean")
         return here.states_N
+    if leaf == "none":
+        return torch.zeros_like(here.rewards_N)
     if leaf == "max":
         return masked_NA.amax(1)
     legal_NA = ~masked_NA.isneginf()
     return masked_NA.masked_fill(~legal_NA, 0).sum(1) / legal_NA.sum(1)
+
+
+def gains(here: Imagined, gain: Gain) -> Tensor:
+    """What the step that led to each state brought (N,). Raises ValueError for a mean where the world tells none."""
+    if gain == "likeliest":
+        return here.rewards_N
+    if here.expected_N is None:
+        raise ValueError("This world does not tell the chances of its rewards: search with gain likeliest")
+    return here.expected_N
 
 
 @dataclass(frozen=True)
@@ -69,11 +82,15 @@ class Greedy:
 
 @dataclass(frozen=True)
 class Beam:
-    """How wide and how deep to search, and what the end of a path is worth. Raises ValueError below 1."""
+    """How wide and how deep to search, what a step brings and what the end of a path is worth.
+
+    Raises ValueError below 1.
+    """
 
     width: Count = 2
     horizon: Count = 2
     leaf: Leaf = "max"
+    gain: Gain = "likeliest"
 
     def __post_init__(self) -> None:
         check(self, "beam")
@@ -115,7 +132,7 @@ def search(world: WorldModel, context: Context, legal_NA: Tensor, beam: Beam, ga
         actions_NR = top.indices.flatten(1)
         parents_R = torch.arange(values_NRA.shape[1], device=device).repeat_interleave(width)
         here = world.step(actions_NR.flatten(), nodes_NR[:, parents_R].flatten())
-        rewards_NR = here.rewards_N.view_as(actions_NR)
+        rewards_NR = gains(here, beam.gain).view_as(actions_NR)
         returns_NR = returns_NR[:, parents_R] + gamma**depth * rewards_NR
         returns_NR = returns_NR.masked_fill(top.values.flatten(1).isneginf(), -torch.inf)
         masked_MA = masked_values(here.values_NA, legal_NA.repeat_interleave(len(parents_R), 0))

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from models.api import Context, Imagined, WorldModel
 from models.limits import Count, Positive, check
-from models.planning.beam import Leaf, leaf_values, masked_values
+from models.planning.beam import Gain, Leaf, gains, leaf_values, masked_values
 
 C_BASE, C_INIT = 19652, 1.25  # of PUCT, as in MuZero
 
@@ -46,6 +46,7 @@ class Mcts:
     choice: Literal["value", "visits"] = "value"
     resample: bool = False
     ahead: Count = 8
+    gain: Gain = "likeliest"
 
     def __post_init__(self) -> None:
         check(self, "tree search")
@@ -87,7 +88,7 @@ class Mcts:
         """Outcomes of M rows, numbered alike in every environment."""
         masked_MA = masked_values(here.values_NA.float(), legal_MA)
         priors_MA = (masked_MA / self.temperature).softmax(1).double().cpu().numpy()
-        worths, rewards = leaf_values(here, masked_MA, self.leaf).tolist(), here.rewards_N.tolist()
+        worths, rewards = leaf_values(here, masked_MA, self.leaf).tolist(), gains(here, self.gain).tolist()
         legal = legal_MA.cpu().numpy()
         return [
             Outcome(rewards[row], worths[row], priors_MA[row], legal[row], numbers[row % len(numbers)])

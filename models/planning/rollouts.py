@@ -15,19 +15,22 @@ from torch import Tensor
 
 from models.api import Context, WorldModel
 from models.limits import Count, check
-from models.planning.beam import Leaf, leaf_values, masked_values
+from models.planning.beam import Gain, Leaf, gains, leaf_values, masked_values
 
 
 @dataclass(frozen=True)
 class Rollouts:
-    """How many first actions to try, those of greatest Q, how far to go on, and what the end of a path is worth.
+    """How many first actions to try, those of greatest Q, how far to go on, what a step brings and the end is worth.
 
-    Raises ValueError below 1.
+    A first action is held for `hold` steps before the greedy player goes on: one step of a game is often too short
+    for an action to tell. Raises ValueError below 1.
     """
 
     width: Count = 18
     horizon: Count = 3
     leaf: Leaf = "max"
+    gain: Gain = "likeliest"
+    hold: Count = 1
 
     def __post_init__(self) -> None:
         check(self, "rollouts")
@@ -47,9 +50,9 @@ class Rollouts:
         returns_M = torch.zeros(len(actions_M), device=legal_NA.device)
         for depth in range(self.horizon):
             here = world.step(actions_M, parents_M)
-            returns_M = returns_M + gamma**depth * here.rewards_N
+            returns_M = returns_M + gamma**depth * gains(here, self.gain)
             masked_MA = masked_values(here.values_NA, legal_MA)
-            actions_M, parents_M = masked_MA.argmax(1), None
+            actions_M, parents_M = (actions_M if depth + 1 < self.hold else masked_MA.argmax(1)), None
         worths_M = returns_M + gamma**self.horizon * leaf_values(here, masked_MA, self.leaf)
         scores_NW = worths_M.view_as(first.values).masked_fill(first.values.isneginf(), -torch.inf)
         return first.indices.gather(1, scores_NW.argmax(1, keepdim=True))[:, 0]

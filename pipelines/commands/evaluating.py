@@ -58,8 +58,10 @@ def evaluate(
     --set takes the fields of the recipe's evaluate: evaluate.context, evaluate.epsilon, evaluate.beam_width,
     evaluate.beam_horizon, evaluate.max_steps, evaluate.random_episodes, evaluate.search.leaf,
     evaluate.search.simulations, evaluate.search.temperature, evaluate.search.choice, evaluate.search.sample,
-    evaluate.compile (true: imagining is compiled, on GPUs) and evaluate.step (plays a checkpoint that training kept on
-    the way).
+    evaluate.search.gain=expected (a step brings the mean of signs; a rare reward is never the likeliest sign),
+    evaluate.search.hold (steps for which rollouts hold the action that they try), evaluate.beside (who plays
+    evaluate.beam_episodes), evaluate.compile (true: imagining is compiled, on GPUs) and evaluate.step (plays a
+    checkpoint that training kept on the way).
 
     It takes tune's as well, to search first and report the best setting on other seeds: tune.contexts, tune.widths,
     tune.horizons, tune.leaves (lists of what to try), tune.episodes (of each), tune.max_steps, tune.seed. The search is

@@ -5,8 +5,8 @@ those search 2 steps deep. Importing this imports no torch.
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from models.family import AgentConfig, Takes
 from models.limits import Few, Natural, Positive, Seed, Share, Size
@@ -14,7 +14,7 @@ from models.registry import family_of
 from pipelines.environments.registry import Rules, canonical, check_rules, game_id, options, protocol, spaces
 from pipelines.errors import UsageError, WorldlineError, unknown
 from pipelines.store.artefact import Artefact
-from pipelines.store.stage_config import Beside, manner, networks_beside, option, require
+from pipelines.store.stage_config import Beside, manner, networks_beside, option, plain, require
 
 if TYPE_CHECKING:
     from models.api import Agent
@@ -22,18 +22,22 @@ if TYPE_CHECKING:
 PLANNERS = ("greedy", "beam", "mcts", "rollouts", "actor")
 Precision = Literal["auto", "float32", "bf16"]
 
-Leaf = Literal["max", "mean", "state"]
+Searcher = Literal["beam", "mcts", "rollouts"]
+Leaf = Literal["max", "mean", "state", "none"]
+Gain = Literal["likeliest", "expected"]
 
 
 @dataclass(frozen=True)
 class SearchConfig:
     """Finer settings of the planners. `simulations` 0 is as many as a beam of the same width and horizon has nodes."""
 
-    leaf: Leaf = "max"  # what an imagined end is worth: its best legal action, the mean over them, or its own value
+    leaf: Leaf = "max"  # an imagined end is worth its best legal action, the mean over them, its own value, or nothing
     simulations: Few = 0  # of MCTS, a decision
     temperature: Positive = 1.0  # of MCTS's priors, and of the distribution that an actor's actions are drawn from
     choice: Literal["value", "visits"] = "value"  # MCTS plays the action of best mean value, or the most visited
     sample: bool = False  # draw what is imagined instead of the most likely; environments then plan one by one
+    gain: Gain = option("likeliest")  # an imagined step brings the likeliest sign of a reward, or the mean of signs
+    hold: Size = option(1)  # steps for which rollouts hold the action that they try
 
     def __post_init__(self) -> None:
         require(self, "search")
@@ -41,8 +45,9 @@ class SearchConfig:
 
 def read_search(planner: str, search: SearchConfig) -> dict[str, Any]:
     """Of the finer settings those that a planner that searches reads."""
-    unread = ("simulations", "temperature", "choice") if planner in ("beam", "rollouts") else ()
-    return {name: value for name, value in asdict(search).items() if name not in unread}
+    unread = {"simulations", "temperature", "choice"} if planner in ("beam", "rollouts") else set[str]()
+    unread |= set() if planner == "rollouts" else {"hold"}
+    return {name: value for name, value in plain(search).items() if name not in unread}
 
 
 @dataclass(frozen=True)
@@ -144,9 +149,9 @@ WHAT_PLANNERS_DO = {
     "actor": "draws from the agent's actor",
     "beam": "looks ahead in the world model and keeps the best few paths",
     "mcts": "looks ahead in the world model and grows a tree where it looks best",
-    "rollouts": "looks ahead in the world model along drawn paths",
+    "rollouts": "tries each action in the world model, plays on from there, and compares what comes of it",
 }
-SEARCHES = ("beam", "mcts", "rollouts")
+SEARCHES: tuple[str, ...] = get_args(Searcher)
 WHEN_SEARCH_LOSES = (
     "A search that loses to greedy play of the same checkpoint does not show that its world model fails: after hours "
     "of training the values at the ends of paths are not yet numbers to be compared. 'worldline diagnose' says which "

@@ -26,9 +26,9 @@ def planner(settings: PlayerSettings) -> Planner:
         case "greedy" | "actor":
             return Greedy()
         case "beam":
-            return Beam(settings.width, settings.horizon, search.leaf)
+            return Beam(settings.width, settings.horizon, search.leaf, search.gain)
         case "rollouts":
-            return Rollouts(settings.width, settings.horizon, search.leaf)
+            return Rollouts(settings.width, settings.horizon, search.leaf, search.gain, search.hold)
         case _:
             return Mcts(
                 search.simulations or None,
@@ -38,6 +38,7 @@ def planner(settings: PlayerSettings) -> Planner:
                 search.leaf,
                 search.choice,
                 resample=search.sample,
+                gain=search.gain,
             )
 
 

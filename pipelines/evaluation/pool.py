@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 STAGE = "scores"
 
 # Of a config: who plays, and what not everyone reads.
-OF_PLANNERS = ("planner", "beam_width", "beam_horizon", "beam_steps", "search", "max_steps")
+OF_PLANNERS = ("planner", "beam_width", "beam_horizon", "beam_steps", "beside", "search", "max_steps")
 
 FREE = ("seed", "episodes", "random_episodes", "beam_episodes")  # of a config: which episodes and how many, not how
 
@@ -137,7 +137,7 @@ def read_by(planner: str, config: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in config.items() if name not in FREE and name not in OF_PLANNERS}
     if planner == config.get("planner", "greedy"):
         found["max_steps"] = config.get("max_steps", 0)
-    else:  # the beam that plays beside it
+    else:  # the search that plays beside it
         found["max_steps"] = config.get("beam_steps", 0) or config.get("max_steps", 0)
     if planner == "greedy":
         return found

@@ -30,6 +30,7 @@ from pipelines.evaluation.player_settings import (
     Chosen,
     PlayConfig,
     PlayerSettings,
+    Searcher,
     _entrant,
     require_players,
     tuned,
@@ -66,7 +67,7 @@ TOGETHER = "together.json"  # in the scratch folder: what was played in batches 
 class EvaluateConfig(PlayConfig, StageConfig):
     """Play a game with a checkpoint under a named protocol, next to random play under the same one.
 
-    `planner` plays `episodes`. Beside it, a beam search may play `beam_episodes` of its own, shorter ones if need be.
+    `planner` plays `episodes`. Beside it a search, `beside`, may play `beam_episodes` of its own, shorter if need be.
     `beam_width` and `beam_horizon` are those of any search. `settings` names a set of tuned numbers in place
     of `context`, `beam_width` and `beam_horizon`; their defaults stand in games that it does not know.
     """
@@ -92,16 +93,17 @@ class EvaluateConfig(PlayConfig, StageConfig):
     step: Natural = option(
         0
     )  # of the checkpoints kept while training, the one after so many steps; 0: the finished one
+    beside: Searcher = option("beam")  # the search that plays `beam_episodes`
     compile: bool = manner(False)  # what is imagined runs compiled, on GPUs; changes no choice but by rounding
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.settings or self.tuned:
             self._refuse_own_numbers()
-        if self.planner == "beam" and self.beam_episodes:
+        if self.planner == self.beside and self.beam_episodes:
             raise UsageError(
-                f"Evaluation with planner beam and beam_episodes {self.beam_episodes} plays beam search twice: set "
-                "beam_episodes to 0"
+                f"Evaluation with planner {self.planner} and beam_episodes {self.beam_episodes} plays {self.beside} "
+                "twice: set beam_episodes to 0"
             )
 
     @property
@@ -111,7 +113,7 @@ class EvaluateConfig(PlayConfig, StageConfig):
     @property
     def players(self) -> tuple[str, ...]:
         """The planners that play."""
-        return (self.planner, "beam") if self.beam_episodes else (self.planner,)
+        return (self.planner, self.beside) if self.beam_episodes else (self.planner,)
 
     def work(self, beside: Beside) -> Work:
         """The episodes of all players, by these rules and networks."""
@@ -387,5 +389,5 @@ def roster(config: EvaluateConfig, chosen: Chosen | None = None) -> list[PlayerS
 
     found = [settings(config.planner, config.episodes, config.max_steps)]
     if config.beam_episodes:
-        found.append(settings("beam", config.beam_episodes, config.beam_steps or config.max_steps))
+        found.append(settings(config.beside, config.beam_episodes, config.beam_steps or config.max_steps))
     return found

@@ -102,6 +102,18 @@ def test_a_step_tells_what_its_state_is_worth_where_the_model_learned_that(confi
     torch.testing.assert_close(here.states_N, expected_values(logits_QBTZ, model.config)[:, -1], rtol=1e-4, atol=1e-4)
 
 
+def test_a_step_tells_the_mean_of_what_its_reward_is_the_likeliest_of(model: Jowa) -> None:
+    context, actions = make_context(model), torch.tensor([7, 8, 9])
+    world = JowaWorld(model)
+    world.reset(context)
+    here = world.step(actions)
+    sequence = torch.cat([context_tokens(context, model.config.tokens_per_frame), actions[:, None]], dim=1)
+    chances = model(sequence, context.games_N).logits["rewards"][:, -1].softmax(-1)
+    assert here.expected_N is not None and here.expected_N.abs().min() > 1e-4
+    torch.testing.assert_close(here.expected_N, chances @ torch.tensor([-1.0, 0.0, 1.0]), atol=1e-5, rtol=0)
+    assert torch.equal(here.rewards_N, chances.argmax(-1).float() - 1)
+
+
 def test_changed_weights_are_seen_at_the_next_reset(model: Jowa) -> None:
     context, world = make_context(model), JowaWorld(model)
     before = world.reset(context).values_NA

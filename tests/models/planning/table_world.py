@@ -45,7 +45,13 @@ class TableWorld:
         rewards, values = zip(*(self.look_up(path) for path in self.newest), strict=True)
         tokens = torch.tensor([[hash(path) % 1000] for path in self.newest])
         states = torch.tensor([self.worth(path) for path in self.newest])
-        return Imagined(torch.stack(values), torch.tensor(rewards), torch.zeros(len(rewards)).bool(), tokens, states)
+        means = torch.tensor([self.mean(path) for path in self.newest])
+        ends = torch.zeros(len(rewards)).bool()
+        return Imagined(torch.stack(values), torch.tensor(rewards), ends, tokens, states, means)
+
+    def mean(self, path: Path) -> float:
+        """What the step that led there brings in the mean."""
+        return float(torch.rand((), generator=torch.Generator().manual_seed(hash((self.seed, path)) % 2**31)))
 
     def worth(self, path: Path) -> float:
         """What the state at the end of a path is said to be worth."""

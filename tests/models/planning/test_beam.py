@@ -14,6 +14,7 @@ from models.planning.beam import (
     Greedy,
     ImaginedBuffer,
     Leaf,
+    gains,
     imaginable,
     imagine,
     leaf_values,
@@ -43,8 +44,17 @@ def test_leaves_are_worth_their_best_their_mean_over_legal_actions_or_what_their
     assert leaf_values(here, masked, "max").tolist() == [1, -4]
     assert leaf_values(here, masked, "mean").tolist() == [-0.5, -4]
     assert leaf_values(here, masked, "state").tolist() == [7, 8]
+    assert leaf_values(here, masked, "none").tolist() == [0, 0]
     with pytest.raises(ValueError, match="no value of states"):
         leaf_values(replace(here, states_N=None), masked, "state")
+
+
+def test_a_step_brings_the_likeliest_sign_or_the_mean_that_a_world_tells() -> None:
+    nothing = torch.zeros(2)
+    here = Imagined(torch.zeros(2, 3), nothing, nothing.bool(), torch.zeros(2, 1).long(), None, torch.tensor([0.3, 0]))
+    assert torch.equal(gains(here, "likeliest"), nothing) and torch.equal(gains(here, "expected"), here.expected_N)
+    with pytest.raises(ValueError, match="does not tell the chances of its rewards"):
+        gains(replace(here, expected_N=None), "expected")
 
 
 def test_masks_and_values_that_do_not_fit_are_refused() -> None:

@@ -5,7 +5,7 @@ import torch
 
 from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld
-from models.planning.beam import Greedy, Leaf
+from models.planning.beam import Gain, Greedy, Leaf
 from models.planning.rollouts import Rollouts
 from tests.models.jowa.test_world import make_context
 from tests.models.planning.table_world import ACTIONS, GAMMA, TableWorld, context
@@ -25,24 +25,26 @@ def plan_slowly(world: TableWorld, row: int, rollouts: Rollouts, legal: list[int
     for action in first:
         path, worth = (*root, action), 0.0
         for depth in range(rollouts.horizon):
-            worth += GAMMA**depth * world.look_up(path)[0]
+            worth += GAMMA**depth * (world.mean(path) if rollouts.gain == "expected" else world.look_up(path)[0])
             if depth < rollouts.horizon - 1:
-                path = (*path, greedy(path))
+                path = (*path, action if depth + 1 < rollouts.hold else greedy(path))
         tail = {
             "max": max(float(world.look_up(path)[1][each]) for each in legal),
             "mean": sum(float(world.look_up(path)[1][each]) for each in legal) / len(legal),
             "state": world.worth(path),
+            "none": 0.0,
         }
         scores[action] = worth + GAMMA**rollouts.horizon * tail[rollouts.leaf]
     return max(scores, key=lambda action: scores[action])
 
 
-@pytest.mark.parametrize("leaf", ["max", "mean", "state"])
-@pytest.mark.parametrize(("width", "horizon"), [(1, 1), (2, 1), (2, 2), (3, 3), (9, 2)])
-def test_together_they_play_as_path_by_path(width: int, horizon: int, leaf: Leaf) -> None:
+@pytest.mark.parametrize("leaf", ["max", "mean", "state", "none"])
+@pytest.mark.parametrize(("width", "horizon", "hold"), [(1, 1, 1), (2, 1, 9), (2, 2, 1), (3, 3, 2), (9, 2, 2)])
+def test_together_they_play_as_path_by_path(width: int, horizon: int, hold: int, leaf: Leaf) -> None:
     legal_NA = torch.tensor([[True, True, False], [True, True, True]])
     for seed in range(20):
-        world, rollouts = TableWorld(seed), Rollouts(width, horizon, leaf)
+        gain: Gain = "expected" if seed % 2 else "likeliest"
+        world, rollouts = TableWorld(seed), Rollouts(width, horizon, leaf, gain, hold)
         expected = [plan_slowly(world, 0, rollouts, [0, 1]), plan_slowly(world, 1, rollouts, [0, 1, 2])]
         assert rollouts.plan(world, context(0, 1), legal_NA, GAMMA).tolist() == expected, seed
 

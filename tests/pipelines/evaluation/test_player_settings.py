@@ -34,11 +34,11 @@ RULES = protocol("jowa")
 
 
 def test_a_planner_gets_all_its_settings() -> None:
-    search = SearchConfig(leaf="mean", simulations=9, temperature=0.5, choice="visits", sample=True)
+    search = SearchConfig("mean", 9, 0.5, "visits", sample=True, gain="expected", hold=2)
     config = EvaluateConfig(game="Pong", beam_width=3, beam_horizon=4, search=search)
     built = [planner(roster(replace(config, planner=name))[0]) for name in ("greedy", "beam", "mcts", "rollouts")]
-    tree = Mcts(9, 3, 4, 0.5, "mean", "visits", resample=True)
-    assert built == [Greedy(), Beam(3, 4, "mean"), tree, Rollouts(3, 4, "mean")]
+    tree = Mcts(9, 3, 4, 0.5, "mean", "visits", resample=True, gain="expected")
+    assert built == [Greedy(), Beam(3, 4, "mean", "expected"), tree, Rollouts(3, 4, "mean", "expected", 2)]
     assert planner(roster(replace(config, planner="mcts", search=SearchConfig()))[0]) == Mcts(width=3, horizon=4)
 
 
@@ -50,6 +50,9 @@ def test_what_a_planner_does_not_read_is_not_among_its_settings() -> None:
     assert names["mcts"] - names["beam"] == {"simulations", "temperature", "choice"}
     assert names["beam"] - names["greedy"] == {"width", "horizon", "leaf", "sample"}
     assert names["rollouts"] == names["beam"]
+    held = replace(config, search=SearchConfig(gain="expected", hold=3))
+    more = {name: set(roster(replace(held, planner=name))[0].settings()) - names[name] for name in planners}
+    assert more == {"greedy": set(), "beam": {"gain"}, "mcts": {"gain"}, "rollouts": {"gain", "hold"}}
 
 
 def test_a_beam_search_beside_the_planner_has_its_own_episodes() -> None:

@@ -96,6 +96,17 @@ def changed(tiny_copy: TinyRun, **changes: object) -> EvaluateConfig:
     return replace(tiny_copy.plan.config(Step("scores", "Breakout")), beam_episodes=0, random_episodes=1, **changes)
 
 
+def test_another_search_than_a_beam_plays_beside_the_planner(tiny_copy: TinyRun) -> None:
+    search = SearchConfig(leaf="none", gain="expected", hold=2)
+    config = replace(changed(tiny_copy, episodes=2, max_steps=4), beam_episodes=1, beside="rollouts", search=search)
+    scores = evaluate.run(config, tiny_copy.store).artefact
+    assert set(table(scores).planner) == {"greedy", "rollouts", "random"}
+    told = scores.manifest.metrics["rollouts"]["settings"]
+    assert (told["leaf"], told["gain"], told["hold"]) == ("none", "expected", 2)
+    with pytest.raises(UsageError, match="plays rollouts twice"):
+        replace(config, planner="rollouts")
+
+
 def lines(scores: Artefact) -> list[dict]:
     return [json.loads(line) for line in scores.path("episodes.jsonl").read_text().splitlines()]
 

@@ -138,7 +138,7 @@ def test_however_a_run_is_cut_every_step_is_made_once_and_in_order(steps: list[i
         (EvaluateConfig, {"max_steps": -1}, "max_steps -1"),
         (EvaluateConfig, {"envs": -1}, "envs -1"),
         (EvaluateConfig, {"planner": "beem"}, "Unknown planner 'beem': did you mean 'beam'?"),
-        (EvaluateConfig, {"planner": "beam", "beam_episodes": 2}, "plays beam search twice: set beam_episodes to 0"),
+        (EvaluateConfig, {"planner": "beam", "beam_episodes": 2}, "plays beam twice: set beam_episodes to 0"),
         (EvaluateConfig, {"settings": "jowa_15m"}, "Unknown set of settings 'jowa_15m': did you mean 'jowa_150m'?"),
         (EvaluateConfig, {"settings": "jowa_40m", "context": 3}, "settings jowa_40m and context 3: the set brings its"),
     ],
