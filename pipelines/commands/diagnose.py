@@ -30,13 +30,15 @@ def diagnose(
 
     In states of the agent's own play every action is tried for one step, in imagination and in the emulator itself,
     and both next states are valued as a search values them. Then the same seeds are played by the best Q, by the best
-    imagined step, by the emulator's best step, which is what a perfect world model would gain at these values, and by
-    beam search. Only a JOWA on Atari values actions in a world of tokens, so only it can be diagnosed. The
-    page has the numbers, the pictures, and the verdict in words. Takes minutes with the demo's networks.
+    imagined step, by the emulator's best step, which is what a perfect world model would gain at these values, by beam
+    search, and by the emulator's rewards alone, each action held for a few steps: what a world model that foresees
+    rewards would gain without any value. Only a JOWA on Atari values actions in a world of tokens, so only it can be
+    diagnosed. The page has the numbers, the pictures, and the verdict in words. Takes minutes with the demo's networks.
 
     --set takes the fields of diagnose: diagnose.states, diagnose.every, diagnose.explore, diagnose.episodes,
     diagnose.steps (0 compares no play), diagnose.context, diagnose.width and diagnose.horizon (of the search),
-    diagnose.search.leaf (max, mean or state), diagnose.protocol, diagnose.seed.
+    diagnose.hold (steps of rewards alone), diagnose.search.leaf (max, mean, state or none), diagnose.protocol,
+    diagnose.seed.
 
     Example: worldline diagnose demo --game Boxing
 

@@ -40,6 +40,10 @@ ROWS = (  # of the page: a number's name and what it says
     ("ends", "tried steps that end the episode in the emulator"),
     ("imagined_ends", "tried steps that end it in imagination"),
     ("rewards_right", "imagined rewards whose sign is the emulator's"),
+    (
+        "rewards_ranked",
+        "chance that of two tried steps the one that really brings more is imagined to; 0.5: no reward is foreseen",
+    ),
     ("promised", "what a perfect world model's best step promises above greedy play's"),
     (
         "rarity_bias",

@@ -36,7 +36,7 @@ KNOWN_FROM = 0.05  # a return counts as known where what lies beyond the play is
 @dataclass(frozen=True)
 class Looker:
     """An agent that looks ahead in a game; `context` newest steps are seen. A beam of `width` and `horizon` plays too;
-    by its leaf all next states are valued.
+    by its leaf all next states are valued. `hold`: for how many steps an action is tried where rewards alone decide.
 
     Raises UsageError where its world values no actions, or not what the leaf asks for, and where context and search do
     not fit what it remembers.
@@ -48,6 +48,7 @@ class Looker:
     width: int = 2
     horizon: int = 2
     leaf: Leaf = "max"
+    hold: int = 4
 
     def __post_init__(self) -> None:
         if not self.agent.config.family or self.agent.vocabulary == 0:
@@ -80,15 +81,19 @@ class Looker:
             raise UsageError(f"Agents of the family '{self.agent.config.family}' value no actions: diagnose a JOWA")
         return here.values_NA.float()[:, torch.as_tensor(self.legal, device=here.values_NA.device)]
 
-    def imagined(self, world: WorldModel, rows: int) -> tuple[Tensor, Tensor, Tensor]:
-        """After a reset of `rows`: rewards, worths and ends (rows, A) of one imagined step by each action.
+    def imagined(self, world: WorldModel, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """After a reset of `rows`: rewards, worths, ends and mean signs of rewards (rows, A) of one imagined step by
+        each action; where the world tells no means, the rewards again.
 
         Worths are as a search reads them, whatever the world says of ends.
         """
         actions_A = torch.as_tensor(self.legal, device=self._device)
         parents_M = torch.zeros(rows * len(actions_A), dtype=torch.long, device=self._device)
         here = world.step(actions_A.repeat(rows), parents_M)
-        return here.rewards_N.view(rows, -1).float(), self.worths(here).view(rows, -1), here.ends_N.view(rows, -1)
+        means_M = here.rewards_N if here.expected_N is None else here.expected_N
+        found = (here.rewards_N.float(), self.worths(here), here.ends_N, means_M)
+        rewards, worths, ends, means = (each_M.view(rows, -1) for each_M in found)
+        return rewards, worths, ends, means
 
     def real(self, world: WorldModel, seen: "Seen", game: EmulatorGame) -> tuple[Tensor, Tensor, Tensor]:
         """Rewards' signs, worths and ends (E, A) of one step of the emulator by each action; an end is worth 0."""
@@ -145,6 +150,7 @@ class Looked:
     real_SA: NDArray[np.float64]  # worths of the emulator's next states
     returns_S: NDArray[np.float64]  # discounted signs of rewards that the play got from there on
     known_S: NDArray[np.bool_]  # where the play went on for long enough to say
+    expected_SA: NDArray[np.float64]  # means of the imagined rewards' signs
     imagined_ends_SA: NDArray[np.bool_]
     ends_SA: NDArray[np.bool_]  # where the emulator's step ends the episode, or the life where rules end it with one
 
@@ -179,11 +185,24 @@ def look(looker: Looker, game: EmulatorGame, states: int, every: int, explore: f
                 seen = Seen(tokens_1K[:, None], seen.actions_EC[:, :0], seen.game)
             else:
                 seen = seen.then(torch.as_tensor(action_1, device=tokens_1K.device), tokens_1K, looker.context)
-    q_SA, told_SA, imagined_SA, died_SA, signs_SA, real_SA, ends_SA = map(np.stack, zip(*found, strict=True))
+    q_SA, told_SA, imagined_SA, died_SA, expected_SA, signs_SA, real_SA, ends_SA = map(
+        np.stack, zip(*found, strict=True)
+    )
     returns_T, beyond_T = play_returns(np.array(rewards), np.array(ends), np.array(cuts), gamma)
     known_S = beyond_T[at] <= KNOWN_FROM
     died_SA, ends_SA = died_SA > 0, ends_SA > 0
-    return Looked(q_SA, told_SA, imagined_SA, signs_SA, real_SA, returns_T[at], known_S, died_SA, ends_SA)
+    return Looked(
+        q_SA=q_SA,
+        imagined_rewards_SA=told_SA,
+        imagined_SA=imagined_SA,
+        real_rewards_SA=signs_SA,
+        real_SA=real_SA,
+        returns_S=returns_T[at],
+        known_S=known_S,
+        expected_SA=expected_SA,
+        imagined_ends_SA=died_SA,
+        ends_SA=ends_SA,
+    )
 
 
 def play_returns(
@@ -214,7 +233,7 @@ def by_q(looker: Looker, world: WorldModel, seen: Seen, game: EmulatorGame) -> T
 def by_imagined(looker: Looker, world: WorldModel, seen: Seen, game: EmulatorGame) -> Tensor:
     """The action whose imagined step is worth most; of equal ones that of greater Q."""
     q_EA = looker.values(world.reset(seen.context))
-    rewards_EA, worths_EA, _ = looker.imagined(world, len(seen.tokens_ECK))
+    rewards_EA, worths_EA, *_ = looker.imagined(world, len(seen.tokens_ECK))
     return first_best(rewards_EA + float(looker.agent.gamma) * worths_EA, q_EA)
 
 
@@ -234,7 +253,26 @@ def by_search(looker: Looker, world: WorldModel, seen: Seen, game: EmulatorGame)
     return torch.searchsorted(torch.as_tensor(looker.legal, device=device), actions_E)
 
 
-CHOICES: dict[str, Choice] = {"greedy": by_q, "imagined": by_imagined, "emulator": by_real, "search": by_search}
+def by_rewards(looker: Looker, world: WorldModel, seen: Seen, game: EmulatorGame) -> Tensor:
+    """The action that brings most when the emulator holds it for `hold` steps, whatever lies beyond; of equal ones
+    that of greater Q. No value is asked: what a world model that foresees rewards would gain by them alone.
+    """
+    q_EA = looker.values(world.reset(seen.context))
+    discounts_H = float(looker.agent.gamma) ** np.arange(looker.hold)
+    brought = [
+        [discounts_H @ np.sign(game.held(row, int(action), looker.hold)) for action in looker.legal]
+        for row in range(len(q_EA))
+    ]
+    return first_best(torch.as_tensor(np.array(brought), device=q_EA.device), q_EA)
+
+
+CHOICES: dict[str, Choice] = {
+    "greedy": by_q,
+    "imagined": by_imagined,
+    "emulator": by_real,
+    "search": by_search,
+    "rewards": by_rewards,
+}
 
 
 def first_best(worths_EA: Tensor, q_EA: Tensor) -> Tensor:

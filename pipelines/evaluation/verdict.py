@@ -18,6 +18,7 @@ ALIKE = 0.7  # rank correlation from which imagined and real next states count a
 # series in 1 / degrees about the normal's (Abramowitz and Stegun 26.7.5), 0.003 off at most.
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 NORMAL = 1.96
+FORESEEN = 0.7  # of pairs of steps, those whose rewards are ranked rightly, from which a search may go by them
 BETTER = {"imagined": "emulator", "search": "imagined"}  # by choice: which plays better where the choice is what fails
 MORE = "raise diagnose.episodes or diagnose.steps"
 MATTERS = 0.1  # of greedy play's points, and at least a point: a gain that one would search for
@@ -27,15 +28,17 @@ MATTERS = 0.1  # of greedy play's points, and at least a point: a gain that one 
 class Findings:
     """All numbers of a diagnosis; None where there was nothing to find it from.
 
-    best_by_*: by action, in how many states it is the best. ranks_*: rank correlation over the actions of a state, a
-    mean over states. spread: standard deviation over the actions of a state of what the emulator's next states are
-    worth; imagined_error: mean absolute difference of imagined and real worths: a search decides by noise where it is
-    larger. rarity_bias: correlation over actions of the log of their share in the data with the worth behind them
-    against the state's mean. promised: what the emulator's best step is backed up to, above what greedy play's is.
-    returns_*: correlation with, and excess of max Q over, the discounted returns of the play. points: mean and standard
-    error of raw points by each choice. gains: the same of what a choice brings above greedy play of the same seeds.
-    A real end is worth nothing; an imagined one what the model says, since a search reads no ends. ends and
-    imagined_ends are the shares of tried steps that are one; going_error is imagined_error where the emulator goes on.
+    best_by_*: by action, in how many states it is the best. ranks_*: rank correlation over the actions of a state,
+    a mean over states. spread: standard deviation over the actions of a state of what the emulator's next states
+    are worth; imagined_error: mean absolute difference of imagined and real worths: a search decides by noise where
+    it is larger. rarity_bias: correlation over actions of the log of their share in the data with the worth behind
+    them against the state's mean. promised: what the emulator's best step is backed up to, above what greedy play's
+    is. rewards_ranked: the chance that of two tried steps the one with the greater real reward has the greater
+    imagined mean, 0.5 for a world model that foresees none. returns_*: correlation with, and excess of max Q over,
+    the discounted returns of the play. points: mean and standard error of raw points by each choice. gains: the
+    same of what a choice brings above greedy play of the same seeds. A real end is worth nothing; an imagined one
+    what the model says, since a search reads no ends. ends and imagined_ends are the shares of tried steps that are
+    one; going_error is imagined_error where the emulator goes on.
     """
 
     actions: list[str]
@@ -52,6 +55,7 @@ class Findings:
     ends: float
     imagined_ends: float
     rewards_right: float
+    rewards_ranked: float | None
     promised: float
     shares: list[float] | None
     rarity_bias: float | None
@@ -95,7 +99,10 @@ def findings(
     gains = {name: _mean(points[name] - points["greedy"]) for name in means if name != "greedy"}
     lost = {name: _mean(points[better] - points[name]) for name, better in BETTER.items() if name in means}
     bias = None if shares_A is None else rarity_bias(looked.real_SA, shares_A)
-    fails, words = verdict(numbers, means, gains, lost, bias, len(next(iter(points.values()), ())))
+    plays = len(next(iter(points.values()), ()))
+    fails, words = verdict(numbers, means, gains, lost, bias, plays)
+    foreseen = ranked(looked.expected_SA.ravel(), looked.real_rewards_SA.ravel())
+    words += by_rewards_alone(gains, plays, foreseen)
     return Findings(
         actions=actions,
         best_by_q=np.bincount(best_q, minlength=count).tolist(),
@@ -105,6 +112,7 @@ def findings(
         going_error=float(apart_SA[going_SA].mean()) if going_SA.any() else None,
         shares=None if shares_A is None else shares_A.tolist(),
         rarity_bias=bias,
+        rewards_ranked=foreseen,
         returns_correlation=correlation(looked.q_SA.max(1)[known], looked.returns_S[known]),
         returns_excess=float((looked.q_SA.max(1) - looked.returns_S)[known].mean()) if known.any() else None,
         points=means,
@@ -142,7 +150,7 @@ def verdict(
         worse = "worse than" if _gains((-emulator, error), errors) else "no better than"
         return "values", (
             f"even the emulator's own next states, valued by this agent, play {worse} the best Q "
-            f"({means['emulator'][0]:.3g} against {greedy:.3g} points): no world model and no planner can mend that "
+            f"({means['emulator'][0]:.3g} against {greedy:.3g} points): no world model mends that at these values "
             f"({_rarity(bias)})"
         )
     perfect, own = f"a perfect world model gains {emulator:.3g} points a play", gains["imagined"]
@@ -156,6 +164,23 @@ def verdict(
             return "undecided", f"{gained}, and the search {_told(gains['search'])}: {MORE}"
         return "planner", f"{gained}, and the search {gains['search'][0]:.3g}: look fewer steps ahead"
     return "nothing", f"{gained}, and the search {gains['search'][0]:.3g}"
+
+
+def by_rewards_alone(gains: Means, plays: int, foreseen: float | None) -> str:
+    """What the emulator's rewards gain where no value is asked, and whether the world model foresees them; "" where
+    they gain nothing.
+    """
+    if "rewards" not in gains or not _gains(gains["rewards"], errors_of(plays)):
+        return ""
+    gained = f"; rewards alone, each action held in the emulator, gain {_told(gains['rewards'])}"
+    if foreseen is None:
+        return f"{gained}, and no tried step brought one"
+    if foreseen < FORESEEN:
+        return f"{gained}, but the world model does not foresee them (it ranks {foreseen:.2f} of pairs rightly)"
+    return (
+        f"{gained}, and the world model foresees them (it ranks {foreseen:.2f} of pairs rightly): play by rollouts "
+        "with evaluate.search.leaf=none, gain=expected and hold as here"
+    )
 
 
 def _by_ranks(numbers: Mapping[str, float], bias: float | None, blur: str) -> tuple[str, str]:
@@ -209,6 +234,17 @@ def mean_ranks(one_SA: NDArray[np.float64], other_SA: NDArray[np.float64]) -> fl
     found = [correlation(ranks(one), ranks(other)) for one, other in zip(one_SA, other_SA, strict=True)]
     defined = [each for each in found if each is not None]
     return float(np.mean(defined)) if defined else 0.0
+
+
+def ranked(scores: NDArray[np.float64], values: NDArray[np.float64]) -> float | None:
+    """The chance that of two entries with different values the one of greater value has the greater score, equal
+    scores counting half; None where all values are equal.
+    """
+    kinds = [scores[values == value] for value in np.unique(values)]
+    pairs = [(low, high) for place, low in enumerate(kinds) for high in kinds[place + 1 :]]
+    wins = [(ranks(np.concatenate([low, high]))[len(low) :] - ranks(high)).sum() for low, high in pairs]
+    many = [len(low) * len(high) for low, high in pairs]
+    return float(sum(wins) / sum(many)) if many else None
 
 
 def ranks(values_A: NDArray[np.float64]) -> NDArray[np.float64]:

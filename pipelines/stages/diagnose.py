@@ -2,8 +2,8 @@
 
 In states of the agent's own play every action is looked ahead one step, in imagination and in the emulator, and both
 next states are valued as a search values them (`evaluation/look_ahead.py`). Then the same seeds are played by the best
-Q, by the best imagined step, by the best step of the emulator, which is what a perfect world model would gain, and by
-the search.
+Q, by the best imagined step, by the best step of the emulator, which is what a perfect world model would gain, by the
+search, and by what actions that are held bring in the emulator, of which no value is asked.
 The artefact holds the numbers (states.npz, diagnosis.json), the pictures (diagnosis.png) and a page that says in words
 what fails (diagnosis.html).
 Run: `worldline diagnose EXPERIMENT --game G`.
@@ -46,7 +46,8 @@ class DiagnoseConfig(PlayConfig, StageConfig):
 
     STAGE: ClassVar[str] = "diagnosed"
     VERB: ClassVar[str] = "diagnose"
-    CODE: ClassVar[str] = "3"  # 2: plays begin with random steps, are one episode, and the search's too; 3: ends
+    # 2: plays begin with random steps, are one episode, and the search's too; 3: ends; 4: rewards alone
+    CODE: ClassVar[str] = "4"
 
     game: str = filled("game", "")
     agent: Ref | None = parent(makes="agent", part="agent")
@@ -54,6 +55,7 @@ class DiagnoseConfig(PlayConfig, StageConfig):
     context: Size = 4
     width: Size = 2
     horizon: Size = 2
+    hold: Size = 4  # steps for which an action is tried where the emulator's rewards alone decide
     states: Size = 48
     every: Size = 8
     explore: Share = 0.15
@@ -109,7 +111,7 @@ def _build(config: DiagnoseConfig, draft: Draft) -> None:
     takes = Takes(agent.config.takes.frame, None, agent.limits.games)  # the steps are the looker's to check
     require_game(config.game, takes, rules, config.VERB)
     require_spaces(config.game, agent, rules)
-    looker = Looker(agent, config.game, config.context, config.width, config.horizon, config.search.leaf)
+    looker = Looker(agent, config.game, config.context, config.width, config.horizon, config.search.leaf, config.hold)
     seeds = selection_seeds(config.seed, config.episodes + 1)  # of which no score is ever reported
     with torch.inference_mode(), device.piece("diagnose"):
         with closing(watched_game(config.game, seeds[:1], rules, **given)) as game:

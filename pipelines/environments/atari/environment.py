@@ -218,6 +218,18 @@ class EmulatorGame:
             self._scout = _Emulator(self._path, 0, replace(self.rules, sticky=0.0))
         return self._scout.from_state_of(self._emulators[row], action)
 
+    def held(self, row: int, action: int, steps: int) -> NDArray[np.float64]:
+        """What each of `steps` steps (steps,) of that action would bring there, as `ahead`; 0 beyond an end."""
+        rewards = np.zeros(steps)
+        _, rewards[0], over = self.ahead(row, action)
+        for step in range(1, steps):
+            if over:
+                break
+            assert self._scout is not None
+            _, rewards[step] = self._scout.skip(action)
+            over = self._scout.ended
+        return rewards
+
     def screens(self) -> NDArray[np.uint8]:
         """See `registry.Watched`: (N, 210, 160, 3) in most games. An episode that ended shows the next one's screen."""
         return np.stack([self._emulators[row].screen() for row in range(len(self.seeds))])
@@ -248,6 +260,11 @@ class _Emulator:
     def over(self) -> bool:
         """Whether the game is over."""
         return self._ale.game_over()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last step ended the game, or the life where rules end the episode with one."""
+        return self.over or self.lost_life
 
     @property
     def cut(self) -> bool:
@@ -291,7 +308,7 @@ class _Emulator:
         self._ale.restoreState(other._ale.cloneState())
         self._played, self._lives = other._played, other._lives
         frame, reward = self.skip(action)
-        return frame, reward, self.over or self.lost_life
+        return frame, reward, self.ended
 
     def _new_game(self) -> None:
         self._ale.reset_game()

@@ -35,7 +35,10 @@ def test_it_says_what_fails_with_numbers_pictures_and_lineage(
     said = json.loads(artefact.path(NUMBERS).read_text())
     assert said["fails"] in ("values", "world model", "planner", "nothing", "undecided") and said["words"] in printed
     assert f"Page         {artefact.path(PAGE)}" in printed and name in printed
-    assert set(said["points"]) == {"greedy", "imagined", "emulator", "search"} and sum(said["best_by_real"]) == 5
+    assert (
+        set(said["points"]) == {"greedy", "imagined", "emulator", "search", "rewards"}
+        and sum(said["best_by_real"]) == 5
+    )
     assert said["actions"] == ["NOOP", "FIRE", "RIGHT", "LEFT"] and sum(said["shares"]) == pytest.approx(1)
     page = artefact.path(PAGE).read_text()
     assert "What fails" in page and "data:image/png;base64" in page and "http" not in page

@@ -36,6 +36,18 @@ def test_looking_ahead_tells_what_a_step_brings_lost_lives_too() -> None:
     assert sum(ended) >= 4, "Breakout has five lives, and random play loses them"
 
 
+def test_a_held_action_brings_what_its_steps_bring_one_after_another() -> None:
+    rules, found = protocol("jowa"), []
+    with closing(watched_game("Pong", (3,), rules)) as game:
+        game.reset()
+        for action in (3, 4, 3, 0) * 8:
+            told = game.held(0, action, 6)
+            found.append(told)
+            for step in range(6):
+                assert game.step(np.array([action])).rewards[0] == told[step]
+    assert np.abs(found).sum() >= 2, "the first balls of Pong are lost"
+
+
 def test_plays_under_rules_without_chance_differ_by_seed_and_begin_alike_for_all_choices(
     tiny: TinyRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pipelines.evaluation.look_ahead import Looked, play_returns
-from pipelines.evaluation.verdict import correlation, errors_of, findings, mean_ranks, ranks
+from pipelines.evaluation.verdict import correlation, errors_of, findings, mean_ranks, ranked, ranks
 
 ACTIONS = ["NOOP", "UP", "DOWN"]
 NONE_SA = np.zeros((4, 3))
 TRUE_SA = np.array([[0.0, 1.0, 2.0], [2.0, 0.0, 1.0], [1.0, 2.0, 0.0], [0.5, 2.0, 1.0]])
-RIGHT = Looked(TRUE_SA, NONE_SA, TRUE_SA, NONE_SA, TRUE_SA, TRUE_SA.max(1), np.ones(4, bool), NONE_SA > 0, NONE_SA > 0)
+KNOWN = (TRUE_SA.max(1), np.ones(4, bool))
+RIGHT = Looked(TRUE_SA, NONE_SA, TRUE_SA, NONE_SA, TRUE_SA, *KNOWN, NONE_SA, NONE_SA > 0, NONE_SA > 0)
 
 
 def points(greedy: float, imagined: float, emulator: float, search: float | None = None) -> dict[str, np.ndarray]:
@@ -155,3 +156,32 @@ def test_a_return_ends_where_the_rules_cut_an_episode_and_what_came_then_is_unkn
     cuts = np.array([False, True, False, False])
     returns, beyond = play_returns(np.array([0.0, 2.0, 8.0, 0.0]), np.zeros(4, bool), cuts, 0.5)
     assert returns.tolist() == [1.0, 2.0, 8.0, 0.0] and beyond.tolist() == [0.25, 0.5, 0.25, 0.5]
+
+
+def test_rewards_that_gain_alone_are_told_with_whether_they_are_foreseen() -> None:
+    rewards_SA = np.array([[0.0, 1, 0], [0, 0, -1], [0, 0, 0], [0, 1, 0]])
+    rewarded, played = (
+        replace(RIGHT, real_rewards_SA=rewards_SA),
+        points(1, 1, 1) | {"rewards": points(9, 9, 9)["greedy"]},
+    )
+    blind = findings(rewarded, played, 0.9, ACTIONS, None)
+    assert blind.rewards_ranked == 0.5 and blind.gains["rewards"] == (8, 0)
+    assert "gain 8, standard error 0, but the world model does not foresee them (it ranks 0.50" in blind.words
+    seeing = findings(replace(rewarded, expected_SA=rewards_SA * 0.1), played, 0.9, ACTIONS, None)
+    assert (
+        seeing.rewards_ranked == 1
+        and "foresees them (it ranks 1.00 of pairs rightly): play by rollouts" in seeing.words
+    )
+    assert "rewards alone" not in findings(rewarded, points(1, 1, 1), 0.9, ACTIONS, None).words
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-1, 1)), max_size=12))
+def test_ranked_pairs_are_counted_as_one_by_one(entries: list[tuple[int, int]]) -> None:
+    scores, values = (np.array([entry[place] for entry in entries], float) for place in (0, 1))
+    told = [
+        (np.sign(scores[high] - scores[low]) + 1) / 2
+        for high in range(len(entries))
+        for low in range(len(entries))
+        if values[high] > values[low]
+    ]
+    assert ranked(scores, values) == (pytest.approx(np.mean(told)) if told else None)
