@@ -93,7 +93,7 @@ def play(
     _require_out(out, overwrite)
     of_screen = {"--out": out, "--actions": actions, "--steps": steps, "--overwrite": overwrite or None}
     of_page = {"--host": host, "--port": port, "--no-browser": no_browser or None}
-    _refuse_unread(of_page if headless else of_screen, headless)
+    _refuse_unread(of_page if headless else of_screen, headless, changes or [])
     _, store = profile_and_store(storage)
     given: dict[str, Any] = {"mode": mode, "steps": steps, "seed": seed, "episode": episode, "step": step, "of": of}
     given |= {"planner": planner or None, "protocol": protocol or None, "reconstruction": reconstruction}
@@ -125,8 +125,10 @@ def _require_out(out: Path | None, overwrite: bool) -> None:
         raise UsageError("--overwrite replaces what stands at --out: name it, or leave --overwrite out")
 
 
-def _refuse_unread(given: dict[str, Any], headless: bool) -> None:
+def _refuse_unread(given: dict[str, Any], headless: bool, changes: list[str]) -> None:
     """Raises UsageError for an option that the other way of playing has."""
+    if not headless and any(change.startswith("record.steps=") for change in changes):
+        given = given | {"--set record.steps": True}
     for option, value in given.items():
         if value is not None and headless:
             raise UsageError(f"{option} is of the page, and --headless shows none: leave one of both out")

@@ -102,6 +102,7 @@ def test_a_file_that_is_there_is_replaced_only_where_that_is_said(
         (["tiny", *SHORT, "--set", "record.nix=1"], "nix"),
         (["tiny", *SHORT, "--out", "film.avi"], "film.avi is neither a film.mp4 nor a recording.npz"),
         (["tiny", "--headless", "--steps", "0"], "record.steps"),
+        (["tiny", "--set", "record.steps=3"], "--set record.steps is of play without a screen: say --headless"),
         (["tiny", "--steps", "3"], "--steps is of play without a screen: say --headless"),
         (["tiny", *SHORT, "--host", "0.0.0.0"], "--host is of the page, and --headless shows none: leave one of both"),
         (["tiny", *SHORT, "--port", "0"], "--port is of the page"),
