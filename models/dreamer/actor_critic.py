@@ -17,7 +17,7 @@ from models.dreamer.config import DreamerConfig
 from models.dreamer.world_model import WorldModel, initialise
 from models.losses.returns import weighted_lambda_returns
 from models.rssm.bonus import StreamNorm
-from models.rssm.chance import Draws
+from models.rssm.chance import Numbers
 from models.rssm.heads import BoundedGaussian, Number, Policy, log_chance
 from models.rssm.model import State, stacked
 
@@ -93,7 +93,7 @@ class Learned:
 
 
 def imagine(
-    world: WorldModel, actor: Policy, start: State, ends_N: Tensor | None, horizon: int, draws: Draws
+    world: WorldModel, actor: Policy, start: State, ends_N: Tensor | None, horizon: int, draws: Numbers
 ) -> Imagined:
     """A rollout from states (N, ...), with a gradient through the world to every action.
 

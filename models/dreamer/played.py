@@ -15,7 +15,7 @@ from torch import Tensor
 from models.api import Moment
 from models.dreamer.config import DreamerConfig
 from models.dreamer.world_model import WorldModel, centred
-from models.rssm.chance import Draws, Seeded
+from models.rssm.chance import Numbers, Seeded
 from models.rssm.context import ContextEncoder
 from models.worlds import Context, Imagined, Remembered
 
@@ -57,7 +57,7 @@ class PlayedWorld:
     It tells rewards, where the world learned them, and never an end: no step of stored episodes shows one.
     """
 
-    def __init__(self, world: WorldModel, draws: Draws | None = None) -> None:
+    def __init__(self, world: WorldModel, draws: Numbers | None = None) -> None:
         self._world, self._draws = world, draws
         self._playing, self._steps = world.begin(0), 0
         self._context_NP = torch.zeros(0, 0)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from models.blocks.weights import misfit
 from models.dreamer.config import DreamerConfig
 from models.rssm.bonus import Bonus
-from models.rssm.chance import Draws
+from models.rssm.chance import Draws, Numbers
 from models.rssm.context import ContextDecoder, ContextEncoder
 from models.rssm.convolutions import PlainDecoder, PlainEncoder, ResnetDecoder, Trunk
 from models.rssm.heads import Number
@@ -153,13 +153,13 @@ class WorldModel(nn.Module):
             raise ValueError("Segments without actions: this world reads them; take reads=nothing or reads=video")
         return self.encoded(actions_BTA, draws), None
 
-    def encoded(self, actions: Tensor, draws: Draws | None) -> Tensor:
+    def encoded(self, actions: Tensor, draws: Numbers | None) -> Tensor:
         """Actions (..., A) as the state-space model is given them."""
         return actions if self.action_encoder is None else self.action_encoder(actions, draws)
 
     # ---- steps ----
 
-    def imagine_step(self, state: State, actions_NA: Tensor, draws: Draws, layers: Layers | None = None) -> State:
+    def imagine_step(self, state: State, actions_NA: Tensor, draws: Numbers, layers: Layers | None = None) -> State:
         """The state that is expected after the environment's actions. layers: see `Rssm.imagine_step`."""
         return self.rssm.imagine_step(state, self.encoded(actions_NA, draws), draws, PRIOR, layers)
 
@@ -168,14 +168,14 @@ class WorldModel(nn.Module):
         return Playing(self.rssm.start(rows), None if self.first is None else self.first.start(rows))
 
     def follow(
-        self, playing: Playing, actions_NA: Tensor, frames_NCRR: Tensor, first_N: Tensor, draws: Draws | None
+        self, playing: Playing, actions_NA: Tensor, frames_NCRR: Tensor, first_N: Tensor, draws: Numbers | None
     ) -> Playing:
         """After the environment's actions led to frames (N, C, R, R) uint8. draws: None takes the likeliest states."""
         told = self.encoded(actions_NA, draws)
         return self.follow_embedded(playing, told, self.encoder(centred(frames_NCRR)), first_N, draws)
 
     def follow_embedded(
-        self, playing: Playing, told: Tensor | None, embedded: Tensor, first_N: Tensor, draws: Draws | None
+        self, playing: Playing, told: Tensor | None, embedded: Tensor, first_N: Tensor, draws: Numbers | None
     ) -> Playing:
         """`follow` of embedded frames (N, E), after actions as the state-space model is given them; None: of none."""
         below = None

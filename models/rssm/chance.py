@@ -18,8 +18,8 @@ from models.api import Moment, stream
 from models.practice.draws import choose
 
 
-class Draws(Protocol):
-    """Where random numbers come from, each for a purpose that is named; alike on every device."""
+class Numbers(Protocol):
+    """Where random numbers come from, each for a purpose that is named; alike on every device. All that play draws."""
 
     def classes(self, what: str, logits: Tensor) -> Tensor:
         """classes(what, logits (..., V)) -> classes (...) long"""
@@ -32,6 +32,10 @@ class Draws(Protocol):
     def uniform(self, what: str, like: Tensor) -> Tensor:
         """uniform(what, tensor) -> numbers in [0, 1) of its shape"""
         ...
+
+
+class Draws(Numbers, Protocol):
+    """With what is drawn to learn as well."""
 
     def order(self, what: str, count: int) -> Tensor:
         """order(what, count) -> an order (count,) long in which no number stands at its own place"""
@@ -88,38 +92,26 @@ class Seeded:
 
 
 class EachRow:
-    """Draws of rows that play, each from a generator of its own, on the CPU."""
+    """`Numbers` of rows that play, each from a generator of its own, on the CPU."""
 
     def __init__(self, streams: Sequence[torch.Generator]) -> None:
         self._streams = streams
 
     def uniform(self, what: str, like: Tensor) -> Tensor:
-        """See `Draws`."""
+        """See `Numbers`."""
         drawn = [torch.rand(like.shape[1:], generator=each) for each in self._streams]
         return torch.stack(drawn).to(like.device)
 
     def normal(self, what: str, like: Tensor) -> Tensor:
-        """See `Draws`."""
+        """See `Numbers`."""
         drawn = [torch.randn(like.shape[1:], generator=each) for each in self._streams]
         return torch.stack(drawn).to(like.device)
 
     def classes(self, what: str, logits: Tensor) -> Tensor:
-        """See `Draws`."""
+        """See `Numbers`."""
         shape = logits.shape[1:-1]
         drawn = [torch.rand(shape, generator=each, dtype=torch.float64) for each in self._streams]
         return choose(logits, torch.stack(drawn).to(logits.device))
-
-    def order(self, what: str, count: int) -> Tensor:
-        """Nothing in play exchanges anything."""
-        raise NotImplementedError(f"An order of {count} for '{what}' is drawn to learn, never in play: give `Seeded`")
-
-    def steps(self, what: str, rows: int, count: int) -> Tensor:
-        """Nothing in play looks at a context: encoders read frames alone."""
-        raise NotImplementedError(f"Steps of a context for '{what}' are drawn to learn, never in play: give `Seeded`")
-
-    def some(self, what: str, rows: int, count: int, kept: int) -> Tensor:
-        """Nothing in play is drawn as a picture."""
-        raise NotImplementedError(f"Places for '{what}' are drawn for pictures, never in play: give `Seeded`")
 
 
 class OneHot:
@@ -137,7 +129,7 @@ class OneHot:
         """Statistics of a state before anything was seen."""
         return like.new_zeros((*shape, self.variables, self.classes), dtype=torch.float32)
 
-    def draw(self, logits: Tensor, draws: Draws, what: str) -> Tensor:
+    def draw(self, logits: Tensor, draws: Numbers, what: str) -> Tensor:
         """A sample (..., Z) whose gradient is that of the probabilities."""
         return self._through(logits, draws.classes(what, logits.detach()))
 
@@ -187,7 +179,7 @@ class Gaussian:
         """Statistics of a state before anything was seen."""
         return like.new_zeros((*shape, 2, self.width), dtype=torch.float32)
 
-    def draw(self, stats: Tensor, draws: Draws, what: str) -> Tensor:
+    def draw(self, stats: Tensor, draws: Numbers, what: str) -> Tensor:
         """A sample (..., S) that follows mean and std."""
         mean, std = stats.unbind(-2)
         return mean + std * draws.normal(what, mean)

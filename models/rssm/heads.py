@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.rssm.chance import Draws
+from models.rssm.chance import Numbers
 from models.rssm.config import HeadConfig
 
 LEAST_STD = 0.1
@@ -127,7 +127,7 @@ class Policy(Perceptron):
         raw, std = self.out(hidden).float(), self.std(hidden).float()
         return BoundedGaussian(raw, torch.tanh(raw), 2 * torch.sigmoid(std / 2) + LEAST_STD)
 
-    def act(self, features: Tensor, draws: Draws | None) -> Tensor:
+    def act(self, features: Tensor, draws: Numbers | None) -> Tensor:
         """Actions (..., A), drawn, or the likeliest where `draws` is None."""
         found = self.policy(features)
         return found.mode if draws is None else found.draw(draws.uniform("action", found.mean))

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.rssm.chance import Chance, Draws, Gaussian, OneHot
+from models.rssm.chance import Chance, Gaussian, Numbers, OneHot
 from models.rssm.config import ActionEncoderConfig, FramesConfig, LatentActionConfig
 from models.rssm.convolutions import Trunk
 
@@ -46,7 +46,7 @@ class LatentAction(nn.Module):
         read = self.trunk(pairs.flatten(0, 1))
         return self.out(F.elu(self.hidden(read))).unflatten(0, pairs.shape[:2])
 
-    def forward(self, frames_BTCRR: Tensor, draws: Draws | None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, frames_BTCRR: Tensor, draws: Numbers | None) -> tuple[Tensor, Tensor | None]:
         """Latent actions (B, T, L), of which the first is zeros, since nothing led to the first frame; and the
         statistics (B, T - 1, ...) that the others were drawn from. draws: None takes the likeliest.
         """
@@ -71,7 +71,7 @@ class ActionEncoder(nn.Module):
         """What the network says of actions: (..., O)."""
         return self.out(F.elu(self.hidden(actions)))
 
-    def forward(self, actions: Tensor, draws: Draws | None) -> Tensor:
+    def forward(self, actions: Tensor, draws: Numbers | None) -> Tensor:
         """(..., A) -> (..., L). draws: None takes the likeliest."""
         numbers = self.numbers(actions)
         if self.kind is None:

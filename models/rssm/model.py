@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.rssm.chance import Chance, Draws, Gaussian, OneHot
+from models.rssm.chance import Chance, Gaussian, Numbers, OneHot
 from models.rssm.config import KlConfig, RssmConfig
 from models.rssm.walk import Layer, walked
 
@@ -161,7 +161,7 @@ class Rssm(nn.Module):
         self,
         state: State,
         actions: Tensor | None,
-        draws: Draws | None,
+        draws: Numbers | None,
         what: str = "prior",
         layers: Layers | None = None,
     ) -> State:
@@ -179,7 +179,7 @@ class Rssm(nn.Module):
         actions: Tensor | None,
         embedded: Tensor,
         first: Tensor,
-        draws: Draws | None,
+        draws: Numbers | None,
         what: str = "posterior",
     ) -> State:
         """The next state after actions (B, A) and a frame (B, E). Rows that are `first` (B,) bool forget what was
@@ -195,7 +195,7 @@ class Rssm(nn.Module):
         told: Tensor | None,
         seen: Tensor,
         first: Tensor,
-        draws: Draws | None,
+        draws: Numbers | None,
         what: str,
         layers: Layers,
     ) -> State:
@@ -213,7 +213,7 @@ class Rssm(nn.Module):
         embedded_BTE: Tensor,
         actions_BTA: Tensor | None,
         first_BT: Tensor,
-        draws: Draws,
+        draws: Numbers,
         state: State | None = None,
         what: str = "posterior",
     ) -> tuple[State, Tensor]:
@@ -229,7 +229,9 @@ class Rssm(nn.Module):
         posterior = stacked(found)
         return posterior, self.prior(posterior.deter)
 
-    def imagine(self, actions_BTA: Tensor | None, steps: int, state: State, draws: Draws, what: str = "prior") -> State:
+    def imagine(
+        self, actions_BTA: Tensor | None, steps: int, state: State, draws: Numbers, what: str = "prior"
+    ) -> State:
         """States (B, T, ...) as expected after given actions; `steps` of them."""
         found, layers = list[State](), self.layers(prior=True)
         for step in range(steps):

@@ -21,10 +21,11 @@ from pipelines.graph.experiment import Experiment
 from pipelines.graph.make import make, plan_of, standing
 from pipelines.graph.plan import Plan, Step
 from pipelines.store.artefact import Report
+from pipelines.store.stage_config import networks_beside
 from pipelines.store.store import Store
 from pipelines.training.distributed.gpus import let_go, own_gpus
 from pipelines.training.schedule import phases_of
-from pipelines.training.training_config import TrainingConfig, check_shares
+from pipelines.training.training_config import TrainingConfig, check_alone, check_shares
 
 PATIENCE = 20  # seconds that ranks get to end by themselves
 
@@ -74,6 +75,8 @@ def launch(job: Job, ranks: int = 1) -> Report:
     assert isinstance(config, TrainingConfig), f"{step} is no training"
     for phase in phases_of(config.schedule):
         check_shares(phase, ranks)
+    if (networks := networks_beside(plan)) is not None:
+        check_alone(networks, ranks)
     with own_gpus(ranks, config.loop.device):
         if ranks == 1:
             return job.make()

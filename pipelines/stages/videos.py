@@ -82,7 +82,7 @@ class VideosConfig(StageConfig):
     skip_missing: bool = False
     path: str = manner("")
     listing: str = manner("")
-    most_bytes: Annotated[int, Within(least=1, most=MOST)] = manner(1 << 34)
+    most_bytes: Annotated[int, Within(least=1, most=MOST)] = manner(1 << 37)  # Something-Something-V2 is 94 GB
     workers: Few = manner(0)
 
     def __post_init__(self) -> None:

@@ -40,7 +40,7 @@ from pipelines.training.inputs import ImaginedSegments
 from pipelines.training.loop import train
 from pipelines.training.schedule import ImagineConfig, LoopConfig, Phase, Schedule, phases_of, total_steps
 from pipelines.training.task import Task
-from pipelines.training.training_config import check_phases
+from pipelines.training.training_config import check_alone, check_phases
 
 if TYPE_CHECKING:
     from pipelines.environments.registry import Environment
@@ -115,8 +115,7 @@ def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks
             "take data of that size, or change the tokenizer's resolution and frame_channels"
         )
     check_phases(phases, family, agent.config)
-    if ranks.world > 1 and (why := agent.config.alone):
-        raise UsageError(f"This agent cannot learn on {ranks.world} ranks: {why}")
+    check_alone(agent.config, ranks.world)
     device = settle(agent, device, loop.precision)
     legal_GA = inputs.legal_actions(lesson.games).to(device.name) if lesson.games else None
     imagined = None

@@ -56,6 +56,12 @@ def check_shares(phase: Phase, ranks: int) -> None:
         )
 
 
+def check_alone(networks: AgentConfig, ranks: int) -> None:
+    """Raises UsageError where networks that learn on one rank alone are given more."""
+    if ranks > 1 and networks.alone:
+        raise UsageError(f"This agent cannot learn on {ranks} ranks: {networks.alone}")
+
+
 def require_actions(config: AgentConfig, game: str) -> None:
     """Raises UsageError where agents of a config choose among actions and the game's are numbers, or the reverse, and
     where these numbers are others.

@@ -21,14 +21,14 @@ from models.dreamer.config import ADAM_EPS
 from models.dreamer.loss import Lost, world_loss
 from models.dreamer.world_model import FIRST_POSTERIOR, POSTERIOR, Observed, Segments, WorldModel, centred
 from models.losses.returns import weighted_lambda_returns
-from models.rssm.chance import Draws
+from models.rssm.chance import Draws, Numbers
 from models.rssm.heads import BoundedGaussian, log_chance
 from models.rssm.model import Layers, Rssm, State, stacked
 
 UNREAD = "unread"  # the stream of samples of priors that nobody reads
 
 
-def prior_step(rssm: Rssm, state: State, actions: Tensor | None, draws: Draws, what: str = UNREAD) -> State:
+def prior_step(rssm: Rssm, state: State, actions: Tensor | None, draws: Numbers, what: str = UNREAD) -> State:
     """The next state as expected after actions (N, A), padded to the room that there is for them."""
     if actions is None or not rssm.acts:
         actions = state.sample.new_zeros(len(state.sample), rssm.actions)
@@ -79,7 +79,7 @@ class PlainWorld(WorldModel):
         posterior, prior = observe(self.rssm, read_BTE, actions_BTA, segments.first_BT, draws, POSTERIOR)
         return Observed(embedded_BTE, context, actions_BTA, latent_stats, posterior, prior, first)
 
-    def imagine_step(self, state: State, actions_NA: Tensor, draws: Draws, layers: Layers | None = None) -> State:
+    def imagine_step(self, state: State, actions_NA: Tensor, draws: Numbers, layers: Layers | None = None) -> State:
         """See `WorldModel`."""
         return prior_step(self.rssm, state, self.encoded(actions_NA, draws), draws, "prior")
 

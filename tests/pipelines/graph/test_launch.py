@@ -15,6 +15,7 @@ from pipelines.errors import UsageError
 from pipelines.graph.config_io import override
 from pipelines.graph.experiment import Experiment, find, register
 from pipelines.graph.launch import Job, launch
+from pipelines.recipes.registry import recipe
 from pipelines.store.store import Store
 from tests.fakes import ROOT, finish, wait_for
 from tests.pipelines.conftest import TinyRun
@@ -135,6 +136,9 @@ def test_bad_requests_are_one_line(
     many = register(tiny_copy.home / "experiments", "other", override(tiny_copy.experiment.recipe, "seed=7"))
     assert run(["pretrain", many.key, "--ranks", "99999999"]) == 2  # before so many processes are started
     assert "for 99999999 ranks with 1 parts each: take fewer ranks" in capsys.readouterr().err
+    robot = register(tiny_copy.home / "experiments", "robot", recipe("dreamerv2_mini"))
+    assert run(["learn", robot.key, "--ranks", "2"]) == 2
+    assert "This agent cannot learn on 2 ranks: batch norms of the family 'dreamer'" in capsys.readouterr().err
     with monkeypatch.context() as patch:
         patch.setenv("RANK", "0")
         assert run(["train", "tiny", "--ranks", "2"]) == 2
