@@ -1,9 +1,12 @@
 """Lets every test say `from tests import fakes`, and gives each its own store, home and buckets; nothing is printed."""
 
+import gc
 import os
+import re
 import signal
 import sys
 import zlib
+from collections.abc import Generator
 from pathlib import Path
 
 import hypothesis
@@ -31,19 +34,36 @@ SLICES = 10
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--slice N`: of what is selected, the tenth that belongs to N; all tenths together are everything, once."""
+    """`--slice N`: of what is selected, the tenth with number N; all tenths together are everything, once."""
     parser.addoption("--slice", type=int, choices=range(SLICES), default=None, help="run one tenth, 0 to 9")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Select and order. A test's tenth follows from its name, so that it stays where it is when others come and go."""
+def _of_the_other_bucket(item: pytest.Item) -> bool:
+    """Whether a test of both buckets runs here on the one that only the long tests ask; its name says which that is."""
+    found = re.fullmatch(r"(.*\[)(gs|s3)\b(.*)", item.nodeid)
+    return found is not None and ("gs", "s3")[zlib.crc32((found[1] + found[3]).encode()) % 2] == found[2]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, object, object]:
+    """Mark, let `-m` select, then take a tenth: every tenth test of what was selected, so that tenths cost alike."""
+    for item in items:
+        if item.get_closest_marker("one_bucket") and _of_the_other_bucket(item):
+            item.add_marker(pytest.mark.slow)
+    result = yield
     number = config.getoption("--slice")
     if number is not None:
-        chosen = [item for item in items if zlib.crc32(item.nodeid.encode()) % SLICES == number]
+        chosen = items[number::SLICES]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = chosen
     # The longest first: last, it would keep one worker busy and the others idle.
     items.sort(key=lambda item: not item.nodeid.startswith("tests/test_end_to_end.py"))
+    return result
+
+
+def pytest_collection_finish() -> None:
+    """What stands now stays: modules and thousands of tests, which each search for garbage would visit again."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ with open_instance() as instance:
 pytestmark = pytest.mark.usefixtures("fresh_home")
 
 
+@pytest.mark.slow
 def test_three_processes_open_a_fresh_home_at_once() -> None:
     ends = [finish(process, 300) for process in [start(OPEN) for _ in range(3)]]  # a crowded machine is no failure
     assert [(code, out.strip()) for code, out, _ in ends] == [(0, "0 False")] * 3, ends

@@ -97,6 +97,7 @@ def test_a_failure_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     assert out.splitlines() == ["[1/1] segments/Pong failed", "0 made, 0 already there."]
 
 
+@pytest.mark.slow
 def test_a_game_that_fails_stops_those_steps_alone_that_are_made_from_it(capfd: pytest.CaptureFixture[str]) -> None:
     (home() / "store").mkdir(parents=True)
     (home() / "store" / "collected_replay").mkdir()

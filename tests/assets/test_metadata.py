@@ -122,6 +122,7 @@ def test_a_wide_picture_fits_the_window_of_the_ui(tmp_path: Path) -> None:
         assert picture.size == (840, 210)
 
 
+@pytest.mark.slow
 def test_films_are_small_data_uris_that_go_on_for_ever(store: Store, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 146, 262, 3), dtype=np.uint8)
     first, *more = map(Image.fromarray, pixels)

@@ -103,6 +103,7 @@ def test_a_run_is_observed_and_its_materialisation_is_complete(ours: TinyRun) ->
     assert code == 0 and out.endswith("Everything was already there.\n")
 
 
+@pytest.mark.slow
 def test_a_failure_is_one_line(ours: TinyRun) -> None:
     shutil.rmtree(ours.made[STAGE].folder)
     shutil.rmtree(ours.made["tokens"].folder)

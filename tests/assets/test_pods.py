@@ -125,7 +125,7 @@ def test_training_runs_in_a_pod_to_its_end(ours: TinyRun, api: Cluster, monkeypa
         assert instance.fetch_observations(dg.AssetKey("world_action_model"), limit=5).records
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_pod_does_not_outlive_the_cancellation_of_its_run(
     api: Cluster, number: signal.Signals, tmp_path: Path
 ) -> None:

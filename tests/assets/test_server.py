@@ -56,6 +56,7 @@ def test_the_second_says_where_the_first_is(capsys: pytest.CaptureFixture[str]) 
     os.close(lock("http://127.0.0.1:4712"))
 
 
+@pytest.mark.slow
 def test_dagster_loads_the_code_that_runs_and_nothing_from_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

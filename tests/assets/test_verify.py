@@ -69,6 +69,7 @@ def test_each_difference_has_its_line_and_its_repair_mends_it(here: TinyRun, kno
     assert stale == []
 
 
+@pytest.mark.slow
 def test_what_only_one_side_has_is_named(here: TinyRun, known: dg.DagsterInstance) -> None:
     store, key = here.store, here.experiment.key
     store.remove_pointer(f"tokens/{key}/Breakout")
@@ -83,6 +84,7 @@ def test_what_only_one_side_has_is_named(here: TinyRun, known: dg.DagsterInstanc
     assert any(line.startswith(gone) for line in found(known))
 
 
+@pytest.mark.slow
 def test_a_removed_experiment_and_one_at_work_are_no_faults(here: TinyRun, known: dg.DagsterInstance) -> None:
     key = here.experiment.key
     here.store.remove_pointer(f"scores/{key}/Breakout")

@@ -92,7 +92,8 @@ def test_a_stopped_mirror_goes_on_behind_the_bytes_that_are_there(toy, site: Fau
     assert all(site.sent(name) == path.stat().st_size - held[name] for name, path in frames.items())
 
 
-@pytest.mark.parametrize("how", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGINT])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_draw_reads_no_file_twice(toy, site: FaultProxy, how) -> None:
     assert run(["fetch", *WHICH]) == 0
     site.clear()

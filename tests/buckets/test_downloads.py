@@ -139,7 +139,7 @@ def start(bucket: EmulatedBucket, proxy: FaultProxy, folder: Path, limit: int = 
     return fakes.start(PROGRAM, bucket.root_url, options, folder / "mirror", CHUNK, limit)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_killed_or_stopped_it_goes_on_behind_the_bytes_that_are_there(gcs_bucket, tmp_path, how) -> None:
     name, content = f"{FOLDER}/big", random.Random(3).randbytes(20 * CHUNK + 77)
     gcs_bucket.put(name, content)

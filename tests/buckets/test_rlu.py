@@ -27,7 +27,7 @@ from tests.buckets.servers import EmulatedBucket
 from tests.pipelines.sources.rlu.runs import SHARDS, write_run
 from tests.pipelines.stages.helpers import make_trajectories, nothing_left
 
-pytestmark = pytest.mark.usefixtures("_hasty")
+pytestmark = [pytest.mark.usefixtures("_hasty"), pytest.mark.one_bucket]
 SHARD = f"Pong/{file_name(1, 1, SHARDS)}"
 RANGE = 20_000  # bytes: a shard of 76 kB is read in four
 
@@ -140,7 +140,9 @@ def test_a_bucket_that_goes_away_is_one_line_and_the_next_run_reads_the_rest(sit
         assert site.proxy.sent(name) < 1.1 * (site.folder / name).stat().st_size
 
 
-@pytest.mark.parametrize("during", ["fetch", pytest.param("downsample", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "during", [pytest.param("fetch", marks=pytest.mark.slow), pytest.param("downsample", marks=pytest.mark.slow)]
+)
 def test_a_killed_stage_leaves_nothing_trusted_and_goes_on_by_shard(toy, gcs_bucket, tmp_path, during) -> None:
     gcs_bucket.put_folder(toy[0])
     store, name = Store(tmp_path / "store"), f"Pong/{file_name(1, 2, SHARDS)}"

@@ -21,7 +21,7 @@ from tests.buckets.fixtures import Site, hashes
 from tests.pipelines.sources.dqn_replay.toy import write_replay
 from tests.pipelines.stages.helpers import make_trajectories, nothing_left
 
-pytestmark = pytest.mark.usefixtures("_hasty")
+pytestmark = [pytest.mark.usefixtures("_hasty"), pytest.mark.one_bucket]
 LENGTHS = [13, 29, 5, 61, 13, 40]
 FRAMES = f"{log_folder('Freeway', 1)}/{file_name('observation', 1)}"
 RANGE = 60_000  # bytes: an observation file of 370 kB is read in seven
@@ -104,7 +104,7 @@ def refused(site: Site, store: Store, replay: Artefact) -> str:
 
 
 @pytest.mark.parametrize("content", ["cut", "other", "garbage"])
-@pytest.mark.parametrize("skip", [0, 3])
+@pytest.mark.parametrize("skip", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_frames_that_were_replaced_leave_one_line_and_no_artefact(site, skip, content) -> None:
     """Between fetch and downsample (skip 0), and while they are read (skip 3)."""
     right = (site.folder / FRAMES).read_bytes()

@@ -19,6 +19,7 @@ from tests.buckets.servers import EmulatedBucket
 
 SPEC = fakes.spec("trajectories")
 STEPS = 9  # of the miniature recipe
+pytestmark = pytest.mark.one_bucket
 
 MAKE = """
 import json, os, sys, time
@@ -91,6 +92,7 @@ def test_killed_between_its_files_and_its_manifest_it_is_nowhere_and_is_stored_b
     assert len(there.bucket.below("files")) == 2
 
 
+@pytest.mark.slow
 def test_two_machines_at_once_end_with_one_artefact(site: Site) -> None:
     children = [site.start(name, name, lost=0.0) for name in ("here", "there")]  # no lease counts
     for child in children:

@@ -74,7 +74,10 @@ def says(agent: Agent) -> list[torch.Tensor]:
     return [each for outputs in agent.probe().values() for each in outputs]
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+# The quickest family every time, the others with the long tests.
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=[pytest.mark.slow] if name != "rem" else []) for name in CONFIGS]
+)
 def test_what_weights_mean_is_in_their_shapes_or_is_named(family: str) -> None:
     config = CONFIGS[family]
     agent = built(config)

@@ -342,7 +342,7 @@ def test_bare_command_as_a_process_shows_help() -> None:
     ("arguments", "words"),
     [
         (["materialize", "tiny", "--until", "token"], r"Unknown stage 'token': did you mean 'tokens'\?"),
-        (["materialize", "nothing"], "Unknown experiment 'nothing'"),
+        pytest.param(["materialize", "nothing"], "Unknown experiment 'nothing'", marks=pytest.mark.slow),
     ],
 )
 def test_bad_usage_of_the_graph(

@@ -16,6 +16,7 @@ LEGAL = torch.zeros(3, 18, dtype=torch.bool)
 LEGAL[0, [0, 5]] = LEGAL[1, [2, 3, 4]] = LEGAL[2, :] = True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backend", ["eager", pytest.param("inductor", marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
 )

@@ -21,10 +21,15 @@ OUTPUTS = {
     "thesis_ncp_single": 593,
     "thesis_vq_losses": 1412,
 }
+# Several seconds each; of their families a quicker file is checked every time.
+LONG = {"jowa_c51_cql_q1", "thesis_ncp_multi", "thesis_ncp_single", "thesis_vq_losses"}
 TOLD_TOO = {"delta_iris_crafter": ("meta/optimizer",)}  # outputs among the inputs' names
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] if path.stem in LONG else [], id=path.stem) for path in FILES],
+)
 def test_every_output_agrees_with_the_original(path: Path) -> None:
     arrays, too = load(path), TOLD_TOO.get(path.stem, ())
     checks = check(arrays)

@@ -103,6 +103,7 @@ def colourful(store: Store, steps: int = 120) -> Artefact:
     return store.produce(fakes.spec("trajectories", "Breakout"), build).artefact
 
 
+@pytest.mark.slow
 def test_colours_of_another_size_go_through_every_stage(tiny: TinyRun, tmp_path: Path) -> None:  # noqa: F811
     store = Store(tmp_path / "store")
     data = colourful(store)

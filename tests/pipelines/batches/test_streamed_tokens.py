@@ -129,7 +129,7 @@ def game(store: Store, tmp_path: Path) -> SegmentSource:
     return sources([data], [cut], 1, [], tmp_path)[0]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_batches_are_those_of_a_folder(site: Site, game: SegmentSource, workers: int) -> None:
     site.proxy.add(Fault("status", match="/c/", skip=2, times=2), Fault("flip", match="/c/1/", skip=1))
     feed = Prefetcher({"all": loader(game, site.tokens())}, Device("cpu", False), workers, stop=8)
@@ -139,7 +139,7 @@ def test_batches_are_those_of_a_folder(site: Site, game: SegmentSource, workers:
         assert all(found[name].equal(tensor) for name, tensor in expected.items())
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_bit_that_flipped_in_the_bucket_is_one_line(site: Site, game: SegmentSource, workers: int) -> None:
     site.damage()
     feed = Prefetcher({"all": loader(game, site.tokens())}, Device("cpu", False), workers, stop=8)
@@ -150,7 +150,7 @@ def test_a_bit_that_flipped_in_the_bucket_is_one_line(site: Site, game: SegmentS
     feed.close()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_bucket_that_goes_away_is_one_line_and_a_pause_is_waited_for(site, game, workers: int) -> None:
     feed = Prefetcher({"all": loader(game, site.tokens())}, Device("cpu", False), workers, stop=8)
     site.proxy.add(Fault("reset", match="/c/", times=3))

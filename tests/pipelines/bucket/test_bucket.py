@@ -64,7 +64,8 @@ def test_streams_and_ranges_are_the_object(reached, item) -> None:
 
 @pytest.mark.parametrize(
     "fault", [Fault("cut", times=2), Fault("reset", times=2), Fault("short", times=2), Fault("status", times=3),
-              Fault("status", status=429), Fault("status", status=500, skip=2), Fault("slow"),
+              Fault("status", status=429), Fault("status", status=500, skip=2),
+              pytest.param(Fault("slow"), marks=pytest.mark.slow),
               Fault("stall", seconds=5.0, skip=1)], ids=lambda fault: f"{fault.kind}{fault.status}"
 )  # fmt: skip
 def test_passing_faults_are_waited_out(proxy, reached, item, said, fault) -> None:

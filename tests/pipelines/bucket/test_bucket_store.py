@@ -17,6 +17,8 @@ from tests import fakes
 from tests.buckets.faults import Fault, FaultProxy
 from tests.buckets.servers import EmulatedBucket
 
+pytestmark = pytest.mark.one_bucket
+
 
 @pytest.fixture
 def machine(emulated: EmulatedBucket, proxy: FaultProxy, tmp_path: Path, monkeypatch):

@@ -18,6 +18,7 @@ from pipelines.errors import WorldlineError
 from tests.buckets.faults import Fault, Weather
 
 CHUNK = 20_000
+pytestmark = pytest.mark.one_bucket
 NAMES = [f"Pong/1/replay_logs/$store$_action_ckpt.{n}.gz" for n in range(4)]
 DATA = {name: np.random.default_rng(n).bytes(90_000 + n) for n, name in enumerate(NAMES)}
 

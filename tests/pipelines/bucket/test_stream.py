@@ -26,6 +26,7 @@ from tests.pipelines.conftest import TinyRun
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 100_000, np.uint8).tobytes()
 LIMIT = 50_000
+pytestmark = pytest.mark.one_bucket
 
 
 @pytest.fixture
@@ -142,6 +143,7 @@ def test_segments_of_trajectories_that_are_larger_than_the_cache(machine, tiny: 
     assert made.manifest.files == tiny.made["segments"].manifest.files
 
 
+@pytest.mark.slow
 def test_training_on_tokens_that_find_no_room(
     machine, emulated: EmulatedBucket, tiny: TinyRun, proxy: FaultProxy
 ) -> None:

@@ -116,6 +116,7 @@ def test_what_came_in_plays(file: Path) -> None:
     assert run(["evaluate", f"prelar-{GAME}"]) == 0
 
 
+@pytest.mark.slow
 def test_an_agent_goes_on_from_a_world_that_came_in(file: Path, tmp_path: Path) -> None:
     theirs = saved(file, "prelar_pretrain")
     assert brought(file, "prelar", "--game", GAME, "--name", "on") == 0

@@ -31,6 +31,7 @@ def test_the_experiments_own_scores_keep_their_name(ours: TinyRun) -> None:
     assert {name: found.ref for name, found in scores(ours).items()} == {"": ours.made["scores"].ref}
 
 
+@pytest.mark.slow
 def test_other_rules_make_other_scores_beside_them(ours: TinyRun) -> None:
     asked = ["--games", "Breakout", "--protocol", "atari100k", "--planner", "mcts", "--episodes", "3", "--envs", "2"]
     assert run(["evaluate", "tiny", *asked, "--seed", "5", "--set", "evaluate.search.simulations=2", *SHORT]) == 0

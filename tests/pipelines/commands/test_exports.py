@@ -116,7 +116,15 @@ sys.exit(run(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("form", ["jowa-h5", "zarr", "webdataset", "csv"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "jowa-h5",
+        pytest.param("zarr", marks=pytest.mark.slow),
+        pytest.param("webdataset", marks=pytest.mark.slow),
+        pytest.param("csv", marks=pytest.mark.slow),
+    ],
+)
 def test_a_disk_that_refuses_bytes_is_one_line_and_leaves_nothing(made, tmp_path, form) -> None:
     if form == "csv":
         ask = ["export", "segments", str(put_episodes(Store(tmp_path / "home/store"), lengths=(9000,), seed=9).ref)]

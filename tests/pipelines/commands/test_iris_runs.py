@@ -98,7 +98,10 @@ def test_in_and_out_again_is_exact_masks_positions_and_dtypes_too(
 
 @pytest.mark.parametrize(
     "world",
-    [{"kind": "ncp_tokens", "units": 40}, {"kind": "ncp_frames", "width": 4, "units": 60, "max_steps": 20}],
+    [
+        {"kind": "ncp_tokens", "units": 40},
+        pytest.param({"kind": "ncp_frames", "width": 4, "units": 60, "max_steps": 20}, marks=pytest.mark.slow),
+    ],
     ids=lambda world: str(world["kind"]),
 )
 def test_circuits_of_the_thesis_come_in_and_go_out_exactly(file: Path, tmp_path: Path, world: dict[str, Any]) -> None:

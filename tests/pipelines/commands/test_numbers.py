@@ -34,9 +34,11 @@ def robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     "asked",
     [
         ("--mode", "agent", "--reconstruction"),
-        ("--mode", "dream-agent", "--sample"),
+        pytest.param(("--mode", "dream-agent", "--sample"), marks=pytest.mark.slow),
         ("--mode", "dream-agent", "--episode", "0", "--step", "3"),
-        ("--mode", "dream-agent", "--episode", "0", "--step", "3", "--of", "evaluated"),
+        pytest.param(
+            ("--mode", "dream-agent", "--episode", "0", "--step", "3", "--of", "evaluated"), marks=pytest.mark.slow
+        ),
         ("--mode", "episodes"),
         ("--mode", "episodes", "--of", "evaluated"),
     ],

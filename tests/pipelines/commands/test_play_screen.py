@@ -65,6 +65,7 @@ def test_dreams_that_were_recorded_are_browsed_as_imagined_episodes(
         page.until(lambda: bool(page.shown) and np.array_equal(page.shown[0], pictures[0]))
 
 
+@pytest.mark.slow
 def test_every_mode_of_a_checkpoint_is_shown_and_what_is_recorded_plays_again(
     tiny_copy: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ def ours(tiny_copy: TinyRun, monkeypatch: pytest.MonkeyPatch) -> TinyRun:
     return tiny_copy
 
 
+@pytest.mark.slow
 def test_a_round_makes_scores_and_says_how_they_compare(ours: TinyRun, capfd: pytest.CaptureFixture[str]) -> None:
     register(ours.home / "experiments", "untrained", recipe("mini"))
     assert run(["reevaluate", "--round", "extra-1"]) == 0

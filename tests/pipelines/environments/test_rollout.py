@@ -166,7 +166,7 @@ def breakout(rules: str, seed: int, **options: object) -> list[Episode]:
     return sorted(found, key=lambda episode: episode.episode)
 
 
-@pytest.mark.parametrize("rules", ["machado", "atari100k"])
+@pytest.mark.parametrize("rules", [pytest.param("machado", marks=pytest.mark.slow), "atari100k"])
 def test_the_emulator_repeats_itself_with_its_seed_however_many_play(rules: str) -> None:
     one, two, other = breakout(rules, 3), breakout(rules, 3, envs=2), breakout(rules, 4)
     assert one == two != other

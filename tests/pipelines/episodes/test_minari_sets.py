@@ -38,10 +38,10 @@ def read(path: Path, game: str) -> RecordedEpisodes:
     [
         ("Breakout", "hdf5", {}),
         ("SpaceInvaders", "arrow", {}),  # what flickers there is seen in one of two screens
-        ("Pong", "parquet", {"obs_type": "grayscale"}),
-        ("Freeway", "hdf5", {"full_action_space": True}),
-        ("Carnival", "arrow", {}),  # 214 lines
-        ("AirRaid", "hdf5", {"obs_type": "grayscale"}),
+        pytest.param("Pong", "parquet", {"obs_type": "grayscale"}, marks=pytest.mark.slow),
+        pytest.param("Freeway", "hdf5", {"full_action_space": True}, marks=pytest.mark.slow),
+        pytest.param("Carnival", "arrow", {}, marks=pytest.mark.slow),  # 214 lines
+        pytest.param("AirRaid", "hdf5", {"obs_type": "grayscale"}, marks=pytest.mark.slow),
     ],
 )
 def test_screens_become_the_frames_of_play_here(tmp_path, game, data_format, kwargs) -> None:
@@ -65,7 +65,7 @@ def test_frames_of_gymnasiums_preprocessing_stay_as_they_are(tmp_path) -> None:
     assert found.facts["frames"] == "as recorded" and found.facts["wrappers"][-1] == "AtariPreprocessing"
 
 
-@pytest.mark.parametrize("data_format", ["hdf5", "arrow"])
+@pytest.mark.parametrize("data_format", ["hdf5", pytest.param("arrow", marks=pytest.mark.slow)])
 def test_screens_at_frame_skip_4_and_jpegs_are_what_the_library_reads(tmp_path, data_format) -> None:
     path, _ = record(tmp_path, environment("Breakout"), script("Breakout", (20, 5)), 1, data_format, jpeg=True)
     found = read(path, "Breakout")

@@ -48,6 +48,7 @@ def test_a_held_action_brings_what_its_steps_bring_one_after_another() -> None:
     assert np.abs(found).sum() >= 2, "the first balls of Pong are lost"
 
 
+@pytest.mark.slow
 def test_plays_under_rules_without_chance_differ_by_seed_and_begin_alike_for_all_choices(
     tiny: TinyRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

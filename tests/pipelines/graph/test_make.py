@@ -64,6 +64,7 @@ def test_a_second_run_skips_every_step_and_changes_no_byte(tiny: TinyRun) -> Non
         assert report.artefact.digest == before[step.stage]
 
 
+@pytest.mark.slow
 def test_a_change_in_a_recipe_makes_only_what_reads_it(tiny_copy: TinyRun) -> None:
     """A longer world phase leaves the tokenizer as it was: the checkpoint is new, and no frame is encoded again."""
     store = tiny_copy.store

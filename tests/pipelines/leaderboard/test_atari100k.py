@@ -214,6 +214,7 @@ def test_other_rules_and_other_games_are_left_out_and_told_why(store: Store) -> 
     assert ours.protocol == "atari100k"
 
 
+@pytest.mark.slow
 def test_a_toy_that_played_and_learned_stands_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FAMILIES, TOY.name, TOY)
     store = Store(tmp_path / "store")

@@ -190,6 +190,7 @@ print(status.split("VmHWM:")[1].split()[0])
 """
 
 
+@pytest.mark.slow
 def test_a_log_of_a_million_rows_needs_less_than_400_mb(tmp_path) -> None:
     """7.056 GB of frames, all of them drawn: as large as the original's logs, but quick to pack as most are black."""
     rows, bright = 1_000_000, numbered(CHUNK)

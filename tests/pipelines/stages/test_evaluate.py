@@ -210,7 +210,8 @@ def both(tiny_copy: TinyRun, **changes: object) -> list[EvaluateConfig]:
     return [config, replace(config, game="Pong", collected=None)]
 
 
-@pytest.mark.parametrize("planner", ["beam", pytest.param("mcts", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("planner", ["beam", "mcts"])
 def test_games_planned_in_one_batch_score_as_each_alone(tiny_copy: TinyRun, planner: str) -> None:
     configs = both(
         tiny_copy, planner=planner, search=SearchConfig(simulations=3) if planner == "mcts" else SearchConfig()
@@ -231,6 +232,7 @@ def test_games_planned_in_one_batch_score_as_each_alone(tiny_copy: TinyRun, plan
     assert not list((tiny_copy.store.root / ".scratch").iterdir())
 
 
+@pytest.mark.slow
 def test_games_share_the_networks_of_a_process(tiny_copy: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[Path] = []
     real = checkpoints.load_agent

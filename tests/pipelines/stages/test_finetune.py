@@ -68,6 +68,7 @@ def test_the_paper_s_numbers_are_the_defaults() -> None:
     assert (config.world_weight, config.stride, ImagineConfig().after, ImagineConfig().segments) == (0.5, 1, 20_000, 16)
 
 
+@pytest.mark.slow
 def test_the_command_makes_an_experiment_that_plays(tiny_copy: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLDLINE_HOME", str(tiny_copy.home))
     monkeypatch.delenv("WORLDLINE_STORAGE", raising=False)
@@ -141,6 +142,7 @@ def test_a_step_depends_on_seed_and_step_alone(tiny: TinyRun) -> None:
     assert set(first) == {"tokenizer", "world_action"}
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(tiny_copy: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLDLINE_QUIET", "1")
     config, store = config_of(tiny_copy, IMAGINE), tiny_copy.store

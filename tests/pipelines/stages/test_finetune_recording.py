@@ -31,7 +31,7 @@ def recorded(ours: TinyRun, mode: str) -> tuple[str, Artefact]:
     return name, ours.store.open(ours.store.resolve(name))
 
 
-@pytest.mark.parametrize("mode", ["game", "agent"])
+@pytest.mark.parametrize("mode", ["game", pytest.param("agent", marks=pytest.mark.slow)])
 def test_a_checkpoint_learns_on_from_what_was_played(ours: TinyRun, mode: str) -> None:
     name, recording = recorded(ours, mode)
     assert run(["finetune", "tiny", "--game", "Breakout", "--from", name, *QUICK]) == 0

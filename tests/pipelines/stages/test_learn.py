@@ -119,7 +119,15 @@ def test_what_it_played_is_what_the_emulator_shows_again(learned: Artefact) -> N
     with_seed.close()
 
 
-@pytest.mark.parametrize("at", ["turn", "commit", "saved", "update"])
+@pytest.mark.parametrize(
+    "at",
+    [
+        pytest.param("turn", marks=pytest.mark.slow),
+        pytest.param("commit", marks=pytest.mark.slow),
+        "saved",
+        pytest.param("update", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_anywhere_it_goes_on_bit_for_bit(
     learned: Artefact, at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +145,7 @@ def test_killed_anywhere_it_goes_on_bit_for_bit(
     assert np.array_equal(ours.actions, theirs.actions) and np.array_equal(ours.episode_starts, theirs.episode_starts)
 
 
+@pytest.mark.slow
 def test_what_a_kill_left_of_the_last_play_is_played_anew(
     learned: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +164,7 @@ def _stopped(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_two_workers_read_what_none_reads_however_the_episodes_grow(learned: Artefact, tmp_path: Path) -> None:
     with_workers = config(loop=replace(config().loop, workers=2))
@@ -186,6 +196,7 @@ def test_draws_that_remember_change_what_is_learned(learned: Artefact, rememberi
     assert config(draws=Draws()).spec().key == learned.ref.key, "defaults are in no key"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["turn", "saved", "update"])
 def test_what_draws_remember_survives_a_kill_bit_for_bit(
     remembering: Artefact, at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

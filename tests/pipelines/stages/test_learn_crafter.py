@@ -67,6 +67,7 @@ def test_what_it_played_stands_with_its_actions_and_its_origin(learned: Artefact
     assert learned.manifest.roots[0]["protocol"] == "crafter_1m"
 
 
+@pytest.mark.slow
 def test_killed_in_its_second_turn_it_goes_on_bit_for_bit(
     learned: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +113,7 @@ def test_scores_tell_of_every_achievement_and_are_found_again_after_a_kill(
     assert scores.manifest.roots[0]["emulator"].startswith("crafter ")
 
 
+@pytest.mark.slow
 def test_a_budget_counts_what_the_agents_before_it_played(learned: Artefact, store: Store) -> None:
     """Two rounds of half a million are a million, which the rules allow alone."""
     child = learn.run(replace(TEMPLATE, game=GAME, agent=learned.ref), store).artefact

@@ -209,6 +209,7 @@ def test_a_fixed_tokenizer_is_the_checkpoints_bit_for_bit_and_settings_are_the_r
     assert "untrained" not in made.manifest.metrics and "untrained" not in learned.manifest.metrics
 
 
+@pytest.mark.slow
 def test_an_oracle_says_what_becomes_of_the_world_model_that_it_does_not_need(
     learned: Artefact, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -69,6 +69,7 @@ def test_rounds_are_played_and_learned_with_curiosity_while_play_lasts(tmp_path:
     assert dream.step(torch.tensor([3, 11])).tokens_NK.shape == (2, agent.tokens_per_frame)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(until=2)
     whole = learn.run(config, Store(tmp_path / "whole")).artefact

@@ -81,6 +81,7 @@ def test_it_leaves_a_world_and_says_what_it_foresees(learned: Artefact, gathered
     assert {"kl", "image"} <= set(rows(learned)[-1]) and "reward" not in rows(learned)[-1]
 
 
+@pytest.mark.slow
 def test_without_held_out_videos_figures_are_not_called_so(gathered: Artefact, store: Store) -> None:
     loop = LoopConfig(precision="float32", holdout_episodes=0)
     found = pretrain_videos.run(config(gathered.ref, loop=loop), store).artefact

@@ -60,6 +60,7 @@ def far(bucket: EmulatedBucket, shards: Path) -> dict[str, object]:
     return {"shards": bucket.root_url, "profile": asdict(bucket.profile())}
 
 
+@pytest.mark.slow
 def test_a_disk_and_a_bucket_give_the_same_bits_and_lineage(
     shards: Path, gcs_bucket: EmulatedBucket, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ def test_the_best_of_the_grid_plays_the_reported_episodes(tiny_copy: TinyRun) ->
         Chosen.of(scores)
 
 
+@pytest.mark.slow
 def test_reported_seeds_give_way_where_a_search_spent_them(tiny_copy: TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = searching(tiny_copy, SMALL)
     config = plan.config(Step("scores", "Breakout"))
@@ -148,6 +149,7 @@ tune.run(search_of(searching(tiny, SMALL)), Store(home / "store"))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_with_what_is_missing(tiny_copy: TinyRun) -> None:
     config = search_of(searching(tiny_copy, SMALL))
     whole = tune.run(config, tiny_copy.store).artefact

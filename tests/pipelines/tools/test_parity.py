@@ -21,7 +21,7 @@ def test_the_smallest_files_of_each_family_are_there() -> None:
 
 
 def test_a_golden_file_passes(capsys: pytest.CaptureFixture) -> None:
-    path = FILES[-1]
+    path = next(path for path in FILES if path.stem == "dreamerv2")  # the quickest
     assert run(["parity", str(path)]) == 0
     *lines, last = capsys.readouterr().out.splitlines()
     with np.load(path, allow_pickle=False) as file:
@@ -51,7 +51,7 @@ def save(folder: Path, arrays: Arrays) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["forward/logits_rewards", "loss/stage1/total"])
+@pytest.mark.parametrize("name", [pytest.param("forward/logits_rewards", marks=pytest.mark.slow), "loss/stage1/total"])
 def test_one_changed_number_fails_its_entry_alone(
     arrays: Arrays, tmp_path: Path, capsys: pytest.CaptureFixture, name: str
 ) -> None:

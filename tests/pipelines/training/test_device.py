@@ -204,6 +204,7 @@ def loss_of(model: Jowa, segments: int) -> torch.Tensor:
     return world_action_loss(model, random_batch(model.config, segments), legal_GA).total
 
 
+@pytest.mark.slow
 def test_the_network_is_one_graph_and_a_second_serves_every_other_size_of_batch(twins: tuple[Jowa, Jowa]) -> None:
     compiled, eager = twins
     counter = CompileCounterWithBackend("eager")

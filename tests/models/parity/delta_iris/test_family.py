@@ -25,6 +25,7 @@ WRONG = (
 )
 
 
+@pytest.mark.slow
 def test_wrong_numbers_fail_their_entries_alone(arrays: Arrays) -> None:
     wrong = a_thousandth_off(arrays, [name for name in WRONG if name in arrays])
     assert len(wrong) >= len(WRONG) - 1

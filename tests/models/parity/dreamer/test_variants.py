@@ -63,6 +63,7 @@ VARIANTS: dict[str, tuple[str, DreamerConfig]] = {
     "gaussian": ("DreamerV2", replace(CONFIGS["dreamerv2"], rssm=GAUSSIAN)),
 }
 STATE = {"logit", "deter"}
+LONG = {"concat", "contextwm", "encoded_classes", "encoded_numbers"}  # and of each part another stays
 EXPECTED = {
     "prelar_pretrain": {"latent_action/std", "loss/eval/rank", "train/rank/prior_kl", "carry/post/logit"},
     "discrete": {"latent_action/logit", "latent_action/kl_value", "loss/train/va_kl"},
@@ -114,7 +115,9 @@ def made(agent: str, config: DreamerConfig, names: Names = "prelar") -> Case:
     return Case(GoldenFile(arrays), config, training, names, WorldModel(config), behaviour and ActorCritic(config))
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in VARIANTS]
+)
 def test_every_agent_has_its_entries(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     monkeypatch.setattr(cases, "Recorded", Ours)

@@ -35,12 +35,14 @@ def test_wrong_numbers_and_bytes_that_are_off_by_two_fail_their_entries_alone(qu
     assert failed(quick | wrong) == wrong.keys()
 
 
+@pytest.mark.slow
 def test_an_altered_input_is_noticed(quick: Arrays) -> None:
     draws = np.array(quick["draws/imagine/ends"])
     draws[0, 1] ^= 1
     assert failed(quick | {"draws/imagine/ends": draws}) == {"imagine/ends", "imagine/lambda_returns"}
 
 
+@pytest.mark.slow
 def test_another_discount_in_the_config_is_noticed(quick: Arrays) -> None:
     assert failed(restated(quick, lambda c: c["training"].update(gamma=0.99))) == {"imagine/lambda_returns"}
 

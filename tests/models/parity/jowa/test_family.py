@@ -27,7 +27,13 @@ def test_a_reduced_file_passes(arrays: Arrays) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["tokenizer/z", "forward/values_q_target", "loss/stage1/total", "grad/stage2/pos_emb.weight", "env/cache_values"],
+    [
+        pytest.param("tokenizer/z", marks=pytest.mark.slow),
+        pytest.param("forward/values_q_target", marks=pytest.mark.slow),
+        "loss/stage1/total",
+        pytest.param("grad/stage2/pos_emb.weight", marks=pytest.mark.slow),
+        "env/cache_values",
+    ],
 )
 def test_one_wrong_number_fails_its_entry_alone(arrays: Arrays, name: str) -> None:
     wrong = np.array(arrays[name])
@@ -35,7 +41,15 @@ def test_one_wrong_number_fails_its_entry_alone(arrays: Arrays, name: str) -> No
     assert failed(arrays | {name: wrong}) == {name}
 
 
-@pytest.mark.parametrize("name", ["tokenizer/tokens", "env/rewards", "imagine/path_actions", "env/ends"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tokenizer/tokens",
+        "env/rewards",
+        pytest.param("imagine/path_actions", marks=pytest.mark.slow),
+        pytest.param("env/ends", marks=pytest.mark.slow),
+    ],
+)
 def test_one_flipped_bit_fails_its_entry_alone(arrays: Arrays, name: str) -> None:
     wrong = np.array(arrays[name])
     wrong.reshape(-1).view(np.uint8)[-1] ^= 1
@@ -54,9 +68,17 @@ def test_one_flipped_bit_of_an_input_is_noticed(arrays: Arrays) -> None:
 @pytest.mark.parametrize(
     ("name", "noticed"),
     [
-        ("weights/tokenizer/decoder.conv_out.bias", {"tokenizer/reconstruction", "tokenizer/decoded"}),
+        pytest.param(
+            "weights/tokenizer/decoder.conv_out.bias",
+            {"tokenizer/reconstruction", "tokenizer/decoded"},
+            marks=pytest.mark.slow,
+        ),
         ("weights/jowa/transformer.blocks.1.ln2.bias", {"forward/hidden", "env/values", "imagine/path_scores"}),
-        ("weights/jowa/head_q_target.head_module.params.9", {"forward/values_q_target", "forward/logits_q_target"}),
+        pytest.param(
+            "weights/jowa/head_q_target.head_module.params.9",
+            {"forward/values_q_target", "forward/logits_q_target"},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_an_altered_weight_is_noticed(arrays: Arrays, name: str, noticed: set[str]) -> None:
@@ -69,13 +91,15 @@ def test_an_altered_weight_is_noticed(arrays: Arrays, name: str, noticed: set[st
     ("option", "value", "noticed"),
     [
         ("action.gamma", 0.95, {"loss/stage2/loss_td_error", "imagine/path_scores"}),
-        ("action.cql_weight", 0.2, {"loss/stage2/loss_cql_penalty"}),
-        ("action.supervised_weight", 0.5, {"loss/stage2/loss_obs"}),
+        pytest.param("action.cql_weight", 0.2, {"loss/stage2/loss_cql_penalty"}, marks=pytest.mark.slow),
+        pytest.param("action.supervised_weight", 0.5, {"loss/stage2/loss_obs"}, marks=pytest.mark.slow),
         ("stages.stage1.clip", 500.0, {"after_step2/stage1/head_ends.head_module.2.bias"}),
-        ("stages.stage2.eps", 1e-4, {"after_step/stage2/pos_emb.weight"}),
-        ("stages.stage2.weight_decay", 0.0, {"after_step/stage2/head_q.head_module.params.0"}),
+        pytest.param("stages.stage2.eps", 1e-4, {"after_step/stage2/pos_emb.weight"}, marks=pytest.mark.slow),
+        pytest.param(
+            "stages.stage2.weight_decay", 0.0, {"after_step/stage2/head_q.head_module.params.0"}, marks=pytest.mark.slow
+        ),
         ("transformer.num_heads", 4, {"forward/hidden", "env/cache_keys"}),
-        ("games.Assault.legal", [0, 17], {"loss/stage2/loss_td_error"}),
+        pytest.param("games.Assault.legal", [0, 17], {"loss/stage2/loss_td_error"}, marks=pytest.mark.slow),
     ],
 )
 def test_another_option_is_noticed(arrays: Arrays, option: str, value: object, noticed: set[str]) -> None:
@@ -88,7 +112,14 @@ def test_another_option_is_noticed(arrays: Arrays, option: str, value: object, n
     assert failed(restated(arrays, change)) >= noticed
 
 
-@pytest.mark.parametrize("name", ["forward/hidden", "grad/stage1/pos_emb.weight", "after_step2/stage2/pos_emb.weight"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "forward/hidden",
+        pytest.param("grad/stage1/pos_emb.weight", marks=pytest.mark.slow),
+        pytest.param("after_step2/stage2/pos_emb.weight", marks=pytest.mark.slow),
+    ],
+)
 def test_an_output_that_the_file_lacks_is_a_failed_check(arrays: Arrays, name: str) -> None:
     checks = check({entry: array for entry, array in arrays.items() if entry != name})
     assert [(one.name, one.note) for one in checks if not one.ok] == [(name, MISSING)]
@@ -114,6 +145,7 @@ def test_missing_and_foreign_weights_are_named(arrays: Arrays) -> None:
         check(arrays | {"weights/tokenizer/novel": np.zeros(1)})
 
 
+@pytest.mark.slow
 def test_a_beam_whose_discount_is_too_small_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """No best path changes for it: the score of the kept node tells."""
 
@@ -137,8 +169,20 @@ def all_decaying(model: nn.Module, weight_decay: float) -> list[dict]:
     ("place", "name", "fault", "noticed"),
     [
         (nn.utils, "clip_grad_norm_", unclipped, {"after_step2/stage1/", "after_step2/stage2/"}),
-        (training, "parameter_groups", all_decaying, {"after_step/stage1/", "after_step/stage2/"}),
-        (Jowa, "update_target", lambda model: None, {"after_step2/stage1/head_q_target", "after_step2/stage2/"}),
+        pytest.param(
+            training,
+            "parameter_groups",
+            all_decaying,
+            {"after_step/stage1/", "after_step/stage2/"},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            Jowa,
+            "update_target",
+            lambda model: None,
+            {"after_step2/stage1/head_q_target", "after_step2/stage2/"},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_fault_of_ours_is_noticed(

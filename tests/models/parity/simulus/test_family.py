@@ -32,6 +32,7 @@ def test_wrong_numbers_fail_their_entries_alone(arrays: Arrays) -> None:
     assert failed(arrays | wrong) == wrong.keys()
 
 
+@pytest.mark.slow
 def test_what_is_weighed_or_remembered_otherwise_is_noticed(arrays: Arrays) -> None:
     found = failed(restated(arrays, lambda c: c["actor_critic"].update(intrinsic_reward_weight=9.0)))
     assert {"imagine/rewards", "imagine/advantages"} <= found and "imagine/rewards_extrinsic" not in found

@@ -32,7 +32,11 @@ def quick(multi: Arrays, monkeypatch: pytest.MonkeyPatch) -> Arrays:
 
 @pytest.mark.parametrize(
     "name",
-    ["world_model/hidden_state_after_token_16/1", "env/state_after_reset/layer0", "env_fixed_reset/logits_ends"],
+    [
+        pytest.param("world_model/hidden_state_after_token_16/1", marks=pytest.mark.slow),
+        "env/state_after_reset/layer0",
+        pytest.param("env_fixed_reset/logits_ends", marks=pytest.mark.slow),
+    ],
 )
 def test_one_wrong_number_fails_its_entry_alone(quick: Arrays, name: str) -> None:
     wrong = np.array(quick[name])
@@ -40,12 +44,14 @@ def test_one_wrong_number_fails_its_entry_alone(quick: Arrays, name: str) -> Non
     assert failed(quick | {name: wrong}) == {name}
 
 
+@pytest.mark.slow
 def test_the_mended_reset_is_not_the_originals(quick: Arrays) -> None:
     """Either's numbers under the other's name fail."""
     name = "env/state_after_reset/layer1"
     assert failed(quick | {name: quick["env_fixed_reset/state_after_reset/layer1"]}) == {name}
 
 
+@pytest.mark.slow
 def test_a_wiring_of_the_files_own_is_played(quick: Arrays) -> None:
     """The masks are weights of the file: without them everything behind the circuits is another."""
     mask = "weights/world_model/ncp_layers.0.ncp.rnn_cell.layer_2.sparsity_mask"
@@ -73,6 +79,7 @@ def test_what_is_stated_otherwise_is_refused(variant: str, change: Change, words
         thesis_config(changed(load(THESIS[variant]), change))
 
 
+@pytest.mark.slow
 def test_another_weight_of_the_critic_is_noticed() -> None:
     arrays = load(THESIS["vq_losses"])
     kept = {name: array for name, array in arrays.items() if not name.startswith(("after_step", "grad/"))}

@@ -209,7 +209,7 @@ def test_larger_rgb_frames_are_those_of_the_screen() -> None:
     np.testing.assert_array_equal(vector.reset(), wanted[None])
 
 
-@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("colour", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("game", ["Pong", "Breakout"])
 def test_under_dopamines_rules_it_is_ale_pys_environment(game: str, colour: bool) -> None:
     rules = replace(PROTOCOLS["sticky"], colour=colour, max_frames=600)
@@ -258,7 +258,7 @@ def noops_of(seed: int, frame: np.ndarray) -> int:
     return next(count for count in range(31) if (hand.frame() == frame).all() or hand.ale.act(Action.NOOP) is None)
 
 
-@pytest.mark.parametrize("rules", ["iris", "iris-train"])
+@pytest.mark.parametrize("rules", [pytest.param("iris", marks=pytest.mark.slow), "iris-train"])
 @pytest.mark.parametrize("game", ["Breakout", "MsPacman"])
 def test_under_iris_rules_it_is_its_wrappers(game: str, rules: str) -> None:
     vector = make(game, [11], protocol(rules))

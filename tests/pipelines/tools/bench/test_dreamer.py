@@ -44,6 +44,7 @@ def test_noted_draws_are_given_again_whatever_the_chances_are() -> None:
     assert torch.equal(again.normal("latent_action", torch.zeros(7)), Noted().normal("latent_action", torch.zeros(7)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bf16", [False, True])
 def test_every_row_is_measured_and_says_how_many_segments_it_took(bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train.device, "cpu_has_bf16", lambda: bf16)

@@ -10,6 +10,7 @@ from pipelines.store.store import Store
 from pipelines.tools.bench.graph import QUICK, Figure, _taken, fill, run, table
 
 
+@pytest.mark.slow
 def test_the_store_is_sound_and_filled_once(tmp_path: Path) -> None:
     board = fill(tmp_path, QUICK)
     store = Store(tmp_path / "store")

@@ -65,7 +65,9 @@ def test_both_sides_have_the_same_losses_and_gradients() -> None:
         torch.testing.assert_close(parameter.grad, others[name].grad, atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize("game", ["Breakout", "Pong", "Boxing"])
+@pytest.mark.parametrize(
+    "game", ["Breakout", pytest.param("Pong", marks=pytest.mark.slow), pytest.param("Boxing", marks=pytest.mark.slow)]
+)
 def test_wrappers_and_ours_show_the_same_through_lost_lives_and_limits(game: str) -> None:
     rules = replace(PROTOCOLS["iris-train"], max_frames=400)
     actions = np.random.default_rng(2).integers(4, size=300)
@@ -76,6 +78,7 @@ def test_wrappers_and_ours_show_the_same_through_lost_lives_and_limits(game: str
     assert len({frame.tobytes() for frame, _ in mine}) > 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bf16", [False, True])
 def test_every_row_is_measured_and_float32_is_the_same(bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train.device, "cpu_has_bf16", lambda: bf16)

@@ -12,6 +12,7 @@ from pipelines.tools.bench import imagine_drafts
 from pipelines.tools.bench.imagine import QUICK, random_frames
 
 
+@pytest.mark.slow
 def test_every_row_tells_passes_rates_and_agreement(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(imagine_drafts, "THREADS", 1)
     agent = IrisAgent(QUICK.networks)

@@ -12,6 +12,7 @@ def test_world_models_are_of_about_equal_size() -> None:
     assert max(sizes) < 1.1 * min(sizes)
 
 
+@pytest.mark.slow
 def test_each_imagines_frames_of_its_own_and_its_rate_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     for side in sides(FamilySizes()):
         steps: list[Step] = []

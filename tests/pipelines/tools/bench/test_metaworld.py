@@ -1,8 +1,11 @@
 """The benchmark of Meta-world's frames runs and tells what it compared."""
 
+import pytest
+
 from pipelines.tools.bench.row import table
 
 
+@pytest.mark.slow
 def test_it_measures_a_way_of_drawing_and_what_else_an_episode_costs(metaworld_here: str) -> None:
     from pipelines.tools.bench.metaworld import QUICK, lines, run
 

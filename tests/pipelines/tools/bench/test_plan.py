@@ -19,7 +19,14 @@ def model() -> Jowa:
     return Jowa(replace(QUICK.model, num_q=2), seed=3).eval()
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.at_once], ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.name.startswith("mcts") else [])
+        for case in CASES
+        if case.at_once
+    ],
+)
 def test_both_sides_decide_the_same_with_and_without_illegal_actions(case: plan.Case, model: Jowa) -> None:
     config = model.config
     context = plan.random_context(config, 3).last(config.max_steps - case.planner.horizon)
@@ -42,6 +49,7 @@ def test_the_plain_side_evaluates_every_head_whatever_it_is_asked_for(model: Jow
     torch.testing.assert_close(values, context_values(model, context), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_row_is_measured_and_float32_decides_the_same() -> None:
     rows = plan.run(QUICK)
     names = ["greedy", "greedy-2", "beam-2x2", "beam-2x2-2", "beam-4x2", "mcts-20", "mcts-20-2"]

@@ -22,6 +22,7 @@ def agent() -> JowaAgent:
     return JowaAgent(JowaAgentConfig(tokenizer=QUICK.tokenizer, model=config))
 
 
+@pytest.mark.slow
 def test_every_row_tells_passes_rates_and_agreement(agent: JowaAgent, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_drafts, "THREADS", 1)
     whole = random_context(agent.model.config, 2).last(2)

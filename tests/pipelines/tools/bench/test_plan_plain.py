@@ -45,7 +45,7 @@ def context(seed: int) -> Context:
     return Context(tokens, torch.randint(18, (1, 1), generator=generator), torch.tensor([2]))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))])
 @pytest.mark.parametrize(
     "planner",
     [

@@ -12,6 +12,7 @@ from pipelines.tools.bench import play
 from tests.pipelines.stages.test_learn_iris import NETWORKS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [mini().of(PretrainConfig).networks, NETWORKS], ids=["jowa", "iris"])
 def test_every_mode_and_planner_is_timed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, config: AgentConfig

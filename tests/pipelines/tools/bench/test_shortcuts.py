@@ -1,6 +1,9 @@
+import pytest
+
 from pipelines.tools.bench.shortcuts import QUICK, run
 
 
+@pytest.mark.slow
 def test_every_shortcut_is_measured_in_both_types() -> None:
     rows = run(QUICK)
     assert len(rows) == 2 * (4 + 2 + 3)

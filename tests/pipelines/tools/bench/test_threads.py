@@ -9,6 +9,7 @@ from pipelines.training import device
 from tests.fakes import finish, start, wait_for
 
 
+@pytest.mark.slow
 def test_a_crowd_goes_with_the_benchmark_that_made_it() -> None:
     program = "import time; from pipelines.tools.bench import threads; crowd = threads._crowd(2); crowd.__enter__(); "
     benchmark = start(program + "print(flush=True); time.sleep(60)")

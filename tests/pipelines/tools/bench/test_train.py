@@ -1,5 +1,6 @@
 """Both sides of the benchmark compute the same thing, or their ratio says nothing."""
 
+import pytest
 import torch
 
 from models.jowa.loss import sequence
@@ -25,6 +26,7 @@ def test_both_sides_encode_the_same_tokens() -> None:
     assert (tokenizer.encode_tokens(frames[:, None]) == train_plain.encode(tokenizer, frames)).float().mean() > 0.999
 
 
+@pytest.mark.slow
 def test_every_row_is_measured() -> None:
     rows = train.run(QUICK)
     assert [row.name for row in rows] == ["step", "step-bf16", "encode", "encode-bf16"]

@@ -71,6 +71,7 @@ def folder(agent: JowaAgent, made: Artefact, tmp_path_factory: pytest.TempPathFa
     return out / "page"
 
 
+@pytest.mark.slow
 def test_all_that_a_page_needs_is_there(folder: Path) -> None:
     names = {str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file()}
     page = {"index.html", "dream.js", *exporter.SHARED, *(f"ort/{name}" for name in RUNTIME)}
@@ -83,6 +84,7 @@ def test_all_that_a_page_needs_is_there(folder: Path) -> None:
     assert "default-src 'self'" in html and "//" not in html.replace("<!doctype", "")
 
 
+@pytest.mark.slow
 def test_another_networks_page_does_not_read_back(folder: Path, made: Artefact) -> None:
     other = JowaAgent(CONFIG, seed=9)
     with torch.no_grad():

@@ -77,7 +77,7 @@ def test_two_ranks_draw_by_counts_and_losses_what_one_process_draws(tmp_path: Pa
 @pytest.mark.parametrize(
     ("how", "line"),
     [
-        ("error", "The disk of this rank is gone"),
+        pytest.param("error", "The disk of this rank is gone", marks=pytest.mark.slow),
         pytest.param("nan", "Loss term 'world/total' became nan at step 4 of phase 'both'", marks=pytest.mark.slow),
     ],
 )
