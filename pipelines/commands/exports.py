@@ -12,6 +12,7 @@ from pipelines.commands.hub import WhoseGame, export_hub, import_hub, playing_ag
 from pipelines.commands.iris_runs import LpipsFrom, export_run, import_delta_iris, import_iris, import_rem
 from pipelines.commands.options import ExperimentName, Storage, artefact_named, plan_of_experiment, profile_and_store
 from pipelines.errors import UsageError, unknown
+from pipelines.graph.plan import Step
 
 PANEL = "Look and tidy"
 Source = Annotated[str, typer.Argument(metavar="REF", help="A name (trajectories/Pong) or a full address.")]
@@ -20,6 +21,7 @@ Length = Annotated[int | None, typer.Option(help="Steps of a segment (default 8)
 Stride = Annotated[int | None, typer.Option(help="Steps from one segment to the next (default 4).")]
 Padding = Annotated[str | None, typer.Option(help="Side that is padded: right (default) or left.")]
 FORMATS = "jowa-h5, zarr, webdataset, trajectories, minari or episodes (default: what it is)."
+WORLDS = ("imported_world", "video_pretrained")
 EPISODES = ("trajectories", "imported_trajectories")
 DEFAULT_CUT: dict[str, Any] = {"length": 8, "stride": 4, "padding": "right"}
 
@@ -149,7 +151,7 @@ def checkpoint(
     storage: Storage = None,
 ) -> None:
     """What an experiment plays with, as its original's files: JOWA's tokenizer.pt and model.pt, PreLAR's variables.pt
-    of the Dreamer family, last.pt of the others.
+    of the Dreamer family, last.pt of the others. Of one that watches videos and never plays, its world.
 
     'worldline import-jowa' and 'worldline import iris' read them back exactly; what they brought goes out with the bits
     and dtypes it came with. Masks and index buffers of IRIS are written anew. IRIS's own loader is strict and keeps
@@ -164,7 +166,9 @@ def checkpoint(
         raise unknown("format", to, tuple(FAMILIES), "formats for checkpoints")
     profile, store = profile_and_store(storage)
     found, plan = plan_of_experiment(experiment, profile)
-    artefact = store.open(playing_agent(plan, found.key, game))
+    world = next((each for each in WORLDS if each in plan.stages), "")
+    alone = world and not game and not plan.games("scores")
+    artefact = store.open(plan.ref(Step(world)) if alone else playing_agent(plan, found.key, game))
     print(export(artefact, OriginalCheckpoint.of(artefact, found.key, to, lpips, f"--to {to}"), out, overwrite))
 
 

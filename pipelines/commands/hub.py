@@ -96,7 +96,11 @@ def import_hub(
 
 def playing_agent(plan: Plan, key: str, game: str) -> Ref:
     """The agent that plays: the same for all games, or that of one of them."""
-    playing = plan.games("scores")
+    if not (playing := plan.games("scores")):
+        raise UsageError(
+            f"Experiment {key} plays nothing: take one that does; a world that learned from videos goes out by "
+            "'worldline export checkpoint' without --game"
+        )
     if game and (game := game_named(game)) not in playing:
         raise UsageError(f"Experiment {key} plays no {game}: it plays {', '.join(playing)}")
     found = {each: plan.agent_of(Step("scores", each)) for each in playing}

@@ -116,6 +116,23 @@ def test_what_came_in_plays(file: Path) -> None:
     assert run(["evaluate", f"prelar-{GAME}"]) == 0
 
 
+def test_a_world_goes_out_with_the_bits_it_came_in_with_and_is_no_agent_that_plays(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = saved(file, "prelar_pretrain")
+    assert brought(file, "prelar_pretrain") == 0
+    assert same(exported(tmp_path, "prelar_pretrain"), theirs)
+    to = str(tmp_path / "hub")
+    for asked in (
+        ["hub", "prelar_pretrain", "--to", to],
+        ["checkpoint", "prelar_pretrain", "--to", "dreamer", "--out", to, "--game", GAME],
+    ):
+        capsys.readouterr()
+        assert run(["export", *asked]) == 2
+        printed = capsys.readouterr().err
+        assert "plays nothing: take one that does" in printed and printed.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_an_agent_goes_on_from_a_world_that_came_in(file: Path, tmp_path: Path) -> None:
     theirs = saved(file, "prelar_pretrain")
