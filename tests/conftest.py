@@ -6,8 +6,9 @@ import re
 import signal
 import sys
 import zlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -17,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipelines import redact
 from pipelines.store.store import Store
+from tests import fakes
 from tests.buckets.fixtures import gcs_bucket, gcs_emulator, s3_bucket, s3_emulator  # noqa: F401
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -76,3 +78,17 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 def store(tmp_path: Path) -> Store:
     """An empty store in the test's own folder."""
     return Store(tmp_path / "store")
+
+
+@pytest.fixture(scope="module")
+def undrawn() -> Iterator[Callable[[Any, Path], None]]:
+    """Figures are built and saved empty: to draw them takes longer than the stages under test. Other processes draw.
+
+    Returns what draws and saves, for a test that looks at pictures.
+    """
+    from pipelines.plots import style
+
+    with pytest.MonkeyPatch.context() as patch:
+        drawn = style.save
+        patch.setattr(style, "save", fakes.save_empty)
+        yield drawn

@@ -10,6 +10,7 @@ from typing import Any
 
 import google_crc32c
 import pytest
+from PIL import Image
 
 from pipelines.store.artefact import Artefact, Draft
 from pipelines.store.ref import Ref
@@ -24,6 +25,12 @@ COLLECTION_ROOT = {
     "policy": "script",
     "seeds": [0, 1],
 }
+
+
+def save_empty(drawn: Any, path: Path) -> None:
+    """Save a figure as one colour of its size, in place of `style.save`."""
+    width, height = drawn.get_size_inches() * drawn.dpi
+    Image.new("P", (round(width), round(height))).save(path, format="PNG")
 
 
 def spec(stage: str = "trajectories", subject: str = "Freeway", parents: tuple[Ref, ...] = (), **config: Any) -> Spec:

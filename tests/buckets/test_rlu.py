@@ -27,7 +27,7 @@ from tests.buckets.servers import EmulatedBucket
 from tests.pipelines.sources.rlu.runs import SHARDS, write_run
 from tests.pipelines.stages.helpers import make_trajectories, nothing_left
 
-pytestmark = [pytest.mark.usefixtures("_hasty"), pytest.mark.one_bucket]
+pytestmark = [pytest.mark.usefixtures("_hasty"), pytest.mark.one_bucket, pytest.mark.usefixtures("undrawn")]
 SHARD = f"Pong/{file_name(1, 1, SHARDS)}"
 RANGE = 20_000  # bytes: a shard of 76 kB is read in four
 
@@ -39,8 +39,11 @@ from pipelines.bucket import bucket_object
 from pipelines.sources.rlu.source import SOURCE
 from pipelines.store.profile import Profile
 from pipelines.store.store import Store
+from pipelines.plots import style
+from tests import fakes
 from tests.buckets.test_rlu import RANGE, make_both
 
+style.save = fakes.save_empty
 bucket_object.CHUNK, SOURCE.at_once = RANGE, 1
 url, options, home = sys.argv[1:]
 make_both(Store(Path(home), profile=Profile("child", options=json.loads(options))), url)

@@ -21,7 +21,7 @@ from tests.buckets.fixtures import Site, hashes
 from tests.pipelines.sources.dqn_replay.toy import write_replay
 from tests.pipelines.stages.helpers import make_trajectories, nothing_left
 
-pytestmark = [pytest.mark.usefixtures("_hasty"), pytest.mark.one_bucket]
+pytestmark = [pytest.mark.usefixtures("_hasty"), pytest.mark.one_bucket, pytest.mark.usefixtures("undrawn")]
 LENGTHS = [13, 29, 5, 61, 13, 40]
 FRAMES = f"{log_folder('Freeway', 1)}/{file_name('observation', 1)}"
 RANGE = 60_000  # bytes: an observation file of 370 kB is read in seven
@@ -33,8 +33,11 @@ from pathlib import Path
 from pipelines.bucket import bucket_object
 from pipelines.store.profile import Profile
 from pipelines.store.store import Store
+from pipelines.plots import style
+from tests import fakes
 from tests.buckets.test_stages import RANGE, make_both
 
+style.save = fakes.save_empty
 bucket_object.CHUNK = RANGE
 url, options, home = sys.argv[1:]
 make_both(Store(Path(home), profile=Profile("child", options=json.loads(options))), url)

@@ -21,6 +21,8 @@ from pipelines.store.store import Store
 from tests.pipelines.sources.dqn_replay.toy import Truth, write_replay
 from tests.pipelines.stages.helpers import make_replay, make_trajectories, note_extracted, nothing_left, put_collected
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 COLUMNS = ["agent", "episode", "length", "return", "checkpoint", "complete"]
 
 
@@ -178,6 +180,7 @@ def test_every_transition_is_the_one_that_was_played(store, tmp_path) -> None:
     assert metrics["raw_bytes"] == len(found) * 7056 and metrics["stored_bytes"] > 0
 
 
+@pytest.mark.slow
 def test_the_order_of_agents_does_not_matter_to_the_bytes(tmp_path) -> None:
     for agent in (1, 2):
         write_replay(tmp_path / "b", [13] * 6, capacity=48, agent=agent, seed=agent)

@@ -23,6 +23,8 @@ from tests import fakes
 from tests.pipelines.sources.dqn_replay.toy import write_replay
 from tests.pipelines.stages.helpers import make_replay, make_trajectories, nothing_left, put_collected
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 FOLDER = log_folder("Freeway", 1)
 
 

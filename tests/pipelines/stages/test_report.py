@@ -15,10 +15,13 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import WorldlineError
+from pipelines.plots import style
 from pipelines.stages import report
 from pipelines.stages.report import ReportConfig
 from tests import fakes
 from tests.pipelines.leaderboard import board
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 NAME = "demo-1a2b3c4d"
 
@@ -50,11 +53,13 @@ class Reader(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """The two-game board and its report; tests only read them."""
+def made(tmp_path_factory, undrawn):
+    """The two-game board and its report, with its figures; tests only read them."""
     graph = board.build(board.Store(tmp_path_factory.mktemp("board") / "store"))
     config = ReportConfig(scores=tuple(score.ref for score in graph.scores.values()), names=(NAME, NAME))
-    return graph, config, report.run(config, graph.store).artefact
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "save", undrawn)
+        return graph, config, report.run(config, graph.store).artefact
 
 
 def page_of(artefact):
@@ -124,7 +129,10 @@ def test_a_limited_evaluation_has_a_card_only_where_no_whole_one_stands(store):
     assert "limited: 2 of 2 cut after 12 steps" in card
 
 
-@pytest.mark.parametrize(("root", "share"), [({"sticky": 0.25}, "0.5"), ({"sticky": 0.0}, ""), ({"noop_max": 30}, "")])
+@pytest.mark.parametrize(
+    ("root", "share"),
+    [({"sticky": 0.25}, "0.5"), ({"sticky": 0.0}, ""), pytest.param({"noop_max": 30}, "", marks=pytest.mark.slow)],
+)
 def test_a_share_stands_only_beside_play_by_the_same_rules(store, root, share):
     played = {"game": "Pong", "rom_md5": "60e0"}
     collected = board.make(store, "collected_replay", "Pong", roots=[played | {"sticky": 0.25}])
@@ -218,7 +226,8 @@ def test_second_run_skips_and_another_name_does_not(made):
     assert report.run(other, graph.store).artefact.ref != artefact.ref
 
 
-def test_the_same_scores_give_the_same_bytes(made, tmp_path):
+def test_the_same_scores_give_the_same_bytes(made, tmp_path, undrawn, monkeypatch):
+    monkeypatch.setattr(style, "save", undrawn)
     graph, config, artefact = made
     copy = board.Store(tmp_path / "copy")
     shutil.copytree(graph.store.root, copy.root, ignore=shutil.ignore_patterns("leaderboard"))
