@@ -185,6 +185,7 @@ def test_an_error_that_nobody_foresaw_is_one_line(
     assert capsys.readouterr().err.startswith("Traceback")
 
 
+@pytest.mark.slow
 def test_a_full_disk_under_dagsters_history_is_one_line() -> None:
     def full_disk() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -121,6 +121,7 @@ def test_what_is_damaged_stale_or_gone_has_its_line_and_stops_no_other(
         assert len(instance.fetch_materializations(dg.AssetKey("scores"), limit=9).records) == 1, "one of two names"
 
 
+@pytest.mark.slow
 def test_a_store_from_elsewhere_brings_its_experiments_and_all_data_of_a_game(here: TinyRun) -> None:
     """Two experiments' segments of one game are two events of one partition; the name that all share is the newest."""
     shutil.rmtree(here.home / "experiments")

@@ -102,6 +102,7 @@ def test_a_removed_experiment_and_one_at_work_are_no_faults(here: TinyRun, known
     assert not [line for line in found(known) if key in line]
 
 
+@pytest.mark.slow
 def test_the_job_fails_with_a_line_for_each_fault(here: TinyRun, known: dg.DagsterInstance) -> None:
     def run(**config: object) -> dg.ExecuteInProcessResult:
         return defs.resolve_job_def("verify").execute_in_process(

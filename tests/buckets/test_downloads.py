@@ -163,6 +163,7 @@ def test_killed_or_stopped_it_goes_on_behind_the_bytes_that_are_there(gcs_bucket
         assert proxy.sent(name) == len(content) - held  # only the rest
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_next_run_goes_on(gcs_bucket, tmp_path) -> None:
     contents = {f"{FOLDER}/{number}": random.Random(number).randbytes(5 * CHUNK) for number in range(3)}
     for name, content in contents.items():

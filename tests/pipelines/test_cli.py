@@ -378,7 +378,9 @@ def test_an_interrupt_says_that_nothing_is_lost(
     assert capsys.readouterr().err.startswith("Interrupted: what is finished stays")
 
 
-@pytest.mark.parametrize("buffer", [0, 1 << 20], ids=["while-writing", "at-the-end"])
+@pytest.mark.parametrize(
+    "buffer", [0, pytest.param(1 << 20, marks=pytest.mark.slow)], ids=["while-writing", "at-the-end"]
+)
 def test_a_reader_that_goes_away_is_no_failure(house: Path, buffer: int) -> None:
     """Whether the output breaks off while it is written, or when the last of it is flushed."""
     program = """

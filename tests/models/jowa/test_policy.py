@@ -183,6 +183,7 @@ def test_planners_play_legal_actions_and_sampled_dreams_follow_the_seed(model: J
     assert play(sample=True, seed=1) == play(sample=True, seed=1) != play(sample=True, seed=2)
 
 
+@pytest.mark.slow
 def test_a_compiled_policy_plays_alike_whoever_is_left(model: Jowa) -> None:
     torch._dynamo.reset()
     plain, compiled = (make(model, planner=Beam(2, 1), compiled=backend) for backend in ("", "eager"))

@@ -130,7 +130,7 @@ def test_the_seed_decides_the_weights() -> None:
     assert not torch.equal(same["embedding.weight"], other["embedding.weight"])
 
 
-@pytest.mark.parametrize("quantizer", ["straight_through", "ema"])
+@pytest.mark.parametrize("quantizer", [pytest.param("straight_through", marks=pytest.mark.slow), "ema"])
 def test_it_learns_and_every_parameter_gets_a_gradient(quantizer: str) -> None:
     tokenizer = Tokenizer(TokenizerConfig(**{**vars(CHEAP), "quantizer": quantizer}))
     optimizer = torch.optim.Adam(tokenizer.parameters(), lr=3e-3)

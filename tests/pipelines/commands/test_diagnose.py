@@ -84,6 +84,7 @@ def test_what_cannot_be_diagnosed_is_one_line(
     assert not [name for name in ours.store.pointers() if name.startswith("diagnosed/")]
 
 
+@pytest.mark.slow
 def test_a_rom_of_yours_is_looked_at_and_named(
     ours: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

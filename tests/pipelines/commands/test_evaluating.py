@@ -45,6 +45,7 @@ def test_other_rules_make_other_scores_beside_them(ours: TinyRun) -> None:
     assert (manifest.roots[0]["protocol"], manifest.roots[0]["noop_max"]) == ("atari100k", 30)
 
 
+@pytest.mark.slow
 def test_a_named_set_stands_for_the_recipes_numbers(ours: TinyRun) -> None:
     assert run(["evaluate", "tiny", "--planner", "beam", "--episodes", "1", "--settings", "jowa_150m", *SHORT]) == 0
     (name,) = set(scores(ours)) - {""}

@@ -148,6 +148,7 @@ def test_weights_that_would_change_are_refused_by_name_and_dtype(
     assert "model.pt" in said and f"weight 'pos_emb.weight' {words}" in said
 
 
+@pytest.mark.slow
 def test_an_imported_checkpoint_is_scored_and_ranked_like_any_other(ours: TinyRun, files: tuple[Path, Path]) -> None:
     assert imports(files, "--name", "theirs", "--games", "Breakout") == 0
     assert run(["evaluate", "theirs"]) == 0

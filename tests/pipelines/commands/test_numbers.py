@@ -87,6 +87,7 @@ def test_keys_and_the_page_of_a_persons_mode_are_one_line(
     assert "choose --mode agent, dream-agent, episodes" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_it_played_goes_out_and_comes_in_and_is_learned_from(
     robot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,6 +48,7 @@ def step(page: PythonPage, action: int) -> None:
     page.until(lambda: page.pictures > shown)
 
 
+@pytest.mark.slow
 def test_dreams_that_were_recorded_are_browsed_as_imagined_episodes(
     tiny_copy: TinyRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

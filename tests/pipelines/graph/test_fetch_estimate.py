@@ -87,6 +87,7 @@ def test_the_rate_is_measured_where_the_small_arrays_are_here_already(gcs, tmp_p
     assert len(asked) == 1 and not frames_of(asked)
 
 
+@pytest.mark.slow
 def test_a_mirror_of_all_leaves_nothing_to_download(gcs, tmp_path: Path, asked: list[str]) -> None:
     store, plan = Store(tmp_path / "store", profile=gcs.profile()), plan_of(gcs, "fetch.mirror=all")
     for agent in (1, 2):

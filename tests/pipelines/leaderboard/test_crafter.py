@@ -158,6 +158,7 @@ def test_the_page_has_its_tables_and_no_comparison_with_atari(store: Store) -> N
     assert "## Crafter, crafter_1m" in found.path("leaderboard.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_board_of_crafter_alone_stands(store: Store) -> None:
     scores = scored(store, 0.5)
     found = report.run(ReportConfig(scores=(scores.ref,), names=("craft",)), store).artefact

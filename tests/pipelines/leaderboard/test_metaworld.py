@@ -182,6 +182,7 @@ def test_the_page_has_its_tables_and_no_comparison_with_others(store: Store) -> 
     assert "## Meta-world, metaworld: 1 task, reach" in text and "not ranked: published of version 2" in text
 
 
+@pytest.mark.slow
 def test_a_board_of_meta_world_alone_stands_and_one_without_has_none(store: Store) -> None:
     scores = scored(store, 0.5)
     found = report.run(ReportConfig(scores=(scores.ref,), names=("arm",)), store).artefact

@@ -292,6 +292,7 @@ def test_what_cannot_be_played_is_refused_in_a_line(
     refused("evaluate.compile=true is for GPUs and this run has none", compile=True, seed=9)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_kept_on_the_way_plays(tiny_copy: TinyRun) -> None:
     training = tiny_copy.plan.config(Step("world_action_model"))
     keeping = replace(training, loop=replace(training.loop, checkpoint_every=2))

@@ -29,6 +29,8 @@ from pipelines.training.schedule import LoopConfig, Practice
 from tests.models.toy_family.family import TOY, ToyConfig
 from tests.once import made_once
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 GAME = "Breakout"
 NETWORKS = ToyConfig(channels=3, height=64, width=64)
 
@@ -187,6 +189,7 @@ def drawn_by_memory(**loop: Any) -> LearnConfig:
     return config(uses=uses, draws=Draws(power=3.0, share=0.5), loop=replace(config().loop, **loop))
 
 
+@pytest.mark.slow
 def test_draws_that_remember_change_what_is_learned(learned: Artefact, remembering: Artefact) -> None:
     assert remembering.ref.key != learned.ref.key
     pairs = [

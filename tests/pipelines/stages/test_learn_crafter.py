@@ -87,6 +87,7 @@ def test_killed_in_its_second_turn_it_goes_on_bit_for_bit(
     assert weights(learn.run(replace(TEMPLATE, game=GAME), other).artefact) == weights(learned)
 
 
+@pytest.mark.slow
 def test_scores_tell_of_every_achievement_and_are_found_again_after_a_kill(
     learned: Artefact, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

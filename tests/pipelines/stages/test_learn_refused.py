@@ -306,6 +306,7 @@ def test_trajectories_of_another_size_and_a_file_that_was_cut(
 # ---- what looks odd and works ----
 
 
+@pytest.mark.slow
 def test_segments_longer_than_every_episode_are_padded_and_it_is_said(
     learned: Artefact, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -342,6 +343,7 @@ def test_segments_longer_than_every_episode_are_padded_and_it_is_said(
     assert check.detail == "Breakout: not measured, its last episodes are of one step"
 
 
+@pytest.mark.slow
 def test_a_horizon_beyond_the_models_context_forgets_and_goes_on(home: Path) -> None:
     """IRIS's cache is emptied of all but the newest frame, in imagination as in play."""
     assert new("far", "iris", [*ONLINE, "learn.world_model.max_steps=2", "learn.actor_critic.horizon=7"]) == 0

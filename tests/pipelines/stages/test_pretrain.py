@@ -119,6 +119,7 @@ def test_a_loss_that_explodes_leaves_no_artefact(tiny_copy: TinyRun) -> None:
     assert list((tiny_copy.store.root / ".partial").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_perceptual_term_is_trained_and_its_weights_are_part_of_the_key(tiny_copy: TinyRun, tmp_path: Path) -> None:
     path, weights, channels = tmp_path / "vgg.safetensors", {}, 3
     for stage, numbers in enumerate(VGG_STAGES):

@@ -229,6 +229,7 @@ def test_a_run_that_was_ended_goes_on_with_the_videos_that_are_missing(
     assert found.manifest.counts["videos"] == 4 and not list(store.scratch.rglob("*.take"))
 
 
+@pytest.mark.slow
 def test_one_episode_of_each_may_stand_before_the_next_of_any(
     store: Store, monkeypatch: pytest.MonkeyPatch, metaworld_here: str
 ) -> None:
@@ -255,7 +256,12 @@ def test_videos_that_came_in_upside_down_are_refused_to_all(
     store: Store, monkeypatch: pytest.MonkeyPatch, metaworld_here: str
 ) -> None:
     play = Studio.play
-    monkeypatch.setattr(Studio, "play", lambda self, take: (play(self, take)[0][:, ::-1].copy(), play(self, take)[1]))
+
+    def turned(self: Studio, take: Take) -> tuple[object, object]:
+        frames, facts = play(self, take)
+        return frames[:, ::-1].copy(), facts
+
+    monkeypatch.setattr(Studio, "play", turned)
     found = videos.run(replace(TINY, tasks=("reach",), cameras=("corner",), workers=1), store).artefact
     assert checks(found)["upright"][0] is False and "reach-corner-0000" in checks(found)["upright"][2]
     with pytest.raises(WorldlineError, match="failed its check 'upright'"):

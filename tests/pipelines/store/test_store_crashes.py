@@ -115,7 +115,15 @@ def test_a_writer_killed_while_another_waits_hands_over(store: Store, tmp_path: 
     fakes.finish(first)
 
 
-@pytest.mark.parametrize("library", ["python", "numpy", "hdf5", "safetensors"])
+@pytest.mark.parametrize(
+    "library",
+    [
+        "python",
+        pytest.param("numpy", marks=pytest.mark.slow),
+        "hdf5",
+        pytest.param("safetensors", marks=pytest.mark.slow),
+    ],
+)
 def test_a_disk_that_refuses_bytes_is_one_line_and_leaves_nothing(store: Store, library: str) -> None:
     code, out, err = fakes.finish(fakes.start(FULL, store.root, library))
     assert code == 1, err

@@ -42,7 +42,7 @@ def alone(rule: str) -> list[SegmentBatch]:
 
 @pytest.mark.parametrize("rule", ["counts", "losses"])
 @pytest.mark.parametrize("ranks", [1, 2])
-@pytest.mark.parametrize("workers", [0, 2, 8])
+@pytest.mark.parametrize("workers", [0, 2, pytest.param(8, marks=pytest.mark.slow)])
 def test_batches_are_the_same_for_any_number_of_workers_and_ranks(rule: str, ranks: int, workers: int) -> None:
     expected = alone(rule)
     each = [drawing(rule) for _ in range(ranks)]

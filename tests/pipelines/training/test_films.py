@@ -180,6 +180,7 @@ def test_a_dream_ends_where_the_world_says_that_it_is_over(monkeypatch: pytest.M
     ]
 
 
+@pytest.mark.slow
 def test_the_agent_and_the_global_draws_stay_as_they_were(tmp_path: Path) -> None:
     agent, source = an_agent(), Coloured()
     agent.world_model.train()

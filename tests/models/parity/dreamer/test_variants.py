@@ -63,7 +63,15 @@ VARIANTS: dict[str, tuple[str, DreamerConfig]] = {
     "gaussian": ("DreamerV2", replace(CONFIGS["dreamerv2"], rssm=GAUSSIAN)),
 }
 STATE = {"logit", "deter"}
-LONG = {"concat", "contextwm", "encoded_classes", "encoded_numbers"}  # and of each part another stays
+LONG = {
+    "concat",
+    "contextwm",
+    "ends",
+    "encoded_classes",
+    "encoded_numbers",
+    "gaussian",
+    "prelar",
+}  # and of each part another stays
 EXPECTED = {
     "prelar_pretrain": {"latent_action/std", "loss/eval/rank", "train/rank/prior_kl", "carry/post/logit"},
     "discrete": {"latent_action/logit", "latent_action/kl_value", "loss/train/va_kl"},

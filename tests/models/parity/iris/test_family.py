@@ -25,6 +25,7 @@ WRONG = ("tokenizer/z", "world_model/logits_ends", "env/state_after_step2/layer1
 WRONG_BYTES = ("env/frames_uint8", "env/reset_observation", "imagine/observations")
 
 
+@pytest.mark.slow
 def test_wrong_numbers_and_bytes_that_are_off_by_two_fail_their_entries_alone(quick: Arrays) -> None:
     wrong = {name: np.array(quick[name]) for name in (*WRONG, *WRONG_BYTES)}
     for name in WRONG:

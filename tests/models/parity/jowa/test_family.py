@@ -56,6 +56,7 @@ def test_one_flipped_bit_fails_its_entry_alone(arrays: Arrays, name: str) -> Non
     assert failed(arrays | {name: wrong}) == {name}
 
 
+@pytest.mark.slow
 def test_one_flipped_bit_of_an_input_is_noticed(arrays: Arrays) -> None:
     frames = np.array(arrays["batch/tokenizer/observations"])
     frames[2, 0, 40, 40] ^= 64

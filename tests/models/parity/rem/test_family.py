@@ -28,6 +28,7 @@ def test_wrong_numbers_fail_their_entries_alone(arrays: Arrays) -> None:
     assert failed(arrays | wrong) == wrong.keys()
 
 
+@pytest.mark.slow
 def test_what_seldom_matters_is_noticed_too(arrays: Arrays) -> None:
     """Clipping left out, and decay of everything, show in what a step changes alone."""
     found = failed(restated(arrays, lambda c: c["training"]["actor_critic"].update(max_grad_norm=1e9)))

@@ -285,6 +285,7 @@ def test_under_iris_rules_it_is_its_wrappers(game: str, rules: str) -> None:
     assert lost > 0 and ends == (lost if rules == "iris-train" else 0)
 
 
+@pytest.mark.slow
 def test_no_ops_are_drawn_by_the_seed_and_never_none() -> None:
     seeds = list(range(12))
     frames = make("Freeway", seeds, protocol("iris-train")).reset()

@@ -203,7 +203,7 @@ def test_scripts_are_of_known_games_and_keep_to_their_actions(game: str) -> None
     assert legal_mask(game)[actions].all()
 
 
-@pytest.mark.parametrize(("game", "steps"), [("Breakout", 300), ("Boxing", 500)])
+@pytest.mark.parametrize(("game", "steps"), [("Breakout", 300), pytest.param("Boxing", 500, marks=pytest.mark.slow)])
 def test_scripts_with_eyes_beat_random_play(game: str, steps: int) -> None:
     rng = np.random.default_rng(0)
     points = {}

@@ -54,6 +54,7 @@ def test_equal_seeds_play_alike_and_others_do_not() -> None:
     assert found[0][0].shape == (13, 1, 64, 64, 3) and found[0][0].dtype == np.uint8
 
 
+@pytest.mark.slow
 def test_two_that_are_drawn_in_turn_show_what_each_shows_alone() -> None:
     actions = drawn(2, 8, 2)
     with playing(5, 6) as both, playing(6, game="reach") as other:
@@ -168,6 +169,7 @@ def test_a_restart_of_one_leaves_the_others_alone() -> None:
         assert np.array_equal(now[0], step.frames[0]) and np.array_equal(now[1], first[0])
 
 
+@pytest.mark.slow
 def test_episodes_of_random_play_are_their_own_whoever_plays_beside() -> None:
     """By the rollout that plays evaluations; what is written down plays again to the same return."""
     rules = MetaworldRules("short", shadows=0, samples=0, reflections=False, max_steps=7)

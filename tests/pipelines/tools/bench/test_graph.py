@@ -33,6 +33,7 @@ def test_an_unknown_figure_is_refused_before_anything_is_made(tmp_path: Path) ->
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.slow
 def test_a_command_that_fails_is_no_measurement(tmp_path: Path) -> None:
     with pytest.raises(WorldlineError, match="cannot be measured"):
         _taken(tmp_path, 1, "lineage", "nothing/at/all")

@@ -65,9 +65,8 @@ def test_both_sides_have_the_same_losses_and_gradients() -> None:
         torch.testing.assert_close(parameter.grad, others[name].grad, atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "game", ["Breakout", pytest.param("Pong", marks=pytest.mark.slow), pytest.param("Boxing", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("game", ["Breakout", "Pong", "Boxing"])
 def test_wrappers_and_ours_show_the_same_through_lost_lives_and_limits(game: str) -> None:
     rules = replace(PROTOCOLS["iris-train"], max_frames=400)
     actions = np.random.default_rng(2).integers(4, size=300)
@@ -105,6 +104,7 @@ def test_every_row_is_measured_and_float32_is_the_same(bf16: bool, monkeypatch: 
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.slow
 def test_a_side_that_shows_something_else_is_not_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = imagine_games.play_stack
     monkeypatch.setattr(imagine_games, "play_stack", lambda *given: [(frame, 1.0) for frame, _ in theirs(*given)])

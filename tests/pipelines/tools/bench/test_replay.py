@@ -33,6 +33,7 @@ def test_both_sides_select_the_same_rows(data: Data) -> None:
         assert replay_ours.select_rows(path, pieces) == replay_plain.select_rows(path, pieces)
 
 
+@pytest.mark.slow
 def test_both_sides_give_the_same_segments(data: Data) -> None:
     """The plain side's items, one by one, against the transitions of the trajectory file."""
     source = Trajectories(data.trajectories("Breakout"))
