@@ -24,9 +24,14 @@ from pipelines.home import open_store
 DOCS = Path(__file__).resolve().parent
 # The UI's own names of the open groups, as its address carries them.
 GROUPS = ",".join(quote(f"global@global:{group}") for group in ("data", "learning", "evaluation"))
+# From replay, or videos, to the leaderboard. What comes from elsewhere in their place would make the picture illegible.
+CHAIN = (
+    "collected_replay", "replay", "trajectories", "segments", "pretrained", "tokens", "world_action_model", "videos",
+    "video_pretrained", "world_model_agent", "scores", "leaderboard",
+)  # fmt: skip
 SCALE = 2  # pixels of the picture per pixel of the page
-GRAPH_WINDOW = (1700, 1100)
-GRAPH_PART = (545, 112, 1698, 762)  # right of the two side bars, below the tool bar, above the zoom buttons
+GRAPH_WINDOW = (1700, 1500)
+GRAPH_PART = (545, 112, 1698, 1160)  # right of the two side bars, below the tool bar, above the zoom buttons
 INK = 200  # grey level below which a pixel belongs to the graph and not to the dotted background
 MARGIN = 60
 
@@ -46,7 +51,8 @@ def main() -> int:
             page = opened.page
             save(photograph(page, report.as_uri(), (1200, 1600), "document.images.length"), options.into / "report.png")
             with interface() as url:
-                address = f"{url}/asset-groups?expanded={GROUPS}"
+                chosen = quote(" or ".join(f'key:"{stage}"' for stage in CHAIN))
+                address = f"{url}/asset-groups~{chosen}?expanded={GROUPS}"
                 shot = photograph(page, address, GRAPH_WINDOW, "document.body.innerText.includes('leaderboard')")
             save(trim(shot), options.into / "asset_graph.png")
     except WorldlineError as error:

@@ -1,17 +1,16 @@
 """Pictures in the page, those that are too large to embed, and the page in a real browser."""
 
-import importlib.util
 import shutil
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pytest
 
+from docs.chromium import Page, browser
 from pipelines.leaderboard import page
 from pipelines.leaderboard import page as wording
 from pipelines.stages import report
 from pipelines.stages.report import ReportConfig
-from tests import fakes
 from tests.pipelines.leaderboard import board
 from tests.pipelines.leaderboard.test_figures import real_film
 
@@ -83,39 +82,22 @@ def test_large_picture_is_named_not_embedded(tmp_path):
     assert page.picture(path, "alt", "x", up_to=5).source == ""
 
 
-def screenshots() -> ModuleType:
-    """docs/screenshots.py, which knows how to speak to a browser."""
-    spec = importlib.util.spec_from_file_location("screenshots", fakes.ROOT / "docs" / "screenshots.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 class Tab:
-    """One page in a browser."""
+    """The page in a browser, with windows of that width."""
 
-    def __init__(self, tools: ModuleType, line, path: Path, width: int) -> None:
-        self.tools, self.line = tools, line
-        tools._ask(
-            line, "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=True
-        )
-        tools._ask(line, "Page.navigate", url=path.as_uri())
-        assert self.soon("document.readyState === 'complete' && document.querySelector('thead button') !== null")
+    def __init__(self, page: Page, path: Path, width: int) -> None:
+        self.page = page
+        page.size(width, 800, touch=True)
+        page.open(path.as_uri())
+        page.wait("document.readyState === 'complete' && document.querySelector('thead button') !== null", 20)
 
-    def value(self, expression: str):
-        asked = self.tools._ask(
-            self.line, "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
-        )
-        assert "exceptionDetails" not in asked, asked["exceptionDetails"]
-        return asked["result"].get("value")
+    def value(self, expression: str) -> Any:
+        return self.page.get(expression)
 
     def soon(self, expression: str) -> bool:
-        """Whether it becomes true within ten seconds."""
-        return self.value(
-            f"new Promise(done => {{ let n = 0; const look = () => ({expression}) ? done(true) : "
-            "++n > 100 ? done(false) : setTimeout(look, 100); look(); })"
-        )
+        """Whether it becomes true within twenty seconds."""
+        self.page.wait(expression, 20)
+        return True
 
 
 @pytest.mark.slow
@@ -135,10 +117,10 @@ def test_the_page_in_a_real_browser(tmp_path):
     )
     scores = (*(score.ref for score in graph.scores.values()), filmed.ref)
     made = report.run(ReportConfig(scores=scores, names=("demo-1a2b3c4d",) * 3), graph.store).artefact
-    tools = screenshots()
-    with tools.browser(BROWSER) as line:
+    with browser(BROWSER) as opened:
+        tab_page = opened.page
         for width in (360, 1200):
-            tab = Tab(tools, line, made.path("index.html"), width)
+            tab = Tab(tab_page, made.path("index.html"), width)
             assert tab.value("document.documentElement.scrollWidth") <= width, "the body never scrolls sideways"
             assert tab.value("performance.getEntriesByType('resource').every(one => one.name.startsWith('data:'))")
             assert tab.value("[...document.images].every(image => image.naturalWidth > 0)")
@@ -159,9 +141,9 @@ def test_the_page_in_a_real_browser(tmp_path):
         tab.value("document.querySelector('td a, th a').click()")
         assert tab.soon("document.querySelector(location.hash).closest('details').open"), "a row leads to its lineage"
         deaf = "HTMLMediaElement.prototype.canPlayType = () => ''"
-        tools._ask(line, "Page.enable")
-        tools._ask(line, "Page.addScriptToEvaluateOnNewDocument", source=deaf)
-        tab = Tab(tools, line, made.path("index.html"), 360)
+        tab_page.ask("Page.enable")
+        tab_page.ask("Page.addScriptToEvaluateOnNewDocument", source=deaf)
+        tab = Tab(tab_page, made.path("index.html"), 360)
         assert tab.value("document.querySelectorAll('video').length") == 0, (
             "without VP9 an animation or a still is shown"
         )
