@@ -143,7 +143,8 @@ def test_practice_loses_what_was_recorded(name: str) -> None:
     rollout = imagine(networks_, player, made.see, start, (burnt[0], burnt[1]), config.horizon, likeliest)
     losses = actor_critic_loss(rollout, config, rollout.kept.sum())
     told = terms(losses, {"actions": 1.0, "entropy": -config.entropy, "values": 1.0})
-    assert list(told.values()) == pytest.approx(list(facts["greedy_ac_losses"].values()), rel=1e-4, abs=2e-6)
+    # Frames are rounded to bytes 15 times, so the order of sums tells: by processor (plain, AVX, AVX2) up to 4e-4.
+    assert list(told.values()) == pytest.approx(list(facts["greedy_ac_losses"].values()), rel=1e-3, abs=2e-6)
     gradients = torch.autograd.grad(losses.total, list(networks_.model.parameters()))
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(each) for each in gradients]))
     assert float(norm) == pytest.approx(facts["greedy_ac_grad_norm"], rel=1e-3)
