@@ -53,7 +53,7 @@ def demo(
     """Collect, train, score and report on two games: everything once, about ten minutes on two cores.
 
     With --recipe prelar_mini: videos of a robot, a world that learns them, an agent that goes on from it, and the same
-    agent without videos beside it; within the hour. A second run finds every artefact and says so.
+    agent without videos beside it; in about an hour. A second run finds every artefact and says so.
 
     Example: worldline demo
 

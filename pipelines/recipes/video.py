@@ -2,7 +2,7 @@
 
 `apv`, `contextwm`, `prelar` and its baselines consist of the videos, a world that learns them, and an agent that goes
 on from it by its own play; `*_pretrain` stops at the world; `dreamerv2` begins from scratch. A task is an artefact of
-its own: `--games metaworld_apv` makes the six of the papers. `prelar_mini` does all of it within the hour on two cores,
+its own: `--games metaworld_apv` makes the six of the papers. `prelar_mini` does all of it in about an hour on 2 cores,
 `prelar_mini_scratch` is the same agent without videos, and `dreamerv2_mini` the smallest of all.
 Run: `worldline experiment new reach --recipe prelar --games reach`, then `worldline materialize reach`.
 Sources: arXiv 2010.02193, 2203.13880, 2305.18499; PreLAR (ECCV 2024), with the numbers of its code: 600,000 steps on
