@@ -250,7 +250,7 @@ def by_search(looker: Looker, world: WorldModel, seen: Seen, game: EmulatorGame)
     legal_EA = torch.as_tensor(legal_mask(looker.game), device=device).expand(rows, -1)
     beam = Beam(looker.width, looker.horizon, looker.leaf)
     actions_E = beam.plan(world, seen.context, legal_EA, float(looker.agent.gamma))
-    return torch.searchsorted(torch.as_tensor(looker.legal, device=device), actions_E)
+    return torch.searchsorted(torch.as_tensor(looker.legal, device=device), actions_E.contiguous())
 
 
 def by_rewards(looker: Looker, world: WorldModel, seen: Seen, game: EmulatorGame) -> Tensor:
