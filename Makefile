@@ -12,7 +12,7 @@ FOREIGN := $(shell test ! -f $(BIN)/pip -o -L $(VENV) || head -n 3 $(BIN)/pip | 
 help:
 	@echo "make demo   collect, train, score and report on two Atari games (CPU, no account, about ten minutes)"
 	@echo "make test   run the tests"
-	@echo "make test-slow   run the long tests; SLICE=0 to 19 runs a twentieth of them"
+	@echo "make test-slow   run the long tests; SLICE=0 to 39 runs a fortieth of them"
 	@echo "make audit  ask the public list of vulnerabilities about every pinned package"
 	@echo "make lint   ruff, mypy, import contracts"
 	@echo "make ui     open the asset graph in Dagster's UI on 127.0.0.1"

@@ -32,12 +32,12 @@ pytest.register_assert_rewrite("tests.models.parity.golden_files", "tests.models
 hypothesis.settings.register_profile("patient", deadline=None)  # on a busy machine an example may take seconds
 hypothesis.settings.load_profile("patient")
 
-SLICES = 20
+SLICES = 40
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--slice N`: of what is selected, the twentieth with number N; all of them together are everything, once."""
-    parser.addoption("--slice", type=int, choices=range(SLICES), default=None, help="run one twentieth, 0 to 19")
+    """`--slice N`: of what is selected, the fortieth with number N; all of them together are everything, once."""
+    parser.addoption("--slice", type=int, choices=range(SLICES), default=None, help="run one fortieth, 0 to 39")
 
 
 def _of_the_other_bucket(item: pytest.Item) -> bool:
@@ -48,7 +48,7 @@ def _of_the_other_bucket(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, object, object]:
-    """Mark, let `-m` select, then take a slice: every twentieth test of those selected, so that slices cost alike."""
+    """Mark, let `-m` select, then take a slice: every fortieth test of those selected, so that slices cost alike."""
     for item in items:
         if item.get_closest_marker("one_bucket") and _of_the_other_bucket(item):
             item.add_marker(pytest.mark.slow)

@@ -179,8 +179,8 @@ def by_rewards_alone(gains: Means, plays: int, foreseen: float | None) -> str:
         return f"{gained}, but the world model does not foresee them (it ranks {foreseen:.2f} of pairs rightly)"
     return (
         f"{gained}, and the world model foresees them (it ranks {foreseen:.2f} of pairs rightly): play by rollouts "
-        "with evaluate.search.leaf=none, gain=expected, hold and evaluate.beam_horizon as here, and a beam_width of "
-        "all actions"
+        "with evaluate.search.leaf=none, evaluate.search.gain=expected, evaluate.search.hold and evaluate.beam_horizon "
+        "as diagnose.hold, and evaluate.beam_width of all actions"
     )
 
 

@@ -39,7 +39,10 @@ def plan_slowly(world: TableWorld, row: int, rollouts: Rollouts, legal: list[int
 
 
 @pytest.mark.parametrize("leaf", ["max", "mean", "state", "none"])
-@pytest.mark.parametrize(("width", "horizon", "hold"), [(1, 1, 1), (2, 1, 9), (2, 2, 1), (3, 3, 2), (9, 2, 2)])
+@pytest.mark.parametrize(
+    ("width", "horizon", "hold"),
+    [(1, 1, 1), (2, 1, 1), (2, 2, 1), (3, 3, 1), (9, 2, 1), (2, 1, 9), (3, 3, 2), (9, 2, 2)],
+)
 def test_together_they_play_as_path_by_path(width: int, horizon: int, hold: int, leaf: Leaf) -> None:
     legal_NA = torch.tensor([[True, True, False], [True, True, True]])
     for seed in range(20):

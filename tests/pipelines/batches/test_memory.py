@@ -134,7 +134,7 @@ def told(share: float, fresh: float) -> Losses:
 @pytest.mark.parametrize("fresh", [0.5, pytest.param(1.75, marks=pytest.mark.slow)])
 def test_steps_are_drawn_by_the_softmax_of_their_losses_and_the_others_uniformly(fresh: float) -> None:
     """One of each kind a batch; chi-square with 5 degrees of freedom is above 20.5 by chance once in a thousand."""
-    memory, count = told(0.5, fresh), 5_000
+    memory, count = told(0.5, fresh), 20_000
     by_loss, others = np.zeros(6), np.zeros(6)
     for step in range(count):
         memory.begin(step, episodes(2, 4))

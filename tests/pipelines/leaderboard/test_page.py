@@ -92,7 +92,9 @@ class Tab:
         page.wait("document.readyState === 'complete' && document.querySelector('thead button') !== null", 20)
 
     def value(self, expression: str) -> Any:
-        return self.page.get(expression)
+        found = self.page.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in found, found["exceptionDetails"]
+        return found["result"].get("value")
 
     def soon(self, expression: str) -> bool:
         """Whether it becomes true within twenty seconds."""

@@ -70,7 +70,9 @@ def test_a_person_presses_or_waits_and_an_end_begins_the_next_episode() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in MODES if name != "episodes"])
-@pytest.mark.parametrize("family", ["jowa", "rem", pytest.param("iris", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=[pytest.mark.slow] if name == "iris" else []) for name in FAMILIES]
+)
 def test_a_seed_gives_the_same_pictures_in_every_mode_and_another_seed_others(family: str, name: str) -> None:
     """The same bytes twice: after a reset, and in a new mode of an agent of the same weights."""
     ours = source(family, sample=True)
