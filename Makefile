@@ -10,7 +10,7 @@ FOREIGN := $(shell test ! -f $(BIN)/pip -o -L $(VENV) || head -n 3 $(BIN)/pip | 
 .PHONY: help foreign setup demo test test-slow audit lint ui clean
 
 help:
-	@echo "make demo   collect, train, score and report on two Atari games (CPU, no account, about ten minutes)"
+	@echo "make demo   collect, train, score and report on two Atari games (CPU, no account, about ten minutes with bf16, longer without)"
 	@echo "make test   run the tests"
 	@echo "make test-slow   run the long tests; SLICE=0 to 39 runs a fortieth of them"
 	@echo "make audit  ask the public list of vulnerabilities about every pinned package"

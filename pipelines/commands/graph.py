@@ -50,7 +50,7 @@ def demo(
     seeds: Annotated[int, typer.Option(help="Training seeds: so many experiments of each recipe.", min=1, max=100)] = 1,
     storage: Storage = None,
 ) -> "Launch":
-    """Collect, train, score and report on two games: everything once, about ten minutes on two cores.
+    """Collect, train, score and report on two games: everything once, about ten minutes on two cores with bf16.
 
     With --recipe prelar_mini: videos of a robot, a world that learns them, an agent that goes on from it, and the same
     agent without videos beside it; in about an hour. A second run finds every artefact and says so.
