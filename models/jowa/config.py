@@ -49,6 +49,8 @@ class JowaConfig:
     )  # of a value of states, learned beside Q and free of its penalty; 0: there is none
     expectile: Annotated[float, Within(above=0, below=1)] = option(0.5)  # of its returns: 0.5 is the behaviour's mean
     trace: Share = option(0.95)  # lambda of its returns within a segment
+    pessimism: Weight = option(0.0)  # standard deviations over the Q heads by which play and search value actions lower
+    n_step: Size = option(1)  # rewards in a target of Q before it goes on by the target head; at most a segment's
 
     def __post_init__(self) -> None:
         check(self, "model")
@@ -56,6 +58,10 @@ class JowaConfig:
             raise ValueError(f"Width {self.width} does not divide into {self.heads} heads: change width or heads")
         if self.value_min >= self.value_max:
             raise ValueError(f"Atoms on [{self.value_min}, {self.value_max}] are no support: raise value_max")
+        if self.pessimism and self.num_q < 2:
+            raise ValueError(
+                f"pessimism {self.pessimism} goes by how far Q heads are apart, and num_q is {self.num_q}: raise it"
+            )
         borrowers = [game for game, _ in self.task_ids]
         if len(set(borrowers)) < len(borrowers) or any(
             not 0 <= game < self.num_games for pair in self.task_ids for game in pair

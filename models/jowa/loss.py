@@ -20,7 +20,7 @@ from torch import Tensor
 from models.api import Batch, Losses
 from models.jowa.config import JowaConfig
 from models.jowa.model import ALL_HEADS, STATE_HEADS, WORLD_HEADS, Jowa, Outputs
-from models.losses.returns import lambda_returns
+from models.losses.returns import lambda_returns, n_step
 from models.losses.segments import (
     bellman_value,
     c51_bellman_target,
@@ -54,8 +54,8 @@ class Critic(Protocol):
         """Expected return (...) of a prediction (..., Z)."""
         ...
 
-    def target(self, rewards_BT: Tensor, continues_BT: Tensor, next_BTZ: Tensor) -> Tensor:
-        """Bellman target (B, T, Z) from the successor's prediction for its greedy action."""
+    def target(self, rewards_BT: Tensor, discounts_BT: Tensor, next_BTZ: Tensor) -> Tensor:
+        """Bellman target (B, T, Z) from the prediction of where the rewards lead, for its greedy action."""
         ...
 
     def certain(self, values_BT: Tensor) -> Tensor:
@@ -72,7 +72,6 @@ class Categorical:
     """C51: members are mixed as probabilities, the error is the cross entropy."""
 
     atoms_Z: Tensor
-    gamma: float
 
     def combine(self, logits_QBTAZ: Tensor, weights_Q: Tensor | None = None) -> Tensor:
         return c51_mixture(logits_QBTAZ, weights_Q)
@@ -80,8 +79,8 @@ class Categorical:
     def values(self, prediction_BTAZ: Tensor) -> Tensor:
         return c51_expectation(prediction_BTAZ, self.atoms_Z)
 
-    def target(self, rewards_BT: Tensor, continues_BT: Tensor, next_BTZ: Tensor) -> Tensor:
-        return c51_bellman_target(rewards_BT, continues_BT, next_BTZ, self.atoms_Z, self.gamma)
+    def target(self, rewards_BT: Tensor, discounts_BT: Tensor, next_BTZ: Tensor) -> Tensor:
+        return c51_bellman_target(rewards_BT, discounts_BT, next_BTZ, self.atoms_Z)
 
     def certain(self, values_BT: Tensor) -> Tensor:
         return c51_of_value(values_BT, self.atoms_Z)
@@ -94,16 +93,14 @@ class Categorical:
 class Scalar:
     """One number an action: members are averaged, the error is half its square."""
 
-    gamma: float
-
     def combine(self, logits_QBTAZ: Tensor, weights_Q: Tensor | None = None) -> Tensor:
         return weighted_mean(logits_QBTAZ.float(), weights_Q)
 
     def values(self, prediction_BTAZ: Tensor) -> Tensor:
         return prediction_BTAZ[..., 0]
 
-    def target(self, rewards_BT: Tensor, continues_BT: Tensor, next_BTZ: Tensor) -> Tensor:
-        return bellman_value(rewards_BT, continues_BT, next_BTZ[..., 0], self.gamma)[..., None]
+    def target(self, rewards_BT: Tensor, discounts_BT: Tensor, next_BTZ: Tensor) -> Tensor:
+        return bellman_value(rewards_BT, discounts_BT, next_BTZ[..., 0])[..., None]
 
     def certain(self, values_BT: Tensor) -> Tensor:
         return values_BT[..., None]
@@ -115,14 +112,21 @@ class Scalar:
 def critic_of(config: JowaConfig, device: torch.device | None = None) -> Critic:
     """The kind of Q that a configuration asks for."""
     if config.critic == "mse":
-        return Scalar(config.gamma)
-    return Categorical(c51_support(config.value_min, config.value_max, config.atoms, device), config.gamma)
+        return Scalar()
+    return Categorical(c51_support(config.value_min, config.value_max, config.atoms, device))
 
 
 def expected_values(logits_QBTAZ: Tensor, config: JowaConfig) -> Tensor:
-    """Expected return float32 of the ensemble's mean: (B, T, A), or (B, T) of logits (Q, B, T, Z)."""
+    """Expected return float32 of the ensemble's mean: (B, T, A), or (B, T) of logits (Q, B, T, Z).
+
+    With `pessimism`, less that many standard deviations over its members, whom data that they lack sets apart.
+    """
     critic = critic_of(config, logits_QBTAZ.device)
-    return critic.values(critic.combine(logits_QBTAZ))
+    mean = critic.values(critic.combine(logits_QBTAZ))
+    if not config.pessimism:
+        return mean
+    members = torch.stack([critic.values(critic.combine(one[None])) for one in logits_QBTAZ])
+    return mean - config.pessimism * members.std(0, correction=0)
 
 
 # ---- the objectives ----
@@ -219,7 +223,8 @@ def world_action_loss(
     critic = critic_of(config, batch.actions_BT.device)
     predicted_BTAZ = critic.combine(outputs.logits["q"], mixture_weights_Q)
     target_BTAZ = critic.combine(outputs.logits["q_target"], mixture_weights_Q)
-    terms["td"] = td_loss(predicted_BTAZ, target_BTAZ, batch, legal_mask_GA[batch.games_B], critic, counts.pairs)
+    legal_BA = legal_mask_GA[batch.games_B]
+    terms["td"] = td_loss(predicted_BTAZ, target_BTAZ, batch, legal_BA, critic, config, counts.pairs)
     total = total + terms["td"]
     if config.penalty != "none":
         combo = config.penalty == "combo"
@@ -241,22 +246,24 @@ def td_loss(
     batch: Batch,
     legal_BA: Tensor,
     critic: Critic,
+    config: JowaConfig,
     count: Tensor | None = None,
 ) -> Tensor:
     """The critic's error of the taken action's prediction against its Bellman target, a mean over pairs; a scalar.
 
     A pair is a real step with a real successor in the segment, or a real step that ends the game (target r alone).
-    The successor's action is the greedy legal one of the same averaged target prediction.
+    The successor's action is the greedy legal one of the same averaged target prediction. With `n_step` above 1 the
+    successor is that many steps ahead, or as many as the segment holds.
     """
-    ends_BT = batch.ends_BT.bool() & batch.mask_BT
+    pairs_BT, ends_BT = pair_mask(batch), batch.ends_BT.bool() & batch.mask_BT
     taken_BTZ = _take(predicted_BTAZ, batch.actions_BT)
     with torch.no_grad():
         values_BTA = critic.values(target_BTAZ).masked_fill(~legal_BA[:, None], -torch.inf)
         greedy_BTZ = _take(target_BTAZ, values_BTA.argmax(-1))
-        # The last step has no successor; where it is a pair it ends the game, and any prediction will do.
-        next_BTZ = greedy_BTZ.roll(-1, dims=1)
-        bellman_BTZ = critic.target(batch.rewards_BT, ~ends_BT, next_BTZ)
-    return masked_mean(critic.error(bellman_BTZ, taken_BTZ), pair_mask(batch), count)
+        rewards_BT, discounts_BT, after_BT = n_step(batch.rewards_BT, ends_BT, pairs_BT, config.gamma, config.n_step)
+        next_BTZ = greedy_BTZ.gather(1, after_BT[..., None].expand_as(greedy_BTZ))
+        bellman_BTZ = critic.target(rewards_BT, discounts_BT, next_BTZ)
+    return masked_mean(critic.error(bellman_BTZ, taken_BTZ), pairs_BT, count)
 
 
 def state_value_loss(

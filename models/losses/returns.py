@@ -65,6 +65,28 @@ def _backwards(rewards_NH: Tensor, discounts_NH: Tensor, values_NH: Tensor, lamb
     return torch.stack(returns[::-1], dim=1)
 
 
+def n_step(
+    rewards_NH: Tensor, ends_NH: Tensor, known_NH: Tensor, gamma: float, steps: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `steps` steps bring and where they lead: sum_{k<m} gamma^k r_{t+k}, gamma^m (0 behind an end), and t + m.
+
+    m is `steps`, or fewer where the episode ends or what is known does (`known` as in `lambda_returns`). Returns
+    float32, float32 and long, each (N, H); of steps that are not known they say 0, 1 and t. Nothing corrects for
+    actions that another policy would take. Source: Sutton and Barto, chapter 7.
+    """
+    returns_NH, discounts_NH = torch.zeros_like(rewards_NH, dtype=torch.float32), torch.ones_like(rewards_NH).float()
+    after_NH = torch.arange(rewards_NH.shape[1], device=rewards_NH.device).repeat(len(rewards_NH), 1)
+    going_NH, last = known_NH.bool(), rewards_NH.shape[1] - 1
+    for _ in range(steps):
+        now_NH = after_NH.clamp(max=last)
+        ended_NH = going_NH & ends_NH.bool().gather(1, now_NH)
+        returns_NH = returns_NH + going_NH * discounts_NH * rewards_NH.float().gather(1, now_NH)
+        discounts_NH = torch.where(going_NH, gamma * discounts_NH, discounts_NH).masked_fill(ended_NH, 0.0)
+        after_NH = after_NH + going_NH
+        going_NH = going_NH & ~ended_NH & known_NH.bool().gather(1, after_NH.clamp(max=last))
+    return returns_NH, discounts_NH, after_NH.clamp(max=last)
+
+
 def policy_gradient(logits_NHA: Tensor, actions_NH: Tensor, advantages_NH: Tensor) -> Tensor:
     """Mean of -log pi(a) sg(advantage): a scalar. actions: long."""
     return policy_errors(logits_NHA, actions_NH, advantages_NH).mean()

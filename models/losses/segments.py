@@ -83,9 +83,9 @@ def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:  # (B, S, V), (B,
 
 
 # ---- temporal differences of a scalar Q ----
-def bellman_value(rewards: Tensor, continues: Tensor, next_values: Tensor, gamma: float) -> Tensor:
-    """r + gamma Q', r alone where `continues` (bool) is False. All (...)."""
-    return rewards.float() + gamma * continues * next_values
+def bellman_value(rewards: Tensor, discounts: Tensor, next_values: Tensor) -> Tensor:
+    """r + c Q' with a discount c for each, 0 behind an end. All (...)."""
+    return rewards.float() + discounts * next_values
 
 
 def half_squared_error(target: Tensor, predicted: Tensor) -> Tensor:
@@ -163,14 +163,12 @@ def c51_project(target_support_BZ: Tensor, probs_BZ: Tensor, atoms_Z: Tensor) ->
     return (share_BZZ * probs_BZ[..., None, :]).sum(-1)
 
 
-def c51_bellman_target(
-    rewards: Tensor, continues: Tensor, next_probs_Z: Tensor, atoms_Z: Tensor, gamma: float
-) -> Tensor:
-    """Distribution of r + gamma Z' on the atoms, of r alone where `continues` (bool) is False.
+def c51_bellman_target(rewards: Tensor, discounts: Tensor, next_probs_Z: Tensor, atoms_Z: Tensor) -> Tensor:
+    """Distribution of r + c Z' on the atoms, with a discount c for each, 0 behind an end.
 
-    rewards, continues: (...). next_probs_Z: (..., Z) of the next step's chosen action. Returns (..., Z).
+    rewards, discounts: (...). next_probs_Z: (..., Z) of the chosen action where they lead. Returns (..., Z).
     """
-    moved_Z = rewards[..., None].float() + gamma * continues[..., None] * atoms_Z
+    moved_Z = rewards[..., None].float() + discounts[..., None] * atoms_Z
     return c51_project(moved_Z, next_probs_Z, atoms_Z)
 
 

@@ -113,6 +113,7 @@ class TrainConfig(PhasesConfig):
     segments: tuple[Ref, ...] = parent("segments", every="game")
     trajectories: tuple[Ref, ...] = parent(makes="trajectories", every="game")
     shards: tuple[Ref, ...] = parent("imported_shards", every="game", added=True)
+    imagine: ImagineConfig | None = option(None)  # with model.penalty=combo, what it imagines is valued low too (COMBO)
 
     @property
     def subject(self) -> str:
@@ -121,6 +122,15 @@ class TrainConfig(PhasesConfig):
     @property
     def every_game(self) -> tuple[str, ...]:
         return self.games
+
+    def check_frozen(self, beside: Beside) -> None:
+        """What is imagined fits into what the model sees."""
+        super().check_frozen(beside)
+        _check_imagined(self, self.imagine, beside)
+
+    def check_beside(self, beside: Beside) -> None:
+        """Some segments of a batch must be real."""
+        _check_real(self, self.imagine, beside)
 
 
 @dataclass(frozen=True)
@@ -189,26 +199,36 @@ class FinetuneConfig(PhasesConfig):
                 f"Recipe '{beside.name}': finetune chooses among whole episodes, and source=shards has none: import "
                 "the game's trajectories and set source=imported"
             )
-        networks = networks_beside(beside)
-        if networks is None or self.imagine is None:
-            return
-        if "beam" not in family_of(networks).planners:
-            raise UsageError(f"Recipe '{beside.name}': agents of '{networks.family}' cannot imagine: leave imagine out")
-        steps = networks.takes.steps
-        if steps is not None and self.imagine.horizon >= steps:
-            raise UsageError(
-                f"Recipe '{beside.name}': finetune.imagine.horizon is {self.imagine.horizon} of the {steps} steps that "
-                "the model sees: some must be real, lower it"
-            )
+        _check_imagined(self, self.imagine, beside)
 
     def check_beside(self, beside: Beside) -> None:
         """Some segments of a batch must be real."""
-        for phase in self.phases if self.imagine else ():
-            if self.imagine and self.imagine.segments >= phase.rows:
-                raise UsageError(
-                    f"Recipe '{beside.name}': phase '{phase.name}' has batches of {phase.rows}, "
-                    f"{self.imagine.segments} of them imagined: some must be real, lower finetune.imagine.segments"
-                )
+        _check_real(self, self.imagine, beside)
+
+
+def _check_imagined(config: PhasesConfig, imagine: ImagineConfig | None, beside: Beside) -> None:
+    """Raises UsageError where agents of a recipe cannot imagine so far, or not at all."""
+    networks = networks_beside(beside)
+    if networks is None or imagine is None:
+        return
+    if "beam" not in family_of(networks).planners:
+        raise UsageError(f"Recipe '{beside.name}': agents of '{networks.family}' cannot imagine: leave imagine out")
+    steps = networks.takes.steps
+    if steps is not None and imagine.horizon >= steps:
+        raise UsageError(
+            f"Recipe '{beside.name}': {config.VERB}.imagine.horizon is {imagine.horizon} of the {steps} steps that "
+            "the model sees: some must be real, lower it"
+        )
+
+
+def _check_real(config: PhasesConfig, imagine: ImagineConfig | None, beside: Beside) -> None:
+    """Raises UsageError where no segment of a batch would be real."""
+    for phase in config.phases if imagine else ():
+        if imagine and imagine.segments >= phase.rows:
+            raise UsageError(
+                f"Recipe '{beside.name}': phase '{phase.name}' has batches of {phase.rows}, "
+                f"{imagine.segments} of them imagined: some must be real, lower {config.VERB}.imagine.segments"
+            )
 
 
 def run(config: PhasesConfig, store: Store) -> Report:
@@ -240,7 +260,7 @@ def _build(config: PhasesConfig, draft: Draft, ranks: "Ranks", profile: "Profile
         sight_frames=config.sight_frames,
         seed=config.seed,
         plays=config.PLAYS,
-        imagine=tuning.imagine if tuning else None,
+        imagine=None if isinstance(config, PretrainConfig) else cast("TrainConfig | FinetuneConfig", config).imagine,
     )
     # The best episodes are chosen among whole ones, which `best_sources` gives.
     draft.counts |= {"games": len(sources)} if tuning is None else _experts(cast("SegmentSource", sources[0]), draft)

@@ -291,8 +291,7 @@ class ImaginedSegments(nn.Module):
 
     @torch.no_grad()
     def search(self, batch: Batch) -> None:
-        """Continue those of the segments (with frames) that can be, and keep what comes out."""
-        assert batch.frames_BTCHW is not None, "this loader reads frames"
+        """Continue those of the segments (of frames, or of tokens) that can be, and keep what comes out."""
         able_B = imaginable(batch, self._config.horizon)
         if not bool(able_B.any()):
             return
@@ -302,8 +301,9 @@ class ImaginedSegments(nn.Module):
             network.eval()
         with self._device.autocast():
             able = Batch(**{name: tensor[able_B] for name, tensor in vars(batch).items() if tensor is not None})
-            assert able.frames_BTCHW is not None
-            start = replace(able, tokens_BTK=agent.encode(able.frames_BTCHW))
+            start = able
+            if able.frames_BTCHW is not None:
+                start = replace(able, tokens_BTK=agent.encode(able.frames_BTCHW))
             legal_BA = self._legal_GA[start.games_B]
             found = imagine(self._world, start, legal_BA, self._beam, agent.gamma, agent.decode)
         for network, training in modes:

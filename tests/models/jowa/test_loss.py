@@ -10,7 +10,6 @@ from models.api import Batch
 from models.jowa.config import JowaConfig
 from models.jowa.loss import (
     Categorical,
-    LossCounts,
     expected_values,
     pair_mask,
     sequence,
@@ -165,6 +164,14 @@ def test_a_scalar_critics_values_are_its_outputs_mean(config: JowaConfig) -> Non
     assert torch.equal(expected_values(logits, config), torch.full((1, 1, 18), 2.0))
 
 
+def test_a_pessimist_values_less_what_the_heads_do_not_agree_on(config: JowaConfig) -> None:
+    logits = torch.tensor([[1.0, 2.0], [3.0, 2.0]]).view(2, 1, 1, 2, 1)
+    values = expected_values(logits, replace(config, critic="mse", num_q=2, pessimism=0.5))
+    assert values.flatten().tolist() == [1.5, 2.0]
+    with pytest.raises(ValueError, match="num_q is 1: raise it"):
+        replace(config, num_q=1, pessimism=0.5)
+
+
 def test_mixture_weights_belong_to_random_mixtures_alone(model: Jowa, batch: Batch) -> None:
     with pytest.raises(ValueError, match="random_mixture is False"):
         world_action_loss(model, batch, legal_actions(), torch.tensor([0.5, 0.5]))
@@ -222,7 +229,7 @@ def hand_made(ends: list[int], mask: list[int]) -> Batch:
 
 ATOMS = torch.tensor([-1.0, 0.0, 1.0])
 
-CRITIC = Categorical(ATOMS, gamma=0.5)
+CRITIC = Categorical(ATOMS)
 
 PREDICTED = torch.tensor([[[[0.2, 0.3, 0.5], [0.1, 0.1, 0.8]]] * 3]).reshape(1, 3, 2, 3)
 
@@ -232,8 +239,8 @@ TARGET = torch.tensor([[[[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]] * 3]).reshape(1, 3, 
 BOTH = torch.ones(1, 2, dtype=torch.bool)
 
 
-def td(batch: Batch, legal: torch.Tensor = BOTH) -> float:
-    return td_loss(PREDICTED, TARGET, batch, legal, CRITIC).item()
+def td(batch: Batch, legal: torch.Tensor = BOTH, n_step: int = 1) -> float:
+    return td_loss(PREDICTED, TARGET, batch, legal, CRITIC, JowaConfig(gamma=0.5, n_step=n_step)).item()
 
 
 def test_pairs_are_real_steps_with_a_successor_and_ends() -> None:
@@ -251,6 +258,16 @@ def test_an_end_in_the_middle_takes_the_reward_alone() -> None:
     # Step 1 ends with r = 0: all mass on the middle atom, of which action 1 gives 0.1.
     expected = (-math.log(0.5) - math.log(0.1)) / 2
     assert td(hand_made([0, 1, 0], [1, 1, 1])) == pytest.approx(expected, rel=1e-5)
+
+
+def test_two_steps_ahead_go_on_where_the_segment_does() -> None:
+    # Step 0: 1 + 0.5 * 0 + 0.25 * 1 = 1.25, clipped to the last atom. Step 1 has one step left, as before.
+    first, second = -math.log(0.5), -0.5 * math.log(0.1) - 0.5 * math.log(0.8)
+    assert td(hand_made([0, 0, 0], [1, 1, 1]), n_step=2) == pytest.approx((first + second) / 2, rel=1e-5)
+    # Step 1 ends the game: step 0 is worth 1 + 0.5 * 0, the last atom; step 1 is worth 0, the middle one.
+    assert td(hand_made([0, 1, 0], [1, 1, 1]), n_step=2) == pytest.approx(
+        (-math.log(0.5) - math.log(0.1)) / 2, rel=1e-5
+    )
 
 
 def test_illegal_actions_are_no_greedy_choice() -> None:
@@ -293,44 +310,6 @@ def test_a_batch_without_tokens_and_a_mask_of_another_shape_are_refused(model: J
         world_action_loss(model, batch, LEGAL.float())
 
 
-# Parts of a batch, each divided by the whole batch's counts, add up to the whole: losses and gradients.
-SIZES = JowaConfig(
-    vocab_size=16, tokens_per_frame=4, max_steps=4, layers=1, heads=2, width=16, q_hidden=8, dropout=0.0, q_dropout=0.0
-)
-
-ALL_LEGAL = torch.ones(60, 18, dtype=torch.bool)
-
-
-def uneven(segments: int = 6, steps: int = 4) -> Batch:
-    """Segments of 1 to 4 real steps, padded on the right, some ending the game."""
-    generator = torch.Generator().manual_seed(0)
-    lengths = torch.arange(segments) % steps + 1
-    mask = torch.arange(steps) < lengths[:, None]
-    ends = torch.zeros(segments, steps, dtype=torch.long)
-    ends[::2].scatter_(1, lengths[::2, None] - 1, 1)
-    return Batch(
-        actions_BT=torch.randint(18, (segments, steps), generator=generator) * mask,
-        rewards_BT=torch.randint(-1, 2, (segments, steps), generator=generator).float() * mask,
-        ends_BT=ends,
-        mask_BT=mask,
-        games_B=torch.zeros(segments, dtype=torch.long),
-        tokens_BTK=torch.randint(16, (segments, steps, 4), generator=generator) * mask[..., None],
-    )
-
-
-def part(batch: Batch, rows: slice) -> Batch:
-    return Batch(**{name: value[rows] for name, value in vars(batch).items() if value is not None})
-
-
-def test_counts_by_hand() -> None:
-    # 1, 2, 3 and 4 real steps; the first and the third segment end the game.
-    counts = LossCounts.of(uneven(4), tokens_per_frame=4)
-    assert counts.real == counts.steps == 10
-    assert counts.observations == 10 * 4 - 4
-    assert counts.pairs == (0 + 1 + 2 + 3) + 2
-    assert torch.equal(LossCounts.from_tensor(counts.as_tensor()).as_tensor(), counts.as_tensor())
-
-
 @pytest.mark.parametrize("critic", ["c51", "mse"])
 def test_a_value_of_states_is_of_the_datas_own_returns(config: JowaConfig, batch: Batch, critic: str) -> None:
     config = replace(config, state_value=2.0, expectile=0.8, trace=0.5, critic=critic)  # type: ignore[arg-type]
@@ -366,30 +345,3 @@ def test_a_value_of_states_is_of_the_datas_own_returns(config: JowaConfig, batch
     rest = config.world_weight * (without["observations"] + without["rewards"] + without["ends"])
     rest = rest + without["td"] + config.cql_weight * without["cql"]
     assert float(found.total - rest) == pytest.approx(2 * float(found.terms["v"]), rel=1e-3)
-
-
-@pytest.mark.parametrize("stage", ["world", "world_action", "state_value"])
-def test_uneven_parts_add_up_to_the_whole_batch(stage: str) -> None:
-    batch, model = uneven(), Jowa(replace(SIZES, state_value=float(stage == "state_value")), seed=1)
-
-    def loss(rows: slice, counts: LossCounts | None) -> torch.Tensor:
-        some = part(batch, rows)
-        if stage == "world":
-            return world_loss(model, some, counts).total
-        return world_action_loss(model, some, ALL_LEGAL, counts=counts).total
-
-    whole = loss(slice(None), None)
-    expected = torch.autograd.grad(whole, _trained(model), allow_unused=True)
-    parts = [part(batch, rows) for rows in (slice(0, 1), slice(1, 5), slice(5, 6))]
-    counts = LossCounts.from_tensor(torch.stack([LossCounts.of(some, 4).as_tensor() for some in parts]).sum(0))
-    pieces = [loss(rows, counts) for rows in (slice(0, 1), slice(1, 5), slice(5, 6))]
-    found = torch.autograd.grad(torch.stack(pieces).sum(), _trained(model), allow_unused=True)
-    assert torch.stack(pieces).sum().item() == pytest.approx(whole.item(), rel=1e-6)
-    for ours, theirs in zip(found, expected, strict=True):
-        assert (ours is None) == (theirs is None)
-        if ours is not None and theirs is not None:
-            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
-
-
-def _trained(model: Jowa) -> list[torch.nn.Parameter]:
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]

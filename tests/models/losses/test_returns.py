@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.losses.returns import discounted_returns, entropy, lambda_returns, policy_gradient, value_error
+from models.losses.returns import discounted_returns, entropy, lambda_returns, n_step, policy_gradient, value_error
 from tests.models.iris.hashed import FACTS
 
 
@@ -84,3 +84,24 @@ def test_discounted_returns_of_an_episode_and_of_its_beginning() -> None:
     assert discounted_returns(rewards_T, 0.99).tolist() == pytest.approx([2.9602, 1.98, 2.0])
     assert discounted_returns(rewards_T[:2], 0.99, after=2.0).tolist() == pytest.approx([2.9602, 1.98])
     assert discounted_returns(rewards_T[:0], 0.99).tolist() == []
+
+
+@given(st.integers(1, 6), st.integers(1, 8), st.integers(0, 99))
+def test_n_steps_are_the_sum_written_out_step_by_step(steps: int, n: int, seed: int) -> None:
+    draws = torch.Generator().manual_seed(seed)
+    rewards, chances = torch.randn(2, steps, generator=draws), torch.rand(2, 2, steps, generator=draws)
+    ends, real = chances[0] < 0.3, steps - int(seed % 2)
+    known = torch.arange(steps).expand(2, steps) < real - 1
+    known = known | (ends & (torch.arange(steps) < real))
+    returns, discounts, after = n_step(rewards, ends, known, 0.9, n)
+    for row in range(2):
+        for start in range(steps):
+            total, discount, at = 0.0, 1.0, start
+            for _ in range(n):
+                if at >= steps or not known[row, at] or discount == 0:
+                    break
+                total, discount = total + discount * float(rewards[row, at]), 0.9 * discount * (not ends[row, at])
+                at += 1
+            assert returns[row, start].item() == pytest.approx(total, abs=1e-5)
+            assert discounts[row, start].item() == pytest.approx(discount, abs=1e-6)
+            assert after[row, start] == min(at, steps - 1)

@@ -90,8 +90,8 @@ def test_logits_of_another_length_are_refused() -> None:
 
 
 def test_an_end_leaves_a_scalar_target_the_reward_alone() -> None:
-    rewards, continues, after = torch.tensor([1.0, 1.0]), torch.tensor([True, False]), torch.tensor([4.0, 4.0])
-    assert bellman_value(rewards, continues, after, 0.5).tolist() == [3.0, 1.0]
+    rewards, discounts, after = torch.tensor([1.0, 1.0]), torch.tensor([0.5, 0.0]), torch.tensor([4.0, 4.0])
+    assert bellman_value(rewards, discounts, after).tolist() == [3.0, 1.0]
 
 
 def test_the_error_of_a_scalar_is_half_its_square() -> None:
@@ -144,7 +144,7 @@ def test_a_point_mass_is_shared_by_its_neighbours(point: float, expected: list[f
 def test_a_bellman_target_by_hand() -> None:
     # r = 0.5 and gamma = 0.5 move the atoms 0, 1, 2 to 0.5, 1.0, 1.5; an end leaves r alone.
     next_probs = torch.tensor([[0.2, 0.3, 0.5], [0.2, 0.3, 0.5]])
-    target = c51_bellman_target(torch.tensor([0.5, 0.5]), torch.tensor([True, False]), next_probs, ATOMS, gamma=0.5)
+    target = c51_bellman_target(torch.tensor([0.5, 0.5]), torch.tensor([0.5, 0.0]), next_probs, ATOMS)
     assert target[0].tolist() == pytest.approx([0.1, 0.1 + 0.3 + 0.25, 0.25])
     assert target[1].tolist() == pytest.approx([0.5, 0.5, 0.0])
 

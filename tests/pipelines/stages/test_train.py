@@ -9,16 +9,16 @@ from safetensors.torch import load_file
 
 from pipelines.episodes.trajectories import Trajectories
 from pipelines.errors import UsageError, WorldlineError
-from pipelines.graph.plan import Step
+from pipelines.graph.plan import Plan, Step
 from pipelines.stages import train
 from pipelines.stages.train import TrainConfig
 from pipelines.store.artefact import Draft
 from pipelines.store.store import Store
 from pipelines.training.checkpoints import load_agent
 from pipelines.training.device import Device
-from pipelines.training.inputs import legal_actions, sources
+from pipelines.training.inputs import ImaginedSegments, legal_actions, sources
 from pipelines.training.metrics import read
-from pipelines.training.schedule import LoopConfig, Phase
+from pipelines.training.schedule import ImagineConfig, LoopConfig, Phase
 from pipelines.training.task import Task
 from tests.fakes import fill, spec
 from tests.pipelines.conftest import TinyRun
@@ -38,12 +38,13 @@ def task(tiny: TinyRun, tmp_path: Path) -> Task:
     return task_of(tiny, tmp_path)
 
 
-def task_of(tiny: TinyRun, folder: Path, workers: int = 0) -> Task:
+def task_of(tiny: TinyRun, folder: Path, workers: int = 0, imagine: ImagineConfig | None = None) -> Task:
     made, config = tiny.made, config_of(tiny)
     data = sources([made["trajectories"]], [made["segments"]], 1, [made["tokens"]], folder)
-    agent = load_agent(made["pretrained"], CPU)
+    agent, legal = load_agent(made["pretrained"], CPU), legal_actions(config.games)
+    imagined = ImaginedSegments(imagine, agent, legal, CPU, 0) if imagine else None
     loop = replace(config.loop, workers=workers)
-    return Task(agent, data, ("world", "world_action"), loop, config.seed, CPU, legal_GA=legal_actions(config.games))
+    return Task(agent, data, ("world", "world_action"), loop, config.seed, CPU, legal_GA=legal, imagined=imagined)
 
 
 @pytest.fixture
@@ -86,6 +87,25 @@ def test_learning_reads_tokens_and_no_frame(task: Task, phase: Phase, monkeypatc
     assert set(losses) == {"world_action"}
     assert losses["world_action"].total.isfinite()
     assert set(task.losses(replace(phase, uses=(replace(phase.uses[0], name="world"),)), 0)) == {"world"}
+
+
+def test_dreams_enter_the_second_stage_from_tokens_alone(tiny: TinyRun, tmp_path: Path, phase: Phase) -> None:
+    task = task_of(tiny, tmp_path, imagine=ImagineConfig(after=1, segments=2, every=2, capacity=8))
+    assert task.imagined is not None
+    assert task.losses(phase, 0)["world_action"].total.isfinite() and len(task.imagined) == 0
+    assert task.losses(phase, 1)["world_action"].total.isfinite() and len(task.imagined) > 0
+    dreams = task.imagined.sample(2)
+    assert dreams.frames_BTCHW is None and dreams.imagined_B is not None and bool(dreams.imagined_B.all())
+
+
+def test_dreams_that_fit_no_batch_or_no_memory_are_refused(tiny: TinyRun) -> None:
+    recipe = tiny.experiment.recipe
+    short = recipe.of(TrainConfig)
+    with pytest.raises(UsageError, match=r"64 of them imagined: some must be real, lower train.imagine.segments"):
+        Plan(recipe.but(train=replace(short, imagine=ImagineConfig(segments=64))))
+    deep = Plan(recipe.but(train=replace(short, imagine=ImagineConfig(segments=1, horizon=8))))
+    with pytest.raises(UsageError, match=r"train.imagine.horizon is 8 of the 8 steps that the model sees"):
+        deep.config(Step("world_action_model")).check_frozen(deep)
 
 
 def test_the_target_head_follows_every_so_many_steps(task: Task, phase: Phase) -> None:
