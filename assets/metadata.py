@@ -36,7 +36,8 @@ SIGHT = (
     "copy_last_error",
     "held_out_episodes",
 )
-PLAYERS = ("greedy", "beam", "mcts", "rollouts", "random", "behaviour")  # as they are listed; manifests sort by name
+# As they are listed; manifests sort by name.
+PLAYERS = ("greedy", "beam", "mcts", "gumbel", "rollouts", "random", "behaviour")
 IN_TABLES = ("sight/", "shares/")
 SHARES = ("videos", "frames", "share", "mean_length", "motion", "success")  # of a set of videos, by task or class
 RETURNS = ("mean", "std", "median", "iqm", "clipped_mean", "episodes", "mean_length")

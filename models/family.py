@@ -183,10 +183,10 @@ class Family:
     """One family of models.
 
     config: the type of its frozen config. agent: "module:Class" of its `models.api.Agent`, called with config and seed.
-    objectives: its losses by name. planners: how it can choose actions, of actor, greedy, beam and mcts. tokens:
-    whether its frames can be stored as tokens. one_file: what the original calls the file that holds all networks, each
-    network's names behind its own, or with `whole_names` as they are; empty where it writes a file a network.
-    part_files: files of single networks that it writes beside, and what goes before their names in that one.
+    objectives: its losses by name. planners: how it can choose actions, of actor, greedy, beam, mcts, gumbel and
+    rollouts. tokens: whether its frames can be stored as tokens. one_file: what the original calls the file that holds
+    all networks, each network's names behind its own, or with `whole_names` as they are; empty where it writes a file a
+    network. part_files: files of single networks that it writes beside, and what goes before their names in that one.
     """
 
     name: str

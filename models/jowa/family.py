@@ -12,6 +12,6 @@ JOWA = Family(
         "world": Objective(trains=("model",), reads=Segments()),
         "world_action": Objective(trains=("model",), reads=Segments()),
     },
-    planners=("greedy", "beam", "mcts", "rollouts"),
+    planners=("greedy", "beam", "mcts", "gumbel", "rollouts"),
     tokens=True,
 )

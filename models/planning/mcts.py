@@ -61,13 +61,17 @@ class Mcts:
         """How many edges below the root a simulation descends at most."""
         return max(1, self.horizon - 1)
 
+    def tree(self, root: "Node", gamma: float) -> "Tree":
+        """The search of one environment."""
+        return Tree(root, self, gamma)
+
     def plan(self, world: WorldModel, context: Context, legal_NA: Tensor, gamma: float) -> Tensor:
         """Actions (N,) long. The context must leave room for the horizon.
 
         Raises ValueError where it does not, or for legal actions that do not fit the context.
         """
         roots = self._read(world.reset(context), legal_NA, numbers=[0])
-        trees = [Tree(Node(root), self, gamma) for root in roots]
+        trees = [self.tree(Node(root), gamma) for root in roots]
         created = 1  # nodes in each of the world's own trees
         while any(wanted := [tree.advance() for tree in trees]):
             asked = [tree.with_next(edge, self.ahead) if edge else [] for tree, edge in zip(trees, wanted, strict=True)]
@@ -163,7 +167,7 @@ class Tree:
         rows = min(rows, self.left)
         scores_A = self._scores(edge.node)
         order = np.argsort(scores_A, kind="stable")[::-1]
-        new = [int(action) for action in order if edge.node.outcome.legal_A[action]]
+        new = [int(action) for action in order if np.isfinite(scores_A[action])]
         others = [action for action in new if action != edge.action and action not in edge.node.imagined]
         return [edge, *(Edge(edge.node, action) for action in others[: rows - 1])]
 

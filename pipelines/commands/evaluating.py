@@ -29,7 +29,7 @@ from pipelines.stages.tune import TuneConfig
 from pipelines.store.store import Store
 
 PROTOCOL = "Rules: jowa, machado (also: sticky), atari100k, iris; iris+noise0.1 adds noise (default: the recipe's)."
-PLANNER = "Who plays: greedy, beam, mcts, rollouts or actor, and nobody beside it (default: the recipe's)."
+PLANNER = "Who plays: greedy, beam, mcts, gumbel, rollouts or actor, and nobody beside it (default: the recipe's)."
 SETTINGS = "Context and width tuned for each game: jowa_40m, jowa_70m or jowa_150m (default: the recipe's)."
 ENVS = "Episodes of a game played at once, 0: all. Changes no score but by rounding."
 TOGETHER = "Games planned in one batch, for GPUs and searches. Changes no score but by rounding."

@@ -40,7 +40,7 @@ ACTIONS = (
     "Headless: text file of what you would press, a step after the other: NOOP UP FIRE, or the game's own numbers "
     "(default: no-op)."
 )
-PLANNER = "Of the agent: greedy, beam, mcts, rollouts, actor (default: the recipe's)."
+PLANNER = "Of the agent: greedy, beam, mcts, gumbel, rollouts, actor (default: the recipe's)."
 OF = "Which episodes --episode counts: recorded (those that the agent learned from) or evaluated (those scored)."
 
 

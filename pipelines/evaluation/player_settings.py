@@ -19,10 +19,10 @@ from pipelines.store.stage_config import Beside, manner, networks_beside, option
 if TYPE_CHECKING:
     from models.api import Agent
 
-PLANNERS = ("greedy", "beam", "mcts", "rollouts", "actor")
+PLANNERS = ("greedy", "beam", "mcts", "gumbel", "rollouts", "actor")
 Precision = Literal["auto", "float32", "bf16"]
 
-Searcher = Literal["beam", "mcts", "rollouts"]
+Searcher = Literal["beam", "mcts", "gumbel", "rollouts"]
 Leaf = Literal["max", "mean", "state", "none"]
 Gain = Literal["likeliest", "expected"]
 
@@ -32,8 +32,8 @@ class SearchConfig:
     """Finer settings of the planners. `simulations` 0 is as many as a beam of the same width and horizon has nodes."""
 
     leaf: Leaf = "max"  # an imagined end is worth its best legal action, the mean over them, its own value, or nothing
-    simulations: Few = 0  # of MCTS, a decision
-    temperature: Positive = 1.0  # of MCTS's priors, and of the distribution that an actor's actions are drawn from
+    simulations: Few = 0  # of MCTS and Gumbel search, a decision
+    temperature: Positive = 1.0  # of their priors, and of the distribution that an actor's actions are drawn from
     choice: Literal["value", "visits"] = "value"  # MCTS plays the action of best mean value, or the most visited
     sample: bool = False  # draw what is imagined instead of the most likely; environments then plan one by one
     gain: Gain = option("likeliest")  # an imagined step brings the likeliest sign of a reward, or the mean of signs
@@ -46,6 +46,7 @@ class SearchConfig:
 def read_search(planner: str, search: SearchConfig) -> dict[str, Any]:
     """Of the finer settings those that a planner that searches reads."""
     unread = {"simulations", "temperature", "choice"} if planner in ("beam", "rollouts") else set[str]()
+    unread |= {"choice"} if planner == "gumbel" else set()
     unread |= set() if planner == "rollouts" else {"hold"}
     return {name: value for name, value in plain(search).items() if name not in unread}
 
@@ -149,6 +150,7 @@ WHAT_PLANNERS_DO = {
     "actor": "draws from the agent's actor",
     "beam": "looks ahead in the world model and keeps the best few paths",
     "mcts": "looks ahead in the world model and grows a tree where it looks best",
+    "gumbel": "looks ahead in the world model a few times, from the likeliest actions, and keeps the better half",
     "rollouts": "tries each action in the world model, plays on from there, and compares what comes of it",
 }
 SEARCHES: tuple[str, ...] = get_args(Searcher)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models.api import Acting, Agent, Planner
 from models.planning.beam import Beam, Greedy
+from models.planning.gumbel import Gumbel
 from models.planning.mcts import Mcts
 from models.planning.rollouts import Rollouts
 from models.spaces import Box
@@ -30,7 +31,8 @@ def planner(settings: PlayerSettings) -> Planner:
         case "rollouts":
             return Rollouts(settings.width, settings.horizon, search.leaf, search.gain, search.hold)
         case _:
-            return Mcts(
+            tree = Gumbel if settings.planner == "gumbel" else Mcts
+            return tree(
                 search.simulations or None,
                 settings.width,
                 settings.horizon,

@@ -32,7 +32,7 @@ MODELS: dict[str, Callable[[], AgentConfig]] = {
     "40m": lambda: jowa_40m().of(PretrainConfig).networks,
     "iris": lambda: networks(iris()),
 }
-SEARCHES = {"beam": (2, 2), "mcts": (2, 2), "rollouts": (2, 2)}  # width and horizon
+SEARCHES = {"beam": (2, 2), "mcts": (2, 2), "gumbel": (2, 2), "rollouts": (2, 2)}  # width and horizon
 
 
 @dataclass(frozen=True)

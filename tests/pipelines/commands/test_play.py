@@ -92,7 +92,10 @@ def test_a_file_that_is_there_is_replaced_only_where_that_is_said(
         (["tiny", *SHORT, "--game", "Pong"], "Game 'Pong' is not in recipe 'mini': it has Breakout"),
         (["tiny", *SHORT, "--game", "Brakeout"], "did you mean 'Breakout'"),
         (["tiny", *SHORT, "--mode", "drem"], "did you mean 'dream'"),
-        (["tiny", *SHORT, "--planner", "actor"], "cannot play by actor: choose from greedy, beam, mcts, rollouts"),
+        (
+            ["tiny", *SHORT, "--planner", "actor"],
+            "cannot play by actor: choose from greedy, beam, mcts, gumbel, rollouts",
+        ),
         (["tiny", *SHORT, "--protocol", "iris"], "sees frames of 84x84 grey, Breakout under 'iris' shows 64x64 RGB"),
         (["tiny", *SHORT, "--episode", "99"], "Episode 99 is none of the 1 recorded ones: give 0 to 0"),
         (["tiny", *SHORT, "--episode", "0", "--step", "9999"], "of recorded episode 0: give 0 to"),
