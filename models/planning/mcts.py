@@ -70,7 +70,8 @@ class Mcts:
 
         Raises ValueError where it does not, or for legal actions that do not fit the context.
         """
-        roots = self._read(world.reset(context), legal_NA, numbers=[0])
+        # No step led to a root: what it brings is not read, and no world tells chances of it.
+        roots = self._read(world.reset(context), legal_NA, [0], "likeliest")
         trees = [self.tree(Node(root), gamma) for root in roots]
         created = 1  # nodes in each of the world's own trees
         while any(wanted := [tree.advance() for tree in trees]):
@@ -81,18 +82,18 @@ class Mcts:
             actions_M = legal_NA.new_tensor([edge.action for edge in flat], dtype=torch.long)
             parents_M = legal_NA.new_tensor([edge.node.outcome.number for edge in flat], dtype=torch.long)
             here = world.step(actions_M, parents_M)
-            outcomes = self._read(here, legal_NA.repeat_interleave(rows, 0), range(created, created + rows))
+            outcomes = self._read(here, legal_NA.repeat_interleave(rows, 0), range(created, created + rows), self.gain)
             for row, edges in enumerate(asked):
                 for edge, outcome in zip(edges, outcomes[row * rows :], strict=False):
                     edge.node.imagined[edge.action] = outcome
             created += rows
         return legal_NA.new_tensor([tree.choose() for tree in trees], dtype=torch.long)
 
-    def _read(self, here: Imagined, legal_MA: Tensor, numbers: Sequence[int]) -> "list[Outcome]":
+    def _read(self, here: Imagined, legal_MA: Tensor, numbers: Sequence[int], gain: Gain) -> "list[Outcome]":
         """Outcomes of M rows, numbered alike in every environment."""
         masked_MA = masked_values(here.values_NA.float(), legal_MA)
         priors_MA = (masked_MA / self.temperature).softmax(1).double().cpu().numpy()
-        worths, rewards = leaf_values(here, masked_MA, self.leaf).tolist(), gains(here, self.gain).tolist()
+        worths, rewards = leaf_values(here, masked_MA, self.leaf).tolist(), gains(here, gain).tolist()
         legal = legal_MA.cpu().numpy()
         return [
             Outcome(rewards[row], worths[row], priors_MA[row], legal[row], numbers[row % len(numbers)])

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from models.api import Context
 from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld
+from models.planning.gumbel import Gumbel
 from models.planning.mcts import Mcts
 from tests.models.planning.table_world import ACTIONS, GAMMA, Path, TableWorld, context
 
@@ -104,6 +105,13 @@ def test_no_step_is_imagined_twice_unless_it_is_to_be_drawn_again() -> None:
     world = TableWorld(1, draws=True)
     Mcts(simulations=50, horizon=2, resample=True, ahead=1).plan(world, context(0), legal_NA, GAMMA)
     assert len(world.asked) == 50
+
+
+@pytest.mark.parametrize("search", [Mcts(simulations=4, gain="expected"), Gumbel(simulations=4, gain="expected")])
+def test_trees_count_means_of_rewards_in_a_world_that_tells_none_of_its_root(model: Jowa, search: Mcts) -> None:
+    seen = Context(torch.zeros(2, 2, 4, dtype=torch.long), torch.tensor([[1], [2]]), torch.tensor([0, 1]))
+    assert JowaWorld(model).reset(seen).expected_N is None
+    assert search.plan(JowaWorld(model), seen, torch.ones(2, 18, dtype=torch.bool), 0.99).shape == (2,)
 
 
 def test_environments_planned_together_are_planned_as_alone(model: Jowa) -> None:
