@@ -12,7 +12,6 @@ from importlib.metadata import version
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.limits import Count, Seed, Share, Size, Within
 from pipelines.environments.actions import to_own
@@ -23,7 +22,7 @@ from pipelines.progress import Advance, track
 from pipelines.sources.dqn_replay.listing import log_folder
 from pipelines.sources.dqn_replay.ring_log import RingWriter
 from pipelines.store.artefact import Draft, Report
-from pipelines.store.stage_config import Beside, StageConfig, Work, filled
+from pipelines.store.stage_config import Beside, StageConfig, Work, filled, option
 from pipelines.store.store import Store
 
 
@@ -33,7 +32,8 @@ class CollectConfig(StageConfig):
 
     `steps` counts agent steps (4 emulator frames) per agent; `capacity` is the ring's size in rows, so a log is
     written about every `capacity` steps. Exploration falls linearly from `epsilon_start` to `epsilon_end`
-    over the first `epsilon_share` of the run and stays there.
+    over the first `epsilon_share` of the run and stays there. A random action, one of the game's, is taken with that
+    chance, or always where there is no script, and lasts `hold` steps.
     """
 
     STAGE: ClassVar[str] = "collected_replay"
@@ -50,6 +50,7 @@ class CollectConfig(StageConfig):
     epsilon_start: Share = 1.0
     epsilon_end: Share = 0.05
     epsilon_share: Annotated[float, Within(above=0, most=1)] = 1.0
+    hold: Size = option(1)  # steps that a random action lasts; more show what it does where effects come late
     sticky: Annotated[float, Within(least=0, below=1)] = 0.25
     stack_size: Size = 4
     seed: Seed = 0
@@ -142,6 +143,7 @@ def _build(config: CollectConfig, draft: Draft) -> None:
             "emulator_seeds": list(game.seeds),
             "policy_seed": seeds[1],
             "sticky": config.sticky,
+            "hold": config.hold,
             "epsilon": [config.epsilon_start, config.epsilon_end] if script else [1.0, 1.0],
         }
     )
@@ -168,7 +170,9 @@ def _play(
     last_N = np.full(config.agents, IDS["NOOP"])
     for step in range(config.steps):
         epsilon = _epsilon(config, step)
-        actions_N = _choose(frames_NHW, last_N, script, epsilon, legal, rng)
+        if step % config.hold == 0:
+            random_N, explore_N = rng.choice(legal, config.agents), rng.random(config.agents) < epsilon
+        actions_N = random_N if script is None else np.where(explore_N, random_N, script(frames_NHW, last_N))
         own_N = to_own(config.game, actions_N)
         result = game.step(actions_N)
         clipped_N = np.clip(result.rewards, -1, 1)
@@ -182,20 +186,6 @@ def _play(
     for ring in rings:
         ring.close()
     return returns
-
-
-def _choose(
-    frames_NHW: NDArray[np.uint8],
-    last_N: NDArray[np.int64],
-    script: Script | None,
-    epsilon: float,
-    legal: NDArray[np.integer],
-    rng: np.random.Generator,
-) -> NDArray[np.integer]:
-    """One of the 18 actions for each frame: with chance epsilon, or without a script, a random legal one."""
-    random_N = rng.choice(legal, len(frames_NHW))
-    explore_N = rng.random(len(frames_NHW)) < epsilon
-    return random_N if script is None else np.where(explore_N, random_N, script(frames_NHW, last_N))
 
 
 def _epsilon(config: CollectConfig, step: int) -> float:

@@ -74,6 +74,14 @@ def test_same_seed_same_bytes_and_another_seed_other_bytes(tmp_path: Path) -> No
     assert one.files != other.files
 
 
+def test_a_random_action_lasts_as_long_as_it_is_held(tmp_path: Path) -> None:
+    held = replace(CONFIG, steps=150, capacity=64, policy="random", hold=5)
+    made = collect.run(held, Store(tmp_path)).artefact
+    blocks = load(made, 1, "action", 0)[3:63].reshape(-1, 5)  # the ring begins with padding of its stacks of 4
+    assert (blocks == blocks[:, :1]).all() and len(np.unique(blocks)) == 4
+    assert made.manifest.roots[0]["hold"] == 5
+
+
 def test_a_second_run_finds_the_first(collected: Artefact) -> None:
     report = collect.run(CONFIG, Store(collected.folder.parents[2]))
     assert report.skipped
