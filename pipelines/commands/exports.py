@@ -9,7 +9,14 @@ from models.registry import FAMILIES
 from pipelines.commands.browser_page import export_browser
 from pipelines.commands.dreamer_files import import_dreamer
 from pipelines.commands.hub import WhoseGame, export_hub, import_hub, playing_agent
-from pipelines.commands.iris_runs import LpipsFrom, export_run, import_delta_iris, import_iris, import_rem
+from pipelines.commands.iris_runs import (
+    LpipsFrom,
+    export_run,
+    import_delta_iris,
+    import_iris,
+    import_rem,
+    import_simulus,
+)
 from pipelines.commands.options import ExperimentName, Storage, artefact_named, plan_of_experiment, profile_and_store
 from pipelines.errors import UsageError, unknown
 from pipelines.graph.plan import Step
@@ -46,6 +53,7 @@ def add_to(app: typer.Typer) -> None:
     back.command("shards")(import_shards)
     back.command("iris")(import_iris)
     back.command("rem")(import_rem)
+    back.command("simulus")(import_simulus)
     back.command("delta-iris")(import_delta_iris)
     back.command("dreamer")(import_dreamer)
     back.command("hub")(import_hub)

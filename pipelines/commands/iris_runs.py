@@ -1,5 +1,5 @@
-"""`worldline import iris`, `import rem`, `import delta-iris` and `export run`: what the code of IRIS, REM or Delta-IRIS
-left as an experiment, and a run as IRIS leaves one."""
+"""`worldline import iris`, `import rem`, `import simulus`, `import delta-iris` and `export run`: what the code of IRIS
+or its kin left as an experiment, and a run as IRIS leaves one."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from pipelines.errors import UsageError, WorldlineError
 from pipelines.graph.config_io import override
 from pipelines.graph.recipe import Recipe
 from pipelines.progress import say
-from pipelines.recipes import delta_iris, iris, rem
+from pipelines.recipes import delta_iris, iris, rem, simulus
 from pipelines.stages.import_weights import ReleasedConfig
 from pipelines.stages.learn import LearnConfig
 
@@ -67,6 +67,24 @@ def import_rem(
     networks = _import(file, game, name, changes, storage, rem.rem(), rem.released)
     if not any("decoder_groups=" in change for change in changes or []):
         say(f"Its decoder is read with {networks.tokenizer.norm_groups} norm groups. {GROUPS}")
+
+
+def import_simulus(
+    file: Annotated[Path, typer.Option(help="Simulus's state_dict, as torch saved it: last.pt.")],
+    game: Annotated[str, typer.Option(help="The game that it was trained on (default: the file's name).")] = "",
+    name: Annotated[str, typer.Option(help="Of the experiment to make (default: the file's).")] = "",
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help=NOT_TOLD)] = None,
+    storage: Storage = None,
+) -> None:
+    """Make an experiment of a checkpoint of Simulus, as 'worldline import iris' does of one of IRIS.
+
+    Sizes, heads, backbone (attention or RetNet) and quantizer are read off its tensors; of FSQ's levels their number
+    and product are, so say others than three of 8, and what they make: --set tokenizer.fsq_levels=8,5,5,5 --set
+    tokenizer.vocab_size=1000.
+
+    Example: worldline import simulus --file last.pt --game Pong
+    """
+    _import(file, game, name, changes, storage, simulus.simulus(), simulus.released)
 
 
 def import_delta_iris(

@@ -8,10 +8,14 @@ the actor, `learn.actor_critic.burn_in_actions=false` burns in without actions, 
 `learn.lpips_file`, or left out.
 """
 
+from collections.abc import Mapping
+
 from models.simulus.config import SimulusConfig
+from models.simulus.sizes import sized
 from pipelines.batches.memory import Draws
 from pipelines.evaluation.player_settings import ACTOR, SearchConfig
 from pipelines.graph.recipe import Recipe
+from pipelines.recipes.released import of_game
 from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.stages.learn import LearnConfig
 from pipelines.training.play_turns import CheckPlay, PlayTurns
@@ -48,3 +52,11 @@ def simulus() -> Recipe:
             protocol="iris", planner=ACTOR, episodes=100, epsilon=0.0, search=SearchConfig(temperature=0.5)
         ),
     )
+
+
+def released(given: SimulusConfig, shapes: Mapping[str, tuple[int, ...]], game: str) -> SimulusConfig:
+    """The networks of a checkpoint of one game: `given` with the sizes that its names and shapes tell.
+
+    Raises ValueError as `models.simulus.sizes.sized`, UsageError as `of_game`.
+    """
+    return of_game(sized(given, shapes), game)
