@@ -44,6 +44,8 @@ ROWS = (  # of the page: a number's name and what it says
         "rewards_ranked",
         "chance that of two tried steps the one that really brings more is imagined to; 0.5: no reward is foreseen",
     ),
+    ("apart", "tokens in which the next frames of two actions differ in the emulator"),
+    ("imagined_apart", "the same of imagined next frames; far fewer, and the world model hardly reads actions"),
     ("promised", "what a perfect world model's best step promises above greedy play's"),
     (
         "rarity_bias",

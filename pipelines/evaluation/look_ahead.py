@@ -81,9 +81,9 @@ class Looker:
             raise UsageError(f"Agents of the family '{self.agent.config.family}' value no actions: diagnose a JOWA")
         return here.values_NA.float()[:, torch.as_tensor(self.legal, device=here.values_NA.device)]
 
-    def imagined(self, world: WorldModel, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def imagined(self, world: WorldModel, rows: int) -> tuple[Tensor, ...]:
         """After a reset of `rows`: rewards, worths, ends and mean signs of rewards (rows, A) of one imagined step by
-        each action; where the world tells no means, the rewards again.
+        each action, and its tokens (rows, A, K); where the world tells no means, the rewards again.
 
         Worths are as a search reads them, whatever the world says of ends.
         """
@@ -92,11 +92,12 @@ class Looker:
         here = world.step(actions_A.repeat(rows), parents_M)
         means_M = here.rewards_N if here.expected_N is None else here.expected_N
         found = (here.rewards_N.float(), self.worths(here), here.ends_N, means_M)
-        rewards, worths, ends, means = (each_M.view(rows, -1) for each_M in found)
-        return rewards, worths, ends, means
+        return *(each_M.view(rows, -1) for each_M in found), here.tokens_NK.unflatten(0, (rows, -1))
 
-    def real(self, world: WorldModel, seen: "Seen", game: EmulatorGame) -> tuple[Tensor, Tensor, Tensor]:
-        """Rewards' signs, worths and ends (E, A) of one step of the emulator by each action; an end is worth 0."""
+    def real(self, world: WorldModel, seen: "Seen", game: EmulatorGame) -> tuple[Tensor, ...]:
+        """Rewards' signs, worths and ends (E, A) of one step of the emulator by each action, and tokens (E, A, K) of
+        the frames behind it; an end is worth 0.
+        """
         tried = [[game.ahead(row, int(action)) for action in self.legal] for row in range(len(seen.tokens_ECK))]
         flat = [each for row in tried for each in row]
         tokens_MK = self.encode(np.stack([frame for frame, _, _ in flat]))
@@ -106,7 +107,8 @@ class Looker:
         worths_M = self.worths(world.reset(context)).masked_fill(over_M, 0.0)
         rewards_M = torch.tensor([float(np.sign(reward)) for _, reward, _ in flat], device=self._device)
         rows = len(tried)
-        return rewards_M.view(rows, -1), worths_M.view(rows, -1), over_M.view(rows, -1)
+        found = (each_M.view(rows, -1) for each_M in (rewards_M, worths_M, over_M))
+        return *found, tokens_MK.unflatten(0, (rows, -1))
 
     @property
     def _device(self) -> torch.device:
@@ -153,6 +155,8 @@ class Looked:
     expected_SA: NDArray[np.float64]  # means of the imagined rewards' signs
     imagined_ends_SA: NDArray[np.bool_]
     ends_SA: NDArray[np.bool_]  # where the emulator's step ends the episode, or the life where rules end it with one
+    imagined_apart_S: NDArray[np.float64]  # of imagined next frames and of the emulator's, see `apart`
+    apart_S: NDArray[np.float64]
 
 
 @torch.no_grad()
@@ -185,7 +189,7 @@ def look(looker: Looker, game: EmulatorGame, states: int, every: int, explore: f
                 seen = Seen(tokens_1K[:, None], seen.actions_EC[:, :0], seen.game)
             else:
                 seen = seen.then(torch.as_tensor(action_1, device=tokens_1K.device), tokens_1K, looker.context)
-    q_SA, told_SA, imagined_SA, died_SA, expected_SA, signs_SA, real_SA, ends_SA = map(
+    q_SA, told_SA, imagined_SA, died_SA, expected_SA, imagined_SAK, signs_SA, real_SA, ends_SA, real_SAK = map(
         np.stack, zip(*found, strict=True)
     )
     returns_T, beyond_T = play_returns(np.array(rewards), np.array(ends), np.array(cuts), gamma)
@@ -202,7 +206,16 @@ def look(looker: Looker, game: EmulatorGame, states: int, every: int, explore: f
         expected_SA=expected_SA,
         imagined_ends_SA=died_SA,
         ends_SA=ends_SA,
+        imagined_apart_S=apart(imagined_SAK),
+        apart_S=apart(real_SAK),
     )
+
+
+def apart(tokens_SAK: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of a frame's tokens how many differ between the next frames of two actions: a mean (S,) over all pairs."""
+    count = tokens_SAK.shape[1]
+    differ_SAA = (tokens_SAK[:, :, None] != tokens_SAK[:, None]).sum(-1)
+    return differ_SAA.sum((1, 2)) / max(1, count * (count - 1))
 
 
 def play_returns(
@@ -240,7 +253,7 @@ def by_imagined(looker: Looker, world: WorldModel, seen: Seen, game: EmulatorGam
 def by_real(looker: Looker, world: WorldModel, seen: Seen, game: EmulatorGame) -> Tensor:
     """The action whose step in the emulator is worth most: what a perfect world model would choose at these values."""
     q_EA = looker.values(world.reset(seen.context))
-    rewards_EA, worths_EA, _ = looker.real(world, seen, game)
+    rewards_EA, worths_EA, *_ = looker.real(world, seen, game)
     return first_best(rewards_EA + float(looker.agent.gamma) * worths_EA, q_EA)
 
 

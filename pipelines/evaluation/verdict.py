@@ -18,6 +18,7 @@ ALIKE = 0.7  # rank correlation from which imagined and real next states count a
 # series in 1 / degrees about the normal's (Abramowitz and Stegun 26.7.5), 0.003 off at most.
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 NORMAL = 1.96
+READ = 0.5  # of the tokens by which the emulator tells actions apart, those from which a world model reads them
 FORESEEN = 0.7  # of pairs of steps, those whose rewards are ranked rightly, from which a search may go by them
 BETTER = {"imagined": "emulator", "search": "imagined"}  # by choice: which plays better where the choice is what fails
 MORE = "raise diagnose.episodes or diagnose.steps"
@@ -28,17 +29,18 @@ MATTERS = 0.1  # of greedy play's points, and at least a point: a gain that one 
 class Findings:
     """All numbers of a diagnosis; None where there was nothing to find it from.
 
-    best_by_*: by action, in how many states it is the best. ranks_*: rank correlation over the actions of a state,
-    a mean over states. spread: standard deviation over the actions of a state of what the emulator's next states
-    are worth; imagined_error: mean absolute difference of imagined and real worths: a search decides by noise where
-    it is larger. rarity_bias: correlation over actions of the log of their share in the data with the worth behind
-    them against the state's mean. promised: what the emulator's best step is backed up to, above what greedy play's
-    is. rewards_ranked: the chance that of two tried steps the one with the greater real reward has the greater
-    imagined mean, 0.5 for a world model that foresees none. returns_*: correlation with, and excess of max Q over,
-    the discounted returns of the play. points: mean and standard error of raw points by each choice. gains: the
-    same of what a choice brings above greedy play of the same seeds. A real end is worth nothing; an imagined one
-    what the model says, since a search reads no ends. ends and imagined_ends are the shares of tried steps that are
-    one; going_error is imagined_error where the emulator goes on.
+    best_by_*: by action, in how many states it is the best. ranks_*: rank correlation over the actions of a state, a
+    mean over states. spread: standard deviation over the actions of a state of what the emulator's next states are
+    worth; imagined_error: mean absolute difference of imagined and real worths: a search decides by noise where it is
+    larger. rarity_bias: correlation over actions of the log of their share in the data with the worth behind them
+    against the state's mean. promised: what the emulator's best step is backed up to, above what greedy play's is.
+    rewards_ranked: the chance that of two tried steps the one with the greater real reward has the greater imagined
+    mean, 0.5 for a world model that foresees none. apart and imagined_apart: of a frame's tokens how many differ
+    between the next frames of two actions, in the emulator and in imagination. returns_*: correlation with, and excess
+    of max Q over, the discounted returns of the play. points: mean and standard error of raw points by each choice.
+    gains: the same of what a choice brings above greedy play of the same seeds. A real end is worth nothing; an
+    imagined one what the model says, since a search reads no ends. ends and imagined_ends are the shares of tried steps
+    that are one; going_error is imagined_error where the emulator goes on.
     """
 
     actions: list[str]
@@ -57,6 +59,8 @@ class Findings:
     rewards_right: float
     rewards_ranked: float | None
     promised: float
+    apart: float
+    imagined_apart: float
     shares: list[float] | None
     rarity_bias: float | None
     returns_correlation: float | None
@@ -94,6 +98,8 @@ def findings(
         "imagined_ends": float(looked.imagined_ends_SA.mean()),
         "rewards_right": float((looked.imagined_rewards_SA == looked.real_rewards_SA).mean()),
         "promised": float((real_SA.max(1) - real_SA[rows, best_q]).mean()),
+        "apart": float(looked.apart_S.mean()),
+        "imagined_apart": float(looked.imagined_apart_S.mean()),
     }
     means = {name: _mean(each) for name, each in points.items() if len(each)}
     gains = {name: _mean(points[name] - points["greedy"]) for name in means if name != "greedy"}
@@ -102,7 +108,7 @@ def findings(
     plays = len(next(iter(points.values()), ()))
     fails, words = verdict(numbers, means, gains, lost, bias, plays)
     foreseen = ranked(looked.expected_SA.ravel(), looked.real_rewards_SA.ravel())
-    words += by_rewards_alone(gains, plays, foreseen)
+    words += by_rewards_alone(gains, plays, foreseen) + actions_unread(numbers["imagined_apart"], numbers["apart"])
     return Findings(
         actions=actions,
         best_by_q=np.bincount(best_q, minlength=count).tolist(),
@@ -181,6 +187,16 @@ def by_rewards_alone(gains: Means, plays: int, foreseen: float | None) -> str:
         f"{gained}, and the world model foresees them (it ranks {foreseen:.2f} of pairs rightly): play by rollouts "
         "with evaluate.search.leaf=none, evaluate.search.gain=expected, evaluate.search.hold and evaluate.beam_horizon "
         "as diagnose.hold, and evaluate.beam_width of all actions"
+    )
+
+
+def actions_unread(imagined: float, real: float) -> str:
+    """That a world model makes too little of actions, whatever a search or its values are; "" where it does not."""
+    if imagined >= READ * real:
+        return ""
+    return (
+        f"; the world model hardly reads actions: the next frames of two of them differ in {real:.2g} tokens in the "
+        f"emulator and in {imagined:.2g} in imagination, so no search can choose among them: train it longer"
     )
 
 

@@ -46,8 +46,8 @@ class DiagnoseConfig(PlayConfig, StageConfig):
 
     STAGE: ClassVar[str] = "diagnosed"
     VERB: ClassVar[str] = "diagnose"
-    # 2: plays begin with random steps, are one episode, and the search's too; 3: ends; 4: rewards alone
-    CODE: ClassVar[str] = "4"
+    # 2: plays begin with random steps, are one episode, and the search's too; 3: ends; 4: rewards alone; 5: apart
+    CODE: ClassVar[str] = "5"
 
     game: str = filled("game", "")
     agent: Ref | None = parent(makes="agent", part="agent")

@@ -10,7 +10,7 @@ import torch
 
 from pipelines.environments.registry import protocol
 from pipelines.evaluation import look_ahead
-from pipelines.evaluation.look_ahead import CHOICES, Looker, play_by, watched_game
+from pipelines.evaluation.look_ahead import CHOICES, Looker, apart, play_by, watched_game
 from pipelines.training.checkpoints import load_agent
 from pipelines.training.device import pick
 from tests.pipelines.conftest import TinyRun
@@ -46,6 +46,12 @@ def test_a_held_action_brings_what_its_steps_bring_one_after_another() -> None:
             for step in range(6):
                 assert game.step(np.array([action])).rewards[0] == told[step]
     assert np.abs(found).sum() >= 2, "the first balls of Pong are lost"
+
+
+def test_how_far_next_frames_are_apart_is_counted_in_tokens_over_all_pairs_of_actions() -> None:
+    # The second action changes one token of three, the third all: 1, 3 and 3 between pairs.
+    tokens_SAK = np.array([[[1, 2, 3], [1, 2, 0], [4, 5, 6]], [[7, 7, 7]] * 3], dtype=float)
+    assert apart(tokens_SAK).tolist() == pytest.approx([7 / 3, 0])
 
 
 @pytest.mark.slow

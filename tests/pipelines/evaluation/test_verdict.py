@@ -15,7 +15,8 @@ ACTIONS = ["NOOP", "UP", "DOWN"]
 NONE_SA = np.zeros((4, 3))
 TRUE_SA = np.array([[0.0, 1.0, 2.0], [2.0, 0.0, 1.0], [1.0, 2.0, 0.0], [0.5, 2.0, 1.0]])
 KNOWN = (TRUE_SA.max(1), np.ones(4, bool))
-RIGHT = Looked(TRUE_SA, NONE_SA, TRUE_SA, NONE_SA, TRUE_SA, *KNOWN, NONE_SA, NONE_SA > 0, NONE_SA > 0)
+APART = (np.full(4, 3.0), np.full(4, 4.0))
+RIGHT = Looked(TRUE_SA, NONE_SA, TRUE_SA, NONE_SA, TRUE_SA, *KNOWN, NONE_SA, NONE_SA > 0, NONE_SA > 0, *APART)
 
 
 def points(greedy: float, imagined: float, emulator: float, search: float | None = None) -> dict[str, np.ndarray]:
@@ -33,6 +34,13 @@ def test_where_all_is_right_nothing_fails_and_all_agree() -> None:
     assert found.q_agrees_with_real == found.ranks_q_real == found.ranks_imagined_real == found.rewards_right == 1
     assert found.imagined_error == found.promised == 0
     assert found.returns_correlation is None and found.returns_excess == 0, "max Q is 2 everywhere"
+
+
+def test_a_world_model_that_hardly_reads_actions_is_told_of() -> None:
+    assert "hardly reads actions" not in findings(RIGHT, points(1, 2, 2), 0.9, ACTIONS, None).words
+    deaf = findings(replace(RIGHT, imagined_apart_S=np.full(4, 1.9)), points(1, 2, 2), 0.9, ACTIONS, None)
+    assert "differ in 4 tokens in the emulator and in 1.9 in imagination" in deaf.words
+    assert (deaf.apart, deaf.imagined_apart) == (4, pytest.approx(1.9))
 
 
 def test_values_that_mislead_even_a_perfect_world_model_are_convicted() -> None:
