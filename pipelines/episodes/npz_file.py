@@ -57,8 +57,10 @@ class NpzFile:
                 raise ValueError(f"{info.filename} is of version {version} of NumPy's format")
             shape, columns_first, dtype = read[version](file)
             at = file.tell()
-        if dtype.hasobject or (columns_first and len(shape) > 1):
-            raise ValueError(f"{info.filename} holds {dtype} in Fortran's order, or objects")
+        if dtype.hasobject:
+            raise ValueError(f"{info.filename} holds objects, and nothing is unpickled: write it as plain numbers")
+        if columns_first and len(shape) > 1:
+            raise ValueError(f"{info.filename} lies in Fortran's order: write it by np.ascontiguousarray")
         if info.file_size != at + prod(shape) * dtype.itemsize:
             raise ValueError(f"{info.filename} states {shape} {dtype} and has {info.file_size - at:,} bytes")
         return tuple(shape), dtype, at

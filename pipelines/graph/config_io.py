@@ -17,7 +17,7 @@ from pipelines.errors import UsageError, nearest, unknown
 from pipelines.graph.recipe import Recipe
 from pipelines.graph.table import BY_VERB
 from pipelines.store.ref import Ref
-from pipelines.store.stage_config import KEY_HEX
+from pipelines.store.stage_config import KEY_HEX, StageConfig
 
 NUMBERS = {int: "a whole number, such as 3000", float: "a number, such as 0.001"}
 
@@ -141,6 +141,8 @@ def _override(config: Any, leaves: Sequence[_Leaf]) -> Any:
     hints = typing.get_type_hints(type(config))
     given = [each.name for each in fields(config) if getattr(each.metadata.get("parent"), "given", False)]
     changes = _values(now, hints | dict.fromkeys(given, Ref), "field", leaves, where, _inner_names(config))
+    if isinstance(config, StageConfig):
+        changes = config.along(changes)
     try:
         return replace(config, **changes)
     except ValueError as error:  # models know no UsageError

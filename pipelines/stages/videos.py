@@ -88,7 +88,7 @@ class VideosConfig(StageConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for entry in fields(self):
-            if entry.name in self._of_others() and getattr(self, entry.name) != entry.default:
+            if entry.name in _of_others(self.source) and getattr(self, entry.name) != entry.default:
                 raise UsageError(
                     f"videos.{entry.name} says nothing to videos.source={self.source}: leave it out, or change the "
                     "source"
@@ -113,6 +113,13 @@ class VideosConfig(StageConfig):
     @property
     def subject(self) -> str:
         return self.source
+
+    def along(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """Of another source: what a recipe says to its own, nobody said to that one."""
+        if changes.get("source", self.source) == self.source:
+            return changes
+        others = _of_others(changes["source"])
+        return {entry.name: entry.default for entry in fields(self) if entry.name in others} | changes
 
     def fill(self, values: dict[str, Any], beside: Beside) -> Self:
         """The config with its tasks by name. Raises UsageError where nobody said which videos."""
@@ -145,7 +152,7 @@ class VideosConfig(StageConfig):
     def spec(self) -> Spec:
         """Without what says nothing to its source."""
         found = super().spec()
-        others = self._of_others()
+        others = _of_others(self.source)
         return replace(found, config={name: value for name, value in found.config.items() if name not in others})
 
     def work(self, beside: Beside) -> Work | None:
@@ -168,9 +175,10 @@ class VideosConfig(StageConfig):
         noise = (self.noise_from, self.noise_to)
         return play, takes_of(self.resolved_tasks(), self.cameras, self.episodes, noise, self.seed)
 
-    def _of_others(self) -> set[str]:
-        own = OF_SOURCE.get(self.source, ())
-        return {name for names in OF_SOURCE.values() for name in names} - {*own}
+
+def _of_others(source: str) -> set[str]:
+    """Fields that say something to other sources alone."""
+    return {name for names in OF_SOURCE.values() for name in names} - {*OF_SOURCE.get(source, ())}
 
 
 def run(config: VideosConfig, store: Store) -> Report:
@@ -308,7 +316,7 @@ def _require_room(config: VideosConfig, videos: "VideoSet", kept: Sequence[int],
     if not kept:
         raise UsageError(
             f"All {len(short):,} videos of {videos.where} have fewer than {config.min_frames} frames: lower "
-            "videos.min_frames"
+            "videos.min_frames (--min-frames)"
         )
     total = sum(videos.lengths[video] for video in kept)
     _require_bytes(config, total, videos.where, "videos")

@@ -218,6 +218,10 @@ class StageConfig:
         """The template with what the plan fills in: parents, game, seed and the like, by field."""
         return replace(self, **values)  # type: ignore[type-var]  # every config is a dataclass
 
+    def along(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """These changes of fields, by name, with what else changes where they do."""
+        return changes
+
     def check_beside(self, beside: Beside) -> None:
         """Raises UsageError where this template does not fit others of its recipe."""
 

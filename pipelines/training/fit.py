@@ -112,7 +112,7 @@ def fit(agent: Agent, lesson: Lesson, draft: Draft, device: Device, ranks: Ranks
     if (seen := agent.config.takes.frame) not in (None, shown):
         raise UsageError(
             f"Frames of {shown} are learned from and the networks see {seen} (height, width, colours): "
-            "take data of that size, or change the tokenizer's resolution and frame_channels"
+            "take data of that size, or change what they see (resolution, frame_channels or frame of their config)"
         )
     check_phases(phases, family, agent.config)
     check_alone(agent.config, ranks.world)

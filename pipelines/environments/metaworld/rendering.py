@@ -28,6 +28,7 @@ from pipelines.errors import UsageError, WorldlineError
 
 VARIABLE = "MUJOCO_GL"
 INSTALL = "apt-get install libegl1 libgl1-mesa-dri draws on any processor (or libosmesa6, with MUJOCO_GL=osmesa)"
+SCREENLESS = ("egl", "osmesa")
 MOST_SHAPES = 10_000  # of a scene: the package's scenes have a few hundred
 
 
@@ -89,7 +90,8 @@ def missing(module: str | None) -> UsageError:
 
 def _cannot_draw(error: Exception) -> WorldlineError:
     chosen = os.environ.get(VARIABLE, "") or "the system's OpenGL"
-    return WorldlineError(f"MuJoCo cannot draw through {chosen} ({type(error).__name__}: {error}): {INSTALL}")
+    unset = "" if chosen in SCREENLESS else f"unset {VARIABLE}; "
+    return WorldlineError(f"MuJoCo cannot draw through {chosen} ({type(error).__name__}: {error}): {unset}{INSTALL}")
 
 
 def _context(size: int) -> Any:

@@ -55,7 +55,9 @@ class FrameFolders:
     ) -> None:
         self.where, self._root, self._home = str(root), root, root.resolve()
         if not root.is_dir():
-            raise UsageError(f"{root} is no folder: give one of frames, as 'worldline videos prepare' writes it")
+            raise UsageError(
+                f"{root} is no folder: give one of .npz archives, or of frames, as 'worldline videos prepare' writes it"
+            )
         where = listed or root / LIST
         lines = read_list(where)
         chosen = [line for line in lines if not classes or line.label in classes]
@@ -66,7 +68,7 @@ class FrameFolders:
             told = "; ".join(list(gaps.values())[:NAMED])
             raise WorldlineError(
                 f"{len(gaps):,} of {len(chosen):,} videos of {where} are not whole below {root} ({told}): prepare "
-                "them again, take them out of the list, or set videos.skip_missing=true"
+                "them again, take them out of the list, or leave them out by --skip-missing (videos.skip_missing=true)"
             )
         self._lines = [line for line in chosen if line.name not in gaps]
         if not self._lines:
@@ -133,7 +135,7 @@ class FrameFolders:
 
 def read_list(path: Path) -> list[Line]:
     """The lines of a list. Raises UsageError for one that is not there, WorldlineError naming the first bad line."""
-    repair = "set videos.listing, or have it written by 'worldline videos prepare'"
+    repair = "give it by --list (videos.listing), have it written by 'worldline videos prepare', or give .npz archives"
     text = _text(path, "a list of lines 'video frames class'", repair)
     lines = [_line(path, number, words) for number, words in enumerate(map(str.split, text.splitlines()), 1) if words]
     if not lines or len(lines) > MOST_VIDEOS:

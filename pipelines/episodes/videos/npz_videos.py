@@ -71,7 +71,8 @@ class NpzVideos:
                 )
             shape, dtype = stated[IMAGE]
             if len(shape) != 4 or shape[1:] != FRAME or dtype != np.uint8:
-                raise ValueError(f"{IMAGE} is {shape} {dtype}, only (L, 64, 64, 3) uint8 is read: resize its frames")
+                repair = "make bytes of its numbers" if dtype != np.uint8 else "resize its frames"
+                raise ValueError(f"{IMAGE} is {shape} {dtype}, only (L, 64, 64, 3) uint8 is read: {repair}")
             if not 1 <= shape[0] <= MOST_FRAMES:
                 raise ValueError(f"{IMAGE} has {shape[0]:,} frames, a video has 1 to {MOST_FRAMES:,}: split it")
             _require_beside(archive, shape[0])

@@ -25,6 +25,7 @@ from pipelines.training.device import Device
 from pipelines.training.schedule import Phase, Use
 from tests.models.dreamer.small_dreamer import CONFIGS, PRETRAINED
 from tests.pipelines.environments.toy_arm import GAME, known
+from tests.pipelines.episodes.videos.made_videos import write_npz
 from tests.pipelines.stages.test_learn_numbers import config
 
 ACTING = ("dreamerv2", "apv", "naive", "prelar", "contextwm")
@@ -131,6 +132,36 @@ def test_a_world_goes_out_with_the_bits_it_came_in_with_and_is_no_agent_that_pla
         assert run(["export", *asked]) == 2
         printed = capsys.readouterr().err
         assert "plays nothing: take one that does" in printed and printed.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["prelar_pretrain", *(pytest.param(f"{name}_pretrain", marks=pytest.mark.slow) for name in ("apv", "contextwm"))],
+)
+def test_a_world_that_learned_videos_here_goes_out_and_comes_back_to_the_bit(
+    file: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = replace(small(name), frame=(64, 64, 3), frames=replace(small(name).frames, resolution=64))
+    found = recipe(name)
+    whole = found.but(pretrain_videos=replace(found.of(PretrainVideosConfig), world=world))
+    monkeypatch.setitem(RECIPES, name, lambda: whole)
+    for seed in range(4):
+        write_npz(tmp_path / "npz", 9, seed)
+    assert run(["videos", "import", str(tmp_path / "npz"), "--min-frames", "6"]) == 0
+    told = [word for word in capsys.readouterr().out.split() if word.startswith("videos.")]
+    changes = [part for each in told for part in ("--set", each.rstrip(","))]
+    assert run(["experiment", "new", "own", "--recipe", name, *changes]) == 0
+    assert run(["pretrain-videos", "own"]) == 0
+    gone_out = exported(tmp_path, "own")
+    store = Store(home.home() / "store")
+    (ref,) = {ref for each, ref in store.pointers().items() if each.startswith("video_pretrained/")}
+    agent = load_agent(store.open(ref), Device("cpu", bf16=False))
+    assert isinstance(agent, DreamerAgent)
+    assert same(gone_out, original_state_dict(agent.world_model, None))
+    torch.save(gone_out, file)
+    assert brought(file, name, "--name", "back") == 0
+    (tmp_path / "out").rename(tmp_path / "before")
+    assert same(exported(tmp_path, "back"), gone_out)
 
 
 @pytest.mark.slow

@@ -177,7 +177,10 @@ BAD = {
         lambda path: put(path, "observations", npy("(1, 2048, 2048)", "|u1", bytes(1 << 22))),
         "at most 1,048",
     ),
-    "objects": (lambda path: put(path, "rewards", packed(np.array([1, None] * 3, object))), "or objects"),
+    "objects": (
+        lambda path: put(path, "rewards", packed(np.array([1, None] * 3, object))),
+        "holds objects, and nothing is unpickled",
+    ),
     "pickle": (lambda path: put(path, "actions", pickle.dumps([1])), "cannot be read .*magic string"),
     "open header": (lambda path: put(path, "actions", npy("(6,")), "cannot be read"),
     "half actions": (lambda path: again(path, actions=np.ones(6) / 2), "has actions of .6,. float64"),

@@ -295,7 +295,7 @@ def test_trajectories_of_another_size_and_a_file_that_was_cut(
     assert new("grey", "iris_offline", brought(learned)) == 0
     assert refused(capsys, home, 2, "learn", "grey") == (
         "Frames of (64, 64, 3) are learned from and the networks see (84, 84, 1) (height, width, colours): take data "
-        "of that size, or change the tokenizer's resolution and frame_channels"
+        "of that size, or change what they see (resolution, frame_channels or frame of their config)"
     )
     (file,) = home.glob(f"store/imported_trajectories/{GAME}/*/{FILE_NAME}")
     file.write_bytes(file.read_bytes()[:-9])

@@ -12,6 +12,7 @@ from pipelines.environments.metaworld.game import APV_TASKS
 from pipelines.episodes.trajectories import Trajectories
 from pipelines.episodes.videos.scripted import Studio, Take
 from pipelines.errors import UsageError, WorldlineError
+from pipelines.graph.config_io import override
 from pipelines.graph.plan import Plan, Step
 from pipelines.graph.recipe import Recipe
 from pipelines.stages import videos
@@ -153,6 +154,15 @@ def test_what_cannot_be_made_is_said_before_work(
 def test_settings_that_make_no_sense_are_refused(changes: dict[str, object], why: str) -> None:
     with pytest.raises(UsageError, match=why):
         VideosConfig(**changes)  # type: ignore[arg-type]
+
+
+def test_another_source_leaves_behind_what_a_recipe_says_to_its_own() -> None:
+    scripted = VideosConfig(tasks=("push",), cameras=("corner",), limit=120, min_frames=9)
+    mine = override(scripted, f"content={'0' * 64}", "source=npz")
+    assert mine == VideosConfig(source="npz", content="0" * 64, min_frames=9)
+    assert override(scripted, "source=scripted", "limit=90") == replace(scripted, limit=90)
+    with pytest.raises(UsageError, match=r"videos\.tasks says nothing to videos\.source=npz"):
+        override(scripted, "source=npz", "tasks=reach")
 
 
 def test_tasks_go_by_names_and_groups_and_none_are_those_that_nobody_is_judged_by() -> None:
