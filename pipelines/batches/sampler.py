@@ -4,10 +4,11 @@ Where a stored data set is walked through in permutations (`loader.py`), experie
 batch here is a function of seed, objective, step and the episodes there are (and, of rules that remember, of what was
 drawn before), so that any number of workers and ranks, and a resumed run, draw alike.
 Rules (`RULES`): "episodes" draws an episode, each as likely, then a step of it (IRIS, arXiv 2209.00588: steps of short
-episodes are seen more often); "steps" draws a step, each as likely. Those of `memory.MEMORIES` go by what was drawn
-before. The step drawn is the segment's first where padding is on the right, and its last where it is on the left. Where
-it may be anywhere in a segment, each place is as likely, and padding lies on both sides, or on the left alone again
-(Delta-IRIS, arXiv 2406.19320).
+episodes are seen more often); "steps" draws a step, each as likely; "ends" draws as "episodes", but as if the last
+whole segment stood there as often again as it has steps (APV, arXiv 2203.13880: what comes last is seen more often).
+Those of `memory.MEMORIES` go by what was drawn before. The step drawn is the segment's first where padding is on the
+right, and its last where it is on the left. Where it may be anywhere in a segment, each place is as likely, and padding
+lies on both sides, or on the left alone again (Delta-IRIS, arXiv 2406.19320).
 Letters: B segments, n frames, T steps, E episodes, N transitions, H and W pixels.
 """
 
@@ -27,17 +28,26 @@ from pipelines.environments.registry import game_id
 from pipelines.episodes.trajectories import OF_VIDEOS, TrajectoryReader
 from pipelines.errors import WorldlineError
 
-Rule = Callable[[NDArray[np.int64], NDArray[np.float64]], Drawn]
+Rule = Callable[[NDArray[np.int64], NDArray[np.float64], int], Drawn]
 
 
-def by_episode(lengths_E: NDArray[np.int64], draws_B2: NDArray[np.float64]) -> Drawn:
-    """Episodes (B,), each that has steps as likely, and a step of each (B,), from uniform draws (B, 2) in [0, 1)."""
+def by_episode(lengths_E: NDArray[np.int64], draws_B2: NDArray[np.float64], least: int = 1) -> Drawn:
+    """Episodes (B,), each that has steps as likely, and a step of each (B,), from uniform draws (B, 2) in [0, 1).
+
+    lengths: of each episode the steps by which a segment of `least` real ones can be drawn.
+    """
     able = np.flatnonzero(lengths_E)
     episodes = able[(draws_B2[:, 0] * len(able)).astype(np.int64)]
     return episodes, (draws_B2[:, 1] * lengths_E[episodes]).astype(np.int64)
 
 
-def by_step(lengths_E: NDArray[np.int64], draws_B2: NDArray[np.float64]) -> Drawn:
+def by_end(lengths_E: NDArray[np.int64], draws_B2: NDArray[np.float64], least: int = 1) -> Drawn:
+    """The same, where the last step of each episode counts as 1 + `least` of them."""
+    episodes, steps = by_episode(np.where(lengths_E, lengths_E + least, 0), draws_B2)
+    return episodes, np.minimum(steps, lengths_E[episodes] - 1)
+
+
+def by_step(lengths_E: NDArray[np.int64], draws_B2: NDArray[np.float64], least: int = 1) -> Drawn:
     """Episodes (B,) and steps in them (B,): every step of all episodes is as likely."""
     starts = np.concatenate([[0], np.cumsum(lengths_E)])
     rows = (draws_B2[:, 0] * starts[-1]).astype(np.int64)
@@ -58,7 +68,7 @@ def returns_at(reader: TrajectoryReader, rows_n: NDArray[np.int64], discount: fl
     return np.array([np.dot(part, weights[: len(part)]) for part in parts], np.float32)
 
 
-RULES: Mapping[str, Rule] = {"episodes": by_episode, "steps": by_step}
+RULES: Mapping[str, Rule] = {"episodes": by_episode, "steps": by_step, "ends": by_end}
 
 
 @dataclass(frozen=True)
@@ -120,7 +130,7 @@ class Sampler:
         if self.remembers is not None:
             episodes, steps = self.remembers.draw(step, self.count, self.stream)
         else:
-            episodes, steps = RULES[self.rule](able_E, self.stream(step).random((self.count, 2)))
+            episodes, steps = RULES[self.rule](able_E, self.stream(step).random((self.count, 2)), self.least)
             if self.padding == "left":
                 steps = steps + self.least - 1
         firsts = self._firsts(steps, lengths_E[episodes], step)

@@ -47,6 +47,7 @@ def _acting(name: str, networks: DreamerConfig) -> Recipe:
             networks=networks,
             rounds=1 + PLAYED // TURN,
             uses=(practice("world", 3e-4), practice("behaviour", 8e-5)),
+            sampling="ends",
             collect=PlayTurns("metaworld", steps=TURN, epsilon=0.0, first_steps=RANDOM, first_epsilon=1.0),
             check=CheckPlay(every=10_000 // TURN, episodes=10, temperature=0.0, protocol="metaworld"),
             loop=LoopConfig(save_seconds=600.0),
@@ -94,7 +95,7 @@ def contextwm_pretrain() -> Recipe:
 
 
 def contextwm() -> Recipe:
-    """ContextWM: APV with that context."""
+    """ContextWM: APV with that context. Its own code also sets learn.frames.blanked=0.5, but for drawer-open."""
     return _both("contextwm", systems.contextwm_pretrain(), systems.contextwm())
 
 
@@ -166,6 +167,7 @@ def _small_acting(name: str, networks: DreamerConfig) -> Recipe:
             learn,
             networks=_small(networks),
             rounds=26,
+            sampling="episodes",  # by which it was measured
             uses=(replace(world, lr=1e-3), replace(behaviour, lr=3e-4)),
             collect=PlayTurns(COARSE, steps=200, epsilon=0.0, first_steps=2000, first_epsilon=1.0),
             check=CheckPlay(every=0, episodes=4, temperature=0.0, protocol=COARSE),

@@ -119,7 +119,7 @@ class Phase:
         return next(use for use in self.uses if use.name == objective)
 
 
-Sampling = Literal["episodes", "steps", "counts", "losses"]
+Sampling = Literal["episodes", "steps", "ends", "counts", "losses"]
 """A rule by which segments are drawn from episodes: `batches.sampler.RULES`, `batches.memory.MEMORIES`"""
 
 
@@ -140,7 +140,7 @@ class Practice:
     weight_decay: Weight = 0.01
     clip: Positive = 1.0
     target_every: Count = 1000
-    sampling: Literal["stage", "episodes", "steps", "counts", "losses"] = option("stage")
+    sampling: Literal["stage", "episodes", "steps", "ends", "counts", "losses"] = option("stage")
 
     def steps_in(self, number: int) -> int:
         """Optimiser steps in round `number`, counted from 0."""

@@ -36,6 +36,18 @@ class Numbered(FlatEpisodes):
         pass
 
 
+def test_ends_are_drawn_as_often_as_by_the_originals() -> None:
+    """Of 501 steps, a segment of 50 begins at 452 places; 51 of 502 draws take the last of them."""
+    even = np.stack([np.zeros(502 * 9), (np.arange(502 * 9) + 0.5) / (502 * 9)], axis=1)
+    episodes, steps = RULES["ends"](np.array([452, 0]), even, 50)
+    assert not episodes.any() and np.array_equal(np.bincount(steps), [9] * 451 + [9 * 51])
+    drawn = Sampler(Numbered(30, 12), "world", 4_000, 0, 6, "left", "ends", least=5).segments(0)
+    last = Counter((int(episode), int(end)) for episode, _, end in drawn)
+    assert min(end for _, end in last) == 5
+    assert abs(last[0, 30] / 2_000 - 6 / 31) < 0.03 and abs(last[1, 12] / 2_000 - 6 / 13) < 0.04
+    assert abs(last[0, 17] / 2_000 - 1 / 31) < 0.015
+
+
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6),
     length=st.integers(1, 7),
@@ -76,8 +88,11 @@ def test_episodes_are_as_likely_as_each_other_or_their_steps_are() -> None:
         segments = np.concatenate([sampler.segments(step) for step in range(5)])
         drawn[rule] = Counter(segments[:, 0].tolist())
         steps = Counter(segments[segments[:, 0] == 2][:, 1].tolist())
-        assert sorted(steps) == list(range(12)) and max(steps.values()) < 1.35 * min(steps.values())
-    assert all(abs(drawn["episodes"][episode] / 20_000 - 1 / 3) < 0.02 for episode in range(3))
+        if rule == "ends":  # the last step, alone, is as likely as two
+            assert 1.7 < steps.pop(11) / np.mean(list(steps.values())) < 2.3
+        assert sorted(steps) == list(range(len(steps))) and max(steps.values()) < 1.35 * min(steps.values())
+    for rule in ("episodes", "ends"):
+        assert all(abs(drawn[rule][episode] / 20_000 - 1 / 3) < 0.02 for episode in range(3))
     assert all(abs(drawn["steps"][episode] / 20_000 - LENGTHS[episode] / 17) < 0.02 for episode in range(3))
 
 

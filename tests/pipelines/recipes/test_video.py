@@ -47,6 +47,7 @@ def test_play_and_updates_are_as_often_as_the_originals() -> None:
     rows = [(use.name, use.batch, use.lr, use.first, use.weight_decay, use.clip) for use in learn.uses]
     assert rows == [("world", 50, 3e-4, 100, 1e-6, 100.0), ("behaviour", 50, 8e-5, 100, 1e-6, 100.0)]
     assert learn.networks.length("world") == 51 and learn.networks.least("world") == 50
+    assert set(learn.rules.values()) == {"ends"}
     turns = [item for item in unroll(learn.schedule) if isinstance(item, Turn)]
     assert (turns[0].steps, turns[0].epsilon, turns[1].epsilon) == (5_000, 1.0, 0.0)
     assert sum(turn.steps for turn in turns) == 255_000 == learn.steps_played
