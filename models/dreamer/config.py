@@ -4,7 +4,7 @@ DreamerV2, APV, ContextWM, PreLAR and their baselines are settings of one config
 published numbers. Learning rates, clipping and the order of turns belong to the schedule. Imports no torch.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from models.family import AgentConfig, Takes
@@ -190,7 +190,10 @@ class DreamerConfig(AgentConfig):
                 f"networks: pretrain_videos is of the family '{watched.family}': take one of '{self.family}'"
             )
         for name in ("rssm", "frames"):
-            if getattr(self, name) != getattr(watched, name):
+            ours, theirs = (getattr(each, name) for each in (self, watched))
+            if isinstance(ours, FramesConfig):  # what is left blank is no size
+                ours, theirs = (replace(each, blanked=0.0) for each in (ours, theirs))
+            if ours != theirs:
                 raise ValueError(
                     f"{name} differs from pretrain_videos.{name}, which it goes on from: make both the same"
                 )

@@ -9,7 +9,8 @@ stated: how wide a feature, an embedded frame or a decoder's input is. Imports n
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from models.limits import Dropout, Few, Positive, Size, Within, check
+from models.family import option
+from models.limits import Dropout, Few, Positive, Share, Size, Within, check
 
 StdOf = Literal["sigmoid2", "sigmoid", "softplus"]
 
@@ -48,8 +49,9 @@ class FramesConfig:
     """How frames are read and drawn. plain: four convolutions each way, of 64 x 64 pixels. resnet: stages of residual
     layers. context: the same, where one frame of a sequence is read besides, and the drawer looks at it.
 
-    The last four are of `context` alone: which frame that is; its channels; which share of its places a drawn frame
-    does not see; dropout of that attention.
+    The last six are of `context` alone: which frame that is; its channels; which share of its places a drawn frame
+    does not see; heads and dropout of that attention; how often a rectangle of the context is left blank while it is
+    learned from (ContextWM, on Meta-world but for drawer-open: 0.5).
     """
 
     kind: Literal["plain", "resnet", "context"] = "resnet"
@@ -62,9 +64,12 @@ class FramesConfig:
     hidden_places: Dropout = 0.75
     heads: Size = 4
     dropout: Dropout = 0.1
+    blanked: Share = option(0.0)
 
     def __post_init__(self) -> None:
         check(self, "frames")
+        if self.blanked and self.kind != "context":
+            raise ValueError(f"frames.blanked is of a context, and frames.kind={self.kind} has none: take kind=context")
         if self.kind == "plain" and self.resolution != 64:
             raise ValueError(f"frames.kind=plain draws 64 x 64 pixels alone, not {self.resolution}: take kind=resnet")
         if self.resolution % 2 ** (self.stages + 1):

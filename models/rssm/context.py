@@ -15,6 +15,8 @@ from models.rssm.chance import Draws
 from models.rssm.config import FramesConfig
 from models.rssm.convolutions import ResnetDecoder, Stage, Trunk, doubled
 
+AREA, RATIO = (0.02, 0.33), (0.3, 3.3)  # of a rectangle left blank: shares of the frame; height by width
+
 
 class ContextEncoder(nn.Module):
     """Two trunks of equal size, of frames and of the context."""
@@ -35,7 +37,30 @@ class ContextEncoder(nn.Module):
         if self.config.context_frame == "random":
             at = draws.steps("context", rows, steps)
         shown = frames_BTCRR[torch.arange(rows, device=frames_BTCRR.device), at.to(frames_BTCRR.device)]
+        if self.training and self.config.blanked:
+            shown = blanked(shown, self.config.blanked, draws)
         return {each.shape[-1]: each for each in self.context.read(shown)[1]}
+
+
+def blanked(frames_BCRR: Tensor, chance: float, draws: Draws) -> Tensor:
+    """Centred frames, of each of which a rectangle is 0 with this chance, their grey in the middle.
+
+    It is of 2 to 33 % of the frame and up to 3.3 times as long as wide, anywhere in it (arXiv 1708.04896).
+    """
+    side = frames_BCRR.shape[-1]
+    told = draws.uniform("blanked", frames_BCRR.new_empty((len(frames_BCRR), 6), dtype=torch.float32))
+    chosen_B, area_B, upright_B, ratio_B, x_B, y_B = told.unbind(1)
+    area_B = side * side * (AREA[0] + (AREA[1] - AREA[0]) * area_B)
+    ratio_B = torch.where(upright_B < 0.5, 1 + (RATIO[1] - 1) * ratio_B, RATIO[0] + (1 - RATIO[0]) * ratio_B)
+    heights_B, widths_B = ((area_B * each).sqrt().round().clamp(1, side) for each in (ratio_B, 1 / ratio_B))
+    places_R = torch.arange(side, device=frames_BCRR.device)
+
+    def within(start_B: Tensor, length_B: Tensor) -> Tensor:
+        first_B = (start_B * (side - length_B + 1)).floor()
+        return (places_R >= first_B[:, None]) & (places_R < (first_B + length_B)[:, None])
+
+    inside_BRR = within(y_B, heights_B)[:, :, None] & within(x_B, widths_B)[:, None, :]
+    return frames_BCRR.masked_fill((inside_BRR & (chosen_B < chance)[:, None, None])[:, None], 0.0)
 
 
 class Glance(nn.Module):

@@ -214,6 +214,8 @@ def test_a_config_comes_back_from_its_plain_data() -> None:
 def test_an_agent_goes_on_from_a_world_of_its_own_sizes_alone() -> None:
     for name, of in PRETRAINED.items():
         CONFIGS[name].require_world(CONFIGS[of])
+    context = CONFIGS["contextwm"]
+    replace(context, frames=replace(context.frames, blanked=0.5)).require_world(CONFIGS["contextwm_pretrain"])
     mine, other = CONFIGS["prelar"], CONFIGS["prelar_pretrain"]
     for changed, why in (
         (replace(other, rssm=replace(other.rssm, deter=9)), "rssm differs from pretrain_videos.rssm"),

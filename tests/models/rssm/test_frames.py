@@ -1,12 +1,14 @@
 """Encoders and decoders: plain, residual, and in the context of one frame."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from models.api import Moment
 from models.rssm.chance import Seeded
 from models.rssm.config import FramesConfig
-from models.rssm.context import ContextDecoder, ContextEncoder, Glance
+from models.rssm.context import ContextDecoder, ContextEncoder, Glance, blanked
 from models.rssm.convolutions import PlainDecoder, PlainEncoder, ResidualLayer, ResnetDecoder, Trunk
 
 SMALL = FramesConfig("context", 16, channels=4, stages=2, context_channels=4, heads=2)
@@ -46,6 +48,41 @@ def test_a_residual_layer_adds_what_it_reads_to_what_goes_past() -> None:
     assert torch.equal(layer(x, read), x)
     torch.nn.init.ones_(layer.conv2.weight)
     assert not torch.equal(layer(x, read), layer(x))
+
+
+def test_a_rectangle_of_some_contexts_is_left_blank_while_it_is_learned_from() -> None:
+    frames = torch.full((4_000, 3, 16, 16), 0.3)
+    found = blanked(frames, 0.5, draws())
+    assert torch.equal(blanked(frames, 0.5, draws()), found) and {*found.unique().tolist()} == {
+        0.0,
+        frames[0, 0, 0, 0].item(),
+    }
+    assert torch.equal(blanked(frames, 0.0, draws()), frames)
+    gone = found[:, 0] == 0
+    assert torch.equal(gone[:, None].expand_as(found), found == 0)
+    some = gone[gone.flatten(1).any(1)]
+    assert 0.46 < len(some) / len(frames) < 0.54
+    heights, widths = some.any(2).sum(1), some.any(1).sum(1)
+    assert torch.equal(some.sum((1, 2)), heights * widths), "a rectangle each"
+    shares, ratios = heights * widths / 256, heights / widths
+    assert shares.min() > 0.01 and shares.max() < 0.37 and 0.16 < shares.mean() < 0.19
+    assert ratios.min() > 0.19 and ratios.max() < 5.1
+    assert 0.46 < (ratios > 1).float().mean() + (ratios == 1).float().mean() / 2 < 0.54
+    everywhere = some.float().mean(0)
+    assert everywhere.min() > 0.005 and (everywhere - everywhere.flip(0)).abs().max() < 0.05
+
+
+def test_only_learning_sees_a_blanked_context() -> None:
+    config = replace(SMALL, context_frame="first", blanked=1.0)
+    encoder, frames = ContextEncoder(config), torch.rand(5, 2, 3, 16, 16)
+    shown = torch.zeros_like(frames[:, 0])
+    encoder.context.read = lambda seen: (shown.copy_(seen), [])  # type: ignore[assignment, method-assign]
+    encoder.eval().see(frames, draws())
+    assert torch.equal(shown, frames[:, 0])
+    encoder.train().see(frames, draws())
+    assert torch.equal(shown, blanked(frames[:, 0], 1.0, draws())) and (shown == 0).flatten(1).any(1).all()
+    with pytest.raises(ValueError, match=r"frames\.blanked is of a context, and frames.kind=resnet has none"):
+        FramesConfig("resnet", blanked=0.5)
 
 
 def test_a_glance_is_attention_to_the_places_that_were_drawn() -> None:
