@@ -114,8 +114,8 @@ class DreamerConfig(AgentConfig):
     bonus_of: Literal["embedding", "feature"] = "embedding"
     kl: KlConfig = field(default_factory=KlConfig)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
-    consistency: Literal["none", "sign", "soft"] = "none"
-    sharpness: Positive = 1.0  # of the soft one
+    consistency: Literal["none", "sign", "soft", "relative"] = "none"
+    sharpness: Positive = 1.0  # of the soft and the relative one
     rewards: Literal["identity", "tanh", "sign"] = "identity"
     reward_unit: Positive = 1.0  # by which rewards are divided before
     behaviour: BehaviourConfig = field(default_factory=BehaviourConfig)

@@ -15,7 +15,7 @@ from models.dreamer.config import DreamerConfig
 from models.dreamer.world_model import Observed, Segments, WorldModel, centred
 from models.rssm.bonus import Paid
 from models.rssm.chance import Draws, OneHot
-from models.rssm.consistency import sign_consistency, soft_consistency
+from models.rssm.consistency import relative_consistency, sign_consistency, soft_consistency
 from models.rssm.heads import log_chance
 from models.rssm.latent_action import ORIGINAL_PRIOR_STD, PRIOR_STD, latent_kl
 from models.rssm.model import balanced_kl
@@ -84,7 +84,8 @@ def _latent_terms(world: WorldModel, segments: Segments, lost: Lost, draws: Draw
     if config.consistency == "sign":
         lost.terms["consistency"] = sign_consistency(actions, worlds)
     else:
-        lost.terms["consistency"] = soft_consistency(actions, worlds, config.sharpness)
+        loss = soft_consistency if config.consistency == "soft" else relative_consistency
+        lost.terms["consistency"] = loss(actions, worlds, config.sharpness)
     return replace(lost, latent_kls=kls, compared=(worlds, actions))
 
 

@@ -3,7 +3,9 @@
 Two lists of differences are made, of latent actions and of what the world expects after them, with the actions of
 another video in place of each. As published, signs of all pairs are compared: a sign has no slope, so that this loss
 moves nothing, as it was measured too; it stands here for comparison. The soft one compares the same pairs through tanh,
-and does move the latent actions. Source: PreLAR (ECCV 2024), section 3.3, and its code.
+and does move the latent actions: also towards one another, as smaller differences disagree less. The relative one is
+the same to all actions of another scale, so that nothing is won by shrinking them. Source: PreLAR (ECCV 2024), section
+3.3, and its code.
 
 Shapes: N pairs of a real and an exchanged action.
 """
@@ -13,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Consistency = Literal["none", "sign", "soft"]
+Consistency = Literal["none", "sign", "soft", "relative"]
 LEAST = 0.01  # nats
 
 
@@ -32,13 +34,23 @@ def soft_consistency(actions_N: Tensor, worlds_N: Tensor, sharpness: float = 1.0
     goes towards `sign_consistency` as the sharpness grows. What the world expects is taken as it is, without
     gradient, and so are the units.
     """
-    return (_soft(actions_N, sharpness) - _soft(worlds_N.detach(), sharpness)).square().mean()
+    actions_NN = _soft(actions_N, actions_N.detach(), sharpness)
+    return (actions_NN - _soft(worlds_N.detach(), worlds_N.detach(), sharpness)).square().mean()
+
+
+def relative_consistency(actions_N: Tensor, worlds_N: Tensor, sharpness: float = 1.0) -> Tensor:
+    """The same with units of actions that have their gradient: actions times a number lose as much, and what is moved
+    keeps its spread, above LEAST.
+    """
+    actions_NN = _soft(actions_N, actions_N, sharpness)
+    return (actions_NN - _soft(worlds_N.detach(), worlds_N.detach(), sharpness)).square().mean()
 
 
 def _pairs(numbers_N: Tensor) -> Tensor:
     return numbers_N[:, None] - numbers_N[None, :]
 
 
-def _soft(numbers_N: Tensor, sharpness: float) -> Tensor:
-    unit = numbers_N.detach().std(correction=0).clamp(min=LEAST)
+def _soft(numbers_N: Tensor, measured_N: Tensor, sharpness: float) -> Tensor:
+    """tanh of all pairwise differences in units of the standard deviation of `measured`."""
+    unit = measured_N.var(correction=0).clamp(min=LEAST**2).sqrt()
     return torch.tanh(sharpness * _pairs(numbers_N) / unit)

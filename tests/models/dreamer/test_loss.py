@@ -53,13 +53,14 @@ def test_pictures_lose_half_of_their_squared_errors() -> None:
 
 def test_the_published_consistency_has_no_gradient_and_the_soft_one_has() -> None:
     found = {}
-    for kind in ("none", "sign", "soft"):
+    for kind in ("none", "sign", "soft", "relative"):
         world = WorldModel(replace(CONFIGS["prelar_pretrain"], consistency=kind))
         found[kind] = gradients(world, world.config)
     for name, without in found["none"].items():
         assert without is not None and torch.equal(without, found["sign"][name]), name  # type: ignore[arg-type]
     differ = {name for name, each in found["soft"].items() if not torch.equal(each, found["none"][name])}  # type: ignore[arg-type]
     assert differ and all(name.startswith("latent_action.") for name in differ)
+    assert any(not torch.equal(each, found["relative"][name]) for name, each in found["soft"].items())  # type: ignore[arg-type]
     only = replace(CONFIGS["prelar_pretrain"], weights=WeightsConfig(0, 0, 0, 0, 0, 0, 0, consistency=1.0))
     alone = gradients(WorldModel(only), only)
     assert all(alone[name] is not None and float(alone[name].abs().sum()) > 0 for name in differ)  # type: ignore[union-attr]

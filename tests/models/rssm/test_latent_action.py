@@ -4,7 +4,7 @@ import torch
 from models.api import Moment
 from models.rssm.chance import Gaussian, Seeded
 from models.rssm.config import ActionEncoderConfig, FramesConfig, LatentActionConfig
-from models.rssm.consistency import LEAST, sign_consistency, soft_consistency
+from models.rssm.consistency import LEAST, relative_consistency, sign_consistency, soft_consistency
 from models.rssm.latent_action import ORIGINAL_PRIOR_STD, ActionEncoder, LatentAction, latent_kl
 
 FRAMES = FramesConfig("resnet", 16, 4, stages=1)
@@ -74,6 +74,23 @@ def test_the_soft_one_moves_actions_into_the_worlds_order() -> None:
     torch.testing.assert_close(ours, sign_consistency(actions.detach(), worlds))
     assert float(soft_consistency(worlds, worlds)) == 0
     assert bool(soft_consistency(torch.zeros(3), torch.zeros(3)).isfinite())
+
+
+def test_the_soft_one_shrinks_actions_that_tell_nothing_of_the_world_and_the_relative_one_does_not() -> None:
+    numbers = torch.Generator().manual_seed(0)
+    values, worlds = (torch.rand(90, generator=numbers, dtype=torch.float64) for _ in range(2))
+    slopes = {}
+    for loss in (soft_consistency, relative_consistency):
+        actions = values.clone().requires_grad_()
+        loss(actions, worlds).backward()
+        assert actions.grad is not None and float(actions.grad.abs().sum()) > 0.1
+        slopes[loss] = float(actions.grad @ values / values.std())
+    assert slopes[soft_consistency] > 0.1 and abs(slopes[relative_consistency]) < 1e-12
+    assert relative_consistency(9 * values, worlds).item() == pytest.approx(relative_consistency(values, worlds).item())
+    assert relative_consistency(values, worlds).item() == soft_consistency(values, worlds).item()
+    for same in (torch.zeros(3), 1e-30 * torch.rand(3)):
+        relative_consistency(same.requires_grad_(), torch.rand(3)).backward()
+        assert same.grad is not None and same.grad.isfinite().all()
 
 
 def test_actions_that_hardly_differ_are_not_driven_apart_without_bound() -> None:
