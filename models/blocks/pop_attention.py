@@ -149,6 +149,13 @@ class PopTransformer(nn.Module):
         shape = (len(self.layers), rows, self.heads, capacity, self.width // self.heads)
         return KVCache.empty(shape, *self.cache_type())
 
+    def fresh_cache(self, rows: int, capacity: int, old: object = None) -> KVCache:
+        """An unfilled cache; `old` is what nobody needs any more, and is used again where it serves."""
+        if isinstance(old, KVCache) and old.serves(rows, *self.cache_type()):
+            old.clear()
+            return old
+        return self.empty_cache(rows, capacity)
+
     def cache_type(self) -> tuple[torch.dtype, torch.device]:
         """What a cache holds now: autocast's type if autocast is on, else that of the weights; and where."""
         weight = next(self.layers[0].parameters())

@@ -172,7 +172,7 @@ class PlayedAgent(ABC):
         for part, option in self.beyond_original:
             if getattr(getattr(self.config, part), option):
                 raise ValueError(
-                    f"{part}.{option} gives this agent heads that the original's checkpoints do not have: export one "
+                    f"{part}.{option} gives this agent weights that the original's checkpoints do not have: export one "
                     "that learned without it"
                 )
         return self.original.original_state_dict(self.networks[network])

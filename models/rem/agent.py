@@ -26,7 +26,7 @@ class RemAgent(BlockAgent):
 
     family: ClassVar = REM
     original: ClassVar = NAMES
-    beyond_original: ClassVar = OTHER_HEADS
+    beyond_original: ClassVar = (*OTHER_HEADS, ("world_model", "attention"))
     changeable: ClassVar = {
         "weights": ("l1", "mse", "lpips", "commitment", "encoder"),
         "actor_critic": (

@@ -8,6 +8,7 @@ order of turns belong to the schedule. Imports no torch.
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal
 
+from models.family import option
 from models.limits import Dropout, Size, check, require_unset
 from models.practice.config import (
     BLOCK_TOKENIZER,
@@ -27,7 +28,10 @@ TOKENIZER = BLOCK_TOKENIZER
 
 @dataclass(frozen=True)
 class WorldModelConfig(OutcomeConfig):
-    """Sizes of the RetNet over blocks of a frame's tokens and an action, and how it predicts (section 2 and A.2)."""
+    """Sizes of the RetNet over blocks of a frame's tokens and an action, and how it predicts (section 2 and A.2).
+
+    attention: in place of the RetNet, with rotary positions and a cache, as in Simulus (arXiv 2502.11537).
+    """
 
     max_steps: Size = 10  # blocks of a segment: how far it learns to remember
     layers: Size = 5
@@ -40,11 +44,17 @@ class WorldModelConfig(OutcomeConfig):
     shared_prediction_token: bool = False  # one learned vector for all places of a frame, or one a place
     pop: bool = True  # all tokens of a frame at once, from prediction tokens; or one after another
     num_actions: Size = 18
+    attention: bool = option(False)
 
     def __post_init__(self) -> None:
         check(self, "world_model")
         super().__post_init__()
         check_blocks(self)
+        if self.attention:
+            require_unset(
+                self, "world_model", "pop", "on attention, which predicts whole frames: set world_model.attention=false"
+            )
+            require_unset(self, "world_model", "blocks_per_chunk", "on attention: set world_model.attention=false")
         if not self.pop:
             without = "without prediction tokens: set world_model.pop=true"
             require_unset(self, "world_model", "shared_prediction_token", without)
@@ -95,7 +105,7 @@ class RemConfig(BlockPracticeConfig):
     weights: TokenizerWeights = field(default_factory=lambda: TokenizerWeights(l1=0.0, mse=1.0))
 
     meaning: ClassVar = BlockPracticeConfig.meaning | {
-        "world_model": ("heads", "shared_embeddings", "shared_prediction_token", "pop", *OUTCOME),
+        "world_model": ("heads", "shared_embeddings", "shared_prediction_token", "pop", "attention", *OUTCOME),
         "actor_critic": ("action_inputs", "value_reach"),
     }
 

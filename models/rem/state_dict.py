@@ -14,7 +14,7 @@ from models.rem.world_model import WorldModel
 
 def thetas(network: nn.Module) -> dict[str, Tensor]:
     """The angles that the original keeps in every layer of its world model."""
-    if not isinstance(network, WorldModel):
+    if not isinstance(network, WorldModel) or network.config.attention:
         return {}
     found_E = angles(network.config.width // network.config.heads).float()
     return {f"_model.layers.{layer}.retention.thetas": found_E.clone() for layer in range(network.config.layers)}

@@ -1,4 +1,4 @@
-"""REM's world model: a RetNet over frames and actions, with heads for tokens, rewards and ends.
+"""REM's world model: a RetNet, or attention, over frames and actions, with heads for tokens, rewards and ends.
 
 A block is a frame's K observation tokens, then one action; C = K + 1. Observation tokens are embedded as the
 tokenizer's codes, which get no gradient, or have rows of their own. The action's output predicts the reward's sign and
@@ -14,13 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from models.blocks.layers import head, initialise_uniform
+from models.blocks.pop_attention import PopTransformer, Read
 from models.blocks.retnet import Reading, RetNet
+from models.blocks.transformer import KVCache
 from models.practice.blocks import BlockModel
 from models.practice.curiosity import Ensemble
 from models.practice.outcome import begin, bins_of, outputs_of
 from models.practice.world import Outputs
 from models.rem.config import WorldModelConfig
 from models.tokenizers.config import TokenizerConfig
+
+States = KVCache | tuple[Tensor, ...]
+"""What was read: of attention a cache, of a RetNet a state a layer (N, H, E, E)"""
 
 
 class WorldModel(BlockModel):
@@ -40,14 +45,20 @@ class WorldModel(BlockModel):
         begin(self.bins, self.head_rewards)
         # Rows of observations are unused where codes are shared, and so is the last one, as in the original.
         self.embedding = nn.Embedding(self.vocabulary + config.num_actions + 1, width)
-        self._model = RetNet(config.layers, config.heads, width, config.dropout, generator)
+        self._model: RetNet | PopTransformer
+        if config.attention:
+            self._model = PopTransformer(config.layers, config.heads, width, config.dropout)
+            initialise_uniform(self._model, generator)
+        else:
+            self._model = RetNet(config.layers, config.heads, width, config.dropout, generator)
         self.placeholder_embeddings = nn.Embedding(self.tokens_per_frame + 1, width)
         for table in (self.embedding, self.placeholder_embeddings):
             nn.init.normal_(table.weight, generator=generator)
 
     @property
     def retnet(self) -> RetNet:
-        """What reads and predicts; parameters keep the original's name for it."""
+        """What reads and predicts, where it is no attention; parameters keep the original's name for it."""
+        assert isinstance(self._model, RetNet), "this world model has attention"
         return self._model
 
     def forward(self, tokens_BTK: Tensor, actions_BT: Tensor, codes_VD: Tensor) -> Outputs:
@@ -72,8 +83,10 @@ class WorldModel(BlockModel):
             latents_BSD=seen_BTKD.flatten(1, 2),
         )
 
-    def _read(self, x_BLD: Tensor, steps: int) -> Reading:
+    def _read(self, x_BLD: Tensor, steps: int) -> Read | Reading:
         predict = self.prediction_tokens(len(x_BLD), steps) if self.config.pop else None
+        if isinstance(self._model, PopTransformer):
+            return self._model.read(x_BLD, None, self.tokens_per_block, predict, slice(0, steps), ends_only=True)
         return self.retnet.read(
             x_BLD,
             block=self.tokens_per_block,
@@ -82,6 +95,28 @@ class WorldModel(BlockModel):
             behind=slice(0, steps),
             ends_only=self.config.pop,
         )
+
+    def nothing_read(self, rows: int, old: States = ()) -> States:
+        """What `advance` begins with; `old` is what nobody needs any more."""
+        if isinstance(self._model, PopTransformer):
+            return self._model.fresh_cache(rows, (self.config.max_steps + 1) * self.tokens_per_block, old)
+        return ()
+
+    def advance(
+        self, x_NLD: Tensor, states: States, first: int, predict: bool, ends_only: bool = True
+    ) -> tuple[Read | Reading, States]:
+        """Read on, and predict the next frame in the same pass if wanted: what is said, and what was read now.
+
+        first: position of the first token that is read. A cache is changed in place.
+        """
+        tokens, behind = self.prediction_tokens(len(x_NLD), 1) if predict else None, slice(1, 2)
+        if isinstance(self._model, PopTransformer):
+            assert isinstance(states, KVCache)
+            read = self._model.read(x_NLD, states, predict=tokens, behind=behind, ends_only=ends_only)
+            return read, states
+        assert not isinstance(states, KVCache)
+        reading = self.retnet.read(x_NLD, states, first, predict=tokens, behind=behind, ends_only=ends_only)
+        return reading, reading.last
 
     def embed_actions(self, actions: Tensor) -> Tensor:
         """Embedded actions (..., D)."""

@@ -106,10 +106,7 @@ class WorldModel(BlockModel):
         """What `advance` begins with; `old` is what nobody needs any more, and is used again where it serves."""
         if self.config.backbone == "retnet":
             return ()
-        if isinstance(old, KVCache) and old.serves(rows, *self.attention.cache_type()):
-            old.clear()
-            return old
-        return self.attention.empty_cache(rows, (self.config.max_steps + 1) * self.tokens_per_block)
+        return self.attention.fresh_cache(rows, (self.config.max_steps + 1) * self.tokens_per_block, old)
 
     def advance(self, x_NLD: Tensor, states: States, first: int) -> tuple[Tensor, States]:
         """Read on and predict the next frame in one pass: outputs of its prediction tokens (N, K, D), and the states.

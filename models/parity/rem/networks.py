@@ -126,7 +126,7 @@ def world_model_outputs(case: Case) -> dict[str, Tensor]:
     found |= {
         "incremental/output": player.newest_ND,
         "incremental/n": torch.tensor(player.length),
-        "incremental/states": torch.stack(player.states),
+        "incremental/states": torch.stack(player.retained),
         "incremental/next_logits": given.logits["tokens"][0],
     }
     return {f"world_model/{name}": value for name, value in found.items()}

@@ -45,7 +45,7 @@ def imagine_outputs(case: Case) -> dict[str, Tensor]:
         "logits_tokens": torch.stack(given.logits["tokens"], dim=1),
         "rnn_state_after_burn_in": stacked(burnt),
         "rnn_state_last": stacked(rolled.memory),
-        "world_model_states_last": torch.stack(player.states),
+        "world_model_states_last": torch.stack(player.retained),
         "world_model_n_last": torch.tensor(player.length),
         "lambda_returns": returns_NH,
         "frames_row0": _frames(case, tokens_NHK, 3 if frames is None else frames.shape[1]),

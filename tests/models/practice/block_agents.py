@@ -40,7 +40,7 @@ UNUSED = ("world_model.embed_unused.weight", "world_model.head_unused.weight")
 KINDS = {
     "rem": Kind(
         RemAgent,
-        small_rem.VARIANTS,
+        {**small_rem.VARIANTS, "attention": small_rem.ATTENTION},
         small_rem.CONFIG,
         {
             "no pop": {"world_model.placeholder_embeddings.weight"},

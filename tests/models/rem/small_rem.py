@@ -18,6 +18,7 @@ CONFIG = RemConfig(
 # With other numbers of the world model, or of the actor-critic.
 world, actor = partial(with_part, CONFIG, "world_model"), partial(with_part, CONFIG, "actor_critic")
 PIXELS = actor(kind="pixels", channels=(4, 4), action_inputs=False)
+ATTENTION = world(attention=True, blocks_per_chunk=3)
 VARIANTS = {
     "rem": CONFIG,
     "no pop": world(pop=False),

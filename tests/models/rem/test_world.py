@@ -8,7 +8,7 @@ from models.practice.draws import Given, likeliest
 from models.rem.agent import RemAgent
 from models.rem.world import RemPlayer
 from tests.models.practice.block_agents import ACTIONS, STEPS, TOKENS, K
-from tests.models.rem.small_rem import VARIANTS, world
+from tests.models.rem.small_rem import ATTENTION, VARIANTS, world
 
 NOTHING = torch.zeros(3).long()
 
@@ -27,10 +27,10 @@ def played(agent: RemAgent, first: int) -> tuple[Tensor, Tensor, RemPlayer]:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("variant", ["rem", "no pop", "separate embeddings", "shared prediction token"])
+@pytest.mark.parametrize("variant", ["rem", "no pop", "separate embeddings", "shared prediction token", "attention"])
 @pytest.mark.parametrize("first", [1, 2, 3])
 def test_played_steps_are_what_one_pass_over_the_segment_says(variant: str, first: int) -> None:
-    agent = RemAgent(VARIANTS[variant], seed=1)
+    agent = RemAgent(ATTENTION if variant == "attention" else VARIANTS[variant], seed=1)
     outputs = agent.world_model.eval()(TOKENS, ACTIONS, agent.codes())
     logits, rewards, player = played(agent, first)
     assert torch.allclose(logits, outputs.observations_BSV[:, first * K :], atol=2e-4)
