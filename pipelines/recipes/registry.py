@@ -42,6 +42,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "rem_separate_embeddings": ablations.rem_separate_embeddings,
     "rem_no_action_inputs": ablations.rem_no_action_inputs,
     "rem_pixel_critic": ablations.rem_pixel_critic,
+    "rem_freeway": ablations.rem_freeway,
     "delta_iris_atari": delta_iris_atari,
     "delta_iris_crafter": delta_iris_crafter,
     "delta_iris_mini": delta_iris_mini,

@@ -1,18 +1,21 @@
 """REM's recipes: an agent that plays 100,000 steps, as IRIS does, and imagines a whole frame in one pass.
 
 `rem` is the paper's, under the rules of its own code, which are IRIS's; the others are its ablations, each with one
-number changed. Run: `worldline experiment new pong-rem --recipe rem --games Pong`, then `worldline materialize
-pong-rem`. Source: arXiv 2402.05643, section 3 and appendix A, with the numbers of its code where the paper is silent.
+number changed, and `rem_freeway`, which learns Freeway of the trajectories that `iris_mini` learns from, on a small
+scale, and never plays. `--set learn.world_model.attention=true` has Simulus's attention in place of the RetNet.
+Run: `worldline experiment new pong-rem --recipe rem --games Pong`, then `worldline materialize pong-rem`.
+Source: arXiv 2402.05643, section 3 and appendix A, with the numbers of its code where the paper is silent.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from models.rem.config import RemConfig
+from models.rem.config import RemActorConfig, RemConfig, WorldModelConfig
 from models.rem.sizes import sized
 from pipelines.evaluation.player_settings import ACTOR, SearchConfig
 from pipelines.graph.recipe import Recipe
+from pipelines.recipes.iris import iris_mini
 from pipelines.recipes.released import of_game
 from pipelines.stages.evaluate import EvaluateConfig
 from pipelines.stages.learn import LearnConfig
@@ -88,3 +91,27 @@ def rem_no_action_inputs() -> Recipe:
 def rem_pixel_critic() -> Recipe:
     """REM whose actor-critic sees decoded frames, as IRIS's does, in place of codes."""
     return _with("rem_pixel_critic", "actor_critic", kind="pixels", action_inputs=False)
+
+
+def rem_freeway() -> Recipe:
+    """Freeway from the trajectories of `iris_mini`, tiny networks, within the hour on a processor; no step is played.
+
+    Its tokenizer is half as wide as that of `iris_mini`; the world model and the actor read its codes as they are.
+    It foresees no rewards of so little learning: BENCHMARKS.md, "Burn-in without actions", has what came of it.
+    """
+    data = iris_mini()
+    learn = data.of(LearnConfig)
+    seeing: Any = learn.networks
+    given = RemConfig(
+        frame=seeing.frame,
+        tokenizer=replace(seeing.tokenizer, channels=16, vocab_size=256),
+        world_model=WorldModelConfig(layers=2, width=64, dropout=0.0),
+        actor_critic=RemActorConfig(hidden=128, resolution=48, gamma=0.97),
+        weights=seeing.weights,
+    )
+    uses = (
+        Practice("tokenizer", 32, updates=1000, lr=2e-3, weight_decay=0.01, clip=10.0),
+        Practice("world_model", 8, updates=800, lr=1e-3, weight_decay=0.05, clip=100.0),
+        Practice("actor_critic", 16, updates=130, lr=2e-3, weight_decay=0.01, clip=3.0),
+    )
+    return data.but(name="rem_freeway", learn=replace(learn, networks=given, uses=uses))

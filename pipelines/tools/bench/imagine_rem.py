@@ -62,7 +62,7 @@ class TwoPasses(RemPlayer):
             return self.waiting_NLD[:, :0]
         self.passes += 1
         tokens_NKD = self.model.prediction_tokens(len(actions_N), 1)[:, 0]
-        return self.model.retnet.predict(tokens_NKD, self.states, self.length)
+        return self.model.retnet.predict(tokens_NKD, self.retained, self.length)
 
 
 class Rollout:

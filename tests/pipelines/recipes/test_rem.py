@@ -7,7 +7,8 @@ from pipelines.errors import UsageError
 from pipelines.recipes.registry import RECIPES, recipe
 from pipelines.stages.learn import LearnConfig
 
-REM = [name for name in RECIPES if name.startswith("rem")]
+SMALL = "rem_freeway"  # which is no ablation of the paper
+REM = [name for name in RECIPES if name.startswith("rem") and name != SMALL]
 
 
 def networks(name: str) -> RemConfig:
@@ -31,6 +32,14 @@ def test_each_ablation_changes_one_part_and_fits_together() -> None:
         "rem_pixel_critic": ["actor_critic"],
     }
     assert networks("rem_4x4").tokenizer.tokens_per_frame == 16
+
+
+def test_the_small_one_plays_nothing_and_keeps_the_papers_actor_inputs() -> None:
+    learn, small = recipe(SMALL).of(LearnConfig), networks(SMALL)
+    small.require_fit(10)
+    assert learn.offline and {use.name for use in learn.uses} == {"tokenizer", "world_model", "actor_critic"}
+    assert small.actor_critic.action_inputs and small.actor_critic.burn_in == networks("rem").actor_critic.burn_in
+    assert small.world_model.shared_embeddings and small.tokenizer.tokens_per_frame == 36
 
 
 def test_the_schedule_is_the_papers() -> None:
