@@ -39,8 +39,8 @@ def soft_consistency(actions_N: Tensor, worlds_N: Tensor, sharpness: float = 1.0
 
 
 def relative_consistency(actions_N: Tensor, worlds_N: Tensor, sharpness: float = 1.0) -> Tensor:
-    """The same with units of actions that have their gradient: actions times a number lose as much, and what is moved
-    keeps its spread, above LEAST.
+    """The same with units of actions that have their gradient: actions times a number lose as much, and nothing is
+    won by shrinking them all, above LEAST. A few that lie far off raise the unit for all others, though.
     """
     actions_NN = _soft(actions_N, actions_N, sharpness)
     return (actions_NN - _soft(worlds_N.detach(), worlds_N.detach(), sharpness)).square().mean()

@@ -112,7 +112,7 @@ def prelar() -> Recipe:
 def prelar_soft() -> Recipe:
     """PreLAR with a consistency that has a gradient, which the published one lacks. Ours, not the paper's.
 
-    BENCHMARKS.md has what it does to small latent actions; consistency=relative leaves them as large as they are.
+    BENCHMARKS.md has what it does to small latent actions; consistency=relative does not shrink them.
     """
     return _both("prelar_soft", replace(systems.prelar_pretrain(), consistency="soft"), systems.prelar())
 
