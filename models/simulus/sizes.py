@@ -1,8 +1,8 @@
 """Simulus's sizes, read off a checkpoint: what a flat state_dict's names and shapes say of the three networks.
 
-Not every number leaves a trace in shapes: norm groups, FSQ's levels (their number and product do), blocks and context,
-where bins end, whether the actor is told of actions, and all that belongs to learning are those of the config that is
-given. Imports no torch. Run: `worldline import simulus --file last.pt --game Pong`.
+Not every number leaves a trace in shapes: norm groups, FSQ's levels (their number and product do; `fsq_levels` reads
+them), blocks and context, where bins end, whether the actor is told of actions, and all that belongs to learning are
+those of the config that is given. Imports no torch. Run: `worldline import simulus --file last.pt --game Pong`.
 """
 
 import math
@@ -17,6 +17,7 @@ from models.tokenizers.config import TokenizerConfig
 
 IMAGE = "tokenizer.tokenizers.image."
 MODEL = "world_model._model."
+MOST_LEVELS = 16  # numbers of a code that levels are read of
 OF_ATTENTION = {"fastest", "slowest", "blocks_per_chunk"}  # of a RetNet alone
 
 
@@ -32,6 +33,14 @@ def sized(config: SimulusConfig, shapes: Mapping[str, Shape]) -> SimulusConfig:
     commits = {} if tokenizer.quantizer != "fsq" else {"weights": replace(config.weights, commitment=0.0)}
     world_model, actor = _world_model(found, config.world_model), _actor(found, config.actor_critic, tokenizer)
     return with_networks(config, tokenizer, world_model, actor, **commits)
+
+
+def fsq_levels(weights: Mapping[str, Any]) -> tuple[int, ...]:
+    """The levels of a whole checkpoint's FSQ, which it keeps as numbers; none where it has no FSQ, or odd ones."""
+    kept = weights.get(f"{IMAGE}fsq._levels")
+    if kept is None or kept.ndim != 1 or not 1 <= len(kept) <= MOST_LEVELS or kept.is_floating_point():
+        return ()
+    return tuple(kept.tolist())
 
 
 def _tokenizer(found: Shapes, given: TokenizerConfig) -> TokenizerConfig:

@@ -78,12 +78,13 @@ def import_simulus(
 ) -> None:
     """Make an experiment of a checkpoint of Simulus, as 'worldline import iris' does of one of IRIS.
 
-    Sizes, heads, backbone (attention or RetNet) and quantizer are read off its tensors; of FSQ's levels their number
-    and product are, so say others than three of 8, and what they make: --set tokenizer.fsq_levels=8,5,5,5 --set
-    tokenizer.vocab_size=1000.
+    Sizes, heads, backbone (attention or RetNet) and quantizer are read off its tensors, FSQ's levels too.
 
     Example: worldline import simulus --file last.pt --game Pong
     """
+    from pipelines.training.weight_files import read_state_dict
+
+    changes = [*(changes or []), *simulus.told(read_state_dict(file))]
     _import(file, game, name, changes, storage, simulus.simulus(), simulus.released)
 
 

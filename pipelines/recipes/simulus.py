@@ -8,10 +8,12 @@ the actor, `learn.actor_critic.burn_in_actions=false` burns in without actions, 
 `learn.lpips_file`, or left out.
 """
 
+import math
 from collections.abc import Mapping
+from typing import Any
 
 from models.simulus.config import SimulusConfig
-from models.simulus.sizes import sized
+from models.simulus.sizes import fsq_levels, sized
 from pipelines.batches.memory import Draws
 from pipelines.evaluation.player_settings import ACTOR, SearchConfig
 from pipelines.graph.recipe import Recipe
@@ -52,6 +54,13 @@ def simulus() -> Recipe:
             protocol="iris", planner=ACTOR, episodes=100, epsilon=0.0, search=SearchConfig(temperature=0.5)
         ),
     )
+
+
+def told(weights: Mapping[str, Any]) -> tuple[str, ...]:
+    """Changes FIELD=VALUE that a checkpoint's numbers tell, where shapes do not: its FSQ's levels."""
+    if not (levels := fsq_levels(weights)):
+        return ()
+    return "tokenizer.fsq_levels=" + ",".join(map(str, levels)), f"tokenizer.vocab_size={math.prod(levels)}"
 
 
 def released(given: SimulusConfig, shapes: Mapping[str, tuple[int, ...]], game: str) -> SimulusConfig:

@@ -17,8 +17,6 @@ from pipelines.training.weight_files import original_files
 from tests.models.simulus.small_simulus import VARIANTS
 
 SETS = ("--set", "tokenizer.norm_groups=2", "--set", "world_model.max_steps=5", "--set", "actor_critic.horizon=5")
-FSQ = ("--set", "tokenizer.fsq_levels=4,4", "--set", "tokenizer.vocab_size=16")
-NOT_TOLD: dict[str, tuple[str, ...]] = {"ema": ()}
 
 
 def pong(config: SimulusConfig) -> SimulusConfig:
@@ -42,7 +40,7 @@ def saved(file: Path, variant: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_in_and_out_again_is_exact(file: Path, tmp_path: Path, variant: str) -> None:
     theirs = saved(file, variant)
-    assert run(["import", "simulus", "--file", str(file), *SETS, *NOT_TOLD.get(variant, FSQ)]) == 0
+    assert run(["import", "simulus", "--file", str(file), *SETS]) == 0
     assert run(["export", "checkpoint", "Pong", "--to", "simulus", "--out", str(tmp_path / "out")]) == 0
     [folder] = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
     found = torch.load(folder / "last.pt", weights_only=True)
@@ -65,7 +63,7 @@ def test_what_is_no_simulus_of_the_game_is_one_line(file: Path, capsys: pytest.C
     def refused(weights: dict[str, Tensor], *more: str) -> str:
         torch.save(weights, file)
         capsys.readouterr()
-        assert run(["import", "simulus", "--file", str(file), *SETS, *(more or FSQ)]) in (1, 2)
+        assert run(["import", "simulus", "--file", str(file), *SETS, *more]) in (1, 2)
         printed = capsys.readouterr()
         assert printed.err.count("\n") == 1 and "fault of Worldline" not in printed.err, printed
         return printed.err
@@ -75,9 +73,13 @@ def test_what_is_no_simulus_of_the_game_is_one_line(file: Path, capsys: pytest.C
     assert "it lacks 'actor_critic.actor_linear.weight', which every Simulus has" in refused(lacking)
     odd = theirs | {"world_model._model.pred_tokens": torch.zeros(17, 16)}
     assert "predicts 17 tokens a frame behind 3 halvings, which makes no square grid" in refused(odd)
-    assert "It knows 6 actions and Breakout has 4" in refused(theirs, *FSQ, "--game", "Breakout")
-    assert "FSQ has 2 levels that make 16 tokens, and fsq_levels (8, 8, 8) do not" in refused(theirs, "--name", "a")
+    assert "It knows 6 actions and Breakout has 4" in refused(theirs, "--game", "Breakout")
+    levels = "tokenizer.tokenizers.image.fsq._levels"
+    lacking = {name: each for name, each in theirs.items() if name != levels}
+    assert "FSQ has 2 levels that make 16 tokens, and fsq_levels (8, 8, 8) do not" in refused(lacking)
+    for wrong in ([4, 5], [0, 0], [[4, 4]], [1 << 40, 1 << 40], [4.0, 4.0]):
+        refused(theirs | {levels: torch.tensor(wrong)})
     other = ("--set", "tokenizer.fsq_levels=2,8", "--set", "tokenizer.vocab_size=16")
-    assert "fsq._levels' is not what this config says" in refused(theirs, *other)
+    assert "other sizes than --set tokenizer.fsq_levels=2,8: leave out" in refused(theirs, *other)
     angles = "world_model._model.rotary_emb.inv_freq"
     assert "inv_freq' is not what this config says" in refused(theirs | {angles: theirs[angles] * 2})
