@@ -129,5 +129,5 @@ def test_values_as_classes_need_two_and_a_reach_needs_classes(name: str) -> None
 def test_heads_of_these_options_do_not_go_out_as_the_originals(name: str) -> None:
     assert made(name).original_state_dict("world_model")
     for option in ("reward_bins", "ensemble"):
-        with pytest.raises(ValueError, match=f"world_model.{option} gives this agent heads"):
+        with pytest.raises(ValueError, match=f"world_model.{option} gives this agent weights"):
             made(name, **{option: 2}).original_state_dict("world_model")
