@@ -8,7 +8,7 @@ import re
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import MISSING, asdict, fields, is_dataclass, replace
 from typing import Any, NamedTuple
 
 from models.family import AgentConfig
@@ -93,9 +93,9 @@ def _from_plain_leaf(kind: Any, data: Any, where: str) -> Any:
 def override(config: Any, *assignments: str) -> Any:
     """`override(recipe, "seed=1", "train.phases.world_action.steps=600")`: a copy with these fields changed.
 
-    Values are read by the type of their field. Members of a tuple of dataclasses are named by their `name`; a tuple of
-    plain values is written `a,b,c`. Rules that tie two fields see both changes at once, in whatever order they are
-    given; of two values for one field the later counts.
+    Values are read by the type of their field; a part that is left out begins with its defaults. Members of a tuple of
+    dataclasses are named by their `name`; a tuple of plain values is written `a,b,c`. Rules that tie two fields see
+    both changes at once, in whatever order they are given; of two values for one field the later counts.
     """
     leaves = []
     for assignment in assignments:
@@ -139,6 +139,8 @@ def _override(config: Any, leaves: Sequence[_Leaf]) -> Any:
     now = {field.name: getattr(config, field.name) for field in fields(config)}
     leaves = [_through_inner(config, now, leaf) for leaf in leaves]
     hints = typing.get_type_hints(type(config))
+    left_out = {leaf.name for leaf in leaves if leaf.path[1:] and leaf.name in now and now[leaf.name] is None}
+    now |= {name: _begun(hints[name]) for name in left_out}
     given = [each.name for each in fields(config) if getattr(each.metadata.get("parent"), "given", False)]
     changes = _values(now, hints | dict.fromkeys(given, Ref), "field", leaves, where, _inner_names(config))
     if isinstance(config, StageConfig):
@@ -147,6 +149,16 @@ def _override(config: Any, leaves: Sequence[_Leaf]) -> Any:
         return replace(config, **changes)
     except ValueError as error:  # models know no UsageError
         raise UsageError(f"{', '.join(map(str, leaves))}: {error}") from error
+
+
+def _begun(kind: Any) -> Any:
+    """What a part that is left out becomes where a field below it is set: its defaults; None of what has none."""
+    for part in typing.get_args(kind):
+        if is_dataclass(part) and all(
+            each.default is not MISSING or each.default_factory is not MISSING for each in fields(part)
+        ):
+            return part() if isinstance(part, type) else None
+    return None
 
 
 def _through_inner(config: Any, now: dict[str, Any], leaf: _Leaf) -> _Leaf:

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from pipelines.episodes.trajectories import Trajectories
 from pipelines.errors import UsageError, WorldlineError
+from pipelines.graph.config_io import from_plain, override, to_plain
 from pipelines.graph.plan import Plan, Step
 from pipelines.stages import train
 from pipelines.stages.train import TrainConfig
@@ -96,6 +97,17 @@ def test_dreams_enter_the_second_stage_from_tokens_alone(tiny: TinyRun, tmp_path
     assert task.losses(phase, 1)["world_action"].total.isfinite() and len(task.imagined) > 0
     dreams = task.imagined.sample(2)
     assert dreams.frames_BTCHW is None and dreams.imagined_B is not None and bool(dreams.imagined_B.all())
+
+
+def test_a_recipe_that_imagines_in_its_second_stage_is_had_by_the_command_s_changes(tiny_copy: TinyRun) -> None:
+    recipe = override(tiny_copy.experiment.recipe, "train.imagine.after=1", "train.imagine.segments=1")
+    config = Plan(recipe).config(Step("world_action_model"))
+    assert isinstance(config, TrainConfig)
+    assert config.imagine == ImagineConfig(after=1, segments=1)
+    assert from_plain(TrainConfig, to_plain(config)) == config
+    assert "imagine" not in config_of(tiny_copy).spec().config, "keys of trainings without it stay what they were"
+    made = train.run(config, tiny_copy.store).artefact.manifest
+    assert made.counts["imagined"] > 0
 
 
 def test_dreams_that_fit_no_batch_or_no_memory_are_refused(tiny: TinyRun) -> None:
