@@ -77,7 +77,7 @@ def n_step(
     returns_NH, discounts_NH = torch.zeros_like(rewards_NH, dtype=torch.float32), torch.ones_like(rewards_NH).float()
     after_NH = torch.arange(rewards_NH.shape[1], device=rewards_NH.device).repeat(len(rewards_NH), 1)
     going_NH, last = known_NH.bool(), rewards_NH.shape[1] - 1
-    for _ in range(steps):
+    for _ in range(min(steps, last + 1)):
         now_NH = after_NH.clamp(max=last)
         ended_NH = going_NH & ends_NH.bool().gather(1, now_NH)
         returns_NH = returns_NH + going_NH * discounts_NH * rewards_NH.float().gather(1, now_NH)

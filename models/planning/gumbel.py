@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.limits import Count
 from models.planning.mcts import Mcts, Node, Tree
 
 MAX_VISIT_INIT, VALUE_SCALE = 50, 0.1  # of sigma, as for Atari (appendix F)
@@ -28,7 +29,7 @@ class Gumbel(Mcts):
     Other settings are those of `Mcts`, but for `choice`, which is not read. Raises ValueError where a number cannot be.
     """
 
-    width: int = 4
+    width: Count = 4
 
     @property
     def depth(self) -> int:

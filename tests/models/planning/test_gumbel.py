@@ -105,6 +105,11 @@ def test_halving_by_hand() -> None:
     assert halving(1, 3) == [0, 1, 2] and halving(3, 2) == [0, 0]
 
 
+def test_no_action_considered_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        Gumbel(width=0)
+
+
 def test_an_action_not_yet_tried_counts_as_the_mixed_value() -> None:
     node = Node(Outcome(0.0, 4.0, np.array([0.5, 0.25, 0.25]), np.array([True, True, True]), 0))
     assert completed_merits(node).tolist() == [0, 0, 0]
