@@ -88,10 +88,10 @@ def _world_model(found: Shapes, given: WorldModelConfig) -> WorldModelConfig:
     per_head = found.of(angles, 1)[0] * (1 + attends)
     if width % per_head:
         raise ValueError(f"it turns {per_head} numbers a head of {width}, which do not divide it: give another file")
-    kept = WorldModelConfig()
+    usual = WorldModelConfig()
     backbone: dict[str, Any] = {"backbone": "attention" if attends else "retnet"}
     if attends:
-        backbone |= {name: getattr(kept, name) for name in OF_ATTENTION}
+        backbone |= {name: getattr(usual, name) for name in OF_ATTENTION}
     return replace(
         given,
         layers=found.count(r"world_model\._model\.layers\.(\d{1,2})\."),

@@ -25,6 +25,9 @@ GROUPS = (
     "Those of before February 2024 have 32 under the same names, in the same shapes, and decode differently: if its "
     "frames look wrong, import it again with --set tokenizer.decoder_groups=32"
 )
+TrainedOn = Annotated[str, typer.Option(help="The game that it was trained on (default: the file's name).")]
+NewName = Annotated[str, typer.Option(help="Of the experiment to make (default: the file's).")]
+NotTold = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help=NOT_TOLD)]
 LpipsFrom = Annotated[
     Path | None, typer.Option("--lpips", help="A checkpoint whose lpips.* weights go out too (default: left out).")
 ]
@@ -32,9 +35,9 @@ LpipsFrom = Annotated[
 
 def import_iris(
     file: Annotated[Path, typer.Option(help="IRIS's state_dict, as torch saved it: last.pt, or a released Pong.pt.")],
-    game: Annotated[str, typer.Option(help="The game that it was trained on (default: the file's name).")] = "",
-    name: Annotated[str, typer.Option(help="Of the experiment to make (default: the file's).")] = "",
-    changes: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help=NOT_TOLD)] = None,
+    game: TrainedOn = "",
+    name: NewName = "",
+    changes: NotTold = None,
     storage: Storage = None,
 ) -> None:
     """Make an experiment of a checkpoint of IRIS; it evaluates like any other, under IRIS's own rules.
@@ -52,9 +55,9 @@ def import_iris(
 
 def import_rem(
     file: Annotated[Path, typer.Option(help="REM's state_dict, as torch saved it: last.pt.")],
-    game: Annotated[str, typer.Option(help="The game that it was trained on (default: the file's name).")] = "",
-    name: Annotated[str, typer.Option(help="Of the experiment to make (default: the file's).")] = "",
-    changes: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help=NOT_TOLD)] = None,
+    game: TrainedOn = "",
+    name: NewName = "",
+    changes: NotTold = None,
     storage: Storage = None,
 ) -> None:
     """Make an experiment of a checkpoint of REM, as 'worldline import iris' does of one of IRIS.
@@ -71,9 +74,9 @@ def import_rem(
 
 def import_simulus(
     file: Annotated[Path, typer.Option(help="Simulus's state_dict, as torch saved it: last.pt.")],
-    game: Annotated[str, typer.Option(help="The game that it was trained on (default: the file's name).")] = "",
-    name: Annotated[str, typer.Option(help="Of the experiment to make (default: the file's).")] = "",
-    changes: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help=NOT_TOLD)] = None,
+    game: TrainedOn = "",
+    name: NewName = "",
+    changes: NotTold = None,
     storage: Storage = None,
 ) -> None:
     """Make an experiment of a checkpoint of Simulus, as 'worldline import iris' does of one of IRIS.
@@ -82,17 +85,14 @@ def import_simulus(
 
     Example: worldline import simulus --file last.pt --game Pong
     """
-    from pipelines.training.weight_files import read_state_dict
-
-    changes = [*(changes or []), *simulus.told(read_state_dict(file))]
-    _import(file, game, name, changes, storage, simulus.simulus(), simulus.released)
+    _import(file, game, name, changes, storage, simulus.simulus(), simulus.released, simulus.told)
 
 
 def import_delta_iris(
     file: Annotated[Path, typer.Option(help="Delta-IRIS's state_dict, as torch saved it: last.pt.")],
     game: Annotated[str, typer.Option(help="Crafter, or the game of Atari that it was trained on.")] = CRAFTER,
-    name: Annotated[str, typer.Option(help="Of the experiment to make (default: the file's).")] = "",
-    changes: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help=NOT_TOLD)] = None,
+    name: NewName = "",
+    changes: NotTold = None,
     storage: Storage = None,
 ) -> None:
     """Make an experiment of a checkpoint of Delta-IRIS, such as the released one, which plays Crafter.
@@ -116,9 +116,10 @@ def _import(
     storage: str | None,
     recipe: Recipe,
     sized: Callable[[Any, Mapping[str, tuple[int, ...]], str], Any],
+    told: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda weights: (),
 ) -> Any:
     """The networks of a file, as its family's config. recipe: its family's own; sized(the recipe's networks, shapes by
-    name, game) -> those of the file.
+    name, game) -> those of the file; told(weights) -> changes that numbers in the file tell, where shapes do not.
     """
     from pipelines.store.files import sha256_of
     from pipelines.training.weight_files import read_state_dict
@@ -127,7 +128,7 @@ def _import(
     game = _game_of(file, game)
     recipe = recipe.but(games=(game,))
     try:
-        given = override(recipe.of(LearnConfig).networks, *(changes or []))
+        given = override(recipe.of(LearnConfig).networks, *(changes or []), *told(weights))
         shapes = {each: tuple(tensor.shape) for each, tensor in weights.items()}
         networks = sized(given, shapes, game)
     except ValueError as error:
