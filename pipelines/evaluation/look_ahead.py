@@ -11,7 +11,7 @@ Shapes: S states, A the game's legal actions in order of their numbers, E enviro
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +31,21 @@ from pipelines.progress import track
 
 AT_RANDOM = 8  # steps of a play that begin it, drawn by its seed: under rules without chance plays differ by them
 KNOWN_FROM = 0.05  # a return counts as known where what lies beyond the play is discounted by this much or more
+
+
+class Tried(NamedTuple):
+    """What one step by every action brings, each (R, A) but for the tokens; R rows."""
+
+    rewards: Tensor
+    worths: Tensor
+    ends: Tensor
+    expected: Tensor  # means of the rewards' signs; the rewards again where no means are told
+    tokens: Tensor  # (R, A, K) of the next frame
+
+    @classmethod
+    def of_rows(cls, rows: int, *found_M: Tensor) -> "Tried":
+        """Of M = R x A steps, all actions of a row in turn."""
+        return cls(*(each_M.unflatten(0, (rows, -1)) for each_M in found_M))
 
 
 @dataclass(frozen=True)
@@ -81,9 +96,8 @@ class Looker:
             raise UsageError(f"Agents of the family '{self.agent.config.family}' value no actions: diagnose a JOWA")
         return here.values_NA.float()[:, torch.as_tensor(self.legal, device=here.values_NA.device)]
 
-    def imagined(self, world: WorldModel, rows: int) -> tuple[Tensor, ...]:
-        """After a reset of `rows`: rewards, worths, ends and mean signs of rewards (rows, A) of one imagined step by
-        each action, and its tokens (rows, A, K); where the world tells no means, the rewards again.
+    def imagined(self, world: WorldModel, rows: int) -> Tried:
+        """After a reset of `rows`: one imagined step by each action.
 
         Worths are as a search reads them, whatever the world says of ends.
         """
@@ -91,13 +105,10 @@ class Looker:
         parents_M = torch.zeros(rows * len(actions_A), dtype=torch.long, device=self._device)
         here = world.step(actions_A.repeat(rows), parents_M)
         means_M = here.rewards_N if here.expected_N is None else here.expected_N
-        found = (here.rewards_N.float(), self.worths(here), here.ends_N, means_M)
-        return *(each_M.view(rows, -1) for each_M in found), here.tokens_NK.unflatten(0, (rows, -1))
+        return Tried.of_rows(rows, here.rewards_N.float(), self.worths(here), here.ends_N, means_M, here.tokens_NK)
 
-    def real(self, world: WorldModel, seen: "Seen", game: EmulatorGame) -> tuple[Tensor, ...]:
-        """Rewards' signs, worths and ends (E, A) of one step of the emulator by each action, and tokens (E, A, K) of
-        the frames behind it; an end is worth 0.
-        """
+    def real(self, world: WorldModel, seen: "Seen", game: EmulatorGame) -> Tried:
+        """One step of the emulator by each action: signs of rewards; an end is worth 0."""
         tried = [[game.ahead(row, int(action)) for action in self.legal] for row in range(len(seen.tokens_ECK))]
         flat = [each for row in tried for each in row]
         tokens_MK = self.encode(np.stack([frame for frame, _, _ in flat]))
@@ -106,9 +117,7 @@ class Looker:
         over_M = torch.tensor([over for _, _, over in flat], device=self._device)
         worths_M = self.worths(world.reset(context)).masked_fill(over_M, 0.0)
         rewards_M = torch.tensor([float(np.sign(reward)) for _, reward, _ in flat], device=self._device)
-        rows = len(tried)
-        found = (each_M.view(rows, -1) for each_M in (rewards_M, worths_M, over_M))
-        return *found, tokens_MK.unflatten(0, (rows, -1))
+        return Tried.of_rows(len(tried), rewards_M, worths_M, over_M, rewards_M, tokens_MK)
 
     @property
     def _device(self) -> torch.device:
@@ -168,14 +177,17 @@ def look(looker: Looker, game: EmulatorGame, states: int, every: int, explore: f
     agent, gamma, (seed,) = looker.agent, float(looker.agent.gamma), game.seeds
     world, draws = agent.world(), np.random.default_rng(seed)
     seen = first_seen(looker, game)
-    found: list[tuple[NDArray[np.float64], ...]] = []
+    values: list[Tensor] = []
+    imagined: list[Tried] = []
+    real: list[Tried] = []
     at, rewards, ends, cuts = [], [], [], []
     with track(f"Look ahead in {looker.game}", states, "states") as advance:
         for step in range(states * every):
             q_1A = looker.values(world.reset(seen.context))
             if step % every == 0:
-                imagined, real = looker.imagined(world, 1), looker.real(world, seen, game)
-                found.append(tuple(each[0].double().cpu().numpy() for each in (q_1A, *imagined, *real)))
+                values.append(q_1A)
+                imagined.append(looker.imagined(world, 1))
+                real.append(looker.real(world, seen, game))
                 at.append(step)
                 advance()
             choice = int(draws.integers(len(looker.legal))) if draws.random() < explore else int(q_1A.argmax())
@@ -189,26 +201,27 @@ def look(looker: Looker, game: EmulatorGame, states: int, every: int, explore: f
                 seen = Seen(tokens_1K[:, None], seen.actions_EC[:, :0], seen.game)
             else:
                 seen = seen.then(torch.as_tensor(action_1, device=tokens_1K.device), tokens_1K, looker.context)
-    q_SA, told_SA, imagined_SA, died_SA, expected_SA, imagined_SAK, signs_SA, real_SA, ends_SA, real_SAK = map(
-        np.stack, zip(*found, strict=True)
-    )
+    dreamt, brought = (Tried(*map(torch.cat, zip(*tried, strict=True))) for tried in (imagined, real))
     returns_T, beyond_T = play_returns(np.array(rewards), np.array(ends), np.array(cuts), gamma)
     known_S = beyond_T[at] <= KNOWN_FROM
-    died_SA, ends_SA = died_SA > 0, ends_SA > 0
     return Looked(
-        q_SA=q_SA,
-        imagined_rewards_SA=told_SA,
-        imagined_SA=imagined_SA,
-        real_rewards_SA=signs_SA,
-        real_SA=real_SA,
+        q_SA=_numbers(torch.cat(values)),
+        imagined_rewards_SA=_numbers(dreamt.rewards),
+        imagined_SA=_numbers(dreamt.worths),
+        real_rewards_SA=_numbers(brought.rewards),
+        real_SA=_numbers(brought.worths),
         returns_S=returns_T[at],
         known_S=known_S,
-        expected_SA=expected_SA,
-        imagined_ends_SA=died_SA,
-        ends_SA=ends_SA,
-        imagined_apart_S=apart(imagined_SAK),
-        apart_S=apart(real_SAK),
+        expected_SA=_numbers(dreamt.expected),
+        imagined_ends_SA=_numbers(dreamt.ends) > 0,
+        ends_SA=_numbers(brought.ends) > 0,
+        imagined_apart_S=apart(_numbers(dreamt.tokens)),
+        apart_S=apart(_numbers(brought.tokens)),
     )
+
+
+def _numbers(found: Tensor) -> NDArray[np.float64]:
+    return found.double().cpu().numpy()
 
 
 def apart(tokens_SAK: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -246,15 +259,15 @@ def by_q(looker: Looker, world: WorldModel, seen: Seen, game: EmulatorGame) -> T
 def by_imagined(looker: Looker, world: WorldModel, seen: Seen, game: EmulatorGame) -> Tensor:
     """The action whose imagined step is worth most; of equal ones that of greater Q."""
     q_EA = looker.values(world.reset(seen.context))
-    rewards_EA, worths_EA, *_ = looker.imagined(world, len(seen.tokens_ECK))
-    return first_best(rewards_EA + float(looker.agent.gamma) * worths_EA, q_EA)
+    tried = looker.imagined(world, len(seen.tokens_ECK))
+    return first_best(tried.rewards + float(looker.agent.gamma) * tried.worths, q_EA)
 
 
 def by_real(looker: Looker, world: WorldModel, seen: Seen, game: EmulatorGame) -> Tensor:
     """The action whose step in the emulator is worth most: what a perfect world model would choose at these values."""
     q_EA = looker.values(world.reset(seen.context))
-    rewards_EA, worths_EA, *_ = looker.real(world, seen, game)
-    return first_best(rewards_EA + float(looker.agent.gamma) * worths_EA, q_EA)
+    tried = looker.real(world, seen, game)
+    return first_best(tried.rewards + float(looker.agent.gamma) * tried.worths, q_EA)
 
 
 def by_search(looker: Looker, world: WorldModel, seen: Seen, game: EmulatorGame) -> Tensor:
