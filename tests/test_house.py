@@ -72,6 +72,24 @@ def _imports(path: Path) -> Iterator[str]:
         yield from (name for name in names if name in sources())
 
 
+@cache
+def defined(path: Path) -> frozenset[str]:
+    """What a module binds at its top, below conditions too."""
+    found: set[str] = set()
+    waiting: list[ast.AST] = [tree(path)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+            continue
+        if isinstance(node, ast.alias):
+            found.add((node.asname or node.name).split(".")[0])
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        waiting += ast.iter_child_nodes(node)
+    return frozenset(found)
+
+
 def room(module: str) -> str | None:
     """The room that a module lies in; None for a file that stands beside the rooms."""
     parts = module.split(".")
@@ -137,6 +155,22 @@ def test_a_stage_is_named_by_its_row_and_its_file_alone() -> None:
         if isinstance(node, ast.Constant) and node.value in names
     }
     assert not found
+
+
+def test_what_a_test_imports_of_another_is_there() -> None:
+    """Whoever moves a helper sees it here in a second: nothing checks the types of tests, and it ends the whole run."""
+    files = (*(ROOT / "tests").rglob("*.py"), *sources().values())
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+    missing = {
+        f"{importing}: {alias.name} of {node.module}"
+        for importing, path in names.items()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ImportFrom) and node.module in names
+        for alias in node.names
+        if alias.name not in defined(names[node.module]) and f"{node.module}.{alias.name}" not in names
+        if not (names[node.module].parent / alias.name).is_dir()
+    }
+    assert not missing
 
 
 @pytest.mark.parametrize(("stage", "most"), [("pipelines.stages.train", 16), ("pipelines.stages.segment", 12)])

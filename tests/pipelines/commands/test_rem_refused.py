@@ -13,7 +13,7 @@ from pipelines.cli import run
 from pipelines.training.weight_files import original_files
 from tests.models.parity.golden_files import Arrays, load, path_of, restated
 from tests.models.rem.small_rem import CONFIG
-from tests.pipelines.commands.test_rem_files import SETS, pong
+from tests.pipelines.commands.pong_files import SETS, pong
 
 REM = path_of("rem_options")
 Change = Callable[[dict[str, Any]], object]
