@@ -26,7 +26,7 @@ from pipelines import home
 from pipelines.batches.loader import SegmentSource, widened
 from pipelines.batches.segments import Segmentation
 from pipelines.episodes.trajectories import FILE_NAME, Trajectories
-from pipelines.errors import UsageError
+from pipelines.errors import UsageError, WorldlineError
 from pipelines.store.artefact import Artefact
 from pipelines.store.ref import Ref
 from pipelines.store.store import Store
@@ -139,4 +139,7 @@ def main(names: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except WorldlineError as error:
+        sys.exit(str(error))
