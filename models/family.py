@@ -110,6 +110,11 @@ class AgentConfig:
         return False
 
     @property
+    def ranks_by_actor(self) -> bool:
+        """Whether a search finds an actor's log-probabilities where it looks for values of actions."""
+        return False
+
+    @property
     def watches(self) -> bool:
         """Whether its world learns videos, in which nobody says what was done."""
         return False

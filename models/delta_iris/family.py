@@ -14,6 +14,6 @@ DELTA_IRIS = Family(
         "world_model": Objective(trains=("world_model",), reads=Segments(padding="both"), tells_rows=True),
         "actor_critic": Objective(trains=("actor_critic",), reads=Segments(padding="left", anywhere=True)),
     },
-    planners=("actor", "greedy"),
+    planners=("actor", "greedy", "rollouts"),
     one_file="last.pt",
 )

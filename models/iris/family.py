@@ -9,7 +9,7 @@ IRIS = Family(
     config=IrisConfig,
     agent="models.iris.agent:IrisAgent",
     objectives=objectives(world_outside=("gpt2",)),
-    planners=("actor", "greedy"),
+    planners=("actor", "greedy", "rollouts"),
     tokens=True,
     one_file="last.pt",
 )

@@ -21,6 +21,7 @@ from models.cpu import shortcuts
 from models.jowa.model import Jowa
 from models.jowa.world import JowaWorld, context_values
 from models.planning.beam import Greedy, masked_values
+from models.planning.history import History
 
 
 class Encoder(Protocol):
@@ -77,28 +78,22 @@ class JowaPolicy:
         if compiled:
             self._world, self.planner = CompiledWorld(model, compiled), PowersOfTwo(self.planner)
         self._streams_N = [_Streams((seed << 16) + row, device) for row in range(rows)]
-        # Right-aligned: the newest step is last. The newest action is unknown until act() has chosen it.
-        shape = (rows, self.context, config.tokens_per_frame)
-        self._tokens_NCK = torch.zeros(shape, dtype=torch.long, device=device)
-        self._actions_NC = torch.zeros(shape[:2], dtype=torch.long, device=device)
-        self._seen = [0] * rows
+        self._history = History(games_N, self.context)
 
     def begin(self, rows: Sequence[int], seeds: Sequence[int] | None = None) -> None:
         """These environments begin a new episode: forget what they saw. Draws begin anew from `seeds` if given."""
-        for place, row in enumerate(rows):
-            self._seen[row] = 0
-            if seeds is not None:
-                self._streams_N[row] = _Streams(seeds[place], self.games_N.device)
+        self._history.forget(rows)
+        if seeds is not None:
+            for row, seed in zip(rows, seeds, strict=True):
+                self._streams_N[row] = _Streams(seed, self.games_N.device)
 
     def recall(self, row: int, frames: Tensor, actions: Tensor) -> None:
         """This environment is in the middle of an episode, whose newest frames (T, C, H, W) and actions (T,) these are.
 
         Actions are those taken at the frames.
         """
-        steps = min(len(frames), self.context)
-        self._tokens_NCK[row, self.context - steps :] = self.tokenizer.encode_tokens(frames[len(frames) - steps :])
-        self._actions_NC[row, self.context - steps :] = actions[len(actions) - steps :]
-        self._seen[row] = steps
+        newest = slice(max(0, len(frames) - self.context), None)
+        self._history.recall(row, self.tokenizer.encode_tokens(frames[newest]), actions[newest])
 
     def act(self, frames: Tensor, rows: Sequence[int] | None = None) -> Tensor:
         """Actions (N,) long for the newest frames (N, C, H, W) uint8 of the environments `rows` (all if None)."""
@@ -106,46 +101,31 @@ class JowaPolicy:
 
     def act_on_tokens(self, tokens_NK: Tensor, rows: Sequence[int] | None = None) -> Tensor:
         """Actions (N,) long for the newest frames' tokens (N, K) long. Raises ValueError for another shape."""
-        rows = range(len(self._seen)) if rows is None else rows
-        expected = (len(rows), self._tokens_NCK.shape[2])
+        rows = range(len(self.games_N)) if rows is None else rows
+        expected = (len(rows), self.model.config.tokens_per_frame)
         if tokens_NK.shape != expected:
             raise ValueError(f"Tokens {tuple(tokens_NK.shape)} do not fit this policy: give {expected}")
-        rows_N = torch.tensor(rows, device=self.games_N.device)
-        self._tokens_NCK[rows_N] = torch.cat([self._tokens_NCK[rows_N, 1:], tokens_NK[:, None]], dim=1)
-        self._actions_NC[rows_N] = self._actions_NC[rows_N].roll(-1, dims=1)
-        for row in rows:
-            self._seen[row] = min(self._seen[row] + 1, self.context)
-        self._actions_NC[rows_N, -1] = self._explore(rows, self._best_actions(rows))
-        return self._actions_NC[rows_N, -1]
+        self._history.see(rows, tokens_NK)
+        actions_N = self._explore(rows, self._best_actions(rows))
+        self._history.done(rows, actions_N)
+        return actions_N
 
     @torch.no_grad()
     def values(self, row: int) -> ActionValues:
         """See `models.api.Policy`: Q at the newest frame, before any search. Costs a pass over the context."""
-        return ActionValues(context_values(self.model, self._context_of([row]))[0], "Q")
+        return ActionValues(context_values(self.model, self._history.context([row]))[0], "Q")
 
     def _best_actions(self, rows: Sequence[int]) -> Tensor:
         """Environments of equal context length go through the model together; in steady play that is all of them."""
         actions_N = torch.empty(len(rows), dtype=torch.long, device=self.games_N.device)
-        for places in self._groups(rows):
+        alone = [[place] for place in range(len(rows))]
+        for places in alone if self._sample else self._history.groups(rows):
             group = [rows[place] for place in places]
             if self._sample:
                 self._world.sampler = self._streams_N[group[0]].dreams
-            context, legal_NA = self._context_of(group), self.legal_NA[group]
+            context, legal_NA = self._history.context(group), self.legal_NA[group]
             actions_N[places] = self.planner.plan(self._world, context, legal_NA, self.model.config.gamma)
         return actions_N
-
-    def _context_of(self, group: Sequence[int]) -> Context:
-        """What environments saw that saw equally many steps."""
-        chosen, newest = list(group), slice(self.context - self._seen[group[0]], None)
-        actions = self._actions_NC[chosen, newest][:, :-1]
-        return Context(self._tokens_NCK[chosen, newest], actions, self.games_N[chosen])
-
-    def _groups(self, rows: Sequence[int]) -> list[list[int]]:
-        """Places in `rows` that are planned together."""
-        if self._sample:
-            return [[place] for place in range(len(rows))]
-        lengths = sorted({self._seen[row] for row in rows})
-        return [[place for place, row in enumerate(rows) if self._seen[row] == steps] for steps in lengths]
 
     def _explore(self, rows: Sequence[int], actions_N: Tensor) -> Tensor:
         if self.epsilon == 0:

@@ -136,6 +136,16 @@ class PlayedConfig(AgentConfig):
         """Frames, and how many actions there must be, if it knows all; games are not told apart, and play may last."""
         return Takes(self.frame, actions=None if self.actions else self.actor_critic.num_actions)
 
+    @property
+    def values_states(self) -> bool:
+        """By its critic."""
+        return True
+
+    @property
+    def ranks_by_actor(self) -> bool:
+        """Its world values no actions."""
+        return True
+
     def length(self, objective: str) -> int | None:
         """The world model's context; what the policy burns in, and the frame from which it imagines."""
         lengths = {"world_model": self.world_model.max_steps, "actor_critic": self.actor_critic.burn_in + 1}

@@ -16,11 +16,13 @@ from torch.optim import Optimizer
 from models.api import Acting, Batch, Learning, Limits, Losses, Moment
 from models.family import Family
 from models.limits import LONG
+from models.planning.rollouts import Rollouts
 from models.practice.actor_critic import Actor
 from models.practice.draws import Sampled, likeliest
 from models.practice.interface import Interface
 from models.practice.original_names import OriginalNames
 from models.practice.policy import ActorPolicy
+from models.practice.search import JudgedWorld, RolloutPolicy
 from models.practice.world import PlayedWorld, RememberingPlayer
 from models.spaces import Spaces
 
@@ -191,7 +193,11 @@ class PlayedAgent(ABC):
         return PlayedWorld(self.player(), draw, self._interface.own)
 
     def policy(self, acting: Acting) -> ActorPolicy:
-        """See `ActorPolicy`."""
+        """See `ActorPolicy`, and `RolloutPolicy` where rollouts are to choose."""
         self.networks["tokenizer"].eval()
-        burn_in = self.config.actor_critic.burn_in
-        return ActorPolicy(self._actor, self.encode, self.see, self._interface, acting, burn_in, self.tells_burn_in)
+        parts = (self._actor, self.encode, self.see, self._interface, acting, self.config.actor_critic.burn_in)
+        if not isinstance(acting.planner, Rollouts):
+            return ActorPolicy(*parts, self.tells_burn_in)
+        self.networks["world_model"].eval()
+        world = JudgedWorld(self.player(), self._actor, self.see)
+        return RolloutPolicy(world, *parts, self.tells_burn_in, self.gamma)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.api import Acting, ActionValues
-from models.practice.actor_critic import Actor, Memory
+from models.practice.actor_critic import Actor, Judgement, Memory
 from models.practice.draws import choose
 from models.practice.interface import Interface
 
@@ -69,12 +69,27 @@ class ActorPolicy:
     @torch.no_grad()
     def act(self, frames: Tensor, rows: Sequence[int]) -> Tensor:
         """Actions (N,) long for the newest frames (N, C, H, W) uint8 of these environments."""
-        return self._choose(self._see(self._encode(frames)), rows)
+        return self.act_on_tokens(self._encode(frames), rows)
 
     @torch.no_grad()
     def act_on_tokens(self, tokens_NK: Tensor, rows: Sequence[int]) -> Tensor:
         """See `models.api.Policy`: it sees what its family shows of them, as in imagination."""
-        return self._choose(self._see(tokens_NK), rows)
+        chosen = list(rows)
+        judged = self._actor(self._see(tokens_NK), self._memory.of(chosen))
+        self._logits_NA[chosen] = judged.logits_NA
+        legal_NA = self._legal_NA[chosen]
+        # All draws are always made, and on the CPU, so that a seed means the same play everywhere.
+        draws = [torch.rand(3, generator=self._streams[row], dtype=torch.float64) for row in rows]
+        chance_N, any_N, own_N = torch.stack(draws, dim=1).to(legal_NA.device)
+        if self._acting.temperature:
+            logits_NA = judged.logits_NA.masked_fill(~legal_NA, -torch.inf)
+            actions_N = choose(logits_NA / self._acting.temperature, own_N)
+        else:
+            actions_N = self._best(judged, rows)
+        random_N = choose(torch.zeros_like(judged.logits_NA).masked_fill(~legal_NA, -torch.inf), any_N)
+        actions_N = torch.where(chance_N < self._acting.epsilon, random_N, actions_N)
+        self._remember(rows, self._actor.told(actions_N, judged.memory))
+        return self._interface.theirs(actions_N)
 
     def values(self, row: int) -> ActionValues:
         """See `models.api.Policy`: the actor's probabilities, which are 0 of what is not legal or not known to it."""
@@ -85,23 +100,9 @@ class ActorPolicy:
         scattered_A[known] = logits_NA[0].softmax(-1)
         return ActionValues(scattered_A, "probability")
 
-    def _choose(self, seen_NX: Tensor, rows: Sequence[int]) -> Tensor:
-        chosen = list(rows)
-        judged = self._actor(seen_NX, self._memory.of(chosen))
-        self._logits_NA[chosen] = judged.logits_NA
-        legal_NA = self._legal_NA[chosen]
-        logits_NA = judged.logits_NA.masked_fill(~legal_NA, -torch.inf)
-        # All draws are always made, and on the CPU, so that a seed means the same play everywhere.
-        draws = [torch.rand(3, generator=self._streams[row], dtype=torch.float64) for row in rows]
-        chance_N, any_N, own_N = torch.stack(draws, dim=1).to(logits_NA.device)
-        if self._acting.temperature:
-            actions_N = choose(logits_NA / self._acting.temperature, own_N)
-        else:
-            actions_N = logits_NA.argmax(-1)
-        random_N = choose(torch.zeros_like(logits_NA).masked_fill(~legal_NA, -torch.inf), any_N)
-        actions_N = torch.where(chance_N < self._acting.epsilon, random_N, actions_N)
-        self._remember(rows, self._actor.told(actions_N, judged.memory))
-        return self._interface.theirs(actions_N)
+    def _best(self, judged: Judgement, rows: Sequence[int]) -> Tensor:
+        """Our actions (N,) where none is drawn: the likeliest legal ones."""
+        return judged.logits_NA.masked_fill(~self._legal_NA[list(rows)], -torch.inf).argmax(-1)
 
     def _remember(self, rows: Sequence[int], memory: Memory) -> None:
         chosen = list(rows)

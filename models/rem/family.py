@@ -9,7 +9,7 @@ REM = Family(
     config=RemConfig,
     agent="models.rem.agent:RemAgent",
     objectives=objectives(),
-    planners=("actor", "greedy"),
+    planners=("actor", "greedy", "rollouts"),
     tokens=True,
     one_file="last.pt",
 )

@@ -9,7 +9,7 @@ SIMULUS = Family(
     config=SimulusConfig,
     agent="models.simulus.agent:SimulusAgent",
     objectives=objectives(),
-    planners=("actor", "greedy"),
+    planners=("actor", "greedy", "rollouts"),
     tokens=True,
     one_file="last.pt",
 )

@@ -60,7 +60,8 @@ def evaluate(
     evaluate.search.simulations, evaluate.search.temperature, evaluate.search.choice, evaluate.search.sample,
     evaluate.search.gain=expected (a step brings the mean of signs; a rare reward is never the likeliest sign),
     evaluate.search.hold (steps for which rollouts hold the action that they try), evaluate.beside (who plays
-    evaluate.beam_episodes), evaluate.compile (true: imagining is compiled, on GPUs) and evaluate.step (plays a
+    evaluate.beam_episodes). Agents with an actor are searched by --planner rollouts and evaluate.search.leaf=state,
+    their critic. There are evaluate.compile (true: imagining is compiled, on GPUs) and evaluate.step (plays a
     checkpoint that training kept on the way).
 
     It takes tune's as well, to search first and report the best setting on other seeds: tune.contexts, tune.widths,

@@ -212,7 +212,7 @@ class PlayerSettings:
                 f"{', '.join(planners)}"
             )
         if self.horizon:
-            require_values(networks, self.search.leaf)
+            require_search(networks, self.search)
         require_game(game, takes, rules, "evaluate")
         if takes.steps is not None and self.context + self.horizon > takes.steps:
             ahead = f" and a {self.planner} horizon of {self.horizon}" if self.horizon else ""
@@ -243,6 +243,23 @@ def require_spaces(game: str, agent: "Agent", rules: Rules) -> None:
             agent.spaces.require_fit(spaces(game, rules), "This agent", f"{game} under '{rules.name}'")
         except ValueError as error:
             raise UsageError(str(error)) from error
+
+
+def require_search(networks: AgentConfig, search: SearchConfig) -> None:
+    """Raises UsageError where a search asks what this agent's world does not tell."""
+    require_values(networks, search.leaf)
+    if not networks.ranks_by_actor:
+        return
+    wrong = {
+        f"search.leaf={search.leaf}": search.leaf in ("max", "mean"),
+        f"search.gain={search.gain}": search.gain != "likeliest",
+        "search.sample=true": search.sample,
+    }
+    if asked := next((name for name, is_asked in wrong.items() if is_asked), ""):
+        raise UsageError(
+            f"Agents of the family '{networks.family}' value states and no actions, and imagine what is likeliest: "
+            f"{asked} does not fit, set search.leaf to state or none, search.gain=likeliest and search.sample=false"
+        )
 
 
 def require_values(networks: AgentConfig, leaf: Leaf) -> None:

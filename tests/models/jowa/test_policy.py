@@ -113,9 +113,8 @@ def test_an_episode_that_is_recalled_goes_on_as_if_it_had_been_played(model: Jow
     for row in range(3):
         recalled.recall(row, frames[:-1, row], actions[:, row])
     assert torch.equal(recalled.act(frames[-1]), played.act(frames[-1]))
-    assert torch.equal(recalled._tokens_NCK, played._tokens_NCK) and torch.equal(
-        recalled._actions_NC, played._actions_NC
-    )
+    ours, theirs = (policy._history.context(range(3)) for policy in (recalled, played))
+    assert torch.equal(ours.tokens_NCK, theirs.tokens_NCK) and torch.equal(ours.actions_NC, theirs.actions_NC)
 
 
 def test_legal_actions_only_whatever_the_epsilon(model: Jowa) -> None:

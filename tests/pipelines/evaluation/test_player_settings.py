@@ -92,6 +92,24 @@ def test_an_agent_without_a_value_of_states_cannot_be_searched_by_one() -> None:
     settings.require_fit("Pong", SimpleNamespace(config=learned, limits=AGENT.limits, spaces=None), RULES)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("family", ["iris", "rem", "simulus", "delta_iris"])
+def test_an_actor_is_searched_by_its_critic(family: str) -> None:
+    agent = SimpleNamespace(config=FAMILIES[family].config(family), limits=Limits(60, 20), spaces=None)
+    rules = protocol("iris")
+
+    def fit(planner: str = "rollouts", **search: object) -> None:
+        settings = PlayerSettings(planner, 1, 0, 2, 0.0, 2, 2, SearchConfig(**search))  # type: ignore[arg-type]
+        settings.require_fit("Pong", agent, rules)  # type: ignore[arg-type]
+
+    fit(leaf="state")
+    fit(leaf="none", hold=2)
+    for wrong in ({"leaf": "max"}, {"leaf": "state", "gain": "expected"}, {"leaf": "none", "sample": True}):
+        with pytest.raises(UsageError, match="value states and no actions.*does not fit, set search.leaf to state or"):
+            fit(**wrong)
+    with pytest.raises(UsageError, match="cannot play by beam: choose from actor, greedy, rollouts"):
+        fit("beam", leaf="state")
+
+
 def test_a_planner_that_the_family_cannot_use_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FAMILIES, "jowa", replace(FAMILIES["jowa"], planners=("greedy",)))
     with pytest.raises(UsageError, match="Agents of the family 'jowa' cannot play by beam: choose from greedy"):
