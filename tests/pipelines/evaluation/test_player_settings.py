@@ -104,7 +104,7 @@ def test_an_actor_is_searched_by_its_critic(family: str) -> None:
     fit(leaf="state")
     fit(leaf="none", hold=2)
     for wrong in ({"leaf": "max"}, {"leaf": "state", "gain": "expected"}, {"leaf": "none", "sample": True}):
-        with pytest.raises(UsageError, match="does not fit, set search.leaf to state or none"):
+        with pytest.raises(UsageError, match="value states and no actions"):
             fit(**wrong)
     with pytest.raises(UsageError, match="cannot play by beam: choose from actor, greedy, rollouts"):
         fit("beam", leaf="state")
