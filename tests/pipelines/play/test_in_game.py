@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,16 +10,19 @@ import torch
 
 from pipelines.environments.registry import make, protocol
 from pipelines.errors import UsageError
-from pipelines.evaluation.player_settings import PlayerSettings
+from pipelines.evaluation.player_settings import PlayerSettings, SearchConfig
 from pipelines.evaluation.players import AgentPlayer
 from pipelines.play.mode import MODES, open_mode
 from tests.pipelines.play.playing import FAMILIES, pictures, played, source
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_an_agent_plays_what_it_plays_when_it_is_evaluated(family: str) -> None:
+ROLLOUTS = {"settings": PlayerSettings("rollouts", 1, 0, 2, 0.0, 3, 2, SearchConfig(leaf="state"))}
+
+
+@pytest.mark.parametrize(("family", "changes"), [*((name, {}) for name in FAMILIES), ("rem", ROLLOUTS)])
+def test_an_agent_plays_what_it_plays_when_it_is_evaluated(family: str, changes: dict[str, Any]) -> None:
     """Equal rewards and frames, step by step, as the evaluation's own player and environment give."""
-    ours = source(family)
+    ours = source(family, **changes)
     shown = played(open_mode("agent", ours), 25)
     seed = ours.episode_seed(5, 0)
     player = AgentPlayer(ours.settings, ["Breakout"], ours.agent)
