@@ -15,7 +15,6 @@ from pipelines.evaluation.players import AgentPlayer
 from pipelines.play.mode import MODES, open_mode
 from tests.pipelines.play.playing import FAMILIES, pictures, played, source
 
-
 ROLLOUTS = {"settings": PlayerSettings("rollouts", 1, 0, 2, 0.0, 3, 2, SearchConfig(leaf="state"))}
 
 
