@@ -16,14 +16,17 @@ from models.practice.draws import likeliest
 from models.practice.played import PlayedAgent
 from models.practice.search import JudgedWorld, RolloutPolicy
 from models.rem.agent import RemAgent
+from models.simulus.agent import SimulusAgent
 from tests.models.delta_iris.test_agent import CONFIG as DELTA
 from tests.models.iris.test_agent import CONFIG as IRIS
 from tests.models.rem.small_rem import CONFIG as REM
+from tests.models.simulus.small_simulus import CONFIG as SIMULUS
 
 ROWS, CONTEXT = 3, 2
 AGENTS: dict[str, tuple[type[Any], Any]] = {
     "iris": (IrisAgent, IRIS),
     "rem": (RemAgent, REM),
+    "simulus": (SimulusAgent, SIMULUS),
     "delta_iris": (DeltaIrisAgent, DELTA),
 }
 
@@ -84,7 +87,7 @@ def plan_slowly(
 
 @pytest.mark.parametrize(
     "planner",
-    [Rollouts(2, 1, "state"), Rollouts(9, 2, "state"), Rollouts(3, 3, "state", hold=2), Rollouts(9, 2, "none")],
+    [Rollouts(2, 1, "state"), Rollouts(9, 2, "state"), Rollouts(3, 3, "state", hold=2), Rollouts(3, 2, "none")],
     ids=str,
 )
 def test_many_environments_play_as_path_by_path_through_resets(agent: PlayedAgent, planner: Rollouts) -> None:
@@ -142,7 +145,10 @@ def test_an_episode_that_is_recalled_goes_on_as_if_it_had_been_played(agent: Pla
         recalled.recall(row, torch.stack([each[row] for each in shown]), actions_TN[:, row])
     ours, theirs = (each._history.context(range(ROWS)) for each in (recalled, played))
     assert torch.equal(ours.tokens_NCK, theirs.tokens_NCK) and torch.equal(ours.actions_NC, theirs.actions_NC)
-    if agent.tells_burn_in or agent.family.name != "rem":  # an actor that recalls without actions remembers otherwise
+    if agent.tells_burn_in or agent.family.name not in (
+        "rem",
+        "simulus",
+    ):  # an actor that recalls without actions remembers otherwise
         assert torch.equal(recalled.act(frames(agent, 9), range(ROWS)), played.act(frames(agent, 9), range(ROWS)))
 
 
