@@ -15,7 +15,8 @@ from pipelines.environments.registry import game_id, protocol
 from pipelines.episodes.trajectories import Trajectories, TrajectoryWriter
 from pipelines.errors import UsageError
 from pipelines.evaluation.look_ahead import Looker, Seen, watched_game
-from pipelines.tools.bench.foresight import AHEAD, Crossroads, HeldOut, crossroads, held_out, imagined, learned, main
+from pipelines.tools.bench.foresight import learned, main
+from pipelines.tools.bench.foresight_judge import AHEAD, Crossroads, HeldOut, crossroads, held_out, imagined
 from pipelines.training.device import Device
 from tests.models.jowa.test_agent import CONFIG
 from tests.pipelines.conftest import TinyRun
