@@ -118,7 +118,8 @@ class JowaAgent:
             if objective == "world":
                 return world_loss(self.model, batch, LossCounts.from_tensor(counts))
             weights_Q = self._mixture_weights(moment.step) if self.model.config.random_mixture else None
-            return world_action_loss(self.model, batch, learning.legal_GA, weights_Q, LossCounts.from_tensor(counts))
+            sums = LossCounts.from_tensor(counts)
+            return world_action_loss(self.model, batch, learning.legal_GA, weights_Q, sums, moment.step)
 
     def _with_tokens(self, batch: Batch) -> Batch:
         """Frames are encoded by the tokenizer as it is now, so that both may learn together."""

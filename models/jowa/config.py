@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from models.family import AgentConfig, Takes, manner, option
-from models.limits import Dropout, Few, Share, Size, Weight, Within, check
+from models.limits import Dropout, Few, Natural, Share, Size, Weight, Within, check
 from models.tokenizers.config import MEANING, TokenizerConfig
 
 
@@ -50,6 +50,10 @@ class JowaConfig:
     expectile: Annotated[float, Within(above=0, below=1)] = option(0.5)  # of its returns: 0.5 is the behaviour's mean
     trace: Share = option(0.95)  # lambda of its returns within a segment
     pessimism: Weight = option(0.0)  # standard deviations over the Q heads by which play and search value actions lower
+    cql_steps: Natural = option(
+        0
+    )  # of training, over which the penalty's weight goes in a line to cql_last; 0: it stays
+    cql_last: Weight = option(0.0)
     n_step: Size = option(1)  # rewards in a target of Q before it goes on by the target head; at most a segment's
 
     def __post_init__(self) -> None:

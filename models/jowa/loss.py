@@ -194,6 +194,7 @@ def world_action_loss(
     legal_mask_GA: Tensor,
     mixture_weights_Q: Tensor | None = None,
     counts: LossCounts | None = None,
+    step: int = 0,
 ) -> Losses:
     """Stage 2: world_weight * stage 1 + td + cql_weight * cql, the last unless the penalty is "none".
 
@@ -201,7 +202,7 @@ def world_action_loss(
 
     legal_mask_GA: (num_games, num_actions) bool, the actions that each game has; others are no greedy choice in the
     Bellman target. mixture_weights_Q: this step's weights (see `mixture_weights`) where `random_mixture` is on.
-    counts: as in `world_loss`.
+    counts: as in `world_loss`. step: of the training, for the penalty's weight.
     Terms: observations, rewards, ends, td, with a penalty cql and its two sides, q_logsumexp and q_taken, and v.
     Raises ValueError for another shape of the mask, or for weights that the configuration does not ask for.
     """
@@ -233,11 +234,18 @@ def world_action_loss(
         terms["q_logsumexp"] = overestimation(mean_BTA, batch.mask_BT, counts.steps)
         terms["q_taken"] = data_value(critic.values(predicted_BTAZ), batch.actions_BT, data_BT, data_count)
         terms["cql"] = terms["q_logsumexp"] - terms["q_taken"]
-        total = total + config.cql_weight * terms["cql"]
+        total = total + penalty_weight(config, step) * terms["cql"]
     if config.state_value:
         terms["v"] = state_value_loss(outputs, batch, critic, config, counts.pairs)
         total = total + config.state_value * terms["v"]
     return _losses(total, terms)
+
+
+def penalty_weight(config: JowaConfig, step: int) -> float:
+    """What the penalty weighs at a step, counted from 0: `cql_weight`, which may go to `cql_last` in a line."""
+    if not config.cql_steps:
+        return config.cql_weight
+    return config.cql_weight + min(1.0, step / config.cql_steps) * (config.cql_last - config.cql_weight)
 
 
 def td_loss(

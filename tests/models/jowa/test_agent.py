@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.api import FrameBatch, Learning, Moment
+from models.api import Batch, FrameBatch, Learning, Moment
 from models.jowa.agent import JowaAgent, parameter_groups
 from models.jowa.config import JowaAgentConfig, JowaConfig
 from models.jowa.model import Jowa
@@ -132,3 +132,19 @@ def test_sizes_that_do_not_fit_are_named() -> None:
     with pytest.raises(ValueError, match=r"segment.length is 4 but model.max_steps is 8"):
         CONFIG.require_fit(4)
     CONFIG.require_fit(8)
+
+
+def test_the_penalty_s_schedule_goes_by_the_step_of_the_training() -> None:
+    agent = JowaAgent(replace(CONFIG, model=replace(CONFIG.model, cql_weight=0.5, cql_steps=10)), seed=3)
+    agent.start(Learning(0, torch.ones(60, 18, dtype=torch.bool)), ["world_action"])
+    batch = Batch(
+        actions_BT=torch.arange(8).view(2, 4),
+        rewards_BT=torch.zeros(2, 4),
+        ends_BT=torch.zeros(2, 4, dtype=torch.long),
+        mask_BT=torch.ones(2, 4, dtype=torch.bool),
+        games_B=torch.zeros(2, dtype=torch.long),
+        tokens_BTK=torch.randint(16, (2, 4, 36), generator=torch.Generator().manual_seed(1)),
+    )
+    counts = agent.counts("world_action", batch)
+    first, last = (agent.loss("world_action", batch, counts, Moment(step)) for step in (0, 10))
+    assert float(first.total - last.total) == pytest.approx(0.5 * float(first.terms["cql"]), rel=1e-4)

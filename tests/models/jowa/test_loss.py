@@ -12,6 +12,7 @@ from models.jowa.loss import (
     Categorical,
     expected_values,
     pair_mask,
+    penalty_weight,
     sequence,
     td_loss,
     world_action_loss,
@@ -186,6 +187,16 @@ def test_the_world_loss_is_the_sum_of_its_terms(model: Jowa, batch: Batch) -> No
     assert losses.total.item() == pytest.approx(sum(term.item() for term in losses.terms.values()))
     losses.total.backward()
     assert model.pos_emb.weight.grad is not None and model.head_q.head_module.params[0].grad is None
+
+
+def test_the_penalty_weighs_less_from_step_to_step_where_it_is_to(batch: Batch, config: JowaConfig) -> None:
+    falling = Jowa(replace(config, penalty="cql", cql_weight=0.5, cql_steps=10, cql_last=0.1), seed=1)
+    weights = {0: 0.5, 5: 0.3, 10: 0.1, 99: 0.1}
+    for step, weight in weights.items():
+        losses = world_action_loss(falling, batch, LEGAL, step=step)
+        rest = config.world_weight * sum(losses.terms[name] for name in ("observations", "rewards", "ends"))
+        assert float(losses.total - rest - losses.terms["td"]) == pytest.approx(weight * float(losses.terms["cql"]))
+    assert penalty_weight(replace(config, cql_weight=0.5), 99) == 0.5, "it stays unless a schedule is asked for"
 
 
 def test_the_second_stage_weighs_its_terms(model: Jowa, batch: Batch, config: JowaConfig) -> None:
