@@ -135,7 +135,7 @@ def test_sizes_that_do_not_fit_are_named() -> None:
 
 
 def test_the_penalty_s_schedule_goes_by_the_step_of_the_training() -> None:
-    agent = JowaAgent(replace(CONFIG, model=replace(CONFIG.model, cql_weight=0.5, cql_steps=10)), seed=3)
+    agent = JowaAgent(replace(CONFIG, model=replace(CONFIG.model, dropout=0.0, cql_weight=0.5, cql_steps=10)), seed=3)
     agent.start(Learning(0, torch.ones(60, 18, dtype=torch.bool)), ["world_action"])
     batch = Batch(
         actions_BT=torch.arange(8).view(2, 4),

@@ -195,7 +195,9 @@ def test_the_penalty_weighs_less_from_step_to_step_where_it_is_to(batch: Batch, 
     for step, weight in weights.items():
         losses = world_action_loss(falling, batch, LEGAL, step=step)
         rest = config.world_weight * sum(losses.terms[name] for name in ("observations", "rewards", "ends"))
-        assert float(losses.total - rest - losses.terms["td"]) == pytest.approx(weight * float(losses.terms["cql"]))
+        assert float(losses.total - rest - losses.terms["td"]) == pytest.approx(
+            weight * float(losses.terms["cql"]), rel=1e-4
+        )
     assert penalty_weight(replace(config, cql_weight=0.5), 99) == 0.5, "it stays unless a schedule is asked for"
 
 
