@@ -195,9 +195,10 @@ class PlayedAgent(ABC):
     def policy(self, acting: Acting) -> ActorPolicy:
         """See `ActorPolicy`, and `RolloutPolicy` where rollouts are to choose."""
         self.networks["tokenizer"].eval()
-        parts = (self._actor, self.encode, self.see, self._interface, acting, self.config.actor_critic.burn_in)
+        burn_in, told = self.config.actor_critic.burn_in, self.tells_burn_in
+        parts = (self._actor, self.encode, self.see, self._interface, acting, burn_in, told)
         if not isinstance(acting.planner, Rollouts):
-            return ActorPolicy(*parts, self.tells_burn_in)
+            return ActorPolicy(*parts)
         self.networks["world_model"].eval()
         world = JudgedWorld(self.player(), self._actor, self.see)
-        return RolloutPolicy(world, *parts, self.tells_burn_in, self.gamma)
+        return RolloutPolicy(world, acting.planner, self.gamma, *parts)

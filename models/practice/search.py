@@ -10,16 +10,16 @@ are the networks' own.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.api import Acting, Context, Imagined
+from models.api import Context, Imagined
 from models.planning.history import History
 from models.planning.rollouts import Rollouts
 from models.practice.actor_critic import Actor, Judgement
 from models.practice.draws import likeliest
-from models.practice.interface import Interface
 from models.practice.policy import ActorPolicy
 from models.practice.world import RememberingPlayer
 
@@ -82,27 +82,15 @@ class JudgedWorld:
 
 
 class RolloutPolicy(ActorPolicy):
-    """An `ActorPolicy` that plays what rollouts choose; `acting.context` newest steps are what they begin from.
+    """An `ActorPolicy` that plays what rollouts choose in `world`, at the discount `gamma`.
 
-    told: whether the actor was told of actions in its burn-in. See `ActorPolicy` for what else there is.
+    parts: what an `ActorPolicy` is made of. They begin from the `acting.context` newest steps.
     """
 
-    def __init__(
-        self,
-        world: JudgedWorld,
-        actor: Actor,
-        encode: Callable[[Tensor], Tensor],
-        see: Callable[[Tensor], Tensor],
-        interface: Interface,
-        acting: Acting,
-        burn_in: int,
-        told: bool,
-        gamma: float,
-    ) -> None:
-        super().__init__(actor, encode, see, interface, acting, burn_in, told)
-        assert isinstance(acting.planner, Rollouts), "another planner would branch anywhere"
-        self._world, self._planner, self._gamma = world, acting.planner, gamma
-        self._history = History(acting.games_N, acting.context or 1)
+    def __init__(self, world: JudgedWorld, planner: Rollouts, gamma: float, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._world, self._planner, self._gamma = world, planner, gamma
+        self._history = History(self._acting.games_N, self._acting.context or 1)
 
     def begin(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
         """See `models.api.Policy`."""
