@@ -78,7 +78,7 @@ def play(
     --headless plays without a screen. A recording is an artefact, recordings/EXPERIMENT/GAME/MODE-..., with its lineage
     to the checkpoint, to where the dream begins and to the seed. The same command gives the same pictures. Where
     nothing is pressed, no-op is played. --set takes the fields of record: record.context (real steps that a dream
-    begins with), record.epsilon, record.beam_width, record.beam_horizon, record.search.simulations,
+    begins with), record.epsilon, record.beam_width, record.beam_horizon, record.search.leaf, record.search.simulations,
     record.search.temperature, record.max_steps, record.precision (float32 unless set: of one row at a time, it is
     faster with small networks).
 

@@ -258,7 +258,8 @@ def require_search(networks: AgentConfig, search: SearchConfig) -> None:
     if asked := next((name for name, is_asked in wrong.items() if is_asked), ""):
         raise UsageError(
             f"Agents of the family '{networks.family}' value states and no actions, and imagine what is likeliest: "
-            f"{asked} does not fit, set search.leaf to state or none, search.gain=likeliest and search.sample=false"
+            f"{asked} does not fit, set evaluate.search.leaf (in play record.search.leaf) to state or none, and leave "
+            "search.gain and search.sample out"
         )
 
 
