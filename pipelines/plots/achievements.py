@@ -5,6 +5,7 @@ is linear up to 1% and logarithmic above, unless it is asked to be linear furthe
 first agent's rates.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from pathlib import Path
 from pipelines.plots import style
 from pipelines.plots.scores import Value
 
-GROUP_HEIGHT, BAR_HEIGHT, WIDTH = 0.1, 0.12, 7.2  # inches
+GROUP_HEIGHT, BAR_HEIGHT, LABEL_HEIGHT, WIDTH = 0.1, 0.12, 0.17, 7.2  # inches
+LABEL = 95  # letters of a label's line, which fill the width
 
 
 @dataclass(frozen=True)
@@ -32,17 +34,20 @@ def draw_rates(agents: Sequence[Rates], path: Path, linear: int = 1) -> None:
     if not names:
         raise ValueError(f"Nothing to draw in {path.name}: no agent tells what its episodes reached")
     share = 0.84 / len(agents)
-    drawn = style.figure(WIDTH, 1.0 + len(names) * (GROUP_HEIGHT + BAR_HEIGHT * len(agents)))
+    labels = [
+        textwrap.fill(agent.label, LABEL, break_on_hyphens=False) for agent in agents
+    ]  # that of many seeds names all their experiments
+    lines = sum(label.count("\n") + 1 for label in labels)
+    bars = len(names) * (GROUP_HEIGHT + BAR_HEIGHT * len(agents))
+    drawn = style.figure(WIDTH, 1.0 + bars + LABEL_HEIGHT * lines)
     axes = drawn.add_subplot()
     style.quieten(axes, "Success rates")
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color=style.GRID, linewidth=0.8)
-    for place, (agent, (_, colour)) in enumerate(
-        zip(agents, style.colours([each.label for each in agents]), strict=True)
-    ):
+    for place, (agent, (label, colour)) in enumerate(zip(agents, style.colours(labels), strict=True)):
         heights = [group + 0.42 - share * (place + 0.5) for group in range(len(names))]
         found = [agent.rates[name] for name in names]
-        axes.barh(heights, [rate.value for rate in found], share * 0.9, color=colour, label=agent.label)
+        axes.barh(heights, [rate.value for rate in found], share * 0.9, color=colour, label=label)
         for height, rate in zip(heights, found, strict=True):
             if rate.low is not None and rate.high is not None:
                 axes.plot([rate.low, rate.high], [height, height], color=style.INK, linewidth=0.9, alpha=0.6)
@@ -53,5 +58,5 @@ def draw_rates(agents: Sequence[Rates], path: Path, linear: int = 1) -> None:
     axes.set_xlabel("episodes that reached it, percent", fontsize=7.5, color=style.QUIET)
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], color=style.INK)
-    axes.legend(frameon=False, fontsize=7.5, labelcolor=style.INK, loc="upper left", bbox_to_anchor=(0, -0.05), ncols=3)
+    drawn.legend(frameon=False, fontsize=7.5, labelcolor=style.INK, loc="outside lower left")
     style.save(drawn, path)

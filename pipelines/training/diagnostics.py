@@ -230,7 +230,7 @@ def foresight(agent: Agent, source: SegmentSource, held_out: int, device: Device
     real_R, real_E = signs[chosen], ends[chosen]
     points = np.abs(data.rewards[chosen])
     unit = min(1.0, float(points[points > 0].min(initial=1.0)))  # the smallest points that there are
-    right = np.sign(np.round(told_R / unit)) == real_R
+    right = np.where(np.abs(told_R) > unit / 2, np.sign(told_R), 0) == real_R
     shares = {
         "reward_found": right[real_R != 0],
         "reward_invented": ~right[real_R == 0],

@@ -1,5 +1,6 @@
 """Figures of a toy game by hand on held-out frames, sheets row by row, and greedy play that leaves no trace."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from models.api import Imagined
 from models.jowa.agent import JowaAgent
 from models.jowa.config import JowaAgentConfig
 from pipelines.batches.loader import SegmentSource
@@ -16,7 +19,7 @@ from pipelines.errors import WorldlineError
 from pipelines.store.store import Store
 from pipelines.training import diagnostics as sheets
 from pipelines.training.device import Device
-from pipelines.training.diagnostics import Sight, last_pairs, mean_returns, measure, summary
+from pipelines.training.diagnostics import PLAY_CONTEXT, Sight, last_pairs, mean_returns, measure, summary
 from pipelines.training.distributed.ranks import ALONE
 from pipelines.training.inputs import mean_frame, sources
 from pipelines.training.schedule import LoopConfig
@@ -60,6 +63,40 @@ def test_windows_are_real_context_with_the_actions_taken(store: Store, tmp_path:
     assert torch.equal(context.actions_NC, actions[:, :3])
     assert torch.equal(world.actions[0], actions[:, 3])
     assert set(context.games_N.tolist()) == {game_id(GAME)}
+
+
+class Told(ToyWorld):
+    """Tells a reward, by how bright the frame is at which the action was done, and that every step ends the game."""
+
+    def __init__(self, rewards: Mapping[int, float]) -> None:
+        super().__init__(rise=0)
+        self.rewards = rewards
+
+    def step(self, actions_N: Tensor, parents_M: Tensor | None = None) -> Imagined:
+        here = super().step(actions_N, parents_M)
+        told_N = [self.rewards.get(int(bright), 0.0) for bright in self.newest_NK[:, 0]]
+        return replace(here, rewards_N=torch.tensor(told_N), ends_N=torch.ones_like(here.ends_N))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("points", "found"), [(1.0, 0.5), (1e-42, 1.0)], ids=["whole", "the least there are"])
+def test_rewards_and_ends_a_step_ahead_by_hand(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, points: float, found: float
+) -> None:
+    source = source_of(store, tmp_path, 10, 10, 10)
+    rewards, ends = np.zeros(30, np.float32), np.zeros(30, np.uint8)
+    rewards[[24, 26, 5]], ends[29] = (3.0, points, 9.0), 1  # that of step 5 is not held out
+    monkeypatch.setattr(source.trajectories, "rewards", rewards)
+    monkeypatch.setattr(source.trajectories, "terminals", ends)
+    agent = ToyAgent()
+    monkeypatch.setattr(agent, "world", lambda: Told({8: 3.0, 12: 0.4, 16: 2.0}))  # of steps 4, 6 and 8
+    seen = len(range(PLAY_CONTEXT - 1, 10))
+    assert sheets.foresight(agent, source, 1, CPU) == {
+        "reward_found": found,  # 0.4 of a point is none where the least is 1
+        "reward_invented": pytest.approx(1 / (seen - 2), abs=1e-4),
+        "end_found": 1.0,
+        "end_invented": 1.0,
+    }
 
 
 def test_windows_lie_within_one_held_out_episode(store: Store, tmp_path: Path) -> None:
