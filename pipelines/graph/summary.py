@@ -21,8 +21,6 @@ from pipelines.store.store import Store
 if TYPE_CHECKING:
     from pipelines.evaluation.achievements import Bounded
 
-LOSSES = ("reconstruction", "observations", "rewards", "ends", "td", "cql")
-
 
 def summarise(experiments: Sequence[Experiment], store: Store) -> None:
     """Print the summary of a finished experiment, and how it did beside those that were made with it."""
@@ -38,7 +36,7 @@ def summarise(experiments: Sequence[Experiment], store: Store) -> None:
     if others:
         out.print(_beside(experiments, store))
     losses = [
-        f"{stage}: " + ", ".join(f"{name} {found[name]:.3g}" for name in LOSSES if name in found)
+        f"{stage}: " + ", ".join(f"{name} {found[name]:.3g}" for name in found if not name.startswith("grad_norm"))
         for stage, artefacts in made.items()
         for found in [artefact.manifest.metrics.get("losses") for artefact in artefacts]
         if found

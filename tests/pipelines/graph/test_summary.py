@@ -45,7 +45,12 @@ def test_agents_next_to_random_and_behaviour(tiny: TinyRun, page: str) -> None:
 def test_sight_losses_report_and_what_to_try_next(tiny: TinyRun, page: str) -> None:
     assert "Breakout (pretrained, on frames it learned from)" in page
     assert "Breakout (world_action_model, on frames it learned from)" in page
-    assert "pretrained: reconstruction" in page
+    (losses,) = (line for line in page.splitlines() if line.startswith("Last losses"))
+    for stage in ("pretrained", "world_action_model"):
+        found = tiny.made[stage].manifest.metrics["losses"]
+        told = [f"{name} {value:.3g}" for name, value in found.items() if not name.startswith("grad_norm")]
+        assert told and f"{stage}: {', '.join(told)}" in losses
+    assert "grad_norm" not in losses
     assert f"Report       {tiny.made['leaderboard'].path('index.html')}" in page
     assert "worldline ui" in page
     assert f"worldline lineage scores/{tiny.experiment.key}/Breakout --verify" in page
