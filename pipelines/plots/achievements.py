@@ -34,9 +34,8 @@ def draw_rates(agents: Sequence[Rates], path: Path, linear: int = 1) -> None:
     if not names:
         raise ValueError(f"Nothing to draw in {path.name}: no agent tells what its episodes reached")
     share = 0.84 / len(agents)
-    labels = [
-        textwrap.fill(agent.label, LABEL, break_on_hyphens=False) for agent in agents
-    ]  # that of many seeds names all their experiments
+    # An agent of many seeds is called by all their experiments.
+    labels = [textwrap.fill(agent.label, LABEL, break_on_hyphens=False) for agent in agents]
     lines = sum(label.count("\n") + 1 for label in labels)
     bars = len(names) * (GROUP_HEIGHT + BAR_HEIGHT * len(agents))
     drawn = style.figure(WIDTH, 1.0 + bars + LABEL_HEIGHT * lines)
